@@ -1,0 +1,27 @@
+"""What a ReLU network computes, exactly: any piecewise-linear `nn.Module` as a network of three hidden layers.
+
+Reading order: `transform` is the whole pipeline; `trace` reads the module, `partition` enumerates the regions,
+`shallow` is the result, `region` looks at one region, `certify` says why the result is right.
+"""
+
+from torch_shallow.certify import Certificate
+from torch_shallow.domain import Box, Polytope
+from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.region import Region
+from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.trace.tracer import trace
+from torch_shallow.transform import transform
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Box",
+    "Certificate",
+    "Polytope",
+    "Region",
+    "ShallowReLU",
+    "TransformError",
+    "UnsupportedOperation",
+    "trace",
+    "transform",
+]

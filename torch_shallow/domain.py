@@ -1,0 +1,194 @@
+"""Where the network is looked at: all of R^n, a box, or a polytope."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+
+
+class Domain(ABC):
+    """A closed convex set of inputs, given by linear inequalities."""
+
+    @abstractmethod
+    def inequalities(
+        self, in_shape: tuple[int, ...]
+    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """`(A, b)`, float64, with finite `b`, so that the domain is `A x <= b` for the flattened input `x`."""
+
+    @abstractmethod
+    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+        """The arrays that `inside` takes to tell which points lie in the domain."""
+
+    def contains(self, x: Float[Tensor, "*batch inputs"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
+        """Which rows of `x` (flattened inputs, floating point) lie in the domain; see `inside` for `tolerance`."""
+        return inside(x, tuple(torch.as_tensor(a, device=x.device) for a in self.limits(tuple(x.shape[-1:]))), tolerance)
+
+
+@torch.fx.wrap
+def inside(
+    x: Float[Tensor, "*batch inputs"], limits: tuple[Tensor, ...], tolerance: float = 1e-9
+) -> Bool[Tensor, "*batch"]:
+    """Which rows of `x` satisfy `lower <= x <= upper` or `A x <= b`; a row with NaN never does.
+
+    Args:
+        x: points, floating point.
+        limits: `(lower, upper)`, `(A, b)`, or nothing.
+        tolerance: how far a point may be outside, relative to the width of the box or the size of the terms of the
+            inequality; never less than four units of rounding of `x.dtype`, so that a point on the boundary is inside.
+    """
+    rounding = 4 * torch.finfo(x.dtype).eps
+    slack = max(tolerance, rounding)
+    x = x.double()
+    if not limits:
+        return ~x.isnan().any(-1)
+    first, second = limits
+    if first.dim() == 2:
+        return (x @ first.T <= second + slack * (x.abs() @ first.abs().T + second.abs())).all(-1)
+    width = torch.where((second - first).isfinite(), second - first, 1.0)
+    allowed = slack * width + rounding * x.abs()
+    return ((x >= first - allowed) & (x <= second + allowed)).all(-1)
+
+
+class WholeSpace(Domain):
+    """All of R^n: the domain when none is given."""
+
+    def inequalities(
+        self, in_shape: tuple[int, ...]
+    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """No inequality at all."""
+        return np.zeros((0, int(np.prod(in_shape, dtype=np.int64)))), np.zeros(0)
+
+    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+        """Nothing."""
+        return ()
+
+    def __repr__(self) -> str:
+        return "R^n"
+
+
+class Box(Domain):
+    """The inputs between `lower` and `upper`, entry by entry.
+
+    Args:
+        lower: lowest value of each entry: a number for all, or an array of the input's shape; may be `-inf`.
+        upper: highest value likewise; may be `inf`. An entry with `lower == upper` is fixed.
+
+    Raises:
+        TransformError: a bound is NaN or lies on the wrong side of the other.
+
+    Example:
+        >>> Box(0.0, [1.0, 2.0])
+        Box(lower=0.0, upper=[1.0, 2.0])
+    """
+
+    def __init__(self, lower: object, upper: object) -> None:
+        self.lower, self.upper = _float64("Box: lower", lower), _float64("Box: upper", upper)
+        try:
+            low, high = np.broadcast_arrays(self.lower, self.upper)
+        except ValueError as error:
+            raise TransformError(
+                f"Box: lower has shape {self.lower.shape} and upper has shape {self.upper.shape}; "
+                "expected the same shape, or a number for one of them."
+            ) from error
+        wrong = np.argwhere(~(low <= high))
+        if len(wrong):
+            at = tuple(int(i) for i in wrong[0])
+            raise TransformError(
+                f"Box: expected lower <= upper everywhere, found lower {low[at]} > upper {high[at]} at index {at} "
+                f"({len(wrong)} such entries); swap or correct these bounds."
+            )
+        if np.isposinf(low).any() or np.isneginf(high).any():
+            raise TransformError("Box: a lower bound is +inf or an upper bound is -inf, which leaves no point.")
+
+    def bounds(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+        """Both bounds for each entry of the flattened input."""
+        size = int(np.prod(in_shape, dtype=np.int64))
+        return self._bound("lower", self.lower, in_shape, size), self._bound("upper", self.upper, in_shape, size)
+
+    @staticmethod
+    def _bound(name: str, bound: np.ndarray, in_shape: tuple[int, ...], size: int) -> np.ndarray:
+        if bound.ndim == 0 or bound.size == size:
+            return np.broadcast_to(bound.reshape(-1), (size,)).astype(np.float64)
+        raise TransformError(
+            f"Box: {name} has shape {bound.shape}, but the model's input has shape {in_shape}; "
+            "give a number or one bound for each entry."
+        )
+
+    def inequalities(
+        self, in_shape: tuple[int, ...]
+    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """The finite bounds, lower ones first."""
+        lower, upper = self.bounds(in_shape)
+        eye = np.eye(len(lower))
+        low, high = np.isfinite(lower), np.isfinite(upper)
+        return np.concatenate([-eye[low], eye[high]]), np.concatenate([-lower[low], upper[high]])
+
+    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+        """Lower and upper bounds."""
+        return self.bounds(in_shape)
+
+    def __repr__(self) -> str:
+        return f"Box(lower={_short(self.lower)}, upper={_short(self.upper)})"
+
+
+class Polytope(Domain):
+    """The inputs with `A x <= b`, bounded or not, with at least one interior point.
+
+    Args:
+        A: one row for each inequality, one column for each entry of the flattened input.
+        b: right-hand side of each inequality.
+
+    Raises:
+        TransformError: the shapes do not fit, or an entry is not a finite number.
+    """
+
+    def __init__(self, A: object, b: object) -> None:  # noqa: N803 (the field's notation)
+        self.A, self.b = _float64("Polytope: A", A), _float64("Polytope: b", b)
+        if self.A.ndim != 2 or self.b.shape != self.A.shape[:1]:
+            raise TransformError(
+                f"Polytope: expected A of shape (rows, inputs) and b of shape (rows,), "
+                f"found {self.A.shape} and {self.b.shape}."
+            )
+        if not (np.isfinite(self.A).all() and np.isfinite(self.b).all()):
+            raise TransformError("Polytope: A and b must be finite; leave out an inequality that is always true.")
+
+    def inequalities(
+        self, in_shape: tuple[int, ...]
+    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """The rows as given."""
+        size = int(np.prod(in_shape, dtype=np.int64))
+        if self.A.shape[1] != size:
+            raise TransformError(
+                f"Polytope: A has {self.A.shape[1]} columns, but the model's input of shape {in_shape} has {size} "
+                "entries; give one column for each."
+            )
+        return self.A, self.b
+
+    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+        """`A` and `b`."""
+        return self.inequalities(in_shape)
+
+    def __repr__(self) -> str:
+        return f"Polytope({self.A.shape[0]} inequalities)"
+
+
+def _float64(name: str, value: object) -> np.ndarray:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TransformError(f"{name} must be a real number or an array of them, found {value!r}.") from error
+    if np.isnan(array).any():
+        raise TransformError(f"{name} contains NaN; every bound must be a number.")
+    return array
+
+
+def _short(array: np.ndarray) -> str:
+    return str(array.tolist()) if array.size <= 6 else f"array of shape {array.shape}"

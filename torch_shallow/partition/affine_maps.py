@@ -1,0 +1,120 @@
+"""The numbers of the shallow network: every cut's half-space and every region's affine map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from numba import njit
+
+from torch_shallow.partition.chart import Chart, row_space
+from torch_shallow.partition.double_description import pack
+from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.walk import compose
+from torch_shallow.trace.program import Stage
+
+
+@dataclass(frozen=True)
+class AffineMaps:
+    """Half-spaces and affine maps in the coordinates `u = projection @ x` that the network reads of its input.
+
+    Attributes:
+        projection: orthonormal rows, or None where `u` is the whole flattened input.
+        normals: cut j is the half-space `normals[j] @ u + offsets[j] > 0`: the pre-activation of its neuron.
+        offsets: see `normals`.
+        weights: on region k the output is `weights[k] @ u + biases[k] + skip @ x`.
+        biases: see `weights`.
+        skip: what the output reads of the input itself, where `projection` does not show it; else None.
+    """
+
+    projection: Float[np.ndarray, "coordinates inputs"] | None
+    normals: Float[np.ndarray, "cuts coordinates"]
+    offsets: Float[np.ndarray, "cuts"]
+    weights: Float[np.ndarray, "regions outputs coordinates"]
+    biases: Float[np.ndarray, "regions outputs"]
+    skip: Float[np.ndarray, "outputs inputs"] | None
+
+
+def affine_maps(partition: Partition) -> AffineMaps:
+    """Compose the program on the path to every cut and every region, each stage once where its inputs change."""
+    program = partition.program
+    d, neurons, outputs = program.num_inputs, program.num_neurons, program.num_outputs
+    basis = row_space(np.concatenate([np.zeros((0, d)), *(stage.weight[:, :d] for stage in program.stages)]))
+    projection, skip, out_weight = None, None, program.out_weight
+    if len(basis) < d:
+        projection, out_weight = basis, out_weight.copy()
+        skip = out_weight[:, :d].copy() if out_weight[:, :d].any() else None
+        out_weight[:, :d] = 0.0
+    else:
+        basis = np.eye(d)
+    q = len(basis)
+    output = Stage("output", out_weight, program.out_bias)
+    network = pack(replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1))))
+    stage_of = np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages])
+    cut_rows = np.zeros((partition.num_cuts, q + 1))
+    maps = np.zeros((partition.num_regions, q + 1, outputs))
+    first = first_regions(partition.children)
+    fill_maps(
+        network,
+        first,
+        np.argsort(first, kind="stable"),
+        partition.cut_neurons,
+        stage_of[partition.cut_neurons],
+        partition.packed_patterns,
+        cut_rows,
+        maps,
+        np.zeros((neurons + outputs) * (q + 1)),
+        np.zeros(neurons + outputs),
+    )
+    return AffineMaps(projection, cut_rows[:, :q], cut_rows[:, q], maps[:, :q].transpose(0, 2, 1), maps[:, q], skip)
+
+
+@njit(cache=True, nogil=True)
+def first_regions(children):  # type: ignore[no-untyped-def]
+    """The first region below each cut; children have larger numbers than their parents."""
+    first = np.zeros(children.shape[0], dtype=np.int64)
+    for cut in range(children.shape[0] - 1, -1, -1):
+        below = children[cut]
+        first[cut] = min(~below[0] if below[0] < 0 else first[below[0]], ~below[1] if below[1] < 0 else first[below[1]])
+    return first
+
+
+@njit(cache=True, nogil=True)
+def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms):  # type: ignore[no-untyped-def]
+    """Go through the regions in order, recomposing the stages behind the first one whose pattern has changed.
+
+    `order` sorts the cuts by the `first` region below them, where all stages on a cut's path are composed.
+    """
+    num_stages, dimension = network.sizes.shape[0] - 1, maps.shape[1]
+    neurons, outputs = network.offsets[num_stages], maps.shape[2]
+    next_cut = 0
+    pattern = np.empty(neurons, dtype=np.uint8)
+    for i in range(neurons):
+        pattern[i] = 2
+    if num_stages > 0:
+        compose(network, rows, norms, pattern, 0)
+    for region in range(maps.shape[0]):
+        for stage in range(num_stages):
+            changed = False
+            for i in range(network.offsets[stage], network.offsets[stage + 1]):
+                active = np.uint8((patterns[region, i >> 3] >> (7 - (i & 7))) & 1)
+                changed |= active != pattern[i]
+                pattern[i] = active
+            if changed:
+                for i in range(network.offsets[stage + 1], neurons):
+                    pattern[i] = 2
+                if stage + 1 < num_stages:
+                    compose(network, rows, norms, pattern, stage + 1)
+        compose(network, rows, norms, pattern, num_stages)
+        start = neurons * dimension
+        for k in range(dimension):
+            for o in range(outputs):
+                maps[region, k, o] = rows[start + k * outputs + o]
+        while next_cut < order.shape[0] and first[order[next_cut]] == region:
+            cut = order[next_cut]
+            stage = cut_stages[cut]
+            n, offset = network.sizes[stage], network.offsets[stage]
+            for k in range(dimension):
+                cut_rows[cut, k] = rows[offset * dimension + k * n + cut_neurons[cut] - offset]
+            next_cut += 1

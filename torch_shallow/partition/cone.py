@@ -1,0 +1,453 @@
+"""Double description of one cone: cutting it by a hyperplane.
+
+A cone lives in homogeneous coordinates and is given by lines and extreme rays, each ray with the bit set of the
+half-spaces it lies on. Coordinates of lines and rays lie in a pool and never change; a cone is a list of
+indices into the pool (lines first) and a list of bit sets. Cutting follows the double description method
+(Motzkin et al. 1953; Fukuda & Prodon 1996), with one addition: half-spaces that are not facets are dropped from
+the bit sets, so that adjacency of simple rays, those on exactly as many facets as their dimension needs, can be
+read off the bit sets alone, in large cones by hashing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from torch_shallow.partition.bits import lowest_bit, popcount
+
+OK = 0
+NEED_POOL = 1  # more rays than the pool holds
+NEED_ARENA = 2  # more indices than the arena holds
+NEED_PAIRS = 3  # more adjacent pairs, or rays in one cone, than the scratch space holds
+NEED_WORDS = 4  # more half-spaces in one cone than the bit sets hold
+
+CHUNK = 32  # rays compared by one run of vector instructions
+BRUTE_FORCE_PAIRS = 30_000  # more candidate pairs than this are matched by hashing
+
+
+class Cones(NamedTuple):
+    """Storage of cones: a pool of coordinates and an arena of index lists with bit sets."""
+
+    pool: np.ndarray  # float64 (capacity, dimension): unit vectors
+    ids: np.ndarray  # int32 (capacity,): rows of the pool
+    sets: np.ndarray  # uint64 (capacity, words): half-spaces each ray lies on
+
+
+class Scratch(NamedTuple):
+    """Work space of a cut, as long as the largest cone."""
+
+    values: np.ndarray  # float64: the hyperplane at each line and ray
+    upper: np.ndarray  # int32: positions with value > 0
+    lower: np.ndarray  # int32: positions with value < 0
+    level: np.ndarray  # int32: positions with value 0
+    upper_words: np.ndarray  # uint64: bit sets side by side, for speed
+    pairs: np.ndarray  # int32 (capacity, 2): adjacent rays on opposite sides
+    table: np.ndarray  # int32: hash table of positions
+    keys: np.ndarray  # uint64: keys of the table
+    flat: np.ndarray  # uint8: whether everything still to come is zero along a ray
+    codes: np.ndarray  # uint64 (64 * words,): a random code for each half-space
+
+
+@njit(cache=True, nogil=True)
+def count_bits(sets, row):  # type: ignore[no-untyped-def]
+    total = 0
+    for w in range(sets.shape[1]):
+        total += popcount(sets[row, w])
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def evaluate(cones, start, count, row, values):  # type: ignore[no-untyped-def]
+    """Values of the linear function `row` at `count` lines and rays; returns the least and the greatest."""
+    dimension = row.shape[0]
+    low, high = np.inf, -np.inf
+    for r in range(count):
+        ray = cones.ids[start + r]
+        value = 0.0
+        for k in range(dimension):
+            value += row[k] * cones.pool[ray, k]
+        values[r] = value
+        low, high = min(low, value), max(high, value)
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def adjacent(sets, start, count, a, b, needed):  # type: ignore[no-untyped-def]
+    """Whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
+    words = sets.shape[1]
+    for r in range(start, start + count):
+        if r == a or r == b:
+            continue
+        inside = True
+        for w in range(words):
+            common = sets[a, w] & sets[b, w]
+            if sets[r, w] & common != common:
+                inside = False
+                break
+        if inside:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def pairs_by_force(cones, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
+    """Adjacent pairs across the hyperplane, by looking at all pairs; -1 if they do not fit."""
+    sets, pairs = cones.sets, scratch.pairs
+    needed, found = pointed - 2, 0
+    single = sets.shape[1] == 1
+    if single:
+        for u in range(num_upper):
+            scratch.upper_words[u] = sets[scratch.upper[u], 0]
+    for v in range(num_lower):
+        b = scratch.lower[v]
+        b_simple = count_bits(sets, b) == pointed - 1
+        for chunk in range(0, num_upper, CHUNK):
+            stop = min(chunk + CHUNK, num_upper)
+            if single and most_common(scratch.upper_words[chunk:stop], sets[b, 0]) < needed:
+                continue
+            for u in range(chunk, stop):
+                a = scratch.upper[u]
+                if common_bits(sets, a, b) < needed:
+                    continue
+                if not (b_simple or count_bits(sets, a) == pointed - 1 or adjacent(sets, start, count, a, b, needed)):
+                    continue
+                if found == pairs.shape[0]:
+                    return -1
+                pairs[found, 0], pairs[found, 1] = a, b
+                found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def most_common(words, word):  # type: ignore[no-untyped-def]
+    """The largest number of bits that any of `words` has in common with `word`."""
+    most = 0
+    for u in range(words.shape[0]):
+        most = max(most, popcount(words[u] & word))
+    return most
+
+
+@njit(cache=True, nogil=True)
+def set_code(cones, scratch, row):  # type: ignore[no-untyped-def]
+    """XOR of the random codes of the half-spaces a ray lies on."""
+    code = np.uint64(0)
+    for w in range(cones.sets.shape[1]):
+        word = cones.sets[row, w]
+        while word:
+            code ^= scratch.codes[64 * w + lowest_bit(word)]
+            word &= word - np.uint64(1)
+    return code
+
+
+@njit(cache=True, nogil=True)
+def pairs_by_hashing(cones, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
+    """The same pairs in time proportional to the rays.
+
+    An edge between simple rays is the facets of either one less one, so both put the same key on the table. A ray
+    that is not simple is compared with all rays of the other side.
+    """
+    sets, pairs, table, keys = cones.sets, scratch.pairs, scratch.table, scratch.keys
+    words, needed, found = sets.shape[1], pointed - 2, 0
+    near, far, num_near, num_far = scratch.upper, scratch.lower, num_upper, num_lower
+    if num_lower < num_upper:
+        near, far, num_near, num_far = scratch.lower, scratch.upper, num_lower, num_upper
+    size = 64
+    while size < 2 * num_near * (pointed - 1):
+        size *= 2
+    if size > table.shape[0]:
+        return -1
+    mask = np.uint64(size - 1)
+    table[:size] = -1
+    for u in range(num_near):
+        a = near[u]
+        if count_bits(sets, a) != pointed - 1:
+            continue
+        code = set_code(cones, scratch, a)
+        for w in range(words):
+            word = sets[a, w]
+            while word:
+                key = code ^ scratch.codes[64 * w + lowest_bit(word)]
+                word &= word - np.uint64(1)
+                slot = key & mask
+                while table[slot] >= 0:
+                    slot = (slot + np.uint64(1)) & mask
+                table[slot], keys[slot] = a, key
+    for v in range(num_far):
+        b = far[v]
+        if count_bits(sets, b) != pointed - 1:
+            continue
+        code = set_code(cones, scratch, b)
+        for w in range(words):
+            word = sets[b, w]
+            while word:
+                key = code ^ scratch.codes[64 * w + lowest_bit(word)]
+                word &= word - np.uint64(1)
+                slot = key & mask
+                while table[slot] >= 0:
+                    if keys[slot] == key and common_bits(sets, table[slot], b) >= needed:
+                        if found == pairs.shape[0]:
+                            return -1
+                        pairs[found, 0], pairs[found, 1] = table[slot], b
+                        found += 1
+                    slot = (slot + np.uint64(1)) & mask
+    for side in range(2):
+        some, others, num_some, num_others = near, far, num_near, num_far
+        if side == 1:
+            some, others, num_some, num_others = far, near, num_far, num_near
+        for u in range(num_some):
+            a = some[u]
+            if count_bits(sets, a) == pointed - 1:
+                continue
+            for v in range(num_others):
+                b = others[v]
+                if common_bits(sets, a, b) < needed:
+                    continue
+                if count_bits(sets, b) != pointed - 1:
+                    if side == 1 or not adjacent(sets, start, count, a, b, needed):
+                        continue  # pairs of two such rays are met on side 0
+                if found == pairs.shape[0]:
+                    return -1
+                pairs[found, 0], pairs[found, 1] = a, b
+                found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def common_bits(sets, a, b):  # type: ignore[no-untyped-def]
+    total = 0
+    for w in range(sets.shape[1]):
+        total += popcount(sets[a, w] & sets[b, w])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def drop_redundant(cones, start, count, used):  # type: ignore[no-untyped-def]
+    """Clear, from the bit sets of a cone's rays and from `used`, the half-spaces that are not facets.
+
+    A face that is not a facet lies in a facet: all rays on it lie on another half-space too.
+    """
+    sets = cones.sets
+    words = used.shape[0]
+    for w in range(words):
+        remaining = used[w]
+        while remaining:
+            bit = remaining & (~remaining + np.uint64(1))
+            remaining ^= bit
+            met, redundant = False, False
+            for v in range(words):
+                shared = used[v]
+                if v == w:
+                    shared &= ~bit
+                for r in range(start, start + count):
+                    if sets[r, w] & bit:
+                        met = True
+                        shared &= sets[r, v]
+                        if not shared:
+                            break
+                if shared:
+                    redundant = True
+                    break
+            if redundant or not met:
+                used[w] &= ~bit
+                for r in range(start, start + count):
+                    sets[r, w] &= ~bit
+
+
+@njit(cache=True, nogil=True)
+def new_bit(used):  # type: ignore[no-untyped-def]
+    """Word and bit of a half-space that is not in `used`; word -1 if all are taken."""
+    for w in range(used.shape[0]):
+        free = ~used[w]
+        if free:
+            return w, free & (~free + np.uint64(1))
+    return -1, np.uint64(0)
+
+
+@njit(cache=True, nogil=True)
+def append_combination(cones, top, a, scale_a, b, scale_b):  # type: ignore[no-untyped-def]
+    """Write the unit vector along `scale_a * pool[a] + scale_b * pool[b]` to `pool[top]`."""
+    pool = cones.pool
+    square = 0.0
+    for k in range(pool.shape[1]):
+        value = scale_a * pool[a, k] + scale_b * pool[b, k]
+        pool[top, k] = value
+        square += value * value
+    factor = 1.0 / np.sqrt(square)
+    for k in range(pool.shape[1]):
+        pool[top, k] *= factor
+
+
+@njit(cache=True, nogil=True)
+def split(cones, scratch, cone, used, threshold, pool_top, children, child_used):  # type: ignore[no-untyped-def]
+    """Cut a cone by the hyperplane whose values at its lines and rays are in `scratch.values`.
+
+    Args:
+        cones: storage; both children are written behind the parent's indices.
+        scratch: work space, with the values.
+        cone: start, number of lines, number of rays of the parent.
+        used: bit set of the parent's half-spaces.
+        threshold: values up to this size count as zero.
+        pool_top: first free row of the pool.
+        children: filled with start, number of lines, number of rays of the negative and the positive child.
+        child_used: filled with the bit sets of their half-spaces.
+
+    Returns:
+        A status, and the first free row of the pool after the cut. Unless the status is OK nothing has changed.
+    """
+    ids, sets, values = cones.ids, cones.sets, scratch.values
+    start, lines, rays = cone[0], cone[1], cone[2]
+    words = used.shape[0]
+    word, bit = new_bit(used)
+    if word < 0:
+        return NEED_WORDS, pool_top
+    pivot, largest = -1, threshold
+    for r in range(lines):
+        if abs(values[r]) > largest:
+            pivot, largest = r, abs(values[r])
+    if pivot >= 0:
+        return split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, children, child_used)
+
+    upper, lower, level, first = scratch.upper, scratch.lower, scratch.level, start + lines
+    num_upper, num_lower, num_zero = 0, 0, 0
+    for r in range(rays):  # without branches: which side a ray is on cannot be predicted
+        value = values[lines + r]
+        upper[num_upper] = lower[num_lower] = level[num_zero] = first + r
+        num_upper += value > threshold
+        num_lower += value < -threshold
+        num_zero += abs(value) <= threshold
+    pointed = cones.pool.shape[1] - lines
+    if num_upper * num_lower <= BRUTE_FORCE_PAIRS:
+        found = pairs_by_force(cones, scratch, first, rays, num_upper, num_lower, pointed)
+    else:
+        found = pairs_by_hashing(cones, scratch, first, rays, num_upper, num_lower, pointed)
+    if found < 0:
+        return NEED_PAIRS, pool_top
+    if pool_top + found > cones.pool.shape[0]:
+        return NEED_POOL, pool_top
+    end = start + lines + rays
+    shared = lines + num_zero + found
+    if end + 2 * shared + num_upper + num_lower > ids.shape[0]:
+        return NEED_ARENA, pool_top
+
+    for p in range(found):
+        a, b = scratch.pairs[p, 0], scratch.pairs[p, 1]
+        append_combination(cones, pool_top + p, ids[a], abs(values[b - start]), ids[b], abs(values[a - start]))
+    for side in range(2):
+        at = end if side == 1 else end + shared + num_upper  # the child walked first lies last
+        children[side, 0], children[side, 1], children[side, 2] = at, lines, num_zero + found
+        for r in range(lines):
+            ids[at] = ids[start + r]
+            at += 1
+        kept, num_kept = (upper, num_upper) if side == 1 else (lower, num_lower)
+        children[side, 2] += num_kept
+        for r in range(num_kept):
+            a = kept[r]
+            ids[at] = ids[a]
+            for w in range(words):
+                sets[at, w] = sets[a, w]
+            at += 1
+        for r in range(num_zero):
+            a = level[r]
+            ids[at] = ids[a]
+            for w in range(words):
+                sets[at, w] = sets[a, w]
+            sets[at, word] |= bit
+            at += 1
+        for p in range(found):
+            a, b = scratch.pairs[p, 0], scratch.pairs[p, 1]
+            ids[at] = pool_top + p
+            for w in range(words):
+                sets[at, w] = sets[a, w] & sets[b, w]
+            sets[at, word] |= bit
+            at += 1
+        for w in range(words):
+            child_used[side, w] = used[w]
+        child_used[side, word] |= bit
+        at = children[side, 0] + lines
+        for r in range(at, at + children[side, 2]):
+            if count_bits(sets, r) >= pointed:
+                drop_redundant(cones, at, children[side, 2], child_used[side])
+                break
+    return OK, pool_top + found
+
+
+@njit(cache=True, nogil=True)
+def split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, children, child_used):  # type: ignore[no-untyped-def]
+    """The cut of a cone by a hyperplane that crosses a line: other lines and rays move along it onto the hyperplane."""
+    ids, sets = cones.ids, cones.sets
+    start, lines, rays = cone[0], cone[1], cone[2]
+    words, end = used.shape[0], start + lines + rays
+    if pool_top + lines + rays + 1 > cones.pool.shape[0]:
+        return NEED_POOL, pool_top
+    if end + 2 * (lines + rays) > ids.shape[0]:
+        return NEED_ARENA, pool_top
+    line = ids[start + pivot]
+    top = pool_top
+    for side in range(2):
+        at = end + (1 - side) * (lines + rays)
+        children[side, 0], children[side, 1], children[side, 2] = at, lines - 1, rays + 1
+        fresh = pool_top
+        for r in range(lines + rays):
+            if r == pivot:
+                continue
+            if side == 0:
+                append_combination(cones, fresh, ids[start + r], 1.0, line, -values[r] / values[pivot])
+            ids[at] = fresh
+            for w in range(words):
+                sets[at, w] = sets[start + r, w]
+            sets[at, word] |= bit
+            at, fresh = at + 1, fresh + 1
+        top = fresh + side
+        for k in range(cones.pool.shape[1]):
+            direction = cones.pool[line, k]
+            cones.pool[top, k] = direction if (values[pivot] > 0.0) == (side == 1) else -direction
+        ids[at] = top
+        for w in range(words):
+            sets[at, w] = used[w]
+            child_used[side, w] = used[w]
+        child_used[side, word] |= bit
+    return OK, top + 1
+
+
+@njit(cache=True, nogil=True)
+def absorb_flat_rays(cones, scratch, cone, used):  # type: ignore[no-untyped-def]
+    """Turn rays along which everything still to come is zero into lines, one after another.
+
+    The cone grows to its sum with the line. Its facets are then those through the ray, its rays (modulo the line) those
+    adjacent to the ray; in this lower dimension all cuts to come are the same as before. The sum of all lines and rays
+    is still in the interior of the original cone. `scratch.flat` tells the flat rays; `cone` and `used` are updated.
+    """
+    ids, sets, flat, keep = cones.ids, cones.sets, scratch.flat, scratch.level
+    words = used.shape[0]
+    start = cone[0]
+    r = 0
+    while r < cone[2]:
+        if not flat[r]:
+            r += 1
+            continue
+        first, rays = start + cone[1], cone[2]
+        pointed = cones.pool.shape[1] - cone[1]
+        ids[first], ids[first + r] = ids[first + r], ids[first]
+        flat[0], flat[r] = flat[r], flat[0]
+        for w in range(words):
+            sets[first, w], sets[first + r, w] = sets[first + r, w], sets[first, w]
+            used[w] &= sets[first, w]
+        simple = count_bits(sets, first) == pointed - 1
+        num_kept = 0
+        for other in range(first + 1, first + rays):
+            if common_bits(sets, first, other) >= pointed - 2 and (
+                simple
+                or count_bits(sets, other) == pointed - 1
+                or adjacent(sets, first, rays, first, other, pointed - 2)
+            ):
+                keep[num_kept] = other
+                num_kept += 1
+        for k in range(num_kept):
+            other, at = keep[k], first + 1 + k
+            ids[at], flat[k] = ids[other], flat[other - first]
+            for w in range(words):
+                sets[at, w] = sets[other, w] & used[w]
+        cone[1], cone[2] = cone[1] + 1, num_kept
+        r = 0

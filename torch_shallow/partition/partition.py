@@ -1,0 +1,152 @@
+"""The result of an enumeration: a binary space partition of the domain into activation regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from torch_shallow.domain import Domain
+from torch_shallow.partition.chart import Chart
+from torch_shallow.trace.program import ReLUProgram
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A tree of cuts in flat arrays: P regions, P - 1 cuts, root first.
+
+    A cut is a half-space: one neuron's pre-activation, affine on the cell it cuts. Its inactive child is the
+    side z <= 0, its active child the side z > 0, so the regions partition the domain exactly.
+
+    Attributes:
+        program: the network.
+        domain: the domain.
+        chart: the coordinates of `points`.
+        cut_neurons: the neuron that makes each cut.
+        children: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`.
+        packed_patterns: activation pattern of each region, as `np.packbits` packs it.
+        points: an interior point of each region, in chart coordinates.
+        method: how each region was found: regions by engine name.
+    """
+
+    program: ReLUProgram
+    domain: Domain
+    chart: Chart
+    cut_neurons: Int[np.ndarray, "cuts"]
+    children: Int[np.ndarray, "cuts 2"]
+    packed_patterns: UInt8[np.ndarray, "regions bytes"]
+    points: Float[np.ndarray, "regions coordinates"]
+    method: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_regions(self) -> int:
+        """Number of activation regions in the domain."""
+        return self.points.shape[0]
+
+    @property
+    def num_cuts(self) -> int:
+        """Number of half-spaces: one less than regions."""
+        return self.cut_neurons.shape[0]
+
+    def patterns(self, regions: slice | Int[np.ndarray, "some"] = slice(None)) -> Bool[np.ndarray, "some neurons"]:
+        """Activation patterns of some regions (all by default)."""
+        packed = self.packed_patterns[regions]
+        return np.unpackbits(packed, axis=1, count=self.program.num_neurons).astype(bool)
+
+    def interior_points(
+        self, regions: slice | Int[np.ndarray, "some"] = slice(None)
+    ) -> Float[np.ndarray, "some inputs"]:
+        """An interior point of some regions (all by default), as flattened inputs."""
+        return self.chart.lift(self.points[regions])
+
+    @cached_property
+    def parents(self) -> tuple[Int[np.ndarray, "cuts"], Int[np.ndarray, "regions"]]:
+        """Parent of each cut and of each region, coded `2 * cut + side` (side 1: active); -1 for the root."""
+        cuts, regions = np.full(self.num_cuts, -1), np.full(self.num_regions, -1)
+        flat = self.children.reshape(-1)
+        codes = np.arange(flat.size)
+        inner = flat >= 0
+        cuts[flat[inner]], regions[~flat[~inner]] = codes[inner], codes[~inner]
+        return cuts, regions
+
+    def path(self, region: int) -> list[tuple[int, bool]]:
+        """The cuts above a region, from the root down, each with the side (True: active) the region is on."""
+        cuts, regions = self.parents
+        code, steps = int(regions[region]), []
+        while code >= 0:
+            steps.append((code // 2, bool(code % 2)))
+            code = int(cuts[code // 2])
+        return steps[::-1]
+
+
+@dataclass
+class Growth:
+    """A partition while it grows: cuts and regions in the order found, in blocks, each with its parent's code."""
+
+    cut_parents: list[np.ndarray] = field(default_factory=list)
+    cut_neurons: list[np.ndarray] = field(default_factory=list)
+    region_parents: list[np.ndarray] = field(default_factory=list)
+    packed_patterns: list[np.ndarray] = field(default_factory=list)
+    points: list[np.ndarray] = field(default_factory=list)
+    method: dict[str, int] = field(default_factory=dict)
+    num_cuts: int = 0
+
+    def add(
+        self,
+        engine: str,
+        cut_parents: Int[np.ndarray, "cuts"],
+        cut_neurons: Int[np.ndarray, "cuts"],
+        region_parents: Int[np.ndarray, "regions"],
+        packed_patterns: UInt8[np.ndarray, "regions bytes"],
+        points: Float[np.ndarray, "regions coordinates"],
+    ) -> None:
+        """Append a block of cuts, numbered on from `num_cuts`, and of regions.
+
+        A parent's code is `2 * cut + side` (side 1: active) or -1 for the root.
+        """
+        self.cut_parents.append(cut_parents)
+        self.cut_neurons.append(cut_neurons)
+        self.region_parents.append(region_parents)
+        self.packed_patterns.append(packed_patterns)
+        self.points.append(points)
+        self.num_cuts += len(cut_neurons)
+        self.method[engine] = self.method.get(engine, 0) + len(region_parents)
+
+    def path(self, code: int) -> list[tuple[int, int]]:
+        """The cuts above a parent's code, from the root down, each as its neuron and the side taken (1: active)."""
+        starts = np.cumsum([0, *(len(block) for block in self.cut_neurons)])
+        steps = []
+        while code >= 0:
+            cut = code // 2
+            block = int(np.searchsorted(starts, cut, side="right")) - 1
+            row = cut - starts[block]
+            steps.append((int(self.cut_neurons[block][row]), code % 2))
+            code = int(self.cut_parents[block][row])
+        return steps[::-1]
+
+    def finish(self, program: ReLUProgram, domain: Domain, chart: Chart) -> Partition:
+        """The grown partition. The blocks are given up one by one, to keep the peak of memory low."""
+        cut_parents, region_parents = _join(self.cut_parents), _join(self.region_parents)
+        children = np.zeros((self.num_cuts, 2), dtype=np.int64)
+        below = cut_parents >= 0
+        children.reshape(-1)[cut_parents[below]] = np.flatnonzero(below)
+        below = region_parents >= 0
+        children.reshape(-1)[region_parents[below]] = ~np.flatnonzero(below)
+        return Partition(
+            program,
+            domain,
+            chart,
+            _join(self.cut_neurons),
+            children,
+            _join(self.packed_patterns),
+            _join(self.points),
+            self.method,
+        )
+
+
+def _join(blocks: list[np.ndarray]) -> np.ndarray:
+    joined = np.concatenate(blocks)
+    blocks.clear()
+    return joined

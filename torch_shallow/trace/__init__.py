@@ -1,0 +1,1 @@
+"""From an `nn.Module` to the canonical form of a ReLU network."""

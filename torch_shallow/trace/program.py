@@ -1,0 +1,125 @@
+"""The canonical form of a ReLU network: affine stages, each seeing the input and all earlier stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer of ReLUs: `h = relu(weight @ [x; earlier h] + bias)`.
+
+    Attributes:
+        name: qualified name of the ReLU in the model, such as `"encoder.1"`.
+        weight: float64; the columns are the inputs followed by the neurons of all earlier stages.
+        bias: float64.
+    """
+
+    name: str
+    weight: Float[np.ndarray, "neurons sources"]
+    bias: Float[np.ndarray, "neurons"]
+
+    @property
+    def num_neurons(self) -> int:
+        """How many ReLUs the stage has."""
+        return self.bias.shape[0]
+
+
+@dataclass(frozen=True)
+class ReLUProgram:
+    """A continuous piecewise-linear function in the only form that the enumeration knows.
+
+    With `z_s = W_s [x; h_1; ...; h_{s-1}] + b_s` and `h_s = relu(z_s)` the output is
+    `y = W_out [x; h_1; ...; h_S] + b_out`, all in float64. Inputs and outputs are flattened; neurons are
+    numbered through all stages in order.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    out_weight: Float[np.ndarray, "outputs sources"]
+    out_bias: Float[np.ndarray, "outputs"]
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of entries of one input."""
+        return int(np.prod(self.in_shape, dtype=np.int64))
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of entries of one output."""
+        return self.out_bias.shape[0]
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of ReLUs in all stages together."""
+        return sum(stage.num_neurons for stage in self.stages)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Number of the first neuron of each stage, and the number of neurons at the end."""
+        return (0, *(int(n) for n in np.cumsum([stage.num_neurons for stage in self.stages])))
+
+    def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
+        """The value that enters each ReLU, at each row of `x`."""
+        sources, values = x, []
+        for stage in self.stages:
+            z = sources @ stage.weight.T + stage.bias
+            values.append(z)
+            sources = np.concatenate([sources, np.maximum(z, 0.0)], axis=1)
+        return np.concatenate(values, axis=1) if values else np.zeros((x.shape[0], 0))
+
+    def pattern(self, x: Float[np.ndarray, "points inputs"]) -> Bool[np.ndarray, "points neurons"]:
+        """Which ReLUs are active (pre-activation > 0), at each row of `x`."""
+        return self.preactivations(x) > 0.0
+
+    def __call__(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
+        """The output at each row of `x`."""
+        hidden = np.maximum(self.preactivations(x), 0.0)
+        return np.concatenate([x, hidden], axis=1) @ self.out_weight.T + self.out_bias
+
+    def affine_maps(
+        self, pattern: Bool[np.ndarray, "neurons"]
+    ) -> tuple[
+        Float[np.ndarray, "neurons inputs"],
+        Float[np.ndarray, "neurons"],
+        Float[np.ndarray, "outputs inputs"],
+        Float[np.ndarray, "outputs"],
+    ]:
+        """The affine functions of the input that the network computes where `pattern` holds.
+
+        Returns:
+            Weight and bias of every pre-activation, then weight and bias of the output.
+        """
+        d = self.num_inputs
+        weights, biases = np.zeros((self.num_neurons, d)), np.zeros(self.num_neurons)
+
+        def compose(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            active = np.flatnonzero(pattern[: weight.shape[1] - d])
+            hidden = weight[:, d + active]
+            return weight[:, :d] + hidden @ weights[active], bias + hidden @ biases[active]
+
+        for stage, start, stop in zip(self.stages, self.offsets, self.offsets[1:], strict=False):
+            weights[start:stop], biases[start:stop] = compose(stage.weight, stage.bias)
+        return (weights, biases, *compose(self.out_weight, self.out_bias))
+
+    def __str__(self) -> str:
+        """A line for each stage: name, neurons, and which earlier stages it reads."""
+        rows = [f"ReLUProgram: input {self.in_shape}, output {self.out_shape}, {self.num_neurons} ReLUs"]
+        for number, stage in enumerate(self.stages, start=1):
+            rows.append(
+                f"  stage {number}: {stage.name or '(root)'}: {stage.num_neurons} ReLUs of {self._reads(stage.weight)}"
+            )
+        rows.append(f"  output: {self.num_outputs} values of {self._reads(self.out_weight)}")
+        return "\n".join(rows)
+
+    def _reads(self, weight: Float[np.ndarray, "rows sources"]) -> str:
+        d = self.num_inputs
+        sources = [("input", weight[:, :d])]
+        for number, (start, stop) in enumerate(zip(self.offsets, self.offsets[1:], strict=False), start=1):
+            sources.append((f"stage {number}", weight[:, d + start : d + stop]))
+        return ", ".join(name for name, block in sources if block.any()) or "nothing (constant)"
