@@ -1,0 +1,392 @@
+"""What cannot be read is refused with a message that says what, where and what to do; the model is never changed."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import operator
+import random
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.trace.input_shape import given_shape
+from torch_shallow.trace.model_copy import check_model
+from torch_shallow.trace.operations import RULES
+from torch_shallow.trace.reader import read_model
+from torch_shallow.trace.tracer import trace
+
+
+class Model(nn.Module):
+    """A linear layer and a forward pass written in the test."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+        self.p = nn.Parameter(torch.rand(6))
+        self.register_buffer("buffer", torch.zeros(6))
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self._forward(self, self.a(x))
+
+
+# What may not be done to a hidden value h of shape (batch, 6), the operation named, and a part of the reason.
+UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
+    (lambda m, h: torch.sigmoid(h), "sigmoid", "without it (its logits)"),
+    (lambda m, h: h.softmax(-1), "softmax", "logits"),
+    (lambda m, h: F.gelu(h), "gelu", "train again"),
+    (lambda m, h: F.leaky_relu(h), "leaky_relu", "slope * x"),
+    (lambda m, h: h.abs(), "abs", "relu(x) + relu(-x)"),
+    (lambda m, h: abs(h), "abs", "relu(x) + relu(-x)"),
+    (lambda m, h: h.clamp(min=0), "clamp", "relu(x - low)"),
+    (lambda m, h: torch.maximum(h, -h), "maximum", "a + relu(b - a)"),
+    (lambda m, h: F.layer_norm(h, (6,)), "layer_norm", "BatchNorm in eval"),
+    (lambda m, h: h**2, "pow", "not piecewise linear"),
+    (lambda m, h: h * h, "mul", "multiplies two values"),
+    (lambda m, h: h @ h.T, "matmul", "multiplies two values"),
+    (lambda m, h: F.linear(h, h), "linear", "multiplies two values"),
+    (lambda m, h: torch.addmm(h, h, h.T @ h), "addmm", "multiplies two values"),
+    (lambda m, h: 1 / h, "truediv", "argument 2"),
+    (lambda m, h: h.div(h), "div", "argument 2"),
+    (lambda m, h: torch.div(h, 2, rounding_mode="floor"), "div", "rounds"),
+    (lambda m, h: h // 2, "floordiv", "not on the list"),
+    (lambda m, h: m.p[h.long()], "long", "not on the list"),
+    (lambda m, h: m.p.index_select(0, h), "index_select", "argument 3"),
+    (lambda m, h: h.to(torch.int64), "to", "rounds"),
+    (lambda m, h: torch.where(h > 0, h, 0 * h), "gt", "compares"),
+    (lambda m, h: h * h[0].sum().item(), "item", "Python number"),
+    (lambda m, h: h + torch.rand_like(h), "rand_like", "random"),
+    (lambda m, h: h + torch.empty_like(h).normal_(), "normal", "random"),
+    (lambda m, h: F.dropout(h, 0.5), "dropout", "model.eval()"),
+    (lambda m, h: F.dropout(h, training=m.training), "dropout", "model.eval()"),
+    (lambda m, h: F.batch_norm(h, None, None, training=True), "batch_norm", "model.eval()"),
+    (lambda m, h: torch.add(h, 1, out=h), "add", "out="),
+    (lambda m, h: h + F.dropout(m.p, 0.5), "dropout", "model.eval()"),
+    (lambda m, h: m.p.detach().add_(h), "add", "changes an attribute"),
+]
+
+
+@pytest.mark.parametrize(("forward", "operation", "reason"), UNSUPPORTED, ids=[row[1] for row in UNSUPPORTED])
+def test_unsupported_operations(forward: Callable[[Any, Tensor], Any], operation: str, reason: str) -> None:
+    for read in (read_model, trace):
+        with pytest.raises(UnsupportedOperation) as caught:
+            read(Model(forward))
+        message = str(caught.value)
+        assert f"(root): {operation} at {__file__}:" in message
+        assert reason in message
+
+
+def test_all_unsupported_operations_are_in_one_error() -> None:
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid())
+    model = nn.Sequential(nn.Linear(3, 4), inner, nn.LayerNorm(4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.MaxPool1d(2))
+    with pytest.raises(UnsupportedOperation) as caught:
+        read_model(model)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 6
+    expected = ["1.1: Sigmoid", "2: LayerNorm", "3: Dropout", "4: BatchNorm1d", "5: MaxPool1d"]
+    assert all(line.strip().startswith(start) for line, start in zip(lines[1:], expected, strict=True))
+    assert sum("model.eval()" in line for line in lines) == 2
+
+
+def test_batch_statistics_are_refused_in_eval_mode_too() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
+    with pytest.raises(UnsupportedOperation, match="whole batch"):
+        read_model(model)
+
+
+def test_train_mode_is_fine_where_it_changes_nothing() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.0))
+    assert read_model(model).num_neurons == 4
+    assert model.training
+
+
+class Shaped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.dim() == 2 else x.flatten(1)
+
+
+def test_data_dependent_control_flow_is_explained() -> None:
+    def chooses(m: Any, h: Tensor) -> Tensor:
+        if h.sum() > 0:
+            return h
+        return -h
+
+    with pytest.raises(TransformError, match=r"control flow depends on the input at .*test_refusals.py:\d+") as caught:
+        read_model(Model(chooses), torch.zeros(1, 4))
+    assert isinstance(caught.value.__cause__, torch.fx.proxy.TraceError)
+    with pytest.raises(TransformError, match="pass example_input"):
+        trace(Shaped())
+    for batch_size in (
+        lambda m, h: h if h.shape[0] > 2 else -h,
+        lambda m, h: h * len(h),
+        lambda m, h: sum(row for row in h),
+    ):
+        with pytest.raises(TransformError, match=r"control flow depends on the input at .*test_refusals.py:\d+"):
+            trace(Model(batch_size))
+
+
+def test_code_that_fx_cannot_trace_is_located() -> None:
+    with pytest.raises(TransformError, match=r"cannot trace it at .*test_refusals.py:\d+: TypeError"):
+        read_model(Model(lambda m, h: h + torch.from_numpy(h)))
+    with pytest.raises(TransformError, match=r"cannot trace it at .*x.new_zeros"):
+        read_model(Model(lambda m, h: h + torch.zeros(h.shape[0], 1)))
+    with pytest.raises(TransformError, match="NotImplementedError"):
+        read_model(type("NoForward", (nn.Module,), {})(), in_shape=(3,))
+
+
+def mixes_rows(m: Any, h: Tensor) -> Tensor:
+    return F.relu(h - h.mean(0))
+
+
+def depends_on_batch_size(m: Any, h: Tensor) -> Tensor:
+    return F.relu(h) / h.shape[0]
+
+
+def flips_batch(m: Any, h: Tensor) -> Tensor:
+    return h.flip(0)
+
+
+@pytest.mark.parametrize("forward", [mixes_rows, depends_on_batch_size, flips_batch])
+def test_rows_that_depend_on_each_other_are_refused(forward: Callable[[Any, Tensor], Tensor]) -> None:
+    with pytest.raises(TransformError, match=r"for one input alone differs.*Largest difference"):
+        read_model(Model(forward))
+
+
+def test_randomness_that_fx_cannot_see_is_refused() -> None:
+    with pytest.raises(UnsupportedOperation, match="draws random numbers"):
+        read_model(Model(lambda m, h: h + torch.randn(6)))
+    with pytest.raises(TransformError, match="Largest difference"):
+        read_model(Model(lambda m, h: h + random.random()))
+
+
+def test_code_that_does_something_else_in_float64_is_refused() -> None:
+    def copies_in_float32(m: Any, h: Tensor) -> Tensor:
+        cast = h.double()
+        cast += 1.0
+        return h
+
+    with pytest.raises(TransformError, match=r"forward pass in torch\.float32"):
+        read_model(Model(copies_in_float32))
+    with pytest.raises(TransformError, match=r"forward pass in torch\.float32"):
+        read_model(Model(copies_in_float32), torch.zeros(1, 4))
+    assert read_model(Model(copies_in_float32).double()).out_bias.shape == (6,)
+
+
+OUTPUTS: list[tuple[Callable[[Any, Tensor], Any], str]] = [
+    (lambda m, h: (h, h), "one tensor as its output, found tuple"),
+    (lambda m, h: {"logits": h}, "one tensor as its output, found (dict|immutable)"),
+    (lambda m, h: None, "one tensor as its output, found NoneType"),
+    (lambda m, h: h.chunk(2), "found (list|tuple)"),
+    (lambda m, h: h.T, "must be the batch"),
+    (lambda m, h: h.sum(), "must be the batch"),
+    (lambda m, h: m.p, "must be the batch"),
+    (lambda m, h: h.flatten(), "must be the batch"),
+    (lambda m, h: torch.zeros_like(h, dtype=torch.int64), "floating-point"),
+    (lambda m, h: F.relu(h.sum(0)).expand_as(h), "batch dimension of what enters 'relu'"),
+    (lambda m, h: h / (m.p - m.p), "not finite"),
+]
+
+
+@pytest.mark.parametrize(("forward", "message"), OUTPUTS, ids=[row[1] for row in OUTPUTS])
+def test_outputs_that_are_not_one_batch(forward: Callable[[Any, Tensor], Any], message: str) -> None:
+    with pytest.raises(TransformError, match=message):
+        read_model(Model(forward))
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, *, z: Tensor) -> Tensor:
+        return x + y + z
+
+
+class NoInput(nn.Module):
+    def forward(self) -> Tensor:
+        return torch.zeros(1)
+
+
+def _spoil(value: float) -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()).eval()
+    with torch.no_grad():
+        model[0].weight[1, 2] = value
+        model[1].running_mean[0] = value
+    return model
+
+
+class Quantised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 3, dtype=torch.int32), requires_grad=False)
+
+
+BAD_MODELS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: nn.DataParallel(nn.Linear(3, 3)), "model.module"),
+    (lambda: torch.compile(nn.Linear(3, 3), backend="eager"), "_orig_mod"),
+    (lambda: nn.Sequential(nn.LazyLinear(3)), "0.weight is not initialised.*0.bias is not"),
+    (lambda: nn.Linear(3, 3, device="meta"), "meta device"),
+    (lambda: nn.Linear(3, 3, dtype=torch.complex64), "complex"),
+    (Quantised, "integer parameter"),
+    (lambda: _spoil(float("nan")), "0.weight contains NaN; 1.running_mean contains NaN"),
+    (lambda: _spoil(float("inf")), "0.weight contains inf"),
+    (lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))), "SpectralNorm of 0.*train mode"),
+    (lambda: nn.utils.spectral_norm(nn.Linear(3, 3)), "SpectralNorm of it is in train mode"),
+    (TwoInputs, "also needs y, z"),
+    (NoInput, "takes no input"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("make", "message"), BAD_MODELS, ids=[row[1] for row in BAD_MODELS])
+def test_bad_models(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TransformError, match=message):
+        read_model(make(), in_shape=(3,))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_script_modules_are_refused() -> None:
+    scripted = torch.jit.script(nn.Linear(3, 3))
+    for model in (scripted, nn.Sequential(scripted)):
+        with pytest.raises(TransformError, match="TorchScript"):
+            read_model(model)
+
+
+BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
+    ({"example_input": torch.zeros(2, 5)}, "fails on a batch of 2 inputs of shape \\(5,\\)"),
+    ({"example_input": torch.zeros(2, 4, dtype=torch.int64)}, "found torch.int64"),
+    ({"example_input": torch.tensor(1.0)}, "no entries"),
+    ({"example_input": torch.zeros(2, 0)}, "no entries"),
+    ({"in_shape": ()}, "positive sizes"),
+    ({"in_shape": (4, 0)}, "positive sizes"),
+    ({"in_shape": (5,), "example_input": torch.zeros(1, 4)}, "differs"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_SHAPES, ids=[row[1] for row in BAD_SHAPES])
+def test_bad_shapes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TransformError, match=message):
+        read_model(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), **arguments)
+
+
+def test_bad_types() -> None:
+    with pytest.raises(TransformError, match=r"expected an nn\.Module, found builtin_function_or_method"):
+        check_model(torch.relu)
+    with pytest.raises(TransformError, match="expected a floating-point tensor, found list"):
+        given_shape([0.0, 1.0], None)
+
+
+def test_the_input_shape_is_told_by_the_example_or_the_first_linear() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.ReLU(), nn.Linear(6, 2)).eval()
+    assert read_model(model).in_shape == (6,)
+    assert read_model(model, torch.zeros(5, 2, 3)).in_shape == (2, 3)
+    assert read_model(model, in_shape=[3, 2]).in_shape == (3, 2)
+    assert read_model(nn.Linear(6, 2), torch.zeros(6)).in_shape == (6,)
+    with pytest.raises(TransformError, match=r"does not begin with an nn\.Linear"):
+        read_model(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(4, 2)))
+
+
+class Stateful(nn.Module):
+    """Keeps records while it runs: nothing that its function depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+        self.calls = 0
+        self.last: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = self.inner(x)
+        return self.last
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_model_is_never_changed(dtype: torch.dtype) -> None:
+    model = Stateful().to(dtype)
+    model(torch.randn(8, 3, dtype=dtype)).sum().backward()
+    model.eval()
+    model.inner[0].bias.requires_grad_(False)
+    fired: list[object] = []
+    handles = [model.inner[0].register_forward_hook(lambda *_: fired.append("forward"))]
+    handles.append(model.register_forward_pre_hook(lambda *_: fired.append("pre")))
+    handles.append(model.inner.register_full_backward_hook(lambda *_: fired.append("backward")))
+    attributes = {name: dict(vars(module)) for name, module in model.named_modules()}
+    tensors = {name: (value, value.clone()) for name, value in model.state_dict(keep_vars=True).items()}
+    grads = {name: (p.grad, p.requires_grad) for name, p in model.named_parameters()}
+    random_state = torch.get_rng_state()
+
+    with pytest.warns(UserWarning, match=r"forward hooks of \(root\), inner.0 are not part of the function"):
+        read_model(model, in_shape=(3,))
+    with pytest.warns(UserWarning, match="left out"):
+        trace(model, torch.randn(2, 3, dtype=dtype, generator=torch.Generator().manual_seed(0)))
+
+    assert not fired
+    assert {name: dict(vars(module)) for name, module in model.named_modules()} == attributes
+    for name, value in model.state_dict(keep_vars=True).items():
+        assert value is tensors[name][0]
+        assert value.dtype == tensors[name][1].dtype
+        assert torch.equal(value, tensors[name][1])
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is grads[name][0]
+        assert parameter.requires_grad == grads[name][1]
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+class Recorder:
+    """A hook that cannot be copied, and need not be."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        raise RuntimeError("not to be copied")
+
+    def hook(self, *_: object) -> None:
+        raise RuntimeError("not to be called")
+
+
+def test_hooks_are_not_even_copied() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    model[0].register_forward_hook(Recorder().hook)
+    with pytest.warns(UserWarning, match="forward hooks of 0"):
+        assert read_model(model).num_neurons == 4
+
+
+def test_a_model_that_cannot_be_copied_is_explained() -> None:
+    model = nn.Sequential(nn.Linear(3, 4))
+    model.extra = Recorder()
+    with pytest.raises(TransformError, match=r"copy\.deepcopy\(model\) work"):
+        read_model(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_traced_graph_computes_the_same_in_the_same_dtype(dtype: torch.dtype) -> None:
+    def forward(m: Any, h: Tensor) -> Tensor:
+        res = h * 1
+        h = res
+        h += m.p
+        return torch.cat([F.relu_(h) - res, m.p.relu() * h.relu()], 1)
+
+    model = Model(forward).to(dtype)
+    x = torch.randn(9, 4, dtype=dtype)
+    graph_module = trace(model, x)
+    assert torch.equal(graph_module(x), model(x))
+    assert graph_module(x).dtype == dtype
+    relus = [node.target for node in graph_module.graph.nodes if node.target in (torch.relu, torch.relu_)]
+    assert relus == [torch.relu_, torch.relu]
+    with redirect_stdout(io.StringIO()) as printed:
+        graph_module.graph.print_tabular()
+    assert "relu" in printed.getvalue()
+
+
+def test_example_input_on_which_the_model_fails() -> None:
+    with pytest.raises(TransformError, match=r"fails on it \(shape \(2, 5\), torch.float32\)"):
+        trace(nn.Linear(4, 2), torch.zeros(2, 5))
+
+
+def test_every_rule_names_an_operation_of_torch_or_python() -> None:
+    for name in RULES:
+        word = name.lstrip(".")
+        spellings = (word, f"{word}_", f"__{word}__")
+        assert any(hasattr(space, s) for space in (torch, Tensor, F, operator, builtins) for s in spellings), name

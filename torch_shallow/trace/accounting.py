@@ -1,0 +1,148 @@
+"""Every node of a graph accounted for: constant, affine in the input, or a ReLU; the rest refused together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.fx import Graph, Node
+from torch.fx.node import map_arg
+
+from torch_shallow.errors import TransformError
+from torch_shallow.trace.identify import Operation, identify, refuse_dependent
+from torch_shallow.trace.operations import Rule, way_out
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that is not on the allow-list.
+
+    Attributes:
+        node: the node.
+        operation: what it does, as the user would name it.
+        reason: why it is refused, and the way out.
+    """
+
+    node: Node
+    operation: str
+    reason: str
+
+
+@dataclass
+class Accounts:
+    """What the nodes of a graph are; a node in neither list is affine in the input or constant.
+
+    Attributes:
+        relus: the ReLUs of values that depend on the input, in order, each with whether it works in place.
+        refusals: the nodes that are not on the allow-list, in order.
+        dependent: the nodes whose values depend on the input.
+    """
+
+    dependent: set[Node] = field(default_factory=set)
+    relus: list[tuple[Node, bool]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def account(root: nn.Module, graph: Graph) -> Accounts:
+    """Go through all nodes in order and say what each is.
+
+    Args:
+        root: the module that `graph` was traced from.
+        graph: its graph.
+
+    Raises:
+        TransformError: the output is not one tensor.
+    """
+    overwritten: frozenset[Node] = frozenset()
+    while True:
+        ledger = _Ledger(root, set(overwritten))
+        for node in graph.nodes:
+            ledger.enter(node)
+        if ledger.overwritten == overwritten:
+            return ledger.accounts
+        # A constant is overwritten by a value that depends on the input: so does all that shares its memory.
+        overwritten = frozenset(ledger.overwritten)
+
+
+class _Ledger:
+    """One pass over the nodes of a graph."""
+
+    def __init__(self, root: nn.Module, overwritten: set[Node]) -> None:
+        self.root = root
+        self.accounts = Accounts()
+        self.overwritten = overwritten
+        self.dependent = self.accounts.dependent
+        self.owner: dict[Node, Node] = {}  # whose memory a node may share
+
+    def enter(self, node: Node) -> None:
+        self.owner[node] = node
+        if node.op == "output":
+            _check_output(node)
+        elif node.op == "placeholder":
+            self.dependent.add(node)
+        elif node.op != "get_attr":
+            self._enter_call(node)
+        if self.owner[node] in self.overwritten:
+            self.dependent.add(node)
+
+    def _enter_call(self, node: Node) -> None:
+        operation = identify(self.root, node)
+        first = next(iter((*node.args, *node.kwargs.values())), None)
+        if isinstance(first, Node) and operation.may_share_memory:
+            self.owner[node] = self.owner[first]
+        used = [slot for slot, value in _slots(node) if self._depends(value) and not _by_shape(operation.rule, slot)]
+        reason = operation.refusal
+        if used:
+            self.dependent.add(node)
+            reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
+        if isinstance(first, Node) and operation.in_place:
+            reason = reason or self._overwrite(self.owner[first], bool(used))
+        if reason:
+            self.accounts.refusals.append(Refusal(node, operation.name, reason))
+        elif used and operation.is_relu:
+            self.accounts.relus.append((node, operation.in_place))
+
+    def _depends(self, value: Any) -> bool:
+        nodes: list[Node] = []
+        map_arg(value, nodes.append)
+        return any(node in self.dependent for node in nodes)
+
+    def _overwrite(self, owner: Node, by_dependent: bool) -> str:
+        if owner.op == "get_attr":
+            return "changes an attribute of the model in its forward pass; use the operation that is not in place"
+        if by_dependent and owner not in self.dependent:
+            self.overwritten.add(owner)
+        return ""
+
+
+def _slots(node: Node) -> Iterator[tuple[int | str, Any]]:
+    yield from enumerate(node.args)
+    yield from node.kwargs.items()
+
+
+def _by_shape(rule: Rule | None, slot: int | str) -> bool:
+    return rule is not None and rule.kind(slot) == "#"
+
+
+def _refuse_slots(operation: Operation, used: list[int | str]) -> str:
+    if operation.rule is None:
+        return way_out(operation.name)
+    kinds = [operation.rule.kind(slot) for slot in used]
+    if "-" in kinds:
+        slot = used[kinds.index("-")]
+        place = f"argument {slot + 1}" if isinstance(slot, int) else f"argument {slot!r}"
+        return f"depends on the input in {place}, where only a constant is affine (a divisor, an index, ...)"
+    if kinds.count("*") > 1:
+        return "multiplies two values that both depend on the input, which is not piecewise linear"
+    return ""
+
+
+def _check_output(node: Node) -> None:
+    value = node.args[0]
+    if not isinstance(value, Node):
+        raise TransformError(
+            f"model: expected one tensor as its output, found {type(value).__name__}; "
+            "wrap the model in one whose forward() returns the tensor you want."
+        )

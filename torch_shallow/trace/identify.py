@@ -1,0 +1,138 @@
+"""Which operation a node of a graph is."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn.utils.parametrize import is_parametrized
+
+from torch_shallow.trace.operations import AFFINE_MODULES, BATCH_NORMS, DROPOUTS, RULES, VIEW_MODULES, Rule
+
+_NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
+_INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
+_AUGMENTED = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
+# Position and default of the argument that says whether a function is in train mode.
+_TRAINING_ARGUMENT = {
+    **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d"], (2, True)),
+    **dict.fromkeys(["alpha_dropout", "feature_alpha_dropout", "feature_dropout"], (2, False)),
+    "batch_norm": (5, False),
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a node does.
+
+    Attributes:
+        name: the operation as `operations.RULES` calls it, or the class of the module that is called.
+        rule: how it may depend on the input; None if it is not on the allow-list.
+        is_relu: whether it is a ReLU.
+        in_place: whether it overwrites its first argument.
+        refusal: why it is refused even for values that do not depend on the input; empty if it is not.
+    """
+
+    name: str
+    rule: Rule | None
+    is_relu: bool = False
+    in_place: bool = False
+    refusal: str = ""
+
+    @property
+    def may_share_memory(self) -> bool:
+        """Whether the result may be a view of the first argument, or that argument itself."""
+        return self.in_place or (self.rule is not None and self.rule.kinds[0] == "=")
+
+
+def identify(root: nn.Module, node: Node) -> Operation:
+    """The operation of a node.
+
+    Args:
+        root: the module that the graph was traced from.
+        node: a node that calls a module, a function or a method.
+    """
+    if node.op == "call_module":
+        return _identify_module(root.get_submodule(str(node.target)))
+    if isinstance(node.target, str):
+        name = node.target.strip("_") if node.target.startswith("__") else node.target
+    else:
+        name = getattr(node.target, "__name__", str(node.target))
+        if not any(getattr(space, name, None) is node.target for space in _NAMESPACES):
+            return Operation(name, None, refusal="is a function that torch.fx does not look into; call torch's own")
+        if node.target is getattr:
+            name = f".{node.args[1]}"
+    augmented = node.target in _AUGMENTED
+    in_place = augmented or node.target is operator.setitem or name.endswith("_") or bool(node.kwargs.get("inplace"))
+    name = name[1:] if augmented else name.rstrip("_")
+    if name == "relu":
+        return Operation(name, _INPUT, is_relu=True, in_place=in_place or bool(argument(node, 1, "inplace")))
+    return Operation(name, RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name))
+
+
+def _identify_module(module: nn.Module) -> Operation:
+    # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    name = kind.__name__
+    if issubclass(kind, nn.ReLU):
+        return Operation(name, _INPUT, is_relu=True, in_place=bool(module.inplace))
+    if issubclass(kind, (*VIEW_MODULES, *DROPOUTS)):
+        random = issubclass(kind, DROPOUTS) and module.training and module.p
+        refusal = "is in train mode, where its result is random; call model.eval() first"
+        return Operation(name, _VIEW, refusal=refusal if random else "")
+    if issubclass(kind, BATCH_NORMS):
+        refusal = ""
+        if module.training:
+            refusal = "is in train mode, where its result depends on the whole batch; call model.eval() first"
+        elif module.running_mean is None:
+            refusal = "has no running statistics: its result depends on the whole batch; set track_running_stats=True"
+        return Operation(name, _INPUT, refusal=refusal)
+    return Operation(name, _INPUT if issubclass(kind, AFFINE_MODULES) else None)
+
+
+def _refuse_random(node: Node, name: str) -> str:
+    training = _TRAINING_ARGUMENT.get(name)
+    if training is not None:
+        position, default = training
+        if argument(node, position, "train" if node.target is getattr(torch, name, None) else "training", default):
+            return "has training=True; call model.eval() first and pass training=self.training"
+        return ""
+    for packet in (getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name + "_", None)):
+        if packet is not None and any(
+            torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags for overload in packet.overloads()
+        ):
+            return "draws random numbers, so the model is not a function; draw them once and keep them in a buffer"
+    return ""
+
+
+def refuse_dependent(node: Node, operation: Operation) -> str:
+    """Why an operation that is on the list is refused for values that depend on the input; empty if it is not.
+
+    Args:
+        node: the node.
+        operation: what it does.
+    """
+    if operation.name in ("div", "divide") and node.kwargs.get("rounding_mode") is not None:
+        return "rounds its result, which is not continuous"
+    if node.kwargs.get("out") is not None:
+        return "writes into the tensor out=...; use its result instead"
+    for value in (*node.args, *node.kwargs.values()):
+        if isinstance(value, torch.dtype) and not value.is_floating_point:
+            return f"casts to {value}, which rounds; stay in floating point"
+    return ""
+
+
+def argument(node: Node, position: int, name: str, default: object = None) -> object:
+    """An argument of a node, given by position or by name.
+
+    Args:
+        node: the node.
+        position: its position.
+        name: its name.
+        default: the value if it is not given.
+    """
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)

@@ -1,0 +1,145 @@
+"""Is it a model that can be read at all, and a copy of it that may be taken apart."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from torch_shallow.errors import TransformError
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def check_model(model: object) -> nn.Module:
+    """The model itself, if it is a plain `nn.Module` with finite real weights.
+
+    Args:
+        model: what the user passed.
+
+    Raises:
+        TransformError: it is something else, a wrapper around a module, or has weights that are lazy, on the
+            meta device, complex, integer, infinite or NaN; all such weights are listed.
+    """
+    if not isinstance(model, nn.Module):
+        raise TransformError(
+            f"model: expected an nn.Module, found {type(model).__name__}; "
+            "put a function into the forward() of an nn.Module."
+        )
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise TransformError(f"model: found a {type(model).__name__}; pass the module inside it: model.module.")
+    if "_orig_mod" in model._modules:
+        raise TransformError("model: found a compiled module; pass the module given to torch.compile: model._orig_mod.")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TransformError(
+                f"model: {name or 'it'} is a TorchScript module, which torch.fx cannot trace; pass the nn.Module that "
+                "was scripted."
+            )
+        if module.training and (norm := _power_iteration(module)):
+            raise TransformError(
+                f"model: the {norm} of {name or 'it'} is in train mode, where each forward pass changes the weights; "
+                "call model.eval() first."
+            )
+    wrong = [f"{name} {what}" for name, tensor in model.named_parameters() if (what := _not_a_weight(tensor, True))]
+    wrong += [f"{name} {what}" for name, tensor in model.named_buffers() if (what := _not_a_weight(tensor, False))]
+    if wrong:
+        raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
+    return model
+
+
+def _power_iteration(module: nn.Module) -> str:
+    """Name of the spectral normalisation that the module is, or that a hook of it is; empty if there is none."""
+    names = (type(part).__name__ for part in (module, *module._forward_pre_hooks.values()))
+    return next((name.lstrip("_") for name in names if name in {"SpectralNorm", "_SpectralNorm"}), "")
+
+
+def _not_a_weight(tensor: Tensor, parameter: bool) -> str:
+    if is_lazy(tensor):
+        return "is not initialised (lazy module): call the model once on an example input first"
+    if tensor.is_meta:
+        return "is on the meta device and has no values: load the weights first"
+    if tensor.is_complex():
+        return f"is complex ({tensor.dtype}): only real models are piecewise linear"
+    if not tensor.is_floating_point():
+        return f"is an integer parameter ({tensor.dtype}): convert the model with model.float()" if parameter else ""
+    # A sum is finite unless an entry is not (or it overflows): one pass without temporaries for the usual case.
+    if tensor.sum().isfinite() or tensor.isfinite().all():
+        return ""
+    kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
+    return f"contains {' and '.join(kinds)}"
+
+
+def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
+    """Warn that forward hooks of the user are left out of the copies, if there are any.
+
+    Args:
+        model: the model.
+        stacklevel: of the warning, counted from the caller.
+    """
+    places = [
+        name or "(root)"
+        for name, module in model.named_modules()
+        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
+    ]
+    if places:
+        warnings.warn(
+            f"The forward hooks of {', '.join(places)} are not part of the function that is transformed and are left "
+            "out; if a hook changes a value, put that into forward().",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _is_torch_made(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils")
+
+
+def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> nn.Module:
+    """A deep copy without gradients and without hooks; the model itself is not touched and no hook of it runs.
+
+    Hooks of `torch.nn.utils` (weight and spectral norm, pruning), which compute a weight before each forward, are
+    applied once to the copy.
+
+    Args:
+        model: a model that passed `check_model`.
+        precision: context in which tensors are copied: `InFloat64()`, or `nullcontext()` to keep their precision.
+
+    Raises:
+        TransformError: the model cannot be deep-copied.
+    """
+    memo: dict[int, Any] = {}
+    ours: list[tuple[str, Callable[[nn.Module, tuple[()]], object]]] = []
+    for name, module in model.named_modules():
+        ours += [(name, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
+        # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
+        for kind in _HOOKS:
+            memo[id(getattr(module, kind))] = OrderedDict()
+    try:
+        with precision, torch.no_grad():
+            _keep_derived_tensors(model, memo)
+            duplicate = copy.deepcopy(model, memo)
+            for name, hook in ours:
+                hook(duplicate.get_submodule(name), ())
+    except Exception as error:
+        raise TransformError(
+            f"model: a deep copy of it failed ({type(error).__name__}: {error}); make copy.deepcopy(model) work."
+        ) from error
+    duplicate.requires_grad_(False)
+    # A torch.nn module on its own would be traced into, through code that fx cannot follow.
+    alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
+    return nn.Sequential(duplicate) if alone else duplicate
+
+
+def _keep_derived_tensors(model: nn.Module, memo: dict[int, Any]) -> None:
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()

@@ -1,0 +1,49 @@
+"""nn.Module to ReLUProgram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from torch import Tensor, nn
+
+from torch_shallow.trace.input_shape import given_shape, shape_of_first_linear
+from torch_shallow.trace.linearity import read_program
+from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
+from torch_shallow.trace.precision import InFloat64
+from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.trace.tracer import trace_graph
+from torch_shallow.trace.verification import verify, verify_in_own_precision
+
+
+def read_model(
+    model: nn.Module, example_input: Tensor | None = None, in_shape: Sequence[int] | None = None
+) -> ReLUProgram:
+    """The program that a model computes, in float64 and verified against the model's forward pass.
+
+    The model itself is not changed; all work is done on a copy.
+
+    Args:
+        model: a model of one tensor argument (others must have defaults, which are used) and one tensor result.
+        example_input: a batch of inputs (the first dimension is the batch), or one input if it has one dimension. Only
+            its shape and dtype are used. Not needed for a model that begins with an `nn.Linear`.
+        in_shape: shape of one input, without batch, in place of an example.
+
+    Raises:
+        TransformError: the model cannot be read, or the program differs from the model.
+        UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
+
+    Example:
+        >>> print(read_model(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
+        ReLUProgram: input (2,), output (1,), 3 ReLUs
+          stage 1: 1: 3 ReLUs of input
+          output: 1 values of stage 1
+    """
+    shape = given_shape(example_input, in_shape)
+    warn_of_hooks(check_model(model), stacklevel=2)
+    copy = copy_model(model, InFloat64())
+    graph = trace_graph(copy, shape)
+    program = read_program(copy, graph, shape or shape_of_first_linear(copy, graph))
+    verify(program, copy)
+    verify_in_own_precision(program, copy_model(model, nullcontext()), example_input)
+    return program
