@@ -9,9 +9,8 @@ from jaxtyping import Float
 from numba import njit
 
 from torch_shallow.partition.chart import Chart, row_space
-from torch_shallow.partition.double_description import pack
+from torch_shallow.partition.network import compose, pack
 from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.walk import compose
 from torch_shallow.trace.program import Stage
 
 
@@ -50,7 +49,9 @@ def affine_maps(partition: Partition) -> AffineMaps:
         basis = np.eye(d)
     q = len(basis)
     output = Stage("output", out_weight, program.out_bias)
-    network = pack(replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1))))
+    network = pack(
+        replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1)), np.zeros(q))
+    )
     stage_of = np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages])
     cut_rows = np.zeros((partition.num_cuts, q + 1))
     maps = np.zeros((partition.num_regions, q + 1, outputs))

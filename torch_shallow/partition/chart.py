@@ -22,12 +22,16 @@ class Chart:
     Attributes:
         origin: the input at `v = 0`.
         directions: how the input moves with each chart coordinate; rows are linearly independent.
-        inequalities: the domain in homogeneous chart coordinates: `inequalities @ [v, 1] >= 0`.
+        inequalities: the domain in homogeneous chart coordinates: `inequalities @ [v, 1] >= 0`; unit rows.
+        inner: a point in the interior of the domain.
+        is_box: whether the domain is `|v| <= 1`.
     """
 
     origin: Float[np.ndarray, "inputs"]
     directions: Float[np.ndarray, "coordinates inputs"]
     inequalities: Float[np.ndarray, "rows coordinates+1"]
+    inner: Float[np.ndarray, "coordinates"]
+    is_box: bool = False
 
     @property
     def num_coordinates(self) -> int:
@@ -63,7 +67,7 @@ def make_chart(program: ReLUProgram, domain: Domain) -> Chart:
         scale = radius if np.isfinite(radius) else scale
     directions = scale * row_space(np.concatenate([reads, a]))
     inequalities = np.column_stack([-a @ directions.T, b - a @ origin])
-    return Chart(origin, directions, _unit_rows(inequalities))
+    return Chart(origin, directions, _unit_rows(inequalities), np.zeros(len(directions)))
 
 
 def row_space(matrix: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rank columns"]:
@@ -106,7 +110,9 @@ def _box_chart(reads: np.ndarray, scale: float, lower: np.ndarray, upper: np.nda
     p, n = len(directions), len(bounded)
     rows = np.eye(p + 1)
     walls = np.concatenate([rows[p] - rows[:n], rows[p] + rows[:n], rows[n : n + len(half)]])
-    return Chart(origin, directions, _unit_rows(walls))
+    inner = np.zeros(p)
+    inner[n : n + len(half)] = 1.0
+    return Chart(origin, directions, _unit_rows(walls), inner, is_box=n == p)
 
 
 def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:

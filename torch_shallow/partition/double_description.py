@@ -6,75 +6,26 @@ from collections.abc import Callable
 
 import numpy as np
 
+from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.cone import NEED_WORDS
-from torch_shallow.partition.linear_program import Cell
+from torch_shallow.partition.found import DONE, FULL, NEED_FRAMES, UNDECIDED, empty_block, new_counters
+from torch_shallow.partition.network import Network, pack
 from torch_shallow.partition.partition import Growth
 from torch_shallow.partition.rays import ConeStorage, grown, intersection
 from torch_shallow.partition.walk import (
     CURSOR,
-    DONE,
-    FULL,
     LINES,
-    NEED_FRAMES,
     NUM_COLUMNS,
     PARENT,
     RAYS,
     STAGE,
     START,
     TOO_MANY_RAYS,
-    UNDECIDED,
-    Counters,
-    Found,
-    Network,
     Stack,
     walk,
 )
 from torch_shallow.trace.program import ReLUProgram
-
-BLOCK = 1 << 15
-
-
-def pack(program: ReLUProgram, chart: Chart) -> Network:
-    """Lay a program out for the compiled walk, in chart coordinates."""
-    d = program.num_inputs
-    inputs, hidden, starts, sources, offsets = [], [], [0], [], []
-    input_sizes, hidden_norms = [], []
-    size = 0
-    for stage in program.stages:
-        weight, bias = stage.weight[:, :d], stage.bias
-        inputs.append(chart.pull_back(weight, bias).T.reshape(-1))
-        input_sizes.append(
-            np.abs(weight) @ np.abs(chart.origin) + np.abs(bias) + np.linalg.norm(weight @ chart.directions.T, axis=1)
-        )
-        hidden_norms.append(np.linalg.norm(stage.weight[:, d:], axis=1))
-        for source in range(len(inputs) - 1):
-            block = stage.weight[:, d + program.offsets[source] : d + program.offsets[source + 1]]
-            if block.any():
-                sources.append(source)
-                offsets.append(size)
-                hidden.append(block.T.reshape(-1))
-                size += block.size
-        starts.append(len(sources))
-
-    def join(parts: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.zeros(0), *parts])
-
-    def integers(values: list[int]) -> np.ndarray:
-        return np.array(values, dtype=np.int64)
-
-    return Network(
-        integers([stage.num_neurons for stage in program.stages]),
-        integers(list(program.offsets)),
-        join(inputs),
-        _closed(program),
-        integers(starts),
-        integers(sources),
-        integers(offsets),
-        join(hidden),
-        join(input_sizes),
-        join(hidden_norms),
-    )
 
 
 def enumerate_by_rays(
@@ -112,18 +63,14 @@ def enumerate_by_rays(
     )
     stack.frames[0, [LINES, RAYS, CURSOR, PARENT]] = lines, rays, -1, -1
     stack.used[0] = used
-    counters = Counters(*(np.zeros(1, dtype=np.int64) for _ in range(5)), np.zeros(1), np.full(1, np.inf))
+    counters = new_counters(growth.num_cuts)
     counters.pool_top[0] = pool_top
-    found = _empty_block(program, dimension)
+    found = empty_block(program, dimension)
     limit = np.iinfo(np.int64).max if max_rays is None else max_rays
     while True:
         status = walk(network, storage.cones, storage.scratch, stack, found, counters, tolerance, limit)
         if status in (DONE, FULL, TOO_MANY_RAYS):
-            cuts, regions = int(counters.cut_rows[0]), int(counters.region_rows[0])
-            full = (found.cut_parents[:cuts], found.cut_neurons[:cuts], *(array[:regions] for array in found[2:]))
-            growth.add("double-description", *full)
-            found = _empty_block(program, dimension)
-            counters.cut_rows[0] = counters.region_rows[0] = 0
+            growth.add_block("double-description", found, counters)
         if status == DONE:
             break
         if status == TOO_MANY_RAYS:
@@ -137,17 +84,6 @@ def enumerate_by_rays(
             stack = stack._replace(used=grown(stack.used, axis=1))
         elif status != FULL:
             storage.grow(status)
-
-
-def _empty_block(program: ReLUProgram, dimension: int) -> Found:
-    size = max(1024, min(BLOCK, (1 << 24) // (8 * dimension + program.num_neurons // 8)))
-    return Found(
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
-        np.zeros((size, dimension - 1)),
-    )
 
 
 def _top_cell(network: Network, storage: ConeStorage, stack: Stack, top: int, growth: Growth) -> Cell:
@@ -167,18 +103,3 @@ def _top_cell(network: Network, storage: ConeStorage, stack: Stack, top: int, gr
     first = frame[START]
     point = storage.cones.pool[storage.cones.ids[first : first + frame[LINES] + frame[RAYS]]].sum(axis=0)
     return Cell(int(frame[PARENT]), status, np.array(rows).reshape(-1, dimension), point / np.linalg.norm(point))
-
-
-def _closed(program: ReLUProgram) -> np.ndarray:
-    """Whether all stages after each stage read nothing before that stage, nor the input."""
-    d, offsets = program.num_inputs, program.offsets
-    first_read = [
-        np.flatnonzero(stage.weight.any(axis=0)).min(initial=stage.weight.shape[1]) for stage in program.stages
-    ]
-    return np.array(
-        [
-            all(first_read[later] >= d + offsets[s] for later in range(s + 1, len(offsets) - 1))
-            for s in range(len(first_read))
-        ],
-        dtype=np.uint8,
-    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float
-
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.partition.by_simplex import SimplexWalk
+from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import make_chart
 from torch_shallow.partition.double_description import enumerate_by_rays
-from torch_shallow.partition.linear_program import Cell, enumerate_by_lp
+from torch_shallow.partition.linear_program import enumerate_by_lp
 from torch_shallow.partition.partition import Growth, Partition
 from torch_shallow.trace.program import ReLUProgram
 
@@ -23,7 +22,8 @@ def enumerate_regions(
     method: str = "auto",
     solver: str | None = None,
     tolerance: float = 1e-9,
-    max_rays: int = 4096,
+    max_corners: int = 64,
+    max_rays: int = 1024,
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
@@ -32,11 +32,13 @@ def enumerate_regions(
     Args:
         program: the network.
         domain: where to look.
-        method: `"double-description"` (cells as rays), `"lp"` (cells as inequalities), or `"auto"`: rays, and linear
-            programs for cells of more than `max_rays` rays.
-        solver: for linear programs, a name in `cvxpy.installed_solvers()`; HiGHS, driven directly, if None.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, and half-spaces
+            where there are too many rays.
+        solver: what solves the linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that
+            proves each answer, and HiGHS for a program that it cannot settle.
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
-        max_rays: only for `"auto"`.
+        max_corners: `"auto"` begins a box of more corners with half-spaces.
+        max_rays: `"auto"` changes to half-spaces in a cell of more rays.
 
     Raises:
         TransformError: unknown method or solver, or a domain that does not fit.
@@ -45,18 +47,16 @@ def enumerate_regions(
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
     chart, growth = make_chart(program, domain), Growth()
 
-    def by_lp(cell: Cell | None) -> None:
+    def by_solver(cell: Cell | None = None) -> None:
         enumerate_by_lp(program, chart, growth, solver=solver, tolerance=tolerance, start=cell)
 
-    limit = max_rays if method == "auto" else None
-    if method == "lp" or (limit is not None and _corners(chart.inequalities) > limit):
-        by_lp(None)
+    by_half_spaces = by_solver
+    if solver is None:
+        by_half_spaces = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver).run
+    corners = 2.0**chart.num_coordinates if chart.is_box else 0
+    if method == "lp" or (method == "auto" and corners > max_corners):
+        by_half_spaces()
     else:
-        enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_lp)
+        limit = max_rays if method == "auto" else None
+        enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
     return growth.finish(program, domain, chart)
-
-
-def _corners(inequalities: Float[np.ndarray, "rows coordinates+1"]) -> int:
-    """Corners of the domain if it is a box, which has one for each choice of a bound on every axis; else 0."""
-    axes = np.count_nonzero(inequalities[:, :-1], axis=1)
-    return 1 << (len(inequalities) // 2) if len(inequalities) and (axes == 1).all() else 0

@@ -14,33 +14,21 @@ from torch_shallow.partition.cone import (
     evaluate,
     split,
 )
+from torch_shallow.partition.found import (
+    DONE,
+    FULL,
+    NEED_FRAMES,
+    UNDECIDED,
+    pack_pattern,
+)
+from torch_shallow.partition.network import compose
 
-DONE = 10  # nothing left to do
-FULL = 11  # the output arrays are full
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
-NEED_FRAMES = 13  # the stack is full
 
-CANCELLATION = 1e-4  # a row shorter than this, relative to what it was added up from, is measured against that
-UNDECIDED = 2
 
 # Columns of the stack of cells.
 START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT = range(8)
 NUM_COLUMNS = 8
-
-
-class Network(NamedTuple):
-    """A program in chart coordinates, packed: rows over homogeneous coordinates are stored transposed."""
-
-    sizes: np.ndarray  # int64 (stages,): neurons of each stage
-    offsets: np.ndarray  # int64 (stages + 1,): first neuron of each stage
-    inputs: np.ndarray  # float64: for each stage (dimension, neurons) of the input part, flattened
-    closed: np.ndarray  # uint8 (stages,): whether later stages read nothing but this stage and later ones
-    block_starts: np.ndarray  # int64 (stages + 1,): first block of each stage
-    block_sources: np.ndarray  # int64 (blocks,): stage that a block reads
-    block_offsets: np.ndarray  # int64 (blocks,): where the block starts in `hidden`
-    hidden: np.ndarray  # float64: blocks (source neurons, neurons), flattened
-    input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
-    hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
 
 
 class Stack(NamedTuple):
@@ -52,64 +40,6 @@ class Stack(NamedTuple):
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
     norms: np.ndarray  # float64 (neurons,): size against which a value of a neuron is measured
     pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
-
-
-class Found(NamedTuple):
-    """Cuts and regions found, in order."""
-
-    cut_parents: np.ndarray  # int64
-    cut_neurons: np.ndarray  # int64
-    region_parents: np.ndarray  # int64
-    patterns: np.ndarray  # uint8 (capacity, bytes)
-    points: np.ndarray  # float64 (capacity, dimension - 1)
-
-
-class Counters(NamedTuple):
-    """What the walk carries from call to call, each an array of one entry."""
-
-    top: np.ndarray  # int64: top of the stack
-    pool_top: np.ndarray  # int64
-    cuts: np.ndarray  # int64: cuts found in all calls
-    cut_rows: np.ndarray  # int64: rows of `Found` in use
-    region_rows: np.ndarray  # int64
-    largest_zero: np.ndarray  # float64: largest relative value that was taken for zero
-    least_nonzero: np.ndarray  # float64: least relative value that was not
-
-
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def compose(network, maps, norms_of_all, pattern, stage):  # type: ignore[no-untyped-def]
-    """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against."""
-    n, offset = network.sizes[stage], network.offsets[stage]
-    dimension = maps.shape[0] // max(network.offsets[-1], 1)
-    rows = maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    inputs = network.inputs[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    for k in range(dimension):
-        for i in range(n):
-            rows[k, i] = inputs[k, i]
-    norms = norms_of_all[offset : offset + n]
-    square = 0.0
-    for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
-        source = network.block_sources[block]
-        n_source, first = network.sizes[source], network.offsets[source]
-        source_rows = maps[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
-        at = network.block_offsets[block]
-        weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
-        for j in range(n_source):
-            if pattern[first + j] == 1:
-                square += norms_of_all[first + j] ** 2
-                for k in range(dimension):
-                    factor = source_rows[k, j]
-                    for i in range(n):
-                        rows[k, i] += factor * weights[j, i]
-    size = np.sqrt(square)
-    for i in range(n):
-        norms[i] = 0.0
-    for k in range(dimension):
-        for i in range(n):
-            norms[i] += rows[k, i] ** 2
-    for i in range(n):
-        terms = CANCELLATION * (network.hidden_norms[offset + i] * size + network.input_sizes[offset + i])
-        norms[i] = max(np.sqrt(norms[i]), terms)
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "nnan"})
@@ -186,12 +116,7 @@ def record_gap(counters, low, high, threshold, tolerance):  # type: ignore[no-un
 @njit(cache=True, nogil=True)
 def write_region(network, cones, stack, frame, found, row):  # type: ignore[no-untyped-def]
     """Note a region: its pattern, packed, and an interior point: the sum of its lines and rays."""
-    packed = found.patterns
-    for byte in range(packed.shape[1]):
-        packed[row, byte] = 0
-    for i in range(network.offsets[-1]):
-        if stack.pattern[i] == 1:
-            packed[row, i >> 3] |= np.uint8(128 >> (i & 7))
+    pack_pattern(network, stack.pattern, found.patterns, row)
     found.region_parents[row] = frame[PARENT]
     last = cones.pool.shape[1] - 1
     start, lines, rays = frame[START], frame[LINES], frame[RAYS]

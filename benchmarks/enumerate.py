@@ -1,0 +1,119 @@
+"""Enumeration side by side: `python -m benchmarks.enumerate [--quick] [--nnenum CHECKOUT]` prints a table."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import Measurement, measure
+from benchmarks.networks import ACAS_XU, ACAS_XU_FOLDER, BOXES, WHOLE_SPACE, load
+
+SMALL = 20_000  # regions
+HEADER = (
+    "| network | domain | regions | threads | ours, s | peer | its threads | peer, s | peer's regions | ratio |\n"
+    "|---|---|--:|--:|--:|---|--:|--:|--:|--:|"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a case, our side and a peer's."""
+
+    case: str
+    domain: str
+    expected: int | None
+    peer: str
+    ours: Measurement
+    theirs: Measurement
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the peer took; NaN if one of the two has no result."""
+        return self.theirs.seconds / self.ours.seconds
+
+    def __str__(self) -> str:
+        cells = [self.case, self.domain, _count(self.ours, self.expected), str(self.ours.processes)]
+        cells += [_time(self.ours), self.peer, str(self.theirs.processes), _time(self.theirs)]
+        cells += [_count(self.theirs, self.expected), "" if math.isnan(self.ratio) else f"{self.ratio:.3g}"]
+        return f"| {' | '.join(cells)} |"
+
+
+def _count(measurement: Measurement, expected: int | None) -> str:
+    if measurement.regions is None:
+        return ""
+    wrong = expected is not None and measurement.regions != expected
+    return f"{measurement.regions:,}" + (f" (expected {expected:,})" if wrong else "")
+
+
+def _time(measurement: Measurement) -> str:
+    return measurement.problem or f"{measurement.seconds:.3g}"
+
+
+def plan(peers: list[str], networks: list[str] | None, *, quick: bool) -> Iterator[tuple[str, str, int]]:
+    """Case, peer and number of threads of each row.
+
+    Args:
+        peers: names of the peers.
+        networks: names of the cases, each compared with every peer that takes its domain; None is all of them, without
+            relucent on the large ones, which would keep it busy for most of an hour each.
+        quick: only the small networks of R^n, with affinitree, and with relucent the smallest one.
+
+    Yields:
+        The rows in the order of the table.
+    """
+    acas_xu = ACAS_XU if ACAS_XU_FOLDER.is_dir() else {}
+    for case in networks or [*WHOLE_SPACE, *BOXES, *acas_xu]:
+        unbounded = load(case).box is None
+        large = networks is None and WHOLE_SPACE.get(case, SMALL) > SMALL
+        if quick and networks is None and (large or not unbounded):
+            continue
+        if unbounded and "affinitree" in peers:
+            yield case, "affinitree", 1
+        if unbounded and "relucent" in peers and not large and (not quick or case == "3-16-16-1"):
+            yield from ((case, "relucent", processes) for processes in (1, 2))
+        if not unbounded and "nnenum" in peers:
+            yield from ((case, "nnenum", processes) for processes in (1, 2))
+
+
+def main() -> None:
+    """Run the plan row by row, print each as it is known, then the geometric mean of the ratios for each peer."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.enumerate", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small networks of R^n only: a few minutes")
+    parser.add_argument("--peers", nargs="+", default=["affinitree", "relucent", "nnenum"], metavar="PEER")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="cases by name; default: all")
+    parser.add_argument("--nnenum", metavar="CHECKOUT", help="nnenum's repository; or set NNENUM")
+    parser.add_argument("--nnenum-python", metavar="PATH", help="a Python with nnenum's requirements; or NNENUM_PYTHON")
+    parser.add_argument("--repeats", type=int, default=7, help="repeats of short runs, of which the median is taken")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one tool on one network")
+    arguments = parser.parse_args()
+    for variable, value in (("NNENUM", arguments.nnenum), ("NNENUM_PYTHON", arguments.nnenum_python)):
+        if value is not None:
+            os.environ[variable] = str(Path(value).absolute())
+
+    ours: dict[tuple[str, int], Measurement] = {}
+    ratios: dict[str, list[float]] = {}
+    print(HEADER)
+    for name, peer, processes in plan(arguments.peers, arguments.networks, quick=arguments.quick):
+        case, run = load(name), partial(measure, repeats=arguments.repeats, limit=arguments.limit)
+        if (name, processes) not in ours:
+            ours[name, processes] = run("torch_shallow", name, processes)
+        theirs = run(peer, name, processes)
+        row = Row(name, case.domain, case.regions, peer, ours[name, processes], theirs)
+        print(row, flush=True)
+        if not math.isnan(row.ratio):
+            ratios.setdefault(f"{peer}, {processes} at work", []).append(row.ratio)
+    print()
+    if not ACAS_XU_FOLDER.is_dir():
+        print(f"ACAS Xu left out: its files are not at {ACAS_XU_FOLDER}")
+    for peer, values in ratios.items():
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        print(f"{peer}: {len(values)} networks, geometric mean {mean:.3g}, least {min(values):.3g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The networks of the benchmarks, each with its domain and the number of regions that is known for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+ACAS_XU_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
+
+WHOLE_SPACE = {
+    "3-16-16-1": 5028,
+    "4-10-10-1": 7040,
+    "6-8-8-1": 12327,
+    "10-8-8-1": 12170,
+    "20-10-10-1": 140280,
+    "5-16-16-1": 249444,
+}
+BOXES = {"10-10-10-1 on [-1,1]^10": 24954}
+ACAS_XU = {"ACAS Xu 1_1 property 3": 71930}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, where to look at it, and how many activation regions it has there.
+
+    Attributes:
+        name: as in the tables; `load` gives the case back from it.
+        model: alternating `nn.Linear` and `nn.ReLU`, last layer linear, float64, in eval mode.
+        box: lower and upper bound of each input; None is all of R^n.
+        regions: the number that independent tools agree on; None where it is not known.
+    """
+
+    name: str
+    model: nn.Sequential
+    box: Float[np.ndarray, "inputs 2"] | None
+    regions: int | None
+
+    @property
+    def num_inputs(self) -> int:
+        """Dimension of the input."""
+        return next(self.layers())[0].shape[1]
+
+    @property
+    def domain(self) -> str:
+        """The domain in a few letters."""
+        return f"{'' if self.box is None else 'box in '}R^{self.num_inputs}"
+
+    def layers(self) -> Iterator[tuple[Float[np.ndarray, "outputs inputs"], Float[np.ndarray, "outputs"]]]:
+        """The linear layers.
+
+        Yields:
+            Weight and bias of each.
+        """
+        for layer in self.model:
+            if isinstance(layer, nn.Linear):
+                yield layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+
+def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
+    """The case of a name: `"3-16-16-1"`, `"10-10-10-1 on [-1,1]^10"` or `"ACAS Xu 1_1 property 3"`.
+
+    Args:
+        name: widths of a random network, on R^n or on a cube about 0; or a network and a property of ACAS Xu.
+        acas_xu: folder of the ACAS Xu networks (ONNX) and properties (VNN-LIB).
+
+    Raises:
+        ValueError: the name is none of these.
+    """
+    if found := re.fullmatch(r"ACAS Xu (\d_\d) property (\d+)", name):
+        network, number = found.groups()
+        model = read_onnx(acas_xu / f"ACASXU_run2a_{network}_batch_2000.onnx")
+        return Case(name, model, read_box(acas_xu / f"prop_{number}.vnnlib"), ACAS_XU.get(name))
+    if found := re.fullmatch(r"([\d-]+)(?: on \[-([\d.]+),\2\]\^\d+)?", name):
+        widths = tuple(int(width) for width in found[1].split("-"))
+        box = None if found[2] is None else np.tile([-float(found[2]), float(found[2])], (widths[0], 1))
+        return Case(name, random_mlp(widths), box, (WHOLE_SPACE | BOXES).get(name))
+    raise ValueError(
+        "name: expected widths such as '3-16-16-1', widths and a cube such as '3-16-16-1 on [-1,1]^3', or "
+        f"'ACAS Xu 1_1 property 3', found {name!r}."
+    )
+
+
+def random_mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    """A network of these widths with PyTorch's default initialisation from seed 0, drawn in float32, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linears = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths)]
+    return _chain(linears)
+
+
+def read_onnx(path: Path) -> nn.Sequential:
+    """The network of an ONNX file that is a chain of dense layers and ReLUs, in float64.
+
+    A constant that is added to the input, or taken from it, goes into the bias of the first layer, so that the network
+    reads a flat input.
+
+    Args:
+        path: a graph of the operations Add, Sub, Flatten, MatMul and Relu, each with one constant at most.
+
+    Raises:
+        ValueError: the graph has another operation.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
+    weights: list[np.ndarray] = []
+    biases: list[np.ndarray] = []
+    shift: float | np.ndarray = 0.0
+    for node in graph.node:
+        if node.op_type in ("Add", "Sub"):
+            constant = constants[node.input[1]].reshape(-1) * (1.0 if node.op_type == "Add" else -1.0)
+            if weights:
+                biases[-1] += constant
+            else:
+                shift += constant
+        elif node.op_type == "MatMul":
+            weight = constants[node.input[1]].T
+            biases.append(np.zeros(len(weight)) if weights else weight @ np.broadcast_to(shift, weight.shape[1:]))
+            weights.append(weight)
+        elif node.op_type not in ("Flatten", "Relu"):
+            raise ValueError(
+                f"path: expected Add, Sub, Flatten, MatMul and Relu only, found {node.op_type} in {path.name}."
+            )
+    return _chain([_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)])
+
+
+def read_box(path: Path) -> Float[np.ndarray, "inputs 2"]:
+    """Lower and upper bound of each input in a VNN-LIB property: its assertions about `X_i` and a number.
+
+    Raises:
+        ValueError: some input has no such bound; the property may be a union of boxes.
+    """
+    pattern = r"\(assert \((<=|>=) X_(\d+) (-?[\d.]+(?:[eE][-+]?\d+)?)\)\)"
+    bounds = re.findall(pattern, path.read_text(encoding="utf-8"))
+    box = np.tile([-np.inf, np.inf], (1 + max((int(index) for _, index, _ in bounds), default=0), 1))
+    for relation, index, value in bounds:
+        box[int(index), 1 if relation == "<=" else 0] = float(value)
+    if not np.isfinite(box).all():
+        raise ValueError(f"path: expected one assertion for each bound of each input, found none in {path.name}.")
+    return box
+
+
+def _linear(weight: Float[np.ndarray, "outputs inputs"], bias: Float[np.ndarray, "outputs"]) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight.copy()))
+        layer.bias.copy_(torch.from_numpy(bias.copy()))
+    return layer
+
+
+def _chain(linears: list[nn.Linear]) -> nn.Sequential:
+    layers: list[nn.Module] = [part for linear in linears for part in (linear, nn.ReLU())]
+    return nn.Sequential(*layers[:-1]).double().eval()

@@ -1,0 +1,172 @@
+"""Enumeration by linear programs in compiled code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.partition.cells import Cell
+from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.found import (
+    DONE,
+    FULL,
+    NEED_FRAMES,
+    UNDECIDED,
+    empty_block,
+    new_counters,
+)
+from torch_shallow.partition.network import Network, compose, pack
+from torch_shallow.partition.partition import Growth
+from torch_shallow.partition.rays import grown
+from torch_shallow.partition.simplex import Simplex
+from torch_shallow.partition.simplex_walk import (
+    CURSOR,
+    DEPTH,
+    FIRST,
+    NEED_POINTS,
+    NEED_ROWS,
+    NEURON,
+    NUM_COLUMNS,
+    PARENT,
+    POINTS,
+    STAGE,
+    UNSETTLED,
+    Cells,
+    walk_by_simplex,
+)
+from torch_shallow.trace.program import ReLUProgram
+
+
+class SimplexWalk:
+    """Walks the domain, or the part of it below a cell, and appends its cuts and regions to a growing partition.
+
+    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of its
+    row, is beyond the tolerance on both sides at points of the cell in the unit box.
+
+    Args:
+        program: the network.
+        chart: coordinates and domain.
+        growth: where to append.
+        tolerance: relative size up to which the value of a neuron counts as zero.
+        hand_over: called with each cell of which a linear program could not be settled; it has to append the cell's
+            cuts and regions to `growth`.
+    """
+
+    def __init__(
+        self,
+        program: ReLUProgram,
+        chart: Chart,
+        growth: Growth,
+        *,
+        tolerance: float,
+        hand_over: Callable[[Cell], None],
+    ) -> None:
+        self.chart, self.growth, self.tolerance, self.hand_over = chart, growth, tolerance, hand_over
+        self.network, self.dimension = pack(program, chart), chart.num_coordinates + 1
+        self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
+        self.simplex = _room(self.domain_rows, chart.is_box)
+        self.cells = _stack(self.network, self.dimension)
+        self.found = empty_block(program, self.dimension)
+
+    def run(self, start: Cell | None = None) -> None:
+        """Walk everything below `start`, or the whole domain."""
+        if start is None:
+            status = np.full(self.network.offsets[-1], -1, dtype=np.int8)
+            start = Cell(-1, status, np.zeros((0, self.dimension)), np.append(self.chart.inner, 1.0))
+        self._push(start)
+        counters = new_counters(self.growth.num_cuts)
+        max_points = 32 + 2 * self.dimension
+        while True:
+            status = walk_by_simplex(
+                self.network, self.simplex, self.cells, self.found, counters, self.tolerance, max_points
+            )
+            if status in (DONE, FULL, UNSETTLED):
+                self.growth.add_block("simplex", self.found, counters)
+            if status == DONE:
+                return
+            if status == UNSETTLED:
+                self.hand_over(self._top_cell(int(counters.top[0])))
+                counters.cuts[0] = self.growth.num_cuts
+                counters.top[0] -= 1
+            elif status == NEED_FRAMES:
+                self.cells = self.cells._replace(frames=grown(self.cells.frames), status=grown(self.cells.status))
+            elif status == NEED_ROWS:
+                self._grow_rows()
+            elif status == NEED_POINTS:
+                self.cells = self.cells._replace(points=grown(self.cells.points))
+
+    def _push(self, start: Cell) -> None:
+        """Put the first cell on the empty stack, composing all stages that its status has settled."""
+        depth = len(self.domain_rows) + len(start.rows)
+        while depth > len(self.simplex.rows):
+            self._grow_rows()
+        norms = np.linalg.norm(start.rows, axis=1, keepdims=True)
+        self.simplex.rows[len(self.domain_rows) : depth] = start.rows / np.where(norms > 0.0, norms, 1.0)
+        cells, network, offsets = self.cells, self.network, self.network.offsets
+        stage, entered = 0, False
+        while stage < len(network.sizes):
+            status = start.status[offsets[stage] : offsets[stage + 1]]
+            if (status < 0).all() and len(status):
+                break
+            compose(network, cells.maps, cells.norms, cells.pattern, stage)
+            if (status < 0).any():
+                cells.status[0, : len(status)] = np.where(status < 0, UNDECIDED, status)
+                entered = True
+                break
+            cells.pattern[offsets[stage] : offsets[stage + 1]] = status
+            stage += 1
+        frame = {PARENT: start.parent, STAGE: stage, CURSOR: 0 if entered else -1, DEPTH: depth, NEURON: -1, POINTS: 1}
+        cells.frames[0] = 0
+        cells.frames[0, list(frame)] = list(frame.values())
+        cells.points[0] = start.point / (start.point[-1] if self.chart.is_box else np.abs(start.point).max())
+
+    def _top_cell(self, top: int) -> Cell:
+        """The cell on top of the stack, for another engine."""
+        frame, offsets = self.cells.frames[top], self.network.offsets
+        stage = int(frame[STAGE])
+        status = np.full(int(offsets[-1]), -1, dtype=np.int8)
+        status[: offsets[stage]] = self.cells.pattern[: offsets[stage]]
+        current = self.cells.status[top, : self.network.sizes[stage]]
+        status[offsets[stage] : offsets[stage + 1]] = np.where(current == UNDECIDED, -1, current)
+        rows = self.simplex.rows[len(self.domain_rows) : frame[DEPTH]].copy()
+        return Cell(int(frame[PARENT]), status, rows, self.cells.points[frame[FIRST]].copy())
+
+    def _grow_rows(self) -> None:
+        simplex = self.simplex
+        tableau = np.zeros((2 * len(simplex.tableau), self.dimension))
+        self.simplex = simplex._replace(rows=grown(simplex.rows), tableau=tableau, basic=grown(simplex.basic))
+
+
+def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:
+    """Room for linear programs, holding the half-spaces of the domain: a box is the bounds of the variables at t = 1."""
+    dimension = domain_rows.shape[1]
+    capacity = 64 + 2 * len(domain_rows)
+    lower, upper, rows = -np.ones(dimension), np.ones(dimension), np.zeros((capacity, dimension))
+    lower[-1] = 1.0 if fixed_t else 0.0
+    rows[: len(domain_rows)] = domain_rows
+    return Simplex(
+        lower,
+        upper,
+        rows,
+        np.zeros((capacity + 1, dimension)),
+        np.zeros(capacity, dtype=np.int64),
+        np.zeros(dimension, dtype=np.int64),
+        np.zeros(dimension),
+        np.zeros(dimension, dtype=np.uint8),
+        np.zeros(dimension),
+        np.zeros(dimension),
+    )
+
+
+def _stack(network: Network, dimension: int) -> Cells:
+    neurons, widest = int(network.offsets[-1]), max(1, int(network.sizes.max(initial=1)))
+    return Cells(
+        np.zeros((256, NUM_COLUMNS), dtype=np.int64),
+        np.zeros((256, widest), dtype=np.uint8),
+        np.zeros((4096, dimension)),
+        np.zeros(max(1, neurons) * dimension),
+        np.zeros(neurons),
+        np.zeros(neurons, dtype=np.uint8),
+    )

@@ -1,0 +1,68 @@
+"""What a compiled walk writes, and what it carries from call to call."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from torch_shallow.trace.program import ReLUProgram
+
+DONE = 10  # nothing left to do
+FULL = 11  # the output arrays are full
+NEED_FRAMES = 13  # the stack is full
+UNDECIDED = 2  # status of a neuron that may take both signs on a cell; else 0 or 1
+
+BLOCK = 1 << 15
+
+
+class Found(NamedTuple):
+    """Cuts and regions found, in order."""
+
+    cut_parents: np.ndarray  # int64
+    cut_neurons: np.ndarray  # int64
+    region_parents: np.ndarray  # int64
+    patterns: np.ndarray  # uint8 (capacity, bytes)
+    points: np.ndarray  # float64 (capacity, dimension - 1)
+
+
+class Counters(NamedTuple):
+    """What the walk carries from call to call, each an array of one entry."""
+
+    top: np.ndarray  # int64: top of the stack
+    pool_top: np.ndarray  # int64
+    cuts: np.ndarray  # int64: cuts found in all calls
+    cut_rows: np.ndarray  # int64: rows of `Found` in use
+    region_rows: np.ndarray  # int64
+    largest_zero: np.ndarray  # float64: largest relative value that was taken for zero
+    least_nonzero: np.ndarray  # float64: least relative value that was not
+
+
+def new_counters(cuts: int) -> Counters:
+    """Counters of a walk whose first cut has a given number, with one cell on the stack."""
+    counters = Counters(*(np.zeros(1, dtype=np.int64) for _ in range(5)), np.zeros(1), np.full(1, np.inf))
+    counters.cuts[0] = cuts
+    return counters
+
+
+def empty_block(program: ReLUProgram, dimension: int) -> Found:
+    """Room for some cuts and regions."""
+    size = max(1024, min(BLOCK, (1 << 24) // (8 * dimension + program.num_neurons // 8)))
+    return Found(
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
+        np.zeros((size, dimension - 1)),
+    )
+
+
+@njit(cache=True, nogil=True)
+def pack_pattern(network, pattern, packed, row):  # type: ignore[no-untyped-def]
+    """Write a pattern as `np.packbits` does."""
+    for byte in range(packed.shape[1]):
+        packed[row, byte] = 0
+    for i in range(network.offsets[-1]):
+        if pattern[i] == 1:
+            packed[row, i >> 3] |= np.uint8(128 >> (i & 7))

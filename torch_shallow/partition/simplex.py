@@ -1,0 +1,178 @@
+"""A small dual simplex method for the linear programs of one cell, with a certificate for every answer.
+
+The programs are alike: maximise a linear function over a box cut by a few half-spaces, with a point inside known
+beforehand. The bounded dual simplex method (Lemke 1954; Koberstein 2005) needs no first phase for these: with all
+half-spaces slack, each variable at its better bound is dual feasible. Every pivot lowers an upper bound on the
+maximum, so most programs end early: as soon as the bound is below what is asked. Answers are not believed but checked:
+a point by putting it into the inequalities, a bound by weak duality on the original data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+BELOW = 0  # the maximum is at most the target: proven by multipliers
+ABOVE = 1  # the point exceeds the target: it was put into all inequalities
+FAILED = 2  # neither could be shown
+
+FEASIBILITY = 1e-11
+SMALLEST_PIVOT = 1e-9
+
+
+class Simplex(NamedTuple):
+    """Bounds of the variables, and work space for up to as many half-spaces as there are rows."""
+
+    lower: np.ndarray  # float64 (dimension,)
+    upper: np.ndarray  # float64 (dimension,)
+    rows: np.ndarray  # float64 (capacity, dimension): half-spaces `rows @ y >= 0`
+    tableau: np.ndarray  # float64 (capacity + 1, dimension)
+    basic: np.ndarray  # int64 (capacity,): variable of each tableau row; half-space j is variable dimension + j
+    loose: np.ndarray  # int64 (dimension,): variable of each column
+    at: np.ndarray  # float64 (dimension,): value of each column's variable
+    rests_high: np.ndarray  # uint8 (dimension,): whether it is at its upper bound
+    point: np.ndarray  # float64 (dimension,): the answer
+    price: np.ndarray  # float64 (dimension,): work space
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def maximise(simplex, count, objective, target, tolerance):  # type: ignore[no-untyped-def]
+    """Whether the maximum of `objective @ y` over the box and the first `count` half-spaces exceeds `target`.
+
+    Returns:
+        BELOW, ABOVE with the point in `simplex.point`, or FAILED. `tolerance` is how far beyond the target a proven
+        bound may be, for rounding.
+    """
+    tableau, basic, loose, at, rests_high = (
+        simplex.tableau,
+        simplex.basic,
+        simplex.loose,
+        simplex.at,
+        simplex.rests_high,
+    )
+    dimension = objective.shape[0]
+    for j in range(count):
+        basic[j] = dimension + j
+        for i in range(dimension):
+            tableau[j, i] = simplex.rows[j, i]
+    for i in range(dimension):
+        tableau[count, i] = objective[i]
+        loose[i] = i
+        rests_high[i] = objective[i] > 0.0
+        at[i] = simplex.upper[i] if objective[i] > 0.0 else simplex.lower[i]
+    for _ in range(50 + 10 * (count + dimension)):
+        bound = 0.0
+        for i in range(dimension):
+            bound += tableau[count, i] * at[i]
+        if bound <= target:
+            return BELOW if proven_bound(simplex, count, objective) <= target + tolerance else FAILED
+        worst, row, rising = FEASIBILITY, -1, True
+        for j in range(count):
+            value = 0.0
+            for i in range(dimension):
+                value += tableau[j, i] * at[i]
+            variable = basic[j]
+            below, above = -value, -1.0
+            if variable < dimension:
+                below, above = simplex.lower[variable] - value, value - simplex.upper[variable]
+            if below > worst:
+                worst, row, rising = below, j, True
+            if above > worst:
+                worst, row, rising = above, j, False
+        if row < 0:
+            return ABOVE if feasible_point(simplex, count, objective) > target else FAILED
+        column = entering(simplex, count, row, rising)
+        if column < 0:
+            return FAILED
+        pivot(simplex, count, row, column, rising)
+    return FAILED
+
+
+@njit(cache=True, nogil=True)
+def entering(simplex, count, row, rising):  # type: ignore[no-untyped-def]
+    """The column whose variable takes over from a violated row at the least cost; -1 if there is none."""
+    tableau, dimension = simplex.tableau, simplex.lower.shape[0]
+    best, best_size, column = np.inf, 0.0, -1
+    for i in range(dimension):
+        variable = simplex.loose[i]
+        if variable < dimension and simplex.lower[variable] == simplex.upper[variable]:
+            continue
+        slope = tableau[row, i] if rising else -tableau[row, i]
+        if simplex.rests_high[i]:
+            slope = -slope
+        if slope > SMALLEST_PIVOT:
+            ratio = abs(tableau[count, i]) / slope
+            if ratio < best - 1e-12 or (ratio <= best + 1e-12 and slope > best_size):
+                best, best_size, column = ratio, slope, i
+    return column
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def pivot(simplex, count, row, column, rising):  # type: ignore[no-untyped-def]
+    """Exchange the variable of a row, which goes to its violated bound, with that of a column."""
+    tableau, dimension = simplex.tableau, simplex.lower.shape[0]
+    factor = 1.0 / tableau[row, column]
+    for i in range(dimension):
+        tableau[row, i] *= -factor
+    tableau[row, column] = factor
+    for j in range(count + 1):
+        if j != row:
+            share = tableau[j, column]
+            if share != 0.0:
+                tableau[j, column] = 0.0
+                for i in range(dimension):
+                    tableau[j, i] += share * tableau[row, i]
+    leaving = simplex.basic[row]
+    simplex.basic[row] = simplex.loose[column]
+    simplex.loose[column] = leaving
+    simplex.rests_high[column] = not rising
+    if leaving >= dimension:
+        simplex.at[column] = 0.0
+    else:
+        simplex.at[column] = simplex.lower[leaving] if rising else simplex.upper[leaving]
+
+
+@njit(cache=True, nogil=True)
+def proven_bound(simplex, count, objective):  # type: ignore[no-untyped-def]
+    """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
+    dimension, price = objective.shape[0], simplex.price
+    for i in range(dimension):
+        price[i] = objective[i]
+    for column in range(dimension):
+        j = simplex.loose[column] - dimension
+        if j >= 0:
+            multiplier = max(0.0, -simplex.tableau[count, column])
+            for i in range(dimension):
+                price[i] += multiplier * simplex.rows[j, i]
+    bound = 0.0
+    for i in range(dimension):
+        bound += max(price[i] * simplex.lower[i], price[i] * simplex.upper[i])
+    return bound
+
+
+@njit(cache=True, nogil=True)
+def feasible_point(simplex, count, objective):  # type: ignore[no-untyped-def]
+    """Write the tableau's point, put into its bounds, and return its objective; -inf if it violates a half-space."""
+    dimension, point = objective.shape[0], simplex.point
+    for i in range(dimension):
+        if simplex.loose[i] < dimension:
+            point[simplex.loose[i]] = simplex.at[i]
+    for j in range(count):
+        if simplex.basic[j] < dimension:
+            value = 0.0
+            for i in range(dimension):
+                value += simplex.tableau[j, i] * simplex.at[i]
+            point[simplex.basic[j]] = value
+    total = 0.0
+    for i in range(dimension):
+        point[i] = min(max(point[i], simplex.lower[i]), simplex.upper[i])
+        total += objective[i] * point[i]
+    for j in range(count):
+        value = 0.0
+        for i in range(dimension):
+            value += simplex.rows[j, i] * point[i]
+        if value < -10.0 * FEASIBILITY:
+            return -np.inf
+    return total
