@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 
 from torch_shallow.partition.chart import Chart, row_space
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.network import compose, pack
 from torch_shallow.partition.partition import Partition
 from torch_shallow.trace.program import Stage
@@ -55,7 +55,8 @@ def affine_maps(partition: Partition) -> AffineMaps:
     stage_of = np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages])
     cut_rows = np.zeros((partition.num_cuts, q + 1))
     maps = np.zeros((partition.num_regions, q + 1, outputs))
-    first = first_regions(partition.children)
+    first = np.zeros(partition.num_cuts, dtype=np.int64)
+    first_regions(partition.children, first)
     fill_maps(
         network,
         first,
@@ -67,22 +68,22 @@ def affine_maps(partition: Partition) -> AffineMaps:
         maps,
         np.zeros((neurons + outputs) * (q + 1)),
         np.zeros(neurons + outputs),
+        np.zeros(neurons, dtype=np.uint8),
     )
     return AffineMaps(projection, cut_rows[:, :q], cut_rows[:, q], maps[:, :q].transpose(0, 2, 1), maps[:, q], skip)
 
 
-@njit(cache=True, nogil=True)
-def first_regions(children):  # type: ignore[no-untyped-def]
-    """The first region below each cut; children have larger numbers than their parents."""
-    first = np.zeros(children.shape[0], dtype=np.int64)
+@compiled()
+def first_regions(children, first):  # type: ignore[no-untyped-def]
+    """Write the first region below each cut; children have larger numbers than their parents."""
     for cut in range(children.shape[0] - 1, -1, -1):
         below = children[cut]
         first[cut] = min(~below[0] if below[0] < 0 else first[below[0]], ~below[1] if below[1] < 0 else first[below[1]])
     return first
 
 
-@njit(cache=True, nogil=True)
-def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms):  # type: ignore[no-untyped-def]
+@compiled()
+def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms, pattern):  # type: ignore[no-untyped-def]
     """Go through the regions in order, recomposing the stages behind the first one whose pattern has changed.
 
     `order` sorts the cuts by the `first` region below them, where all stages on a cut's path are composed.
@@ -90,7 +91,6 @@ def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows
     num_stages, dimension = network.sizes.shape[0] - 1, maps.shape[1]
     neurons, outputs = network.offsets[num_stages], maps.shape[2]
     next_cut = 0
-    pattern = np.empty(neurons, dtype=np.uint8)
     for i in range(neurons):
         pattern[i] = 2
     if num_stages > 0:

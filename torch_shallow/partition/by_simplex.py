@@ -9,14 +9,7 @@ from jaxtyping import Float
 
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.found import (
-    DONE,
-    FULL,
-    NEED_FRAMES,
-    UNDECIDED,
-    empty_block,
-    new_counters,
-)
+from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
 from torch_shallow.partition.network import Network, compose, pack
 from torch_shallow.partition.partition import Growth
 from torch_shallow.partition.rays import grown
@@ -76,20 +69,20 @@ class SimplexWalk:
             status = np.full(self.network.offsets[-1], -1, dtype=np.int8)
             start = Cell(-1, status, np.zeros((0, self.dimension)), np.append(self.chart.inner, 1.0))
         self._push(start)
-        counters = new_counters(self.growth.num_cuts)
+        counts = new_counts(self.growth.num_cuts)
         max_points = 32 + 2 * self.dimension
         while True:
             status = walk_by_simplex(
-                self.network, self.simplex, self.cells, self.found, counters, self.tolerance, max_points
+                self.network, self.simplex, self.cells, self.found, counts, self.tolerance, max_points
             )
             if status in (DONE, FULL, UNSETTLED):
-                self.growth.add_block("simplex", self.found, counters)
+                self.growth.add_block("simplex", self.found, counts)
             if status == DONE:
                 return
             if status == UNSETTLED:
-                self.hand_over(self._top_cell(int(counters.top[0])))
-                counters.cuts[0] = self.growth.num_cuts
-                counters.top[0] -= 1
+                self.hand_over(self._top_cell(int(counts[TOP])))
+                counts[CUTS] = self.growth.num_cuts
+                counts[TOP] -= 1
             elif status == NEED_FRAMES:
                 self.cells = self.cells._replace(frames=grown(self.cells.frames), status=grown(self.cells.status))
             elif status == NEED_ROWS:
@@ -157,6 +150,7 @@ def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Si
         np.zeros(dimension, dtype=np.uint8),
         np.zeros(dimension),
         np.zeros(dimension),
+        np.zeros(dimension),
     )
 
 
@@ -169,4 +163,5 @@ def _stack(network: Network, dimension: int) -> Cells:
         np.zeros(max(1, neurons) * dimension),
         np.zeros(neurons),
         np.zeros(neurons, dtype=np.uint8),
+        np.zeros(dimension),
     )

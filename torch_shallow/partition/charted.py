@@ -23,17 +23,17 @@ class ChartedStage:
         hidden_norms: norms of the rows of `hidden`.
     """
 
-    inputs: Float[np.ndarray, "neurons coordinates+1"]
+    inputs: Float[np.ndarray, "neurons dimension"]
     hidden: Float[np.ndarray, "neurons before"]
     input_sizes: Float[np.ndarray, "neurons"]
     hidden_norms: Float[np.ndarray, "neurons"]
 
     def compose(
         self,
-        sources: Float[np.ndarray, "before coordinates+1"],
+        sources: Float[np.ndarray, "before dimension"],
         sizes: Float[np.ndarray, "before"],
         cancellation: float = 1e-4,
-    ) -> tuple[Float[np.ndarray, "neurons coordinates+1"], Float[np.ndarray, "neurons"]]:
+    ) -> tuple[Float[np.ndarray, "neurons dimension"], Float[np.ndarray, "neurons"]]:
         """The pre-activations as rows over (v, t), and the sizes against which their values are measured.
 
         Args:
@@ -60,13 +60,13 @@ class Composed:
     """
 
     pattern: Int8[np.ndarray, "before"]
-    sources: Float[np.ndarray, "before coordinates+1"]
+    sources: Float[np.ndarray, "before dimension"]
     source_sizes: Float[np.ndarray, "before"]
-    rows: Float[np.ndarray, "neurons coordinates+1"]
+    rows: Float[np.ndarray, "neurons dimension"]
     sizes: Float[np.ndarray, "neurons"]
 
     @cached_property
-    def scaled(self) -> Float[np.ndarray, "neurons coordinates+1"]:
+    def scaled(self) -> Float[np.ndarray, "neurons dimension"]:
         """The rows, divided by their sizes."""
         return self.rows / np.where(self.sizes > 0.0, self.sizes, 1.0)[:, None]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from torch_shallow.partition.bits import lowest_bit, popcount
+from torch_shallow.partition.compiled import compiled
 
 OK = 0
 NEED_POOL = 1  # more rays than the pool holds
@@ -46,11 +46,13 @@ class Scratch(NamedTuple):
     pairs: np.ndarray  # int32 (capacity, 2): adjacent rays on opposite sides
     table: np.ndarray  # int32: hash table of positions
     keys: np.ndarray  # uint64: keys of the table
+    children: np.ndarray  # int64 (2, 3): start, lines and rays of the negative and the positive child
+    child_used: np.ndarray  # uint64 (2, words): half-spaces of the children
     flat: np.ndarray  # uint8: whether everything still to come is zero along a ray
     codes: np.ndarray  # uint64 (64 * words,): a random code for each half-space
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_bits(sets, row):  # type: ignore[no-untyped-def]
     total = 0
     for w in range(sets.shape[1]):
@@ -58,22 +60,22 @@ def count_bits(sets, row):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def evaluate(cones, start, count, row, values):  # type: ignore[no-untyped-def]
+@compiled("contract", "reassoc", "nsz")
+def evaluate(pool, ids, start, count, row, values):  # type: ignore[no-untyped-def]
     """Values of the linear function `row` at `count` lines and rays; returns the least and the greatest."""
     dimension = row.shape[0]
     low, high = np.inf, -np.inf
     for r in range(count):
-        ray = cones.ids[start + r]
+        ray = ids[start + r]
         value = 0.0
         for k in range(dimension):
-            value += row[k] * cones.pool[ray, k]
+            value += row[k] * pool[ray, k]
         values[r] = value
         low, high = min(low, value), max(high, value)
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def adjacent(sets, start, count, a, b, needed):  # type: ignore[no-untyped-def]
     """Whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
     words = sets.shape[1]
@@ -91,24 +93,23 @@ def adjacent(sets, start, count, a, b, needed):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
-def pairs_by_force(cones, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
+@compiled()
+def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper_words, pairs, pointed):  # type: ignore[no-untyped-def]
     """Adjacent pairs across the hyperplane, by looking at all pairs; -1 if they do not fit."""
-    sets, pairs = cones.sets, scratch.pairs
     needed, found = pointed - 2, 0
     single = sets.shape[1] == 1
     if single:
         for u in range(num_upper):
-            scratch.upper_words[u] = sets[scratch.upper[u], 0]
+            upper_words[u] = sets[upper[u], 0]
     for v in range(num_lower):
-        b = scratch.lower[v]
+        b = lower[v]
         b_simple = count_bits(sets, b) == pointed - 1
         for chunk in range(0, num_upper, CHUNK):
             stop = min(chunk + CHUNK, num_upper)
-            if single and most_common(scratch.upper_words[chunk:stop], sets[b, 0]) < needed:
+            if single and most_common(upper_words, chunk, stop, sets[b, 0]) < needed:
                 continue
             for u in range(chunk, stop):
-                a = scratch.upper[u]
+                a = upper[u]
                 if common_bits(sets, a, b) < needed:
                     continue
                 if not (b_simple or count_bits(sets, a) == pointed - 1 or adjacent(sets, start, count, a, b, needed)):
@@ -120,35 +121,35 @@ def pairs_by_force(cones, scratch, start, count, num_upper, num_lower, pointed):
     return found
 
 
-@njit(cache=True, nogil=True)
-def most_common(words, word):  # type: ignore[no-untyped-def]
-    """The largest number of bits that any of `words` has in common with `word`."""
+@compiled()
+def most_common(words, start, stop, word):  # type: ignore[no-untyped-def]
+    """The largest number of bits that any of `words[start:stop]` has in common with `word`."""
     most = 0
-    for u in range(words.shape[0]):
+    for u in range(start, stop):
         most = max(most, popcount(words[u] & word))
     return most
 
 
-@njit(cache=True, nogil=True)
-def set_code(cones, scratch, row):  # type: ignore[no-untyped-def]
+@compiled()
+def set_code(sets, codes, row):  # type: ignore[no-untyped-def]
     """XOR of the random codes of the half-spaces a ray lies on."""
     code = np.uint64(0)
-    for w in range(cones.sets.shape[1]):
-        word = cones.sets[row, w]
+    for w in range(sets.shape[1]):
+        word = sets[row, w]
         while word:
-            code ^= scratch.codes[64 * w + lowest_bit(word)]
+            code ^= codes[64 * w + lowest_bit(word)]
             word &= word - np.uint64(1)
     return code
 
 
-@njit(cache=True, nogil=True)
-def pairs_by_hashing(cones, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
+@compiled()
+def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
     """The same pairs in time proportional to the rays.
 
     An edge between simple rays is the facets of either one less one, so both put the same key on the table. A ray
     that is not simple is compared with all rays of the other side.
     """
-    sets, pairs, table, keys = cones.sets, scratch.pairs, scratch.table, scratch.keys
+    pairs, table, keys, codes = scratch.pairs, scratch.table, scratch.keys, scratch.codes
     words, needed, found = sets.shape[1], pointed - 2, 0
     near, far, num_near, num_far = scratch.upper, scratch.lower, num_upper, num_lower
     if num_lower < num_upper:
@@ -164,11 +165,11 @@ def pairs_by_hashing(cones, scratch, start, count, num_upper, num_lower, pointed
         a = near[u]
         if count_bits(sets, a) != pointed - 1:
             continue
-        code = set_code(cones, scratch, a)
+        code = set_code(sets, codes, a)
         for w in range(words):
             word = sets[a, w]
             while word:
-                key = code ^ scratch.codes[64 * w + lowest_bit(word)]
+                key = code ^ codes[64 * w + lowest_bit(word)]
                 word &= word - np.uint64(1)
                 slot = key & mask
                 while table[slot] >= 0:
@@ -178,11 +179,11 @@ def pairs_by_hashing(cones, scratch, start, count, num_upper, num_lower, pointed
         b = far[v]
         if count_bits(sets, b) != pointed - 1:
             continue
-        code = set_code(cones, scratch, b)
+        code = set_code(sets, codes, b)
         for w in range(words):
             word = sets[b, w]
             while word:
-                key = code ^ scratch.codes[64 * w + lowest_bit(word)]
+                key = code ^ codes[64 * w + lowest_bit(word)]
                 word &= word - np.uint64(1)
                 slot = key & mask
                 while table[slot] >= 0:
@@ -214,7 +215,7 @@ def pairs_by_hashing(cones, scratch, start, count, num_upper, num_lower, pointed
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def common_bits(sets, a, b):  # type: ignore[no-untyped-def]
     total = 0
     for w in range(sets.shape[1]):
@@ -222,13 +223,12 @@ def common_bits(sets, a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
-def drop_redundant(cones, start, count, used):  # type: ignore[no-untyped-def]
+@compiled()
+def drop_redundant(sets, start, count, used):  # type: ignore[no-untyped-def]
     """Clear, from the bit sets of a cone's rays and from `used`, the half-spaces that are not facets.
 
     A face that is not a facet lies in a facet: all rays on it lie on another half-space too.
     """
-    sets = cones.sets
     words = used.shape[0]
     for w in range(words):
         remaining = used[w]
@@ -255,7 +255,7 @@ def drop_redundant(cones, start, count, used):  # type: ignore[no-untyped-def]
                     sets[r, w] &= ~bit
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def new_bit(used):  # type: ignore[no-untyped-def]
     """Word and bit of a half-space that is not in `used`; word -1 if all are taken."""
     for w in range(used.shape[0]):
@@ -265,10 +265,9 @@ def new_bit(used):  # type: ignore[no-untyped-def]
     return -1, np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def append_combination(cones, top, a, scale_a, b, scale_b):  # type: ignore[no-untyped-def]
+@compiled()
+def append_combination(pool, top, a, scale_a, b, scale_b):  # type: ignore[no-untyped-def]
     """Write the unit vector along `scale_a * pool[a] + scale_b * pool[b]` to `pool[top]`."""
-    pool = cones.pool
     square = 0.0
     for k in range(pool.shape[1]):
         value = scale_a * pool[a, k] + scale_b * pool[b, k]
@@ -279,8 +278,8 @@ def append_combination(cones, top, a, scale_a, b, scale_b):  # type: ignore[no-u
         pool[top, k] *= factor
 
 
-@njit(cache=True, nogil=True)
-def split(cones, scratch, cone, used, threshold, pool_top, children, child_used):  # type: ignore[no-untyped-def]
+@compiled()
+def split(cones, scratch, cone, used, threshold, pool_top):  # type: ignore[no-untyped-def]
     """Cut a cone by the hyperplane whose values at its lines and rays are in `scratch.values`.
 
     Args:
@@ -290,13 +289,13 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
         used: bit set of the parent's half-spaces.
         threshold: values up to this size count as zero.
         pool_top: first free row of the pool.
-        children: filled with start, number of lines, number of rays of the negative and the positive child.
-        child_used: filled with the bit sets of their half-spaces.
 
     Returns:
-        A status, and the first free row of the pool after the cut. Unless the status is OK nothing has changed.
+        A status, and the first free row of the pool after the cut. `scratch.children` and `scratch.child_used` describe
+        the children. Unless the status is OK nothing has changed.
     """
-    ids, sets, values = cones.ids, cones.sets, scratch.values
+    pool, ids, sets, values, pairs = cones.pool, cones.ids, cones.sets, scratch.values, scratch.pairs
+    children, child_used = scratch.children, scratch.child_used
     start, lines, rays = cone[0], cone[1], cone[2]
     words = used.shape[0]
     word, bit = new_bit(used)
@@ -307,7 +306,7 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
         if abs(values[r]) > largest:
             pivot, largest = r, abs(values[r])
     if pivot >= 0:
-        return split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, children, child_used)
+        return split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used)
 
     upper, lower, level, first = scratch.upper, scratch.lower, scratch.level, start + lines
     num_upper, num_lower, num_zero = 0, 0, 0
@@ -317,14 +316,16 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
         num_upper += value > threshold
         num_lower += value < -threshold
         num_zero += abs(value) <= threshold
-    pointed = cones.pool.shape[1] - lines
+    pointed = pool.shape[1] - lines
     if num_upper * num_lower <= BRUTE_FORCE_PAIRS:
-        found = pairs_by_force(cones, scratch, first, rays, num_upper, num_lower, pointed)
+        found = pairs_by_force(
+            sets, first, rays, upper, num_upper, lower, num_lower, scratch.upper_words, pairs, pointed
+        )
     else:
-        found = pairs_by_hashing(cones, scratch, first, rays, num_upper, num_lower, pointed)
+        found = pairs_by_hashing(sets, scratch, first, rays, num_upper, num_lower, pointed)
     if found < 0:
         return NEED_PAIRS, pool_top
-    if pool_top + found > cones.pool.shape[0]:
+    if pool_top + found > pool.shape[0]:
         return NEED_POOL, pool_top
     end = start + lines + rays
     shared = lines + num_zero + found
@@ -332,8 +333,8 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
         return NEED_ARENA, pool_top
 
     for p in range(found):
-        a, b = scratch.pairs[p, 0], scratch.pairs[p, 1]
-        append_combination(cones, pool_top + p, ids[a], abs(values[b - start]), ids[b], abs(values[a - start]))
+        a, b = pairs[p, 0], pairs[p, 1]
+        append_combination(pool, pool_top + p, ids[a], abs(values[b - start]), ids[b], abs(values[a - start]))
     for side in range(2):
         at = end if side == 1 else end + shared + num_upper  # the child walked first lies last
         children[side, 0], children[side, 1], children[side, 2] = at, lines, num_zero + found
@@ -356,7 +357,7 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
             sets[at, word] |= bit
             at += 1
         for p in range(found):
-            a, b = scratch.pairs[p, 0], scratch.pairs[p, 1]
+            a, b = pairs[p, 0], pairs[p, 1]
             ids[at] = pool_top + p
             for w in range(words):
                 sets[at, w] = sets[a, w] & sets[b, w]
@@ -368,18 +369,17 @@ def split(cones, scratch, cone, used, threshold, pool_top, children, child_used)
         at = children[side, 0] + lines
         for r in range(at, at + children[side, 2]):
             if count_bits(sets, r) >= pointed:
-                drop_redundant(cones, at, children[side, 2], child_used[side])
+                drop_redundant(sets, at, children[side, 2], child_used[side])
                 break
     return OK, pool_top + found
 
 
-@njit(cache=True, nogil=True)
-def split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, children, child_used):  # type: ignore[no-untyped-def]
+@compiled()
+def split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used):  # type: ignore[no-untyped-def]
     """The cut of a cone by a hyperplane that crosses a line: other lines and rays move along it onto the hyperplane."""
-    ids, sets = cones.ids, cones.sets
     start, lines, rays = cone[0], cone[1], cone[2]
     words, end = used.shape[0], start + lines + rays
-    if pool_top + lines + rays + 1 > cones.pool.shape[0]:
+    if pool_top + lines + rays + 1 > pool.shape[0]:
         return NEED_POOL, pool_top
     if end + 2 * (lines + rays) > ids.shape[0]:
         return NEED_ARENA, pool_top
@@ -393,16 +393,16 @@ def split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, childre
             if r == pivot:
                 continue
             if side == 0:
-                append_combination(cones, fresh, ids[start + r], 1.0, line, -values[r] / values[pivot])
+                append_combination(pool, fresh, ids[start + r], 1.0, line, -values[r] / values[pivot])
             ids[at] = fresh
             for w in range(words):
                 sets[at, w] = sets[start + r, w]
             sets[at, word] |= bit
             at, fresh = at + 1, fresh + 1
         top = fresh + side
-        for k in range(cones.pool.shape[1]):
-            direction = cones.pool[line, k]
-            cones.pool[top, k] = direction if (values[pivot] > 0.0) == (side == 1) else -direction
+        for k in range(pool.shape[1]):
+            direction = pool[line, k]
+            pool[top, k] = direction if (values[pivot] > 0.0) == (side == 1) else -direction
         ids[at] = top
         for w in range(words):
             sets[at, w] = used[w]
@@ -411,7 +411,7 @@ def split_on_line(cones, values, cone, used, word, bit, pivot, pool_top, childre
     return OK, top + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def absorb_flat_rays(cones, scratch, cone, used):  # type: ignore[no-untyped-def]
     """Turn rays along which everything still to come is zero into lines, one after another.
 

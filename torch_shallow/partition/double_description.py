@@ -9,7 +9,7 @@ import numpy as np
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.cone import NEED_WORDS
-from torch_shallow.partition.found import DONE, FULL, NEED_FRAMES, UNDECIDED, empty_block, new_counters
+from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
 from torch_shallow.partition.network import Network, pack
 from torch_shallow.partition.partition import Growth
 from torch_shallow.partition.rays import ConeStorage, grown, intersection
@@ -60,23 +60,25 @@ def enumerate_by_rays(
         np.zeros(max(1, program.num_neurons) * dimension),
         np.zeros(program.num_neurons),
         np.zeros(program.num_neurons, dtype=np.uint8),
+        np.full(1, pool_top),
+        np.zeros((4, max(widest, dimension))),
+        np.array([0.0, np.inf]),
     )
     stack.frames[0, [LINES, RAYS, CURSOR, PARENT]] = lines, rays, -1, -1
     stack.used[0] = used
-    counters = new_counters(growth.num_cuts)
-    counters.pool_top[0] = pool_top
+    counts = new_counts(growth.num_cuts)
     found = empty_block(program, dimension)
     limit = np.iinfo(np.int64).max if max_rays is None else max_rays
     while True:
-        status = walk(network, storage.cones, storage.scratch, stack, found, counters, tolerance, limit)
+        status = walk(network, storage.cones, storage.scratch, stack, found, counts, tolerance, limit)
         if status in (DONE, FULL, TOO_MANY_RAYS):
-            growth.add_block("double-description", found, counters)
+            growth.add_block("double-description", found, counts)
         if status == DONE:
             break
         if status == TOO_MANY_RAYS:
-            hand_over(_top_cell(network, storage, stack, int(counters.top[0]), growth))
-            counters.cuts[0] = growth.num_cuts
-            counters.top[0] -= 1
+            hand_over(_top_cell(network, storage, stack, int(counts[TOP]), growth))
+            counts[CUTS] = growth.num_cuts
+            counts[TOP] -= 1
         elif status == NEED_FRAMES:
             stack = stack._replace(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
         elif status == NEED_WORDS:

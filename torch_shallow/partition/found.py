@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 DONE = 10  # nothing left to do
 FULL = 11  # the output arrays are full
 NEED_FRAMES = 13  # the stack is full
 UNDECIDED = 2  # status of a neuron that may take both signs on a cell; else 0 or 1
+
+# What a walk counts: top of its stack, cuts found in all calls, and rows of `Found` in use.
+TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
+NUM_COUNTS = 4
 
 BLOCK = 1 << 15
 
@@ -27,23 +31,11 @@ class Found(NamedTuple):
     points: np.ndarray  # float64 (capacity, dimension - 1)
 
 
-class Counters(NamedTuple):
-    """What the walk carries from call to call, each an array of one entry."""
-
-    top: np.ndarray  # int64: top of the stack
-    pool_top: np.ndarray  # int64
-    cuts: np.ndarray  # int64: cuts found in all calls
-    cut_rows: np.ndarray  # int64: rows of `Found` in use
-    region_rows: np.ndarray  # int64
-    largest_zero: np.ndarray  # float64: largest relative value that was taken for zero
-    least_nonzero: np.ndarray  # float64: least relative value that was not
-
-
-def new_counters(cuts: int) -> Counters:
-    """Counters of a walk whose first cut has a given number, with one cell on the stack."""
-    counters = Counters(*(np.zeros(1, dtype=np.int64) for _ in range(5)), np.zeros(1), np.full(1, np.inf))
-    counters.cuts[0] = cuts
-    return counters
+def new_counts(cuts: int) -> np.ndarray:
+    """Counts of a walk whose first cut has a given number, with one cell on the stack."""
+    counts = np.zeros(NUM_COUNTS, dtype=np.int64)
+    counts[CUTS] = cuts
+    return counts
 
 
 def empty_block(program: ReLUProgram, dimension: int) -> Found:
@@ -58,7 +50,7 @@ def empty_block(program: ReLUProgram, dimension: int) -> Found:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def pack_pattern(network, pattern, packed, row):  # type: ignore[no-untyped-def]
     """Write a pattern as `np.packbits` does."""
     for byte in range(packed.shape[1]):

@@ -186,9 +186,7 @@ class _Walk:
         for side, own, witnesses in ((1, row, active), (0, -row, inactive)):
             status = cell.status.copy()
             status[neuron] = side
-            yield _Open(
-                2 * number + side, self.cells.num_rows, own, cell.stage, cell.composed, status, witnesses
-            )
+            yield _Open(2 * number + side, self.cells.num_rows, own, cell.stage, cell.composed, status, witnesses)
 
     def _write_region(self, cell: _Open) -> None:
         point = cell.witnesses.points[0]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 CANCELLATION = 1e-4  # a row shorter than this, relative to what it was added up from, is measured against that
@@ -85,7 +85,7 @@ def _closed(program: ReLUProgram) -> np.ndarray:
     )
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+@compiled("contract", "nsz")
 def compose(network, maps, norms_of_all, pattern, stage):  # type: ignore[no-untyped-def]
     """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against."""
     n, offset = network.sizes[stage], network.offsets[stage]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from torch_shallow.domain import Domain
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.found import Counters, Found
+from torch_shallow.partition.found import CUT_ROWS, REGION_ROWS, Found
 from torch_shallow.trace.program import ReLUProgram
 
 
@@ -115,9 +115,9 @@ class Growth:
         self.num_cuts += len(cut_neurons)
         self.method[engine] = self.method.get(engine, 0) + len(region_parents)
 
-    def add_block(self, engine: str, found: Found, counters: Counters) -> None:
+    def add_block(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
         """Append what a compiled walk has written since the last call."""
-        cuts, regions = int(counters.cut_rows[0]), int(counters.region_rows[0])
+        cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
         # Copies, since a view would keep a whole block for a few rows.
         self.add(
             engine,
@@ -125,7 +125,7 @@ class Growth:
             found.cut_neurons[:cuts].copy(),
             *(array[:regions].copy() for array in found[2:]),
         )
-        counters.cut_rows[0] = counters.region_rows[0] = 0
+        counts[CUT_ROWS] = counts[REGION_ROWS] = 0
 
     def path(self, code: int) -> list[tuple[int, int]]:
         """The cuts above a parent's code, from the root down, each as its neuron and the side taken (1: active)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, UInt64
-from numba import njit
 
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.cone import (
     NEED_ARENA,
     NEED_PAIRS,
@@ -52,6 +52,8 @@ class ConeStorage:
             np.zeros((pairs, 2), dtype=np.int32),
             np.zeros(slots, dtype=np.int32),
             np.zeros(slots, dtype=np.uint64),
+            np.zeros((2, 3), dtype=np.int64),
+            np.zeros((2, self.words), dtype=np.uint64),
             np.zeros(rays + 1, dtype=np.uint8),
             codes,
         )
@@ -70,32 +72,29 @@ class ConeStorage:
             self.scratch = self._scratch(len(self.scratch.values))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def intersect(cones, scratch, used, half_spaces, tolerance, state):  # type: ignore[no-untyped-def]
     """Cut the cone at the start of the arena by half-spaces, keeping the positive side of each.
 
-    `state` holds the next half-space, the numbers of lines and rays of the cone, and the first free row of the pool;
-    the call can be repeated after growth. A cone without interior ends with no lines and rays.
+    `state` holds the next half-space, the start, lines and rays of the cone, and the first free row of the pool; the call
+    can be repeated after growth. A cone without interior ends with no lines and rays.
     """
-    children = np.zeros((2, 3), dtype=np.int64)
-    child_used = np.zeros((2, used.shape[0]), dtype=np.uint64)
-    shape = np.zeros(3, dtype=np.int64)
+    children, child_used, values = scratch.children, scratch.child_used, scratch.values
     while state[0] < half_spaces.shape[0]:
-        lines, rays = state[1], state[2]
-        if lines + rays > scratch.values.shape[0]:
+        lines, rays = state[2], state[3]
+        if lines + rays > values.shape[0]:
             return NEED_PAIRS
-        _, greatest = evaluate(cones, 0, lines + rays, half_spaces[state[0]], scratch.values)
+        _, greatest = evaluate(cones.pool, cones.ids, 0, lines + rays, half_spaces[state[0]], values)
         for r in range(lines):
-            greatest = max(greatest, abs(scratch.values[r]))
+            greatest = max(greatest, abs(values[r]))
         if greatest <= tolerance:
-            state[1], state[2] = 0, 0
+            state[2], state[3] = 0, 0
             return OK
-        shape[1], shape[2] = lines, rays
-        code, top = split(cones, scratch, shape, used, tolerance, state[3], children, child_used)
+        code, top = split(cones, scratch, state[1:4], used, tolerance, state[4])
         if code != OK:
             return code
-        state[1], state[2], state[3] = children[1, 1], children[1, 2], top
-        for r in range(state[1] + state[2]):
+        state[2], state[3], state[4] = children[1, 1], children[1, 2], top
+        for r in range(state[2] + state[3]):
             cones.ids[r] = cones.ids[children[1, 0] + r]
             for w in range(used.shape[0]):
                 cones.sets[r, w] = cones.sets[children[1, 0] + r, w]
@@ -125,11 +124,11 @@ def intersection(
     used = np.zeros(storage.words, dtype=np.uint64)
     used[0] = 1  # the half-space t >= 0: all lines lie on it, the ray (0, 1) does not
     storage.cones.sets[: dimension - 1, 0] = 1
-    state = np.array([0, dimension - 1, 1, dimension])
+    state = np.array([0, 0, dimension - 1, 1, dimension])
     while True:
         status = intersect(storage.cones, storage.scratch, used, half_spaces, tolerance, state)
         if status == OK:
-            return storage, (int(state[1]), int(state[2]), int(state[3])), used
+            return storage, (int(state[2]), int(state[3]), int(state[4])), used
         storage.grow(status)
         used = np.concatenate([used, np.zeros(storage.words - len(used), dtype=np.uint64)])
 

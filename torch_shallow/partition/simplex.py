@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from torch_shallow.partition.compiled import compiled
 
 BELOW = 0  # the maximum is at most the target: proven by multipliers
 ABOVE = 1  # the point exceeds the target: it was put into all inequalities
@@ -34,10 +35,11 @@ class Simplex(NamedTuple):
     at: np.ndarray  # float64 (dimension,): value of each column's variable
     rests_high: np.ndarray  # uint8 (dimension,): whether it is at its upper bound
     point: np.ndarray  # float64 (dimension,): the answer
+    objective: np.ndarray  # float64 (dimension,): for the caller
     price: np.ndarray  # float64 (dimension,): work space
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled("contract", "reassoc", "nsz")
 def maximise(simplex, count, objective, target, tolerance):  # type: ignore[no-untyped-def]
     """Whether the maximum of `objective @ y` over the box and the first `count` half-spaces exceeds `target`.
 
@@ -90,7 +92,7 @@ def maximise(simplex, count, objective, target, tolerance):  # type: ignore[no-u
     return FAILED
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def entering(simplex, count, row, rising):  # type: ignore[no-untyped-def]
     """The column whose variable takes over from a violated row at the least cost; -1 if there is none."""
     tableau, dimension = simplex.tableau, simplex.lower.shape[0]
@@ -109,7 +111,7 @@ def entering(simplex, count, row, rising):  # type: ignore[no-untyped-def]
     return column
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+@compiled("contract", "nsz")
 def pivot(simplex, count, row, column, rising):  # type: ignore[no-untyped-def]
     """Exchange the variable of a row, which goes to its violated bound, with that of a column."""
     tableau, dimension = simplex.tableau, simplex.lower.shape[0]
@@ -134,7 +136,7 @@ def pivot(simplex, count, row, column, rising):  # type: ignore[no-untyped-def]
         simplex.at[column] = simplex.lower[leaving] if rising else simplex.upper[leaving]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def proven_bound(simplex, count, objective):  # type: ignore[no-untyped-def]
     """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
     dimension, price = objective.shape[0], simplex.price
@@ -152,7 +154,7 @@ def proven_bound(simplex, count, objective):  # type: ignore[no-untyped-def]
     return bound
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def feasible_point(simplex, count, objective):  # type: ignore[no-untyped-def]
     """Write the tableau's point, put into its bounds, and return its objective; -inf if it violates a half-space."""
     dimension, point = objective.shape[0], simplex.point

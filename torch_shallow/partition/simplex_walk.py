@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.found import (
+    CUT_ROWS,
+    CUTS,
     DONE,
     FULL,
     NEED_FRAMES,
+    REGION_ROWS,
+    TOP,
     UNDECIDED,
     pack_pattern,
 )
@@ -34,9 +38,10 @@ class Cells(NamedTuple):
     maps: np.ndarray  # as in `walk.Stack`
     norms: np.ndarray
     pattern: np.ndarray
+    row: np.ndarray  # float64 (dimension,): work space
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+@compiled("contract", "nsz")
 def settle_by_bounds(network, simplex, cells, stage, status, tolerance):  # type: ignore[no-untyped-def]
     """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
     compose(network, cells.maps, cells.norms, cells.pattern, stage)
@@ -55,7 +60,7 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):  # type
             status[i] = 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def two_signs(simplex, cells, frame, row, max_points, tolerance):  # type: ignore[no-untyped-def]
     """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
 
@@ -75,8 +80,8 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance):  # type: ignor
         if (high if sign > 0.0 else -low) > tolerance:
             continue
         for k in range(dimension):
-            simplex.price[k] = 0.0
-        answer = maximise(simplex, frame[DEPTH], sign * row, tolerance, 0.1 * tolerance)
+            simplex.objective[k] = sign * row[k]
+        answer = maximise(simplex, frame[DEPTH], simplex.objective, tolerance, 0.1 * tolerance)
         if answer == FAILED:
             return -1
         if answer == BELOW:
@@ -91,7 +96,7 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance):  # type: ignor
     return 2
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def share_points(cells, frame, row, child_frame, first):  # type: ignore[no-untyped-def]
     """Give a child the points of its parent on its side of `row`, led by one in its interior."""
     points, dimension = cells.points, row.shape[0]
@@ -122,19 +127,19 @@ def share_points(cells, frame, row, child_frame, first):  # type: ignore[no-unty
     child_frame[FIRST], child_frame[POINTS] = first, at - first
 
 
-@njit(cache=True, nogil=True)
-def walk_by_simplex(network, simplex, cells, found, counters, tolerance, max_points):  # type: ignore[no-untyped-def]
+@compiled()
+def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points):  # type: ignore[no-untyped-def]
     """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled."""
     frames, status = cells.frames, cells.status
     num_stages, dimension = network.sizes.shape[0], simplex.lower.shape[0]
-    row = np.empty(dimension)
-    while counters.top[0] >= 0:
-        top = counters.top[0]
+    row = cells.row
+    while counts[TOP] >= 0:
+        top = counts[TOP]
         frame = frames[top]
         if frame[SPENT]:
-            counters.top[0] -= 1
+            counts[TOP] -= 1
             continue
-        if counters.region_rows[0] == found.points.shape[0] or counters.cut_rows[0] == found.cut_neurons.shape[0]:
+        if counts[REGION_ROWS] == found.points.shape[0] or counts[CUT_ROWS] == found.cut_neurons.shape[0]:
             return FULL
         if top + 3 > frames.shape[0]:
             return NEED_FRAMES
@@ -147,13 +152,13 @@ def walk_by_simplex(network, simplex, cells, found, counters, tolerance, max_poi
             read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[DEPTH] - 1])
             frame[NEURON] = -1
         if stage == num_stages:
-            at = counters.region_rows[0]
+            at = counts[REGION_ROWS]
             pack_pattern(network, cells.pattern, found.patterns, at)
             found.region_parents[at] = frame[PARENT]
             for k in range(dimension - 1):
                 found.points[at, k] = cells.points[frame[FIRST], k] / cells.points[frame[FIRST], dimension - 1]
-            counters.region_rows[0] += 1
-            counters.top[0] -= 1
+            counts[REGION_ROWS] += 1
+            counts[TOP] -= 1
             continue
         if frame[CURSOR] < 0:
             settle_by_bounds(network, simplex, cells, stage, status[top], tolerance)
@@ -179,9 +184,9 @@ def walk_by_simplex(network, simplex, cells, found, counters, tolerance, max_poi
             frame[CURSOR] = -1
             continue
         i = frame[CURSOR]
-        found.cut_parents[counters.cut_rows[0]] = frame[PARENT]
-        found.cut_neurons[counters.cut_rows[0]] = offset + i
-        counters.cut_rows[0] += 1
+        found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
+        found.cut_neurons[counts[CUT_ROWS]] = offset + i
+        counts[CUT_ROWS] += 1
         frame[SPENT] = 1
         first = frame[FIRST] + frame[POINTS]
         for side in range(1, -1, -1):  # the negative child is walked first: it goes on top
@@ -192,19 +197,19 @@ def walk_by_simplex(network, simplex, cells, found, counters, tolerance, max_poi
             frames[child, NEURON] = offset + i
             frames[child, SIDE] = side
             frames[child, SPENT] = 0
-            frames[child, PARENT] = 2 * counters.cuts[0] + side
+            frames[child, PARENT] = 2 * counts[CUTS] + side
             read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
             share_points(cells, frame, row, frames[child], first)
             first += frames[child, POINTS]
             for j in range(n):
                 status[child, j] = status[top, j]
             status[child, i] = side
-        counters.cuts[0] += 1
-        counters.top[0] = top + 2
+        counts[CUTS] += 1
+        counts[TOP] = top + 2
     return DONE
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def read_row(network, cells, neuron, stage, sign, row):  # type: ignore[no-untyped-def]
     """The pre-activation of a neuron of a composed stage, times `sign`, at the scale its sign is judged by."""
     n, offset, dimension = network.sizes[stage], network.offsets[stage], row.shape[0]

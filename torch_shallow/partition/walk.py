@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.cone import (
     NEED_PAIRS,
     OK,
@@ -15,9 +15,13 @@ from torch_shallow.partition.cone import (
     split,
 )
 from torch_shallow.partition.found import (
+    CUT_ROWS,
+    CUTS,
     DONE,
     FULL,
     NEED_FRAMES,
+    REGION_ROWS,
+    TOP,
     UNDECIDED,
     pack_pattern,
 )
@@ -40,10 +44,13 @@ class Stack(NamedTuple):
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
     norms: np.ndarray  # float64 (neurons,): size against which a value of a neuron is measured
     pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
+    pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
+    work: np.ndarray  # float64 (4, at least neurons of a stage and dimension)
+    gap: np.ndarray  # float64 (2,): largest relative value taken for zero, least that was not
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz", "nnan"})
-def bounds_on_cell(cones, rows, norms, tolerance, start, lines, rays, value, low, high, flat):  # type: ignore[no-untyped-def]
+@compiled("contract", "nsz", "nnan")
+def bounds_on_cell(pool, ids, rows, norms, tolerance, start, lines, rays, value, low, high, flat):  # type: ignore[no-untyped-def]
     """Least and greatest value of each neuron of a stage over the lines and rays of a cell.
 
     `flat` is filled with whether all neurons of the stage are zero at each ray; returns whether any ray is flat.
@@ -54,12 +61,12 @@ def bounds_on_cell(cones, rows, norms, tolerance, start, lines, rays, value, low
         low[i] = 0.0
         high[i] = 0.0
     for r in range(lines + rays):
-        ray = cones.pool[cones.ids[start + r]]
-        factor = ray[0]
+        ray = ids[start + r]
+        factor = pool[ray, 0]
         for i in range(n):
             value[i] = factor * rows[0, i]
         for k in range(1, dimension):
-            factor = ray[k]
+            factor = pool[ray, k]
             for i in range(n):
                 value[i] += factor * rows[k, i]
         if r < lines:
@@ -78,17 +85,27 @@ def bounds_on_cell(cones, rows, norms, tolerance, start, lines, rays, value, low
     return some_flat
 
 
-@njit(cache=True, nogil=True)
-def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, counters):  # type: ignore[no-untyped-def]
+@compiled()
+def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):  # type: ignore[no-untyped-def]
     """Compose the stage and settle every neuron of one sign on the cell; the others stay undecided."""
     compose(network, stack.maps, stack.norms, stack.pattern, stage)
     n, offset = network.sizes[stage], network.offsets[stage]
-    top = counters.top[0]
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     norms = stack.norms[offset : offset + n]
     some_flat = bounds_on_cell(
-        cones, rows, norms, tolerance, frame[START], frame[LINES], frame[RAYS], value, low, high, scratch.flat
+        cones.pool,
+        cones.ids,
+        rows,
+        norms,
+        tolerance,
+        frame[START],
+        frame[LINES],
+        frame[RAYS],
+        value,
+        low,
+        high,
+        scratch.flat,
     )
     if some_flat and network.closed[stage]:
         absorb_flat_rays(cones, scratch, frame[START : RAYS + 1], stack.used[top])
@@ -99,21 +116,21 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
             stack.status[top, i] = UNDECIDED
         else:
             stack.status[top, i] = 1 if rises else 0
-            record_gap(counters, low[i], high[i], threshold, tolerance)
+            record_gap(stack.gap, low[i], high[i], threshold, tolerance)
 
 
-@njit(cache=True, nogil=True)
-def record_gap(counters, low, high, threshold, tolerance):  # type: ignore[no-untyped-def]
+@compiled()
+def record_gap(gap, low, high, threshold, tolerance):  # type: ignore[no-untyped-def]
     """Note how far the two extreme values of a neuron on a cell are from the threshold."""
     if threshold > 0.0:
         for size in (-low, high):
             if size > threshold:
-                counters.least_nonzero[0] = min(counters.least_nonzero[0], size / threshold * tolerance)
+                gap[1] = min(gap[1], size / threshold * tolerance)
             elif size > 0.0:
-                counters.largest_zero[0] = max(counters.largest_zero[0], size / threshold * tolerance)
+                gap[0] = max(gap[0], size / threshold * tolerance)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def write_region(network, cones, stack, frame, found, row):  # type: ignore[no-untyped-def]
     """Note a region: its pattern, packed, and an interior point: the sum of its lines and rays."""
     pack_pattern(network, stack.pattern, found.patterns, row)
@@ -132,61 +149,62 @@ def write_region(network, cones, stack, frame, found, row):  # type: ignore[no-u
         found.points[row, k] /= weight
 
 
-@njit(cache=True, nogil=True)
-def walk(network, cones, scratch, stack, found, counters, tolerance, max_rays):  # type: ignore[no-untyped-def]
+@compiled()
+def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):  # type: ignore[no-untyped-def]
     """Walk until nothing is left, the output is full, or something has to grow; the walk goes on where it was.
 
     Returns:
         DONE, FULL, TOO_MANY_RAYS, or one of the NEED statuses.
     """
-    frames, status, used = stack.frames, stack.status, stack.used
-    num_stages, dimension = network.sizes.shape[0], cones.pool.shape[1]
-    widest = max(status.shape[1], 1)
-    value, low, high, row = np.empty(widest), np.empty(widest), np.empty(widest), np.empty(dimension)
-    children = np.zeros((2, 3), dtype=np.int64)
-    child_used = np.zeros((2, used.shape[1]), dtype=np.uint64)
-    while counters.top[0] >= 0:
-        top = counters.top[0]
+    frames, status, used, maps, norms = stack.frames, stack.status, stack.used, stack.maps, stack.norms
+    pool, ids, values, gap = cones.pool, cones.ids, scratch.values, stack.gap
+    sizes, offsets = network.sizes, network.offsets
+    num_stages, dimension = sizes.shape[0], pool.shape[1]
+    max_cuts, max_regions = found.cut_neurons.shape[0], found.points.shape[0]
+    value, low, high, row = stack.work[0], stack.work[1], stack.work[2], stack.work[3]
+    children, child_used = scratch.children, scratch.child_used
+    while counts[TOP] >= 0:
+        top = counts[TOP]
         frame = frames[top]
         if frame[SPENT]:
-            counters.pool_top[0] = frame[POOL_TOP]
-            counters.top[0] -= 1
+            stack.pool_top[0] = frame[POOL_TOP]
+            counts[TOP] -= 1
             continue
-        if counters.region_rows[0] == found.points.shape[0] or counters.cut_rows[0] == found.cut_neurons.shape[0]:
+        if counts[REGION_ROWS] == max_regions or counts[CUT_ROWS] == max_cuts:
             return FULL
         if top + 3 > frames.shape[0]:
             return NEED_FRAMES
-        if frame[LINES] + frame[RAYS] > scratch.values.shape[0]:
+        if frame[LINES] + frame[RAYS] > values.shape[0]:
             return NEED_PAIRS
         if frame[RAYS] > max_rays:
             return TOO_MANY_RAYS
         stage = frame[STAGE]
         if stage == num_stages:
-            write_region(network, cones, stack, frame, found, counters.region_rows[0])
-            counters.region_rows[0] += 1
-            counters.top[0] -= 1
+            write_region(network, cones, stack, frame, found, counts[REGION_ROWS])
+            counts[REGION_ROWS] += 1
+            counts[TOP] -= 1
             continue
         if frame[CURSOR] < 0:
-            enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, counters)
+            enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top)
             frame[CURSOR] = 0
-        n, offset, base = network.sizes[stage], network.offsets[stage], network.offsets[stage] * dimension
+        n, offset, base = sizes[stage], offsets[stage], offsets[stage] * dimension
         lines, rays = frame[LINES], frame[RAYS]
         cut = False
         while frame[CURSOR] < n:
             i = frame[CURSOR]
             if status[top, i] == UNDECIDED:
                 for k in range(dimension):
-                    row[k] = stack.maps[base + k * n + i]
-                threshold = tolerance * stack.norms[offset + i]
-                least, greatest = evaluate(cones, frame[START], lines + rays, row, scratch.values)
+                    row[k] = maps[base + k * n + i]
+                threshold = tolerance * norms[offset + i]
+                least, greatest = evaluate(pool, ids, frame[START], lines + rays, row[:dimension], values)
                 for r in range(lines):
-                    greatest = max(greatest, abs(scratch.values[r]))
-                    least = min(least, -abs(scratch.values[r]))
+                    greatest = max(greatest, abs(values[r]))
+                    least = min(least, -abs(values[r]))
                 if greatest > threshold and least < -threshold:
                     cut = True
                     break
                 status[top, i] = 1 if greatest > threshold else 0
-                record_gap(counters, least, greatest, threshold, tolerance)
+                record_gap(gap, least, greatest, threshold, tolerance)
             frame[CURSOR] += 1
         if not cut:
             for i in range(n):
@@ -195,16 +213,14 @@ def walk(network, cones, scratch, stack, found, counters, tolerance, max_rays): 
             frame[CURSOR] = -1
             continue
         i = frame[CURSOR]
-        code, pool_top = split(
-            cones, scratch, frame[START : RAYS + 1], used[top], threshold, counters.pool_top[0], children, child_used
-        )
+        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], threshold, stack.pool_top[0])
         if code != OK:
             return code
-        found.cut_parents[counters.cut_rows[0]] = frame[PARENT]
-        found.cut_neurons[counters.cut_rows[0]] = offset + i
-        counters.cut_rows[0] += 1
-        frame[SPENT], frame[POOL_TOP] = 1, counters.pool_top[0]
-        counters.pool_top[0] = pool_top
+        found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
+        found.cut_neurons[counts[CUT_ROWS]] = offset + i
+        counts[CUT_ROWS] += 1
+        frame[SPENT], frame[POOL_TOP] = 1, stack.pool_top[0]
+        stack.pool_top[0] = pool_top
         for side in range(2):  # the negative child is walked first: it goes on top
             child = top + 2 - side
             for column in range(RAYS + 1):
@@ -212,12 +228,12 @@ def walk(network, cones, scratch, stack, found, counters, tolerance, max_rays): 
             frames[child, STAGE] = stage
             frames[child, CURSOR] = i + 1
             frames[child, SPENT] = 0
-            frames[child, PARENT] = 2 * counters.cuts[0] + side
+            frames[child, PARENT] = 2 * counts[CUTS] + side
             for j in range(n):
                 status[child, j] = status[top, j]
             status[child, i] = side
             for w in range(used.shape[1]):
                 used[child, w] = child_used[side, w]
-        counters.cuts[0] += 1
-        counters.top[0] = top + 2
+        counts[CUTS] += 1
+        counts[TOP] = top + 2
     return DONE

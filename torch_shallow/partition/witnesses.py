@@ -66,7 +66,11 @@ def _crossings(
 
 
 def recentred(
-    witnesses: Witnesses, cells: CellProgram, inner: Float[np.ndarray, "dimension"], enough: float
+    witnesses: Witnesses,
+    cells: CellProgram,
+    inner: Float[np.ndarray, "dimension"],
+    enough: float,
+    rounding: float = 1e-15,
 ) -> Witnesses:
     """The same witnesses, led by a point further inside: a mean of them if it does, else from a linear program.
 
@@ -75,6 +79,7 @@ def recentred(
         cells: linear programs over the cell.
         inner: a point in the interior of the domain.
         enough: a margin to be content with.
+        rounding: a margin that says nothing.
 
     Raises:
         TransformError: the cell is so thin that no point is inside, as far as rounding shows.
@@ -87,14 +92,14 @@ def recentred(
         # The centre may lie on the bounds of the domain, so it is drawn towards the domain's interior.
         centre, radius = cells.centre()
         outside = max(0.0, -float((cells.rows @ inner).min(initial=0.0)))
-        share = 0.5 * max(radius, 0.0) / (max(radius, 0.0) + outside + 1e-300)
+        share = 0.5 * radius / (radius + outside) if radius > 0.0 else 0.0
         candidates = np.concatenate([candidates, [(1.0 - share) * centre + share * inner]])
         margins = _margins(candidates, cells)
     best = int(margins.argmax())
-    if margins[best] <= 0.0:
+    if margins[best] <= rounding:
         raise TransformError(
-            f"tolerance: a cell with {len(cells.rows)} half-spaces has a cut beyond the tolerance on both sides, but no "
-            "interior point in float64; use a larger tolerance."
+            f"tolerance: a cell with {cells.num_rows} half-spaces, the last of which is beyond the tolerance on both "
+            "sides of the cell before, has no interior point in float64; use a larger tolerance."
         )
     return Witnesses(np.concatenate([candidates[best : best + 1], points]), float(margins[best]))
 

@@ -50,7 +50,6 @@ class CellProgram(ABC):
         self, lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"], tolerance: float
     ) -> None:
         self.lower, self.upper, self.tolerance = lower, upper, tolerance
-        self.num_solved = 0
         self._rows = np.zeros((16, len(lower)))
         self._count = 0
         self._middle, self._half = (lower + upper) / 2, (upper - lower) / 2
@@ -95,7 +94,8 @@ class CellProgram(ABC):
 
         Args:
             objective: the linear function; of length one or less.
-            threshold: the result is good if the maximum is proved to be above or below, or is known up to half of `tolerance`.
+            threshold: the result is good if the maximum is proved to be above or below, or is known up to half of
+                `tolerance`.
             interior: a point in the interior of the cell, towards which a point outside is moved.
 
         Raises:
@@ -104,16 +104,19 @@ class CellProgram(ABC):
         status = ""
         for careful in (False, True):
             answer = self._solve(objective, careful=careful)
-            self.num_solved += 1
             status = answer.status
             if answer.point is None or answer.multipliers is None:
                 continue
             result = self._checked(objective, answer.point, answer.multipliers, interior)
-            if result.value > threshold or result.bound <= threshold or result.bound - result.value <= 0.5 * self.tolerance:
+            if (
+                result.value > threshold
+                or result.bound <= threshold
+                or result.bound - result.value <= 0.5 * self.tolerance
+            ):
                 return result
             status += f" (maximum between {result.value:.3g} and {result.bound:.3g})"
         raise TransformError(
-            f"solver: {self.name} could not tell the sign of a pre-activation on a cell with {self._count} half-spaces "
+            f"solver: {self.name} could not settle a linear program over a cell with {self._count} half-spaces "
             f"at tolerance {self.tolerance:g}: {status}; use a more accurate solver (solver=None is HiGHS), or a "
             "larger tolerance."
         )
@@ -144,9 +147,7 @@ class CellProgram(ABC):
         self._centring.truncate(0)
         for row in self.rows:
             self._centring.push(np.append(row, -1.0))
-        solved = self._centring.num_solved
         result = self._centring.maximise(np.append(np.zeros(len(self.lower)), 1.0), 0.0)
-        self.num_solved += self._centring.num_solved - solved
         point = result.point[:-1]
         return point, float((self.rows @ point).min(initial=1.0))
 

@@ -104,7 +104,10 @@ def _settings(solver: str, accuracy: float, effort: int) -> dict[str, Any]:
         "SCS": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iters": 20_000 * effort},
         "OSQP": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iter": 20_000 * effort, "polishing": True},
         "ECOS": {"abstol": accuracy, "reltol": accuracy, "feastol": accuracy, "max_iters": 200 * effort},
-        "HIGHS": {"primal_feasibility_tolerance": max(accuracy, 1e-10), "dual_feasibility_tolerance": max(accuracy, 1e-10)},
+        "HIGHS": {
+            "primal_feasibility_tolerance": max(accuracy, 1e-10),
+            "dual_feasibility_tolerance": max(accuracy, 1e-10),
+        },
         "GUROBI": {"FeasibilityTol": 1e-9, "OptimalityTol": 1e-9},
     }
     return settings.get(solver, {})

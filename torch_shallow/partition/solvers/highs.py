@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -26,7 +28,7 @@ class HighsProgram(CellProgram):
         self._infinity = highspy.kHighsInf
         self._optimal = highspy.HighsModelStatus.kOptimal
         accuracy = max(1e-10, min(1e-7, 0.1 * tolerance))
-        options = {
+        options: dict[str, Any] = {
             "output_flag": False,
             "threads": 1,
             "presolve": "off",
@@ -35,7 +37,7 @@ class HighsProgram(CellProgram):
             "small_matrix_value": 1e-12,
             "primal_feasibility_tolerance": accuracy,
             "dual_feasibility_tolerance": accuracy,
-            "simplex_strategy": 4,
+            "simplex_strategy": 4,  # primal: the last vertex often stays feasible, never optimal
         }
         for option, value in options.items():
             self._highs.setOptionValue(option, value)
@@ -58,10 +60,13 @@ class HighsProgram(CellProgram):
 
     def _solve(self, objective: Float[np.ndarray, "dimension"], *, careful: bool) -> Answer:
         highs = self._highs
-        if careful:
-            highs.clearSolver()
         highs.changeColsCost(len(objective), self._columns, -objective)
+        if careful:  # from scratch, and by the dual method
+            highs.clearSolver()
+            highs.setOptionValue("simplex_strategy", 1)
         highs.run()
+        if careful:
+            highs.setOptionValue("simplex_strategy", 4)
         status = highs.getModelStatus()
         if status != self._optimal:
             return Answer(None, None, highs.modelStatusToString(status))
