@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.reader import read_model
 
@@ -48,6 +47,9 @@ def transform(
         >>> torch.allclose(shallow(x), model(x), atol=1e-6)
         True
     """
+    # Imported here because numba takes a while.
+    from torch_shallow.partition.enumerate import enumerate_regions
+
     if domain is not None and not isinstance(domain, Domain):
         raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     program = read_model(model, example_input)

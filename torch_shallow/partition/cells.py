@@ -21,5 +21,5 @@ class Cell:
 
     parent: int
     status: Int8[np.ndarray, "neurons"]
-    rows: Float[np.ndarray, "rows coordinates+1"]
-    point: Float[np.ndarray, "coordinates+1"]
+    rows: Float[np.ndarray, "rows homogeneous"]
+    point: Float[np.ndarray, "homogeneous"]

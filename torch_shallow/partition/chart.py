@@ -29,7 +29,7 @@ class Chart:
 
     origin: Float[np.ndarray, "inputs"]
     directions: Float[np.ndarray, "coordinates inputs"]
-    inequalities: Float[np.ndarray, "rows coordinates+1"]
+    inequalities: Float[np.ndarray, "rows homogeneous"]
     inner: Float[np.ndarray, "coordinates"]
     is_box: bool = False
 
@@ -44,7 +44,7 @@ class Chart:
 
     def pull_back(
         self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
-    ) -> Float[np.ndarray, "rows coordinates+1"]:
+    ) -> Float[np.ndarray, "rows homogeneous"]:
         """The affine functions `weight x + bias` as linear functions of `[v, 1]`."""
         return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
 

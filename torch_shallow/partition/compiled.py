@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numba import njit
+from numba.core import event
+
+logger = logging.getLogger(__name__)
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
@@ -21,3 +26,26 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
         cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath), _nrt=False
     )
     return decorate
+
+
+class _Announcer(event.Listener):
+    """Logs the first compilation it hears of."""
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def on_start(self, event: event.Event) -> None:
+        """Compilation starts."""
+        if not self.heard:
+            logger.warning("torch_shallow compiles its inner loops: about ten seconds, once on this machine")
+            self.heard = True
+
+    def on_end(self, event: event.Event) -> None:
+        """Compilation has ended."""
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Log one line if anything is compiled here, and not read from numba's cache on disk."""
+    with event.install_listener("numba:compile", _Announcer()):
+        yield

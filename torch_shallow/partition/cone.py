@@ -23,7 +23,6 @@ NEED_ARENA = 2  # more indices than the arena holds
 NEED_PAIRS = 3  # more adjacent pairs, or rays in one cone, than the scratch space holds
 NEED_WORDS = 4  # more half-spaces in one cone than the bit sets hold
 
-CHUNK = 32  # rays compared by one run of vector instructions
 BRUTE_FORCE_PAIRS = 30_000  # more candidate pairs than this are matched by hashing
 
 
@@ -102,16 +101,17 @@ def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper
         for u in range(num_upper):
             upper_words[u] = sets[upper[u], 0]
     for v in range(num_lower):
-        b = lower[v]
+        b = np.int64(lower[v])
         b_simple = count_bits(sets, b) == pointed - 1
-        for chunk in range(0, num_upper, CHUNK):
-            stop = min(chunk + CHUNK, num_upper)
-            if single and most_common(upper_words, chunk, stop, sets[b, 0]) < needed:
-                continue
-            for u in range(chunk, stop):
-                a = upper[u]
-                if common_bits(sets, a, b) < needed:
-                    continue
+        for first in range(0, num_upper, 64):
+            count_here = min(64, num_upper - first)
+            if single:
+                near = near_words(upper_words, first, count_here, sets[b, 0], needed)
+            else:
+                near = near_sets(sets, upper, first, count_here, b, needed)
+            while near:
+                a = np.int64(upper[first + lowest_bit(near)])
+                near &= near - np.uint64(1)
                 if not (b_simple or count_bits(sets, a) == pointed - 1 or adjacent(sets, start, count, a, b, needed)):
                     continue
                 if found == pairs.shape[0]:
@@ -122,12 +122,21 @@ def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper
 
 
 @compiled()
-def most_common(words, start, stop, word):  # type: ignore[no-untyped-def]
-    """The largest number of bits that any of `words[start:stop]` has in common with `word`."""
-    most = 0
-    for u in range(start, stop):
-        most = max(most, popcount(words[u] & word))
-    return most
+def near_words(words, first, count, word, needed):  # type: ignore[no-untyped-def]
+    """Bit set of those of up to 64 words that have `needed` bits in common with `word`; vector instructions do it."""
+    near = np.uint64(0)
+    for u in range(count):
+        near |= np.uint64(popcount(words[first + u] & word) >= needed) << np.uint64(u)
+    return near
+
+
+@compiled()
+def near_sets(sets, rows, first, count, row, needed):  # type: ignore[no-untyped-def]
+    """The same for bit sets of several words."""
+    near = np.uint64(0)
+    for u in range(count):
+        near |= np.uint64(common_bits(sets, np.int64(rows[first + u]), row) >= needed) << np.uint64(u)
+    return near
 
 
 @compiled()
@@ -162,7 +171,7 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
     mask = np.uint64(size - 1)
     table[:size] = -1
     for u in range(num_near):
-        a = near[u]
+        a = np.int64(near[u])
         if count_bits(sets, a) != pointed - 1:
             continue
         code = set_code(sets, codes, a)
@@ -176,7 +185,7 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
                     slot = (slot + np.uint64(1)) & mask
                 table[slot], keys[slot] = a, key
     for v in range(num_far):
-        b = far[v]
+        b = np.int64(far[v])
         if count_bits(sets, b) != pointed - 1:
             continue
         code = set_code(sets, codes, b)
@@ -187,7 +196,7 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
                 word &= word - np.uint64(1)
                 slot = key & mask
                 while table[slot] >= 0:
-                    if keys[slot] == key and common_bits(sets, table[slot], b) >= needed:
+                    if keys[slot] == key and common_bits(sets, np.int64(table[slot]), b) >= needed:
                         if found == pairs.shape[0]:
                             return -1
                         pairs[found, 0], pairs[found, 1] = table[slot], b
@@ -198,16 +207,16 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
         if side == 1:
             some, others, num_some, num_others = far, near, num_far, num_near
         for u in range(num_some):
-            a = some[u]
+            a = np.int64(some[u])
             if count_bits(sets, a) == pointed - 1:
                 continue
             for v in range(num_others):
-                b = others[v]
+                b = np.int64(others[v])
                 if common_bits(sets, a, b) < needed:
                     continue
-                if count_bits(sets, b) != pointed - 1:
-                    if side == 1 or not adjacent(sets, start, count, a, b, needed):
-                        continue  # pairs of two such rays are met on side 0
+                # Pairs of two such rays are met on side 0.
+                if count_bits(sets, b) != pointed - 1 and (side == 1 or not adjacent(sets, start, count, a, b, needed)):
+                    continue
                 if found == pairs.shape[0]:
                     return -1
                 pairs[found, 0], pairs[found, 1] = a, b
@@ -301,7 +310,7 @@ def split(cones, scratch, cone, used, threshold, pool_top):  # type: ignore[no-u
     word, bit = new_bit(used)
     if word < 0:
         return NEED_WORDS, pool_top
-    pivot, largest = -1, threshold
+    pivot, largest = np.int64(-1), threshold
     for r in range(lines):
         if abs(values[r]) > largest:
             pivot, largest = r, abs(values[r])
@@ -309,7 +318,7 @@ def split(cones, scratch, cone, used, threshold, pool_top):  # type: ignore[no-u
         return split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used)
 
     upper, lower, level, first = scratch.upper, scratch.lower, scratch.level, start + lines
-    num_upper, num_lower, num_zero = 0, 0, 0
+    num_upper = num_lower = num_zero = np.int64(0)  # a literal 0 would be compiled for once more
     for r in range(rays):  # without branches: which side a ray is on cannot be predicted
         value = values[lines + r]
         upper[num_upper] = lower[num_lower] = level[num_zero] = first + r

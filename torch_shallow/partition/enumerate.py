@@ -7,9 +7,11 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.by_simplex import SimplexWalk
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import make_chart
+from torch_shallow.partition.compiled import announced
 from torch_shallow.partition.double_description import enumerate_by_rays
 from torch_shallow.partition.linear_program import enumerate_by_lp
 from torch_shallow.partition.partition import Growth, Partition
+from torch_shallow.partition.solvers.cvxpy_solvers import check_installed
 from torch_shallow.trace.program import ReLUProgram
 
 METHODS = ("auto", "double-description", "lp")
@@ -32,8 +34,8 @@ def enumerate_regions(
     Args:
         program: the network.
         domain: where to look.
-        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, and half-spaces
-            where there are too many rays.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, and
+            half-spaces where there are too many rays.
         solver: what solves the linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that
             proves each answer, and HiGHS for a program that it cannot settle.
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
@@ -45,6 +47,8 @@ def enumerate_regions(
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
+    if solver is not None:
+        check_installed(solver)
     chart, growth = make_chart(program, domain), Growth()
 
     def by_solver(cell: Cell | None = None) -> None:
@@ -54,9 +58,10 @@ def enumerate_regions(
     if solver is None:
         by_half_spaces = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver).run
     corners = 2.0**chart.num_coordinates if chart.is_box else 0
-    if method == "lp" or (method == "auto" and corners > max_corners):
-        by_half_spaces()
-    else:
-        limit = max_rays if method == "auto" else None
-        enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
+    with announced():
+        if method == "lp" or (method == "auto" and corners > max_corners):
+            by_half_spaces()
+        else:
+            limit = max_rays if method == "auto" else None
+            enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
     return growth.finish(program, domain, chart)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 DONE = 10  # nothing left to do
@@ -48,13 +47,3 @@ def empty_block(program: ReLUProgram, dimension: int) -> Found:
         np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
         np.zeros((size, dimension - 1)),
     )
-
-
-@compiled()
-def pack_pattern(network, pattern, packed, row):  # type: ignore[no-untyped-def]
-    """Write a pattern as `np.packbits` does."""
-    for byte in range(packed.shape[1]):
-        packed[row, byte] = 0
-    for i in range(network.offsets[-1]):
-        if pattern[i] == 1:
-            packed[row, i >> 3] |= np.uint8(128 >> (i & 7))

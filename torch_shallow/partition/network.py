@@ -119,3 +119,13 @@ def compose(network, maps, norms_of_all, pattern, stage):  # type: ignore[no-unt
     for i in range(n):
         terms = CANCELLATION * (network.hidden_norms[offset + i] * size + network.input_sizes[offset + i])
         norms[i] = max(np.sqrt(norms[i]), terms)
+
+
+@compiled()
+def pack_pattern(network, pattern, packed, row):  # type: ignore[no-untyped-def]
+    """Write a pattern as `np.packbits` does."""
+    for byte in range(packed.shape[1]):
+        packed[row, byte] = 0
+    for i in range(network.offsets[-1]):
+        if pattern[i] == 1:
+            packed[row, i >> 3] |= np.uint8(128 >> (i & 7))

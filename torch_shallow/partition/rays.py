@@ -84,7 +84,7 @@ def intersect(cones, scratch, used, half_spaces, tolerance, state):  # type: ign
         lines, rays = state[2], state[3]
         if lines + rays > values.shape[0]:
             return NEED_PAIRS
-        _, greatest = evaluate(cones.pool, cones.ids, 0, lines + rays, half_spaces[state[0]], values)
+        _, greatest = evaluate(cones.pool, cones.ids, state[1], lines + rays, half_spaces[state[0]], values)
         for r in range(lines):
             greatest = max(greatest, abs(values[r]))
         if greatest <= tolerance:

@@ -7,18 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from torch_shallow.partition.compiled import compiled
-from torch_shallow.partition.found import (
-    CUT_ROWS,
-    CUTS,
-    DONE,
-    FULL,
-    NEED_FRAMES,
-    REGION_ROWS,
-    TOP,
-    UNDECIDED,
-    pack_pattern,
-)
-from torch_shallow.partition.network import compose
+from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
+from torch_shallow.partition.network import compose, pack_pattern
 from torch_shallow.partition.simplex import BELOW, FAILED, maximise
 
 NEED_ROWS = 20  # more half-spaces on the path than there is room for

@@ -14,18 +14,8 @@ from torch_shallow.partition.cone import (
     evaluate,
     split,
 )
-from torch_shallow.partition.found import (
-    CUT_ROWS,
-    CUTS,
-    DONE,
-    FULL,
-    NEED_FRAMES,
-    REGION_ROWS,
-    TOP,
-    UNDECIDED,
-    pack_pattern,
-)
-from torch_shallow.partition.network import compose
+from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
+from torch_shallow.partition.network import compose, pack_pattern
 
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
 
