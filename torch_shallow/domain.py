@@ -27,7 +27,9 @@ class Domain(ABC):
 
     def contains(self, x: Float[Tensor, "*batch inputs"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
         """Which rows of `x` (flattened inputs, floating point) lie in the domain; see `inside` for `tolerance`."""
-        return inside(x, tuple(torch.as_tensor(a, device=x.device) for a in self.limits(tuple(x.shape[-1:]))), tolerance)
+        return inside(
+            x, tuple(torch.as_tensor(a, device=x.device) for a in self.limits(tuple(x.shape[-1:]))), tolerance
+        )
 
 
 @torch.fx.wrap

@@ -7,20 +7,20 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def popcount(typing_context, word):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def popcount(typing_context, word):  # type: ignore[no-untyped-def]
     """Number of set bits of a uint64."""
 
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), emit
 
 
 @intrinsic
-def lowest_bit(typing_context, word):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def lowest_bit(typing_context, word):  # type: ignore[no-untyped-def]
     """Index of the lowest set bit of a non-zero uint64."""
 
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
 
     return types.int64(types.uint64), emit

@@ -35,8 +35,8 @@ from torch_shallow.trace.program import ReLUProgram
 class SimplexWalk:
     """Walks the domain, or the part of it below a cell, and appends its cuts and regions to a growing partition.
 
-    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of its
-    row, is beyond the tolerance on both sides at points of the cell in the unit box.
+    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
+    its row, is beyond the tolerance on both sides at points of the cell in the unit box.
 
     Args:
         program: the network.
@@ -133,7 +133,7 @@ class SimplexWalk:
 
 
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:
-    """Room for linear programs, holding the half-spaces of the domain: a box is the bounds of the variables at t = 1."""
+    """Room for linear programs that holds the half-spaces of the domain; a box is the variables' bounds at t = 1."""
     dimension = domain_rows.shape[1]
     capacity = 64 + 2 * len(domain_rows)
     lower, upper, rows = -np.ones(dimension), np.ones(dimension), np.zeros((capacity, dimension))

@@ -28,7 +28,7 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-class _Announcer(event.Listener):
+class _Announcer(event.Listener):  # type: ignore[misc]
     """Logs the first compilation it hears of."""
 
     def __init__(self) -> None:

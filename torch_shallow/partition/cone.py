@@ -75,11 +75,11 @@ def evaluate(pool, ids, start, count, row, values):  # type: ignore[no-untyped-d
 
 
 @compiled()
-def adjacent(sets, start, count, a, b, needed):  # type: ignore[no-untyped-def]
+def adjacent(sets, start, count, a, b):  # type: ignore[no-untyped-def]
     """Whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
     words = sets.shape[1]
     for r in range(start, start + count):
-        if r == a or r == b:
+        if r in (a, b):
             continue
         inside = True
         for w in range(words):
@@ -112,7 +112,7 @@ def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper
             while near:
                 a = np.int64(upper[first + lowest_bit(near)])
                 near &= near - np.uint64(1)
-                if not (b_simple or count_bits(sets, a) == pointed - 1 or adjacent(sets, start, count, a, b, needed)):
+                if not (b_simple or count_bits(sets, a) == pointed - 1 or adjacent(sets, start, count, a, b)):
                     continue
                 if found == pairs.shape[0]:
                     return -1
@@ -215,7 +215,7 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
                 if common_bits(sets, a, b) < needed:
                     continue
                 # Pairs of two such rays are met on side 0.
-                if count_bits(sets, b) != pointed - 1 and (side == 1 or not adjacent(sets, start, count, a, b, needed)):
+                if count_bits(sets, b) != pointed - 1 and (side == 1 or not adjacent(sets, start, count, a, b)):
                     continue
                 if found == pairs.shape[0]:
                     return -1
@@ -447,9 +447,7 @@ def absorb_flat_rays(cones, scratch, cone, used):  # type: ignore[no-untyped-def
         num_kept = 0
         for other in range(first + 1, first + rays):
             if common_bits(sets, first, other) >= pointed - 2 and (
-                simple
-                or count_bits(sets, other) == pointed - 1
-                or adjacent(sets, first, rays, first, other, pointed - 2)
+                simple or count_bits(sets, other) == pointed - 1 or adjacent(sets, first, rays, first, other)
             ):
                 keep[num_kept] = other
                 num_kept += 1

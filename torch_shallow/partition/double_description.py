@@ -62,7 +62,6 @@ def enumerate_by_rays(
         np.zeros(program.num_neurons, dtype=np.uint8),
         np.full(1, pool_top),
         np.zeros((4, max(widest, dimension))),
-        np.array([0.0, np.inf]),
     )
     stack.frames[0, [LINES, RAYS, CURSOR, PARENT]] = lines, rays, -1, -1
     stack.used[0] = used

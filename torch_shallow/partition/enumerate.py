@@ -54,9 +54,8 @@ def enumerate_regions(
     def by_solver(cell: Cell | None = None) -> None:
         enumerate_by_lp(program, chart, growth, solver=solver, tolerance=tolerance, start=cell)
 
-    by_half_spaces = by_solver
-    if solver is None:
-        by_half_spaces = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver).run
+    simplex = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver)
+    by_half_spaces = simplex.run if solver is None else by_solver
     corners = 2.0**chart.num_coordinates if chart.is_box else 0
     with announced():
         if method == "lp" or (method == "auto" and corners > max_corners):

@@ -76,8 +76,8 @@ class ConeStorage:
 def intersect(cones, scratch, used, half_spaces, tolerance, state):  # type: ignore[no-untyped-def]
     """Cut the cone at the start of the arena by half-spaces, keeping the positive side of each.
 
-    `state` holds the next half-space, the start, lines and rays of the cone, and the first free row of the pool; the call
-    can be repeated after growth. A cone without interior ends with no lines and rays.
+    `state` holds the next half-space, the start, lines and rays of the cone, and the first free row of the pool; the
+    call can be repeated after growth. A cone without interior ends with no lines and rays.
     """
     children, child_used, values = scratch.children, scratch.child_used, scratch.values
     while state[0] < half_spaces.shape[0]:

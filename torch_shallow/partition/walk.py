@@ -36,7 +36,6 @@ class Stack(NamedTuple):
     pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
     pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
     work: np.ndarray  # float64 (4, at least neurons of a stage and dimension)
-    gap: np.ndarray  # float64 (2,): largest relative value taken for zero, least that was not
 
 
 @compiled("contract", "nsz", "nnan")
@@ -106,18 +105,6 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
             stack.status[top, i] = UNDECIDED
         else:
             stack.status[top, i] = 1 if rises else 0
-            record_gap(stack.gap, low[i], high[i], threshold, tolerance)
-
-
-@compiled()
-def record_gap(gap, low, high, threshold, tolerance):  # type: ignore[no-untyped-def]
-    """Note how far the two extreme values of a neuron on a cell are from the threshold."""
-    if threshold > 0.0:
-        for size in (-low, high):
-            if size > threshold:
-                gap[1] = min(gap[1], size / threshold * tolerance)
-            elif size > 0.0:
-                gap[0] = max(gap[0], size / threshold * tolerance)
 
 
 @compiled()
@@ -147,7 +134,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):  #
         DONE, FULL, TOO_MANY_RAYS, or one of the NEED statuses.
     """
     frames, status, used, maps, norms = stack.frames, stack.status, stack.used, stack.maps, stack.norms
-    pool, ids, values, gap = cones.pool, cones.ids, scratch.values, stack.gap
+    pool, ids, values = cones.pool, cones.ids, scratch.values
     sizes, offsets = network.sizes, network.offsets
     num_stages, dimension = sizes.shape[0], pool.shape[1]
     max_cuts, max_regions = found.cut_neurons.shape[0], found.points.shape[0]
@@ -194,7 +181,6 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):  #
                     cut = True
                     break
                 status[top, i] = 1 if greatest > threshold else 0
-                record_gap(gap, least, greatest, threshold, tolerance)
             frame[CURSOR] += 1
         if not cut:
             for i in range(n):

@@ -52,15 +52,13 @@ def extended_weights(shallow: ShallowReLU) -> list[ExtendedLayer]:
     cuts, inputs = normals.shape
     regions, outputs = beta.shape
     eye_c, eye_x = (torch.eye(n, dtype=torch.float64, device=normals.device) for n in (cuts, inputs))
-    zeros = torch.zeros
-    like = {"dtype": torch.float64, "device": normals.device}
-    first = ExtendedLayer(torch.cat([normals, eye_x, -eye_x]), torch.cat([half.offsets, zeros(2 * inputs, **like)]))
+    first = ExtendedLayer(torch.cat([normals, eye_x, -eye_x]), torch.cat([half.offsets, normals.new_zeros(2 * inputs)]))
     minus_inf = torch.where(eye_c > 0, -torch.inf, 0.0)
     second = ExtendedLayer(
         torch.block_diag(torch.cat([eye_c, minus_inf]), eye_x, eye_x),
-        torch.cat([zeros(cuts, **like), torch.ones(cuts, **like), zeros(2 * inputs, **like)]),
+        torch.cat([normals.new_zeros(cuts), normals.new_ones(cuts), normals.new_zeros(2 * inputs)]),
     )
-    masks = zeros(regions, 2 * cuts, **like)
+    masks = normals.new_zeros(regions, 2 * cuts)
     for region in range(regions):
         for cut, side in shallow.partition.path(region):
             masks[region, cuts + cut if side else cut] = -torch.inf
@@ -70,8 +68,8 @@ def extended_weights(shallow: ShallowReLU) -> list[ExtendedLayer]:
         torch.cat([torch.cat([masks, alpha, -alpha], 1), torch.cat([masks, -alpha, alpha], 1)]),
         torch.cat([beta, -beta]),
     )
-    total = torch.eye(outputs, **like).repeat(1, regions)
-    return [first, second, third, ExtendedLayer(torch.cat([total, -total], 1), zeros(outputs, **like))]
+    total = torch.eye(outputs, dtype=torch.float64, device=normals.device).repeat(1, regions)
+    return [first, second, third, ExtendedLayer(torch.cat([total, -total], 1), normals.new_zeros(outputs))]
 
 
 def evaluate_extended(

@@ -44,16 +44,16 @@ class HalfSpaces(nn.Module):
 class Indicator(nn.Module):
     """Second layer: the one region whose half-spaces all agree with the point."""
 
-    children: Tensor
-    must_be_active: Tensor | None
-    must_be_inactive: Tensor | None
+    tree: Tensor
+    must_be_active: Tensor
+    must_be_inactive: Tensor
 
     def __init__(self, partition: Partition, dense: bool) -> None:
         super().__init__()
         self.register_buffer("tree", _tensor(partition.children))
-        active = inactive = None
+        regions = partition.num_regions if dense else 0
+        active, inactive = torch.zeros(2, regions, partition.num_cuts, dtype=torch.float64)
         if dense:
-            active, inactive = torch.zeros(2, partition.num_regions, partition.num_cuts, dtype=torch.float64)
             for region in range(partition.num_regions):
                 for cut, side in partition.path(region):
                     (active if side else inactive)[region, cut] = 1.0
@@ -72,7 +72,7 @@ class Indicator(nn.Module):
 
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""
-        return f"{self.tree.shape[0] + 1} regions, {'tree descent' if self.must_be_active is None else 'dense masks'}"
+        return f"{self.tree.shape[0] + 1} regions, {'dense masks' if len(self.must_be_active) else 'tree descent'}"
 
 
 class Selection(nn.Module):
@@ -125,9 +125,7 @@ def descend_tree(
     return ~node
 
 
-def mask_outside(
-    y: Float[Tensor, "points outputs"], inside: Bool[Tensor, "points"]
-) -> Float[Tensor, "points outputs"]:
+def mask_outside(y: Float[Tensor, "points outputs"], inside: Bool[Tensor, "points"]) -> Float[Tensor, "points outputs"]:
     """NaN for points outside the domain: never a wrong number."""
     return torch.where(inside.unsqueeze(-1), y, torch.nan)
 
