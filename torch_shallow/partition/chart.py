@@ -96,8 +96,10 @@ def _box_chart(reads: np.ndarray, scale: float, lower: np.ndarray, upper: np.nda
     used = reads.any(axis=0) & (lower < upper)
     with np.errstate(invalid="ignore"):
         middle = lower + (upper - lower) / 2
-    origin = np.where(low & high, middle, np.where(low, lower, np.where(high, upper, 0.0)))
-    origin = np.where(lower == upper, lower, origin)
+        # A half-bounded input that is read starts at its bound, one that is not read in its interior.
+        inside = np.where(used, 0.0, 1.0 + np.abs(np.where(low, lower, upper)))
+        one_sided = np.where(low, lower + inside, np.where(high, upper - inside, 0.0))
+    origin = np.where(lower == upper, lower, np.where(low & high, middle, one_sided))
     bounded, half, free = (np.flatnonzero(used & mask) for mask in (low & high, low ^ high, ~low & ~high))
     eye = np.eye(len(lower))
     loose = np.zeros((0, len(lower)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -22,10 +24,25 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     Args:
         fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave the handling of NaN and infinities alone.
     """
-    decorate: Callable[[Callable[..., Any]], Any] = njit(
-        cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath), _nrt=False
-    )
-    return decorate
+    decorate = njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath), _nrt=False)
+
+    def compile_later(function: Callable[..., Any]) -> Any:
+        dispatcher = decorate(function)
+        # numba looks for changes in the file of the function only, but what it calls is compiled into it.
+        cache_file = getattr(dispatcher._cache, "_cache_file", None)
+        if hasattr(cache_file, "_source_stamp"):
+            cache_file._source_stamp = _stamp_of_package()
+        return dispatcher
+
+    return compile_later
+
+
+@lru_cache
+def _stamp_of_package() -> tuple[tuple[str, float, int], ...]:
+    """Name, time of change and size of every source file of the package."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"))
+    return tuple((str(path.relative_to(root)), path.stat().st_mtime, path.stat().st_size) for path in files)
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

@@ -50,7 +50,7 @@ class Indicator(nn.Module):
 
     def __init__(self, partition: Partition, dense: bool) -> None:
         super().__init__()
-        self.register_buffer("tree", _tensor(partition.children))
+        self.register_buffer("tree", torch.tensor(partition.children))
         regions = partition.num_regions if dense else 0
         active, inactive = torch.zeros(2, regions, partition.num_cuts, dtype=torch.float64)
         if dense:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import affine_maps
@@ -103,7 +104,7 @@ class ShallowReLU(nn.Module):
 
     @property
     def _limits(self) -> tuple[Tensor, ...]:
-        return () if self.first_limit is None else (self.first_limit, self.second_limit)
+        return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
 
     def _region(self, u: Float[Tensor, "points coordinates"]) -> Int64[Tensor, "points"]:
         if self.dense:
@@ -150,6 +151,30 @@ class ShallowReLU(nn.Module):
     def extended_weights(self) -> list[ExtendedLayer]:
         """The literal matrices of the theorem, entries -inf included: see `torch_shallow.shallow.extended`."""
         return extended_weights(self)
+
+    def certify(self, model: nn.Module, *, sample: int | None = 1000, cells: int | None = None) -> Certificate:
+        """Check that this network is the model and that its regions are the activation regions.
+
+        `torch_shallow.certify.certify` is the same with more arguments.
+
+        Args:
+            model: the model that the network was made from; it is not changed.
+            sample: number of regions for the checks that cost most (linear programs, vertices, facets); all if None.
+            cells: number of regions on whose cells the signs of all neurons are checked; all if None.
+
+        Returns:
+            The certificate, to be printed or asked; `certificate.require()` raises if a check failed.
+
+        Raises:
+            TransformError: the model cannot be read, or its input or output has another shape.
+
+        Example:
+            >>> import torch_shallow
+            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+            >>> torch_shallow.transform(model).certify(model).passed
+            True
+        """
+        return certify(self, model, sample=sample, cells=cells)
 
     def extra_repr(self) -> str:
         """Inputs, outputs, regions, half-spaces and domain."""

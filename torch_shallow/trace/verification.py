@@ -78,7 +78,7 @@ def verify_in_own_precision(program: ReLUProgram, model: nn.Module, example_inpu
     try:
         device = next((p.device for p in model.parameters()), x.device)
         with torch.no_grad():
-            y = model(x.to(device)).double().cpu().numpy().reshape(len(x), -1)
+            y = model(x.to(device, copy=True)).double().cpu().numpy().reshape(len(x), -1)
     except Exception as error:
         _log.info("model not checked in %s, in which it cannot run here: %s", dtype, error)
         return

@@ -1,0 +1,104 @@
+"""Why the network is the model, and why its regions are all regions: the checks, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.equality import check_equality, check_float32
+from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
+from torch_shallow.certify.programs import check_programs
+from torch_shallow.certify.report import Certificate, Check
+from torch_shallow.certify.subject import Subject
+from torch_shallow.certify.tree import check_tree
+
+if TYPE_CHECKING:
+    from torch_shallow.shallow.module import ShallowReLU
+
+
+def certify(
+    shallow: ShallowReLU,
+    model: nn.Module,
+    *,
+    sample: int | None = 1000,
+    cells: int | None = None,
+    points: int = 10_000,
+    tolerance: float = 1e-9,
+    max_rays: int = 1024,
+    seed: int = 0,
+) -> Certificate:
+    """Check a shallow network against the model that it was made from.
+
+    Three of the checks together are a proof, up to rounding, that the regions are exactly the activation regions:
+    `tree` (the cuts split the domain into one cell for each region, and no pattern occurs twice), `cells` (on each cell
+    every neuron has the sign of the pattern) and `deep pattern` (the model itself has this pattern there). The others
+    confirm the arithmetic, the affine maps and the forward pass.
+
+    Args:
+        shallow: the network.
+        model: the model; it is not changed.
+        sample: number of regions for the checks that cost most: linear programs (of at most 20,000 in all), vertices
+            and facets; all if None.
+        cells: number of regions whose cells are recomputed; all if None.
+        points: number of random points.
+        tolerance: relative size of a difference that counts as rounding.
+        max_rays: a cell of more rays is examined by linear programs, and not all of its vertices are visited.
+        seed: of the random choices.
+
+    Returns:
+        The certificate. A check that fails is a part of it, not an exception; see `Certificate.require`.
+
+    Raises:
+        TransformError: the model cannot be read, or its input or output has another shape.
+    """
+    deep = DeepModel(model, shallow.partition.program)
+    tree, paths = check_tree(shallow)
+    checks = [tree]
+    if paths is not None:
+        subject = Subject(shallow, paths, tolerance)
+        single = DeepModel(model, subject.program, float64=False) if _is_float32(model) else None
+        rng = np.random.default_rng(seed)
+        from torch_shallow.partition.compiled import announced
+
+        with announced():
+            checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
+    return Certificate(f"{shallow.extra_repr()}", tuple(checks))
+
+
+def _checks(
+    subject: Subject,
+    deep: DeepModel,
+    single: DeepModel | None,
+    rng: np.random.Generator,
+    sample: int | None,
+    cells: int | None,
+    points: int,
+    max_rays: int,
+) -> Iterator[Check]:
+    # Compiled code is imported when it is used.
+    from torch_shallow.certify.cells import check_cells
+    from torch_shallow.certify.interior import check_interior_points, check_jacobians, check_patterns
+
+    yield check_interior_points(subject)
+    yield check_patterns(subject, deep)
+    yield check_jacobians(subject, deep)
+    yield check_cells(subject, subject.sample(cells, rng), max_rays)
+    regions = subject.sample(sample, rng)
+    most = len(regions) if sample is None else max(1, 20_000 // max(1, subject.program.num_neurons))
+    yield check_programs(subject, regions[:: -(-len(regions) // most)])
+    yield check_equality(subject, deep, interior_points(subject, np.arange(subject.num_regions)))
+    for places in vertices_and_facets(subject, regions, rng, max_rays):
+        yield check_equality(subject, deep, places)
+    scattered = random_points(subject, points, rng)
+    yield check_equality(subject, deep, scattered)
+    if single is not None:
+        yield check_float32(subject, single, scattered)
+
+
+def _is_float32(model: nn.Module) -> bool:
+    return next((tensor.dtype for tensor in model.parameters()), torch.float64) == torch.float32

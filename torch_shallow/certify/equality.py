@@ -1,0 +1,93 @@
+"""Do the network and the model give the same values?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.places import Places
+from torch_shallow.certify.report import Check, Failure
+from torch_shallow.certify.rounding import expected_rounding
+from torch_shallow.certify.subject import Subject
+from torch_shallow.certify.tally import Tally
+
+EPSILON = float(np.finfo(np.float64).eps)
+EPSILON_32 = float(np.finfo(np.float32).eps)
+
+
+def check_equality(subject: Subject, model: DeepModel, places: Places) -> Check:
+    """The network's output is the model's, both in float64."""
+
+    def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        _, noise = expected_rounding(subject.program, x, EPSILON)
+        expected = model.outputs(x)
+        return subject.evaluate(x), expected, subject.tolerance * (1.0 + np.abs(expected)) + 8 * noise
+
+    return _check(subject, places, compare, f"equal, {places.name}", f"{subject.tolerance:.0e}")
+
+
+def check_float32(subject: Subject, model: DeepModel, places: Places) -> Check:
+    """The network's output is the model's, both called in float32, up to the rounding that float32 makes on the way."""
+
+    def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rounded = x.astype(np.float32)
+        _, noise = expected_rounding(subject.program, rounded.astype(np.float64), EPSILON_32)
+        return subject.evaluate(rounded), model.outputs(x), 8 * noise
+
+    return _check(subject, places, compare, f"equal in float32, {places.name}", "rounding")
+
+
+Comparison = tuple[
+    Float[np.ndarray, "points outputs"], Float[np.ndarray, "points outputs"], Float[np.ndarray, "points outputs"]
+]
+
+
+def _check(
+    subject: Subject,
+    places: Places,
+    compare: Callable[[Float[np.ndarray, "points inputs"]], Comparison],
+    name: str,
+    limit: str,
+) -> Check:
+    tally, worst, count = Tally(), 0.0, len(places.points)
+    for block in subject.blocks(np.arange(count), 4 * (subject.program.num_inputs + subject.program.num_neurons)):
+        x = places.points[block]
+        found, expected, allowed = compare(x)
+        difference = np.abs(found - expected)
+        relative = np.nan_to_num(difference / (1.0 + np.abs(expected)), nan=np.inf)
+        worst = max(worst, float(relative.max(initial=0.0)))
+        at = np.where(difference <= allowed, 0.0, relative).argmax(axis=1)
+        owners = places.regions[block]
+        tally.add_all(~(difference <= allowed).all(axis=1), partial(_differs, x, owners, at, found, expected))
+    return Check(
+        name,
+        "the network's output is the model's; the worst difference is relative to 1 + |y|",
+        places.unit,
+        places.examined,
+        places.total,
+        worst,
+        limit,
+        tuple(tally.kept),
+        tally.count,
+        ", ".join([f"{count:,} points"] * (count != places.examined) + [places.note] * bool(places.note)),
+    )
+
+
+def _differs(
+    x: Float[np.ndarray, "points inputs"],
+    regions: Int[np.ndarray, "points"],
+    outputs: Int[np.ndarray, "points"],
+    found: Float[np.ndarray, "points outputs"],
+    expected: Float[np.ndarray, "points outputs"],
+    at: int,
+) -> Failure:
+    output = outputs[at]
+    return Failure(
+        f"output {output} is {found[at, output]:.12g}, the model's is {expected[at, output]:.12g}",
+        region=int(regions[at]) if regions[at] >= 0 else None,
+        point=tuple(x[at]),
+    )

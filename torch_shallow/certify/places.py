@@ -1,0 +1,106 @@
+"""Where network and model are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from torch_shallow.certify.programs import minimiser
+from torch_shallow.certify.subject import Subject
+from torch_shallow.domain import Box, WholeSpace
+from torch_shallow.region.polyhedron import Polyhedron, polyhedron
+
+
+@dataclass
+class Places:
+    """Points of one kind.
+
+    Attributes:
+        name: what they are.
+        points: the points, as flattened inputs.
+        regions: the region that each was made from; -1 for none.
+        unit: what is counted, in the plural.
+        examined: how many of these.
+        total: of how many; None if there are infinitely many.
+        note: anything else to know.
+    """
+
+    name: str
+    points: Float[np.ndarray, "points inputs"]
+    regions: Int[np.ndarray, "points"]
+    unit: str
+    examined: int
+    total: int | None
+    note: str = ""
+
+
+def interior_points(subject: Subject, regions: Int[np.ndarray, "regions"]) -> Places:
+    """The interior points of regions."""
+    x = subject.shallow.partition.interior_points(regions)
+    return Places("interior points", x, regions, "regions", len(regions), subject.num_regions)
+
+
+def vertices_and_facets(
+    subject: Subject, regions: Int[np.ndarray, "regions"], rng: np.random.Generator, max_rays: int
+) -> tuple[Places, Places]:
+    """The vertices of some regions, and a random point on each of their facets.
+
+    Of a region of more than `max_rays` rays, only some: solutions of linear programs.
+    """
+    corners, faces, in_part = [], [], 0
+    for region in regions.tolist():
+        shape = polyhedron(subject.half_spaces(region), max_rays)
+        if shape is None:
+            shape, in_part = _part(subject.half_spaces(region), rng), in_part + 1
+        corners.append((region, shape.vertices))
+        faces.append((region, _on_facets(shape, rng)))
+    note = f"only some in {in_part:,} regions of more than {max_rays:,} vertices and rays" * (in_part > 0)
+    gathered = []
+    for name, parts in (("vertices", corners), ("facets", faces)):
+        v = np.concatenate([np.zeros((0, subject.chart.num_coordinates)), *(part for _, part in parts)])
+        owners = np.repeat(np.array([region for region, _ in parts], dtype=np.int64), [len(part) for _, part in parts])
+        x = subject.chart.lift(v)
+        gathered.append(Places(name, x, owners, "regions", len(regions), subject.num_regions, note))
+    return gathered[0], gathered[1]
+
+
+def _part(half_spaces: Float[np.ndarray, "rows homogeneous"], rng: np.random.Generator) -> Polyhedron:
+    """Some vertices of a polyhedron, and as facets the half-spaces that some of them lie on."""
+    minimise, dimension = minimiser(half_spaces), half_spaces.shape[1] - 1
+    solutions = [minimise(cost)[0] for cost in rng.standard_normal((2 * dimension + 2, dimension))]
+    vertices = np.array([v for v in solutions if v is not None]).reshape(-1, dimension)
+    on = np.abs(half_spaces[:, :-1] @ vertices.T + half_spaces[:, -1:]) <= 1e-9
+    none = np.zeros((0, dimension))
+    return Polyhedron(vertices, none, none, on, np.zeros((len(on), 0), dtype=bool), on.any(axis=1))
+
+
+def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray, "facets coordinates"]:
+    """A random point on each facet: between its vertices, and some way along its rays and lines."""
+    facets = np.flatnonzero(shape.facets)
+    mix = rng.exponential(size=(len(facets), len(shape.vertices))) * shape.vertex_on[facets]
+    along = rng.exponential(size=(len(facets), len(shape.rays))) * shape.ray_on[facets]
+    across = rng.standard_normal((len(facets), len(shape.lines)))
+    return (mix / mix.sum(axis=1, keepdims=True)) @ shape.vertices + along @ shape.rays + across @ shape.lines
+
+
+def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Places:
+    """Random points of the domain: steps of many lengths, 1e-3 to 1e6, from random interior points or from 0."""
+    domain, d = subject.shallow.domain, subject.program.num_inputs
+    starts = rng.integers(subject.num_regions, size=count)
+    x = subject.shallow.partition.interior_points(starts)
+    if isinstance(domain, WholeSpace):
+        x[::2] = 0.0
+    step = rng.standard_normal((count, d))
+    if isinstance(domain, Box):
+        lower, upper = domain.bounds(subject.program.in_shape)
+        step[:, lower == upper] = 0.0
+    longest = 10.0 ** rng.integers(-3, 7, size=count)
+    a, b = domain.inequalities(subject.program.in_shape)
+    if len(b):
+        slack, speed = np.maximum(b - x @ a.T, 0.0), step @ a.T
+        room = np.where(speed > 0.0, slack / np.where(speed > 0.0, speed, 1.0), np.inf).min(axis=1)
+        longest = np.minimum(longest, room * rng.uniform(size=count))
+    x += longest[:, None] * step
+    return Places("random points", x, np.full(count, -1), "points", count, None)

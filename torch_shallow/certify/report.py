@@ -1,0 +1,151 @@
+"""What a certificate says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch_shallow.errors import TransformError
+
+KEPT_FAILURES = 10  # places kept for each check; their number is always kept
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A place where a check fails.
+
+    Attributes:
+        message: what was expected and what was found.
+        region: number of the region, if the place is one.
+        cut: number of the cut, if it is one.
+        neuron: number of the neuron, if it is one.
+        point: the flattened input, if it is one.
+    """
+
+    message: str
+    region: int | None = None
+    cut: int | None = None
+    neuron: int | None = None
+    point: tuple[float, ...] | None = None
+
+    def __str__(self) -> str:
+        names = ("region", "cut", "neuron")
+        place = [f"{name} {getattr(self, name)}" for name in names if getattr(self, name) is not None]
+        if self.point is not None:
+            shown = ", ".join(f"{value:.6g}" for value in self.point[:6])
+            place.append(f"x = ({shown}{', ...' if len(self.point) > 6 else ''})")
+        return f"{', '.join(place)}: {self.message}" if place else self.message
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement about the network, and how far it was found true.
+
+    Attributes:
+        name: short name.
+        claim: the statement.
+        unit: what is examined, in the plural.
+        examined: how many.
+        total: of how many; None if there are infinitely many.
+        worst: the worst value met; None if nothing is measured.
+        limit: what `worst` is held against, in words.
+        failures: places where the statement is false, at most ten of them.
+        num_failures: number of all such places.
+        note: anything else to know.
+    """
+
+    name: str
+    claim: str
+    unit: str
+    examined: int
+    total: int | None
+    worst: float | None = None
+    limit: str = ""
+    failures: tuple[Failure, ...] = ()
+    num_failures: int = 0
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the statement is true wherever it was examined."""
+        return self.num_failures == 0
+
+    @property
+    def extent(self) -> str:
+        """How much was examined, in words."""
+        if self.total is None or self.examined == self.total:
+            return f"{'all ' if self.total is not None else ''}{self.examined:,} {self.unit}"
+        return f"{self.examined:,} of {self.total:,} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The checks of one shallow network against one model.
+
+    Attributes:
+        network: the network, in words.
+        checks: the checks, in order.
+    """
+
+    network: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Places where checks fail, at most ten for each check."""
+        return tuple(failure for check in self.checks for failure in check.failures)
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of a name.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"{name!r}; the checks are {', '.join(repr(check.name) for check in self.checks)}")
+
+    def require(self) -> Certificate:
+        """The certificate itself, if every check passed.
+
+        Raises:
+            TransformError: a check failed; all failed checks are listed with the places.
+        """
+        if not self.passed:
+            lines = [line for check in self.checks if not check.passed for line in _explain(check)]
+            raise TransformError("\n".join(["the shallow network is not the model:", *lines]))
+        return self
+
+    def __str__(self) -> str:
+        """A table with a line for each check, and the places of failures."""
+        rows = [("check", "examined", "worst", "limit", "")]
+        for check in self.checks:
+            worst = "" if check.worst is None else f"{check.worst:.2g}"
+            rows.append((check.name, check.extent, worst, check.limit, _verdict(check)))
+        lines = [f"Certificate: {'passed' if self.passed else 'FAILED'}. {self.network}", *_table(rows)]
+        lines += [f"{check.name}: {check.note}" for check in self.checks if check.note]
+        lines += [line for check in self.checks if not check.passed for line in _explain(check)]
+        return "\n".join(lines)
+
+
+def _verdict(check: Check) -> str:
+    if not check.passed:
+        return "FAILED"
+    return "passed" if check.examined else "not examined"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _explain(check: Check) -> list[str]:
+    more = check.num_failures - len(check.failures)
+    lines = [f"{check.name}: FAILED at {check.num_failures:,} {'places' if check.num_failures != 1 else 'place'}:"]
+    return [*lines, *(f"  {failure}" for failure in check.failures), *[f"  and {more:,} more"] * (more > 0)]

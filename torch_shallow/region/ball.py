@@ -1,0 +1,72 @@
+"""The largest ball in a polyhedron, by cvxpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+
+
+def largest_ball(
+    a: Float[np.ndarray, "rows inputs"],
+    b: Float[np.ndarray, "rows"],
+    point: Float[np.ndarray, "inputs"],
+    solver: str | None,
+) -> tuple[Float[np.ndarray, "inputs"], float]:
+    """Centre and radius of a largest ball in `a x <= b`.
+
+    Args:
+        a: rows.
+        b: right-hand sides.
+        point: a point in the interior.
+        solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
+
+    Returns:
+        The centre, and the radius that fits there, computed from the rows. Where balls of every size fit: `point`, inf.
+
+    Raises:
+        TransformError: the solver fails.
+    """
+    norms = np.linalg.norm(a, axis=1)
+    a, b, norms = a[norms > 0.0], b[norms > 0.0], norms[norms > 0.0]
+    if len(b) == 0:
+        return point, np.inf
+    normals = a / norms[:, None]
+    slack = (b - a @ point) / norms
+    unit = slack.min()
+    # Balls of every size fit if and only if one fits in the cone of directions that never leave the polyhedron.
+    _, radius = _solve(normals, np.zeros(len(b)), solver, limit=1.0)
+    if radius > 0.5:
+        return point, np.inf
+    # Measured from the point in units of the ball that it has, all numbers are of ordinary size.
+    step, _ = _solve(normals, slack / unit, solver)
+    centre = point + unit * step
+    return centre, float(((b - a @ centre) / norms).min())
+
+
+def _solve(
+    normals: Float[np.ndarray, "rows inputs"],
+    slack: Float[np.ndarray, "rows"],
+    solver: str | None,
+    limit: float | None = None,
+) -> tuple[Float[np.ndarray, "inputs"], float]:
+    import cvxpy
+
+    centre, radius = cvxpy.Variable(normals.shape[1]), cvxpy.Variable()
+    constraints: list[Any] = [normals @ centre + radius <= slack]
+    if limit is not None:
+        constraints.append(radius <= limit)
+    problem = cvxpy.Problem(cvxpy.Maximize(radius), constraints)
+    try:
+        problem.solve(solver=solver or "HIGHS")
+    except cvxpy.error.SolverError as error:
+        raise TransformError(f"solver: {solver or 'HIGHS'} failed to find the largest ball: {error}") from error
+    if centre.value is None or radius.value is None or problem.status not in ("optimal", "optimal_inaccurate"):
+        raise TransformError(
+            f"solver: {solver or 'HIGHS'} ended with status {problem.status!r} for the largest ball; try another of "
+            f"{', '.join(cvxpy.installed_solvers())}."
+        )
+    return centre.value, float(radius.value)

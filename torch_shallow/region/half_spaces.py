@@ -1,0 +1,78 @@
+"""The half-spaces of one region, with their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from torch_shallow.trace.program import ReLUProgram
+
+if TYPE_CHECKING:
+    from torch_shallow.shallow.module import ShallowReLU
+
+
+@dataclass(frozen=True, eq=False)
+class RegionHalfSpaces:
+    """The half-spaces `A x <= b` of a region, over flattened inputs.
+
+    Attributes:
+        A: float64, not scaled: the row of a cut is plus or minus the pre-activation of its neuron.
+        b: float64.
+        neurons: the neuron that makes each row, numbered through all stages; -1 for the domain.
+        names: each row in words, such as `"stage 1 neuron 3 active"` (stages are counted from 1, the neurons of a stage
+            from 0) or `"domain"`.
+    """
+
+    A: Float[Tensor, "rows inputs"]
+    b: Float[Tensor, "rows"]
+    neurons: Int64[Tensor, "rows"]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"RegionHalfSpaces(A x <= b in {self.A.shape[1]} inputs, {len(self)} rows: {', '.join(self.names)})"
+
+    def numpy(self) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """`A` and `b` as arrays."""
+        return self.A.cpu().numpy(), self.b.cpu().numpy()
+
+    def pick(self, rows: Bool[Tensor, "rows"]) -> RegionHalfSpaces:
+        """Only some of the rows."""
+        names = tuple(name for name, keep in zip(self.names, rows.tolist(), strict=True) if keep)
+        return RegionHalfSpaces(self.A[rows], self.b[rows], self.neurons[rows], names)
+
+
+def region_half_spaces(shallow: ShallowReLU, region: int) -> RegionHalfSpaces:
+    """The cuts on a region's path, root first, then the domain."""
+    partition, layer = shallow.partition, shallow.half_spaces
+    steps = partition.path(region)
+    cuts, like = [cut for cut, _ in steps], layer.offsets
+    sign = torch.tensor([-1.0 if side else 1.0 for _, side in steps], dtype=like.dtype, device=like.device)
+    normals = layer.normals[cuts] if layer.projection is None else layer.normals[cuts] @ layer.projection
+    a, b = (
+        torch.tensor(array, device=like.device) for array in partition.domain.inequalities(partition.program.in_shape)
+    )
+    neurons = partition.cut_neurons[cuts]
+    names = [
+        f"{neuron_name(partition.program, int(neuron))} {'active' if side else 'inactive'}"
+        for neuron, (_, side) in zip(neurons, steps, strict=True)
+    ]
+    return RegionHalfSpaces(
+        torch.cat([sign[:, None] * normals, a]),
+        torch.cat([-sign * like[cuts], b]),
+        torch.cat([torch.tensor(neurons, dtype=torch.int64), torch.full((len(b),), -1)]).to(like.device),
+        (*names, *["domain"] * len(b)),
+    )
+
+
+def neuron_name(program: ReLUProgram, neuron: int) -> str:
+    """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
+    stage = int(np.searchsorted(program.offsets, neuron, side="right"))
+    return f"stage {stage} neuron {neuron - program.offsets[stage - 1]}"

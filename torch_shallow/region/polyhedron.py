@@ -1,0 +1,69 @@
+"""A polyhedron from its half-spaces: vertices, rays, lines, and which of the half-spaces are facets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class Polyhedron:
+    """The set conv(vertices) + cone(rays) + span(lines).
+
+    Where there are lines the set has no vertex, and `vertices` are points of its smallest faces, one of each.
+
+    Attributes:
+        vertices: points.
+        rays: unit directions to infinity.
+        lines: unit directions to infinity on both sides.
+        vertex_on: whether each vertex lies on the hyperplane of each half-space.
+        ray_on: whether each ray is parallel to it.
+        facets: whether each half-space is a facet; of several with one hyperplane, only the first.
+    """
+
+    vertices: Float[np.ndarray, "vertices coordinates"]
+    rays: Float[np.ndarray, "rays coordinates"]
+    lines: Float[np.ndarray, "lines coordinates"]
+    vertex_on: Bool[np.ndarray, "rows vertices"]
+    ray_on: Bool[np.ndarray, "rows rays"]
+    facets: Bool[np.ndarray, "rows"]
+
+
+def polyhedron(
+    half_spaces: Float[np.ndarray, "rows homogeneous"], max_rays: int, tolerance: float = 1e-9
+) -> Polyhedron | None:
+    """The polyhedron of all v with `half_spaces @ [v, 1] >= 0`, by double description; it must have an interior.
+
+    Complete, and sound up to `tolerance`: a vertex further away than its reciprocal counts as a ray.
+
+    Args:
+        half_spaces: rows, none of them zero.
+        max_rays: give up when there are more vertices and rays, in the end or on the way.
+        tolerance: a value up to this size, for unit rows and unit homogeneous coordinates, counts as zero.
+
+    Returns:
+        The polyhedron; None if it was given up, or has no interior.
+    """
+    from torch_shallow.region.cone import generators  # compiled code is imported when it is used
+
+    half_spaces = half_spaces / np.linalg.norm(half_spaces, axis=1, keepdims=True)
+    found = generators(half_spaces, tolerance, max_rays)
+    if found is None or sum(map(len, found)) == 0:
+        return None
+    lines, rays = found
+    finite = rays[:, -1] > tolerance
+    on = np.abs(half_spaces @ rays.T) <= tolerance
+    vertices, directions = rays[finite, :-1] / rays[finite, -1:], rays[~finite, :-1]
+    facets = _largest_sets(np.vstack([~finite, on]))[1:]
+    return Polyhedron(vertices, directions, lines[:, :-1], on[:, finite], on[:, ~finite], facets)
+
+
+def _largest_sets(sets: Bool[np.ndarray, "sets members"]) -> Bool[np.ndarray, "sets"]:
+    """Which sets are not empty and not contained in another one, nor equal to an earlier one."""
+    counts = sets.astype(np.float64)
+    contained = counts @ counts.T == counts.sum(axis=1)[:, None]  # row in column
+    equal = contained & contained.T
+    covered = (contained & ~equal).any(axis=1) | np.tril(equal, -1).any(axis=1)
+    return sets.any(axis=1) & ~covered
