@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made on first use and brought up to date when pyproject.toml or constraints.txt
+# change. PYTHON chooses the interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all bench lint notebooks clean
+
+demo: .venv/installed-tutorials  ## transform a trained classifier, certify it, print a table, draw demo.png
+	$(BIN)/python -m tutorials.demo
+
+test: .venv/installed-test  ## the tests that run in minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-test  ## every test, with new random examples each time
+	$(BIN)/python -m pytest --hypothesis-profile=thorough
+
+bench: .venv/installed-bench  ## side by side with other tools
+	$(BIN)/python -m benchmarks.enumerate
+	$(BIN)/python -m benchmarks.forward
+
+lint: .venv/installed-dev  ## style, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: .venv/installed-tutorials  ## run the tutorials and keep their outputs
+	$(BIN)/python -m tutorials.execute
+
+clean:  ## everything that these commands make
+	rm -rf .venv build *.egg-info demo.png
+
+.venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,109 @@
+"""The main job, shown once: `python -m tutorials.demo` transforms two real networks and writes `demo.png`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import torch_shallow
+from benchmarks.networks import ACAS_XU_FOLDER, load
+from tutorials.classifier import Wines, train, wines
+from tutorials.picture import COLOURS, draw_regions, plane_through
+
+PICTURE = Path(__file__).parents[1] / "demo.png"
+
+
+def main() -> None:
+    """Print a table for each network, and write the picture."""
+    data = wines()
+    model = train(data.x[data.train], data.cultivar[data.train])
+    show_classifier(data, model)
+    draw_classifier(data, model)
+    print(f"\nPicture of the regions on a plane: {PICTURE.name}\n")
+    show_acas_xu()
+
+
+def show_classifier(data: Wines, model: nn.Sequential) -> None:
+    """Transform and certify the classifier of the wines."""
+    right = (model(data.x[data.test]).argmax(1) == data.cultivar[data.test]).float().mean()
+    shallow, seconds = transform(model)
+    points = torch.cat([data.x, 3 * torch.randn(10_000, data.x.shape[1], generator=torch.Generator().manual_seed(0))])
+    rows = [
+        ("hidden layers, deep and shallow", "2 and 3"),
+        ("right on wines it was not trained on", f"{right:.1%}"),
+        ("activation regions", f"{shallow.num_regions:,}"),
+        (f"regions that hold any of the {len(data.x)} wines", f"{len(shallow.locate(data.x).unique()):,}"),
+        ("seconds to transform", f"{seconds:.2f}"),
+        ("largest difference from the deep model", f"{largest_difference(model, shallow, points):.1e} (float32)"),
+    ]
+    show("Wines: a classifier 13-8-8-3 on all of R^13", rows)
+    print(shallow.certify(model))
+
+
+def draw_classifier(data: Wines, model: nn.Sequential) -> None:
+    """Draw the classifier on the plane through the average wine of each cultivar."""
+    train_x, train_cultivar = data.x[data.train], data.cultivar[data.train]
+    plane = plane_through(torch.stack([train_x[train_cultivar == cultivar].mean(0) for cultivar in range(3)]))
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axes = figure.subplots()
+    count = draw_regions(axes, nn.Sequential(plane, model), torch_shallow.Box(-5.0, 5.0))
+    for cultivar, colour in enumerate(COLOURS):
+        on_plane = (data.x[data.cultivar == cultivar] - plane.bias) @ plane.weight
+        axes.scatter(on_plane[:, 0], on_plane[:, 1], color=colour, s=12, label=f"wines of cultivar {cultivar}")
+    axes.set(xlim=(-5, 5), ylim=(-5, 5), aspect="equal", title=f"{count} activation regions of the deep network")
+    axes.legend(loc="upper right")
+    figure.savefig(PICTURE, dpi=150)
+
+
+def show_acas_xu() -> None:
+    """Transform a network of the ACAS Xu collision avoidance system in the box of a property, if its files are here."""
+    if not ACAS_XU_FOLDER.is_dir():
+        print("ACAS Xu: skipped, its networks are not part of this repository (expected in ../shared/data/acasxu).")
+        return
+    case = load("ACAS Xu 1_1 property 3")
+    lower, upper = torch.from_numpy(case.box).T
+    shallow, seconds = transform(case.model, domain=torch_shallow.Box(lower, upper))
+    generator = torch.Generator().manual_seed(0)
+    points = lower + (upper - lower) * torch.rand(10_000, len(lower), generator=generator, dtype=torch.float64)
+    rows = [
+        ("hidden layers, deep and shallow", "6 and 3"),
+        ("activation regions", f"{shallow.num_regions:,} ({case.regions:,} expected)"),
+        ("seconds to transform", f"{seconds:.2f}"),
+        ("largest difference from the deep model", f"{largest_difference(case.model, shallow, points):.1e} (float64)"),
+    ]
+    show("ACAS Xu 1_1: six layers of 50 ReLUs, in the box of property 3", rows)
+
+
+def transform(model: nn.Module, domain: torch_shallow.Box | None = None) -> tuple[torch_shallow.ShallowReLU, float]:
+    """Transform a model with warm compiled code, and take the time.
+
+    Returns:
+        The shallow network, and seconds.
+    """
+    torch_shallow.transform(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    start = time.perf_counter()
+    shallow = torch_shallow.transform(model, domain=domain)
+    return shallow, time.perf_counter() - start
+
+
+@torch.no_grad()
+def largest_difference(model: nn.Module, shallow: torch_shallow.ShallowReLU, points: Tensor) -> float:
+    """The largest difference between two networks at some points, relative to 1 + |y|."""
+    y = model(points)
+    return float(((shallow(points) - y).abs() / (1 + y.abs())).max())
+
+
+def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print a table of two columns."""
+    print(title)
+    for name, value in rows:
+        print(f"  {name:<45} {value}")
+
+
+if __name__ == "__main__":
+    main()
