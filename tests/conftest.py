@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,33 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Check no types and shapes meanwhile."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Let a test that hands over wrong types meet the package's own errors."""
+    with unchecked() if item.get_closest_marker("wrong_types") else nullcontext():
+        return (yield)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _proxies_are_no_tensors() -> Iterator[None]:
     """Check nothing while torch.fx traces: what it passes around stands for tensors, but has no shape."""
     trace = torch.fx.Tracer.trace
 
-    def unchecked(*args: Any, **kwargs: Any) -> torch.fx.Graph:
-        before = jaxtyping.config.jaxtyping_disable
-        jaxtyping.config.update("jaxtyping_disable", True)
-        try:
+    def trace_unchecked(*args: Any, **kwargs: Any) -> torch.fx.Graph:
+        with unchecked():
             return trace(*args, **kwargs)
-        finally:
-            jaxtyping.config.update("jaxtyping_disable", before)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.fx.Tracer, "trace", unchecked)
+        patch.setattr(torch.fx.Tracer, "trace", trace_unchecked)
         yield

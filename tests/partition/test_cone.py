@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.linalg import null_space, orth
 from scipy.spatial import HalfspaceIntersection
 
-from torch_shallow.partition import cone, rays
-from torch_shallow.partition.rays import double_description, intersection
+from torch_shallow.partition.double_description import cone
+from torch_shallow.partition.double_description import storage as rays
+from torch_shallow.partition.double_description.storage import double_description, intersection
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -13,13 +13,14 @@ from tests.partition.programs import dense_program, draw_domain, draw_program, m
 from tests.reference import brute_force_patterns
 from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, Specimen
 from torch_shallow.domain import Box, Domain, WholeSpace
-from torch_shallow.partition import by_simplex, simplex_walk
-from torch_shallow.partition.by_simplex import SimplexWalk
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.double_description import enumerate_by_rays
+from torch_shallow.partition.double_description.engine import enumerate_by_rays
 from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.linear_program import enumerate_by_lp
 from torch_shallow.partition.partition import Growth, Partition
+from torch_shallow.partition.simplex import engine as by_simplex
+from torch_shallow.partition.simplex import walk as simplex_walk
+from torch_shallow.partition.simplex.engine import SimplexWalk
+from torch_shallow.partition.solver.engine import enumerate_by_lp
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model
 

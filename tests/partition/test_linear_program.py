@@ -19,8 +19,8 @@ from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.linear_program import enumerate_by_lp
 from torch_shallow.partition.partition import Growth, Partition
+from torch_shallow.partition.solver.engine import enumerate_by_lp
 from torch_shallow.trace.program import ReLUProgram
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from torch_shallow.partition.by_simplex import _room
-from torch_shallow.partition.simplex import ABOVE, BELOW, FAILED, maximise
+from torch_shallow.partition.simplex.dual_simplex import ABOVE, BELOW, FAILED, maximise
+from torch_shallow.partition.simplex.engine import _room
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

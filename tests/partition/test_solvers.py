@@ -12,10 +12,10 @@ from tests.partition.programs import mlp
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.charted import ChartedProgram
-from torch_shallow.partition.solvers.cell_program import Answer, CellProgram
-from torch_shallow.partition.solvers.choice import cell_program
-from torch_shallow.partition.witnesses import Witnesses, recentred
+from torch_shallow.partition.solver.charted import ChartedProgram
+from torch_shallow.partition.solver.programs.cell_program import Answer, CellProgram
+from torch_shallow.partition.solver.programs.choice import cell_program
+from torch_shallow.partition.solver.witnesses import Witnesses, recentred
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

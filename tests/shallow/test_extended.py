@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,10 @@ from torch_shallow.shallow.extended import ExtendedLayer, evaluate_extended
 
 BIG = ("3-16-16-1", "3-8-8-3")
 MODELS = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name not in BIG)
-MODELS += tuple(s for s in (*ARRANGEMENTS, *DEEP) if s.regions <= 50)
+MODELS += tuple(s for s in (*ARRANGEMENTS, *DEEP) if s.regions <= 24)
 
 
+@cache
 def shallow_of(specimen: Specimen) -> ShallowReLU:
     return transform(specimen.model(), specimen.example(), domain=specimen.domain)
 
@@ -95,6 +98,6 @@ def test_just_one_region_survives_exactly_on_the_hyperplanes(specimen: Specimen)
     assert (alive == alive[:, :1, :, :1]).all()
     alive = alive[:, 0, :, 0]
     assert (alive.sum(1) == 1).all()
-    assert torch.equal(
-        alive.int().argmax(1), ShallowReLU(shallow.partition, dense=True).locate(x.reshape(-1, *shallow.in_shape))
-    )
+    if shallow.half_spaces.projection is None:  # else rounding is not the same on a hyperplane
+        dense = ShallowReLU(shallow.partition, dense=True)
+        assert torch.equal(alive.int().argmax(1), dense.locate(x.reshape(-1, *shallow.in_shape)))

@@ -17,7 +17,7 @@ from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, c
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.errors import TransformError
 
-MODELS = (*DEGENERATE, *ARCHITECTURES, *(s for s in (*ARRANGEMENTS, *DEEP) if s.regions < 40))
+MODELS = (*DEGENERATE, *ARCHITECTURES, *(s for s in (*ARRANGEMENTS, *DEEP) if s.regions <= 16))
 SMALL = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name != "3-16-16-1")
 FORMS = tuple(s for s in ARCHITECTURES if s.name in ("2-5-4-1", "3-8-8-3", "image", "30-5-4-2", "densely connected"))
 
@@ -43,7 +43,7 @@ def test_equal_to_the_deep_model_at_vertices_on_facets_and_inside(specimen: Spec
     assert torch.equal(shallow.locate(inside), torch.arange(shallow.num_regions))
 
 
-@pytest.mark.parametrize("specimen", MODELS, ids=str)
+@pytest.mark.parametrize("specimen", (*DEGENERATE, *ARCHITECTURES), ids=str)
 def test_a_float32_model_is_met_to_float32_rounding(specimen: Specimen) -> None:
     shallow = shallow_of(specimen, torch.float32)
     x = random_points(shallow, 10_000).float()
@@ -138,15 +138,21 @@ def test_regions_are_located_with_their_patterns(specimen: Specimen) -> None:
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("domain", "outside"),
+    ("domain", "within", "outside"),
     [
-        (Box(-1.0, 1.0), [[1.1, 0.0], [0.0, -1.1], [9.0, 9.0], [torch.inf, 0.0]]),
-        (Box([-torch.inf, 0.5], [0.0, 0.5]), [[0.1, 0.5], [-1.0, 0.6], [-1.0, 0.4], [torch.inf, 0.5]]),
-        (Polytope([[1.0, 1.0], [-1.0, 2.0]], [1.0, 1.0]), [[0.6, 0.6], [-1.0, 0.2], [9.0, 9.0]]),
+        (Box(-1.0, 1.0), [-0.5, 0.5], [[1.1, 0.0], [0.0, -1.1], [9.0, 9.0], [torch.inf, 0.0]]),
+        (Box([-torch.inf, 0.5], [0.0, 0.5]), [-0.5, 0.5], [[0.1, 0.5], [-1.0, 0.6], [-1.0, 0.4], [torch.inf, 0.5]]),
+        (
+            Polytope([[1.0, 1.0], [-1.0, 2.0]], [1.0, 1.0]),
+            [-0.5, -0.5],
+            [[0.6, 0.6], [-1.0, 0.2], [9.0, 9.0], [0.0, torch.inf]],
+        ),
     ],
     ids=str,
 )
-def test_nan_outside_the_domain(domain: Box | Polytope, outside: object, dtype: torch.dtype, dense: bool) -> None:
+def test_nan_outside_the_domain(
+    domain: Box | Polytope, within: object, outside: object, dtype: torch.dtype, dense: bool
+) -> None:
     model = chain(2, 4, 3).double()
     shallow = ShallowReLU(transform(model, domain=domain).partition, dense=dense)
     x = torch.tensor([*outside, [torch.nan, 0.5], [-0.5, torch.nan]], dtype=dtype)
@@ -155,7 +161,7 @@ def test_nan_outside_the_domain(domain: Box | Polytope, outside: object, dtype: 
     assert weight.isnan().all()
     assert bias.isnan().all()
     assert (shallow.locate(x) == -1).all()
-    inside = torch.tensor([[-0.5, 0.5]], dtype=dtype)
+    inside = torch.tensor([within], dtype=dtype)
     assert not shallow(inside).isnan().any()
     assert (shallow.locate(inside) >= 0).all()
 
@@ -239,7 +245,7 @@ def test_copies_and_state_dicts(specimen: Specimen, dense: bool) -> None:
     assert torch.equal(copied(x), shallow(x))
     empty = ShallowReLU(shallow.partition, dense=dense)
     for name, buffer in empty.named_buffers():
-        if name in empty.state_dict():
+        if name in empty.state_dict() and name != "indicator.tree":  # a tree of zeros has no end
             buffer.zero_()
     assert not torch.equal(empty(x), shallow(x))
     assert torch.equal(copied(x), shallow(x)), "a copy shares memory"
@@ -274,7 +280,8 @@ def test_a_composed_model_that_contains_it() -> None:
     ],
     ids=["shape", "scalar", "integer", "complex", "bool"],
 )
-def test_bad_inputs(x: torch.Tensor, message: str) -> None:
+def test_bad_inputs(monkeypatch: pytest.MonkeyPatch, x: torch.Tensor, message: str) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
     shallow = shallow_of(ARCHITECTURES[0])
     for call in (shallow, shallow.locate, shallow.local_map):
         with pytest.raises(TransformError, match=message):

@@ -29,7 +29,7 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     def compile_later(function: Callable[..., Any]) -> Any:
         dispatcher = decorate(function)
         # numba looks for changes in the file of the function only, but what it calls is compiled into it.
-        cache_file = getattr(dispatcher._cache, "_cache_file", None)
+        cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
         if hasattr(cache_file, "_source_stamp"):
             cache_file._source_stamp = _stamp_of_package()
         return dispatcher

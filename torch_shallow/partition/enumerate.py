@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.by_simplex import SimplexWalk
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import make_chart
 from torch_shallow.partition.compiled import announced
-from torch_shallow.partition.double_description import enumerate_by_rays
-from torch_shallow.partition.linear_program import enumerate_by_lp
+from torch_shallow.partition.double_description.engine import enumerate_by_rays
 from torch_shallow.partition.partition import Growth, Partition
-from torch_shallow.partition.solvers.cvxpy_solvers import check_installed
+from torch_shallow.partition.simplex.engine import SimplexWalk
+from torch_shallow.partition.solver.engine import enumerate_by_lp
+from torch_shallow.partition.solver.programs.cvxpy_solvers import check_installed
 from torch_shallow.trace.program import ReLUProgram
 
 METHODS = ("auto", "double-description", "lp")

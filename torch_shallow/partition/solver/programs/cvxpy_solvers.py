@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.solvers.cell_program import Answer, CellProgram
+from torch_shallow.partition.solver.programs.cell_program import Answer, CellProgram
 
 
 class CvxpyProgram(CellProgram):

@@ -9,12 +9,12 @@ from jaxtyping import Float
 
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.double_description.storage import grown
 from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
 from torch_shallow.partition.network import Network, compose, pack
 from torch_shallow.partition.partition import Growth
-from torch_shallow.partition.rays import grown
-from torch_shallow.partition.simplex import Simplex
-from torch_shallow.partition.simplex_walk import (
+from torch_shallow.partition.simplex.dual_simplex import Simplex
+from torch_shallow.partition.simplex.walk import (
     CURSOR,
     DEPTH,
     FIRST,

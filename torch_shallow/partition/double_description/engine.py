@@ -8,12 +8,9 @@ import numpy as np
 
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.cone import NEED_WORDS
-from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
-from torch_shallow.partition.network import Network, pack
-from torch_shallow.partition.partition import Growth
-from torch_shallow.partition.rays import ConeStorage, grown, intersection
-from torch_shallow.partition.walk import (
+from torch_shallow.partition.double_description.cone import NEED_WORDS
+from torch_shallow.partition.double_description.storage import ConeStorage, grown, intersection
+from torch_shallow.partition.double_description.walk import (
     CURSOR,
     LINES,
     NUM_COLUMNS,
@@ -25,6 +22,9 @@ from torch_shallow.partition.walk import (
     Stack,
     walk,
 )
+from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
+from torch_shallow.partition.network import Network, pack
+from torch_shallow.partition.partition import Growth
 from torch_shallow.trace.program import ReLUProgram
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.partition.solvers.cell_program import CellProgram
-from torch_shallow.partition.solvers.cvxpy_solvers import CvxpyProgram, check_installed
-from torch_shallow.partition.solvers.highs import HighsProgram
+from torch_shallow.partition.solver.programs.cell_program import CellProgram
+from torch_shallow.partition.solver.programs.cvxpy_solvers import CvxpyProgram, check_installed
+from torch_shallow.partition.solver.programs.highs import HighsProgram
 
 
 def cell_program(

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int8
 
 from torch_shallow.partition.cells import Cell
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.charted import ChartedProgram, Composed
 from torch_shallow.partition.partition import Growth
-from torch_shallow.partition.solvers.choice import cell_program
-from torch_shallow.partition.witnesses import Witnesses, recentred
+from torch_shallow.partition.solver.charted import ChartedProgram, Composed
+from torch_shallow.partition.solver.programs.choice import cell_program
+from torch_shallow.partition.solver.witnesses import Witnesses, recentred
 from torch_shallow.trace.program import ReLUProgram
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.solvers.cell_program import CellProgram
+from torch_shallow.partition.solver.programs.cell_program import CellProgram
 
 
 @dataclass(frozen=True)

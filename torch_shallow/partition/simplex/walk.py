@@ -9,7 +9,7 @@ import numpy as np
 from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
 from torch_shallow.partition.network import compose, pack_pattern
-from torch_shallow.partition.simplex import BELOW, FAILED, maximise
+from torch_shallow.partition.simplex.dual_simplex import BELOW, FAILED, maximise
 
 NEED_ROWS = 20  # more half-spaces on the path than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells

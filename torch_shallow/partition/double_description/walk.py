@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from torch_shallow.partition.compiled import compiled
-from torch_shallow.partition.cone import (
+from torch_shallow.partition.double_description.cone import (
     NEED_PAIRS,
     OK,
-    absorb_flat_rays,
     evaluate,
     split,
 )
+from torch_shallow.partition.double_description.facets import absorb_flat_rays
 from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
 from torch_shallow.partition.network import compose, pack_pattern
 
@@ -39,10 +39,11 @@ class Stack(NamedTuple):
 
 
 @compiled("contract", "nsz", "nnan")
-def bounds_on_cell(pool, ids, rows, norms, tolerance, start, lines, rays, value, low, high, flat):  # type: ignore[no-untyped-def]
+def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays, value, low, high, flat):  # type: ignore[no-untyped-def]
     """Least and greatest value of each neuron of a stage over the lines and rays of a cell.
 
-    `flat` is filled with whether all neurons of the stage are zero at each ray; returns whether any ray is flat.
+    `flat` is filled with whether all neurons of the stage are zero at each ray with t up to `most_t`; returns whether
+    any ray is flat.
     """
     some_flat = False
     dimension, n = rows.shape
@@ -69,8 +70,8 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, start, lines, rays, value,
             largest = 0.0
             for i in range(n):
                 largest = max(largest, abs(value[i]) - tolerance * norms[i])
-            flat[r - lines] = largest <= 0.0
-            some_flat |= largest <= 0.0
+            flat[r - lines] = largest <= 0.0 and pool[ray, dimension - 1] <= most_t
+            some_flat |= flat[r - lines] > 0
     return some_flat
 
 
@@ -82,12 +83,15 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     norms = stack.norms[offset : offset + n]
+    # A vertex is no direction: there, later stages still have their biases.
+    most_t = np.inf if stage == network.sizes.shape[0] - 1 else 0.0
     some_flat = bounds_on_cell(
         cones.pool,
         cones.ids,
         rows,
         norms,
         tolerance,
+        most_t,
         frame[START],
         frame[LINES],
         frame[RAYS],

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt64
 
 from torch_shallow.partition.compiled import compiled
-from torch_shallow.partition.cone import (
+from torch_shallow.partition.double_description.cone import (
     NEED_ARENA,
     NEED_PAIRS,
     NEED_POOL,

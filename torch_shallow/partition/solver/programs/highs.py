@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.partition.solvers.cell_program import Answer, CellProgram
+from torch_shallow.partition.solver.programs.cell_program import Answer, CellProgram
 
 
 class HighsProgram(CellProgram):

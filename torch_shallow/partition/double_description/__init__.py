@@ -1,0 +1,1 @@
+"""Cells as rays: the double description method, compiled."""

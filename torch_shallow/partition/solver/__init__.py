@@ -1,0 +1,1 @@
+"""Cells as half-spaces, with HiGHS or any solver that cvxpy knows."""
