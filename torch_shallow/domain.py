@@ -36,7 +36,7 @@ class Domain(ABC):
 def inside(
     x: Float[Tensor, "*batch inputs"], limits: tuple[Tensor, ...], tolerance: float = 1e-9
 ) -> Bool[Tensor, "*batch"]:
-    """Which rows of `x` satisfy `lower <= x <= upper` or `A x <= b`; a row with NaN never does.
+    """Which rows of `x` satisfy `lower <= x <= upper` or `A x <= b`; a row with NaN or infinity never does.
 
     Args:
         x: points, floating point.
@@ -47,14 +47,15 @@ def inside(
     rounding = 4 * torch.finfo(x.dtype).eps
     slack = max(tolerance, rounding)
     x = x.double()
+    finite = x.isfinite().all(-1)
     if not limits:
-        return ~x.isnan().any(-1)
+        return finite
     first, second = limits
     if first.dim() == 2:
-        return (x @ first.T <= second + slack * (x.abs() @ first.abs().T + second.abs())).all(-1)
+        return finite & (x @ first.T <= second + slack * (x.abs() @ first.abs().T + second.abs())).all(-1)
     width = torch.where((second - first).isfinite(), second - first, 1.0)
     allowed = slack * width + rounding * x.abs()
-    return ((x >= first - allowed) & (x <= second + allowed)).all(-1)
+    return finite & ((x >= first - allowed) & (x <= second + allowed)).all(-1)
 
 
 class WholeSpace(Domain):

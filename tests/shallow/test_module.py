@@ -43,7 +43,7 @@ def test_equal_to_the_deep_model_at_vertices_on_facets_and_inside(specimen: Spec
     assert torch.equal(shallow.locate(inside), torch.arange(shallow.num_regions))
 
 
-@pytest.mark.parametrize("specimen", (*DEGENERATE, *ARCHITECTURES), ids=str)
+@pytest.mark.parametrize("specimen", [*DEGENERATE, *ARCHITECTURES], ids=str)
 def test_a_float32_model_is_met_to_float32_rounding(specimen: Specimen) -> None:
     shallow = shallow_of(specimen, torch.float32)
     x = random_points(shallow, 10_000).float()
@@ -255,7 +255,8 @@ def test_copies_and_state_dicts(specimen: Specimen, dense: bool) -> None:
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_its_buffers_are_finite(specimen: Specimen) -> None:
-    infinite = [name for name, buffer in shallow_of(specimen).named_buffers() if not buffer.isfinite().all()]
+    buffers = shallow_of(specimen).named_buffers()  # limits are only compared
+    infinite = [name for name, b in buffers if not name.endswith("_limit") and not b.isfinite().all()]
     assert infinite == []
 
 

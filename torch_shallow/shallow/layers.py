@@ -32,9 +32,17 @@ class HalfSpaces(nn.Module):
         """What the network reads of the input."""
         return x if self.projection is None else linear(x, self.projection)
 
-    def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points cuts"]:
-        """The pre-activation that makes each cut; positive on its active side."""
-        return linear(u, self.normals, self.offsets)
+    def forward(
+        self, u: Float[Tensor, "points coordinates"], tree: Int64[Tensor, "cuts 2"] | None = None
+    ) -> Float[Tensor, "points cuts"] | Int64[Tensor, "points"]:
+        """The pre-activation that makes each cut, positive on its active side.
+
+        With a tree, only the cuts that a point meets on its way down are evaluated, and the way's end is returned:
+        region k as ~k.
+        """
+        if tree is None:
+            return linear(u, self.normals, self.offsets)
+        return descend_tree(u, self.normals, self.offsets, tree)
 
     def extra_repr(self) -> str:
         """Number of half-spaces."""
@@ -50,6 +58,7 @@ class Indicator(nn.Module):
 
     def __init__(self, partition: Partition, dense: bool) -> None:
         super().__init__()
+        self.dense = dense
         self.register_buffer("tree", torch.tensor(partition.children))
         regions = partition.num_regions if dense else 0
         active, inactive = torch.zeros(2, regions, partition.num_cuts, dtype=torch.float64)
@@ -60,19 +69,17 @@ class Indicator(nn.Module):
         self.register_buffer("must_be_active", active, persistent=False)
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
-    def forward(self, z: Float[Tensor, "points cuts"]) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, from the values of all cuts: the region without a violated half-space."""
-        positive = (z > 0.0).to(torch.float64)
+    def forward(self, sides: Float[Tensor, "points cuts"] | Int64[Tensor, "points"]) -> Int64[Tensor, "points"]:
+        """Index of the region of each point: the one without a violated half-space, or the one at the way's end."""
+        if not self.dense:
+            return ~sides
+        positive = (sides > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
         return violated.argmin(dim=-1)
 
-    def descend(self, u: Float[Tensor, "points coordinates"], half_spaces: HalfSpaces) -> Int64[Tensor, "points"]:
-        """The same index, evaluating only the half-spaces that a point meets on its way down the tree."""
-        return descend_tree(u, half_spaces.normals, half_spaces.offsets, self.tree)
-
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""
-        return f"{self.tree.shape[0] + 1} regions, {'dense masks' if len(self.must_be_active) else 'tree descent'}"
+        return f"{self.tree.shape[0] + 1} regions, {'dense masks' if self.dense else 'tree descent'}"
 
 
 class Selection(nn.Module):
@@ -111,10 +118,10 @@ def descend_tree(
     offsets: Float[Tensor, "cuts"],
     tree: Int64[Tensor, "cuts 2"],
 ) -> Int64[Tensor, "points"]:
-    """Region of each point: from the root, to the active child where the cut is positive, else to the inactive one."""
+    """End of each point's way down: to the active child where the cut is positive, else to the inactive one."""
     u = u.detach()
     if tree.shape[0] == 0:
-        return torch.zeros(u.shape[0], dtype=torch.int64, device=u.device)
+        return torch.full(u.shape[:1], ~0, dtype=torch.int64, device=u.device)
     node = torch.zeros(u.shape[0], dtype=torch.int64, device=u.device)
     rows = torch.arange(u.shape[0], device=u.device)
     while rows.numel():
@@ -122,7 +129,7 @@ def descend_tree(
         z = (normals[cut] * u[rows]).sum(-1) + offsets[cut]
         node[rows] = tree[cut, (z > 0.0).long()]
         rows = rows[node[rows] >= 0]
-    return ~node
+    return node
 
 
 def mask_outside(y: Float[Tensor, "points outputs"], inside: Bool[Tensor, "points"]) -> Float[Tensor, "points outputs"]:

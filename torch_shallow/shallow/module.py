@@ -17,6 +17,8 @@ from torch_shallow.region import Regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
 from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection, mask_outside
 
+torch.fx.wrap("inside")  # a leaf of the traced graph, called from this module
+
 DENSE_REGIONS = 64  # up to so many regions, evaluating every half-space costs less than descending the tree
 
 
@@ -98,8 +100,7 @@ class ShallowReLU(nn.Module):
         points = flatten_points(x, self.in_shape)
         u = self.half_spaces.coordinates(points)
         y = self.selection(self._region(u), u, points)
-        if self.first_limit is not None:
-            y = mask_outside(y, inside(as_given(points, x), self._limits))
+        y = mask_outside(y, inside(as_given(points, x), self._limits))
         return unflatten(y, x, self.in_shape, self.out_shape)
 
     @property
@@ -107,9 +108,7 @@ class ShallowReLU(nn.Module):
         return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
 
     def _region(self, u: Float[Tensor, "points coordinates"]) -> Int64[Tensor, "points"]:
-        if self.dense:
-            return self.indicator(self.half_spaces(u))
-        return self.indicator.descend(u, self.half_spaces)
+        return self.indicator(self.half_spaces(u, None if self.dense else self.indicator.tree))
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
         """Index of the region of each input; -1 outside the domain. Argument and errors as in `forward`."""
