@@ -27,10 +27,11 @@ def transform(
     Args:
         model: any `nn.Module` of affine operations and ReLUs that `torch.fx` can trace, in eval mode.
         example_input: a batch of inputs (first dimension: batch), or a single input of one dimension. Needed only where
-            the input's shape cannot be seen from the model or the domain.
+            the input's shape cannot be seen from the model.
         domain: a `Box` or a `Polytope`; all of R^n if None.
         method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`.
-        solver: for linear programs, a name in `cvxpy.installed_solvers()`; HiGHS, driven directly, if None.
+        solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, and HiGHS for a program that it cannot settle.
 
     Returns:
         The shallow network, on the device of the model.
