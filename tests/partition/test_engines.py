@@ -125,10 +125,10 @@ def draw_float_program(data: st.DataObject) -> ReLUProgram:
     sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     weights, biases, before = [], [], num_inputs
     for size in sizes:
-        scale = 10.0 ** data.draw(st.integers(-4, 4))
+        scale = 10.0 ** data.draw(st.integers(-1, 1))
         weight = scale * rng.standard_normal((size, before))
         weight[rng.random(weight.shape) < data.draw(st.sampled_from([0.0, 0.3, 0.7]))] = 0.0
-        bias = scale * data.draw(st.sampled_from([0.0, 1e-2, 1.0, 1e2])) * rng.standard_normal(size)
+        bias = scale * data.draw(st.sampled_from([0.0, 0.1, 1.0])) * rng.standard_normal(size)
         weights.append(weight)
         biases.append(bias)
         before += size

@@ -20,6 +20,8 @@ from torch_shallow.partition.network import compose, pack_pattern
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
 
 
+FLATNESS = 1e-4  # a ray is flat if all values are within this share of the tolerance: zero but for rounding
+
 # Columns of the stack of cells.
 START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT = range(8)
 NUM_COLUMNS = 8
@@ -69,7 +71,7 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
                 low[i] = min(low[i], value[i])
             largest = 0.0
             for i in range(n):
-                largest = max(largest, abs(value[i]) - tolerance * norms[i])
+                largest = max(largest, abs(value[i]) - FLATNESS * tolerance * norms[i])
             flat[r - lines] = largest <= 0.0 and pool[ray, dimension - 1] <= most_t
             some_flat |= flat[r - lines] > 0
     return some_flat
