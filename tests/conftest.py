@@ -1,6 +1,7 @@
 """Array shapes and types are checked on every call while testing.
 
-A test that hands over wrong types on purpose, or lets torch.fx pass its proxies, sets `jaxtyping.config.jaxtyping_disable`.
+A test that hands over wrong types on purpose, or traces a shallow network with torch.fx, whose proxies are no tensors,
+sets `jaxtyping.config.jaxtyping_disable`.
 """
 
 from __future__ import annotations
