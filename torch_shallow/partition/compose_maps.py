@@ -9,7 +9,7 @@ from torch_shallow.partition.network import compose
 
 
 @compiled()
-def first_regions(children, first):  # type: ignore[no-untyped-def]
+def first_regions(children, first):
     """Write the first region below each cut; children have larger numbers than their parents."""
     for cut in range(children.shape[0] - 1, -1, -1):
         below = children[cut]
@@ -18,7 +18,7 @@ def first_regions(children, first):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms, pattern):  # type: ignore[no-untyped-def]
+def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms, pattern):
     """Go through the regions in order, recomposing the stages behind the first one whose pattern has changed.
 
     `order` sorts the cuts by the `first` region below them, where all stages on a cut's path are composed.

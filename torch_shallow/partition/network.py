@@ -86,7 +86,7 @@ def _closed(program: ReLUProgram) -> np.ndarray:
 
 
 @compiled("contract", "nsz")
-def compose(network, maps, norms_of_all, pattern, stage):  # type: ignore[no-untyped-def]
+def compose(network, maps, norms_of_all, pattern, stage):
     """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against."""
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = maps.shape[0] // max(network.offsets[-1], 1)
@@ -122,7 +122,7 @@ def compose(network, maps, norms_of_all, pattern, stage):  # type: ignore[no-unt
 
 
 @compiled()
-def pack_pattern(network, pattern, packed, row):  # type: ignore[no-untyped-def]
+def pack_pattern(network, pattern, packed, row):
     """Write a pattern as `np.packbits` does."""
     for byte in range(packed.shape[1]):
         packed[row, byte] = 0

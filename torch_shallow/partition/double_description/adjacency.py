@@ -14,7 +14,7 @@ from torch_shallow.partition.double_description.bits import lowest_bit, popcount
 
 
 @compiled()
-def count_bits(sets, row):  # type: ignore[no-untyped-def]
+def count_bits(sets, row):
     total = 0
     for w in range(sets.shape[1]):
         total += popcount(sets[row, w])
@@ -22,7 +22,7 @@ def count_bits(sets, row):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def common_bits(sets, a, b):  # type: ignore[no-untyped-def]
+def common_bits(sets, a, b):
     total = 0
     for w in range(sets.shape[1]):
         total += popcount(sets[a, w] & sets[b, w])
@@ -30,7 +30,7 @@ def common_bits(sets, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def adjacent(sets, start, count, a, b):  # type: ignore[no-untyped-def]
+def adjacent(sets, start, count, a, b):
     """Whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
     words = sets.shape[1]
     for r in range(start, start + count):
@@ -48,7 +48,7 @@ def adjacent(sets, start, count, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper_words, pairs, pointed):  # type: ignore[no-untyped-def]
+def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper_words, pairs, pointed):
     """Adjacent pairs across the hyperplane, by looking at all pairs; -1 if they do not fit."""
     needed, found = pointed - 2, 0
     single = sets.shape[1] == 1
@@ -77,7 +77,7 @@ def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper
 
 
 @compiled()
-def near_words(words, first, count, word, needed):  # type: ignore[no-untyped-def]
+def near_words(words, first, count, word, needed):
     """Bit set of those of up to 64 words that have `needed` bits in common with `word`; vector instructions do it."""
     near = np.uint64(0)
     for u in range(count):
@@ -86,7 +86,7 @@ def near_words(words, first, count, word, needed):  # type: ignore[no-untyped-de
 
 
 @compiled()
-def near_sets(sets, rows, first, count, row, needed):  # type: ignore[no-untyped-def]
+def near_sets(sets, rows, first, count, row, needed):
     """The same for bit sets of several words."""
     near = np.uint64(0)
     for u in range(count):
@@ -95,7 +95,7 @@ def near_sets(sets, rows, first, count, row, needed):  # type: ignore[no-untyped
 
 
 @compiled()
-def set_code(sets, codes, row):  # type: ignore[no-untyped-def]
+def set_code(sets, codes, row):
     """XOR of the random codes of the half-spaces a ray lies on."""
     code = np.uint64(0)
     for w in range(sets.shape[1]):
@@ -107,7 +107,7 @@ def set_code(sets, codes, row):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed):  # type: ignore[no-untyped-def]
+def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed):
     """The same pairs in time proportional to the rays.
 
     An edge between simple rays is the facets of either one less one, so both put the same key on the table. A ray

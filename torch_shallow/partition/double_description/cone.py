@@ -52,7 +52,7 @@ class Scratch(NamedTuple):
 
 
 @compiled("contract", "reassoc", "nsz")
-def evaluate(pool, ids, start, count, row, values):  # type: ignore[no-untyped-def]
+def evaluate(pool, ids, start, count, row, values):
     """Values of the linear function `row` at `count` lines and rays; returns the least and the greatest."""
     dimension = row.shape[0]
     low, high = np.inf, -np.inf
@@ -67,7 +67,7 @@ def evaluate(pool, ids, start, count, row, values):  # type: ignore[no-untyped-d
 
 
 @compiled()
-def new_bit(used):  # type: ignore[no-untyped-def]
+def new_bit(used):
     """Word and bit of a half-space that is not in `used`; word -1 if all are taken."""
     for w in range(used.shape[0]):
         free = ~used[w]
@@ -77,7 +77,7 @@ def new_bit(used):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def append_combination(pool, top, a, scale_a, b, scale_b):  # type: ignore[no-untyped-def]
+def append_combination(pool, top, a, scale_a, b, scale_b):
     """Write the unit vector along `scale_a * pool[a] + scale_b * pool[b]` to `pool[top]`."""
     square = 0.0
     for k in range(pool.shape[1]):
@@ -90,7 +90,7 @@ def append_combination(pool, top, a, scale_a, b, scale_b):  # type: ignore[no-un
 
 
 @compiled()
-def split(cones, scratch, cone, used, threshold, pool_top):  # type: ignore[no-untyped-def]
+def split(cones, scratch, cone, used, threshold, pool_top):
     """Cut a cone by the hyperplane whose values at its lines and rays are in `scratch.values`.
 
     Args:
@@ -186,7 +186,7 @@ def split(cones, scratch, cone, used, threshold, pool_top):  # type: ignore[no-u
 
 
 @compiled()
-def split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used):  # type: ignore[no-untyped-def]
+def split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used):
     """The cut of a cone by a hyperplane that crosses a line: other lines and rays move along it onto the hyperplane."""
     start, lines, rays = cone[0], cone[1], cone[2]
     words, end = used.shape[0], start + lines + rays

@@ -9,7 +9,7 @@ from torch_shallow.partition.double_description.adjacency import adjacent, commo
 
 
 @compiled()
-def drop_redundant(sets, start, count, used):  # type: ignore[no-untyped-def]
+def drop_redundant(sets, start, count, used):
     """Clear, from the bit sets of a cone's rays and from `used`, the half-spaces that are not facets.
 
     A face that is not a facet lies in a facet: all rays on it lie on another half-space too.
@@ -41,7 +41,7 @@ def drop_redundant(sets, start, count, used):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def absorb_flat_rays(cones, scratch, cone, used):  # type: ignore[no-untyped-def]
+def absorb_flat_rays(cones, scratch, cone, used):
     """Turn rays along which everything still to come is zero into lines, one after another.
 
     The cone grows to its sum with the line. Its facets are then those through the ray, its rays (modulo the line) those

@@ -73,7 +73,7 @@ class ConeStorage:
 
 
 @compiled()
-def intersect(cones, scratch, used, half_spaces, tolerance, state):  # type: ignore[no-untyped-def]
+def intersect(cones, scratch, used, half_spaces, tolerance, state):
     """Cut the cone at the start of the arena by half-spaces, keeping the positive side of each.
 
     `state` holds the next half-space, the start, lines and rays of the cone, and the first free row of the pool; the

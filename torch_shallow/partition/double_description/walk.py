@@ -41,7 +41,7 @@ class Stack(NamedTuple):
 
 
 @compiled("contract", "nsz", "nnan")
-def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays, value, low, high, flat):  # type: ignore[no-untyped-def]
+def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays, value, low, high, flat):
     """Least and greatest value of each neuron of a stage over the lines and rays of a cell.
 
     `flat` is filled with whether all neurons of the stage are zero at each ray with t up to `most_t`; returns whether
@@ -78,7 +78,7 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
 
 
 @compiled()
-def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):  # type: ignore[no-untyped-def]
+def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):
     """Compose the stage and settle every neuron of one sign on the cell; the others stay undecided."""
     compose(network, stack.maps, stack.norms, stack.pattern, stage)
     n, offset = network.sizes[stage], network.offsets[stage]
@@ -114,7 +114,7 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
 
 
 @compiled()
-def write_region(network, cones, stack, frame, found, row):  # type: ignore[no-untyped-def]
+def write_region(network, cones, stack, frame, found, row):
     """Note a region: its pattern, packed, and an interior point: the sum of its lines and rays."""
     pack_pattern(network, stack.pattern, found.patterns, row)
     found.region_parents[row] = frame[PARENT]
@@ -133,7 +133,7 @@ def write_region(network, cones, stack, frame, found, row):  # type: ignore[no-u
 
 
 @compiled()
-def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):  # type: ignore[no-untyped-def]
+def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):
     """Walk until nothing is left, the output is full, or something has to grow; the walk goes on where it was.
 
     Returns:

@@ -40,7 +40,7 @@ class Simplex(NamedTuple):
 
 
 @compiled("contract", "reassoc", "nsz")
-def maximise(simplex, count, objective, target, tolerance):  # type: ignore[no-untyped-def]
+def maximise(simplex, count, objective, target, tolerance):
     """Whether the maximum of `objective @ y` over the box and the first `count` half-spaces exceeds `target`.
 
     Returns:
@@ -93,7 +93,7 @@ def maximise(simplex, count, objective, target, tolerance):  # type: ignore[no-u
 
 
 @compiled()
-def entering(simplex, count, row, rising):  # type: ignore[no-untyped-def]
+def entering(simplex, count, row, rising):
     """The column whose variable takes over from a violated row at the least cost; -1 if there is none."""
     tableau, dimension = simplex.tableau, simplex.lower.shape[0]
     best, best_size, column = np.inf, 0.0, -1
@@ -112,7 +112,7 @@ def entering(simplex, count, row, rising):  # type: ignore[no-untyped-def]
 
 
 @compiled("contract", "nsz")
-def pivot(simplex, count, row, column, rising):  # type: ignore[no-untyped-def]
+def pivot(simplex, count, row, column, rising):
     """Exchange the variable of a row, which goes to its violated bound, with that of a column."""
     tableau, dimension = simplex.tableau, simplex.lower.shape[0]
     factor = 1.0 / tableau[row, column]
@@ -137,7 +137,7 @@ def pivot(simplex, count, row, column, rising):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def proven_bound(simplex, count, objective):  # type: ignore[no-untyped-def]
+def proven_bound(simplex, count, objective):
     """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
     dimension, price = objective.shape[0], simplex.price
     for i in range(dimension):
@@ -155,7 +155,7 @@ def proven_bound(simplex, count, objective):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def feasible_point(simplex, count, objective):  # type: ignore[no-untyped-def]
+def feasible_point(simplex, count, objective):
     """Write the tableau's point, put into its bounds, and return its objective; -inf if it violates a half-space."""
     dimension, point = objective.shape[0], simplex.point
     for i in range(dimension):

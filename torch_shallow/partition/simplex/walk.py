@@ -32,7 +32,7 @@ class Cells(NamedTuple):
 
 
 @compiled("contract", "nsz")
-def settle_by_bounds(network, simplex, cells, stage, status, tolerance):  # type: ignore[no-untyped-def]
+def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
     """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
     compose(network, cells.maps, cells.norms, cells.pattern, stage)
     n, offset, dimension = network.sizes[stage], network.offsets[stage], simplex.lower.shape[0]
@@ -51,7 +51,7 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):  # type
 
 
 @compiled()
-def two_signs(simplex, cells, frame, row, max_points, tolerance):  # type: ignore[no-untyped-def]
+def two_signs(simplex, cells, frame, row, max_points, tolerance):
     """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
@@ -87,7 +87,7 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance):  # type: ignor
 
 
 @compiled()
-def share_points(cells, frame, row, child_frame, first):  # type: ignore[no-untyped-def]
+def share_points(cells, frame, row, child_frame, first):
     """Give a child the points of its parent on its side of `row`, led by one in its interior."""
     points, dimension = cells.points, row.shape[0]
     start, count = frame[FIRST], frame[POINTS]
@@ -118,7 +118,7 @@ def share_points(cells, frame, row, child_frame, first):  # type: ignore[no-unty
 
 
 @compiled()
-def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points):  # type: ignore[no-untyped-def]
+def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points):
     """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled."""
     frames, status = cells.frames, cells.status
     num_stages, dimension = network.sizes.shape[0], simplex.lower.shape[0]
@@ -200,7 +200,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
 
 
 @compiled()
-def read_row(network, cells, neuron, stage, sign, row):  # type: ignore[no-untyped-def]
+def read_row(network, cells, neuron, stage, sign, row):
     """The pre-activation of a neuron of a composed stage, times `sign`, at the scale its sign is judged by."""
     n, offset, dimension = network.sizes[stage], network.offsets[stage], row.shape[0]
     scale = sign / cells.norms[neuron] if cells.norms[neuron] > 0.0 else 0.0
