@@ -23,7 +23,7 @@ def enumerate_regions(
     *,
     method: str = "auto",
     solver: str | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-10,
     max_corners: int = 64,
     max_rays: int = 1024,
 ) -> Partition:

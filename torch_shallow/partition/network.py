@@ -10,7 +10,7 @@ from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
-CANCELLATION = 1e-4  # a row shorter than this, relative to what it was added up from, is measured against that
+CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
 
 
 class Network(NamedTuple):

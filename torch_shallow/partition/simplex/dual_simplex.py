@@ -19,7 +19,7 @@ BELOW = 0  # the maximum is at most the target: proven by multipliers
 ABOVE = 1  # the point exceeds the target: it was put into all inequalities
 FAILED = 2  # neither could be shown
 
-FEASIBILITY = 1e-11
+FEASIBILITY = 1e-12
 SMALLEST_PIVOT = 1e-9
 
 

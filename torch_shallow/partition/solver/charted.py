@@ -32,7 +32,7 @@ class ChartedStage:
         self,
         sources: Float[np.ndarray, "before dimension"],
         sizes: Float[np.ndarray, "before"],
-        cancellation: float = 1e-4,
+        cancellation: float = 1e-3,
     ) -> tuple[Float[np.ndarray, "neurons dimension"], Float[np.ndarray, "neurons"]]:
         """The pre-activations as rows over (v, t), and the sizes against which their values are measured.
 
