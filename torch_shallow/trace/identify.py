@@ -60,6 +60,8 @@ def identify(root: nn.Module, node: Node) -> Operation:
         return _identify_module(root.get_submodule(str(node.target)))
     if isinstance(node.target, str):
         name = node.target.strip("_") if node.target.startswith("__") else node.target
+    elif isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
+        name = node.target._schema.name.removeprefix("aten::")
     else:
         name = getattr(node.target, "__name__", str(node.target))
         if not any(getattr(space, name, None) is node.target for space in _NAMESPACES):

@@ -12,6 +12,7 @@ from torch_shallow.trace.linearity import read_program
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
 from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.trace.traced import TracedModel
 from torch_shallow.trace.tracer import trace_graph
 from torch_shallow.trace.verification import verify, verify_in_own_precision
 
@@ -39,11 +40,30 @@ def read_model(
           stage 1: 1: 3 ReLUs of input
           output: 1 values of stage 1
     """
-    shape = given_shape(example_input, in_shape)
-    warn_of_hooks(check_model(model), stacklevel=2)
-    copy = copy_model(model, InFloat64())
-    graph = trace_graph(copy, shape)
-    program = read_program(copy, graph, shape or shape_of_first_linear(copy, graph))
-    verify(program, copy)
+    traced = trace_model(model, example_input, in_shape, stacklevel=3)
+    program = read_program(traced)
+    verify(program, traced.root)
     verify_in_own_precision(program, copy_model(model, nullcontext()), example_input)
     return program
+
+
+def trace_model(
+    model: nn.Module, example_input: Tensor | None = None, in_shape: Sequence[int] | None = None, stacklevel: int = 2
+) -> TracedModel:
+    """A copy of a model as a graph of affine nodes and ReLUs that can be run; not verified.
+
+    Args:
+        model: as for `read_model`.
+        example_input: as for `read_model`.
+        in_shape: as for `read_model`.
+        stacklevel: of warnings.
+
+    Raises:
+        TransformError: the model cannot be traced.
+        UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
+    """
+    shape = given_shape(example_input, in_shape)
+    warn_of_hooks(check_model(model), stacklevel=stacklevel)
+    copy = copy_model(model, InFloat64())
+    graph = trace_graph(copy, shape)
+    return TracedModel(copy, graph, shape or shape_of_first_linear(copy, graph))
