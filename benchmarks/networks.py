@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+import torch_shallow
+from torch_shallow.trace.reader import read_model
+
 ACAS_XU_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
 
 WHOLE_SPACE = {
@@ -97,41 +100,23 @@ def random_mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def read_onnx(path: Path) -> nn.Sequential:
-    """The network of an ONNX file that is a chain of dense layers and ReLUs, in float64.
-
-    A constant that is added to the input, or taken from it, goes into the bias of the first layer, so that the network
-    reads a flat input.
+    """The network of an ONNX file that is a chain of dense layers and ReLUs, of a flat input, in float64.
 
     Args:
-        path: a graph of the operations Add, Sub, Flatten, MatMul and Relu, each with one constant at most.
+        path: of the file.
 
     Raises:
-        ValueError: the graph has another operation.
+        ValueError: some layer reads more than the layer before it.
     """
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(path).graph
-    constants = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
-    weights: list[np.ndarray] = []
-    biases: list[np.ndarray] = []
-    shift: float | np.ndarray = 0.0
-    for node in graph.node:
-        if node.op_type in ("Add", "Sub"):
-            constant = constants[node.input[1]].reshape(-1) * (1.0 if node.op_type == "Add" else -1.0)
-            if weights:
-                biases[-1] += constant
-            else:
-                shift += constant
-        elif node.op_type == "MatMul":
-            weight = constants[node.input[1]].T
-            biases.append(np.zeros(len(weight)) if weights else weight @ np.broadcast_to(shift, weight.shape[1:]))
-            weights.append(weight)
-        elif node.op_type not in ("Flatten", "Relu"):
-            raise ValueError(
-                f"path: expected Add, Sub, Flatten, MatMul and Relu only, found {node.op_type} in {path.name}."
-            )
-    return _chain([_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)])
+    program = read_model(torch_shallow.from_onnx(path))
+    linears = []
+    inputs = program.num_inputs
+    for weight, bias in (*((s.weight, s.bias) for s in program.stages), (program.out_weight, program.out_bias)):
+        if weight[:, :-inputs].any():
+            raise ValueError(f"path: expected a chain of layers, found one that reads several others in {path.name}.")
+        linears.append(_linear(weight[:, -inputs:], bias))
+        inputs = len(bias)
+    return _chain(linears)
 
 
 def read_box(path: Path) -> Float[np.ndarray, "inputs 2"]:

@@ -39,6 +39,8 @@ def test_the_public_names() -> None:
         "ShallowReLU",
         "TransformError",
         "UnsupportedOperation",
+        "from_onnx",
+        "hold",
         "trace",
         "transform",
     ]

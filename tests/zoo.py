@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from tests import piecewise_models as models
 from tests.arrangements import ARRANGEMENTS as HYPERPLANES
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 
@@ -337,4 +338,56 @@ ARCHITECTURES = (
     Specimen("image", Image, (1, 2, 3), None, Box(-1.0, 1.0)),
 )
 
-ALL = (*ARRANGEMENTS, *DEEP, *DEGENERATE, *ARCHITECTURES)
+PIECEWISE = (
+    Specimen("LeakyReLU", lambda: models.stacked(nn.LeakyReLU(0.2), 3, 6, 4, 2), (3,)),
+    Specimen("LeakyReLU of slope above 1", lambda: models.stacked(nn.LeakyReLU(1.5), 2, 5, 4, 1), (2,)),
+    Specimen("PReLU", lambda: models.stacked(nn.PReLU(), 3, 5, 4, 2), (3,)),
+    Specimen("ReLU6", lambda: models.stacked(nn.ReLU6(), 2, 4, 3, 1), (2,)),
+    Specimen("Hardtanh", lambda: models.stacked(nn.Hardtanh(), 2, 4, 3, 1), (2,)),
+    Specimen("Threshold", lambda: models.stacked(nn.Threshold(0.3, 0.3), 2, 5, 4, 1), (2,)),
+    Specimen("Maxout", models.Maxout, (2,)),
+    Specimen("GroupSort", models.GroupSort, (2,)),
+    Specimen("GroupSort of pairs", lambda: models.GroupSort(2), (2,)),
+    Specimen("MaxMin", models.MaxMin, (3,)),
+    Specimen("lattice", models.Lattice, (2,)),
+    Specimen("U-Net", models.UNet, (1, 4)),
+    Specimen("shared activation", models.SharedActivation, (2,)),
+    Specimen("functional", models.Functional, (3,)),
+    Specimen("recurrent cell", models.Recurrent, (4,)),
+    Specimen("recurrent module", models.RecurrentModule, (3,)),
+    Specimen("graph convolution", models.GraphConvolution, (4, 2)),
+    Specimen("median filter", models.MedianFilter, (5,)),
+    Specimen("top two", models.TopTwo, (2,)),
+    Specimen("distances", models.Distance, (2,)),
+    Specimen("clamped residual", models.ClampedResidual, (2,)),
+    Specimen("autoencoder", models.Autoencoder, (3,)),
+    Specimen("decoder", models.decoder, (2,)),
+    Specimen("normalised", models.normalised, (3,)),
+    Specimen(
+        "overlapping pools",
+        lambda: nn.Sequential(
+            nn.Conv1d(1, 2, 2), nn.MaxPool1d(3, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+        ),
+        (1, 5),
+    ),
+    Specimen(
+        "pooled image",
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 1, 2, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d((2, 1)), nn.Flatten(), nn.Linear(2, 2)
+        ),
+        (1, 2, 2),
+    ),
+    Specimen(
+        "volume",
+        lambda: nn.Sequential(nn.Conv3d(1, 1, 2), nn.ReLU(), nn.MaxPool3d((1, 1, 2)), nn.Flatten(), nn.Linear(1, 1)),
+        (1, 2, 2, 3),
+        domain=Box(-1.0, 1.0),
+    ),
+)
+
+WITH_HEAD = (
+    Specimen("classifier", models.classifier, (3,)),
+    Specimen("classifier in a box", models.classifier, (3,), domain=Box(-1.0, 2.0)),
+)
+
+ALL = (*ARRANGEMENTS, *DEEP, *DEGENERATE, *ARCHITECTURES, *PIECEWISE)

@@ -9,6 +9,8 @@ from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.region import Region
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.trace.hold import hold
+from torch_shallow.trace.onnx.file import from_onnx
 from torch_shallow.trace.tracer import trace
 from torch_shallow.transform import transform
 
@@ -22,6 +24,8 @@ __all__ = [
     "ShallowReLU",
     "TransformError",
     "UnsupportedOperation",
+    "from_onnx",
+    "hold",
     "trace",
     "transform",
 ]

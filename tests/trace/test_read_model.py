@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -176,76 +175,6 @@ FORWARDS: list[Callable[[Any, Tensor], Tensor]] = [
 @pytest.mark.parametrize("forward", FORWARDS, ids=lambda forward: forward.__name__)
 def test_forward_passes_with_aliases_and_connections(reads: Reads, forward: Callable[[Any, Tensor], Tensor]) -> None:
     reads(Model(forward), torch.zeros(2, 4))
-
-
-# What may be done to a hidden value h of shape (batch, 6), by the operations that it shows.
-OPERATIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "add sub rsub radd": lambda m, h: 1 + h - m.shift - (2 - h) + torch.add(h, m.shift, alpha=2),
-    "subtract": lambda m, h: torch.subtract(h, h[:, :1]) + torch.ones(6) - (torch.ones(6) + h),
-    "mul multiply rmul": lambda m, h: 2 * h * m.scale + torch.multiply(m.shift, h) * 3.5 + m.shift * h,
-    "div divide true_divide truediv": lambda m, h: h / 3 + h.div(m.scale) + torch.true_divide(h, 2) + h.divide(5),
-    "neg negative pos positive": lambda m, h: -h + operator.pos(h) + torch.negative(3 * h) + h.positive(),
-    "matmul": lambda m, h: h @ m.matrix + torch.matmul(h, other=m.matrix) + (m.matrix @ h.T).T,
-    "mm bmm mv": lambda m, h: (
-        torch.mm(h, m.matrix) + torch.bmm(h[:, None], torch.zeros_like(h)[..., None] + m.matrix)[:, 0]
-    ),
-    "addmm addmv baddbmm addbmm": lambda m, h: torch.addmm(m.shift, h, m.matrix) + torch.addmm(h, h, m.matrix),
-    "einsum tensordot": lambda m, h: torch.einsum("bi,ij->bj", h, m.matrix) + torch.tensordot(h, m.matrix, dims=1),
-    "inner outer dot kron": lambda m, h: torch.inner(h, m.matrix),
-    "linear": lambda m, h: F.linear(h, m.matrix, m.shift) + F.linear(m.matrix, h).T,
-    "listed constants": lambda m, h: h @ m.several[1] + m.several[0],
-    "constants made in forward": lambda m, h: h * torch.ones(6) + torch.arange(6) + torch.eye(6)[0],
-    "constant functions": lambda m, h: h * F.softplus(m.scale) + torch.tanh(m.shift) * m.scale.relu(),
-    "reshape view flatten unflatten": lambda m, h: h.view(-1, 2, 3).reshape(-1, 3, 2).flatten(1).unflatten(1, (3, 2)),
-    "torch.reshape": lambda m, h: torch.flatten(torch.reshape(h, (h.size(0), 1, -1)), start_dim=1),
-    "squeeze unsqueeze": lambda m, h: torch.squeeze(h.unsqueeze(1), 1)[..., None].squeeze(-1),
-    "permute transpose t": lambda m, h: (
-        h.view(-1, 2, 3).permute(0, 2, 1).transpose(1, 2).mT.swapaxes(1, 2).movedim(1, 2)
-    ),
-    "getitem": lambda m, h: torch.cat([h[:, 1:5:2], h[:, [0, 0]], h[..., -1:], h[:, m.order], h[:, m.mask]], -1),
-    "select narrow": lambda m, h: h.select(1, 2)[:, None] + h.narrow(1, 1, 4),
-    "index_select gather take_along_dim": lambda m, h: torch.index_select(h, 1, m.order),
-    "chunk split unbind": lambda m, h: sum(h.chunk(3, 1)) + sum(torch.split(h, [2, 2, 2], dim=1)[1:]),
-    "tensor_split unbind": lambda m, h: torch.stack(h.unbind(1)[:3], 1) + h.tensor_split(2, dim=1)[0],
-    "cat concat stack hstack": lambda m, h: torch.concat(
-        (torch.hstack([h, h]), torch.stack([h, 2 * h], 1).flatten(1)), 1
-    ),
-    "expand broadcast_to repeat tile": lambda m, h: h[:, None].expand(-1, 2, -1) + h[:, None].repeat(1, 2, 1),
-    "repeat_interleave": lambda m, h: h.repeat_interleave(2, dim=1) + torch.tile(h, (1, 2)),
-    "roll flip fliplr": lambda m, h: h.roll(2, 1) + torch.flip(h, [1]) + h.fliplr(),
-    "tril triu diagonal": lambda m, h: (h[:, None] * m.matrix).tril().diagonal(dim1=1, dim2=2) + h,
-    "sum mean cumsum diff": lambda m, h: h.sum(1, keepdim=True) + h.mean(-1, keepdim=True) + h.cumsum(1),
-    "sum to one value": lambda m, h: h.sum(dim=-1),
-    "where masked_fill": lambda m, h: torch.where(m.mask, h, -h) + h.masked_fill(m.mask, 0.5),
-    "contiguous clone detach": lambda m, h: h.contiguous().clone().detach() + h.detach(),
-    "casts": lambda m, h: h.float().double().half().to(torch.float32).to("cpu").type_as(h).bfloat16().to(h.dtype).cpu(),
-    "dropout": lambda m, h: F.dropout(h, 0.5, training=False) + F.dropout(h, training=m.training) + F.alpha_dropout(h),
-    "pad": lambda m, h: F.pad(h, (1, 2), value=3.0),
-    "batch_norm": lambda m, h: F.batch_norm(h, m.shift, m.several[0].abs(), weight=m.scale, bias=m.shift),
-    "avg_pool1d conv1d": lambda m, h: F.conv1d(F.avg_pool1d(h[:, None], 2), m.matrix[:3, None, :2], bias=m.shift[:3]),
-    "unfold fold": lambda m, h: F.unfold(h.view(-1, 1, 2, 3), 2),
-    "pixel_shuffle": lambda m, h: F.pixel_shuffle(h.view(-1, 1, 2, 3).repeat(1, 4, 1, 1), 2),
-    "view_as reshape_as expand_as": lambda m, h: h.view(-1, 2, 3).view_as(h) + h[:, :1].expand_as(h) + h.reshape_as(h),
-    "zeros_like ones_like new_ones": lambda m, h: h + torch.zeros_like(h) + torch.ones_like(h) * h + h.new_ones(6),
-    "sizes": lambda m, h: h.view(h.size(0), h.shape[1]) / h.size(-1) + h.dim() + h.shape[1] // 2 + h.ndim,
-    "relu of a constant": lambda m, h: h + F.relu(m.shift) + m.act(torch.zeros_like(h) - 1),
-    "keyword arguments": lambda m, h: torch.add(input=h, other=h) + torch.sum(input=h, dim=1, keepdim=True),
-}
-
-
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_affine_operations(operation: Callable[[Any, Tensor], Tensor], dtype: torch.dtype) -> None:
-    model = Model(lambda m, x: operation(m, relu_of(m, x))).to(dtype).eval()
-    model.matrix, model.several = model.matrix.to(dtype), [tensor.to(dtype) for tensor in model.several]
-    expected = model(x := torch.randn(7, 4, dtype=dtype)).detach()
-    program = read_model(model)
-    found = program(x.double().numpy()).reshape(expected.shape)
-    tolerance = 1e-9 if dtype == torch.float64 else 1e-3
-    if operation is OPERATIONS["casts"]:
-        tolerance = 0.1  # the model rounds in between, the program does not
-    np.testing.assert_allclose(found, expected.double().numpy(), rtol=tolerance, atol=tolerance)
-    assert program.out_shape == expected.shape[1:]
 
 
 def test_constants_of_lower_precision_made_in_forward_are_raised() -> None:

@@ -29,6 +29,7 @@ class Model(nn.Module):
     def __init__(self, forward: Callable[[Any, Tensor], Any]) -> None:
         super().__init__()
         self.a = nn.Linear(4, 6)
+        self.last = nn.Linear(6, 6)
         self.p = nn.Parameter(torch.rand(6))
         self.register_buffer("buffer", torch.zeros(6))
         self._forward = forward
@@ -39,14 +40,24 @@ class Model(nn.Module):
 
 # What may not be done to a hidden value h of shape (batch, 6), the operation named, and a part of the reason.
 UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
-    (lambda m, h: torch.sigmoid(h), "sigmoid", "without it (its logits)"),
-    (lambda m, h: h.softmax(-1), "softmax", "logits"),
+    (lambda m, h: torch.sigmoid(h), "sigmoid", "does not end the model"),
+    (lambda m, h: h.softmax(-1), "softmax", "does not end the model"),
     (lambda m, h: F.gelu(h), "gelu", "train again"),
-    (lambda m, h: F.leaky_relu(h), "leaky_relu", "slope * x"),
-    (lambda m, h: h.abs(), "abs", "relu(x) + relu(-x)"),
-    (lambda m, h: abs(h), "abs", "relu(x) + relu(-x)"),
-    (lambda m, h: h.clamp(min=0), "clamp", "relu(x - low)"),
-    (lambda m, h: torch.maximum(h, -h), "maximum", "a + relu(b - a)"),
+    (lambda m, h: F.threshold(h, 1.0, 0.0), "threshold", "jumps from 0.0 to 1.0"),
+    (lambda m, h: F.hardshrink(h), "hardshrink", "not continuous"),
+    (lambda m, h: h.clamp(min=float("inf")), "clamp", "no finite value"),
+    (lambda m, h: F.rrelu(h, training=True), "rrelu", "model.eval()"),
+    (lambda m, h: h + h.max(), "max", "whole batch"),
+    (lambda m, h: h + h.amax(0), "amax", "along the batch (dimension 0)"),
+    (lambda m, h: h.median(), "median", "whole batch"),
+    (lambda m, h: h.amax(2), "amax", "dim=2, for a tensor of 2 dimensions"),
+    (lambda m, h: h.max(1).indices + h, "max", "places of entries"),
+    (lambda m, h: h.sort()[1] + h, "sort", "places of entries"),
+    (lambda m, h: F.max_pool1d(h, 2, padding=1, dilation=7), "max_pool1d", "nothing but padding"),
+    (lambda m, h: F.instance_norm(h.view(-1, 2, 3)).view(-1, 6), "instance_norm", "model.eval()"),
+    (lambda m, h: F.fractional_max_pool2d(h.view(-1, 1, 2, 3), 1, 1), "fractional_max_pool2d", ""),
+    (lambda m, h: h.prod(1, keepdim=True) + h, "prod", "not on the list"),
+    (lambda m, h: h.std(1, keepdim=True) + h, "std", "not on the list"),
     (lambda m, h: F.layer_norm(h, (6,)), "layer_norm", "BatchNorm in eval"),
     (lambda m, h: h**2, "pow", "not piecewise linear"),
     (lambda m, h: h * h, "mul", "multiplies two values"),
@@ -77,7 +88,7 @@ UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
 def test_unsupported_operations(forward: Callable[[Any, Tensor], Any], operation: str, reason: str) -> None:
     for read in (read_model, trace):
         with pytest.raises(UnsupportedOperation) as caught:
-            read(Model(forward))
+            read(Model(lambda m, h: m.last(forward(m, h))))
         message = str(caught.value)
         assert f"(root): {operation} at {__file__}:" in message
         assert reason in message
@@ -85,19 +96,21 @@ def test_unsupported_operations(forward: Callable[[Any, Tensor], Any], operation
 
 def test_all_unsupported_operations_are_in_one_error() -> None:
     inner = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid())
-    model = nn.Sequential(nn.Linear(3, 4), inner, nn.LayerNorm(4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.MaxPool1d(2))
+    model = nn.Sequential(
+        nn.Linear(3, 4), inner, nn.LayerNorm(4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.LPPool1d(2, 2)
+    )
     with pytest.raises(UnsupportedOperation) as caught:
         read_model(model)
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
-    expected = ["1.1: Sigmoid", "2: LayerNorm", "3: Dropout", "4: BatchNorm1d", "5: MaxPool1d"]
+    expected = ["1.1: Sigmoid", "2: LayerNorm", "3: Dropout", "4: BatchNorm1d", "5: LPPool1d"]
     assert all(line.strip().startswith(start) for line, start in zip(lines[1:], expected, strict=True))
     assert sum("model.eval()" in line for line in lines) == 2
 
 
 def test_batch_statistics_are_refused_in_eval_mode_too() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
-    with pytest.raises(UnsupportedOperation, match="whole batch"):
+    with pytest.raises(UnsupportedOperation, match="no running statistics"):
         read_model(model)
 
 
@@ -225,8 +238,6 @@ class Quantised(nn.Module):
 
 
 BAD_MODELS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: nn.DataParallel(nn.Linear(3, 3)), "model.module"),
-    (lambda: torch.compile(nn.Linear(3, 3), backend="eager"), "_orig_mod"),
     (lambda: nn.Sequential(nn.LazyLinear(3)), "0.weight is not initialised.*0.bias is not"),
     (lambda: nn.Linear(3, 3, device="meta"), "meta device"),
     (lambda: nn.Linear(3, 3, dtype=torch.complex64), "complex"),
@@ -371,10 +382,10 @@ def test_traced_graph_computes_the_same_in_the_same_dtype(dtype: torch.dtype) ->
     model = Model(forward).to(dtype)
     x = torch.randn(9, 4, dtype=dtype)
     graph_module = trace(model, x)
-    assert torch.equal(graph_module(x), model(x))
+    assert torch.allclose(graph_module(x), model(x))
     assert graph_module(x).dtype == dtype
-    relus = [node.target for node in graph_module.graph.nodes if node.target in (torch.relu, torch.relu_)]
-    assert relus == [torch.relu_, torch.relu]
+    assert [node.target for node in graph_module.graph.nodes].count(torch.relu) == 2
+    assert not any(getattr(node.target, "__name__", "").startswith("relu_") for node in graph_module.graph.nodes)
     with redirect_stdout(io.StringIO()) as printed:
         graph_module.graph.print_tabular()
     assert "relu" in printed.getvalue()
@@ -389,4 +400,6 @@ def test_every_rule_names_an_operation_of_torch_or_python() -> None:
     for name in RULES:
         word = name.lstrip(".")
         spellings = (word, f"{word}_", f"__{word}__")
-        assert any(hasattr(space, s) for space in (torch, Tensor, F, operator, builtins) for s in spellings), name
+        assert any(
+            hasattr(space, s) for space in (torch, Tensor, F, operator, builtins, torch.ops.aten) for s in spellings
+        ), name

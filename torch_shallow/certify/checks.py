@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from torch_shallow.certify.deep import DeepModel
 from torch_shallow.certify.equality import check_equality, check_float32
+from torch_shallow.certify.head import check_head
 from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
+from torch_shallow.certify.stable import check_stable_neurons
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tree import check_tree
+from torch_shallow.certify.visited import certify_visited
+from torch_shallow.trace.model_copy import check_model
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
+    from torch_shallow.shallow.visited.module import VisitedReLU
 
 
 def certify(
     shallow: ShallowReLU,
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     *,
     sample: int | None = 1000,
     cells: int | None = None,
@@ -37,7 +43,9 @@ def certify(
     Three of the checks together are a proof, up to rounding, that the regions are exactly the activation regions:
     `tree` (the cuts split the domain into one cell for each region, and no pattern occurs twice), `cells` (on each cell
     every neuron has the sign of the pattern) and `deep pattern` (the model itself has this pattern there). The others
-    confirm the arithmetic, the affine maps and the forward pass.
+    confirm the arithmetic, the affine maps and the forward pass. For a large network in a box these are the neurons
+    that can change sign there; that the others cannot is what `preactivation_bounds` proves, and what `stable neurons`
+    confirms at points of the box.
 
     Args:
         shallow: the network.
@@ -56,6 +64,10 @@ def certify(
     Raises:
         TransformError: the model cannot be read, or its input or output has another shape.
     """
+    model = check_model(model)
+    if not shallow.complete:
+        visited = cast("VisitedReLU", shallow)
+        return certify_visited(visited, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
     deep = DeepModel(model, shallow.partition.program)
     tree, paths = check_tree(shallow)
     checks = [tree]
@@ -91,11 +103,16 @@ def _checks(
     regions = subject.sample(sample, rng)
     most = len(regions) if sample is None else max(1, 20_000 // max(1, subject.program.num_neurons))
     yield check_programs(subject, regions[:: -(-len(regions) // most)])
-    yield check_equality(subject, deep, interior_points(subject, np.arange(subject.num_regions)))
+    inside = interior_points(subject, np.arange(subject.num_regions))
+    yield check_equality(subject, deep, inside)
+    if subject.shallow.head is not None:
+        yield check_head(subject, deep, inside)
     for places in vertices_and_facets(subject, regions, rng, max_rays):
         yield check_equality(subject, deep, places)
     scattered = random_points(subject, points, rng)
     yield check_equality(subject, deep, scattered)
+    if subject.program.whole is not None and deep.num_neurons == len(subject.program.network.active):
+        yield check_stable_neurons(subject, deep, scattered, rng)
     if single is not None:
         yield check_float32(subject, single, scattered)
 

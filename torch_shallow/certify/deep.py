@@ -3,69 +3,87 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.fx import Interpreter, Node
+from torch import Size, Tensor, nn
+from torch.fx import Interpreter
 
 from torch_shallow.errors import TransformError
 from torch_shallow.trace.model_copy import check_model, copy_model
 from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.tracer import STAGE, trace_graph
+from torch_shallow.trace.traced import TracedModel
+from torch_shallow.trace.tracer import trace_copy
 
 
 class DeepModel:
     """A copy of the user's model, run by its own modules; points are rows of float64 arrays.
 
+    Where the model ends with a head that is not piecewise linear, outputs and Jacobians are those of the trunk before
+    it, as traced.
+
     Args:
         model: the model.
-        program: what the model is expected to be; only its shapes are used.
+        program: what its trunk is expected to be; only its shapes are used.
         float64: run in float64, or in the model's own precision.
+
+    Attributes:
+        traced: the model as a graph.
 
     Raises:
         TransformError: the model cannot be read, or takes or gives other shapes.
     """
 
-    def __init__(self, model: nn.Module, program: ReLUProgram, float64: bool = True) -> None:
+    def __init__(self, model: nn.Module, program: ReLUProgram | TracedModel, float64: bool = True) -> None:
         self._precision: type[AbstractContextManager[Any]] = InFloat64 if float64 else nullcontext
-        self._copy = copy_model(check_model(model), self._precision())
-        self._tensor = next(
-            (t for t in chain(self._copy.parameters(), self._copy.buffers()) if t.is_floating_point()), torch.empty(0)
-        )
-        self._program = program
-        self._recorder = _Recorder(self._copy, program.in_shape)
+        model = check_model(model)
+        self._copy = copy_model(model, self._precision())
+        self._in_shape, self._out_shape = program.in_shape, program.out_shape
+        root, graph, head = trace_copy(model, self._precision, self._in_shape)
+        self.traced = TracedModel(root, graph, self._in_shape, head)
+        tensors = (*self._copy.parameters(), *self._copy.buffers())
+        own = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
+        self._dtype = torch.float64 if float64 else own
         with self._precision(), torch.no_grad():
             for count in (2, 3):
-                self._check(self._recorder.run(self._input(np.zeros((count, program.num_inputs)))), count)
-                self._recorder.keep_shapes()
+                self._check(count)
 
     @property
     def num_neurons(self) -> int:
         """Number of ReLUs."""
-        return self._recorder.num_neurons
+        return sum(layout.num_neurons for layout in self.traced.layouts)
 
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
         """The output at each row of `x`."""
         with self._precision(), torch.no_grad():
+            return self._rows(self._trunk(self._input(x)))
+
+    def final_outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
+        """The output of the whole model, its head included, at each row of `x`."""
+        with self._precision(), torch.no_grad():
             return self._rows(self._copy(self._input(x)))
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
-        """The value that enters each ReLU, at each row of `x`."""
-        with self._precision(), torch.no_grad():
-            self._recorder.run(self._input(x))
-            return np.concatenate([np.zeros((len(x), 0)), *map(self._rows, self._recorder.values(len(x)))], axis=1)
+        """The value that enters each ReLU, in float64, at each row of `x`."""
+        layouts, values = iter(self.traced.layouts), [np.zeros((len(x), 0))]
+
+        def at_relu(_: object, z: Tensor) -> Tensor:
+            values.append(self._rows(next(layouts).rows(z)).copy())
+            return z.relu()
+
+        with torch.no_grad():
+            self.traced.run(self._input(x).double(), at_relu)
+        return np.concatenate(values, axis=1)
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
         """The Jacobian at each row of `x`, by automatic differentiation."""
         points = self._input(x).requires_grad_()
         with self._precision(), torch.enable_grad():
             # A clone, since the model may work in place.
-            y = self._copy(points.clone()).reshape(len(x), -1)
+            y = self._trunk(points.clone()).reshape(len(x), -1)
             columns = []
             for output in range(y.shape[1]):
                 gradient = None
@@ -75,67 +93,34 @@ class DeepModel:
                 columns.append(self._rows(torch.zeros_like(points) if gradient is None else gradient))
         return np.stack(columns, axis=1)
 
+    def _trunk(self, x: Tensor) -> Any:
+        if self.traced.head is None:
+            return self._copy(x)
+        return Interpreter(self.traced.root, graph=self.traced.graph).run(x)
+
     def _input(self, x: Float[np.ndarray, "points inputs"]) -> Tensor:
-        dtype = self._tensor.dtype if self._precision is nullcontext else torch.float64
-        return torch.tensor(x.reshape(len(x), *self._program.in_shape), dtype=dtype, device=self._tensor.device)
+        return torch.tensor(x.reshape(len(x), *self._in_shape), dtype=self._dtype, device=self.traced.device)
 
     @staticmethod
     def _rows(y: Tensor) -> np.ndarray:
         return y.detach().reshape(len(y), -1).to("cpu", torch.float64).numpy()
 
-    def _check(self, y: object, count: int) -> None:
-        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        if found != (count, *self._program.out_shape):
-            raise TransformError(
-                f"model: expected an output of shape {(count, *self._program.out_shape)} for {count} inputs of shape "
-                f"{self._program.in_shape}, found {found}; certify with the model that was transformed."
-            )
+    def _check(self, count: int) -> None:
+        """Run on so many inputs.
 
-
-class _Recorder:
-    """Runs the traced graph of a model and keeps what enters its ReLUs."""
-
-    def __init__(self, root: nn.Module, in_shape: tuple[int, ...]) -> None:
-        self._interpreter = _Listener(root, graph=trace_graph(root, in_shape))
-        self._interpreter.extra_traceback = False
-        self._in_shape = in_shape
-        self._shapes: list[list[torch.Size]] = []
-
-    def run(self, x: Tensor) -> object:
-        self._interpreter.heard = []
+        Raises:
+            TransformError: the model fails or gives another shape.
+        """
         try:
-            return self._interpreter.run(x)
+            y = self._trunk(self._input(np.zeros((count, Size(self._in_shape).numel()))))
         except Exception as error:
             raise TransformError(
-                f"model: it fails on {len(x)} inputs of shape {self._in_shape}: {error}. Certify with the model that "
+                f"model: it fails on {count} inputs of shape {self._in_shape}: {error}. Certify with the model that "
                 "was transformed."
             ) from error
-
-    def keep_shapes(self) -> None:
-        self._shapes.append([z.shape for z in self._interpreter.heard])
-
-    @property
-    def num_neurons(self) -> int:
-        small, large = self._shapes
-        return sum(b.numel() - a.numel() for a, b in zip(small, large, strict=True))
-
-    def values(self, count: int) -> list[Tensor]:
-        """What entered each ReLU in the last run, with the batch in front."""
-        rows = []
-        for z, small, large in zip(self._interpreter.heard, *self._shapes, strict=True):
-            axis = next((i for i, (a, b) in enumerate(zip(small, large, strict=True)) if a != b), 0)
-            inner = z.shape[axis] // count
-            rows.append(z.reshape(*z.shape[:axis], count, inner, *z.shape[axis + 1 :]).movedim(axis, 0))
-        return rows
-
-
-class _Listener(Interpreter):
-    """Keeps a copy of what enters each ReLU."""
-
-    heard: list[Tensor]
-
-    def run_node(self, n: Node) -> Any:
-        """The value of a node."""
-        if STAGE in n.meta:
-            self.heard.append(self.fetch_args_kwargs_from_env(n)[0][0].clone())
-        return super().run_node(n)
+        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        if found != (count, *self._out_shape):
+            raise TransformError(
+                f"model: expected an output of shape {(count, *self._out_shape)} for {count} inputs of shape "
+                f"{self._in_shape}, found {found}; certify with the model that was transformed."
+            )

@@ -60,15 +60,16 @@ def _elsewhere(
 def check_patterns(subject: Subject, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.shallow.partition
-    examined, worst = subject.num_regions, 0.0
-    if model.num_neurons != program.num_neurons:
+    examined, worst, neurons = subject.num_regions, 0.0, len(program.network.active)
+    if model.num_neurons != neurons:
         examined = 0
-        tally.add(Failure(f"the model has {model.num_neurons} ReLUs, the network was made from {program.num_neurons}"))
-    for block in subject.blocks(np.arange(examined), program.num_inputs + 4 * program.num_neurons):
+        tally.add(Failure(f"the model has {model.num_neurons} ReLUs, the network was made from {neurons}"))
+    for block in subject.blocks(np.arange(examined), program.num_inputs + 4 * neurons):
         x = partition.interior_points(block)
         z = model.preactivations(x)
-        noise, _ = expected_rounding(program, x, EPSILON)
-        active = partition.patterns(block)
+        noise = np.zeros_like(z)  # neurons that keep their sign in the domain do so by more than rounding
+        noise[:, program.network.neurons], _ = expected_rounding(program, x, EPSILON)
+        active = program.whole_pattern(partition.patterns(block))
         wrong = np.where(active, -z, z)
         worst = max(worst, wrong.max(initial=0.0))
         _add_neurons(subject, tally, block, x, ~(wrong <= 8 * noise), z, active)
@@ -98,8 +99,8 @@ def _add_neurons(
     tally.add_all(
         np.ones(len(regions), dtype=bool),
         lambda i: Failure(
-            f"the model has {z[regions[i], neurons[i]]:.6g} entering {subject.name(int(neurons[i]))}, which should be "
-            f"{'active' if active[regions[i], neurons[i]] else 'inactive'}",
+            f"the model has {z[regions[i], neurons[i]]:.6g} entering {subject.program.neuron_name(int(neurons[i]))}, "
+            f"which should be {'active' if active[regions[i], neurons[i]] else 'inactive'}",
             region=int(block[regions[i]]),
             neuron=int(neurons[i]),
             point=tuple(x[regions[i]]),

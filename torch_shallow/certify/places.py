@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from torch_shallow.certify.programs import minimiser
 from torch_shallow.certify.subject import Subject
-from torch_shallow.domain import Box, WholeSpace
+from torch_shallow.domain import Box, Polytope, WholeSpace
 from torch_shallow.region.polyhedron import Polyhedron, polyhedron
 
 
@@ -50,10 +50,13 @@ def vertices_and_facets(
     Of a region of more than `max_rays` rays, only some: solutions of linear programs.
     """
     corners, faces, in_part = [], [], 0
+    most = max(2, min(64, (1 << 25) // max(1, len(regions) * subject.program.num_inputs)))
+    too_many = polyhedron(subject.chart.inequalities, max_rays) is None  # in the domain, so in all regions
     for region in regions.tolist():
-        shape = polyhedron(subject.half_spaces(region), max_rays)
+        half_spaces = subject.half_spaces(region)
+        shape = None if too_many else polyhedron(half_spaces, max_rays)
         if shape is None:
-            shape, in_part = _part(subject.half_spaces(region), rng), in_part + 1
+            shape, in_part = _part(half_spaces, rng, most), in_part + 1
         corners.append((region, shape.vertices))
         faces.append((region, _on_facets(shape, rng)))
     note = f"only some in {in_part:,} regions of more than {max_rays:,} vertices and rays" * (in_part > 0)
@@ -66,14 +69,16 @@ def vertices_and_facets(
     return gathered[0], gathered[1]
 
 
-def _part(half_spaces: Float[np.ndarray, "rows homogeneous"], rng: np.random.Generator) -> Polyhedron:
-    """Some vertices of a polyhedron, and as facets the half-spaces that some of them lie on."""
+def _part(half_spaces: Float[np.ndarray, "rows homogeneous"], rng: np.random.Generator, most: int) -> Polyhedron:
+    """Up to so many vertices of a polyhedron, and as facets so many of the half-spaces that some of them lie on."""
     minimise, dimension = minimiser(half_spaces), half_spaces.shape[1] - 1
-    solutions = [minimise(cost)[0] for cost in rng.standard_normal((2 * dimension + 2, dimension))]
+    solutions = [minimise(cost)[0] for cost in rng.standard_normal((min(2 * dimension + 2, most), dimension))]
     vertices = np.array([v for v in solutions if v is not None]).reshape(-1, dimension)
     on = np.abs(half_spaces[:, :-1] @ vertices.T + half_spaces[:, -1:]) <= 1e-9
     none = np.zeros((0, dimension))
-    return Polyhedron(vertices, none, none, on, np.zeros((len(on), 0), dtype=bool), on.any(axis=1))
+    facets = on.any(axis=1)
+    facets[rng.permutation(np.flatnonzero(facets))[most:]] = False
+    return Polyhedron(vertices, none, none, on, np.zeros((len(on), 0), dtype=bool), facets)
 
 
 def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray, "facets coordinates"]:
@@ -97,10 +102,19 @@ def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Pla
         lower, upper = domain.bounds(subject.program.in_shape)
         step[:, lower == upper] = 0.0
     longest = 10.0 ** rng.integers(-3, 7, size=count)
-    a, b = domain.inequalities(subject.program.in_shape)
-    if len(b):
-        slack, speed = np.maximum(b - x @ a.T, 0.0), step @ a.T
-        room = np.where(speed > 0.0, slack / np.where(speed > 0.0, speed, 1.0), np.inf).min(axis=1)
-        longest = np.minimum(longest, room * rng.uniform(size=count))
+    if isinstance(domain, Box):
+        longest = np.minimum(longest, _room(upper - x, step, x - lower) * rng.uniform(size=count))
+    elif isinstance(domain, Polytope):
+        a, b = domain.inequalities(subject.program.in_shape)
+        longest = np.minimum(longest, _room(b - x @ a.T, step @ a.T, np.inf) * rng.uniform(size=count))
     x += longest[:, None] * step
     return Places("random points", x, np.full(count, -1), "points", count, None)
+
+
+def _room(
+    above: Float[np.ndarray, "points rows"], speed: Float[np.ndarray, "points rows"], below: np.ndarray | float
+) -> Float[np.ndarray, "points"]:
+    """How long each point can move until a value that is so far from its bounds, above and below, reaches one."""
+    distance = np.maximum(np.where(speed > 0.0, above, below), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(speed != 0.0, distance / np.abs(speed), np.inf).min(axis=1, initial=np.inf)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from torch_shallow.certify.tree import Paths
-from torch_shallow.region.half_spaces import neuron_name
 
 if TYPE_CHECKING:
     from torch_shallow.partition.chart import Chart
@@ -120,9 +119,9 @@ class Subject:
         return NeuronRows(np.concatenate(all_rows, axis=2), np.concatenate(all_sizes, axis=1), active)
 
     def evaluate(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The network's own forward pass, in float64."""
+        """The network's own forward pass, in the precision of the points, up to the trunk's outputs."""
         with torch.no_grad():
-            y = self.shallow(self.tensor(x))
+            y = self.shallow.trunk(self.tensor(x))
         return y.reshape(len(x), self.program.num_outputs).cpu().numpy()
 
     def tensor(self, x: Float[np.ndarray, "points inputs"]) -> torch.Tensor:
@@ -130,5 +129,5 @@ class Subject:
         return torch.tensor(x, device=self.shallow.half_spaces.offsets.device).reshape(len(x), *self.program.in_shape)
 
     def name(self, neuron: int) -> str:
-        """A neuron in words."""
-        return neuron_name(self.program, neuron)
+        """A neuron of the program in words."""
+        return self.program.neuron_name(int(self.program.network.neurons[neuron]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.cells import Cell
@@ -26,6 +29,7 @@ def enumerate_regions(
     tolerance: float = 1e-10,
     max_corners: int = 64,
     max_rays: int = 1024,
+    progress: bool = False,
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
@@ -41,6 +45,7 @@ def enumerate_regions(
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
         max_corners: `"auto"` begins a box of more corners with half-spaces.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
+        progress: show how many regions are found so far.
 
     Raises:
         TransformError: unknown method or solver, or a domain that does not fit.
@@ -57,10 +62,23 @@ def enumerate_regions(
     simplex = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver)
     by_half_spaces = simplex.run if solver is None else by_solver
     corners = 2.0**chart.num_coordinates if chart.is_box else 0
-    with announced():
+    with announced(), _counted(growth, progress):
         if method == "lp" or (method == "auto" and corners > max_corners):
             by_half_spaces()
         else:
             limit = max_rays if method == "auto" else None
             enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
     return growth.finish(program, domain, chart)
+
+
+@contextmanager
+def _counted(growth: Growth, progress: bool) -> Iterator[None]:
+    """Show how many regions there are, while they are found."""
+    if not progress:
+        yield
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(unit=" regions") as bar:
+        growth.report = bar.update
+        yield

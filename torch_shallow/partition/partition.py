@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -93,6 +94,7 @@ class Growth:
     points: list[np.ndarray] = field(default_factory=list)
     method: dict[str, int] = field(default_factory=dict)
     num_cuts: int = 0
+    report: Callable[[int], object] = lambda regions: None  # told how many regions each block has
 
     def add(
         self,
@@ -114,6 +116,7 @@ class Growth:
         self.points.append(points)
         self.num_cuts += len(cut_neurons)
         self.method[engine] = self.method.get(engine, 0) + len(region_parents)
+        self.report(len(region_parents))
 
     def add_block(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
         """Append what a compiled walk has written since the last call."""

@@ -21,11 +21,11 @@ def largest_ball(
     Args:
         a: rows.
         b: right-hand sides.
-        point: a point in the interior.
+        point: a point in the polyhedron.
         solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
 
     Returns:
-        The centre, and the radius that fits there, computed from the rows. Where balls of every size fit: `point`, inf.
+        The centre, and the radius that fits there, computed from the rows. Where balls of every size fit: a point, inf.
 
     Raises:
         TransformError: the solver fails.
@@ -36,15 +36,15 @@ def largest_ball(
         return point, np.inf
     normals = a / norms[:, None]
     slack = (b - a @ point) / norms
-    unit = slack.min()
+    unit = slack.min() if slack.min() > 0.0 else np.abs(slack).max() or 1.0
     # Balls of every size fit if and only if one fits in the cone of directions that never leave the polyhedron.
-    _, radius = _solve(normals, np.zeros(len(b)), solver, limit=1.0)
+    step, radius = _solve(normals, np.zeros(len(b)), solver, limit=1.0)
     if radius > 0.5:
-        return point, np.inf
+        return (point if slack.min() > 0.0 else point + unit * step), np.inf
     # Measured from the point in units of the ball that it has, all numbers are of ordinary size.
     step, _ = _solve(normals, slack / unit, solver)
     centre = point + unit * step
-    return centre, float(((b - a @ centre) / norms).min())
+    return centre, max(0.0, float(((b - a @ centre) / norms).min()))
 
 
 def _solve(

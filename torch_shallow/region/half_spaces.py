@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from torch_shallow.trace.program import ReLUProgram
-
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
 
@@ -23,7 +21,7 @@ class RegionHalfSpaces:
     Attributes:
         A: float64, not scaled: the row of a cut is plus or minus the pre-activation of its neuron.
         b: float64.
-        neurons: the neuron that makes each row, numbered through all stages; -1 for the domain.
+        neurons: the neuron that makes each row, numbered through all stages of the whole network; -1 for the domain.
         names: each row in words, such as `"stage 1 neuron 3 active"` (stages are counted from 1, the neurons of a stage
             from 0) or `"domain"`.
     """
@@ -59,9 +57,9 @@ def region_half_spaces(shallow: ShallowReLU, region: int) -> RegionHalfSpaces:
     a, b = (
         torch.tensor(array, device=like.device) for array in partition.domain.inequalities(partition.program.in_shape)
     )
-    neurons = partition.cut_neurons[cuts]
+    neurons = partition.program.network.neurons[partition.cut_neurons[cuts]]
     names = [
-        f"{neuron_name(partition.program, int(neuron))} {'active' if side else 'inactive'}"
+        f"{partition.program.neuron_name(int(neuron))} {'active' if side else 'inactive'}"
         for neuron, (_, side) in zip(neurons, steps, strict=True)
     ]
     return RegionHalfSpaces(
@@ -70,9 +68,3 @@ def region_half_spaces(shallow: ShallowReLU, region: int) -> RegionHalfSpaces:
         torch.cat([torch.tensor(neurons, dtype=torch.int64), torch.full((len(b),), -1)]).to(like.device),
         (*names, *["domain"] * len(b)),
     )
-
-
-def neuron_name(program: ReLUProgram, neuron: int) -> str:
-    """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
-    stage = int(np.searchsorted(program.offsets, neuron, side="right"))
-    return f"stage {stage} neuron {neuron - program.offsets[stage - 1]}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_shallow.errors import TransformError
 from torch_shallow.region.ball import largest_ball
 from torch_shallow.region.half_spaces import RegionHalfSpaces, region_half_spaces
-from torch_shallow.region.shape import Shape
+from torch_shallow.region.shape import Shape, fixed_inputs
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
@@ -26,7 +26,7 @@ class Region:
     """A view of one activation region: nothing is computed before it is asked for.
 
     The region is a closed set of inputs in the domain, those with one activation pattern and their limits; on it the
-    network is the affine map `weight x + bias`. All tensors are float64, on the network's device.
+    network's trunk is the affine map `weight x + bias`. All tensors are float64, on the network's device.
 
     Attributes:
         shallow: the network.
@@ -50,20 +50,21 @@ class Region:
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
-        """Which neurons are active: pre-activation > 0 inside the region."""
-        return self._tensor(self.shallow.partition.patterns(np.array([self.index]))[0])
+        """Which neurons of the whole network are active: pre-activation > 0 inside the region."""
+        partition = self.shallow.partition
+        return self._tensor(partition.program.whole_pattern(partition.patterns(np.array([self.index]))[0]))
 
     @property
     def weight(self) -> Float[Tensor, "*out_and_in_shape"]:
-        """The linear part of the region's map, of shape `(*out_shape, *in_shape)`."""
+        """The linear part of the region's map, of shape `(*trunk_shape, *in_shape)`."""
         weight, _ = self.shallow.affine_maps(torch.tensor([self.index]))
-        return weight.reshape(*self.shallow.out_shape, *self.shallow.in_shape)
+        return weight.reshape(*self.shallow.trunk_shape, *self.shallow.in_shape)
 
     @property
     def bias(self) -> Float[Tensor, "*out_shape"]:
         """The constant part of the region's map."""
         _, bias = self.shallow.affine_maps(torch.tensor([self.index]))
-        return bias.reshape(self.shallow.out_shape)
+        return bias.reshape(self.shallow.trunk_shape)
 
     @property
     def interior_point(self) -> Float[Tensor, "*in_shape"]:
@@ -128,7 +129,7 @@ class Region:
         """
         a, b = self.half_spaces.numpy()
         point = self.interior_point.reshape(-1).cpu().numpy()
-        free = ~self._shape(0).fixed
+        free = ~self._fixed
         centre, radius = largest_ball(a[:, free], b - a[:, ~free] @ point[~free], point[free], solver)
         point[free] = centre
         return self._rows(point[None])[0], radius
@@ -147,7 +148,8 @@ class Region:
         """
         import cvxpy
 
-        size, in_shape = self.shallow.partition.program.num_inputs, self.shallow.in_shape
+        in_shape = self.shallow.in_shape
+        size = torch.Size(in_shape).numel()
         if not isinstance(x, cvxpy.Expression) or x.shape not in ((size,), in_shape):
             found = x.shape if isinstance(x, cvxpy.Expression) else type(x).__name__
             raise TransformError(
@@ -156,11 +158,11 @@ class Region:
             )
         x = x if x.ndim == 1 else x.flatten(order="C")
         a, b = self.half_spaces.numpy()
-        fixed = self._shape(0).fixed
+        fixed = self._fixed
         moving = a[:, ~fixed].any(axis=1)
         constraints = [a[moving] @ x <= b[moving]] if moving.any() else []
         if fixed.any():
-            constraints.append(x[np.flatnonzero(fixed)] == self.shallow.partition.chart.origin[fixed])
+            constraints.append(x[np.flatnonzero(fixed)] == self.interior_point.flatten().cpu().numpy()[fixed])
         return constraints
 
     def contains(self, x: Float[Tensor, "*batch_and_in_shape"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
@@ -181,16 +183,24 @@ class Region:
                 f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape it."
             )
         points = x.reshape(*batch, half_spaces.A.shape[1]).to(half_spaces.A)
-        lengths = np.abs(self.shallow.partition.chart.directions)
-        size = half_spaces.A.abs().sum(-1) * (points.abs().amax(-1, keepdim=True) + lengths.max(initial=0.0))
+        size = half_spaces.A.abs().sum(-1) * (points.abs().amax(-1, keepdim=True) + self._length)
         return (points @ half_spaces.A.T <= half_spaces.b + tolerance * size).all(-1)
 
+    @property
+    def _length(self) -> float:
+        """The length in which the domain or the first hyperplanes are measured."""
+        return float(np.abs(self.shallow.partition.chart.directions).max(initial=0.0))
+
+    @property
+    def _fixed(self) -> Bool[np.ndarray, "inputs"]:
+        """Which inputs have only one value in the domain."""
+        return fixed_inputs(self.shallow.domain, self.shallow.in_shape)
+
     def _shape(self, max_rays: int) -> Shape:
-        partition = self.shallow.partition
-        return Shape(*self.half_spaces.numpy(), partition.domain, partition.chart, max_rays)
+        return Shape(*self.half_spaces.numpy(), self.shallow.domain, self.shallow.partition.chart, max_rays)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.shallow.half_spaces.offsets.device)
+        return torch.from_numpy(array).to(self.shallow.device)
 
     def _rows(self, array: Float[np.ndarray, "rows inputs"]) -> Float[Tensor, "rows *in_shape"]:
         return self._tensor(array).reshape(len(array), *self.shallow.in_shape)

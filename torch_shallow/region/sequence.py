@@ -40,7 +40,7 @@ class Regions(Sequence[Region]):
         number, count = operator.index(index), len(self)
         if not -count <= number < count:
             raise IndexError(f"index: expected {-count} to {count - 1}, for {count} regions, found {number}.")
-        return Region(self._shallow, self._numbers[number])
+        return self._shallow.region_type(self._shallow, self._numbers[number])
 
     def __repr__(self) -> str:
         return f"Regions({len(self)} of {self._shallow.num_regions} activation regions)"

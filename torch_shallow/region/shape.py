@@ -84,8 +84,7 @@ class Shape:
     @property
     def fixed(self) -> Bool[np.ndarray, "inputs"]:
         """Which inputs have only one value in the domain."""
-        lower, upper = self._limits
-        return lower == upper
+        return fixed_inputs(self.domain, (self.a.shape[1],))
 
     @cached_property
     def _limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -134,6 +133,13 @@ class Shape:
             f"max_rays: the region has more than {self.max_rays} vertices and rays ({why}); allow more, or optimise "
             "over the region with cvxpy, through its constraints()."
         )
+
+
+def fixed_inputs(domain: Domain, in_shape: tuple[int, ...]) -> Bool[np.ndarray, "inputs"]:
+    """Which inputs have only one value in a domain."""
+    if isinstance(domain, Box):
+        return np.equal(*domain.bounds(in_shape))
+    return np.zeros(np.prod(in_shape, dtype=np.int64), dtype=bool)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain, inside
-from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.partition import Partition
-from torch_shallow.region import Regions
+from torch_shallow.region import Region, Regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
+from torch_shallow.shallow.head import output_shape, run_head
 from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection, mask_outside
+from torch_shallow.shallow.points import as_given, check_rows, flatten_points, mask_head, unflatten
 
-torch.fx.wrap("inside")  # a leaf of the traced graph, called from this module
+for leaf in ("inside", "as_given", "flatten_points", "mask_head", "unflatten"):
+    torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 DENSE_REGIONS = 64  # up to so many regions, evaluating every half-space costs less than descending the tree
 
@@ -29,21 +32,28 @@ class ShallowReLU(nn.Module):
     Shallow", arXiv 2306.11827), in float64 inside whatever the dtype outside. Its layers are masks in place of the
     paper's infinite weights; `extended_weights` gives those. Outside a bounded domain the output is NaN.
 
+    What is piecewise linear is the trunk. Where the deep network goes on behind its last piecewise-linear operation, as
+    with a softmax, that is the `head`; regions and affine maps are those of the trunk.
+
     Args:
         partition: the activation regions, as `enumerate_regions` finds them.
         dense: evaluate all half-spaces (True), descend the tree (False), or choose by the number of regions (None).
+        head: makes the network's outputs of a batch of the trunk's, in float64, each by itself; nothing if None.
 
     Attributes:
         partition: tree, patterns and interior points of the regions.
         half_spaces: the first layer.
         indicator: the second layer.
         selection: the third layer.
+        head: what follows the trunk, or None.
     """
 
     first_limit: Tensor | None
     second_limit: Tensor | None
+    head: nn.Module | None
+    region_type: type[Region] = Region
 
-    def __init__(self, partition: Partition, dense: bool | None = None) -> None:
+    def __init__(self, partition: Partition, dense: bool | None = None, head: nn.Module | None = None) -> None:
         super().__init__()
         self.partition = partition
         self.dense = partition.num_regions <= DENSE_REGIONS if dense is None else dense
@@ -51,9 +61,18 @@ class ShallowReLU(nn.Module):
         self.half_spaces = HalfSpaces(maps)
         self.indicator = Indicator(partition, self.dense)
         self.selection = Selection(maps)
-        limits = partition.domain.limits(self.in_shape)
+        self._describe(partition.program.in_shape, partition.program.out_shape, partition.domain, head)
+
+    def _describe(
+        self, in_shape: tuple[int, ...], trunk_shape: tuple[int, ...], domain: Domain, head: nn.Module | None
+    ) -> None:
+        """Keep what every shallow network has, however its regions were found."""
+        self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
+        self._out_shape = output_shape(head, trunk_shape)
+        limits = domain.limits(in_shape)
         self.register_buffer("first_limit", torch.tensor(limits[0]) if limits else None)
         self.register_buffer("second_limit", torch.tensor(limits[1]) if limits else None)
+        self.head = head
 
     @property
     def num_regions(self) -> int:
@@ -63,45 +82,75 @@ class ShallowReLU(nn.Module):
     @property
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
-        return self.partition.program.in_shape
+        return self._in_shape
+
+    @property
+    def trunk_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk; without a head, `out_shape`."""
+        return self._trunk_shape
 
     @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one output."""
-        return self.partition.program.out_shape
+        return self._out_shape
 
     @property
     def domain(self) -> Domain:
         """Where the network is exact; elsewhere `forward` gives NaN."""
-        return self.partition.domain
+        return self._domain
 
     @property
     def complete(self) -> bool:
-        """Whether every region of the domain was found."""
+        """Whether every region of the domain is known."""
         return True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.half_spaces.offsets.device
 
     @property
     def regions(self) -> Regions:
         """The regions, as a sequence of `Region`."""
         return Regions(self)
 
-    def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_out_shape"]:
+    def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch_and_out_shape"]:
         """The output at each input.
 
         Args:
             x: floating point, of shape `(*batch, *in_shape)` with any number of batch dimensions, none included.
 
         Returns:
-            The dtype and device of `x`, of shape `(*batch, *out_shape)`; NaN where `x` is outside the domain.
+            Shape `(*batch, *out_shape)`, the device of `x`, and its dtype where a head does not make whole numbers; NaN
+            where `x` is outside the domain, or in no region that is known.
 
         Raises:
-            TransformError: `x` has another shape, or is not floating point.
+            TransformError: `x` has another shape, or is not floating point; or some of it is where there should be NaN,
+                but the head makes whole numbers.
         """
+        y, known = self._evaluate(x)
+        if self.head is None:
+            return unflatten(mask_outside(y, known), x, self.in_shape, self.out_shape)
+        y = run_head(self.head, y.reshape(-1, *self.trunk_shape))
+        return unflatten(mask_head(y, known), x, self.in_shape, self.out_shape)
+
+    def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
+        """The piecewise-linear part of the output, without the head: of a classifier, often the logits.
+
+        Returns:
+            The dtype and device of `x`, of shape `(*batch, *trunk_shape)`; NaN as in `forward`. Argument and errors as
+            there.
+        """
+        y, known = self._evaluate(x)
+        return unflatten(mask_outside(y, known), x, self.in_shape, self.trunk_shape)
+
+    def _evaluate(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
+        """Values of the trunk, and where they are right."""
         points = flatten_points(x, self.in_shape)
         u = self.half_spaces.coordinates(points)
-        y = self.selection(self._region(u), u, points)
-        y = mask_outside(y, inside(as_given(points, x), self._limits))
-        return unflatten(y, x, self.in_shape, self.out_shape)
+        return self.selection(self._region(u), u, points), inside(as_given(points, x), self._limits)
 
     @property
     def _limits(self) -> tuple[Tensor, ...]:
@@ -111,7 +160,7 @@ class ShallowReLU(nn.Module):
         return self.indicator(self.half_spaces(u, None if self.dense else self.indicator.tree))
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
-        """Index of the region of each input; -1 outside the domain. Argument and errors as in `forward`."""
+        """Index of the region of each input; -1 where `forward` gives NaN. Argument and errors as there."""
         points = flatten_points(x, self.in_shape)
         region = self._region(self.half_spaces.coordinates(points))
         region = torch.where(inside(as_given(points, x), self._limits), region, -1)
@@ -120,11 +169,11 @@ class ShallowReLU(nn.Module):
     def local_map(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "*batch_and_out_and_in_shape"], Float[Tensor, "*batch_and_out_shape"]]:
-        """The affine map `weight x + bias` that the network computes around each input.
+        """The affine map `weight x + bias` that the trunk computes around each input.
 
         Returns:
-            `weight` of shape `(*batch, *out_shape, *in_shape)` and `bias` of shape `(*batch, *out_shape)`, in the dtype
-            and on the device of `x`; NaN outside the domain. Argument and errors as in `forward`.
+            `weight` of shape `(*batch, *trunk_shape, *in_shape)` and `bias` of shape `(*batch, *trunk_shape)`, in the
+            dtype and on the device of `x`; NaN as in `forward`. Argument and errors as there.
         """
         region = self.locate(x)
         weight, bias = self.affine_maps(region.reshape(-1).clamp(min=0))
@@ -132,14 +181,14 @@ class ShallowReLU(nn.Module):
         weight[outside], bias[outside] = torch.nan, torch.nan
         batch = region.shape
         return (
-            weight.to(x.dtype).reshape(*batch, *self.out_shape, *self.in_shape),
-            bias.to(x.dtype).reshape(*batch, *self.out_shape),
+            weight.to(x.dtype).reshape(*batch, *self.trunk_shape, *self.in_shape),
+            bias.to(x.dtype).reshape(*batch, *self.trunk_shape),
         )
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
-        """Weight and bias, float64 and flattened, of the affine maps of some regions."""
+        """Weight and bias, float64 and flattened, of the trunk's affine maps of some regions."""
         weight, bias = self.selection.weights[regions], self.selection.biases[regions].clone()
         if self.half_spaces.projection is not None:
             weight = weight @ self.half_spaces.projection
@@ -147,12 +196,43 @@ class ShallowReLU(nn.Module):
             weight = weight + self.selection.skip
         return weight.clone(), bias
 
+    def coverage(self, x: Float[Tensor, "rows *in_shape"]) -> float:
+        """The share of a batch of inputs that lie in known regions.
+
+        Raises:
+            TransformError: `x` is not a floating-point tensor of shape `(rows, *in_shape)` with one or more rows.
+        """
+        check_rows("x", x, self.in_shape)
+        return float((self.locate(x) >= 0).double().mean())
+
+    def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
+        """Add the regions of a batch of inputs, in place, where not all regions are known.
+
+        Args:
+            x: floating point, of shape `(rows, *in_shape)`.
+            progress: show a bar.
+
+        Returns:
+            How many regions are new: none here, where all of them are known.
+
+        Raises:
+            TransformError: `x` has another shape, or is not floating point.
+        """
+        check_rows("x", x, self.in_shape)
+        return 0
+
     def extended_weights(self) -> list[ExtendedLayer]:
-        """The literal matrices of the theorem, entries -inf included: see `torch_shallow.shallow.extended`."""
+        """The literal matrices of the theorem, entries -inf included: see `torch_shallow.shallow.extended`.
+
+        Raises:
+            TransformError: not all regions are known.
+        """
         return extended_weights(self)
 
-    def certify(self, model: nn.Module, *, sample: int | None = 1000, cells: int | None = None) -> Certificate:
-        """Check that this network is the model and that its regions are the activation regions.
+    def certify(
+        self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
+    ) -> Certificate:
+        """Check that this network is the model and that its regions are activation regions: all, if it is complete.
 
         `torch_shallow.certify.certify` is the same with more arguments.
 
@@ -190,40 +270,3 @@ class ShallowReLU(nn.Module):
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
         return super()._apply(keep_dtype, recurse)
-
-
-@torch.fx.wrap
-def flatten_points(
-    x: Float[Tensor, "*batch_and_in_shape"], in_shape: tuple[int, ...]
-) -> Float[Tensor, "points inputs"]:
-    """Inputs as rows, in float64."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TransformError(
-            f"x: expected a floating-point tensor, found {found}; convert it with .float() or .double()."
-        )
-    if x.shape[x.dim() - len(in_shape) :] != in_shape or x.dim() < len(in_shape):
-        raise TransformError(
-            f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape the input."
-        )
-    size = 1
-    for n in in_shape:
-        size *= n
-    return x.reshape(x.shape[: x.dim() - len(in_shape)].numel(), size).to(torch.float64)
-
-
-@torch.fx.wrap
-def as_given(points: Float[Tensor, "points inputs"], x: Tensor) -> Float[Tensor, "points inputs"]:
-    """Rows in the dtype of the input, whose rounding decides whether they are on the boundary of the domain."""
-    return points.detach().to(x.dtype)
-
-
-@torch.fx.wrap
-def unflatten(
-    y: Float[Tensor, "points outputs"],
-    x: Float[Tensor, "*batch_and_in_shape"],
-    in_shape: tuple[int, ...],
-    out_shape: tuple[int, ...],
-) -> Float[Tensor, "*batch_and_out_shape"]:
-    """Outputs in the dtype and batch shape of the input."""
-    return y.to(x.dtype).reshape(*x.shape[: x.dim() - len(in_shape)], *out_shape)

@@ -1,4 +1,4 @@
-"""Every node of a graph accounted for: constant, affine in the input, or a ReLU; the rest refused together."""
+"""Every node of a graph accounted for: constant, affine in the input, or piecewise linear; the rest is refused."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class Refusal:
         node: the node.
         operation: what it does, as the user would name it.
         reason: why it is refused, and the way out.
+        may_end: whether it is at least a function of each input by itself, so that it may end a model.
     """
 
     node: Node
     operation: str
     reason: str
+    may_end: bool = False
 
 
 @dataclass
@@ -35,14 +37,32 @@ class Accounts:
     """What the nodes of a graph are; a node in neither list is affine in the input or constant.
 
     Attributes:
-        relus: the ReLUs of values that depend on the input, in order, each with whether it works in place.
-        refusals: the nodes that are not on the allow-list, in order.
         dependent: the nodes whose values depend on the input.
+        piecewise: the piecewise-linear operations on such values, in order.
+        refusals: the nodes that are not on the allow-list, in order.
+        owner: whose memory a node may share.
     """
 
     dependent: set[Node] = field(default_factory=set)
-    relus: list[tuple[Node, bool]] = field(default_factory=list)
+    piecewise: list[tuple[Node, Operation]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    owner: dict[Node, Node] = field(default_factory=dict)
+
+    def replace(self, node: Node, by: Node) -> None:
+        """Say that another node has taken the place of a node."""
+        self.owner[by] = self.owner.get(node, node)
+
+    def seen_later(self, node: Node) -> bool:
+        """Whether what a node writes into its first argument is seen by a later node, other than by its result."""
+        first = node.all_input_nodes[0]
+        owner = self.owner.get(first, first)
+        shared = {other for other, its_owner in self.owner.items() if its_owner is owner and other is not node}
+        later = node.next
+        while later.op != "root":
+            if not shared.isdisjoint(later.all_input_nodes):
+                return True
+            later = later.next
+        return False
 
 
 def account(root: nn.Module, graph: Graph) -> Accounts:
@@ -74,7 +94,7 @@ class _Ledger:
         self.accounts = Accounts()
         self.overwritten = overwritten
         self.dependent = self.accounts.dependent
-        self.owner: dict[Node, Node] = {}  # whose memory a node may share
+        self.owner = self.accounts.owner
 
     def enter(self, node: Node) -> None:
         self.owner[node] = node
@@ -93,16 +113,17 @@ class _Ledger:
         if isinstance(first, Node) and operation.may_share_memory:
             self.owner[node] = self.owner[first]
         used = [slot for slot, value in _slots(node) if self._depends(value) and not _by_shape(operation.rule, slot)]
-        reason = operation.refusal
-        if used:
-            self.dependent.add(node)
-            reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
+        reason, may_end = operation.refusal, False
         if isinstance(first, Node) and operation.in_place:
             reason = reason or self._overwrite(self.owner[first], bool(used))
+        if used:
+            self.dependent.add(node)
+            may_end = not reason
+            reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:
-            self.accounts.refusals.append(Refusal(node, operation.name, reason))
-        elif used and operation.is_relu:
-            self.accounts.relus.append((node, operation.in_place))
+            self.accounts.refusals.append(Refusal(node, operation.name, reason, may_end))
+        elif used and operation.is_piecewise:
+            self.accounts.piecewise.append((node, operation))
 
     def _depends(self, value: Any) -> bool:
         nodes: list[Node] = []
@@ -141,8 +162,10 @@ def _refuse_slots(operation: Operation, used: list[int | str]) -> str:
 
 def _check_output(node: Node) -> None:
     value = node.args[0]
-    if not isinstance(value, Node):
+    # torch.fx writes a NamedTuple as a call of its class.
+    kind = value.target if isinstance(value, Node) and isinstance(value.target, type) else type(value)
+    if not issubclass(kind, Node):
         raise TransformError(
-            f"model: expected one tensor as its output, found {type(value).__name__}; "
+            f"model: expected one tensor as its output, found {kind.__name__}; "
             "wrap the model in one whose forward() returns the tensor you want."
         )

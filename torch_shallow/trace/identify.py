@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from torch_shallow.trace.operations import AFFINE_MODULES, BATCH_NORMS, DROPOUTS, RULES, VIEW_MODULES, Rule
+from torch_shallow.trace.operations import AFFINE_MODULES, ATEN_RULES, RUNNING_NORMS, DROPOUTS, RULES, VIEW_MODULES, Rule
+from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
 
 _NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
@@ -22,6 +23,8 @@ _TRAINING_ARGUMENT = {
     **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d"], (2, True)),
     **dict.fromkeys(["alpha_dropout", "feature_alpha_dropout", "feature_dropout"], (2, False)),
     "batch_norm": (5, False),
+    "instance_norm": (5, True),
+    "rrelu": (3, False),
 }
 
 
@@ -32,14 +35,14 @@ class Operation:
     Attributes:
         name: the operation as `operations.RULES` calls it, or the class of the module that is called.
         rule: how it may depend on the input; None if it is not on the allow-list.
-        is_relu: whether it is a ReLU.
+        is_piecewise: whether it is on the list of `piecewise.PIECEWISE`, under its name.
         in_place: whether it overwrites its first argument.
         refusal: why it is refused even for values that do not depend on the input; empty if it is not.
     """
 
     name: str
     rule: Rule | None
-    is_relu: bool = False
+    is_piecewise: bool = False
     in_place: bool = False
     refusal: str = ""
 
@@ -71,28 +74,41 @@ def identify(root: nn.Module, node: Node) -> Operation:
     augmented = node.target in _AUGMENTED
     in_place = augmented or node.target is operator.setitem or name.endswith("_") or bool(node.kwargs.get("inplace"))
     name = name[1:] if augmented else name.rstrip("_")
+    name = "threshold" if name == "_threshold" else name  # the function behind nn.functional.threshold
     if name == "relu":
-        return Operation(name, _INPUT, is_relu=True, in_place=in_place or bool(argument(node, 1, "inplace")))
-    return Operation(name, RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name))
+        in_place = in_place or bool(argument(node, 1, "inplace"))
+    if name in ("max", "min") and ("other" in node.kwargs or isinstance(argument(node, 1, "dim"), Node)):
+        name += "imum"
+    if name in PIECEWISE:
+        refusal = _refuse_random(node, name)
+        return Operation(name, PIECEWISE[name][0], is_piecewise=True, in_place=in_place, refusal=refusal)
+    return Operation(name, RULES.get(name) or ATEN_RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name))
 
 
 def _identify_module(module: nn.Module) -> Operation:
     # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     name = kind.__name__
-    if issubclass(kind, nn.ReLU):
-        return Operation(name, _INPUT, is_relu=True, in_place=bool(module.inplace))
+    piecewise = next((PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES), None)
+    if piecewise is not None:
+        rule, _ = PIECEWISE[piecewise]
+        refusal = "is in train mode, where its result is random; call model.eval() first"
+        random = module.training and (isinstance(module, nn.RReLU) or getattr(module, "dropout", 0.0))
+        in_place = bool(getattr(module, "inplace", False))
+        return Operation(piecewise, rule, is_piecewise=True, in_place=in_place, refusal=refusal if random else "")
     if issubclass(kind, (*VIEW_MODULES, *DROPOUTS)):
         random = issubclass(kind, DROPOUTS) and module.training and module.p
         refusal = "is in train mode, where its result is random; call model.eval() first"
         return Operation(name, _VIEW, refusal=refusal if random else "")
-    if issubclass(kind, BATCH_NORMS):
+    if issubclass(kind, RUNNING_NORMS):
         refusal = ""
         if module.training:
-            refusal = "is in train mode, where its result depends on the whole batch; call model.eval() first"
+            refusal = "is in train mode, where it divides by a statistic of its input; call model.eval() first"
         elif module.running_mean is None:
-            refusal = "has no running statistics: its result depends on the whole batch; set track_running_stats=True"
+            refusal = "has no running statistics and divides by one of its input; set track_running_stats=True"
         return Operation(name, _INPUT, refusal=refusal)
+    if issubclass(kind, nn.Bilinear):
+        return Operation(name, RULES["bilinear"])
     return Operation(name, _INPUT if issubclass(kind, AFFINE_MODULES) else None)
 
 
@@ -100,8 +116,9 @@ def _refuse_random(node: Node, name: str) -> str:
     training = _TRAINING_ARGUMENT.get(name)
     if training is not None:
         position, default = training
-        if argument(node, position, "train" if node.target is getattr(torch, name, None) else "training", default):
-            return "has training=True; call model.eval() first and pass training=self.training"
+        word = "use_input_stats" if name == "instance_norm" else "training"
+        if argument(node, position, "train" if node.target is getattr(torch, name, None) else word, default):
+            return f"has {word}=True; call model.eval() first and pass {word}=self.training"
         return ""
     for packet in (getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name + "_", None)):
         if packet is not None and any(

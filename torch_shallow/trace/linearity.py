@@ -2,85 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
-from torch.fx import Node
 
-from torch_shallow.errors import TransformError
-from torch_shallow.trace.program import ReLUProgram, Stage
+from torch_shallow.trace.affine_forms import CHUNK_BYTES, INPUT, Sources, push
+from torch_shallow.trace.bounds import StageBounds
+from torch_shallow.trace.program import ReLUProgram, Stage, WholeNetwork
 from torch_shallow.trace.traced import TracedModel
 
 
-def read_program(traced: TracedModel, scale: float = 2.0**200) -> ReLUProgram:
-    """The program that a traced model computes.
+def read_program(
+    traced: TracedModel,
+    bounds: Sequence[StageBounds] | None = None,
+    *,
+    scale: float = 2.0**200,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> ReLUProgram:
+    """The program that a traced model computes, everywhere or in a box.
 
-    One run reads the weights, on a batch of one row that is 0 and one row for each source (entry of the input or
-    neuron), which is `scale` in that source and else 0. What enters a ReLU has its bias in the first row, and its
-    weights times `scale`, on top of the bias, in the others. What leaves the ReLU is again 0 but for `scale` in the
-    rows of its own neurons. The scale is so large that a bias is lost in the rounding next to a weight, so weights come
-    out exactly as the layers store them.
+    The sources are the entries of the input and the neurons of the program: all of the model, or, if there are bounds,
+    those that may change sign. Other neurons are affine in these: inactive ones 0, active ones what enters them.
 
     Args:
         traced: the model.
-        scale: a power of two; a weight below its reciprocal (times the bias, if that is above 1) reads as 0.
+        bounds: of all stages in a box: a program for this box is read, without the stages that have no neurons left.
+        scale: see `push`.
+        chunk_bytes: see `push`.
 
     Raises:
         TransformError: the graph cannot run on such inputs, or has weights that are not finite.
     """
-    with torch.no_grad():
-        reader = _Reader(traced, scale)
-        y = traced.run(reader.basis(Size(traced.in_shape).numel()).reshape(-1, *traced.in_shape), reader.at_relu)
-        weight, bias = reader.affine(y.reshape(reader.num_rows, -1), "output")
-    return ReLUProgram(traced.in_shape, traced.out_shape, tuple(reader.stages), weight, bias)
+    d, sizes = Size(traced.in_shape).numel(), [layout.num_neurons for layout in traced.layouts]
+    if bounds is None:
+        own, active = [np.arange(n) for n in sizes], [np.zeros(n, dtype=bool) for n in sizes]
+    else:
+        own, active = [np.flatnonzero(stage.unstable) for stage in bounds], [stage.active for stage in bounds]
+    sources = Sources.of(INPUT, np.arange(d))
+    for stage, entries in enumerate(own):
+        sources += Sources.of(stage, entries)
+    slopes = [torch.tensor(mask, dtype=torch.float64, device=traced.device) for mask in active]
+    reader = _Reader(d, [*own, np.arange(Size(traced.out_shape).numel())], traced.device)
+    push(traced, slopes, sources, np.zeros(d), reader.receive, scale=scale, chunk_bytes=chunk_bytes)
+
+    names = [layout.name for layout in traced.layouts]
+    stages = [Stage(name, w, b) for name, w, b in zip(names, reader.weights, reader.biases, strict=False)]
+    whole = None
+    if bounds is not None:
+        stages = [stage for stage in stages if stage.num_neurons]
+        starts = np.cumsum([0, *sizes])
+        neurons = np.concatenate([np.zeros(0, dtype=np.int64), *map(np.add, own, starts)])
+        whole = WholeNetwork(tuple(sizes), np.concatenate([np.zeros(0, dtype=bool), *active]), neurons)
+    return ReLUProgram(traced.in_shape, traced.out_shape, tuple(stages), reader.weights[-1], reader.biases[-1], whole)
 
 
 class _Reader:
-    """Reads the stages, one after the other."""
+    """Weight and bias of some values of each stage, and of the output last, filled in chunk by chunk."""
 
-    def __init__(self, traced: TracedModel, scale: float) -> None:
-        self.layouts = traced.layouts
-        num_neurons = sum(layout.num_neurons for layout in self.layouts)
-        self.num_rows = 1 + Size(traced.in_shape).numel() + num_neurons
-        self.num_known = 0  # sources that have got their rows
-        self.scale = scale
-        self.device = traced.device
-        self.stages: list[Stage] = []
+    def __init__(self, num_inputs: int, kept: Sequence[np.ndarray], device: torch.device) -> None:
+        known = num_inputs + np.cumsum([0, *map(len, kept)])
+        self.kept = [torch.tensor(entries, device=device) for entries in kept]
+        self.weights = [np.zeros((len(entries), n)) for entries, n in zip(kept, known, strict=False)]
+        self.biases = [np.zeros(len(entries)) for entries in kept]
 
-    def at_relu(self, node: Node, z: Tensor) -> Tensor:
-        """Keep the stage of a ReLU's input; make its neurons sources."""
-        layout = self.layouts[len(self.stages)]
-        self.stages.append(Stage(layout.name, *self.affine(layout.rows(z), layout.name)))
-        return layout.tensor(self.basis(layout.num_neurons))
-
-    def basis(self, values: int) -> Float[Tensor, "rows values"]:
-        """A row for each row of the batch; the values are new sources."""
-        rows = torch.zeros(self.num_rows, values, dtype=torch.float64, device=self.device)
-        rows[1 + self.num_known :][:values].fill_diagonal_(self.scale)
-        self.num_known += values
-        return rows
-
-    def affine(
-        self, rows: Float[Tensor, "rows values"], name: str
-    ) -> tuple[Float[np.ndarray, "values sources"], Float[np.ndarray, "values"]]:
-        """Weight and bias of an affine function of the sources so far, from its values on the rows of the batch.
-
-        Args:
-            rows: the values.
-            name: what to call the function in an error.
-
-        Raises:
-            TransformError: a weight or bias is not finite.
-        """
-        array = rows.cpu().numpy()
-        if not np.isfinite(array).all():
-            raise TransformError(
-                f"model: the affine function before {name!r} has weights or biases that are not finite; look for an "
-                "overflow or a division by zero among the constants of its layers."
-            )
-        bias = array[0].copy()
-        weight = np.ascontiguousarray((array[1 : 1 + self.num_known] - bias).T)
-        # Rows of a matrix product may be summed in different orders: a bias may leave a trace of its rounding.
-        weight[np.abs(weight) <= np.maximum(np.abs(bias), 1.0)[:, None]] = 0.0
-        return weight / self.scale, bias
+    def receive(
+        self,
+        stage: int,
+        chunk: slice,
+        constant: Float[Tensor, "values"],
+        coefficients: Float[Tensor, "some values"],
+    ) -> None:
+        """Keep what a chunk of the sources tells."""
+        weight, kept = self.weights[stage], self.kept[stage]
+        stop = min(chunk.stop, weight.shape[1])
+        if chunk.start < stop:
+            weight[:, chunk.start : stop] = coefficients[: stop - chunk.start, kept].T.cpu().numpy()
+        self.biases[stage] = constant[kept].cpu().numpy()

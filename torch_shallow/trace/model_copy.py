@@ -11,32 +11,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from torch_shallow.errors import TransformError
+from torch_shallow.trace.exported import module_of
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def check_model(model: object) -> nn.Module:
-    """The model itself, if it is a plain `nn.Module` with finite real weights.
+    """The model itself, or the module that it wraps, if that is an `nn.Module` with finite real weights.
 
     Args:
-        model: what the user passed.
+        model: what the user passed: a module, also compiled or made parallel, or a program of `torch.export`.
 
     Raises:
-        TransformError: it is something else, a wrapper around a module, or has weights that are lazy, on the
-            meta device, complex, integer, infinite or NaN; all such weights are listed.
+        TransformError: it is something else, a program for one batch size, or has weights that are lazy, on the meta
+            device, complex, integer, infinite or NaN; all such weights are listed.
     """
+    if isinstance(model, ExportedProgram):
+        model = module_of(model)
     if not isinstance(model, nn.Module):
         raise TransformError(
-            f"model: expected an nn.Module, found {type(model).__name__}; "
-            "put a function into the forward() of an nn.Module."
+            f"model: expected an nn.Module, found {type(model).__name__}; put a function into the forward() of an "
+            "nn.Module (a torch.export.ExportedProgram is taken as well)."
         )
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise TransformError(f"model: found a {type(model).__name__}; pass the module inside it: model.module.")
-    if "_orig_mod" in model._modules:
-        raise TransformError("model: found a compiled module; pass the module given to torch.compile: model._orig_mod.")
+    model = _unwrapped(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise TransformError(
@@ -53,6 +54,19 @@ def check_model(model: object) -> nn.Module:
     if wrong:
         raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
     return model
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module that `torch.compile`, `DataParallel` or the like were given; other modules themselves."""
+    while (inner := _wrapped(module)) is not None:
+        module = inner
+    return module
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module._modules["module"]
+    return dict(module.named_children()).get("_orig_mod")
 
 
 def _power_iteration(module: nn.Module) -> str:
@@ -116,18 +130,22 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
         TransformError: the model cannot be deep-copied.
     """
     memo: dict[int, Any] = {}
-    ours: list[tuple[str, Callable[[nn.Module, tuple[()]], object]]] = []
-    for name, module in model.named_modules():
-        ours += [(name, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
+    ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
+    for module in model.modules():
+        ours += [(module, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
         # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
         for kind in _HOOKS:
             memo[id(getattr(module, kind))] = OrderedDict()
     try:
         with precision, torch.no_grad():
             _keep_derived_tensors(model, memo)
+            _share_trainers(model, memo)
+            for module in reversed(list(model.modules())):
+                if _wrapped(module) is not None:
+                    memo[id(module)] = copy.deepcopy(_unwrapped(module), memo)
             duplicate = copy.deepcopy(model, memo)
-            for name, hook in ours:
-                hook(duplicate.get_submodule(name), ())
+            for module, hook in ours:
+                hook(memo[id(module)], ())
     except Exception as error:
         raise TransformError(
             f"model: a deep copy of it failed ({type(error).__name__}: {error}); make copy.deepcopy(model) work."
@@ -136,6 +154,14 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
     # A torch.nn module on its own would be traced into, through code that fx cannot follow.
     alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
     return nn.Sequential(duplicate) if alone else duplicate
+
+
+def _share_trainers(model: nn.Module, memo: dict[int, Any]) -> None:
+    """A Lightning module knows its trainer, which holds data and loggers, and the module itself: not to be copied."""
+    for module in model.modules():
+        trainer = vars(module).get("_trainer")
+        if trainer is not None:
+            memo[id(trainer)] = trainer
 
 
 def _keep_derived_tensors(model: nn.Module, memo: dict[int, Any]) -> None:

@@ -49,40 +49,68 @@ _RULES = {
     # Views and casts.
     "=input": """
         reshape view flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis .T .mT
-        getitem chunk split tensor_split unbind narrow select diagonal expand broadcast_to unfold
-        contiguous detach pos positive float double half bfloat16 cpu cuda
+        getitem chunk split tensor_split hsplit vsplit dsplit unbind narrow select diagonal expand broadcast_to unfold
+        ravel contiguous detach pos positive float double half bfloat16 type cpu cuda .values .indices
         dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
         """,
     "=input #other": "view_as reshape_as expand_as type_as to",
     # Rearrangements and sums of entries.
     "input": """
         clone index_select gather take_along_dim repeat repeat_interleave tile roll flip fliplr flipud rot90 tril triu
-        zero fill sum mean cumsum diff neg negative pad constant_pad_nd fold pixel_shuffle pixel_unshuffle batch_norm
+        zero fill sum mean cumsum diff sum_to_size neg negative diag_embed pad constant_pad_nd fold
+        pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle batch_norm instance_norm
+        interpolate grid_sample
         avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
         """,
-    "tensors": "cat concat concatenate stack hstack vstack",
-    "input other": "add sub subtract rsub radd copy",
+    "tensors": "cat concat concatenate stack hstack vstack dstack column_stack row_stack",
+    "input other": "add sub subtract rsub copy",
+    "input end -weight": "lerp",
+    "input *tensor1 *tensor2": "addcmul",
+    "input tensor1 -tensor2": "addcdiv",
+    "input -dim -index source": "index_add index_copy",
+    "input -dim -index src": "scatter scatter_add",
+    "input -mask source": "masked_scatter",
     "input -index value": "setitem",
     "-condition input other": "where",
     "input -mask value": "masked_fill",
-    "*input *other": "mul multiply rmul matmul rmatmul mm mv bmm dot inner outer kron tensordot",
+    "*input *other": "mul multiply matmul mm mv bmm dot inner outer ger kron tensordot cross",
     "-equation *input *other": "einsum",
     "*input *weight bias": """
         linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
         """,
-    "input *mat1 *mat2": "addmm addmv addbmm baddbmm",
+    "input *mat1 *mat2": "addmm addmv addr addbmm baddbmm",
+    "*input1 *input2 -weight bias": "bilinear",
     "input -other": "div divide true_divide truediv",
     # What a model may ask of a tensor without looking at its values.
     "#input": """
-        size dim ndimension numel nelement len stride get_device is_floating_point is_complex is_contiguous
+        size dim ndimension numel nelement stride get_device is_floating_point is_complex is_contiguous
         .shape .ndim .dtype .device .is_cuda .layout .requires_grad .is_leaf
         zeros_like ones_like full_like new_zeros new_ones new_full new_tensor
         """,
 }
 
-RULES = {name: Rule.parse(text) for text, names in _RULES.items() for name in names.split()}
-RELUS = frozenset({"relu"})
+# Operations that only a graph of `torch.export` has.
+_ATEN_RULES = {
+    "=input": "alias slice split_with_sizes lift_fresh",
+    "input": """
+        index lift_fresh_copy unsafe_split unsafe_chunk unsafe_split_with_sizes _to_copy _unsafe_view _reshape_copy
+        view_copy expand_copy permute_copy slice_copy select_copy unsqueeze_copy squeeze_copy transpose_copy t_copy
+        _native_batch_norm_legit_no_training _adaptive_avg_pool2d _adaptive_avg_pool3d
+        upsample_nearest1d upsample_nearest2d upsample_nearest3d
+        _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+        upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
+        reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+        """,
+    "input src": "slice_scatter select_scatter diagonal_scatter",
+    "input -index value": "index_put",
+    "*input *weight bias": "convolution",
+    "#input": "sym_size sym_numel sym_stride",
+}
 
+RULES, ATEN_RULES = (
+    {name: Rule.parse(text) for text, names in rules.items() for name in names.split()}
+    for rules in (_RULES, _ATEN_RULES)
+)
 VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
 AFFINE_MODULES = (
     nn.Linear,
@@ -90,30 +118,27 @@ AFFINE_MODULES = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
-    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.Fold, nn.Unfold),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
 )
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+RUNNING_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 _WAYS_OUT = {
-    "is piecewise linear but not read yet; write it as slope * x + (1 - slope) * relu(x)": "leakyrelu prelu rrelu",
-    "is piecewise linear but not read yet; write it as relu(x) + relu(-x)": "abs absolute",
-    "is piecewise linear but not read yet; write it as a + relu(b - a)": "max maximum amax fmax",
-    "is piecewise linear but not read yet; write it as a - relu(a - b)": "min minimum amin fmin",
-    "is piecewise linear but not read yet; write it as low + relu(x - low) - relu(x - high)": """
-        clamp clip clampmin clampmax hardtanh relu6 hardsigmoid threshold
-        """,
-    "is piecewise linear but not read yet; write it with max(a, b) = a + relu(b - a), or use average pooling": """
-        maxpool1d maxpool2d maxpool3d adaptivemaxpool1d adaptivemaxpool2d adaptivemaxpool3d
-        """,
-    "is not piecewise linear; if it ends the model, transform the model without it (its logits), else put a "
-    "ReLU in its place and train again": """
+    "is not piecewise linear, and does not end the model; put a ReLU in its place and train again": """
         sigmoid logsigmoid tanh softmax softmax2d logsoftmax softmin exp log sin cos sqrt square pow gelu silu mish
         swish elu selu celu softplus softsign tanhshrink hardswish erf norm normalize reciprocal logsumexp glu
-        multiheadattention scaleddotproductattention
+        multiheadattention scaleddotproductattention lstm lstmcell gru grucell
         """,
+    "jumps at its threshold, which is not continuous; use Softshrink": "hardshrink",
     "divides by a statistic of its input, which is not affine; use BatchNorm in eval mode": """
-        layernorm groupnorm instancenorm instancenorm1d instancenorm2d instancenorm3d localresponsenorm rmsnorm
+        layernorm groupnorm localresponsenorm crossmaplrn2d rmsnorm
         """,
     "turns a value that depends on the input into a Python number; keep it a tensor": "item tolist numpy bool int",
     "compares values that depend on the input, which is not continuous; express the choice with relu": """
@@ -126,4 +151,4 @@ _WAY_OUT = {name: text for text, names in _WAYS_OUT.items() for name in names.sp
 def way_out(operation: str) -> str:
     """What to do about an operation (a class of modules or a function) that is not on the list."""
     key = operation.lower().replace("_", "").lstrip(".")
-    return _WAY_OUT.get(key, "is not on the list of affine operations; replace it by supported operations and relu")
+    return _WAY_OUT.get(key, "is not on the list of piecewise-linear operations; replace it by some that are")

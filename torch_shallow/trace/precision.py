@@ -39,6 +39,7 @@ class InFloat64(TorchFunctionMode):
 
 def _writes(name: str) -> bool:
     """Whether the function called `name` changes its first argument, which must then stay the tensor it is."""
+    name = name.split(".")[0]  # of an overload, such as "relu_.default"
     return name.startswith(("__i", "__set")) or (name.endswith("_") and not name.endswith("__"))
 
 

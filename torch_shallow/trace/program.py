@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,35 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class WholeNetwork:
+    """The network that a program is a part of: all that is left of it in a box where other neurons keep their sign.
+
+    Attributes:
+        sizes: number of neurons of each stage of the network.
+        active: its neurons, through all stages in order, that are active on the whole box.
+        neurons: which of them are the neurons of the program, in order.
+    """
+
+    sizes: tuple[int, ...]
+    active: Bool[np.ndarray, "all"]
+    neurons: Int[np.ndarray, "neurons"]
+
+
+@dataclass(frozen=True)
 class ReLUProgram:
     """A continuous piecewise-linear function in the only form that the enumeration knows.
 
     With `z_s = W_s [x; h_1; ...; h_{s-1}] + b_s` and `h_s = relu(z_s)` the output is
     `y = W_out [x; h_1; ...; h_S] + b_out`, all in float64. Inputs and outputs are flattened; neurons are
     numbered through all stages in order.
+
+    Attributes:
+        in_shape: shape of one input.
+        out_shape: shape of one output.
+        stages: the stages.
+        out_weight: columns as in the weight of a stage.
+        out_bias: see above.
+        whole: the network, if the program holds only in a box and has only those neurons that can change sign there.
     """
 
     in_shape: tuple[int, ...]
@@ -43,6 +66,7 @@ class ReLUProgram:
     stages: tuple[Stage, ...]
     out_weight: Float[np.ndarray, "outputs sources"]
     out_bias: Float[np.ndarray, "outputs"]
+    whole: WholeNetwork | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -63,6 +87,28 @@ class ReLUProgram:
     def offsets(self) -> tuple[int, ...]:
         """Number of the first neuron of each stage, and the number of neurons at the end."""
         return (0, *(int(n) for n in np.cumsum([stage.num_neurons for stage in self.stages])))
+
+    @cached_property
+    def network(self) -> WholeNetwork:
+        """The network of which these are the neurons: `whole`, or all there is."""
+        if self.whole is not None:
+            return self.whole
+        count = self.num_neurons
+        sizes = tuple(stage.num_neurons for stage in self.stages)
+        return WholeNetwork(sizes, np.zeros(count, dtype=bool), np.arange(count))
+
+    def whole_pattern(self, patterns: Bool[np.ndarray, "*some neurons"]) -> Bool[np.ndarray, "*some all"]:
+        """Which neurons of the whole network are active where these of the program are."""
+        network = self.network
+        whole = np.broadcast_to(network.active, (*patterns.shape[:-1], len(network.active))).copy()
+        whole[..., network.neurons] = patterns
+        return whole
+
+    def neuron_name(self, neuron: int) -> str:
+        """Stage (counted from 1) and number in the stage (from 0) of a neuron of the whole network."""
+        starts = np.cumsum([0, *self.network.sizes])
+        stage = int(np.searchsorted(starts, neuron, side="right"))
+        return f"stage {stage} neuron {neuron - starts[stage - 1]}"
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
         """The value that enters each ReLU, at each row of `x`."""
@@ -109,7 +155,8 @@ class ReLUProgram:
 
     def __str__(self) -> str:
         """A line for each stage: name, neurons, and which earlier stages it reads."""
-        rows = [f"ReLUProgram: input {self.in_shape}, output {self.out_shape}, {self.num_neurons} ReLUs"]
+        of_all = f" of {len(self.network.active)} that can change sign" if self.whole else ""
+        rows = [f"ReLUProgram: input {self.in_shape}, output {self.out_shape}, {self.num_neurons} ReLUs{of_all}"]
         for number, stage in enumerate(self.stages, start=1):
             rows.append(
                 f"  stage {number}: {stage.name or '(root)'}: {stage.num_neurons} ReLUs of {self._reads(stage.weight)}"

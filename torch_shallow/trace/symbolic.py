@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, TypeVar
 import jaxtyping
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Interpreter, Node, Proxy, Tracer
+from torch.fx import Graph, GraphModule, Interpreter, Node, Proxy, Tracer
 from torch.fx.proxy import TraceError
+from torch.fx.traceback import get_current_meta, preserve_node_meta
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.trace.accounting import account
@@ -27,6 +29,11 @@ PLACE = "torch_shallow_place"
 """Key in `node.meta`: the line of the user's code that made the node, as `" at file:line"`, or empty."""
 
 _NOT_USER_CODE = (*(str(Path(file).parent) for file in (torch.__file__, jaxtyping.__file__, __file__)), "<")
+_RECORDED_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+class CannotTrace(TransformError):
+    """torch.fx cannot follow the code of a model."""
 
 
 def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
@@ -37,7 +44,8 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
         in_shape: shape of one input, if known: control flow may then depend on the input's shape.
 
     Raises:
-        TransformError: the module cannot be traced.
+        CannotTrace: torch.fx cannot follow the code of the module.
+        TransformError: the module has no forward pass of one tensor to one tensor.
         UnsupportedOperation: its code draws random numbers.
     """
     random_state = torch.get_rng_state()
@@ -47,14 +55,14 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
     except TransformError:
         raise
     except TraceError as error:
-        raise TransformError(
+        raise CannotTrace(
             f"model: its control flow depends on the input{_place(error)}. torch.fx follows the code once, with no "
             "numbers, so an if, a loop or an assert cannot look at the values of a tensor; express the choice with "
             "relu, or make it in the constructor. If it looks at the shape alone, pass example_input. torch.fx says: "
             f"{error}"
         ) from error
     except Exception as error:
-        raise TransformError(
+        raise CannotTrace(
             f"model: torch.fx cannot trace it{_place(error)}: {type(error).__name__}: {error}. Its code may use only "
             "tensor operations on the input, whose values are unknown while tracing (and x.new_zeros(...) rather than "
             "torch.zeros(...) for a tensor of as many rows)."
@@ -86,12 +94,18 @@ class _OneInputTracer(Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """The bound forward method and a placeholder for its first argument."""
         name = _first_argument(self.root)
-        return self.root.forward, [self.create_proxy("placeholder", name, (), {})]
+        forward = self._follow if isinstance(self.root, GraphModule) else self.root.forward
+        return forward, [self.create_proxy("placeholder", name, (), {})]
+
+    def _follow(self, x: Any) -> Any:
+        """The output of a graph, whose nodes keep the names of modules and lines of code that they know."""
+        with preserve_node_meta():
+            return Interpreter(self.root).run(x)
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
         """A node that knows the line of the user's code it comes from."""
         node = super().create_node(*args, **kwargs)
-        node.meta[PLACE] = _user_line(walk_stack(sys._getframe(1)))
+        node.meta[PLACE] = _recorded_line() or _user_line(walk_stack(sys._getframe(1)))
         return node
 
     def proxy(self, node: Node) -> Proxy:
@@ -197,8 +211,8 @@ def _first_argument(root: nn.Module) -> str:
         raise TransformError("model: its forward() takes no input; expected one tensor as its first argument.")
     if needed:
         raise TransformError(
-            f"model: expected a forward() of one tensor, found that it also needs {', '.join(needed)}; wrap the model "
-            "in one that joins its inputs into one tensor, or that fixes the others."
+            f"model: expected a forward() of one tensor, found that it also needs {', '.join(needed)}; hold them "
+            f"constant: torch_shallow.hold(model, {', '.join(f'{name}=...' for name in needed)})."
         )
     return positional[0].name
 
@@ -211,6 +225,14 @@ def _user_line(frames: Iterable[tuple[FrameType, int]]) -> str:
         if not frame.f_code.co_filename.startswith(_NOT_USER_CODE):
             return f" at {frame.f_code.co_filename}:{line}"
     return ""
+
+
+def _recorded_line() -> str:
+    """The same, as recorded by `torch.export` for the node of a graph that is being copied."""
+    places = _RECORDED_LINE.findall(get_current_meta().get("stack_trace") or "")
+    return next(
+        (f" at {f}:{line}" for f, line in reversed(places) if not f.startswith((*_NOT_USER_CODE, "torch/"))), ""
+    )
 
 
 def _place(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from torch.fx import Graph, Interpreter, Node
 
 from torch_shallow.errors import TransformError
 from torch_shallow.trace.precision import InFloat64
-from torch_shallow.trace.tracer import STAGE
+from torch_shallow.trace.rewriting import STAGE
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ class _Visitor(Interpreter):
         """The value of a node."""
         if STAGE in n.meta:
             (z,), _ = self.fetch_args_kwargs_from_env(n)
-            h = self.at_relu(n, z)
-            return z.copy_(h) if n.target is torch.relu_ else h
+            return self.at_relu(n, z)
         return super().run_node(n)
 
 

@@ -3,53 +3,100 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule, Node
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
-from torch_shallow.trace.accounting import Refusal, account
+from torch_shallow.trace.accounting import Accounts, Refusal, account
+from torch_shallow.trace.exported import export_model, shown_shape
+from torch_shallow.trace.head import split_head
 from torch_shallow.trace.input_shape import given_shape
+from torch_shallow.trace.known_shapes import KnownShapes
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
-from torch_shallow.trace.symbolic import PLACE, symbolic_trace
+from torch_shallow.trace.parts import transformable_parts
+from torch_shallow.trace.rewriting import STAGE, module_path, rewrite
+from torch_shallow.trace.symbolic import PLACE, CannotTrace, symbolic_trace
 
-STAGE = "torch_shallow_stage"
-"""Key in `node.meta` of a ReLU: the name of its stage."""
 
-
-def trace(model: nn.Module, example_input: Tensor | None = None) -> GraphModule:
+def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
     """The model as a graph of affine operations and ReLUs.
 
-    Every form of ReLU becomes a call of `torch.relu`, or of `torch.relu_` where the model works in place. The graph
-    computes the same function in the same dtype. The model itself is not changed.
+    Every piecewise-linear operation is written with affine operations and calls of `torch.relu`. The graph computes the
+    same function, up to rounding, in the same dtype; if the model ends with something that is not piecewise linear
+    (a softmax), it stops before that. The model itself is not changed.
 
     Args:
-        model: a model of one tensor argument (others must have defaults, which are used) and one tensor result.
+        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+            used) and one tensor result.
         example_input: if given, a batch of inputs (or one input of one dimension) on which the graph is compared with
             the model; needed if the model's control flow looks at the shape of its input.
 
     Raises:
         TransformError: the model cannot be traced.
-        UnsupportedOperation: it contains operations that are neither affine nor ReLU.
+        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
 
     Example:
         >>> graph_module = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
         >>> [node.op for node in graph_module.graph.nodes]
         ['placeholder', 'call_module', 'call_function', 'output']
     """
-    in_shape = given_shape(example_input, None)
-    warn_of_hooks(check_model(model), stacklevel=2)
-    copy = copy_model(model, nullcontext())
-    graph_module = GraphModule(copy, trace_graph(copy, in_shape), type(model).__name__)
+    name, module = type(model).__name__, check_model(model)
+    warn_of_hooks(module, stacklevel=2)
+    parts = trace_copy(module, nullcontext, given_shape(example_input, None) or shown_shape(module))
+    graph_module = GraphModule(parts.root, parts.graph, name)
     if example_input is not None:
-        _compare(graph_module, copy, example_input)
+        _compare(graph_module, parts, example_input)
     return graph_module
 
 
-def trace_graph(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
-    """The graph of a module that is ours to change, with the ReLUs in one form, each named in its `meta[STAGE]`.
+class Parts(NamedTuple):
+    """A model taken apart.
+
+    Attributes:
+        root: a copy of the model, whose submodules and attributes graph and head use.
+        graph: affine nodes and ReLUs, each ReLU named in its `meta[STAGE]`.
+        head: what follows, if the model's end is not piecewise linear: a module of the graph's output.
+    """
+
+    root: nn.Module
+    graph: Graph
+    head: nn.Module | None
+
+
+def trace_copy(
+    model: nn.Module, precision: Callable[[], AbstractContextManager[object]], in_shape: tuple[int, ...] | None
+) -> Parts:
+    """A copy of a model taken apart, by torch.fx or, where that cannot follow the code, by `torch.export`.
+
+    Args:
+        model: a model that passed `check_model`.
+        precision: makes a context for the copy, see `copy_model`.
+        in_shape: shape of one input, if known; `torch.export` needs it.
+
+    Raises:
+        CannotTrace: torch.fx cannot follow the code, and `torch.export` would need the shape of the input.
+        TransformError: the model cannot be traced in either way.
+        UnsupportedOperation: as `take_apart`.
+    """
+    copy = copy_model(model, precision())
+    try:
+        return take_apart(copy, in_shape)
+    except CannotTrace as error:
+        if in_shape is None:
+            raise
+        exported = export_model(copy_model(model, nullcontext()), in_shape, error)
+    copy = copy_model(exported, precision())
+    return take_apart(copy, in_shape)
+
+
+def take_apart(root: nn.Module, in_shape: tuple[int, ...] | None) -> Parts:
+    """The graph and the head of a module that is ours to change.
 
     Args:
         root: a copy of the user's model; constants that its code makes are attached to it.
@@ -57,54 +104,52 @@ def trace_graph(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
 
     Raises:
         TransformError: the module cannot be traced.
-        UnsupportedOperation: it contains operations that are neither affine nor ReLU.
+        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
     """
-    graph = symbolic_trace(root, in_shape)
-    accounts = account(root, graph)
+    graph, head = symbolic_trace(root, in_shape), None
+    accounts, known = account(root, graph), KnownShapes(root, graph, in_shape)
+    rewrite(root, graph, accounts, known)
     if accounts.refusals:
-        raise UnsupportedOperation(_list_refusals(accounts.refusals))
+        possible, head = split_head(root, graph, accounts, known)
+        if not possible:
+            raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
     calls: Counter[str] = Counter()
-    for node, in_place in accounts.relus:
-        name = _stage_name(node)
-        calls[name] += 1
-        node.meta[STAGE] = name if calls[name] == 1 else f"{name} (call {calls[name]})"
-        node.op, node.target = "call_function", torch.relu_ if in_place else torch.relu
-        node.args, node.kwargs = (*node.args, *node.kwargs.values())[:1], {}
+    for node in graph.nodes:
+        if STAGE in node.meta:
+            name = node.meta[STAGE]
+            calls[name] += 1
+            node.meta[STAGE] = name if calls[name] == 1 else f"{name} (call {calls[name]})"
     graph.lint()
-    return graph
+    return Parts(root, graph, head)
 
 
 def _list_refusals(refusals: list[Refusal]) -> str:
     lines = [
-        f"  {_module_path(refusal.node) or '(root)'}: {refusal.operation}{refusal.node.meta[PLACE]} {refusal.reason}."
+        f"  {module_path(refusal.node) or '(root)'}: {refusal.operation}{refusal.node.meta[PLACE]} {refusal.reason}."
         for refusal in refusals
     ]
     count = "an operation that is" if len(lines) == 1 else f"{len(lines)} operations that are"
-    return "\n".join([f"model: found {count} neither affine nor ReLU:", *lines])
+    return "\n".join([f"model: found {count} not piecewise linear:", *lines])
 
 
-def _module_path(node: Node) -> str:
-    """Qualified name of the module whose forward() makes the node."""
-    stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
-    return next(reversed(stack.values()))[0] if stack else ""
+def _offer_parts(root: nn.Module, graph: Graph, accounts: Accounts) -> str:
+    parts = transformable_parts(root, graph, {refusal.node for refusal in accounts.refusals})
+    return f"\nThese parts of the model could be transformed on their own: {', '.join(parts)}." if parts else ""
 
 
-def _stage_name(node: Node) -> str:
-    if node.op == "call_module":
-        return str(node.target)
-    return ".".join(part for part in (_module_path(node), "relu") if part)
-
-
-def _compare(graph_module: GraphModule, copy: nn.Module, example_input: Tensor) -> None:
+def _compare(graph_module: GraphModule, parts: Parts, example_input: Tensor) -> None:
     try:
         with torch.no_grad():
-            expected = copy(example_input.clone())
+            expected = parts.root(example_input.clone())
             found = graph_module(example_input.clone())
+            found = found if parts.head is None else parts.head(found)
     except Exception as error:
         raise TransformError(
             f"example_input: the model fails on it (shape {tuple(example_input.shape)}, {example_input.dtype}): {error}"
         ) from error
-    if not torch.equal(torch.nan_to_num(found), torch.nan_to_num(expected)):
+    found, expected = (torch.nan_to_num(y.double()) for y in (found, expected))
+    rounding = torch.finfo(example_input.dtype).eps ** 0.5 * (1.0 + expected.abs().max())
+    if found.shape != expected.shape or not bool(((found - expected).abs() <= rounding).all()):
         raise TransformError(
             "model: its traced graph does not give the same values on example_input; its forward() does something that "
             "torch.fx does not see (random numbers, global state, a choice made by Python)."

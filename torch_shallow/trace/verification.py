@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram
@@ -17,12 +18,20 @@ _log = logging.getLogger(__name__)
 _SCALES = (1e-2, 1.0, 1e2)
 
 
-def verify(program: ReLUProgram, model: nn.Module, tolerance: float = 1e-9) -> None:
+def verify(
+    program: ReLUProgram,
+    model: nn.Module,
+    domain: Domain | None = None,
+    head: nn.Module | None = None,
+    tolerance: float = 1e-9,
+) -> None:
     """Compare program and model at random points, in a batch and one at a time.
 
     Args:
         program: the program.
         model: a copy of the model, in float64 and without hooks.
+        domain: the box, if the program only holds there; the points are points of it.
+        head: what the model does after the program, in float64.
         tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus
             a thousandth of it relative to the size of the terms that the output is a sum of. Rows may differ by a
             hundred times as much between a batch and alone, for rounding.
@@ -31,14 +40,19 @@ def verify(program: ReLUProgram, model: nn.Module, tolerance: float = 1e-9) -> N
         TransformError: they differ, or the model's rows depend on each other; says by how much and where.
     """
     rng = np.random.default_rng(0)
-    x = np.concatenate([scale * rng.standard_normal((4, program.num_inputs)) for scale in _SCALES])
-    expected = _forward(program, model, x)
-    found = program(x)
-    size = np.abs(expected).reshape(len(_SCALES), -1, program.num_outputs).max(axis=1).repeat(4, axis=0)
-    allowed = tolerance * size + 1e-3 * tolerance * _terms(program, x)
+    x = np.concatenate([_points(program, domain, rng, scale) for scale in _SCALES])
+    expected = _forward(model, program.in_shape, x)
+    found = _outputs(program, head, x)
+    if found.shape != expected.shape:
+        raise TransformError(
+            f"model: expected {found.shape[1]} values in each of its outputs for {len(x)} inputs, found "
+            f"{expected.shape[1]}; it must treat each row of a batch by itself."
+        )
+    size = np.abs(expected).reshape(len(_SCALES), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
+    allowed = tolerance * size + (1e-3 * tolerance * _terms(program, x) if head is None else 0.0)
 
     picked = list(range(0, len(x), 4))
-    alone = np.concatenate([_forward(program, model, x[i : i + 1]) for i in picked])
+    alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
     _compare(
         x[picked],
         alone,
@@ -57,7 +71,13 @@ def verify(program: ReLUProgram, model: nn.Module, tolerance: float = 1e-9) -> N
     )
 
 
-def verify_in_own_precision(program: ReLUProgram, model: nn.Module, example_input: Tensor | None = None) -> None:
+def verify_in_own_precision(
+    program: ReLUProgram,
+    model: nn.Module,
+    example_input: Tensor | None = None,
+    domain: Domain | None = None,
+    head: nn.Module | None = None,
+) -> None:
     """Compare program and model at random points, the model in the precision that it has.
 
     This is a coarse check, of everything that may differ between precisions: a cast that makes a copy in one of them
@@ -67,31 +87,51 @@ def verify_in_own_precision(program: ReLUProgram, model: nn.Module, example_inpu
         program: the program, verified in float64.
         model: a copy of the model without hooks.
         example_input: tells the dtype of inputs; else the first parameter does.
+        domain: as for `verify`.
+        head: as for `verify`; then this looks at floating-point outputs alone.
 
     Raises:
         TransformError: they differ by more than rounding explains.
     """
     default = torch.empty(0) if example_input is None else example_input
     dtype = next((p.dtype for p in model.parameters() if example_input is None), default.dtype)
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((4, *program.in_shape))).to(dtype)
+    drawn = _points(program, domain, np.random.default_rng(0), 1.0)
+    x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(dtype)
     points = x.double().numpy().reshape(len(x), -1)
     try:
         device = next((p.device for p in model.parameters()), x.device)
         with torch.no_grad():
-            y = model(x.to(device, copy=True)).double().cpu().numpy().reshape(len(x), -1)
+            output = model(x.to(device, copy=True))
+            y = output.double().cpu().numpy().reshape(len(x), -1)
     except Exception as error:
         _log.info("model not checked in %s, in which it cannot run here: %s", dtype, error)
         return
-    found = program(points)
+    if head is not None and not output.is_floating_point():
+        return
+    found = _outputs(program, head, points)
     y = np.where(np.isfinite(y), y, found)  # float16 overflows
     rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
     _compare(
         points,
         found,
         y,
-        10.0 * rounding**0.5 * _terms(program, points),
+        10.0 * rounding**0.5 * (_terms(program, points) if head is None else 1.0 + np.abs(found)),
         f"the program read from it differs from its forward pass in {dtype}; its code does something else in float64",
     )
+
+
+def _points(
+    program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, scale: float
+) -> Float[np.ndarray, "points inputs"]:
+    """Four random points of this size; of a program that holds only in a box, points of the box.
+
+    They fill the middle of the box for a small scale and go up to its corners for a large one.
+    """
+    x = scale * rng.standard_normal((4, program.num_inputs))
+    if program.whole is None or not isinstance(domain, Box):
+        return x
+    lower, upper = domain.bounds(program.in_shape)
+    return lower + (upper - lower) * (1.0 + np.clip(x, -1.0, 1.0)) / 2
 
 
 def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
@@ -101,29 +141,38 @@ def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float
     return terms
 
 
+def _outputs(
+    program: ReLUProgram, head: nn.Module | None, x: Float[np.ndarray, "points inputs"]
+) -> Float[np.ndarray, "points values"]:
+    """What the program computes, and then the head."""
+    y = program(x)
+    return y if head is None else _forward(head, program.out_shape, y)
+
+
 def _forward(
-    program: ReLUProgram, model: nn.Module, x: Float[np.ndarray, "points inputs"]
-) -> Float[np.ndarray, "points outputs"]:
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    batch = torch.from_numpy(x.copy()).reshape(-1, *program.in_shape).to(device)
+    module: nn.Module, in_shape: tuple[int, ...], x: Float[np.ndarray, "points inputs"]
+) -> Float[np.ndarray, "points values"]:
+    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    batch = torch.from_numpy(x.copy()).reshape(-1, *in_shape).to(device)
     try:
         with InFloat64(), torch.no_grad():
-            y = model(batch)
+            y = module(batch)
     except Exception as error:
         raise TransformError(
-            f"model: it fails on a batch of {len(x)} inputs of shape {program.in_shape}: {error}. It must take "
-            "batches of any size."
+            f"model: it fails on a batch of {len(x)} inputs of shape {in_shape}: {error}. It must take batches of any "
+            "size."
         ) from error
-    if not isinstance(y, Tensor) or y.numel() != len(x) * program.num_outputs:
+    if not isinstance(y, Tensor) or y.shape[:1] != (len(x),):
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(
-            f"model: expected an output of shape {(len(x), *program.out_shape)} for {len(x)} inputs, found {found}."
+            f"model: expected one tensor as its output, with a row for each of {len(x)} inputs, found {found}."
         )
-    return y.reshape(len(x), program.num_outputs).cpu().numpy()
+    return y.double().reshape(len(x), -1).cpu().numpy()
 
 
 def _compare(x: np.ndarray, found: np.ndarray, expected: np.ndarray, allowed: np.ndarray, what: str) -> None:
-    difference = np.abs(found - expected)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(found == expected, 0.0, np.abs(found - expected))
     wrong = ~(difference <= allowed)
     if not wrong.any():
         return

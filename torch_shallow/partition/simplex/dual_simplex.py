@@ -2,8 +2,10 @@
 
 The programs are alike: maximise a linear function over a box cut by a few half-spaces, with a point inside known
 beforehand. The bounded dual simplex method (Lemke 1954; Koberstein 2005) needs no first phase for these: with all
-half-spaces slack, each variable at its better bound is dual feasible. Every pivot lowers an upper bound on the
-maximum, so most programs end early: as soon as the bound is below what is asked. Answers are not believed but checked:
+half-spaces slack, each variable at its better bound is dual feasible. A step goes on from bound to bound as long as it
+helps (the long-step rule: Maros 2003), so a box of hundreds of variables takes about as many pivots as it is cut by
+half-spaces. Every pivot lowers an upper bound on the maximum, so most programs end early: as soon as the bound is below
+what is asked. Answers are not believed but checked:
 a point by putting it into the inequalities, a bound by weak duality on the original data.
 """
 
@@ -37,6 +39,8 @@ class Simplex(NamedTuple):
     point: np.ndarray  # float64 (dimension,): the answer
     objective: np.ndarray  # float64 (dimension,): for the caller
     price: np.ndarray  # float64 (dimension,): work space
+    ratios: np.ndarray  # float64 (dimension,): work space
+    order: np.ndarray  # int64 (dimension,): work space
 
 
 @compiled("contract", "reassoc", "nsz")
@@ -85,7 +89,7 @@ def maximise(simplex, count, objective, target, tolerance):
                 worst, row, rising = above, j, False
         if row < 0:
             return ABOVE if feasible_point(simplex, count, objective) > target else FAILED
-        column = entering(simplex, count, row, rising)
+        column = entering(simplex, count, row, rising, worst)
         if column < 0:
             return FAILED
         pivot(simplex, count, row, column, rising)
@@ -93,22 +97,74 @@ def maximise(simplex, count, objective, target, tolerance):
 
 
 @compiled()
-def entering(simplex, count, row, rising):
-    """The column whose variable takes over from a violated row at the least cost; -1 if there is none."""
-    tableau, dimension = simplex.tableau, simplex.lower.shape[0]
-    best, best_size, column = np.inf, 0.0, -1
+def entering(simplex, count, row, rising, violation):
+    """The column whose variable takes over from a violated row; -1 if there is none.
+
+    Columns come in by what they cost. Those that cost least, and with their whole range do not mend the violation yet,
+    go over to their other bound; the first that does mend it enters.
+    """
+    tableau, dimension, ratios, order = simplex.tableau, simplex.lower.shape[0], simplex.ratios, simplex.order
+    stop = 0
     for i in range(dimension):
-        variable = simplex.loose[i]
-        if variable < dimension and simplex.lower[variable] == simplex.upper[variable]:
-            continue
-        slope = tableau[row, i] if rising else -tableau[row, i]
-        if simplex.rests_high[i]:
-            slope = -slope
+        slope = mending(simplex, row, i, rising)
         if slope > SMALLEST_PIVOT:
-            ratio = abs(tableau[count, i]) / slope
-            if ratio < best - 1e-12 or (ratio <= best + 1e-12 and slope > best_size):
-                best, best_size, column = ratio, slope, i
+            ratios[i] = abs(tableau[count, i]) / slope
+            order[stop] = i
+            stop += 1
+    start = 0  # the column is in `order` from here to `stop`; all before go over
+    while start < stop:
+        middle = ratios[order[(start + stop) // 2]]
+        cheaper, as_cheap = start, start
+        cheaper_range, range_with_equals = 0.0, 0.0
+        for k in range(start, stop):
+            i = order[k]
+            if ratios[i] > middle + 1e-12:
+                continue
+            reach = mending(simplex, row, i, rising) * reach_of(simplex, i)
+            range_with_equals += reach
+            order[k] = order[as_cheap]
+            if ratios[i] < middle - 1e-12:
+                cheaper_range += reach
+                order[as_cheap] = order[cheaper]
+                order[cheaper] = i
+                cheaper += 1
+            else:
+                order[as_cheap] = i
+            as_cheap += 1
+        if cheaper_range >= violation:
+            stop = cheaper
+        elif range_with_equals >= violation or as_cheap == stop:
+            start, stop = cheaper, as_cheap
+            break
+        else:
+            start, violation = as_cheap, violation - range_with_equals
+    best, column = 0.0, -1
+    for k in range(start, stop):
+        slope = mending(simplex, row, order[k], rising)
+        if slope > best:
+            best, column = slope, order[k]
+    for k in range(start):
+        i = order[k]
+        simplex.rests_high[i] = not simplex.rests_high[i]
+        simplex.at[i] = simplex.upper[simplex.loose[i]] if simplex.rests_high[i] else simplex.lower[simplex.loose[i]]
     return column
+
+
+@compiled()
+def mending(simplex, row, column, rising):
+    """How fast a violated row comes closer to its bound when a column's variable leaves its own bound."""
+    variable = simplex.loose[column]
+    if variable < simplex.lower.shape[0] and simplex.lower[variable] == simplex.upper[variable]:
+        return 0.0
+    slope = simplex.tableau[row, column] if rising else -simplex.tableau[row, column]
+    return -slope if simplex.rests_high[column] else slope
+
+
+@compiled()
+def reach_of(simplex, column):
+    """How far the variable of a column can go."""
+    variable = simplex.loose[column]
+    return simplex.upper[variable] - simplex.lower[variable] if variable < simplex.lower.shape[0] else np.inf
 
 
 @compiled("contract", "nsz")

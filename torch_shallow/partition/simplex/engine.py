@@ -70,7 +70,7 @@ class SimplexWalk:
             start = Cell(-1, status, np.zeros((0, self.dimension)), np.append(self.chart.inner, 1.0))
         self._push(start)
         counts = new_counts(self.growth.num_cuts)
-        max_points = 32 + 2 * self.dimension
+        max_points = min(32 + 2 * self.dimension, 128)
         while True:
             status = walk_by_simplex(
                 self.network, self.simplex, self.cells, self.found, counts, self.tolerance, max_points
@@ -151,6 +151,8 @@ def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Si
         np.zeros(dimension),
         np.zeros(dimension),
         np.zeros(dimension),
+        np.zeros(dimension),
+        np.zeros(dimension, dtype=np.int64),
     )
 
 

@@ -1,0 +1,197 @@
+"""Which models each tool accepts: whether what it makes of a model computes the model's function at random points.
+
+`python -m benchmarks.acceptance [--models NAME ...]` prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import torch_shallow
+from benchmarks.conversions import Function, Way, affinitree_omissions, affinitree_ways, relucent_ways
+from benchmarks.measure import LIBRARIES
+from benchmarks.subjects import Argmax, Subject, subjects
+
+HEADS = (nn.Softmax, nn.LogSoftmax, Argmax)
+PRELOADED = ["benchmarks.conversions", "affinitree", "relucent", "torch_shallow.partition.enumerate"]
+
+
+def agreement(model: nn.Module, ways: Iterator[Way], x: Float[Tensor, "rows ..."], omissions: str = "") -> str:
+    """Whether some way from a model to a function gives that of the model, or else what the first way does.
+
+    Args:
+        model: the model.
+        ways: a later one is tried where those before it do not succeed.
+        x: points at which functions are compared.
+        omissions: what explains a wrong function.
+    """
+    with torch.no_grad():
+        y = model(x).flatten(1).double().numpy()
+    first = ""
+    for way in ways:
+        try:
+            found = way.convert()(x)
+        except BaseException as error:  # affinitree's panics are no Exceptions
+            verdict = f"refuses: {type(error).__name__}: {_first_line(error)}"
+        else:
+            if _difference(found, y) <= way.tolerance:
+                return f"yes{way.remark}" + (f" (otherwise {first})" if first else "")
+            verdict = _wrong(model, found, y, x, omissions)
+        first = first or verdict
+    return first
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or "no message").splitlines()[0].rstrip("(").replace("|", "/")
+    return line if len(line) <= 100 else f"{line[:97]}..."
+
+
+def _difference(found: Float[np.ndarray, "rows _"], y: Float[np.ndarray, "rows _"]) -> float:
+    return float((np.abs(found - y) / (1.0 + np.abs(y))).max()) if found.shape == y.shape else np.inf
+
+
+def _wrong(
+    model: nn.Module,
+    found: Float[np.ndarray, "rows _"],
+    y: Float[np.ndarray, "rows outputs"],
+    x: Float[Tensor, "rows ..."],
+    omissions: str,
+) -> str:
+    if isinstance(model, nn.Sequential) and isinstance(model[-1], HEADS):
+        with torch.no_grad():
+            logits = model[:-1](x).double().numpy()
+        if _difference(found, logits) <= 1e-4:
+            return f"its logits only, without {type(model[-1]).__name__}"
+    by_how_much = f"off by {np.abs(found - y).max():.2g}"
+    if found.shape != y.shape:
+        by_how_much = f"{found.shape[1]} outputs, not {y.shape[1]}"
+    return f"wrong: {', '.join(filter(None, (omissions, by_how_much)))}"
+
+
+def torch_shallow_whole(subject: Subject) -> str:
+    """This package, all regions of the domain."""
+    return _torch_shallow(subject, {"domain": subject.domain})
+
+
+def torch_shallow_visited(subject: Subject) -> str:
+    """This package, the regions of the points."""
+    return _torch_shallow(subject, {"data": subject.points()})
+
+
+def _torch_shallow(subject: Subject, options: Mapping[str, Any]) -> str:
+    regions = ""
+
+    def convert() -> Function:
+        nonlocal regions
+        given = subject.given(subject.model())
+        model = torch_shallow.from_onnx(given) if isinstance(given, Path) else given
+        shallow = torch_shallow.transform(model, subject.points()[:1], **options)
+        regions = f" ({shallow.num_regions:,} regions{'' if shallow.complete else ' by `data=`'})"
+        return lambda x: shallow(x).flatten(1).double().numpy()
+
+    return agreement(subject.model(), iter([Way(convert)]), subject.points()) + regions
+
+
+def affinitree_whole(subject: Subject) -> str:
+    """affinitree, on all of R^n."""
+    model, x = subject.model(), subject.points()
+    ways = affinitree_ways(subject.given(model), x[0].numel(), None)
+    return agreement(model, ways, x, affinitree_omissions(model))
+
+
+def affinitree_near_a_point(subject: Subject) -> str:
+    """affinitree, in a small box, which its builder takes as precondition."""
+    model, x, radius = subject.model(), subject.points(), 1e-3
+    centre = x[0].flatten().numpy()
+    ways = affinitree_ways(subject.given(model), centre.size, np.stack([centre - radius, centre + radius], 1))
+    inside = x[:1] + 0.99 * radius * (2.0 * torch.rand_like(x) - 1.0)
+    return f"in a box of width {2 * radius}: {agreement(model, ways, inside, affinitree_omissions(model))}"
+
+
+def relucent(subject: Subject) -> str:
+    """relucent, which needs no enumeration to evaluate."""
+    model = subject.model()
+    return agreement(subject.model(), relucent_ways(subject.given(model), subject.in_shape), subject.points())
+
+
+TOOLS: dict[str, tuple[Callable[[Subject], str], ...]] = {
+    "torch_shallow": (torch_shallow_whole, torch_shallow_visited),
+    "affinitree": (affinitree_whole, affinitree_near_a_point),
+    "relucent": (relucent,),
+}
+
+
+def examine(tool: str, attempt: int, name: str, answer: Connection) -> None:
+    """Send what a tool does with a model. Nothing is printed: the peers are talkative.
+
+    Args:
+        tool: a name in `TOOLS`.
+        attempt: which of its functions.
+        name: of the model.
+        answer: where to send it.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    answer.send(TOOLS[tool][attempt](subjects()[name]))
+
+
+def cell(tool: str, name: str, limit: float) -> str:
+    """What a tool does with a model, found in a process of its own; where an attempt is not done in time, the next.
+
+    Args:
+        tool: a name in `TOOLS`.
+        name: of the model.
+        limit: seconds for each attempt.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    for attempt in range(len(TOOLS[tool])):
+        answer, there = context.Pipe(duplex=False)
+        process = context.Process(target=examine, args=(tool, attempt, name, there))
+        process.start()
+        there.close()
+        try:
+            if answer.poll(limit):
+                found = str(answer.recv())
+                process.join(limit)
+                return found
+        except EOFError:
+            return "crashes"
+        finally:
+            process.kill()
+            process.join()
+    return f"not done in {limit:.0f} s"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", metavar="NAME", default=list(subjects()), help="default: all")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds for each attempt (default: 20)")
+    arguments = parser.parse_args()
+    os.environ.update(dict.fromkeys((*LIBRARIES, "NUMBA_NUM_THREADS"), "1"))
+    peers = ", ".join(f"{name} {version(name)}" for name in ("affinitree", "relucent", "torch"))
+    print(f"torch_shallow {torch_shallow.__version__}, {peers}\n")
+    print(f"| model | {' | '.join(TOOLS)} |\n|---|{'---|' * len(TOOLS)}")
+    for name in arguments.models:
+        print(f"| {name} | {' | '.join(cell(tool, name, arguments.limit) for tool in TOOLS)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

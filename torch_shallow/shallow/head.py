@@ -1,0 +1,40 @@
+"""What follows the trunk, if that is not piecewise linear: a module of a batch of the trunk's outputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torch_shallow.errors import TransformError
+from torch_shallow.trace.precision import InFloat64
+
+
+def run_head(head: nn.Module, y: Float[Tensor, "points *trunk_shape"]) -> Tensor:
+    """The head's outputs, computed in float64 whatever precision its code names."""
+    with InFloat64():
+        return head(y)
+
+
+def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one output of a head.
+
+    Args:
+        head: the head, or None.
+        trunk_shape: shape of one output of the trunk.
+
+    Raises:
+        TransformError: the head's output is not a tensor with the batch in front.
+    """
+    if head is None:
+        return trunk_shape
+    tensor = next(head.parameters(), next(head.buffers(), torch.empty(0)))
+    with torch.no_grad():
+        y = run_head(head, torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
+    if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != 2:
+        found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise TransformError(
+            f"model: expected what follows its last piecewise-linear operation to give one tensor, with the batch as "
+            f"its first dimension; found {found} for 2 inputs."
+        )
+    return tuple(y.shape[1:])

@@ -1,0 +1,97 @@
+"""Inputs of any batch shape and dtype as rows of float64, and rows as outputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+
+
+@torch.fx.wrap
+def flatten_points(
+    x: Float[Tensor, "*batch_and_in_shape"], in_shape: tuple[int, ...]
+) -> Float[Tensor, "points inputs"]:
+    """Inputs as rows, in float64."""
+    check_floating("x", x)
+    if x.shape[x.dim() - len(in_shape) :] != in_shape or x.dim() < len(in_shape):
+        raise TransformError(
+            f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape the input."
+        )
+    size = 1
+    for n in in_shape:
+        size *= n
+    return x.reshape(x.shape[: x.dim() - len(in_shape)].numel(), size).to(torch.float64)
+
+
+@torch.fx.wrap
+def as_given(points: Float[Tensor, "points inputs"], x: Tensor) -> Float[Tensor, "points inputs"]:
+    """Rows in the dtype of the input, whose rounding decides whether they are on the boundary of the domain."""
+    return points.detach().to(x.dtype)
+
+
+@torch.fx.wrap
+def unflatten(
+    y: Shaped[Tensor, "points *outputs"],
+    x: Float[Tensor, "*batch_and_in_shape"],
+    in_shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+) -> Shaped[Tensor, "*batch_and_out_shape"]:
+    """Outputs in the dtype (where they are floating point) and batch shape of the input."""
+    y = y.to(x.dtype) if y.is_floating_point() else y
+    return y.reshape(*x.shape[: x.dim() - len(in_shape)], *out_shape)
+
+
+@torch.fx.wrap
+def mask_head(y: Shaped[Tensor, "points *outputs"], known: Bool[Tensor, "points"]) -> Shaped[Tensor, "points *outputs"]:
+    """NaN for what a head makes of points where the trunk is not known.
+
+    Raises:
+        TransformError: there are such points, and the head's results are whole numbers, among which there is no NaN.
+    """
+    if y.is_floating_point() or y.is_complex():
+        return torch.where(known.reshape(-1, *[1] * (y.dim() - 1)), y, torch.nan)
+    if not known.all():
+        raise TransformError(
+            f"x: {int((~known).sum())} of {len(known)} inputs lie outside the domain or the known regions, and the "
+            f"output of dtype {y.dtype} has no NaN to say so; leave out the inputs whose locate() is -1."
+        )
+    return y
+
+
+def check_floating(name: str, x: object) -> None:
+    """Make sure that an argument is a floating-point tensor.
+
+    Args:
+        name: of the argument.
+        x: the argument.
+
+    Raises:
+        TransformError: it is not.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TransformError(
+            f"{name}: expected a floating-point tensor, found {found}; convert it with .float() or .double()."
+        )
+
+
+def check_rows(name: str, x: Tensor, in_shape: tuple[int, ...]) -> None:
+    """Make sure that an argument is a batch of one or more inputs.
+
+    Args:
+        name: of the argument.
+        x: the argument.
+        in_shape: shape of one input.
+
+    Raises:
+        TransformError: it is not.
+    """
+    check_floating(name, x)
+    if x.shape[1:] != in_shape or x.dim() == 0 or len(x) == 0:
+        shape = ", ".join(map(str, in_shape))
+        raise TransformError(
+            f"{name}: expected a tensor of shape (rows, {shape}) with one or more rows, found {tuple(x.shape)}; its "
+            "first dimension is the batch."
+        )

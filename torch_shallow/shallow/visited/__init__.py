@@ -1,0 +1,1 @@
+"""Shallow networks of the regions that some data visit."""

@@ -1,0 +1,58 @@
+"""The shapes of the tensors in a graph, for two inputs and for three."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, Interpreter, Node
+
+from torch_shallow.trace.input_shape import shape_of_first_linear
+from torch_shallow.trace.precision import InFloat64
+from torch_shallow.trace.shapes import NotRewritable, Shape
+
+
+class KnownShapes:
+    """Shapes of the tensors in a graph, found by running it when the first is asked for.
+
+    Args:
+        root: the module that `graph` was traced from.
+        graph: its graph.
+        in_shape: shape of one input, if known.
+    """
+
+    def __init__(self, root: nn.Module, graph: Graph, in_shape: tuple[int, ...] | None) -> None:
+        self._root, self._graph, self._in_shape = root, graph, in_shape
+        self._found: dict[Node, tuple[Shape, Shape]] = {}
+
+    def __call__(self, node: Node) -> tuple[Shape, Shape]:
+        """The shape for two inputs, and for three.
+
+        Raises:
+            NotRewritable: the graph fails before it comes to the node.
+            TransformError: the shape of the input is not known.
+        """
+        if node not in self._found:
+            in_shape = self._in_shape or shape_of_first_linear(self._root, self._graph)
+            two, three = (self._run(torch.zeros(count, *in_shape)) for count in (2, 3))
+            self._found = {found: (two[found], three[found]) for found in two.keys() & three.keys()} | self._found
+        if node not in self._found:
+            raise NotRewritable("works on a tensor whose shape could not be found; pass example_input")
+        return self._found[node]
+
+    def replace(self, node: Node, by: Node) -> None:
+        """Say that another node has taken the place of a node."""
+        if node in self._found:
+            self._found[by] = self._found[node]
+
+    def _run(self, x: Tensor) -> dict[Node, Shape]:
+        interpreter, found = Interpreter(self._root, graph=self._graph), dict[Node, Shape]()
+        try:
+            with InFloat64(), torch.no_grad():
+                for node in self._graph.nodes:
+                    value = x if node.op == "placeholder" else interpreter.run_node(node)
+                    interpreter.env[node] = value
+                    if isinstance(value, Tensor):
+                        found[node] = tuple(value.shape)
+        except Exception:  # its cause is said where the graph is run
+            return found
+        return found

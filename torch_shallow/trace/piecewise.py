@@ -1,0 +1,260 @@
+"""Piecewise-linear operations, each written with affine operations and ReLUs.
+
+A function here takes the arguments of an operation of PyTorch, in the order that `PIECEWISE` says, with `torch.fx`
+proxies in place of tensors: running it writes its nodes into the graph. The linear part is always a skip, so that no
+ReLU is doubled. Where PyTorch gives values and indices, it gives the values and None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import Proxy
+
+from torch_shallow.trace.maxima import Tensorlike, adaptive_windows, max_of_groups, pooling_windows, sort
+from torch_shallow.trace.operations import Rule
+from torch_shallow.trace.recurrent import rnn, rnn_cell
+from torch_shallow.trace.shapes import NotRewritable, Shapes
+
+_MIXES_ROWS = "goes over the whole batch, so that the inputs depend on each other; give it a dim"
+
+
+def _relu(shapes: Shapes, x: Tensorlike) -> Tensorlike:
+    return torch.relu(x)
+
+
+def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> Tensorlike:
+    low, high = _unless_infinite(low, -math.inf), _unless_infinite(high, math.inf)
+    if isinstance(low, float | int) and isinstance(high, float | int):
+        low = min(low, high)
+        return low + torch.relu(x - low) - torch.relu(x - high)
+    x = x if low is None else low + torch.relu(x - low)
+    return x if high is None else x - torch.relu(x - high)
+
+
+def _unless_infinite(bound: Any, none: float) -> Any:
+    """A bound; None for the infinity that bounds nothing."""
+    if bound is None or bound is none or (isinstance(bound, float) and bound == none):
+        return None
+    if isinstance(bound, float) and not math.isfinite(bound):
+        raise NotRewritable(f"has a bound of {bound}, which leaves no finite value")
+    return bound
+
+
+def _clamp_min(shapes: Shapes, x: Tensorlike, low: Any) -> Tensorlike:
+    return _clamp(shapes, x, low)
+
+
+def _clamp_max(shapes: Shapes, x: Tensorlike, high: Any) -> Tensorlike:
+    return _clamp(shapes, x, None, high)
+
+
+def _hardtanh(shapes: Shapes, x: Tensorlike, low: float = -1.0, high: float = 1.0) -> Tensorlike:
+    return _clamp(shapes, x, low, high)
+
+
+def _hardsigmoid(shapes: Shapes, x: Tensorlike) -> Tensorlike:
+    return _clamp(shapes, x + 3.0, 0.0, 6.0) / 6.0
+
+
+def _leaky_relu(shapes: Shapes, x: Tensorlike, slope: Any = 0.01) -> Tensorlike:
+    return slope * x + (1.0 - slope) * torch.relu(x)
+
+
+def _rrelu(
+    shapes: Shapes, x: Tensorlike, lower: float = 1.0 / 8.0, upper: float = 1.0 / 3.0, training: bool = False
+) -> Tensorlike:
+    return _leaky_relu(shapes, x, (lower + upper) / 2.0)
+
+
+def _prelu(shapes: Shapes, x: Tensorlike, weight: Tensorlike) -> Tensorlike:
+    return _leaky_relu(shapes, x, weight.reshape((-1, *(1,) * (shapes.num_dims(x) - 2))))
+
+
+def _threshold(shapes: Shapes, x: Tensorlike, threshold: float, value: float) -> Tensorlike:
+    if threshold != value:
+        raise NotRewritable(f"jumps from {value} to {threshold}, which is not continuous; make both the same")
+    return _clamp(shapes, x, threshold)
+
+
+def _softshrink(shapes: Shapes, x: Tensorlike, lambd: float = 0.5) -> Tensorlike:
+    return torch.relu(x - lambd) - torch.relu(-x - lambd)
+
+
+def _abs(shapes: Shapes, x: Tensorlike) -> Tensorlike:
+    return 2.0 * torch.relu(x) - x
+
+
+def _maximum(shapes: Shapes, x: Tensorlike, other: Tensorlike) -> Tensorlike:
+    return x + torch.relu(other - x)
+
+
+def _minimum(shapes: Shapes, x: Tensorlike, other: Tensorlike) -> Tensorlike:
+    return x - torch.relu(x - other)
+
+
+def _amax(shapes: Shapes, x: Tensorlike, dims: Any = None, keepdim: bool = False, *, sign: float = 1.0) -> Tensorlike:
+    dims = [dims] if isinstance(dims, int) else dims
+    if not dims:
+        raise NotRewritable(_MIXES_ROWS)
+    axes = [shapes.axis(x, dim) for dim in dims]
+    x = x if sign > 0.0 else -x
+    for axis, size in axes:
+        x = max_of_groups(x, axis, size, [range(size)])
+    for axis in sorted((axis for axis, _ in axes), reverse=True):
+        x = x if keepdim else x.squeeze(axis)
+    return x if sign > 0.0 else -x
+
+
+def _max(shapes: Shapes, x: Tensorlike, dim: Any = None, keepdim: bool = False, *, sign: float = 1.0) -> Tensorlike:
+    if isinstance(dim, Proxy):
+        return (_maximum if sign > 0.0 else _minimum)(shapes, x, dim)
+    return _amax(shapes, x, dim, keepdim, sign=sign), None
+
+
+def _places(shapes: Shapes, x: Tensorlike, dim: int, places: Callable[[int], Sequence[int]]) -> Tensorlike:
+    """The entries along a dimension at some places, which depend on its size, of their ascending order."""
+    axis, size = shapes.axis(x, dim)
+    return sort(x, axis, size, places(size))
+
+
+def _sort(shapes: Shapes, x: Tensorlike, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensorlike:
+    return _places(shapes, x, dim, lambda n: range(n)[:: -1 if descending else 1]), None
+
+
+def _msort(shapes: Shapes, x: Tensorlike) -> Tensorlike:
+    return _places(shapes, x, 0, range)
+
+
+def _topk(
+    shapes: Shapes, x: Tensorlike, k: int, dim: int = -1, largest: bool = True, in_order: bool = True
+) -> Tensorlike:
+    return _places(shapes, x, dim, lambda n: range(n)[:: -1 if largest else 1][:k]), None
+
+
+def _kthvalue(shapes: Shapes, x: Tensorlike, k: int, dim: int = -1, keepdim: bool = False) -> Tensorlike:
+    value = _places(shapes, x, dim, lambda n: range(n)[k - 1 : k])
+    return value if keepdim else value.squeeze(dim), None
+
+
+def _median(shapes: Shapes, x: Tensorlike, dim: int | None = None, keepdim: bool = False) -> Tensorlike:
+    if dim is None:
+        raise NotRewritable(_MIXES_ROWS)
+    value = _places(shapes, x, dim, lambda n: [(n - 1) // 2])
+    return value if keepdim else value.squeeze(dim), None
+
+
+def _max_pool(
+    shapes: Shapes,
+    x: Tensorlike,
+    kernel: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    dims: int,
+    with_indices: bool = False,
+) -> Tensorlike:
+    arguments = (kernel, stride or kernel, padding, dilation)
+    axes = [shapes.axis(x, k - dims) for k in range(dims)]
+    for (axis, size), *numbers in zip(axes, *(_for_each(dims, value) for value in arguments), strict=True):
+        windows = pooling_windows(size, *numbers, ceil_mode)
+        if not all(windows):
+            raise NotRewritable("has a window that holds nothing but padding, whose maximum is -inf")
+        x = max_of_groups(x, axis, size, windows)
+    return (x, None) if return_indices or with_indices else x
+
+
+def _adaptive_max_pool(
+    shapes: Shapes,
+    x: Tensorlike,
+    output_size: Any,
+    return_indices: bool = False,
+    *,
+    dims: int,
+    with_indices: bool = False,
+) -> Tensorlike:
+    axes = [shapes.axis(x, k - dims) for k in range(dims)]
+    for (axis, size), count in zip(axes, _for_each(dims, output_size), strict=True):
+        x = max_of_groups(x, axis, size, adaptive_windows(size, size if count is None else count))
+    return (x, None) if return_indices or with_indices else x
+
+
+def _for_each(dims: int, value: Any) -> list[Any]:
+    values = list(value) if isinstance(value, Sequence) else [value]
+    return values * dims if len(values) == 1 else values
+
+
+def _pools(dims: int) -> dict[str, tuple[str, Callable[..., Any]]]:
+    windows = "input -kernel_size -stride -padding -dilation -ceil_mode -return_indices"
+    sizes = "input -output_size -return_indices"
+    return {
+        f"max_pool{dims}d": (windows, partial(_max_pool, dims=dims)),
+        f"max_pool{dims}d_with_indices": (windows, partial(_max_pool, dims=dims, with_indices=True)),
+        f"adaptive_max_pool{dims}d": (sizes, partial(_adaptive_max_pool, dims=dims)),
+        f"adaptive_max_pool{dims}d_with_indices": (sizes, partial(_adaptive_max_pool, dims=dims, with_indices=True)),
+    }
+
+
+_TABLE: dict[str, tuple[str, Callable[..., Any]]] = {
+    "relu": ("input", _relu),
+    "relu6": ("input", partial(_clamp, low=0.0, high=6.0)),
+    "hardtanh": ("input -min_val -max_val", _hardtanh),
+    "hardsigmoid": ("input", _hardsigmoid),
+    "leaky_relu": ("input -negative_slope", _leaky_relu),
+    "prelu": ("input -weight", _prelu),
+    "_prelu_kernel": ("input -weight", _leaky_relu),
+    "rrelu": ("input -lower -upper -training", _rrelu),
+    "threshold": ("input -threshold -value", _threshold),
+    "softshrink": ("input -lambd", _softshrink),
+    **dict.fromkeys(["abs", "absolute"], ("input", _abs)),
+    **dict.fromkeys(["clamp", "clip"], ("input min max", _clamp)),
+    "clamp_min": ("input min", _clamp_min),
+    "clamp_max": ("input max", _clamp_max),
+    **dict.fromkeys(["maximum", "fmax"], ("input other", _maximum)),
+    **dict.fromkeys(["minimum", "fmin"], ("input other", _minimum)),
+    "amax": ("input -dim -keepdim", _amax),
+    "amin": ("input -dim -keepdim", partial(_amax, sign=-1.0)),
+    "max": ("input dim -keepdim", _max),
+    "min": ("input dim -keepdim", partial(_max, sign=-1.0)),
+    "sort": ("input -dim -descending -stable", _sort),
+    "msort": ("input", _msort),
+    "topk": ("input -k -dim -largest -sorted", _topk),
+    "kthvalue": ("input -k -dim -keepdim", _kthvalue),
+    "median": ("input -dim -keepdim", _median),
+    **_pools(1),
+    **_pools(2),
+    **_pools(3),
+    "rnn_cell": ("input hx -nonlinearity -weights", rnn_cell),
+    "rnn": ("input hx -nonlinearity -weights -bidirectional -batch_first", rnn),
+}
+"""For each operation which of its arguments may depend on the input, in order, and how it is written."""
+PIECEWISE = {name: (Rule.parse(text), function) for name, (text, function) in _TABLE.items()}
+
+PIECEWISE_MODULES: dict[type[nn.Module], tuple[str, str]] = {
+    nn.ReLU: ("relu", ""),
+    nn.ReLU6: ("relu6", ""),
+    nn.Hardtanh: ("hardtanh", "min_val max_val"),
+    nn.Hardsigmoid: ("hardsigmoid", ""),
+    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
+    nn.PReLU: ("prelu", "weight"),
+    nn.RReLU: ("rrelu", "lower upper"),
+    nn.Threshold: ("threshold", "threshold value"),
+    nn.Softshrink: ("softshrink", "lambd"),
+    nn.MaxPool1d: ("max_pool1d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.MaxPool2d: ("max_pool2d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.MaxPool3d: ("max_pool3d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.AdaptiveMaxPool1d: ("adaptive_max_pool1d", "output_size return_indices"),
+    nn.AdaptiveMaxPool2d: ("adaptive_max_pool2d", "output_size return_indices"),
+    nn.AdaptiveMaxPool3d: ("adaptive_max_pool3d", "output_size return_indices"),
+    nn.RNNCell: ("rnn_cell", "nonlinearity"),
+    nn.RNN: ("rnn", "nonlinearity bidirectional batch_first"),
+}
+"""The operation that a module does, and its attributes that are arguments of it."""

@@ -1,0 +1,184 @@
+"""Every piecewise-linear node of a graph rewritten into affine nodes and ReLUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, Node, Proxy
+from torch.fx.node import map_arg
+from torch.fx.proxy import GraphAppendingTracer
+
+from torch_shallow.trace.accounting import Accounts, Refusal
+from torch_shallow.trace.identify import Operation
+from torch_shallow.trace.known_shapes import KnownShapes
+from torch_shallow.trace.operations import Rule
+from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
+from torch_shallow.trace.shapes import NotRewritable, Shapes
+from torch_shallow.trace.symbolic import PLACE
+
+STAGE = "torch_shallow_stage"
+"""Key in `node.meta` of a ReLU: the name of its stage."""
+
+
+def rewrite(root: nn.Module, graph: Graph, accounts: Accounts, known: KnownShapes) -> None:
+    """Rewrite the piecewise-linear nodes of a graph in place; its ReLUs are then the nodes with a `meta[STAGE]`.
+
+    Args:
+        root: the module that `graph` was traced from.
+        graph: its graph.
+        accounts: what its nodes are; what cannot be rewritten is added to the refusals, new nodes to the dependent
+            ones.
+        known: shapes of the tensors in the graph.
+
+    Raises:
+        TransformError: the shape of the input is needed and not known.
+    """
+    writer = _Writer(root, graph, accounts, known)
+    for node, operation in accounts.piecewise:
+        try:
+            writer.replace(node, operation)
+        except NotRewritable as reason:
+            accounts.refusals.append(Refusal(node, operation.name, str(reason)))
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    accounts.refusals.sort(key=lambda refusal: order[refusal.node])
+
+
+class _Writer(GraphAppendingTracer):
+    """Writes what replaces a node in front of it."""
+
+    def __init__(self, root: nn.Module, graph: Graph, accounts: Accounts, known: KnownShapes) -> None:
+        super().__init__(graph)
+        self.root, self.accounts, self.known = root, accounts, known
+        self.shapes = Shapes(lambda x: known(x.node))
+        self.written: list[Node] = []
+
+    def create_node(self, *args: Any, **kwargs: Any) -> Node:
+        """A node that is known to depend on the input, if it does."""
+        node = super().create_node(*args, **kwargs)
+        self.written.append(node)
+        if not self.accounts.dependent.isdisjoint(node.all_input_nodes):
+            self.accounts.dependent.add(node)
+        return node
+
+    def replace(self, node: Node, operation: Operation) -> None:
+        """Replace a node by what the rewriting of its operation writes.
+
+        Raises:
+            NotRewritable: there is none for its arguments.
+        """
+        self.written = []
+        try:
+            with self.graph.inserting_before(node):
+                result = self._write(node, operation)
+        except NotRewritable:
+            self._erase_written()
+            raise
+        self._name_stages(node, operation)
+        if isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) == 2:
+            result = result if isinstance(result, tuple) else (result, None)
+        if isinstance(result, tuple):
+            self._replace_entries(node, operation, result)
+        else:
+            self._replace_uses(node, result.node)
+        if not node.users:
+            self.graph.erase_node(node)
+
+    def _write(self, node: Node, operation: Operation) -> Any:
+        rule, function = PIECEWISE[operation.name]
+        arguments = {**node.kwargs}
+        if node.op == "call_module":
+            arguments.update(self._attributes(node))
+        args, arguments = (map_arg(value, lambda used: Proxy(used, self)) for value in (tuple(node.args), arguments))
+        result = function(self.shapes, *_in_order(rule, function, args, arguments))
+        return args[0].copy_(result) if operation.in_place and self.accounts.seen_later(node) else result
+
+    def _attributes(self, node: Node) -> dict[str, Any]:
+        """The attributes of a called module that are arguments of its operation."""
+        name, module = str(node.target), self.root.get_submodule(str(node.target))
+        kind = next(kind for kind in type(module).__mro__ if kind in PIECEWISE_MODULES)
+        found: dict[str, Any] = {}
+        for attribute in PIECEWISE_MODULES[kind][1].split():
+            value = getattr(module, attribute)
+            found[attribute] = self.graph.get_attr(f"{name}.{attribute}") if isinstance(value, Tensor) else value
+        if isinstance(module, nn.RNNBase):
+            found["weights"] = [[self.graph.get_attr(f"{name}.{w}") for w in names] for names in module._all_weights]
+        elif isinstance(module, nn.RNNCell):
+            names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if module.bias else [])]
+            found["weights"] = [self.graph.get_attr(f"{name}.{w}") for w in names]
+        return found
+
+    def _name_stages(self, node: Node, operation: Operation) -> None:
+        called = node.op == "call_module"
+        name = str(node.target) if called else ".".join(filter(None, (module_path(node), operation.name)))
+        relus = [written for written in self.written if written.target is torch.relu]
+        for number, relu in enumerate(relus, start=1):
+            relu.meta[STAGE] = name if len(relus) == 1 else f"{name} (part {number})"
+        for written in self.written:
+            written.meta[PLACE] = node.meta.get(PLACE, "")
+            written.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+
+    def _replace_uses(self, node: Node, by: Node) -> None:
+        self.accounts.replace(node, by)
+        self.known.replace(node, by)
+        node.replace_all_uses_with(by)
+
+    def _replace_entries(self, node: Node, operation: Operation, entries: tuple[Proxy | None, ...]) -> None:
+        """Replace the uses of the entries of a result that is a tuple."""
+        used = False
+        for user in list(node.users):
+            entry = _entry(user)
+            proxy = entries[entry] if entry is not None and -len(entries) <= entry < len(entries) else None
+            if proxy is not None:
+                self._replace_uses(user, proxy.node)
+                used = True
+            if proxy is not None or (entry is not None and not user.users):
+                self.graph.erase_node(user)
+        if node.users:
+            reason = "gives the places of entries too, which are not continuous; use its values alone"
+            self.accounts.refusals.append(Refusal(node, operation.name, reason, may_end=True))
+        if not used:
+            self._erase_written()
+
+    def _erase_written(self) -> None:
+        for written in reversed(self.written):
+            self.graph.erase_node(written)
+        self.written = []
+
+
+def _in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments of an operation by position.
+
+    Raises:
+        NotRewritable: there are some that are not known.
+    """
+    unknown = sorted(set(kwargs) - {*rule.parameters[len(args) :], "inplace"})
+    if len(args) > len(rule.parameters) or unknown:
+        found = ", ".join(unknown) or args[len(rule.parameters) :]
+        raise NotRewritable(f"has arguments that are not known here: {found}")
+    parameters = [p for p in signature(function).parameters.values() if p.kind is not Parameter.KEYWORD_ONLY][1:]
+    values = list(args)
+    for name, parameter in list(zip(rule.parameters, parameters, strict=True))[len(args) :]:
+        value = kwargs.get(name, parameter.default)
+        if value is Parameter.empty:
+            raise NotRewritable(f"is called without its argument {name!r}")
+        values.append(value)
+    return values
+
+
+def _entry(user: Node) -> int | None:
+    """Which entry of a tuple a node takes."""
+    if len(user.args) < 2:
+        return None
+    index = {"values": 0, "indices": 1}.get(str(user.args[1]), user.args[1])
+    takes = getattr(user.target, "__name__", "") in ("getitem", "getattr")
+    return index if takes and isinstance(index, int) else None
+
+
+def module_path(node: Node) -> str:
+    """Qualified name of the module whose forward() makes the node."""
+    stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
+    return next(reversed(stack.values()))[0] if stack else ""
