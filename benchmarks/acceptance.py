@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -75,10 +76,11 @@ def _wrong(
             logits = model[:-1](x).double().numpy()
         if _difference(found, logits) <= 1e-4:
             return f"its logits only, without {type(model[-1]).__name__}"
-    by_how_much = f"off by {np.abs(found - y).max():.2g}"
-    if found.shape != y.shape:
-        by_how_much = f"{found.shape[1]} outputs, not {y.shape[1]}"
-    return f"wrong: {', '.join(filter(None, (omissions, by_how_much)))}"
+    if found.shape == y.shape:
+        difference = f"off by {np.abs(found - y).max():.2g}"
+    else:
+        difference = f"number of outputs {found.shape[1]}, not {y.shape[1]}"
+    return f"wrong: {', '.join(filter(None, (omissions, difference)))}"
 
 
 def torch_shallow_whole(subject: Subject) -> str:
@@ -148,7 +150,12 @@ def examine(tool: str, attempt: int, name: str, answer: Connection) -> None:
     os.dup2(nowhere, 2)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    answer.send(TOOLS[tool][attempt](subjects()[name]))
+    try:
+        with tempfile.TemporaryDirectory() as tempfile.tempdir:  # where files are written for a tool
+            found = TOOLS[tool][attempt](subjects()[name])
+        answer.send(found)
+    except Exception as error:  # of the benchmark itself: what a tool raises is part of its answer
+        answer.send(RuntimeError(f"{tool} on {name!r}: {error!r}"))
 
 
 def cell(tool: str, name: str, limit: float) -> str:
@@ -158,6 +165,9 @@ def cell(tool: str, name: str, limit: float) -> str:
         tool: a name in `TOOLS`.
         name: of the model.
         limit: seconds for each attempt.
+
+    Raises:
+        RuntimeError: the benchmark itself failed.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -168,9 +178,11 @@ def cell(tool: str, name: str, limit: float) -> str:
         there.close()
         try:
             if answer.poll(limit):
-                found = str(answer.recv())
+                found = answer.recv()
                 process.join(limit)
-                return found
+                if isinstance(found, str):
+                    return found
+                raise found
         except EOFError:
             return "crashes"
         finally:

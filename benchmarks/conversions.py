@@ -76,19 +76,21 @@ def affinitree_ways(given: object, size: int, box: Float[np.ndarray, "inputs 2"]
         The ways.
     """
     library = import_module("affinitree")
-    start = library.AffTree.identity(size)
-    if box is not None:
+
+    def start() -> Any:
+        if box is None:
+            return library.AffTree.identity(size)
         polytope = library.Polytope.hyperrectangle(size, [tuple(side) for side in box.tolist()])
-        start = library.AffTree.from_poly(polytope, library.AffFunc.identity(size), None)
+        return library.AffTree.from_poly(polytope, library.AffFunc.identity(size), None)
 
     def convert(form: Any) -> Function:
         architecture = library.extract_pytorch_architecture(size, form)
-        return by_rows(library.builder.from_layers(architecture, None if box is None else start).evaluate)
+        return by_rows(library.builder.from_layers(architecture, None if box is None else start()).evaluate)
 
     for remark, form in forms(given):
         yield Way(partial(convert, form), remark)
     if isinstance(given, nn.Sequential):
-        yield Way(lambda: by_rows(_composed(layers(given), start).evaluate), ", by its schemas")
+        yield Way(lambda: by_rows(_composed(layers(given), start()).evaluate), ", by its schemas")
 
 
 def _composed(parts: list[nn.Module], tree: Any) -> Any:
@@ -135,7 +137,8 @@ def affinitree_omissions(model: nn.Module) -> str:
     """What its converter leaves out of a model: layers, with a warning that does not name them, and `forward`."""
     read = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Hardsigmoid, nn.Hardtanh, nn.Dropout, nn.Identity, nn.Flatten)
     leaves = [part for part in model.modules() if not list(part.children()) and not isinstance(part, read)]
-    names = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves if leaf is not model))
+    kinds = dict.fromkeys(type(leaf).__name__ for leaf in leaves if leaf is not model)
+    names = ", ".join(kind for kind in kinds if not kind.startswith("_"))  # parametrisations are read
     return f"leaves out {names}" if names else "" if isinstance(model, nn.Sequential) else "does not read `forward`"
 
 

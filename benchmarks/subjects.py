@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Subject:
     name: str
     make: Callable[[], nn.Module]
     in_shape: tuple[int, ...] = (3,)
-    domain: Domain = WholeSpace()
+    domain: Domain = field(default_factory=WholeSpace)
     given: Callable[[nn.Module], Any] = lambda model: model
 
     def model(self) -> nn.Module:
@@ -70,7 +70,7 @@ class Subject:
             lower, upper = (torch.from_numpy(bound.copy()) for bound in self.domain.bounds(self.in_shape))
             uniform = lower + (upper - lower) * torch.rand(x.shape, generator=generator, dtype=torch.float64)
             x = torch.where((upper - lower).isfinite(), uniform, x.clamp(lower, upper))
-        return x[self.domain.contains(x.reshape(-1, *self.in_shape))][:COUNT].reshape(-1, *self.in_shape)
+        return x[self.domain.contains(x)][:COUNT].reshape(-1, *self.in_shape)
 
 
 def subjects() -> dict[str, Subject]:
@@ -80,7 +80,7 @@ def subjects() -> dict[str, Subject]:
 
 def _of_the_tests() -> Iterator[Subject]:
     for specimen in (*zoo.ARCHITECTURES, *zoo.PIECEWISE, *zoo.WITH_HEAD):
-        yield Subject(specimen.name, specimen.make, specimen.in_shape, specimen.domain)
+        yield Subject(specimen.name.partition("(")[0], specimen.make, specimen.in_shape, specimen.domain)
 
 
 def _mlp(*more: nn.Module, bias: bool = True) -> nn.Sequential:
@@ -129,6 +129,13 @@ def _acas_xu() -> Iterator[Subject]:
     """
     path = ACAS_XU_FOLDER / "ACASXU_run2a_1_1_batch_2000.onnx"
     if path.exists():
-        box = Box(*read_box(ACAS_XU_FOLDER / "prop_3.vnnlib").T)
-        yield Subject("ACAS Xu 1_1, ONNX file", lambda: read_onnx(path), (5,), box, lambda _: path)
-        yield Subject("ACAS Xu 1_1, its layers", lambda: read_onnx(path), (5,), box)
+        bounds = read_box(ACAS_XU_FOLDER / "prop_3.vnnlib").T
+        image = (1, 1, 5)
+        yield Subject(
+            "ACAS Xu 1_1, ONNX file",
+            lambda: nn.Sequential(nn.Flatten(), *read_onnx(path)),
+            image,
+            Box(*bounds.reshape(2, *image)),
+            lambda _: path,
+        )
+        yield Subject("ACAS Xu 1_1, its layers", lambda: read_onnx(path), (5,), Box(*bounds))

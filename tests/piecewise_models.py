@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 def stacked(activation: nn.Module, *sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with one activation module between them, the same each time."""
-    layers = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), activation)]
+    layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), activation)]
     return nn.Sequential(*layers[:-1])
 
 

@@ -24,9 +24,9 @@ def transform(
 ) -> ShallowReLU:
     """Turn a piecewise-linear network into the shallow network that computes the same function.
 
-    Without data, every activation region of the domain is found, up to the tolerance of `enumerate_regions`: the function
-    is the same at every point of the domain. With data, only the regions that their rows visit are found, which works
-    for networks of any size: the function is the same in these regions, and NaN elsewhere.
+    Without data, every activation region of the domain is found, up to the tolerance of `enumerate_regions`: the
+    function is the same at every point of the domain. With data, only the regions that their rows visit are found,
+    which works for networks of any size: the function is the same in these regions, and NaN elsewhere.
 
     The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
     becomes the `head` of the shallow network.
@@ -36,8 +36,8 @@ def transform(
             can trace; or an exported program.
         example_input: a batch of inputs (first dimension: batch), or a single input of one dimension. Needed only where
             the input's shape cannot be seen from the model or the data.
-        domain: a `Box` or a `Polytope`; all of R^n if None. Of a large network in a bounded `Box`, such as a ball around
-            an image, only the neurons that may change sign there are looked at.
+        domain: a `Box` or a `Polytope`; all of R^n if None. Of a large network in a bounded `Box`, such as a ball
+            around an image, only the neurons that may change sign there are looked at.
         data: a batch of inputs, of shape `(rows, *in_shape)`, inside the domain.
         method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`. Not used for data.
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
@@ -48,8 +48,8 @@ def transform(
         The shallow network, on the device of the model. `complete` says whether it knows all regions of the domain.
 
     Raises:
-        UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them are
-            listed.
+        UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
+            are listed.
         TransformError: another argument with which no exact result is possible; the message says which and why.
 
     Example:

@@ -58,7 +58,7 @@ def test_clamps_cut_space_into_slabs(kernel: int) -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_sorting_has_a_region_for_each_order(size: int) -> None:
-    """The braid arrangement: as many regions as permutations, each with its own affine map; comparisons may add some."""
+    """The braid arrangement: as many regions as permutations; comparisons may add some."""
     partition = partition_of(Lambda(nn.Identity(), lambda x: x.sort(1).values), (size,))
     points = partition.interior_points()
     assert len({tuple(np.argsort(point)) for point in points}) == int(np.prod(range(1, size + 1)))

@@ -166,10 +166,10 @@ OPERATIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
         + h.is_contiguous()
         + h.stride(1)
         + (0 if h.is_cuda else h.get_device())
-        + (0 if h.requires_grad else 0)
-        + (1 if h.device == h.device else 0)
-        + (1 if h.layout == torch.strided else 0)
-        + (0 if h.is_leaf else 0)
+        + (2 if h.device == h.device else 1)
+        + (0 if h.layout == torch.sparse_coo else 1)
+        + 0.0 * h.requires_grad
+        + 0.0 * h.is_leaf
     ),
 }
 

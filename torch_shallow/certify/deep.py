@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor, nn
-from torch.fx import Interpreter
+from torch.fx import Interpreter, Node
 
 from torch_shallow.errors import TransformError
 from torch_shallow.trace.model_copy import check_model, copy_model
@@ -79,11 +79,14 @@ class DeepModel:
         return np.concatenate(values, axis=1)
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
-        """The Jacobian at each row of `x`, by automatic differentiation."""
+        """The Jacobian at each row of `x`, by automatic differentiation of the traced graph.
+
+        Of the graph, because PyTorch differentiates some operations in float32 (hardsigmoid), and none behind a detach.
+        """
         points = self._input(x).requires_grad_()
         with self._precision(), torch.enable_grad():
             # A clone, since the model may work in place.
-            y = self._trunk(points.clone()).reshape(len(x), -1)
+            y = _Attached(self.traced.root, graph=self.traced.graph).run(points.clone()).reshape(len(x), -1)
             columns = []
             for output in range(y.shape[1]):
                 gradient = None
@@ -124,3 +127,13 @@ class DeepModel:
                 f"model: expected an output of shape {(count, *self._out_shape)} for {count} inputs of shape "
                 f"{self._in_shape}, found {found}; certify with the model that was transformed."
             )
+
+
+class _Attached(Interpreter):
+    """Runs a graph without detaching anything."""
+
+    def run_node(self, n: Node) -> Any:
+        """The value of a node."""
+        if n.target in ("detach", torch.detach, torch.ops.aten.detach.default):
+            return self.fetch_args_kwargs_from_env(n)[0][0]
+        return super().run_node(n)

@@ -94,7 +94,7 @@ class Growth:
     points: list[np.ndarray] = field(default_factory=list)
     method: dict[str, int] = field(default_factory=dict)
     num_cuts: int = 0
-    report: Callable[[int], object] = lambda regions: None  # told how many regions each block has
+    report: Callable[[int], object] | None = None  # told how many regions each block has
 
     def add(
         self,
@@ -116,7 +116,8 @@ class Growth:
         self.points.append(points)
         self.num_cuts += len(cut_neurons)
         self.method[engine] = self.method.get(engine, 0) + len(region_parents)
-        self.report(len(region_parents))
+        if self.report is not None:
+            self.report(len(region_parents))
 
     def add_block(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
         """Append what a compiled walk has written since the last call."""

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from torch_shallow.trace.operations import AFFINE_MODULES, ATEN_RULES, RUNNING_NORMS, DROPOUTS, RULES, VIEW_MODULES, Rule
+from torch_shallow.trace.operations import (
+    AFFINE_MODULES,
+    ATEN_RULES,
+    DROPOUTS,
+    RULES,
+    RUNNING_NORMS,
+    VIEW_MODULES,
+    Rule,
+)
 from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
 
 _NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
 _AUGMENTED = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
+_RANDOM = "is in train mode, where its result is random; call model.eval() first"
 # Position and default of the argument that says whether a function is in train mode.
 _TRAINING_ARGUMENT = {
     **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d"], (2, True)),
@@ -82,24 +91,28 @@ def identify(root: nn.Module, node: Node) -> Operation:
     if name in PIECEWISE:
         refusal = _refuse_random(node, name)
         return Operation(name, PIECEWISE[name][0], is_piecewise=True, in_place=in_place, refusal=refusal)
-    return Operation(name, RULES.get(name) or ATEN_RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name))
+    return Operation(
+        name, RULES.get(name) or ATEN_RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name)
+    )
 
 
 def _identify_module(module: nn.Module) -> Operation:
     # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     name = kind.__name__
-    piecewise = next((PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES), None)
-    if piecewise is not None:
-        rule, _ = PIECEWISE[piecewise]
-        refusal = "is in train mode, where its result is random; call model.eval() first"
-        random = module.training and (isinstance(module, nn.RReLU) or getattr(module, "dropout", 0.0))
-        in_place = bool(getattr(module, "inplace", False))
-        return Operation(piecewise, rule, is_piecewise=True, in_place=in_place, refusal=refusal if random else "")
+    if issubclass(kind, tuple(PIECEWISE_MODULES)):
+        random = module.training and (isinstance(module, nn.RReLU) or bool(getattr(module, "dropout", False)))
+        operation = next(PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES)
+        return Operation(
+            operation,
+            PIECEWISE[operation][0],
+            is_piecewise=True,
+            in_place=bool(getattr(module, "inplace", False)),
+            refusal=_RANDOM if random else "",
+        )
     if issubclass(kind, (*VIEW_MODULES, *DROPOUTS)):
-        random = issubclass(kind, DROPOUTS) and module.training and module.p
-        refusal = "is in train mode, where its result is random; call model.eval() first"
-        return Operation(name, _VIEW, refusal=refusal if random else "")
+        random = issubclass(kind, DROPOUTS) and module.training and bool(module.p)
+        return Operation(name, _VIEW, refusal=_RANDOM if random else "")
     if issubclass(kind, RUNNING_NORMS):
         refusal = ""
         if module.training:

@@ -164,8 +164,9 @@ def _max_pool(
 ) -> Tensorlike:
     arguments = (kernel, stride or kernel, padding, dilation)
     axes = [shapes.axis(x, k - dims) for k in range(dims)]
-    for (axis, size), *numbers in zip(axes, *(_for_each(dims, value) for value in arguments), strict=True):
-        windows = pooling_windows(size, *numbers, ceil_mode)
+    numbers = zip(*(_for_each(dims, value) for value in arguments), strict=True)
+    for (axis, size), (reach, step, pad, gap) in zip(axes, numbers, strict=True):
+        windows = pooling_windows(size, reach, step, pad, gap, ceil_mode)
         if not all(windows):
             raise NotRewritable("has a window that holds nothing but padding, whose maximum is -inf")
         x = max_of_groups(x, axis, size, windows)

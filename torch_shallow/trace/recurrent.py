@@ -39,13 +39,13 @@ def rnn(
         raise NotRewritable("has an input without a batch dimension")
     time, steps = shapes.axis(x, 1 if batch_first else 0)
     directions = 2 if bidirectional else 1
-    last = []
+    last: list[Tensorlike] = []
     for first in range(0, len(weights), directions):
         outputs = []
         for number in range(first, first + directions):
             state = None if h is None else h[number]
             incoming = linear(x, weights[number][0], *weights[number][2:3])
-            states = [None] * steps
+            states: list[Tensorlike] = [None] * steps
             for step in range(steps)[:: -1 if number > first else 1]:
                 states[step] = state = torch.relu(_step(weights[number], incoming.select(time, step), state))
             outputs.append(torch.stack(states, time))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -89,12 +90,11 @@ class _Writer(GraphAppendingTracer):
 
     def _write(self, node: Node, operation: Operation) -> Any:
         rule, function = PIECEWISE[operation.name]
-        arguments = {**node.kwargs}
-        if node.op == "call_module":
-            arguments.update(self._attributes(node))
-        args, arguments = (map_arg(value, lambda used: Proxy(used, self)) for value in (tuple(node.args), arguments))
-        result = function(self.shapes, *_in_order(rule, function, args, arguments))
-        return args[0].copy_(result) if operation.in_place and self.accounts.seen_later(node) else result
+        given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
+        in_proxies: Callable[[Any], Any] = partial(map_arg, fn=lambda used: Proxy(used, self))  # type: ignore[arg-type, return-value]
+        values = _in_order(rule, function, in_proxies(node.args), in_proxies(given))
+        result = function(self.shapes, *values)
+        return values[0].copy_(result) if operation.in_place and self.accounts.seen_later(node) else result
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         """The attributes of a called module that are arguments of its operation."""
