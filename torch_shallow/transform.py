@@ -9,6 +9,7 @@ from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.visited.build import visited_network
+from torch_shallow.shallow.visited.verification import verify_in_own_precision
 from torch_shallow.trace.reader import read_traced, trace_model
 
 
@@ -73,7 +74,9 @@ def transform(
     shown = data if example_input is None else example_input
     traced = trace_model(model, shown, stacklevel=3)
     if data is not None:
-        return visited_network(traced, data, domain or WholeSpace(), progress)
+        visited = visited_network(traced, data, domain or WholeSpace(), progress)
+        verify_in_own_precision(visited, model, data)
+        return visited
     program = read_traced(traced, model, shown, domain)
     partition = enumerate_regions(program, domain or WholeSpace(), method=method, solver=solver, progress=progress)
     return ShallowReLU(partition, head=traced.head).to(traced.device)

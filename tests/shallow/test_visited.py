@@ -471,3 +471,26 @@ def test_progress_is_shown_if_asked_for(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
     visited_network(traced, x, WholeSpace(), progress=True)
     assert "finding regions: 100%" in capsys.readouterr().err
+
+
+def test_a_model_that_does_something_else_in_float64_is_refused() -> None:
+    class Chooses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).relu() + (1.0 if self.layer.weight.dtype == torch.float32 else 0.0)
+
+    with pytest.raises(TransformError, match=r"in torch\.float32"):
+        transform(Chooses(), data=torch.randn(5, 2))
+    assert transform(Chooses().double(), data=torch.randn(5, 2)).num_regions > 0
+
+
+def test_bad_arguments_of_transform() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    for wrong in ({"method": "lp"}, {"solver": "CLARABEL"}):
+        with pytest.raises(TransformError, match="data: with data no linear programs"):
+            transform(model, data=torch.randn(5, 2), **wrong)
+    with pytest.raises(TransformError, match="data"):
+        transform(model, torch.zeros(1, 2), data=torch.randn(5, 3))

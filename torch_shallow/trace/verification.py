@@ -93,30 +93,54 @@ def verify_in_own_precision(
     Raises:
         TransformError: they differ by more than rounding explains.
     """
-    default = torch.empty(0) if example_input is None else example_input
-    dtype = next((p.dtype for p in model.parameters() if example_input is None), default.dtype)
     drawn = _points(program, domain, np.random.default_rng(0), 1.0)
-    x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(dtype)
+    x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(own_dtype(model, example_input))
     points = x.double().numpy().reshape(len(x), -1)
+    size = None if head is not None else _terms(program, points)
+    compare_in_own_precision(_outputs(program, head, points), model, x, size)
+
+
+def own_dtype(model: nn.Module, example_input: Tensor | None = None) -> torch.dtype:
+    """The dtype of a model's inputs: that of the example, or else that of its first parameter."""
+    default = torch.empty(0) if example_input is None else example_input
+    return next((p.dtype for p in model.parameters() if example_input is None), default.dtype)
+
+
+def compare_in_own_precision(
+    found: Float[np.ndarray, "points values"],
+    model: nn.Module,
+    x: Float[Tensor, "points *in_shape"],
+    size: Float[np.ndarray, "points values"] | None = None,
+) -> None:
+    """Compare outputs computed in float64 with those of the model in the precision that it has.
+
+    Args:
+        found: the outputs, flattened.
+        model: a copy of the model without hooks.
+        x: the inputs, in the model's dtype. If the model cannot run on them here, a line is logged, and that is all.
+        size: size of the terms of each output, for rounding; if None, one more than the output.
+
+    Raises:
+        TransformError: they differ by more than rounding explains.
+    """
     try:
         device = next((p.device for p in model.parameters()), x.device)
         with torch.no_grad():
             output = model(x.to(device, copy=True))
             y = output.double().cpu().numpy().reshape(len(x), -1)
     except Exception as error:
-        _log.info("model not checked in %s, in which it cannot run here: %s", dtype, error)
+        _log.info("model not checked in %s, in which it cannot run here: %s", x.dtype, error)
         return
-    if head is not None and not output.is_floating_point():
+    if not output.is_floating_point():
         return
-    found = _outputs(program, head, points)
     y = np.where(np.isfinite(y), y, found)  # float16 overflows
-    rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    rounding = max(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
     _compare(
-        points,
+        x.double().cpu().numpy().reshape(len(x), -1),
         found,
         y,
-        10.0 * rounding**0.5 * (_terms(program, points) if head is None else 1.0 + np.abs(found)),
-        f"the program read from it differs from its forward pass in {dtype}; its code does something else in float64",
+        10.0 * rounding**0.5 * (1.0 + np.abs(found) if size is None else size),
+        f"what was read from it differs from its forward pass in {x.dtype}; its code does something else in float64",
     )
 
 

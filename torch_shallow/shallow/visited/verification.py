@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.head import run_head
 from torch_shallow.shallow.visited.data import rows_of, with_progress
+from torch_shallow.trace.model_copy import check_model, copy_model
 from torch_shallow.trace.precision import InFloat64
+from torch_shallow.trace.verification import compare_in_own_precision, own_dtype
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
@@ -52,6 +56,25 @@ def verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: f
         _compare(found, trunk, allowed, block.start, _UNSEEN)
         if shallow.head is not None:
             _compare(run_head(shallow.head, trunk), own, tolerance * (size + size_of_trunk), block.start, _UNSEEN)
+
+
+def verify_in_own_precision(shallow: VisitedReLU, model: nn.Module | ExportedProgram, data: Tensor) -> None:
+    """Compare the network with the model as the user has it, in its own precision, on the first rows of some data.
+
+    Args:
+        shallow: the network.
+        model: the model.
+        data: the data that its regions were made from.
+
+    Raises:
+        TransformError: they differ by more than rounding explains.
+    """
+    copy = copy_model(check_model(model), nullcontext())
+    x = data[:ALONE].detach().to(own_dtype(copy))
+    with torch.no_grad():
+        found, known = shallow(x.double()), shallow.locate(x.double()) >= 0
+    if known.any():
+        compare_in_own_precision(found[known].flatten(1).double().cpu().numpy(), copy, x[known])
 
 
 _TOGETHER = (
