@@ -57,6 +57,8 @@ OPERATIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "sum mean cumsum diff": lambda m, h: h.sum(1, keepdim=True) + h.mean(-1, keepdim=True) + h.cumsum(1),
     "sum to one value": lambda m, h: h.sum(dim=-1),
     "where masked_fill": lambda m, h: torch.where(m.mask, h, -h) + h.masked_fill(m.mask, 0.5),
+    "where as a method": lambda m, h: h.where(m.mask, m.shift) + m.shift.where(m.mask, other=h),
+    "filled by slices": lambda m, h: filled(torch.empty_like(h), h) + filled(h.new_empty(h.shape), -h),
     "contiguous clone detach": lambda m, h: h.contiguous().clone().detach() + h.detach(),
     "casts": lambda m, h: h.float().double().half().to(torch.float32).to("cpu").type_as(h).bfloat16().to(h.dtype).cpu(),
     "dropout": lambda m, h: F.dropout(h, 0.5, training=False) + F.dropout(h, training=m.training) + F.alpha_dropout(h),
@@ -178,6 +180,11 @@ def rows(constant: Tensor, h: Tensor) -> Tensor:
     """The constant for each row of h."""
     nothing = torch.zeros_like(h[:, 0]).view(-1, *[1] * constant.dim())
     return (constant + nothing).to(constant.dtype)
+
+
+def filled(empty: Tensor, h: Tensor) -> Tensor:
+    empty[:, ::2], empty[:, 1::2] = h[:, :3], h[:, 3:]
+    return empty
 
 
 def written(m: Any, h: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ OPERATORS: list[tuple[Any, tuple[int, ...], dict[str, np.ndarray]]] = [
     (node("HardSigmoid", "x", alpha=0.3, beta=0.4), (4,), {}),
     (node("Clip", "x", "a", "b"), (4,), {"a": np.float32(-0.5), "b": np.float32(0.25)}),
     (node("Clip", "x", "", "b"), (4,), {"b": np.float32(0.25)}),
+    (node("Clip", "x"), (4,), {}),
     *((node(kind, "x", "c"), (2, 4), {"c": floats(4)}) for kind in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean")),
     *((node(kind, "c", "x"), (2, 4), {"c": floats(4)}) for kind in ("Add", "Sub", "Mul", "Sum", "Max", "Min")),
     (node("Where", "m", "x", "c"), (4,), {"m": np.array([True, False, True, True]), "c": floats(4)}),

@@ -51,6 +51,9 @@ UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
     (lambda m, h: h + h.amax(0), "amax", "along the batch (dimension 0)"),
     (lambda m, h: h.median(), "median", "whole batch"),
     (lambda m, h: h.amax(2), "amax", "dim=2, for a tensor of 2 dimensions"),
+    (lambda m, h: h.kthvalue(0).values, "kthvalue", "do not fit its input"),
+    (lambda m, h: F.max_pool1d(h, 9), "max_pool1d", "do not fit its input"),
+    (lambda m, h: h.topk(h.size(0)).values, "topk", "depends on the number of inputs"),
     (lambda m, h: h.max(1).indices + h, "max", "places of entries"),
     (lambda m, h: h.sort()[1] + h, "sort", "places of entries"),
     (lambda m, h: F.max_pool1d(h, 2, padding=1, dilation=7), "max_pool1d", "nothing but padding"),
@@ -79,6 +82,8 @@ UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
     (lambda m, h: F.dropout(h, training=m.training), "dropout", "model.eval()"),
     (lambda m, h: F.batch_norm(h, None, None, training=True), "batch_norm", "model.eval()"),
     (lambda m, h: torch.add(h, 1, out=h), "add", "out="),
+    (lambda m, h: (torch.add(h, 1, out=h), h)[1], "add", "out="),
+    (lambda m, h: h.scatter(1, torch.tensor([[0]]), h, reduce="multiply"), "scatter", "multiplies values"),
     (lambda m, h: h + F.dropout(m.p, 0.5), "dropout", "model.eval()"),
     (lambda m, h: m.p.detach().add_(h), "add", "changes an attribute"),
 ]
@@ -177,6 +182,16 @@ def test_randomness_that_fx_cannot_see_is_refused() -> None:
         read_model(Model(lambda m, h: h + torch.randn(6)))
     with pytest.raises(TransformError, match="Largest difference"):
         read_model(Model(lambda m, h: h + random.random()))
+
+
+@pytest.mark.parametrize("fill", [-1e16, -1e30, torch.finfo(torch.float32).min])
+def test_constants_that_leave_no_digits_are_refused(fill: float) -> None:
+    for masked in (
+        lambda m, h: h.masked_fill(m.buffer.bool() | (torch.arange(6) < 3), fill).amax(1),
+        lambda m, h: F.max_pool1d(F.pad(h, (1, 1), value=fill), 3, 1),
+    ):
+        with pytest.raises(TransformError, match=r"cancel in it.*use smaller ones"):
+            read_model(Model(masked))
 
 
 def test_code_that_does_something_else_in_float64_is_refused() -> None:

@@ -122,6 +122,17 @@ def compiled_inside() -> nn.Module:
     return nn.Sequential(torch.compile(mlp(), backend="eager"), nn.ReLU())
 
 
+def saturated(module: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, module.weight, module.bias).clamp(max=0.1)
+
+
+def patched() -> nn.Module:
+    """A layer whose forward pass is replaced on the instance."""
+    model = mlp()
+    model[0].forward = functools.partial(saturated, model[0])
+    return model
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "parametrize": first_layer(lambda layer: parametrize.register_parametrization(layer, "weight", Doubled())),
     "weight_norm": first_layer(parametrizations.weight_norm),
@@ -138,6 +149,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "frozen": frozen,
     "fused": fused,
     "graph module": lambda: torch.fx.symbolic_trace(Lists()),
+    "patched": patched,
     "compiled": lambda: torch.compile(mlp(), backend="eager"),
     "compiled in place": compiled_in_place,
     "compiled inside": compiled_inside,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.identify import Operation, identify, refuse_dependent
+from torch_shallow.trace.identify import Operation, first_argument, identify, refuse_dependent
 from torch_shallow.trace.operations import Rule, way_out
 
 
@@ -54,15 +54,17 @@ class Accounts:
 
     def seen_later(self, node: Node) -> bool:
         """Whether what a node writes into its first argument is seen by a later node, other than by its result."""
-        first = node.all_input_nodes[0]
+        return next(self.later_uses(node), None) is not None
+
+    def later_uses(self, node: Node) -> Iterator[tuple[Node, Node]]:
+        """The later nodes that use memory which a node overwrites, but for its result, and the values they use."""
+        first = cast(Node, first_argument(node))
         owner = self.owner.get(first, first)
         shared = {other for other, its_owner in self.owner.items() if its_owner is owner and other is not node}
         later = node.next
         while later.op != "root":
-            if not shared.isdisjoint(later.all_input_nodes):
-                return True
+            yield from ((later, used) for used in later.all_input_nodes if used in shared)
             later = later.next
-        return False
 
 
 def account(root: nn.Module, graph: Graph) -> Accounts:
@@ -109,7 +111,7 @@ class _Ledger:
 
     def _enter_call(self, node: Node) -> None:
         operation = identify(self.root, node)
-        first = next(iter((*node.args, *node.kwargs.values())), None)
+        first = first_argument(node)
         if isinstance(first, Node) and operation.may_share_memory:
             self.owner[node] = self.owner[first]
         used = [slot for slot, value in _slots(node) if self._depends(value) and not _by_shape(operation.rule, slot)]
@@ -118,7 +120,7 @@ class _Ledger:
             reason = reason or self._overwrite(self.owner[first], bool(used))
         if used:
             self.dependent.add(node)
-            may_end = not reason
+            may_end = not reason and "out" not in node.kwargs
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:
             self.accounts.refusals.append(Refusal(node, operation.name, reason, may_end))

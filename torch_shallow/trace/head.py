@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import cast
 
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
 
 from torch_shallow.trace.accounting import Accounts
-from torch_shallow.trace.identify import identify
+from torch_shallow.trace.identify import first_argument, identify
 from torch_shallow.trace.rewriting import STAGE
 from torch_shallow.trace.shapes import NotRewritable, Shape
 
@@ -42,8 +43,9 @@ def split_head(
     start, constants = _reads(graph, late, accounts)
     possible = (
         all(refusal.may_end for refusal in accounts.refusals)
-        and not any(_must_not_follow(root, node, accounts, node in refused) for node in late - {output})
+        and not any(_must_not_follow(root, node, accounts, late, node in refused) for node in late - {output})
         and not all(node.op == "placeholder" for node in start)
+        and not _overwritten_after(root, graph, late, accounts)
     )
     if not possible:
         return False, None
@@ -62,16 +64,34 @@ def split_head(
     return True, head
 
 
-def _must_not_follow(root: nn.Module, node: Node, accounts: Accounts, refused: bool) -> bool:
+def _must_not_follow(root: nn.Module, node: Node, accounts: Accounts, late: set[Node], refused: bool) -> bool:
     """Whether a node after the last piecewise-linear one is one itself, or changes a value that the trunk reads."""
-    if STAGE in node.meta or (identify(root, node).in_place and accounts.seen_later(node)):
+    if STAGE in node.meta:
         return True
+    if identify(root, node).in_place:
+        # Values of the trunk that share memory do so no longer in the head.
+        first = first_argument(node)
+        if any(user not in late or not (used in late or used is first) for user, used in accounts.later_uses(node)):
+            return True
     if refused:
         return False
     if node.op == "call_module":
         return any(True for _ in root.get_submodule(str(node.target)).parameters())
     parameters = dict(root.named_parameters())
     return any(used.op == "get_attr" and used.target in parameters for used in node.all_input_nodes)
+
+
+def _overwritten_after(root: nn.Module, graph: Graph, late: set[Node], accounts: Accounts) -> bool:
+    """Whether the trunk changes a value in place that the head, which now runs after it, has read before."""
+    changed = set[Node]()
+    for node in reversed(graph.nodes):
+        if node in late:
+            if any(accounts.owner.get(used, used) in changed for used in node.all_input_nodes):
+                return True
+        elif node.op.startswith("call_") and identify(root, node).in_place:
+            first = cast(Node, first_argument(node))
+            changed.add(accounts.owner.get(first, first))
+    return False
 
 
 def _reads(graph: Graph, late: set[Node], accounts: Accounts) -> tuple[list[Node], set[Node]]:

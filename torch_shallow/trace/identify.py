@@ -84,6 +84,8 @@ def identify(root: nn.Module, node: Node) -> Operation:
     in_place = augmented or node.target is operator.setitem or name.endswith("_") or bool(node.kwargs.get("inplace"))
     name = name[1:] if augmented else name.rstrip("_")
     name = "threshold" if name == "_threshold" else name  # the function behind nn.functional.threshold
+    if name == "where" and node.op == "call_method":
+        name = ".where"  # the method has its arguments in another order
     if name == "relu":
         in_place = in_place or bool(argument(node, 1, "inplace"))
     if name in ("max", "min") and ("other" in node.kwargs or isinstance(argument(node, 1, "dim"), Node)):
@@ -150,12 +152,23 @@ def refuse_dependent(node: Node, operation: Operation) -> str:
     """
     if operation.name in ("div", "divide") and node.kwargs.get("rounding_mode") is not None:
         return "rounds its result, which is not continuous"
+    if node.kwargs.get("reduce") == "multiply":
+        return "multiplies values that depend on the input, which is not piecewise linear"
     if node.kwargs.get("out") is not None:
         return "writes into the tensor out=...; use its result instead"
     for value in (*node.args, *node.kwargs.values()):
         if isinstance(value, torch.dtype) and not value.is_floating_point:
             return f"casts to {value}, which rounds; stay in floating point"
     return ""
+
+
+def first_argument(node: Node) -> object:
+    """What a node works on, and overwrites if it is in place.
+
+    Args:
+        node: a node that calls a module, a function or a method.
+    """
+    return argument(node, 0, "input", next(iter(node.kwargs.values()), None))
 
 
 def argument(node: Node, position: int, name: str, default: object = None) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.fx import Graph, Interpreter, Node
 
 from torch_shallow.trace.input_shape import shape_of_first_linear
@@ -22,7 +24,7 @@ class KnownShapes:
 
     def __init__(self, root: nn.Module, graph: Graph, in_shape: tuple[int, ...] | None) -> None:
         self._root, self._graph, self._in_shape = root, graph, in_shape
-        self._found: dict[Node, tuple[Shape, Shape]] = {}
+        self._found: dict[Node, tuple[Any, Any]] = {}
 
     def __call__(self, node: Node) -> tuple[Shape, Shape]:
         """The shape for two inputs, and for three.
@@ -31,6 +33,31 @@ class KnownShapes:
             NotRewritable: the graph fails before it comes to the node.
             TransformError: the shape of the input is not known.
         """
+        two, three = self._look_up(node)
+        return tuple(two.shape), tuple(three.shape)
+
+    def number(self, node: Node) -> Any:
+        """A size, or several, that the model's code asks for; None if the value is a tensor.
+
+        Raises:
+            NotRewritable: it depends on the number of inputs, or the graph fails before it comes to the node.
+            TransformError: the shape of the input is not known.
+        """
+        two, three = self._look_up(node)
+        if isinstance(two, Tensor):
+            return None
+        if two != three:
+            raise NotRewritable(
+                f"depends on the number of inputs: it is called with {node} = {two} for 2, {three} for 3"
+            )
+        return two
+
+    def replace(self, node: Node, by: Node) -> None:
+        """Say that another node has taken the place of a node."""
+        if node in self._found:
+            self._found[by] = self._found[node]
+
+    def _look_up(self, node: Node) -> tuple[Any, Any]:
         if node not in self._found:
             in_shape = self._in_shape or shape_of_first_linear(self._root, self._graph)
             two, three = (self._run(torch.zeros(count, *in_shape)) for count in (2, 3))
@@ -39,20 +66,16 @@ class KnownShapes:
             raise NotRewritable("works on a tensor whose shape could not be found; pass example_input")
         return self._found[node]
 
-    def replace(self, node: Node, by: Node) -> None:
-        """Say that another node has taken the place of a node."""
-        if node in self._found:
-            self._found[by] = self._found[node]
-
-    def _run(self, x: Tensor) -> dict[Node, Shape]:
-        interpreter, found = Interpreter(self._root, graph=self._graph), dict[Node, Shape]()
+    def _run(self, x: Tensor) -> dict[Node, Any]:
+        """What is known of each value: a tensor without its entries, a number, or a shape."""
+        interpreter, found = Interpreter(self._root, graph=self._graph), dict[Node, Any]()
         try:
             with InFloat64(), torch.no_grad():
                 for node in self._graph.nodes:
                     value = x if node.op == "placeholder" else interpreter.run_node(node)
                     interpreter.env[node] = value
-                    if isinstance(value, Tensor):
-                        found[node] = tuple(value.shape)
+                    if isinstance(value, Tensor | int | float | Size):
+                        found[node] = value.to("meta") if isinstance(value, Tensor) else value
         except Exception:  # its cause is said where the graph is run
             return found
         return found

@@ -72,6 +72,7 @@ _RULES = {
     "input -mask source": "masked_scatter",
     "input -index value": "setitem",
     "-condition input other": "where",
+    "input -condition other": ".where",
     "input -mask value": "masked_fill",
     "*input *other": "mul multiply matmul mm mv bmm dot inner outer ger kron tensordot cross",
     "-equation *input *other": "einsum",
@@ -85,7 +86,7 @@ _RULES = {
     "#input": """
         size dim ndimension numel nelement stride get_device is_floating_point is_complex is_contiguous
         .shape .ndim .dtype .device .is_cuda .layout .requires_grad .is_leaf
-        zeros_like ones_like full_like new_zeros new_ones new_full new_tensor
+        zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor
         """,
 }
 

@@ -30,11 +30,15 @@ def _relu(shapes: Shapes, x: Tensorlike) -> Tensorlike:
 
 def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> Tensorlike:
     low, high = _unless_infinite(low, -math.inf), _unless_infinite(high, math.inf)
-    if isinstance(low, float | int) and isinstance(high, float | int):
-        low = min(low, high)
-        return low + torch.relu(x - low) - torch.relu(x - high)
-    x = x if low is None else low + torch.relu(x - low)
-    return x if high is None else x - torch.relu(x - high)
+    numbers = isinstance(low, float | int) and isinstance(high, float | int)
+    low = min(low, high) if numbers else low
+    bounded = x if low is None else _at_least(x, low)
+    return bounded if high is None else bounded - torch.relu((x if numbers else bounded) - high)
+
+
+def _at_least(x: Tensorlike, low: Any) -> Tensorlike:
+    # The skip is x, not the bound: one of -1e30 would leave no digit of x in low + relu(x - low).
+    return torch.relu(x) if isinstance(low, float | int) and low == 0 else x + torch.relu(low - x)
 
 
 def _unless_infinite(bound: Any, none: float) -> Any:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node, Proxy
 from torch.fx.node import map_arg
-from torch.fx.proxy import GraphAppendingTracer
+from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from torch_shallow.trace.accounting import Accounts, Refusal
-from torch_shallow.trace.identify import Operation
+from torch_shallow.trace.identify import Operation, identify
 from torch_shallow.trace.known_shapes import KnownShapes
 from torch_shallow.trace.operations import Rule
 from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
@@ -91,10 +91,29 @@ class _Writer(GraphAppendingTracer):
     def _write(self, node: Node, operation: Operation) -> Any:
         rule, function = PIECEWISE[operation.name]
         given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
-        in_proxies: Callable[[Any], Any] = partial(map_arg, fn=lambda used: Proxy(used, self))  # type: ignore[arg-type, return-value]
-        values = _in_order(rule, function, in_proxies(node.args), in_proxies(given))
-        result = function(self.shapes, *values)
-        return values[0].copy_(result) if operation.in_place and self.accounts.seen_later(node) else result
+        values = _in_order(rule, function, node.args, given)
+        for slot, kind in enumerate(rule.kinds):
+            values[slot] = map_arg(values[slot], partial(self._value, constant=kind == "-"))
+        try:
+            result = function(self.shapes, *values)
+        except (IndexError, TypeError, ValueError, TraceError) as error:
+            raise NotRewritable(f"has arguments that do not fit its input ({error}); try the model on one") from error
+        if operation.in_place:
+            return values[0].copy_(result) if self.accounts.seen_later(node) else result
+        return tuple(map(self._own, result)) if isinstance(result, tuple) else self._own(result)
+
+    def _value(self, node: Node, constant: bool) -> Any:
+        """An argument: a proxy, or a number where the code computes it from the shapes of tensors."""
+        computed = constant and node.op.startswith("call_") and node not in self.accounts.dependent
+        number = self.known.number(node) if computed else None
+        return Proxy(node, self) if number is None else number
+
+    def _own(self, result: Proxy | None) -> Proxy | None:
+        """A result in memory of its own: a maximum of one entry is that entry, and may be written to later."""
+        node = None if result is None else result.node
+        while node in self.written and identify(self.root, node).may_share_memory:
+            node = node.all_input_nodes[0]
+        return result if result is None or node in self.written else result.clone()
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         """The attributes of a called module that are arguments of its operation."""
@@ -149,12 +168,16 @@ class _Writer(GraphAppendingTracer):
         self.written = []
 
 
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
 def _in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The arguments of an operation by position.
 
     Raises:
         NotRewritable: there are some that are not known.
     """
+    kwargs = {_NUMPY_NAMES.get(name, name): value for name, value in kwargs.items()}
     unknown = sorted(set(kwargs) - {*rule.parameters[len(args) :], "inplace"})
     if len(args) > len(rule.parameters) or unknown:
         found = ", ".join(unknown) or args[len(rule.parameters) :]

@@ -112,6 +112,10 @@ class _OneInputTracer(Tracer):
         """A value that records what is written into it."""
         return _WritableProxy(node, self)
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether to take a module for what its class says: not if it has a forward pass of its own."""
+        return super().is_leaf_module(m, module_qualified_name) and "forward" not in vars(m)
+
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A node for the call of a module, unless we are looking at an example."""
         return forward(*args, **kwargs) if self._evaluating else super().call_module(m, forward, args, kwargs)

@@ -49,7 +49,9 @@ def verify(
             f"{expected.shape[1]}; it must treat each row of a batch by itself."
         )
     size = np.abs(expected).reshape(len(_SCALES), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
-    allowed = tolerance * size + (1e-3 * tolerance * _terms(program, x) if head is None else 0.0)
+    terms = _terms(program, x) if head is None else np.zeros(())
+    allowed = tolerance * size + 1e-3 * tolerance * terms
+    worst = 1e3 * tolerance * (1.0 + np.abs(expected).max())
 
     picked = list(range(0, len(x), 4))
     alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
@@ -68,6 +70,14 @@ def verify(
         allowed,
         "the program read from it differs from its forward pass, which does something that torch.fx does not see "
         "(random numbers, global state, a choice made by Python)",
+    )
+    _compare(
+        x,
+        found,
+        expected,
+        np.full_like(found, worst),
+        f"constants as large as {terms.max():.1g} cancel in it, so that float64 has too few digits left for the rest; "
+        "use smaller ones (a mask of -1e4 in place of -1e30)",
     )
 
 
