@@ -18,6 +18,7 @@ from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.region import Region, Regions
+from torch_shallow.region.polyhedron import polyhedron
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.program import ReLUProgram, Stage
 
@@ -214,6 +215,19 @@ def test_names_of_half_spaces() -> None:
     assert last.vertices().flatten().sort().values.tolist() == [1.0, 3.0]
     assert repr(last) == f"Region({last.index} of 3: 2 of 2 neurons active, 2 cuts above)"
     assert repr(last.facets()) == ("RegionHalfSpaces(A x <= b in 1 inputs, 2 rows: stage 2 neuron 0 active, domain)")
+
+
+def test_the_order_of_half_spaces_does_not_matter() -> None:
+    # Two hyperplanes that are parallel but for 1.4e-9 would meet far outside the square.
+    nearly = np.array([[-8e-10, 0.7, 0.7], [6e-10, 0.7, 0.7], [5e-10, -0.8, 0.6]])
+    square = np.array([[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, -1.0, 1.0]])
+    rows = np.concatenate([nearly, square])
+    rng = np.random.default_rng(0)
+    for order in (np.arange(7), np.arange(7)[::-1], *(rng.permutation(7) for _ in range(20))):
+        found = polyhedron(rows[order], 100)
+        assert found is not None
+        assert len(found.vertices) == 4
+        assert (found.vertices @ rows[:, :-1].T + rows[:, -1] >= -1e-8).all()
 
 
 def test_few_neurons_in_many_inputs_leave_lines() -> None:

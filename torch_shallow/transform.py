@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.verification import verify_in_own_precision
 from torch_shallow.trace.reader import read_traced, trace_model
@@ -71,6 +72,8 @@ def transform(
             f"data: with data no linear programs are solved, found method={method!r} and solver={solver!r}; leave them "
             "out, or leave out data to find all regions."
         )
+    if data is not None:
+        check_floating("data", data)
     shown = data if example_input is None else example_input
     traced = trace_model(model, shown, stacklevel=3)
     if data is not None:

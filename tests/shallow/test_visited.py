@@ -363,6 +363,75 @@ def test_copies_and_state_dicts() -> None:
     assert all(not parameter.requires_grad for parameter in shallow.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_data_on_the_boundary_of_a_box_belong_to_it_in_any_precision(dtype: torch.dtype) -> None:
+    model, box = chain(2, 6, 1), Box(-0.1, 0.3)  # neither is a number of low precision
+    x = torch.tensor([[0.3, 0.3], [-0.1, 0.3], [0.0, -0.1]], dtype=dtype)
+    shallow = transform(model, data=x, domain=box)
+    assert (shallow.locate(x) >= 0).all()
+    assert shallow(x).isfinite().all()
+    assert shallow.grow(x) == 0
+    lower, upper = box.bounds((2,))
+    assert ((shallow.points.numpy() >= lower) & (shallow.points.numpy() <= upper)).all()
+    assert certify(shallow, model).passed
+
+
+@pytest.mark.parametrize(
+    "head",
+    [lambda y: y.argmax(-1), lambda y: y[:, 0] > y[:, 1], lambda y: y.softmax(-1)[:, 0], lambda y: y.sum(-1)],
+    ids=["whole numbers", "truth values", "numbers of a softmax", "numbers"],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_outputs_without_dimensions(head: Callable[[Tensor], Tensor], whole: bool) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = chain(2, 6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return head(self.trunk(x))
+
+    model, x = Model(), torch.randn(20, 2, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model.double()(x)
+    model.float()  # in which the rows are not in the same regions
+    shallow = transform(model) if whole else transform(model, data=x)
+    assert shallow(x).dtype == expected.dtype
+    assert_equal(shallow(x).double(), expected.double(), 1e-9)
+    assert_equal(shallow(x[0]).double(), expected[0].double(), 1e-9)
+    assert shallow(x[0]).shape == ()
+
+
+def test_rows_that_lie_elsewhere_in_the_precision_of_the_model() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(chain(2, 100, 3), nn.Softmax(-1))
+    scale = torch.tensor([1.0, 1e-9], dtype=torch.float64)
+    x = 1.0 + torch.rand(20, 2, dtype=torch.float64) * scale
+    assert (transform(model, data=x).locate(x) >= 0).all()
+
+
+def test_data_are_called_data() -> None:
+    with pytest.raises(TransformError, match=r"data: expected a floating-point tensor, found torch\.int64"):
+        transform(chain(2, 3, 1), data=torch.zeros(3, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3, 1e6])
+def test_vertices_far_from_the_origin_are_exact(shift: float) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)).double()
+    near = visited_of(model, x := torch.randn(20, 2, dtype=torch.float64))
+    with torch.no_grad():
+        model[0].bias -= shift * model[0].weight.sum(1)
+    far = visited_of(model, x + shift)
+    assert far.num_regions == near.num_regions
+    for one, other in zip(near.regions, far.regions, strict=True):
+        expected = one.vertices() + shift
+        found = other.vertices()
+        assert len(found) == len(expected)
+        length = 1.0 + one.vertices().abs().max()
+        assert torch.cdist(found, expected).amin(1).max() <= 1e-12 * shift * length + 1e-9 * length
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -375,9 +444,11 @@ def test_copies_and_state_dicts() -> None:
             torch.tensor([[0.0, 0.0], [torch.nan, 0.0], [0.0, torch.inf]]),
             r"data: 2 of 3 rows are not finite \(NaN or inf\), the first of them row 1",
         ),
+        (torch.zeros(3, 2).to_sparse(), "data: expected a dense tensor with values, found layout torch.sparse_coo"),
+        (torch.zeros(3, 2, device="meta"), "data: expected a dense tensor with values, found a tensor on the meta"),
         (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first of them row 1"),
     ],
-    ids=["list", "integers", "shape", "no row", "no batch", "not finite", "outside"],
+    ids=["list", "integers", "shape", "no row", "no batch", "not finite", "sparse", "meta", "outside"],
 )
 def test_bad_data(monkeypatch: pytest.MonkeyPatch, data: Tensor, message: str) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it

@@ -46,10 +46,14 @@ def polyhedron(
     Returns:
         The polyhedron; None if it was given up, or has no interior.
     """
+    from scipy.linalg import qr
+
     from torch_shallow.region.cone import generators  # compiled code is imported when it is used
 
     half_spaces = half_spaces / np.linalg.norm(half_spaces, axis=1, keepdims=True)
-    found = generators(half_spaces, tolerance, max_rays)
+    # First those that make the best corner: nearly parallel ones would make rays far out, where digits are lost.
+    _, order = qr(half_spaces[:, :-1].T, mode="r", pivoting=True)
+    found = generators(half_spaces[order], tolerance, max_rays)
     if found is None or sum(map(len, found)) == 0:
         return None
     lines, rays = found

@@ -122,4 +122,9 @@ class VisitedRegion(Region):
             shallow.in_shape, shallow.trunk_shape, (stage,), np.zeros((outputs, size + rows)), np.zeros(outputs)
         )
         chart = replace(make_chart(program, shallow.domain), origin=point)
-        return Shape(a, b, shallow.domain, chart, max_rays)
+        # Lengths of about one: the typical distance from the point to the hyperplanes.
+        hyperplanes = chart.pull_back(-a, b)
+        speed = np.linalg.norm(hyperplanes[:, :-1], axis=1)
+        distances = hyperplanes[speed > 0.0, -1] / speed[speed > 0.0]
+        unit = 2.0 ** np.round(np.log2(np.median(distances))) if len(distances) else 1.0
+        return Shape(a, b, shallow.domain, replace(chart, directions=unit * chart.directions), max_rays)

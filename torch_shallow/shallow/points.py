@@ -40,7 +40,7 @@ def unflatten(
 ) -> Shaped[Tensor, "*batch_and_out_shape"]:
     """Outputs in the dtype (where they are floating point) and batch shape of the input."""
     y = y.to(x.dtype) if y.is_floating_point() else y
-    return y.reshape(*x.shape[: x.dim() - len(in_shape)], *out_shape)
+    return y.reshape((*x.shape[: x.dim() - len(in_shape)], *out_shape))
 
 
 @torch.fx.wrap
@@ -89,6 +89,9 @@ def check_rows(name: str, x: Tensor, in_shape: tuple[int, ...]) -> None:
         TransformError: it is not.
     """
     check_floating(name, x)
+    if x.layout != torch.strided or x.is_meta:
+        found = "a tensor on the meta device" if x.is_meta else f"layout {x.layout}"
+        raise TransformError(f"{name}: expected a dense tensor with values, found {found}; convert or load it first.")
     if x.shape[1:] != in_shape or x.dim() == 0 or len(x) == 0:
         shape = ", ".join(map(str, in_shape))
         raise TransformError(

@@ -36,16 +36,28 @@ def check_data(
     """
     check_rows(name, data, in_shape)
     rows = data.detach().flatten(1)
-    finite = torch.cat([rows[block].isfinite().all(1) for block in blocks(len(rows))])
+    finite = torch.cat([rows[block].double().isfinite().all(1) for block in blocks(len(rows))])
     _refuse(name, "are not finite (NaN or inf)", "leave them out or repair them", ~finite)
     limits = tuple(limit.to(data.device) for limit in limits)
-    within = torch.cat([inside(rows[block], limits) for block in blocks(len(rows))])
+    within = torch.cat([_within(rows[block], limits) for block in blocks(len(rows))])
     _refuse(name, "lie outside the domain", "leave them out, or give a larger domain", ~within)
 
 
-def rows_of(data: Tensor, block: slice | Tensor, device: torch.device) -> Float[Tensor, "rows inputs"]:
-    """Some rows in float64."""
-    return data[block].detach().flatten(1).to(device, torch.float64)
+def rows_of(
+    data: Tensor, block: slice | Tensor, device: torch.device, limits: tuple[Tensor, ...]
+) -> Float[Tensor, "rows inputs"]:
+    """Some rows in float64, no further out than a box reaches."""
+    return clamp_into_box(data[block].detach().flatten(1).to(device, torch.float64), limits)
+
+
+def clamp_into_box(x: Float[Tensor, "rows inputs"], limits: tuple[Tensor, ...]) -> Float[Tensor, "rows inputs"]:
+    """The nearest rows in a box, for a row of low precision on its boundary may be outside by rounding."""
+    return x.clamp(*limits) if limits and limits[0].dim() == 1 else x
+
+
+def _within(rows: Float[Tensor, "rows inputs"], limits: tuple[Tensor, ...]) -> Bool[Tensor, "rows"]:
+    """Which rows are in the domain, as given and as they are used."""
+    return inside(rows, limits) & inside(clamp_into_box(rows.double(), limits), limits)
 
 
 def with_progress(blocks: Iterable[slice], title: str, rows: int, progress: bool) -> Iterator[slice]:

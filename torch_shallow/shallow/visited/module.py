@@ -11,7 +11,7 @@ from torch_shallow.domain import Domain, inside
 from torch_shallow.region import VisitedRegion
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import as_given, flatten_points
-from torch_shallow.shallow.visited.data import check_data, rows_of, with_progress
+from torch_shallow.shallow.visited.data import check_data, clamp_into_box, rows_of, with_progress
 from torch_shallow.shallow.visited.local_maps import clean_neuron_maps, local_maps
 from torch_shallow.shallow.visited.local_models import LocalModels
 from torch_shallow.shallow.visited.neurons import Neurons
@@ -99,7 +99,7 @@ class VisitedReLU(ShallowReLU):
         region = torch.full((len(points),), -1, device=points.device)
         within = inside(as_given(points, x), self._limits).nonzero()[:, 0]
         for block in self.neurons.blocks(len(within)):
-            region[within[block]] = self._find(points[within[block]])
+            region[within[block]] = self._find(clamp_into_box(points[within[block]], self._limits))
         return region.reshape(x.shape[: x.dim() - len(self.in_shape)])
 
     def _find(self, x: Float[Tensor, "points inputs"]) -> Int64[Tensor, "points"]:
@@ -155,11 +155,11 @@ class VisitedReLU(ShallowReLU):
         check_data(name, data, self.in_shape, self._limits, self.neurons.blocks)
         count = len(data)
         blocks = with_progress(self.neurons.blocks(count), "finding regions", count, progress)
-        rows = (rows_of(data, block, self.device) for block in blocks)
+        rows = (rows_of(data, block, self.device, self._limits) for block in blocks)
         new = self.known_patterns.new(pack(self.neurons.signs(block)) for block in rows)
         self.known_patterns.add(new)
         first = torch.tensor(list(new.values()), dtype=torch.int64, device=data.device)
-        self.points = torch.cat([self.points, rows_of(data, first, self.device)])
+        self.points = torch.cat([self.points, rows_of(data, first, self.device, self._limits)])
         self._store_maps(progress)
         verify_rows(self, data, progress)
         return len(new)

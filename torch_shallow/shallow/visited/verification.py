@@ -39,12 +39,12 @@ def verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: f
     """
     neurons = shallow.neurons
     for block in with_progress(neurons.blocks(len(data)), "comparing", len(data), progress):
-        rows = rows_of(data, block, shallow.device)
+        rows = rows_of(data, block, shallow.device, shallow._limits)
         x = rows.reshape(-1, *shallow.in_shape)
         own, found = _own(shallow, x), shallow.trunk(x)
         # What enters a head is compared by itself, for the head may hide differences.
         trunk = own if shallow.head is None else neurons.run(rows, lambda _, z: z.relu()).reshape(found.shape)
-        size, size_of_trunk = own.abs().nan_to_num(0.0, 0.0).max(), trunk.abs().max()
+        size, size_of_trunk = own.to(torch.complex128).abs().nan_to_num(0.0, 0.0).max(), trunk.abs().max()
         if block.start == 0:
             alone = torch.cat([_own(shallow, x[i : i + 1]) for i in range(min(ALONE, len(x)))])
             terms = neurons.rounded(rows[:ALONE]).terms.max()
@@ -72,9 +72,10 @@ def verify_in_own_precision(shallow: VisitedReLU, model: nn.Module | ExportedPro
     copy = copy_model(check_model(model), nullcontext())
     x = data[:ALONE].detach().to(own_dtype(copy))
     with torch.no_grad():
-        found, known = shallow(x.double()), shallow.locate(x.double()) >= 0
-    if known.any():
-        compare_in_own_precision(found[known].flatten(1).double().cpu().numpy(), copy, x[known])
+        x = x[shallow.locate(x.double()) >= 0]  # rounded, rows may lie elsewhere
+        found = shallow(x.double())
+    if found.numel() and not found.is_complex():
+        compare_in_own_precision(found.double().reshape(len(x), -1).cpu().numpy(), copy, x)
 
 
 _TOGETHER = (
@@ -101,7 +102,7 @@ def _own(shallow: VisitedReLU, x: Tensor) -> Tensor:
 
 def _compare(found: Tensor, expected: Tensor, allowed: Tensor, first: int, what: str) -> None:
     same = found == expected  # whole numbers; or infinities, as of log_softmax
-    if found.is_floating_point() and expected.is_floating_point():
+    if any(y.is_floating_point() or y.is_complex() for y in (found, expected)):
         same |= (found - expected).abs() <= allowed
     if not same.all():
         row, output = divmod(int((~same).flatten().nonzero()[0]), max(1, same[0].numel()))
