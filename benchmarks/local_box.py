@@ -74,7 +74,7 @@ def measure(name: str, result: str) -> None:
     from torch_shallow.domain import Box
     from torch_shallow.partition.enumerate import enumerate_regions
     from torch_shallow.shallow.module import ShallowReLU
-    from torch_shallow.trace.bounds import preactivation_bounds
+    from torch_shallow.trace.linear.bounds import preactivation_bounds
     from torch_shallow.trace.reader import read_model, trace_model
 
     cube = Box(-1.0, 1.0)

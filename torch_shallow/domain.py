@@ -42,9 +42,9 @@ def inside(
         x: points, floating point.
         limits: `(lower, upper)`, `(A, b)`, or nothing.
         tolerance: how far a point may be outside, relative to the width of the box or the size of the terms of the
-            inequality; never less than four units of rounding of `x.dtype`, so that a point on the boundary is inside.
+            inequality; never less than a unit of rounding of `x.dtype`, so that a point on the boundary is inside.
     """
-    rounding = 4 * torch.finfo(x.dtype).eps
+    rounding = torch.finfo(x.dtype).eps
     slack = max(tolerance, rounding)
     x = x.double()
     finite = x.isfinite().all(-1)

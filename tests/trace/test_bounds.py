@@ -21,9 +21,9 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.partition.partition import Partition
 from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace import extent
-from torch_shallow.trace.bounds import preactivation_bounds
-from torch_shallow.trace.linearity import read_program
+from torch_shallow.trace.linear import extent
+from torch_shallow.trace.linear.bounds import preactivation_bounds
+from torch_shallow.trace.linear.linearity import read_program
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model, trace_model
 from torch_shallow.trace.traced import TracedModel

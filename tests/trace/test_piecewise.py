@@ -13,9 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from torch_shallow.trace.maxima import adaptive_windows, max_of_groups, pooling_windows, sort
-from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
 from torch_shallow.trace.reader import read_model
+from torch_shallow.trace.rewriting.maxima import adaptive_windows, max_of_groups, pooling_windows, sort
+from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
 from torch_shallow.trace.tracer import trace
 
 

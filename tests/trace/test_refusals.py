@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.trace.graph.operations import RULES
 from torch_shallow.trace.input_shape import given_shape
 from torch_shallow.trace.model_copy import check_model
-from torch_shallow.trace.operations import RULES
 from torch_shallow.trace.reader import read_model
 from torch_shallow.trace.tracer import trace
 
@@ -213,6 +213,7 @@ OUTPUTS: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, h: None, "one tensor as its output, found NoneType"),
     (lambda m, h: h.chunk(2), "found (list|tuple)"),
     (lambda m, h: h.T, "must be the batch"),
+    (lambda m, h: h[:, :0], "no entries"),
     (lambda m, h: h.sum(), "must be the batch"),
     (lambda m, h: m.p, "must be the batch"),
     (lambda m, h: h.flatten(), "must be the batch"),

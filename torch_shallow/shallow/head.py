@@ -37,4 +37,8 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
             f"model: expected what follows its last piecewise-linear operation to give one tensor, with the batch as "
             f"its first dimension; found {found} for 2 inputs."
         )
+    if y.is_complex():
+        raise TransformError(
+            f"model: expected real outputs, found {y.dtype}; return the real and the imaginary part in one tensor."
+        )
     return tuple(y.shape[1:])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.identify import identify
+from torch_shallow.trace.graph.identify import identify
 
 _KEEP_ENTRIES = frozenset(
     {

@@ -10,8 +10,8 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
 from torch_shallow.trace.exported import shown_shape
-from torch_shallow.trace.extent import read_within
 from torch_shallow.trace.input_shape import given_shape, shape_of_first_linear
+from torch_shallow.trace.linear.extent import read_within
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
 from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram

@@ -15,7 +15,7 @@ from torch.fx import Graph, Interpreter, Node
 
 from torch_shallow.errors import TransformError
 from torch_shallow.trace.precision import InFloat64
-from torch_shallow.trace.rewriting import STAGE
+from torch_shallow.trace.rewriting.rewrite import STAGE
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class TracedModel:
                 f"model: the first dimension of its output must be the batch, as in its input; found output of shape "
                 f"{tuple(two)} for 2 inputs, and {tuple(three)} for 3."
             )
+        if not Size(two[1:]).numel():
+            raise TransformError(f"model: its output has no entries: shape {tuple(two)} for 2 inputs.")
         layouts = (_layout(node.meta[STAGE], shape, seen[1][node]) for node, shape in seen[0].items())
         return tuple(layouts), tuple(two[1:])
 

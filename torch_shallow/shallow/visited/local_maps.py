@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.shallow.visited.neurons import ROUNDING, Neurons
-from torch_shallow.trace.affine_forms import INPUT, Sources, push
+from torch_shallow.trace.linear.affine_forms import INPUT, Sources, push
 
 Maps = tuple[Float[Tensor, "regions outputs inputs"], Float[Tensor, "regions outputs"]]
 

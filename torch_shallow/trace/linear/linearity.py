@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Size, Tensor
 
-from torch_shallow.trace.affine_forms import CHUNK_BYTES, INPUT, Sources, push
-from torch_shallow.trace.bounds import StageBounds
+from torch_shallow.trace.linear.affine_forms import CHUNK_BYTES, INPUT, Sources, push
+from torch_shallow.trace.linear.bounds import StageBounds
 from torch_shallow.trace.program import ReLUProgram, Stage, WholeNetwork
 from torch_shallow.trace.traced import TracedModel
 

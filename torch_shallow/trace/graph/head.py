@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
 
-from torch_shallow.trace.accounting import Accounts
-from torch_shallow.trace.identify import first_argument, identify
-from torch_shallow.trace.rewriting import STAGE
-from torch_shallow.trace.shapes import NotRewritable, Shape
+from torch_shallow.trace.graph.accounting import Accounts
+from torch_shallow.trace.graph.identify import first_argument, identify
+from torch_shallow.trace.rewriting.rewrite import STAGE
+from torch_shallow.trace.rewriting.shapes import NotRewritable, Shape
 
 
 def split_head(

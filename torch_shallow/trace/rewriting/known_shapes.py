@@ -10,7 +10,7 @@ from torch.fx import Graph, Interpreter, Node
 
 from torch_shallow.trace.input_shape import shape_of_first_linear
 from torch_shallow.trace.precision import InFloat64
-from torch_shallow.trace.shapes import NotRewritable, Shape
+from torch_shallow.trace.rewriting.shapes import NotRewritable, Shape
 
 
 class KnownShapes:

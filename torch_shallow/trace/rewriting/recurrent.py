@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import linear
 
-from torch_shallow.trace.maxima import Tensorlike
-from torch_shallow.trace.shapes import NotRewritable, Shapes
+from torch_shallow.trace.rewriting.maxima import Tensorlike
+from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 Weights = Sequence[Tensorlike]
 """Input and hidden weight, and both biases if there are any."""

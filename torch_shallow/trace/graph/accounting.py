@@ -11,8 +11,8 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.identify import Operation, first_argument, identify, refuse_dependent
-from torch_shallow.trace.operations import Rule, way_out
+from torch_shallow.trace.graph.identify import Operation, first_argument, identify, refuse_dependent
+from torch_shallow.trace.graph.operations import Rule, way_out
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.trace.affine_forms import CHUNK_BYTES, INPUT, Sources, push
+from torch_shallow.trace.linear.affine_forms import CHUNK_BYTES, INPUT, Sources, push
 from torch_shallow.trace.traced import TracedModel
 
 

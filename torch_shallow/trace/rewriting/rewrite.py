@@ -13,13 +13,13 @@ from torch.fx import Graph, Node, Proxy
 from torch.fx.node import map_arg
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
-from torch_shallow.trace.accounting import Accounts, Refusal
-from torch_shallow.trace.identify import Operation, identify
-from torch_shallow.trace.known_shapes import KnownShapes
-from torch_shallow.trace.operations import Rule
-from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
-from torch_shallow.trace.shapes import NotRewritable, Shapes
-from torch_shallow.trace.symbolic import PLACE
+from torch_shallow.trace.graph.accounting import Accounts, Refusal
+from torch_shallow.trace.graph.identify import Operation, identify
+from torch_shallow.trace.graph.operations import Rule
+from torch_shallow.trace.graph.symbolic import PLACE
+from torch_shallow.trace.rewriting.known_shapes import KnownShapes
+from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
+from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 STAGE = "torch_shallow_stage"
 """Key in `node.meta` of a ReLU: the name of its stage."""

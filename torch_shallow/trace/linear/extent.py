@@ -9,8 +9,8 @@ from torch import Size
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.bounds import preactivation_bounds
-from torch_shallow.trace.linearity import read_program
+from torch_shallow.trace.linear.bounds import preactivation_bounds
+from torch_shallow.trace.linear.linearity import read_program
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.traced import TracedModel
 
@@ -43,7 +43,8 @@ def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
         raise TransformError(
             f"model: it has {neurons:,} ReLUs of {inputs:,} inputs, whose weights as one program take "
             f"{8 * weights / 2**30:,.1f} GiB (at most {MAX_BYTES / 2**30:.0f} GiB are allowed). Pass data=X for the "
-            "regions that the rows of X visit, or domain=Box(x - epsilon, x + epsilon) for all regions around a point."
+            "regions that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all regions around a "
+            "point."
         )
     return read_program(traced)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from torch_shallow.trace.operations import (
+from torch_shallow.trace.graph.operations import (
     AFFINE_MODULES,
     ATEN_RULES,
     DROPOUTS,
@@ -21,7 +21,7 @@ from torch_shallow.trace.operations import (
     VIEW_MODULES,
     Rule,
 )
-from torch_shallow.trace.piecewise import PIECEWISE, PIECEWISE_MODULES
+from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
 
 _NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")

@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import nn
 from torch.fx import Graph, Node
 
-from torch_shallow.trace.rewriting import STAGE
+from torch_shallow.trace.rewriting.rewrite import STAGE
 
 
 def transformable_parts(root: nn.Module, graph: Graph, refused: set[Node]) -> list[str]:

@@ -20,7 +20,7 @@ from torch.fx.proxy import TraceError
 from torch.fx.traceback import get_current_meta, preserve_node_meta
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
-from torch_shallow.trace.accounting import account
+from torch_shallow.trace.graph.accounting import account
 from torch_shallow.trace.input_shape import shape_of_first_linear
 from torch_shallow.trace.precision import InFloat64
 
@@ -28,7 +28,8 @@ T = TypeVar("T")
 PLACE = "torch_shallow_place"
 """Key in `node.meta`: the line of the user's code that made the node, as `" at file:line"`, or empty."""
 
-_NOT_USER_CODE = (*(str(Path(file).parent) for file in (torch.__file__, jaxtyping.__file__, __file__)), "<")
+_PACKAGE = Path(__file__).parents[2]
+_NOT_USER_CODE = (str(Path(torch.__file__).parent), str(Path(jaxtyping.__file__).parent), str(_PACKAGE), "<")
 _RECORDED_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 

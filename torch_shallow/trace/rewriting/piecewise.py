@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
-from torch_shallow.trace.maxima import Tensorlike, adaptive_windows, max_of_groups, pooling_windows, sort
-from torch_shallow.trace.operations import Rule
-from torch_shallow.trace.recurrent import rnn, rnn_cell
-from torch_shallow.trace.shapes import NotRewritable, Shapes
+from torch_shallow.trace.graph.operations import Rule
+from torch_shallow.trace.rewriting.maxima import Tensorlike, adaptive_windows, max_of_groups, pooling_windows, sort
+from torch_shallow.trace.rewriting.recurrent import rnn, rnn_cell
+from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 _MIXES_ROWS = "goes over the whole batch, so that the inputs depend on each other; give it a dim"
 
