@@ -257,3 +257,11 @@ def test_a_box_of_one_point(model: nn.Module) -> None:
     x = torch.tensor([0.3, -0.2], dtype=torch.float64)
     assert shallow.num_regions == 1
     assert torch.allclose(shallow(x), model(x), atol=1e-12)
+
+
+def test_progress_is_shown_if_asked_for(model: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("double-description", "lp"):
+        transform(model, method=method)
+        assert "regions" not in capsys.readouterr().err
+        count = transform(model, method=method, progress=True).num_regions
+        assert f"{count} regions" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.shallow.laws import assert_equal
 from tests.zoo import chain
-from torch_shallow import Box, ShallowReLU, TransformError
+from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.partition.enumerate import enumerate_regions
@@ -140,3 +140,17 @@ def test_a_head_must_keep_the_batch() -> None:
     partition = enumerate_regions(read_model(chain(2, 3, 3)), WholeSpace())
     with pytest.raises(TransformError, match="with the batch as its first dimension"):
         ShallowReLU(partition, head=Sums())
+
+
+def test_complex_outputs_are_refused() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = chain(2, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.view_as_complex(self.body(x))
+
+    for arguments in ({}, {"data": torch.rand(5, 2)}):
+        with pytest.raises(TransformError, match="real outputs"):
+            transform(Complex(), **arguments)

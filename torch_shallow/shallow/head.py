@@ -38,7 +38,5 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
             f"its first dimension; found {found} for 2 inputs."
         )
     if y.is_complex():
-        raise TransformError(
-            f"model: expected real outputs, found {y.dtype}; return the real and the imaginary part in one tensor."
-        )
+        raise TransformError(f"model: expected real outputs, found {y.dtype}; return their parts as real tensors.")
     return tuple(y.shape[1:])

@@ -201,6 +201,8 @@ def _forward(
         raise TransformError(
             f"model: expected one tensor as its output, with a row for each of {len(x)} inputs, found {found}."
         )
+    if y.is_complex():
+        raise TransformError(f"model: expected real outputs, found {y.dtype}; return their parts as real tensors.")
     return y.double().reshape(len(x), -1).cpu().numpy()
 
 

@@ -43,8 +43,7 @@ def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
         raise TransformError(
             f"model: it has {neurons:,} ReLUs of {inputs:,} inputs, whose weights as one program take "
             f"{8 * weights / 2**30:,.1f} GiB (at most {MAX_BYTES / 2**30:.0f} GiB are allowed). Pass data=X for the "
-            "regions that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all regions around a "
-            "point."
+            "regions that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all near x."
         )
     return read_program(traced)
 
