@@ -1,0 +1,1 @@
+"""Program and domain to partition: `enumerate` chooses between three engines, each in a folder of its own."""
