@@ -1,1 +1,1 @@
-"""Partition to `ShallowReLU`: the module, its three layers, its literal weights; `visited` is the one made from data."""
+"""Partition to `ShallowReLU`: the module, its layers, its literal weights; `visited` is the one made from data."""
