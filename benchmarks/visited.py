@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.measure import run_isolated
+from tests.piecewise_models import digits_cnn
 
 ROWS = 10_000
 START = "import sys; from benchmarks.visited import visit; visit(*sys.argv[1:])"
@@ -38,22 +39,7 @@ def cnn() -> nn.Module:
     return nn.Sequential(*convolutions, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * 14 * 14, 10))
 
 
-def digits_cnn() -> nn.Module:
-    """conv-bn-relu-maxpool-conv-avgpool-linear."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(16 * 7 * 7, 10),
-    )
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"784-512-256-10": mlp, "digits CNN": digits_cnn, "CNN": cnn}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"784-512-256-10": mlp, "digits CNN": lambda: digits_cnn(28), "CNN": cnn}
 
 
 def digits(rows: int) -> tuple[Tensor, Tensor]:

@@ -263,8 +263,8 @@ class Decision(nn.Module):
         return self.body(x).argmax(dim=1)
 
 
-def digits_cnn() -> nn.Sequential:
-    """conv-bn-relu-maxpool-conv-relu-avgpool-linear for images of 8 x 8 pixels."""
+def digits_cnn(side: int = 8) -> nn.Sequential:
+    """conv-bn-relu-maxpool-conv-relu-avgpool-linear for square images of one channel."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.BatchNorm2d(8),
@@ -274,5 +274,5 @@ def digits_cnn() -> nn.Sequential:
         nn.ReLU(),
         nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(64, 10),
+        nn.Linear(16 * (side // 4) ** 2, 10),
     )
