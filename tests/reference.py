@@ -55,3 +55,8 @@ def brute_force_patterns(program: ReLUProgram, domain: Domain, least_radius: flo
 
     try_signs((), [])
     return found
+
+
+def rank(matrix: np.ndarray) -> int:
+    """The rank, of matrices without entries too (NumPy before 2.3 has none for these)."""
+    return int(np.linalg.matrix_rank(matrix)) if matrix.size else 0

@@ -14,6 +14,7 @@ from torch import nn
 
 import torch_shallow
 from tests.partition.programs import draw_domain, draw_program, mlp
+from tests.reference import rank
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.enumerate import enumerate_regions
@@ -84,14 +85,14 @@ def test_vertices_rays_and_lines_are_extreme(data: st.DataObject) -> None:
     a, b = region.half_spaces.numpy()
     d, lines = a.shape[1], region.lines().numpy()
     assert np.abs(a @ lines.T).max(initial=0.0) <= 1e-9
-    assert np.linalg.matrix_rank(lines) == len(lines) == d - (np.linalg.matrix_rank(a) if len(b) else 0)
+    assert rank(lines) == len(lines) == d - (rank(a) if len(b) else 0)
     for vertex in region.vertices().numpy():
         tight = a[np.abs(a @ vertex - b) <= 1e-9]
-        assert np.linalg.matrix_rank(np.concatenate([tight, lines])) == d
+        assert rank(np.concatenate([tight, lines])) == d
     for ray in region.rays().numpy():
         tight = a[np.abs(a @ ray) <= 1e-9]
         assert np.linalg.norm(ray) == pytest.approx(1.0)
-        assert np.linalg.matrix_rank(np.concatenate([tight, lines])) == d - 1
+        assert rank(np.concatenate([tight, lines])) == d - 1
     for rows in (region.vertices().numpy(), region.rays().numpy()):
         distances = np.abs(rows[:, None] - rows[None]).sum(axis=-1)
         assert (distances > 1e-9).sum() == len(rows) * (len(rows) - 1)
