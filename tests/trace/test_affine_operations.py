@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.trace.test_read_model import Model, relu_of
 from torch_shallow.trace.graph.identify import identify
-from torch_shallow.trace.graph.operations import RULES
+from torch_shallow.trace.graph.operations import ATEN_RULES, RULES
 from torch_shallow.trace.graph.symbolic import symbolic_trace
 from torch_shallow.trace.reader import read_model
 
@@ -212,12 +212,75 @@ def test_affine_operations(operation: Callable[[Any, Tensor], Tensor], dtype: to
     assert program.out_shape == expected.shape[1:]
 
 
+ATEN = torch.ops.aten
+# The same for operations that only graphs of torch.export have.
+ATEN_OPERATIONS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "alias": lambda m, h: ATEN.alias.default(h),
+    "slice": lambda m, h: ATEN.slice.Tensor(h, 1, 1, 4),
+    "split_with_sizes": lambda m, h: ATEN.split_with_sizes.default(h, [2, 4], 1)[1],
+    "unsafe_split_with_sizes": lambda m, h: ATEN.unsafe_split_with_sizes.default(h, [2, 4], 1)[1],
+    "unsafe_split": lambda m, h: ATEN.unsafe_split.Tensor(h, 2, 1)[0],
+    "unsafe_chunk": lambda m, h: ATEN.unsafe_chunk.default(h, 2, 1)[0],
+    "lift_fresh": lambda m, h: ATEN.lift_fresh.default(h),
+    "lift_fresh_copy": lambda m, h: ATEN.lift_fresh_copy.default(h),
+    "index": lambda m, h: ATEN.index.Tensor(h, [None, m.order]),
+    "_to_copy": lambda m, h: ATEN._to_copy.default(h, dtype=torch.float64),
+    "_unsafe_view": lambda m, h: ATEN._unsafe_view.default(h, [-1, 3, 2]),
+    "_reshape_copy": lambda m, h: ATEN._reshape_copy.default(h, [-1, 3, 2]),
+    "view_copy": lambda m, h: ATEN.view_copy.default(h, [-1, 3, 2]),
+    "expand_copy": lambda m, h: ATEN.expand_copy.default(h[:, None], [-1, 2, 6]),
+    "permute_copy": lambda m, h: ATEN.permute_copy.default(h[:, None], [0, 2, 1]),
+    "slice_copy": lambda m, h: ATEN.slice_copy.Tensor(h, 1, 1, 4),
+    "select_copy": lambda m, h: ATEN.select_copy.int(h, 1, 3),
+    "unsqueeze_copy": lambda m, h: ATEN.unsqueeze_copy.default(h, 1),
+    "squeeze_copy": lambda m, h: ATEN.squeeze_copy.dim(h[:, None], 1),
+    "transpose_copy": lambda m, h: ATEN.transpose_copy.int(h[:, None], 1, 2),
+    "t_copy": lambda m, h: ATEN.t_copy.default(ATEN.t_copy.default(h)),
+    "_native_batch_norm_legit_no_training": lambda m, h: ATEN._native_batch_norm_legit_no_training.default(
+        h, m.scale, m.shift, m.shift, m.several[0].abs(), 0.1, 1e-5
+    )[0],
+    "_adaptive_avg_pool2d": lambda m, h: ATEN._adaptive_avg_pool2d.default(h.view(-1, 1, 2, 3), [1, 2]),
+    "_adaptive_avg_pool3d": lambda m, h: ATEN._adaptive_avg_pool3d.default(h.view(-1, 1, 1, 2, 3), [1, 1, 2]),
+    "upsample_nearest1d": lambda m, h: ATEN.upsample_nearest1d.default(h[:, None], [9]),
+    "upsample_nearest2d": lambda m, h: ATEN.upsample_nearest2d.default(h.view(-1, 1, 2, 3), [3, 5]),
+    "upsample_nearest3d": lambda m, h: ATEN.upsample_nearest3d.default(h.view(-1, 1, 1, 2, 3), [2, 3, 5]),
+    "_upsample_nearest_exact1d": lambda m, h: ATEN._upsample_nearest_exact1d.default(h[:, None], [9]),
+    "_upsample_nearest_exact2d": lambda m, h: ATEN._upsample_nearest_exact2d.default(h.view(-1, 1, 2, 3), [3, 5]),
+    "_upsample_nearest_exact3d": lambda m, h: ATEN._upsample_nearest_exact3d.default(h.view(-1, 1, 1, 2, 3), [2, 3, 5]),
+    "upsample_linear1d": lambda m, h: ATEN.upsample_linear1d.default(h[:, None], [9], False),
+    "upsample_bilinear2d": lambda m, h: ATEN.upsample_bilinear2d.default(h.view(-1, 1, 2, 3), [3, 5], True),
+    "upsample_bicubic2d": lambda m, h: ATEN.upsample_bicubic2d.default(h.view(-1, 1, 2, 3), [3, 5], False),
+    "upsample_trilinear3d": lambda m, h: ATEN.upsample_trilinear3d.default(h.view(-1, 1, 1, 2, 3), [2, 3, 5], False),
+    "reflection_pad1d": lambda m, h: ATEN.reflection_pad1d.default(h[:, None], [1, 2]),
+    "reflection_pad2d": lambda m, h: ATEN.reflection_pad2d.default(h.view(-1, 1, 2, 3), [1, 1, 1, 0]),
+    "reflection_pad3d": lambda m, h: ATEN.reflection_pad3d.default(h.view(-1, 1, 1, 2, 3), [1, 1, 1, 0, 0, 0]),
+    "replication_pad1d": lambda m, h: ATEN.replication_pad1d.default(h[:, None], [1, 2]),
+    "replication_pad2d": lambda m, h: ATEN.replication_pad2d.default(h.view(-1, 1, 2, 3), [1, 1, 1, 0]),
+    "replication_pad3d": lambda m, h: ATEN.replication_pad3d.default(h.view(-1, 1, 1, 2, 3), [1, 1, 1, 0, 0, 1]),
+    "slice_scatter": lambda m, h: ATEN.slice_scatter.default(h, 2 * h[:, :3], 1, 2, 5),
+    "select_scatter": lambda m, h: ATEN.select_scatter.default(h, 2 * h[:, 0], 1, 4),
+    "diagonal_scatter": lambda m, h: ATEN.diagonal_scatter.default(h.view(-1, 2, 3), h[:, :2], 0, 1, 2),
+    "index_put": lambda m, h: ATEN.index_put.default(h.clone(), [None, m.order[:2]], 3 * h[:, :2]),
+    "convolution": lambda m, h: ATEN.convolution.default(
+        h[:, None], m.matrix[:3, None, :2], m.shift[:3], [1], [0], [1], False, [0], 1
+    ),
+    "sym_size sym_numel sym_stride": lambda m, h: (
+        h * ATEN.sym_size.int(h, 1) + ATEN.sym_numel.default(h) // ATEN.sym_size.int(h, 0) + ATEN.sym_stride.int(h, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", ATEN_OPERATIONS.values(), ids=ATEN_OPERATIONS.keys())
+def test_operations_of_exported_graphs(operation: Callable[[Any, Tensor], Tensor]) -> None:
+    test_affine_operations(operation, torch.float64)
+
+
 def test_every_rule_is_tried() -> None:
     tried = set[str]()
-    for operation in OPERATIONS.values():
+    for operation in (*OPERATIONS.values(), *ATEN_OPERATIONS.values()):
         model = Model(lambda m, x, operation=operation: operation(m, relu_of(m, x)))
         graph = symbolic_trace(model, (4,))
         tried |= {identify(model, node).name for node in graph.nodes if node.op in ("call_function", "call_method")}
     elsewhere = {".values", ".indices"}  # see test_piecewise.py
     unavailable = {"cuda"}
-    assert set(RULES) - tried - elsewhere - unavailable == set()
+    assert {*RULES, *ATEN_RULES} - tried - elsewhere - unavailable == set()
