@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.shallow.laws import assert_equal, corner_points, deep, random_points
-from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, trap
-from torch_shallow import Box, Polytope, ShallowReLU, TransformError, transform
+from tests.shallow.laws import assert_equal, corner_points, deep
+from tests.shallow.visiting import SMALL, SOME, complete_of, points_of, visited_of
+from tests.zoo import ARCHITECTURES, Specimen, chain, trap
+from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
-from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.domain import WholeSpace
 from torch_shallow.shallow.visited import module, neurons
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.module import VisitedReLU
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model, trace_model
-
-NAMES = ("no ReLU in a box", "trap", "zero at a corner", "zero rows", "coincident across stages")
-NAMES += ("3-6-5-2 on Polytope", "densely connected", "image")
-SMALL = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name.startswith(NAMES))
-SOME = tuple(s for s in ARCHITECTURES if s.name in ("2-5-4-1", "image", "densely connected"))
-
-
-def visited_of(model: nn.Module, x: Tensor, domain: Domain | None = None, example: Tensor | None = None) -> VisitedReLU:
-    return visited_network(trace_model(model, x[:1] if example is None else example), x, domain or WholeSpace())
-
-
-@cache
-def complete_of(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example(), domain=specimen.domain)
-
-
-def points_of(specimen: Specimen, count: int = 300, seed: int = 0) -> Tensor:
-    return random_points(complete_of(specimen), count, seed)
 
 
 def brute_force(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -269,56 +250,6 @@ def test_models_of_all_kinds(way: str) -> None:
     assert {tuple(row) for row in program.pattern(x.double().flatten(1).numpy()).tolist()} == set(patterns(shallow))
 
 
-DOMAINS = [
-    WholeSpace(),
-    Box(-1.0, 1.0),
-    Box([-1.0, 0.25, -torch.inf], [1.0, 0.25, 2.0]),
-    Polytope([[1.0, 1.0, 1.0], [-1.0, 0.0, 0.0]], [1.5, 1.0]),
-]
-
-
-@pytest.mark.parametrize("domain", DOMAINS, ids=str)
-def test_regions_are_those_of_the_whole(domain: Domain) -> None:
-    torch.manual_seed(0)
-    model = chain(3, 6, 5, 2).double()
-    complete = transform(model, domain=domain)
-    inside = torch.from_numpy(complete.partition.interior_points())
-    shallow = visited_of(model, inside, domain)
-    for region, expected in list(zip(shallow.regions, complete.regions, strict=True))[:: complete.num_regions // 3]:
-        assert torch.equal(region.pattern, expected.pattern)
-        assert torch.equal(region.interior_point, inside[region.index])
-        assert_equal(region.weight, expected.weight, 1e-12)
-        assert_equal(region.bias, expected.bias, 1e-12)
-        for kind in ("vertices", "rays"):
-            found, right = getattr(region, kind)(), getattr(expected, kind)()
-            assert len(found) == len(right)
-            assert torch.cdist(found, right).amin(0).amax() < 1e-7 if len(right) else True
-        assert sorted(region.facets().names) == sorted(expected.facets().names)
-        assert set(region.facets().names) <= set(region.half_spaces.names)
-        assert region.chebyshev()[1] == pytest.approx(expected.chebyshev()[1], rel=1e-6)
-        assert region.contains(region.interior_point)
-        assert torch.equal(region.contains(inside), expected.contains(inside))
-
-
-def test_facets_in_many_dimensions() -> None:
-    torch.manual_seed(0)
-    model = chain(40, 60, 5).double()
-    shallow = visited_of(model, torch.randn(3, 40, dtype=torch.float64))
-    region = shallow.regions[1]
-    facets = region.facets()
-    assert 0 < len(facets) <= 60
-    assert region.contains(region.chebyshev()[0])
-    outside = [name for name in region.half_spaces.names if name not in facets.names]
-    point = region.interior_point
-    for name in outside[:5]:
-        row = region.half_spaces.names.index(name)
-        normal, bound = region.half_spaces.A[row], region.half_spaces.b[row]
-        step = (bound - normal @ point) / (normal @ normal) * normal
-        assert (facets.A @ (point + 1.01 * step) > facets.b).any()
-    with pytest.raises(TransformError, match="more than 50 vertices and rays"):
-        region.vertices(max_rays=50)
-
-
 def test_a_domain_bounds_the_network() -> None:
     model = chain(2, 6, 1)
     x = 2 * torch.rand(100, 2) - 1
@@ -402,166 +333,9 @@ def test_outputs_without_dimensions(head: Callable[[Tensor], Tensor], whole: boo
     assert shallow(x[0]).shape == ()
 
 
-def test_rows_that_lie_elsewhere_in_the_precision_of_the_model() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(chain(2, 100, 3), nn.Softmax(-1))
-    scale = torch.tensor([1.0, 1e-9], dtype=torch.float64)
-    x = 1.0 + torch.rand(20, 2, dtype=torch.float64) * scale
-    assert (transform(model, data=x).locate(x) >= 0).all()
-
-
-def test_data_are_called_data() -> None:
-    with pytest.raises(TransformError, match=r"data: expected a floating-point tensor, found torch\.int64"):
-        transform(chain(2, 3, 1), data=torch.zeros(3, 2, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("shift", [0.0, 1e3, 1e6])
-def test_vertices_far_from_the_origin_are_exact(shift: float) -> None:
-    torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)).double()
-    near = visited_of(model, x := torch.randn(20, 2, dtype=torch.float64))
-    with torch.no_grad():
-        model[0].bias -= shift * model[0].weight.sum(1)
-    far = visited_of(model, x + shift)
-    assert far.num_regions == near.num_regions
-    for one, other in zip(near.regions, far.regions, strict=True):
-        expected = one.vertices() + shift
-        found = other.vertices()
-        assert len(found) == len(expected)
-        length = 1.0 + one.vertices().abs().max()
-        assert torch.cdist(found, expected).amin(1).max() <= 1e-12 * shift * length + 1e-9 * length
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ([[0.0, 0.0]], "data: expected a floating-point tensor, found list"),
-        (torch.zeros(3, 2, dtype=torch.int64), "data: expected a floating-point tensor, found torch.int64"),
-        (torch.zeros(3, 4), r"data: expected a tensor of shape \(rows, 2\) with one or more rows, found \(3, 4\)"),
-        (torch.zeros(0, 2), r"one or more rows, found \(0, 2\)"),
-        (torch.zeros(2), r"one or more rows, found \(2,\)"),
-        (
-            torch.tensor([[0.0, 0.0], [torch.nan, 0.0], [0.0, torch.inf]]),
-            r"data: 2 of 3 rows are not finite \(NaN or inf\), the first of them row 1",
-        ),
-        (torch.zeros(3, 2).to_sparse(), "data: expected a dense tensor with values, found layout torch.sparse_coo"),
-        (torch.zeros(3, 2, device="meta"), "data: expected a dense tensor with values, found a tensor on the meta"),
-        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first of them row 1"),
-    ],
-    ids=["list", "integers", "shape", "no row", "no batch", "not finite", "sparse", "meta", "outside"],
-)
-def test_bad_data(monkeypatch: pytest.MonkeyPatch, data: Tensor, message: str) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
-    traced = trace_model(chain(2, 3, 1))
-    with pytest.raises(TransformError, match=message):
-        visited_network(traced, data, Box(-1.0, 1.0))
-    shallow = visited_of(chain(2, 3, 1), torch.zeros(1, 2), Box(-1.0, 1.0))
-    with pytest.raises(TransformError, match=message.replace("data:", "x:")):
-        shallow.grow(data)
-
-
-class Sly(nn.Module):
-    """Looks at what torch.fx does not see."""
-
-    def __init__(self, wrong: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.body, self.wrong, self.traced = chain(2, 4, 2), wrong, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.body(x)
-        return y if isinstance(x, torch.fx.Proxy) else self.wrong(y)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [(lambda y: y + 1e-6, "torch.fx does not see"), (lambda y: y - y.mean(0), "treat each row of a batch by itself")],
-)
-def test_a_model_that_is_not_its_graph(wrong: Callable[[Tensor], Tensor], message: str) -> None:
-    with pytest.raises(TransformError, match=message):
-        visited_of(Sly(wrong), torch.randn(10, 2))
-
-
-@pytest.mark.parametrize("specimen", SMALL, ids=str)
-def test_certificates_pass(specimen: Specimen) -> None:
-    shallow = visited_of(specimen.model(), points_of(specimen, 50), specimen.domain)
-    certificate = certify(shallow, specimen.model(), sample=20, points=300).require()
-    assert certificate["deep Jacobian"].examined == min(20, shallow.num_regions)
-    assert certificate["equal, visiting inputs"].examined == shallow.num_regions
-
-
-def change_a_weight(shallow: VisitedReLU) -> None:
-    shallow.local_models.weights[3, 0, 0] += 1e-3
-
-
-def change_a_pattern(shallow: VisitedReLU) -> None:
-    shallow.known_patterns.packed[3, 0] ^= 128
-    shallow.known_patterns._forget()
-
-
-def repeat_a_pattern(shallow: VisitedReLU) -> None:
-    shallow.known_patterns.packed[3] = shallow.known_patterns.packed[2]
-    shallow.known_patterns._forget()
-
-
-def change_the_neurons(shallow: VisitedReLU) -> None:
-    with torch.no_grad():
-        shallow.neurons.root[0].bias += 0.5
-
-
-@pytest.mark.parametrize(
-    ("tamper", "checks"),
-    [
-        (change_a_weight, {"deep Jacobian", "equal, visiting inputs", "equal, inside", "equal, facets"}),
-        (change_a_pattern, {"deep pattern", "located"}),
-        (repeat_a_pattern, {"different", "deep pattern", "located"}),
-        (change_the_neurons, {"located", "known or NaN"}),
-    ],
-)
-def test_tampering_is_found(tamper: Callable[[VisitedReLU], None], checks: set[str]) -> None:
-    torch.manual_seed(0)
-    model = chain(2, 6, 5, 2).double()
-    shallow = visited_of(model, torch.randn(50, 2, dtype=torch.float64))
-    assert certify(shallow, model, points=500).passed
-    tamper(shallow)
-    certificate = certify(shallow, model, points=500)
-    assert checks <= {check.name for check in certificate.checks if not check.passed}
-
-
-def test_another_model_is_found() -> None:
-    x = torch.randn(50, 2)
-    shallow = visited_of(chain(2, 6, 1), x)
-    assert not shallow.certify(chain(2, 6, 1)).passed
-    assert not shallow.certify(chain(2, 7, 1)).passed
-    with pytest.raises(TransformError, match="certify with the model that was transformed"):
-        shallow.certify(chain(2, 6, 2))
-
-
 def test_progress_is_shown_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     traced, x = trace_model(chain(2, 6, 1)), torch.randn(50, 2)
     visited_network(traced, x, WholeSpace(), progress=False)
     assert capsys.readouterr().err == ""
     visited_network(traced, x, WholeSpace(), progress=True)
     assert "finding regions: 100%" in capsys.readouterr().err
-
-
-def test_a_model_that_does_something_else_in_float64_is_refused() -> None:
-    class Chooses(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(2, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.layer(x).relu() + (1.0 if self.layer.weight.dtype == torch.float32 else 0.0)
-
-    with pytest.raises(TransformError, match=r"in torch\.float32"):
-        transform(Chooses(), data=torch.randn(5, 2))
-    assert transform(Chooses().double(), data=torch.randn(5, 2)).num_regions > 0
-
-
-def test_bad_arguments_of_transform() -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    for wrong in ({"method": "lp"}, {"solver": "CLARABEL"}):
-        with pytest.raises(TransformError, match="data: with data no linear programs"):
-            transform(model, data=torch.randn(5, 2), **wrong)
-    with pytest.raises(TransformError, match="data"):
-        transform(model, torch.zeros(1, 2), data=torch.randn(5, 3))

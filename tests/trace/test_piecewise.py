@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from torch_shallow.trace.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES
 from torch_shallow.trace.reader import read_model
 from torch_shallow.trace.rewriting.maxima import adaptive_windows, max_of_groups, pooling_windows, sort
-from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
+from torch_shallow.trace.rewriting.piecewise import WRITTEN
 from torch_shallow.trace.tracer import trace
 
 
@@ -132,16 +133,16 @@ def test_the_traced_graph_has_no_other_nonlinearity_than_relu(operation: Callabl
     with torch.no_grad():
         torch.testing.assert_close(graph_module(x), model(x.clone()))
     names = {getattr(node.target, "__name__", str(node.target)) for node in graph_module.graph.nodes}
-    assert names.isdisjoint({*PIECEWISE} - {"relu"})
+    assert names.isdisjoint({*PIECEWISE_RULES} - {"relu"})
 
 
 def test_every_operation_is_tried_here() -> None:
     tried = " ".join(OPERATIONS).split()
     modules = {operation for operation, _ in PIECEWISE_MODULES.values()}
     synonyms = {"absolute": "abs", "clip": "clamp", "_prelu_kernel": "prelu", "min": "max", "amin": "amax"}
-    names = {synonyms.get(name, name).removesuffix("_with_indices") for name in PIECEWISE}
+    names = {synonyms.get(name, name).removesuffix("_with_indices") for name in PIECEWISE_RULES}
     assert names - {*tried, "rnn", "rnn_cell"} == set()
-    assert modules <= set(PIECEWISE)
+    assert modules <= set(PIECEWISE_RULES) == set(WRITTEN)
 
 
 @given(st.data())

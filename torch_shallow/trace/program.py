@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,9 +107,7 @@ class ReLUProgram:
 
     def neuron_name(self, neuron: int) -> str:
         """Stage (counted from 1) and number in the stage (from 0) of a neuron of the whole network."""
-        starts = np.cumsum([0, *self.network.sizes])
-        stage = int(np.searchsorted(starts, neuron, side="right"))
-        return f"stage {stage} neuron {neuron - starts[stage - 1]}"
+        return neuron_name(self.network.sizes, neuron)
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
         """The value that enters each ReLU, at each row of `x`."""
@@ -170,3 +169,10 @@ class ReLUProgram:
         for number, (start, stop) in enumerate(zip(self.offsets, self.offsets[1:], strict=False), start=1):
             sources.append((f"stage {number}", weight[:, d + start : d + stop]))
         return ", ".join(name for name, block in sources if block.any()) or "nothing (constant)"
+
+
+def neuron_name(sizes: Sequence[int], neuron: int) -> str:
+    """Stage (counted from 1) and number in the stage (from 0) of a neuron, for stages of so many neurons."""
+    starts = np.cumsum([0, *sizes])
+    stage = int(np.searchsorted(starts, neuron, side="right"))
+    return f"stage {stage} neuron {neuron - starts[stage - 1]}"

@@ -15,11 +15,11 @@ from torch.fx import Graph, GraphModule
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.trace.exported import export_model, shown_shape
 from torch_shallow.trace.graph.accounting import Accounts, Refusal, account
-from torch_shallow.trace.graph.head import split_head
-from torch_shallow.trace.graph.parts import transformable_parts
 from torch_shallow.trace.graph.symbolic import PLACE, CannotTrace, symbolic_trace
+from torch_shallow.trace.head import split_head
 from torch_shallow.trace.input_shape import given_shape
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
+from torch_shallow.trace.parts import transformable_parts
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
 from torch_shallow.trace.rewriting.rewrite import STAGE, module_path, rewrite
 

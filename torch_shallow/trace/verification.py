@@ -15,6 +15,14 @@ from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram
 
 _log = logging.getLogger(__name__)
+MIXES_ROWS = (
+    "its output for one input alone differs from its output for the same input in a batch; a model must treat each row "
+    "of a batch by itself and draw no random numbers (is it in train mode? call model.eval())"
+)
+UNSEEN = (
+    "what was read from it differs from its forward pass, which does something that torch.fx does not see (random "
+    "numbers, global state, a choice made by Python)"
+)
 _SCALES = (1e-2, 1.0, 1e2)
 
 
@@ -60,16 +68,14 @@ def verify(
         alone,
         expected[picked],
         100 * tolerance * size[picked],
-        "its output for one input alone differs from its output for the same input in a batch; a model must treat "
-        "each row of a batch by itself and draw no random numbers (is it in train mode? call model.eval())",
+        MIXES_ROWS,
     )
     _compare(
         x,
         found,
         expected,
         allowed,
-        "the program read from it differs from its forward pass, which does something that torch.fx does not see "
-        "(random numbers, global state, a choice made by Python)",
+        UNSEEN,
     )
     _compare(
         x,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor, nn
 
+from torch_shallow.trace.program import neuron_name
 from torch_shallow.trace.traced import TracedModel
 
 VALUES_AT_ONCE = 1 << 22  # of inputs, neurons and outputs in a batch: 32 MB; convolutions take several times as much
@@ -76,8 +77,7 @@ class Neurons(nn.Module):
 
     def name(self, neuron: int) -> str:
         """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
-        stage = sum(start <= neuron for start in self.offsets[:-1])
-        return f"stage {stage} neuron {neuron - self.offsets[stage - 1]}"
+        return neuron_name([layout.num_neurons for layout in self.traced.layouts], neuron)
 
     def run(self, x: Float[Tensor, "points inputs"], rule: Rule) -> Float[Tensor, "points outputs"]:
         """The outputs, with `rule` in place of the ReLUs: called with the number of a stage and what enters it."""

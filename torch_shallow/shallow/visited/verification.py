@@ -14,7 +14,7 @@ from torch_shallow.shallow.head import run_head
 from torch_shallow.shallow.visited.data import rows_of, with_progress
 from torch_shallow.trace.model_copy import check_model, copy_model
 from torch_shallow.trace.precision import InFloat64
-from torch_shallow.trace.verification import compare_in_own_precision, own_dtype
+from torch_shallow.trace.verification import MIXES_ROWS, UNSEEN, compare_in_own_precision, own_dtype
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
@@ -49,13 +49,13 @@ def verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: f
             alone = torch.cat([_own(shallow, x[i : i + 1]) for i in range(min(ALONE, len(x)))])
             terms = neurons.rounded(rows[:ALONE]).terms.max()
             allowed = 100 * tolerance * (size + size_of_trunk + 1e-3 * terms)
-            _compare(alone, own[:ALONE], allowed, 0, _TOGETHER)
+            _compare(alone, own[:ALONE], allowed, 0, MIXES_ROWS)
         allowed = tolerance * size_of_trunk
         if not ((found - trunk).abs() <= allowed).all():
             allowed = allowed + 1e-3 * tolerance * neurons.rounded(rows).terms.reshape(trunk.shape)
-        _compare(found, trunk, allowed, block.start, _UNSEEN)
+        _compare(found, trunk, allowed, block.start, UNSEEN)
         if shallow.head is not None:
-            _compare(run_head(shallow.head, trunk), own, tolerance * (size + size_of_trunk), block.start, _UNSEEN)
+            _compare(run_head(shallow.head, trunk), own, tolerance * (size + size_of_trunk), block.start, UNSEEN)
 
 
 def verify_in_own_precision(shallow: VisitedReLU, model: nn.Module | ExportedProgram, data: Tensor) -> None:
@@ -76,16 +76,6 @@ def verify_in_own_precision(shallow: VisitedReLU, model: nn.Module | ExportedPro
         found = shallow(x.double())
     if found.numel() and not found.is_complex():
         compare_in_own_precision(found.double().reshape(len(x), -1).cpu().numpy(), copy, x)
-
-
-_TOGETHER = (
-    "its output for one input alone differs from its output for the same input in a batch; a model must treat each row "
-    "of a batch by itself and draw no random numbers (is it in train mode? call model.eval())"
-)
-_UNSEEN = (
-    "the network made of it differs from its forward pass, which does something that torch.fx does not see (random "
-    "numbers, global state, a choice made by Python)"
-)
 
 
 def _own(shallow: VisitedReLU, x: Tensor) -> Tensor:

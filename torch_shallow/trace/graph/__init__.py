@@ -1,1 +1,1 @@
-"""The graph of a model: traced, every node accounted for, and divided into trunk and head."""
+"""The graph of a model: traced, and every node accounted for."""

@@ -16,12 +16,13 @@ from torch_shallow.trace.graph.operations import (
     AFFINE_MODULES,
     ATEN_RULES,
     DROPOUTS,
+    PIECEWISE_MODULES,
+    PIECEWISE_RULES,
     RULES,
     RUNNING_NORMS,
     VIEW_MODULES,
     Rule,
 )
-from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
 
 _NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
@@ -44,7 +45,7 @@ class Operation:
     Attributes:
         name: the operation as `operations.RULES` calls it, or the class of the module that is called.
         rule: how it may depend on the input; None if it is not on the allow-list.
-        is_piecewise: whether it is on the list of `piecewise.PIECEWISE`, under its name.
+        is_piecewise: whether it is on the list of `operations.PIECEWISE_RULES`, under its name.
         in_place: whether it overwrites its first argument.
         refusal: why it is refused even for values that do not depend on the input; empty if it is not.
     """
@@ -90,9 +91,9 @@ def identify(root: nn.Module, node: Node) -> Operation:
         in_place = in_place or bool(argument(node, 1, "inplace"))
     if name in ("max", "min") and ("other" in node.kwargs or isinstance(argument(node, 1, "dim"), Node)):
         name += "imum"
-    if name in PIECEWISE:
+    if name in PIECEWISE_RULES:
         refusal = _refuse_random(node, name)
-        return Operation(name, PIECEWISE[name][0], is_piecewise=True, in_place=in_place, refusal=refusal)
+        return Operation(name, PIECEWISE_RULES[name], is_piecewise=True, in_place=in_place, refusal=refusal)
     return Operation(
         name, RULES.get(name) or ATEN_RULES.get(name), in_place=in_place, refusal=_refuse_random(node, name)
     )
@@ -107,7 +108,7 @@ def _identify_module(module: nn.Module) -> Operation:
         operation = next(PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES)
         return Operation(
             operation,
-            PIECEWISE[operation][0],
+            PIECEWISE_RULES[operation],
             is_piecewise=True,
             in_place=bool(getattr(module, "inplace", False)),
             refusal=_RANDOM if random else "",

@@ -108,10 +108,61 @@ _ATEN_RULES = {
     "#input": "sym_size sym_numel sym_stride",
 }
 
-RULES, ATEN_RULES = (
+# Operations that are rewritten with ReLUs; the words say which arguments may depend on the input.
+_PIECEWISE_RULES = {
+    "input": "relu relu6 hardsigmoid abs absolute msort",
+    "input -min_val -max_val": "hardtanh",
+    "input -negative_slope": "leaky_relu",
+    "input -weight": "prelu _prelu_kernel",
+    "input -lower -upper -training": "rrelu",
+    "input -threshold -value": "threshold",
+    "input -lambd": "softshrink",
+    "input min max": "clamp clip",
+    "input min": "clamp_min",
+    "input max": "clamp_max",
+    "input other": "maximum minimum fmax fmin",
+    "input -dim -keepdim": "amax amin median",
+    "input dim -keepdim": "max min",
+    "input -dim -descending -stable": "sort",
+    "input -k -dim -largest -sorted": "topk",
+    "input -k -dim -keepdim": "kthvalue",
+    "input -kernel_size -stride -padding -dilation -ceil_mode -return_indices": """
+        max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        """,
+    "input -output_size -return_indices": """
+        adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices
+        adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
+        """,
+    "input hx -nonlinearity -weights": "rnn_cell",
+    "input hx -nonlinearity -weights -bidirectional -batch_first": "rnn",
+}
+
+RULES, ATEN_RULES, PIECEWISE_RULES = (
     {name: Rule.parse(text) for text, names in rules.items() for name in names.split()}
-    for rules in (_RULES, _ATEN_RULES)
+    for rules in (_RULES, _ATEN_RULES, _PIECEWISE_RULES)
 )
+
+PIECEWISE_MODULES: dict[type[nn.Module], tuple[str, str]] = {
+    nn.ReLU: ("relu", ""),
+    nn.ReLU6: ("relu6", ""),
+    nn.Hardtanh: ("hardtanh", "min_val max_val"),
+    nn.Hardsigmoid: ("hardsigmoid", ""),
+    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
+    nn.PReLU: ("prelu", "weight"),
+    nn.RReLU: ("rrelu", "lower upper"),
+    nn.Threshold: ("threshold", "threshold value"),
+    nn.Softshrink: ("softshrink", "lambd"),
+    nn.MaxPool1d: ("max_pool1d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.MaxPool2d: ("max_pool2d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.MaxPool3d: ("max_pool3d", "kernel_size stride padding dilation ceil_mode return_indices"),
+    nn.AdaptiveMaxPool1d: ("adaptive_max_pool1d", "output_size return_indices"),
+    nn.AdaptiveMaxPool2d: ("adaptive_max_pool2d", "output_size return_indices"),
+    nn.AdaptiveMaxPool3d: ("adaptive_max_pool3d", "output_size return_indices"),
+    nn.RNNCell: ("rnn_cell", "nonlinearity"),
+    nn.RNN: ("rnn", "nonlinearity bidirectional batch_first"),
+}
+"""The operation that a module does, and its attributes that are arguments of it."""
+
 VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
 AFFINE_MODULES = (
     nn.Linear,

@@ -1,8 +1,8 @@
 """Piecewise-linear operations, each written with affine operations and ReLUs.
 
-A function here takes the arguments of an operation of PyTorch, in the order that `PIECEWISE` says, with `torch.fx`
-proxies in place of tensors: running it writes its nodes into the graph. The linear part is always a skip, so that no
-ReLU is doubled. Where PyTorch gives values and indices, it gives the values and None.
+A function here takes the arguments of an operation of PyTorch in the order of its rule, `operations.PIECEWISE_RULES`,
+with `torch.fx` proxies in place of tensors: running it writes its nodes into the graph. The linear part is always a
+skip, so that no ReLU is doubled. Where PyTorch gives values and indices, it gives the values and None.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.fx import Proxy
 
-from torch_shallow.trace.graph.operations import Rule
 from torch_shallow.trace.rewriting.maxima import Tensorlike, adaptive_windows, max_of_groups, pooling_windows, sort
 from torch_shallow.trace.rewriting.recurrent import rnn, rnn_cell
 from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
@@ -197,69 +195,49 @@ def _for_each(dims: int, value: Any) -> list[Any]:
     return values * dims if len(values) == 1 else values
 
 
-def _pools(dims: int) -> dict[str, tuple[str, Callable[..., Any]]]:
-    windows = "input -kernel_size -stride -padding -dilation -ceil_mode -return_indices"
-    sizes = "input -output_size -return_indices"
-    return {
-        f"max_pool{dims}d": (windows, partial(_max_pool, dims=dims)),
-        f"max_pool{dims}d_with_indices": (windows, partial(_max_pool, dims=dims, with_indices=True)),
-        f"adaptive_max_pool{dims}d": (sizes, partial(_adaptive_max_pool, dims=dims)),
-        f"adaptive_max_pool{dims}d_with_indices": (sizes, partial(_adaptive_max_pool, dims=dims, with_indices=True)),
-    }
-
-
-_TABLE: dict[str, tuple[str, Callable[..., Any]]] = {
-    "relu": ("input", _relu),
-    "relu6": ("input", partial(_clamp, low=0.0, high=6.0)),
-    "hardtanh": ("input -min_val -max_val", _hardtanh),
-    "hardsigmoid": ("input", _hardsigmoid),
-    "leaky_relu": ("input -negative_slope", _leaky_relu),
-    "prelu": ("input -weight", _prelu),
-    "_prelu_kernel": ("input -weight", _leaky_relu),
-    "rrelu": ("input -lower -upper -training", _rrelu),
-    "threshold": ("input -threshold -value", _threshold),
-    "softshrink": ("input -lambd", _softshrink),
-    **dict.fromkeys(["abs", "absolute"], ("input", _abs)),
-    **dict.fromkeys(["clamp", "clip"], ("input min max", _clamp)),
-    "clamp_min": ("input min", _clamp_min),
-    "clamp_max": ("input max", _clamp_max),
-    **dict.fromkeys(["maximum", "fmax"], ("input other", _maximum)),
-    **dict.fromkeys(["minimum", "fmin"], ("input other", _minimum)),
-    "amax": ("input -dim -keepdim", _amax),
-    "amin": ("input -dim -keepdim", partial(_amax, sign=-1.0)),
-    "max": ("input dim -keepdim", _max),
-    "min": ("input dim -keepdim", partial(_max, sign=-1.0)),
-    "sort": ("input -dim -descending -stable", _sort),
-    "msort": ("input", _msort),
-    "topk": ("input -k -dim -largest -sorted", _topk),
-    "kthvalue": ("input -k -dim -keepdim", _kthvalue),
-    "median": ("input -dim -keepdim", _median),
-    **_pools(1),
-    **_pools(2),
-    **_pools(3),
-    "rnn_cell": ("input hx -nonlinearity -weights", rnn_cell),
-    "rnn": ("input hx -nonlinearity -weights -bidirectional -batch_first", rnn),
+_POOLS: dict[str, Callable[..., Any]] = {
+    name: function
+    for dims in (1, 2, 3)
+    for name, function in {
+        f"max_pool{dims}d": partial(_max_pool, dims=dims),
+        f"max_pool{dims}d_with_indices": partial(_max_pool, dims=dims, with_indices=True),
+        f"adaptive_max_pool{dims}d": partial(_adaptive_max_pool, dims=dims),
+        f"adaptive_max_pool{dims}d_with_indices": partial(_adaptive_max_pool, dims=dims, with_indices=True),
+    }.items()
 }
-"""For each operation which of its arguments may depend on the input, in order, and how it is written."""
-PIECEWISE = {name: (Rule.parse(text), function) for name, (text, function) in _TABLE.items()}
 
-PIECEWISE_MODULES: dict[type[nn.Module], tuple[str, str]] = {
-    nn.ReLU: ("relu", ""),
-    nn.ReLU6: ("relu6", ""),
-    nn.Hardtanh: ("hardtanh", "min_val max_val"),
-    nn.Hardsigmoid: ("hardsigmoid", ""),
-    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
-    nn.PReLU: ("prelu", "weight"),
-    nn.RReLU: ("rrelu", "lower upper"),
-    nn.Threshold: ("threshold", "threshold value"),
-    nn.Softshrink: ("softshrink", "lambd"),
-    nn.MaxPool1d: ("max_pool1d", "kernel_size stride padding dilation ceil_mode return_indices"),
-    nn.MaxPool2d: ("max_pool2d", "kernel_size stride padding dilation ceil_mode return_indices"),
-    nn.MaxPool3d: ("max_pool3d", "kernel_size stride padding dilation ceil_mode return_indices"),
-    nn.AdaptiveMaxPool1d: ("adaptive_max_pool1d", "output_size return_indices"),
-    nn.AdaptiveMaxPool2d: ("adaptive_max_pool2d", "output_size return_indices"),
-    nn.AdaptiveMaxPool3d: ("adaptive_max_pool3d", "output_size return_indices"),
-    nn.RNNCell: ("rnn_cell", "nonlinearity"),
-    nn.RNN: ("rnn", "nonlinearity bidirectional batch_first"),
+WRITTEN: dict[str, Callable[..., Any]] = {
+    "relu": _relu,
+    "relu6": partial(_clamp, low=0.0, high=6.0),
+    "hardtanh": _hardtanh,
+    "hardsigmoid": _hardsigmoid,
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "_prelu_kernel": _leaky_relu,
+    "rrelu": _rrelu,
+    "threshold": _threshold,
+    "softshrink": _softshrink,
+    "abs": _abs,
+    "absolute": _abs,
+    "clamp": _clamp,
+    "clip": _clamp,
+    "clamp_min": _clamp_min,
+    "clamp_max": _clamp_max,
+    "maximum": _maximum,
+    "fmax": _maximum,
+    "minimum": _minimum,
+    "fmin": _minimum,
+    "amax": _amax,
+    "amin": partial(_amax, sign=-1.0),
+    "max": _max,
+    "min": partial(_max, sign=-1.0),
+    "sort": _sort,
+    "msort": _msort,
+    "topk": _topk,
+    "kthvalue": _kthvalue,
+    "median": _median,
+    **_POOLS,
+    "rnn_cell": rnn_cell,
+    "rnn": rnn,
 }
-"""The operation that a module does, and its attributes that are arguments of it."""
+"""How each operation of `operations.PIECEWISE_RULES` is written."""

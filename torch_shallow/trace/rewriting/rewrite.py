@@ -15,10 +15,10 @@ from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from torch_shallow.trace.graph.accounting import Accounts, Refusal
 from torch_shallow.trace.graph.identify import Operation, identify
-from torch_shallow.trace.graph.operations import Rule
+from torch_shallow.trace.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
 from torch_shallow.trace.graph.symbolic import PLACE
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
-from torch_shallow.trace.rewriting.piecewise import PIECEWISE, PIECEWISE_MODULES
+from torch_shallow.trace.rewriting.piecewise import WRITTEN
 from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 STAGE = "torch_shallow_stage"
@@ -89,7 +89,7 @@ class _Writer(GraphAppendingTracer):
             self.graph.erase_node(node)
 
     def _write(self, node: Node, operation: Operation) -> Any:
-        rule, function = PIECEWISE[operation.name]
+        rule, function = PIECEWISE_RULES[operation.name], WRITTEN[operation.name]
         given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
         values = _in_order(rule, function, node.args, given)
         for slot, kind in enumerate(rule.kinds):

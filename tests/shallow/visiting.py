@@ -1,0 +1,39 @@
+"""Networks of visited regions, made for the tests."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from torch import Tensor, nn
+
+from tests.shallow.laws import random_points
+from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen
+from torch_shallow import ShallowReLU, transform
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.shallow.visited.build import visited_network
+from torch_shallow.shallow.visited.module import VisitedReLU
+from torch_shallow.trace.reader import trace_model
+
+NAMES = ("no ReLU in a box", "trap", "zero at a corner", "zero rows", "coincident across stages")
+
+
+NAMES += ("3-6-5-2 on Polytope", "densely connected", "image")
+
+
+SMALL = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name.startswith(NAMES))
+
+
+SOME = tuple(s for s in ARCHITECTURES if s.name in ("2-5-4-1", "image", "densely connected"))
+
+
+def visited_of(model: nn.Module, x: Tensor, domain: Domain | None = None, example: Tensor | None = None) -> VisitedReLU:
+    return visited_network(trace_model(model, x[:1] if example is None else example), x, domain or WholeSpace())
+
+
+@cache
+def complete_of(specimen: Specimen) -> ShallowReLU:
+    return transform(specimen.model(), specimen.example(), domain=specimen.domain)
+
+
+def points_of(specimen: Specimen, count: int = 300, seed: int = 0) -> Tensor:
+    return random_points(complete_of(specimen), count, seed)
