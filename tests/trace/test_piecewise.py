@@ -97,6 +97,7 @@ OPERATIONS: dict[str, tuple[Callable[[Any, Tensor], Tensor], int]] = {
     "max_pool1d overlapping": (lambda m, h: F.max_pool1d(h[:, None], 3, stride=1, padding=1), 9),
     "max_pool2d": (lambda m, h: F.max_pool2d(image(h), 2, 1), 5),
     "max_pool2d with indices": (lambda m, h: F.max_pool2d(image(h), 2, 1, return_indices=True)[0], 5),
+    "torch.max_pool1d_with_indices": (lambda m, h: torch.max_pool1d_with_indices(h[:, None], 2)[0], 3),
     "torch.max_pool2d": (lambda m, h: torch.max_pool2d(image(h), [2, 2], ceil_mode=True), 4),
     "max_pool3d": (lambda m, h: F.max_pool3d(h.view(-1, 1, 1, 2, 3), (1, 2, 3)), 5),
     "adaptive_max_pool1d": (lambda m, h: F.adaptive_max_pool1d(h[:, None], 4), 4),

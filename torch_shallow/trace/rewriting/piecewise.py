@@ -162,7 +162,6 @@ def _max_pool(
     return_indices: bool = False,
     *,
     dims: int,
-    with_indices: bool = False,
 ) -> Tensorlike:
     arguments = (kernel, stride or kernel, padding, dilation)
     axes = [shapes.axis(x, k - dims) for k in range(dims)]
@@ -172,22 +171,16 @@ def _max_pool(
         if not all(windows):
             raise NotRewritable("has a window that holds nothing but padding, whose maximum is -inf")
         x = max_of_groups(x, axis, size, windows)
-    return (x, None) if return_indices or with_indices else x
+    return (x, None) if return_indices else x
 
 
 def _adaptive_max_pool(
-    shapes: Shapes,
-    x: Tensorlike,
-    output_size: Any,
-    return_indices: bool = False,
-    *,
-    dims: int,
-    with_indices: bool = False,
+    shapes: Shapes, x: Tensorlike, output_size: Any, return_indices: bool = False, *, dims: int
 ) -> Tensorlike:
     axes = [shapes.axis(x, k - dims) for k in range(dims)]
     for (axis, size), count in zip(axes, _for_each(dims, output_size), strict=True):
         x = max_of_groups(x, axis, size, adaptive_windows(size, size if count is None else count))
-    return (x, None) if return_indices or with_indices else x
+    return (x, None) if return_indices else x
 
 
 def _for_each(dims: int, value: Any) -> list[Any]:
@@ -200,9 +193,9 @@ _POOLS: dict[str, Callable[..., Any]] = {
     for dims in (1, 2, 3)
     for name, function in {
         f"max_pool{dims}d": partial(_max_pool, dims=dims),
-        f"max_pool{dims}d_with_indices": partial(_max_pool, dims=dims, with_indices=True),
+        f"max_pool{dims}d_with_indices": partial(_max_pool, dims=dims),
         f"adaptive_max_pool{dims}d": partial(_adaptive_max_pool, dims=dims),
-        f"adaptive_max_pool{dims}d_with_indices": partial(_adaptive_max_pool, dims=dims, with_indices=True),
+        f"adaptive_max_pool{dims}d_with_indices": partial(_adaptive_max_pool, dims=dims),
     }.items()
 }
 

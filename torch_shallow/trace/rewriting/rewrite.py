@@ -79,10 +79,8 @@ class _Writer(GraphAppendingTracer):
             self._erase_written()
             raise
         self._name_stages(node, operation)
-        if isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) == 2:
-            result = result if isinstance(result, tuple) else (result, None)
-        if isinstance(result, tuple):
-            self._replace_entries(node, operation, result)
+        if isinstance(result, tuple) or _gives_indices(node, operation):
+            self._replace_entries(node, operation, result if isinstance(result, tuple) else (result, None))
         else:
             self._replace_uses(node, result.node)
         if not node.users:
@@ -190,6 +188,12 @@ def _in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], k
             raise NotRewritable(f"is called without its argument {name!r}")
         values.append(value)
     return values
+
+
+def _gives_indices(node: Node, operation: Operation) -> bool:
+    """Whether an operation gives values and indices by its name alone, with no argument that asks for them."""
+    overload = isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) == 2
+    return overload or operation.name.endswith("_with_indices")
 
 
 def _entry(user: Node) -> int | None:
