@@ -20,6 +20,7 @@ from torch_shallow.certify.stable import check_stable_neurons
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tree import check_tree
 from torch_shallow.certify.visited import certify_visited
+from torch_shallow.partition.partition import activation_partition
 from torch_shallow.trace.model_copy import check_model
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def certify(
     if not shallow.complete:
         visited = cast("VisitedReLU", shallow)
         return certify_visited(visited, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
-    deep = DeepModel(model, shallow.partition.program)
+    deep = DeepModel(model, activation_partition(shallow.partition).program)
     tree, paths = check_tree(shallow)
     checks = [tree]
     if paths is not None:

@@ -20,7 +20,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 def check_interior_points(subject: Subject) -> Check:
     """Every region's point is inside: of its half-spaces, of the domain, and where the network locates it."""
-    partition, tally, count = subject.shallow.partition, Tally(), subject.num_regions
+    partition, tally, count = subject.partition, Tally(), subject.num_regions
     least, cuts = np.full(count, np.inf), np.full(count, -1)
     margins(partition.points, subject.paths.regions, subject.paths.cuts, subject.cut_rows, least, cuts)
     floor = 16 * EPSILON
@@ -59,7 +59,7 @@ def _elsewhere(
 
 def check_patterns(subject: Subject, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
-    tally, program, partition = Tally(), subject.program, subject.shallow.partition
+    tally, program, partition = Tally(), subject.program, subject.partition
     examined, worst, neurons = subject.num_regions, 0.0, len(program.network.active)
     if model.num_neurons != neurons:
         examined = 0

@@ -44,7 +44,7 @@ def limit(subject: Subject) -> float:
 
 def failure(subject: Subject, region: int, neuron: int, value: float) -> Failure:
     """A neuron with a value of the wrong sign somewhere on a region."""
-    active = subject.shallow.partition.patterns(np.array([region]))[0, neuron]
+    active = subject.partition.patterns(np.array([region]))[0, neuron]
     return Failure(
         f"{subject.name(neuron)} should be {'positive' if active else 'negative'} or zero on the whole region, but has "
         f"the other sign by a relative {value:.2g}",

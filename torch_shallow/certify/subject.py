@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch_shallow.certify.tree import Paths
 
 if TYPE_CHECKING:
     from torch_shallow.partition.chart import Chart
+    from torch_shallow.partition.partition import Partition
     from torch_shallow.shallow.module import ShallowReLU
     from torch_shallow.trace.program import ReLUProgram
 
@@ -50,14 +51,19 @@ class Subject:
     tolerance: float
 
     @property
+    def partition(self) -> Partition:
+        """The activation regions."""
+        return cast("Partition", self.shallow.partition)
+
+    @property
     def program(self) -> ReLUProgram:
         """The program that the network was made from."""
-        return self.shallow.partition.program
+        return self.partition.program
 
     @property
     def chart(self) -> Chart:
         """The chart of the partition."""
-        return self.shallow.partition.chart
+        return self.partition.chart
 
     @property
     def num_regions(self) -> int:
@@ -100,7 +106,7 @@ class Subject:
     def neuron_rows(self, regions: Int[np.ndarray, "regions"]) -> NeuronRows:
         """Compose the program under the patterns of some regions, by matrix products over all of them."""
         program, chart, d = self.program, self.chart, self.program.num_inputs
-        active = self.shallow.partition.patterns(regions)
+        active = self.partition.patterns(regions)
         count, dimension = len(regions), chart.num_coordinates + 1
         sources, source_sizes = np.zeros((count, dimension, 0)), np.zeros((count, 0))
         all_rows, all_sizes = [sources], [source_sizes]

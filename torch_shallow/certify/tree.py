@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 
 from torch_shallow.certify.report import Check, Failure
 from torch_shallow.certify.tally import Tally
+from torch_shallow.partition.partition import activation_partition
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
@@ -36,7 +37,7 @@ def check_tree(shallow: ShallowReLU) -> tuple[Check, Paths | None]:
     Returns:
         The check; and the paths, if all arrays fit together so that other checks can follow them.
     """
-    partition, tally = shallow.partition, Tally()
+    partition, tally = activation_partition(shallow.partition), Tally()
     children = shallow.get_buffer("indicator.tree").cpu().numpy()
     num_regions = len(children) + 1
     counts = {

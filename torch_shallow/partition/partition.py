@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.found import CUT_ROWS, REGION_ROWS, Found
+from torch_shallow.partition.tree import Tree
 from torch_shallow.trace.program import ReLUProgram
 
 
 @dataclass(frozen=True)
-class Partition:
-    """A tree of cuts in flat arrays: P regions, P - 1 cuts, root first.
-
-    A cut is a half-space: one neuron's pre-activation, affine on the cell it cuts. Its inactive child is the
-    side z <= 0, its active child the side z > 0, so the regions partition the domain exactly.
+class Partition(Tree):
+    """A tree whose cuts are half-spaces of neurons: each a pre-activation, affine on the cell it cuts.
 
     Attributes:
         program: the network.
-        domain: the domain.
-        chart: the coordinates of `points`.
-        cut_neurons: the neuron that makes each cut.
-        children: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`.
+        domain: see `Tree`, as for `chart`, `children` and `points`.
+        chart: see `Tree`.
+        cut_neurons: the neuron of the program that makes each cut.
+        children: see `Tree`.
         packed_patterns: activation pattern of each region, as `np.packbits` packs it.
-        points: an interior point of each region, in chart coordinates.
+        points: see `Tree`.
         method: how each region was found: regions by engine name.
+        mixed: where activation regions were merged, the neurons that take both signs on each region, packed likewise
+            (its pattern is then that of one of them); None if every region is an activation region.
     """
 
     program: ReLUProgram
@@ -41,46 +41,48 @@ class Partition:
     packed_patterns: UInt8[np.ndarray, "regions bytes"]
     points: Float[np.ndarray, "regions coordinates"]
     method: dict[str, int] = field(default_factory=dict)
+    mixed: UInt8[np.ndarray, "regions bytes"] | None = None
 
     @property
-    def num_regions(self) -> int:
-        """Number of activation regions in the domain."""
-        return self.points.shape[0]
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.program.in_shape
 
     @property
-    def num_cuts(self) -> int:
-        """Number of half-spaces: one less than regions."""
-        return self.cut_neurons.shape[0]
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk."""
+        return self.program.out_shape
+
+    def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
+        """The neuron that makes each of some cuts, numbered through all stages of the whole network."""
+        return self.program.network.neurons[self.cut_neurons[list(cuts)]]
+
+    def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
+        """Sides of cuts in words, such as `"stage 1 neuron 3 active"`."""
+        neurons = self.neurons([cut for cut, _ in steps])
+        return [
+            f"{self.program.neuron_name(int(neuron))} {'active' if side else 'inactive'}"
+            for neuron, (_, side) in zip(neurons, steps, strict=True)
+        ]
 
     def patterns(self, regions: slice | Int[np.ndarray, "some"] = slice(None)) -> Bool[np.ndarray, "some neurons"]:
         """Activation patterns of some regions (all by default)."""
         packed = self.packed_patterns[regions]
         return np.unpackbits(packed, axis=1, count=self.program.num_neurons).astype(bool)
 
-    def interior_points(
-        self, regions: slice | Int[np.ndarray, "some"] = slice(None)
-    ) -> Float[np.ndarray, "some inputs"]:
-        """An interior point of some regions (all by default), as flattened inputs."""
-        return self.chart.lift(self.points[regions])
 
-    @cached_property
-    def parents(self) -> tuple[Int[np.ndarray, "cuts"], Int[np.ndarray, "regions"]]:
-        """Parent of each cut and of each region, coded `2 * cut + side` (side 1: active); -1 for the root."""
-        cuts, regions = np.full(self.num_cuts, -1), np.full(self.num_regions, -1)
-        flat = self.children.reshape(-1)
-        codes = np.arange(flat.size)
-        inner = flat >= 0
-        cuts[flat[inner]], regions[~flat[~inner]] = codes[inner], codes[~inner]
-        return cuts, regions
+def activation_partition(tree: Tree) -> Partition:
+    """The partition into activation regions that a tree is.
 
-    def path(self, region: int) -> list[tuple[int, bool]]:
-        """The cuts above a region, from the root down, each with the side (True: active) the region is on."""
-        cuts, regions = self.parents
-        code, steps = int(regions[region]), []
-        while code >= 0:
-            steps.append((code // 2, bool(code % 2)))
-            code = int(cuts[code // 2])
-        return steps[::-1]
+    Raises:
+        TransformError: its regions are others: merged, or not of a deep network.
+    """
+    if not isinstance(tree, Partition) or tree.mixed is not None:
+        found = "merged ones" if isinstance(tree, Partition) else "regions that belong to no deep network"
+        raise TransformError(
+            f"partition: expected activation regions, found {found}; ask the network that transform() returned."
+        )
+    return tree
 
 
 @dataclass

@@ -54,17 +54,11 @@ def region_half_spaces(shallow: ShallowReLU, region: int) -> RegionHalfSpaces:
     cuts, like = [cut for cut, _ in steps], layer.offsets
     sign = torch.tensor([-1.0 if side else 1.0 for _, side in steps], dtype=like.dtype, device=like.device)
     normals = layer.normals[cuts] if layer.projection is None else layer.normals[cuts] @ layer.projection
-    a, b = (
-        torch.tensor(array, device=like.device) for array in partition.domain.inequalities(partition.program.in_shape)
-    )
-    neurons = partition.program.network.neurons[partition.cut_neurons[cuts]]
-    names = [
-        f"{partition.program.neuron_name(int(neuron))} {'active' if side else 'inactive'}"
-        for neuron, (_, side) in zip(neurons, steps, strict=True)
-    ]
+    a, b = (torch.tensor(array, device=like.device) for array in partition.domain.inequalities(partition.in_shape))
+    neurons = torch.cat([torch.tensor(partition.neurons(cuts), dtype=torch.int64), torch.full((len(b),), -1)])
     return RegionHalfSpaces(
         torch.cat([sign[:, None] * normals, a]),
         torch.cat([-sign * like[cuts], b]),
-        torch.cat([torch.tensor(neurons, dtype=torch.int64), torch.full((len(b),), -1)]).to(like.device),
-        (*names, *["domain"] * len(b)),
+        neurons.to(like.device),
+        (*partition.names(steps), *["domain"] * len(b)),
     )

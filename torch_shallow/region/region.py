@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.errors import TransformError
+from torch_shallow.partition.partition import Partition, activation_partition
 from torch_shallow.region.ball import largest_ball
 from torch_shallow.region.half_spaces import RegionHalfSpaces, region_half_spaces
 from torch_shallow.region.shape import Shape, fixed_inputs
@@ -44,14 +45,21 @@ class Region:
     index: int
 
     def __repr__(self) -> str:
-        pattern, cuts = self.pattern, len(self.shallow.partition.path(self.index))
-        neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active"
-        return f"Region({self.index} of {self.shallow.num_regions}: {neurons}, {cuts} cut{'s'[: cuts != 1]} above)"
+        partition = self.shallow.partition
+        cuts, neurons = len(partition.path(self.index)), ""
+        if isinstance(partition, Partition) and partition.mixed is None:
+            pattern = self.pattern
+            neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active, "
+        return f"Region({self.index} of {self.shallow.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
-        """Which neurons of the whole network are active: pre-activation > 0 inside the region."""
-        partition = self.shallow.partition
+        """Which neurons of the whole network are active: pre-activation > 0 inside the region.
+
+        Raises:
+            TransformError: it is no activation region: merged from several, or of a network that was trained.
+        """
+        partition = activation_partition(self.shallow.partition)
         return self._tensor(partition.program.whole_pattern(partition.patterns(np.array([self.index]))[0]))
 
     @property

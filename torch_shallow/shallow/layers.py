@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torch_shallow.partition.affine_maps import AffineMaps
-from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.tree import Tree
 
 
 class HalfSpaces(nn.Module):
@@ -56,7 +56,7 @@ class Indicator(nn.Module):
     must_be_active: Tensor
     must_be_inactive: Tensor
 
-    def __init__(self, partition: Partition, dense: bool) -> None:
+    def __init__(self, partition: Tree, dense: bool) -> None:
         super().__init__()
         self.dense = dense
         self.register_buffer("tree", torch.tensor(partition.children))

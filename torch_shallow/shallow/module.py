@@ -11,8 +11,9 @@ from torch.export import ExportedProgram
 
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain, inside
-from torch_shallow.partition.affine_maps import affine_maps
-from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
+from torch_shallow.partition.partition import activation_partition
+from torch_shallow.partition.tree import Tree
 from torch_shallow.region import Region, Regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
 from torch_shallow.shallow.head import output_shape, run_head
@@ -36,12 +37,13 @@ class ShallowReLU(nn.Module):
     with a softmax, that is the `head`; regions and affine maps are those of the trunk.
 
     Args:
-        partition: the activation regions, as `enumerate_regions` finds them.
+        partition: the regions, such as the activation regions that `enumerate_regions` finds.
+        maps: half-spaces and affine maps; those of the partition's program if None.
         dense: evaluate all half-spaces (True), descend the tree (False), or choose by the number of regions (None).
         head: makes the network's outputs of a batch of the trunk's, in float64, each by itself; nothing if None.
 
     Attributes:
-        partition: tree, patterns and interior points of the regions.
+        partition: tree and interior points of the regions; patterns too, if it is a `Partition`.
         half_spaces: the first layer.
         indicator: the second layer.
         selection: the third layer.
@@ -53,15 +55,22 @@ class ShallowReLU(nn.Module):
     head: nn.Module | None
     region_type: type[Region] = Region
 
-    def __init__(self, partition: Partition, dense: bool | None = None, head: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        partition: Tree,
+        maps: AffineMaps | None = None,
+        *,
+        dense: bool | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.partition = partition
         self.dense = partition.num_regions <= DENSE_REGIONS if dense is None else dense
-        maps = affine_maps(partition)
+        maps = affine_maps(activation_partition(partition)) if maps is None else maps
         self.half_spaces = HalfSpaces(maps)
         self.indicator = Indicator(partition, self.dense)
         self.selection = Selection(maps)
-        self._describe(partition.program.in_shape, partition.program.out_shape, partition.domain, head)
+        self._describe(partition.in_shape, partition.out_shape, partition.domain, head)
 
     def _describe(
         self, in_shape: tuple[int, ...], trunk_shape: tuple[int, ...], domain: Domain, head: nn.Module | None

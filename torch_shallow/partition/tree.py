@@ -1,0 +1,86 @@
+"""A binary space partition: a tree of cuts whose leaves are regions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from torch_shallow.domain import Domain
+from torch_shallow.partition.chart import Chart
+
+
+class Tree(ABC):
+    """A tree of cuts in flat arrays: P regions, P - 1 cuts, root first.
+
+    A cut is a half-space. Its inactive child is the side z <= 0, its active child the side z > 0, so the regions
+    partition the domain exactly.
+
+    Attributes:
+        domain: what is partitioned.
+        chart: the coordinates of `points`.
+        children: inactive and active child of each cut; `c >= 0` is a cut, which comes after its parent; `c < 0` is
+            region `~c`.
+        points: an interior point of each region, in chart coordinates.
+    """
+
+    domain: Domain
+    chart: Chart
+    children: Int[np.ndarray, "cuts 2"]
+    points: Float[np.ndarray, "regions coordinates"]
+
+    @property
+    @abstractmethod
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk."""
+
+    @abstractmethod
+    def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
+        """The neuron that makes each of some cuts, numbered through all stages of the whole network; -1 if none."""
+
+    @abstractmethod
+    def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
+        """Sides of cuts in words."""
+
+    @property
+    def num_regions(self) -> int:
+        """Number of leaves."""
+        return self.points.shape[0]
+
+    @property
+    def num_cuts(self) -> int:
+        """Number of half-spaces: one less than regions."""
+        return self.children.shape[0]
+
+    def interior_points(
+        self, regions: slice | Int[np.ndarray, "some"] = slice(None)
+    ) -> Float[np.ndarray, "some inputs"]:
+        """An interior point of some regions (all by default), as flattened inputs."""
+        return self.chart.lift(self.points[regions])
+
+    @cached_property
+    def parents(self) -> tuple[Int[np.ndarray, "cuts"], Int[np.ndarray, "regions"]]:
+        """Parent of each cut and of each region, coded `2 * cut + side` (side 1: active); -1 for the root."""
+        cuts, regions = np.full(self.num_cuts, -1), np.full(self.num_regions, -1)
+        flat = self.children.reshape(-1)
+        codes = np.arange(flat.size)
+        inner = flat >= 0
+        cuts[flat[inner]], regions[~flat[~inner]] = codes[inner], codes[~inner]
+        return cuts, regions
+
+    def path(self, region: int) -> list[tuple[int, bool]]:
+        """The cuts above a region, from the root down, each with the side (True: active) the region is on."""
+        cuts, regions = self.parents
+        code, steps = int(regions[region]), []
+        while code >= 0:
+            steps.append((code // 2, bool(code % 2)))
+            code = int(cuts[code // 2])
+        return steps[::-1]
