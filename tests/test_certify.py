@@ -48,7 +48,7 @@ class OfProgram(nn.Module):
 
 def network(dense: bool | None = None) -> tuple[nn.Module, ShallowReLU]:
     program = mlp(2, 8, 6, 2)
-    return OfProgram(program), ShallowReLU(enumerate_regions(program, Box(-3.0, 3.0)), dense)
+    return OfProgram(program), ShallowReLU(enumerate_regions(program, Box(-3.0, 3.0)), dense=dense)
 
 
 def failed(certificate: Certificate) -> list[str]:
