@@ -1,108 +1,206 @@
-"""One forward pass, side by side: the deep model, its shallow network, and affinitree's decision tree.
+"""Forward and backward side by side: the deep model, its shallow network, and affinitree's decision tree.
 
-`python -m benchmarks.forward [NETWORK ...]` prints a table of microseconds per point.
+`python -m benchmarks.forward [NETWORK ...]` prints a table of times per point and of ratios; `--growth` how the time
+grows with the number of regions, `--memory` what a forward takes beyond its input and output.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+import torch_shallow
 from benchmarks.measure import run_isolated
 from benchmarks.networks import Case, load
 from benchmarks.peers import affinitree_tree
 
-NETWORKS = ("3-16-16-1", "6-8-8-1", "10-8-8-1", "20-10-10-1")
-BATCH = 10_000
-START = "import sys; from benchmarks.forward import time_forward; time_forward(*sys.argv[1:])"
+TUTORIAL = "tutorial (wines, 13-8-8-3)"
+NETWORKS = ("ACAS Xu 1_1 property 3", TUTORIAL, "3-16-16-1", "6-8-8-1", "10-8-8-1", "20-10-10-1", "5-16-16-1")
+GROWTH = ("5-6-6-1", "5-8-8-1", "5-10-10-1", "5-14-14-1", "5-16-16-1", "5-20-20-1")
+MOST_FOR_AFFINITREE = 20_000  # regions; its trees of larger networks take minutes to build
+POINTS = 100_000
+BY_AFFINITREE = 5_000
+REPEATS = 15
+START = "import sys; from benchmarks.forward import measure_forward; measure_forward(*sys.argv[1:])"
+START_MEMORY = "import sys; from benchmarks.forward import measure_memory; measure_memory(*sys.argv[1:])"
 
 
-def deep(case: Case) -> Callable[[Tensor], Tensor]:
-    """The model itself."""
-    return case.model
+def load_case(name: str) -> tuple[nn.Module, torch_shallow.Box | None, Case | None]:
+    """The model of a name, in float64, its domain, and its case where it has one."""
+    if name == TUTORIAL:
+        from tutorials.classifier import train, wines
+
+        data = wines()
+        return train(data.x[data.train], data.cultivar[data.train]).double(), None, None
+    case = load(name)
+    box = None if case.box is None else torch_shallow.Box(case.box[:, 0], case.box[:, 1])
+    return case.model, box, case
 
 
-def shallow(case: Case) -> Callable[[Tensor], Tensor]:
-    """The shallow network, by `forward` of the module."""
-    import torch_shallow
-
-    return torch_shallow.transform(case.model)
-
-
-def affinitree(case: Case) -> Callable[[Tensor], Tensor]:
-    """The `evaluate` of affinitree, which takes one point at a time."""
-    tree = affinitree_tree(case)
-
-    def evaluate(x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points outputs"]:
-        return torch.from_numpy(np.stack([tree.evaluate(point) for point in x.numpy()]))
-
-    return evaluate
+def draw_points(shallow: torch_shallow.ShallowReLU, count: int) -> Float[Tensor, "points inputs"]:
+    """Uniform in a box, else standard normal."""
+    generator = torch.Generator().manual_seed(1)
+    if isinstance(shallow.domain, torch_shallow.Box):
+        lower, upper = map(torch.from_numpy, shallow.domain.bounds(shallow.in_shape))
+        return lower + (upper - lower) * torch.rand(count, len(lower), dtype=torch.float64, generator=generator)
+    return torch.randn(count, *shallow.in_shape, dtype=torch.float64, generator=generator)
 
 
-TOOLS: dict[str, Callable[[Case], Callable[[Tensor], Tensor]]] = {
-    "deep model": deep,
-    "torch_shallow": shallow,
-    "affinitree": affinitree,
-}
-
-
-@torch.no_grad()
-def time_forward(tool: str, name: str, result: str) -> None:
-    """Time a tool on points of several scales: one by one, and all in one batch.
+def measure_forward(name: str, dtype: str, threads: str, result: str) -> None:
+    """Time deep and shallow network in turn, and affinitree where it can make the tree.
 
     Args:
-        tool: name of the tool.
-        name: name of the case.
-        result: where to write seconds per point and the largest `|difference| / (1 + |y|)` from the model.
+        name: of the network.
+        dtype: of the points, and of the deep model: `"float32"` or `"float64"`.
+        threads: for torch.
+        result: where to write seconds per point.
     """
-    case = load(name)
-    evaluate = TOOLS[tool](case)
-    generator = torch.Generator().manual_seed(1)
-    scales = 10.0 ** torch.linspace(-2, 2, BATCH, dtype=torch.float64)[:, None]
-    points = scales * torch.randn(BATCH, case.num_inputs, dtype=torch.float64, generator=generator)
-    expected = case.model(points)
-    difference = ((evaluate(points) - expected).abs() / (1.0 + expected.abs())).max()
-    singles = [_seconds(evaluate, point[None]) for point in points[:: BATCH // 500]]
-    batches = [_seconds(evaluate, points) / BATCH for _ in range(7)]
-    found = {
-        "single": statistics.median(singles),
-        "batch": statistics.median(batches),
+    torch.set_num_threads(int(threads))
+    exact, domain, case = load_case(name)
+    shallow = torch_shallow.transform(exact, domain=domain)
+    x = draw_points(shallow, POINTS)
+    deep, x = copy.deepcopy(exact).to(getattr(torch, dtype)), x.to(getattr(torch, dtype))
+
+    def forward(network: nn.Module) -> None:
+        with torch.no_grad():
+            network(x)
+
+    def backward(network: nn.Module) -> None:
+        network(x.clone().requires_grad_()).sum().backward()
+
+    def single(network: nn.Module) -> None:
+        with torch.no_grad():
+            for point in x[:200, None]:
+                network(point)
+
+    expected = exact(x.double())
+    difference = ((shallow(x) - expected).abs() / (1.0 + expected.abs())).max()
+    found: dict[str, Any] = {
+        "regions": shallow.num_regions,
         "difference": float(difference),
+        "forward": [seconds / POINTS for seconds in _in_turn(forward, deep, shallow)],
+        "backward": [seconds / POINTS for seconds in _in_turn(backward, deep, shallow)],
+        "single": [seconds / 200 for seconds in _in_turn(single, deep, shallow)],
     }
+    if case is not None and case.box is None and shallow.num_regions <= MOST_FOR_AFFINITREE and dtype == "float64":
+        tree, points = affinitree_tree(case), x[:BY_AFFINITREE].numpy()
+        found["affinitree"] = _seconds(lambda: np.stack([tree.evaluate(point) for point in points])) / BY_AFFINITREE
     Path(result).write_text(json.dumps(found), encoding="utf-8")
 
 
-def _seconds(evaluate: Callable[[Tensor], Tensor], points: Tensor) -> float:
+def measure_memory(name: str, count: str, result: str) -> None:
+    """Peak memory of a forward in float64 beyond what there was before, for so many points."""
+    import psutil
+
+    torch.set_num_threads(2)
+    model, domain, _ = load_case(name)
+    shallow = torch_shallow.transform(model, domain=domain)
+    x = draw_points(shallow, int(count))
+    with torch.no_grad():
+        shallow(x[:10])
+        clear_peak()
+        before = psutil.Process().memory_info().rss
+        y = shallow(x)
+    found = {"regions": shallow.num_regions, "bytes": peak() - before, "output": y.nbytes}
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
+
+
+def clear_peak() -> None:
+    """Let Linux measure the peak of resident memory anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak() -> int:
+    """The peak of resident memory since then, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def _in_turn(run: Callable[[nn.Module], None], *networks: nn.Module) -> list[float]:
+    """Median seconds of each, run in turn, so that what else the machine does hits all alike."""
+    seconds: list[list[float]] = [[] for _ in networks]
+    for _ in range(REPEATS + 1):
+        for network, times in zip(networks, seconds, strict=True):
+            times.append(_seconds(partial(run, network)))
+    return [statistics.median(times[1:]) for times in seconds]
+
+
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    evaluate(points)
+    work()
     return time.perf_counter() - start
 
 
+def show_times(networks: Sequence[str], threads: str, limit: float) -> None:
+    """A row for each network and dtype."""
+    print("| network | regions | dtype | deep, ns | shallow, ns | ratio | with backward: ratio | one point: deep, us | "
+          "shallow, us | affinitree, ns | affinitree / shallow | difference |")  # fmt: skip
+    print("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name in networks:
+        for dtype in ("float32", "float64"):
+            found = run_isolated(["-c", START, name, dtype, threads], processes=2, limit=limit)
+            if "problem" in found:
+                print(f"| {name} | | {dtype} | {found['problem']} |")
+                continue
+            (deep, shallow), (back, back_shallow) = found["forward"], found["backward"]
+            peer = found.get("affinitree")
+            cells = [name, f"{found['regions']:,}", dtype, f"{1e9 * deep:.0f}", f"{1e9 * shallow:.0f}"]
+            cells += [f"{shallow / deep:.2f}", f"{back_shallow / back:.2f}"]
+            cells += [f"{1e6 * seconds:.0f}" for seconds in found["single"]]
+            cells += [f"{1e9 * peer:.0f}", f"{peer / shallow:.1f}"] if peer else ["", ""]
+            print(f"| {' | '.join(cells)} | {found['difference']:.1e} |", flush=True)
+
+
+def show_growth(threads: str, limit: float) -> None:
+    """Time per point over the number of regions."""
+    print("| network | regions | shallow, ns per point | relative |")
+    print("|---|--:|--:|--:|")
+    first = None
+    for name in GROWTH:
+        found = run_isolated(["-c", START, name, "float64", threads], processes=2, limit=limit)
+        seconds = found["forward"][1]
+        first = seconds if first is None else first
+        print(f"| {name} | {found['regions']:,} | {1e9 * seconds:.0f} | {seconds / first:.2f} |", flush=True)
+
+
+def show_memory(limit: float) -> None:
+    """Peak memory of a forward over the number of points."""
+    print("| network | regions | points | peak beyond before, bytes per point | of it the output |")
+    print("|---|--:|--:|--:|--:|")
+    for name in ("3-16-16-1", "ACAS Xu 1_1 property 3"):
+        for count in (10_000, 100_000, 1_000_000):
+            found = run_isolated(["-c", START_MEMORY, name, str(count)], processes=2, limit=limit)
+            each, output = found["bytes"] / count, found["output"] / count
+            print(f"| {name} | {found['regions']:,} | {count:,} | {each:.0f} | {output:.0f} |", flush=True)
+
+
 def main() -> None:
-    """Print a row for each network and tool."""
+    """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forward", description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one tool on one network")
+    parser.add_argument("--threads", default="2", help="of torch, for deep and shallow alike")
+    parser.add_argument("--growth", action="store_true", help="time over number of regions instead")
+    parser.add_argument("--memory", action="store_true", help="memory over number of points instead")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one network")
     arguments = parser.parse_args()
-    print(f"| network | tool | one point, us | in a batch of {BATCH:,}, us per point | largest relative difference |")
-    print("|---|---|--:|--:|--:|")
-    for name in arguments.networks:
-        for tool in TOOLS:
-            found = run_isolated(["-c", START, tool, name], limit=arguments.limit)
-            cells = [found.get("problem", ""), "", ""]
-            if "problem" not in found:
-                single, batch, difference = (found[key] for key in ("single", "batch", "difference"))
-                cells = [f"{1e6 * single:.3g}", f"{1e6 * batch:.3g}", f"{difference:.1e}"]
-            print(f"| {' | '.join([name, tool, *cells])} |", flush=True)
+    if arguments.growth:
+        show_growth(arguments.threads, arguments.limit)
+    elif arguments.memory:
+        show_memory(arguments.limit)
+    else:
+        show_times(arguments.networks, arguments.threads, arguments.limit)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,12 @@ def test_docstrings(path: Path) -> None:
     assert not report, "".join(report)
 
 
-def test_readme() -> None:
+def test_readme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", readme, flags=re.DOTALL)
     assert len(blocks) == readme.count("```python") > 0
     names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
     for source, expected in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

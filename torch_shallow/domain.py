@@ -11,6 +11,8 @@ from torch import Tensor
 
 from torch_shallow.errors import TransformError
 
+TOLERANCE = 1e-9  # how far a point may be outside of a domain, relative to the domain's size
+
 
 class Domain(ABC):
     """A closed convex set of inputs, given by linear inequalities."""
@@ -25,7 +27,7 @@ class Domain(ABC):
     def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
         """The arrays that `inside` takes to tell which points lie in the domain."""
 
-    def contains(self, x: Float[Tensor, "*batch inputs"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
+    def contains(self, x: Float[Tensor, "*batch inputs"], tolerance: float = TOLERANCE) -> Bool[Tensor, "*batch"]:
         """Which rows of `x` (flattened inputs, floating point) lie in the domain; see `inside` for `tolerance`."""
         return inside(
             x, tuple(torch.as_tensor(a, device=x.device) for a in self.limits(tuple(x.shape[-1:]))), tolerance
@@ -34,7 +36,10 @@ class Domain(ABC):
 
 @torch.fx.wrap
 def inside(
-    x: Float[Tensor, "*batch inputs"], limits: tuple[Tensor, ...], tolerance: float = 1e-9
+    x: Float[Tensor, "*batch inputs"],
+    limits: tuple[Tensor, ...],
+    tolerance: float = TOLERANCE,
+    rounding: float | None = None,
 ) -> Bool[Tensor, "*batch"]:
     """Which rows of `x` satisfy `lower <= x <= upper` or `A x <= b`; a row with NaN or infinity never does.
 
@@ -42,9 +47,10 @@ def inside(
         x: points, floating point.
         limits: `(lower, upper)`, `(A, b)`, or nothing.
         tolerance: how far a point may be outside, relative to the width of the box or the size of the terms of the
-            inequality; never less than a unit of rounding of `x.dtype`, so that a point on the boundary is inside.
+            inequality; never less than `rounding`, so that a point on the boundary is inside.
+        rounding: the unit of rounding of the dtype in which the points were given: that of `x` if None.
     """
-    rounding = torch.finfo(x.dtype).eps
+    rounding = torch.finfo(x.dtype).eps if rounding is None else rounding
     slack = max(tolerance, rounding)
     x = x.double()
     finite = x.isfinite().all(-1)

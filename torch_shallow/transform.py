@@ -12,6 +12,7 @@ from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.verification import verify_in_own_precision
 from torch_shallow.trace.reader import read_traced, trace_model
+from torch_shallow.trace.weights_hash import weights_hash
 
 
 def transform(
@@ -79,7 +80,10 @@ def transform(
     if data is not None:
         visited = visited_network(traced, data, domain or WholeSpace(), progress)
         verify_in_own_precision(visited, model, data)
+        visited.source_hash = weights_hash(model)
         return visited
     program = read_traced(traced, model, shown, domain)
     partition = enumerate_regions(program, domain or WholeSpace(), method=method, solver=solver, progress=progress)
-    return ShallowReLU(partition, head=traced.head).to(traced.device)
+    shallow = ShallowReLU(partition, head=traced.head).to(traced.device)
+    shallow.source_hash = weights_hash(model)
+    return shallow

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
 
 
+@torch.no_grad()  # local models may be parameters
 def certify(
     shallow: ShallowReLU,
     model: nn.Module | ExportedProgram,

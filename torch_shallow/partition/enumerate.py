@@ -12,6 +12,7 @@ from torch_shallow.partition.chart import make_chart
 from torch_shallow.partition.compiled import announced
 from torch_shallow.partition.double_description.engine import enumerate_by_rays
 from torch_shallow.partition.partition import Growth, Partition
+from torch_shallow.partition.rebuild import balanced
 from torch_shallow.partition.simplex.engine import SimplexWalk
 from torch_shallow.partition.solver.engine import enumerate_by_lp
 from torch_shallow.partition.solver.programs.cvxpy_solvers import check_installed
@@ -33,7 +34,7 @@ def enumerate_regions(
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
-    Complete, and sound up to `tolerance`.
+    Complete, and sound up to `tolerance`. Which regions there are also says how they are numbered: see `balanced`.
 
     Args:
         program: the network.
@@ -68,7 +69,7 @@ def enumerate_regions(
         else:
             limit = max_rays if method == "auto" else None
             enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
-    return growth.finish(program, domain, chart)
+        return balanced(growth.finish(program, domain, chart))
 
 
 @contextmanager

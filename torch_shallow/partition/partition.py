@@ -53,6 +53,11 @@ class Partition(Tree):
         """Shape of one output of the trunk."""
         return self.program.out_shape
 
+    @property
+    def kind(self) -> str:
+        """What the regions are, in words."""
+        return "activation regions" if self.mixed is None else "regions (merged activation regions)"
+
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
         """The neuron that makes each of some cuts, numbered through all stages of the whole network."""
         return self.program.network.neurons[self.cut_neurons[list(cuts)]]

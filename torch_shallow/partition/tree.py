@@ -42,6 +42,11 @@ class Tree(ABC):
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one output of the trunk."""
 
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the regions are, in words."""
+
     @abstractmethod
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
         """The neuron that makes each of some cuts, numbered through all stages of the whole network; -1 if none."""

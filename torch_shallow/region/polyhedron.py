@@ -46,14 +46,8 @@ def polyhedron(
     Returns:
         The polyhedron; None if it was given up, or has no interior.
     """
-    from scipy.linalg import qr
-
-    from torch_shallow.region.cone import generators  # compiled code is imported when it is used
-
     half_spaces = half_spaces / np.linalg.norm(half_spaces, axis=1, keepdims=True)
-    # First those that make the best corner: nearly parallel ones would make rays far out, where digits are lost.
-    _, order = qr(half_spaces[:, :-1].T, mode="r", pivoting=True)
-    found = generators(half_spaces[order], tolerance, max_rays)
+    found = lines_and_rays(half_spaces, max_rays, tolerance)
     if found is None or sum(map(len, found)) == 0:
         return None
     lines, rays = found
@@ -62,6 +56,28 @@ def polyhedron(
     vertices, directions = rays[finite, :-1] / rays[finite, -1:], rays[~finite, :-1]
     facets = _largest_sets(np.vstack([~finite, on]))[1:]
     return Polyhedron(vertices, directions, lines[:, :-1], on[:, finite], on[:, ~finite], facets)
+
+
+def lines_and_rays(
+    half_spaces: Float[np.ndarray, "rows homogeneous"], max_rays: int, tolerance: float = 1e-9
+) -> tuple[Float[np.ndarray, "lines homogeneous"], Float[np.ndarray, "rays homogeneous"]] | None:
+    """Unit lines and rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`; see `polyhedron`.
+
+    Args:
+        half_spaces: unit rows.
+        max_rays: as for `polyhedron`.
+        tolerance: as for `polyhedron`.
+
+    Returns:
+        Lines and rays, none of either if the cone has no interior; None if it was given up.
+    """
+    from scipy.linalg import qr
+
+    from torch_shallow.region.cone import generators  # compiled code is imported when it is used
+
+    # First those that make the best corner: nearly parallel ones would make rays far out, where digits are lost.
+    _, order = qr(half_spaces[:, :-1].T, mode="r", pivoting=True)
+    return generators(half_spaces[order], tolerance, max_rays)
 
 
 def _largest_sets(sets: Bool[np.ndarray, "sets members"]) -> Bool[np.ndarray, "sets"]:

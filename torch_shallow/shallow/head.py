@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import GraphModule, Tracer, symbolic_trace
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.precision import InFloat64
+from torch_shallow.trace.precision import InFloat64, write_in_float64
+
+
+def in_float64(head: nn.Module, trunk_shape: tuple[int, ...]) -> nn.Module:
+    """A copy of a head that computes in float64 whatever precisions its code names.
+
+    Args:
+        head: the head.
+        trunk_shape: shape of one output of the trunk.
+
+    Raises:
+        TransformError: torch.fx cannot follow its code.
+    """
+    if Tracer().is_leaf_module(head, ""):  # a module of torch, which names no precision
+        return copy.deepcopy(head).double()
+    try:
+        with InFloat64():
+            graph = copy.deepcopy(head) if isinstance(head, GraphModule) else symbolic_trace(copy.deepcopy(head))
+    except Exception as error:
+        raise TransformError(
+            f"head: torch.fx cannot follow its code ({type(error).__name__}: {error}); write it without control flow "
+            "that depends on values."
+        ) from error
+    tensor = next(chain(graph.parameters(), graph.buffers()), torch.empty(0))
+    write_in_float64(graph, torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
+    return graph
 
 
 def run_head(head: nn.Module, y: Float[Tensor, "points *trunk_shape"]) -> Tensor:
-    """The head's outputs, computed in float64 whatever precision its code names."""
-    with InFloat64():
-        return head(y)
+    """The head's outputs, float64 where they are not whole numbers."""
+    return head(y.to(torch.float64))
 
 
 def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from torch_shallow.partition.affine_maps import AffineMaps
 from torch_shallow.partition.tree import Tree
+from torch_shallow.shallow.operators.locate import locate
+from torch_shallow.shallow.operators.select import select
+
+for leaf in ("locate", "select"):
+    torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 
 class HalfSpaces(nn.Module):
@@ -19,30 +27,30 @@ class HalfSpaces(nn.Module):
     """
 
     projection: Tensor | None
-    normals: Tensor
-    offsets: Tensor
+    rows: Tensor  # a normal and an offset each: a point that goes down the tree finds them together in memory
 
     def __init__(self, maps: AffineMaps) -> None:
         super().__init__()
         self.register_buffer("projection", None if maps.projection is None else _tensor(maps.projection))
-        self.register_buffer("normals", _tensor(maps.normals))
-        self.register_buffer("offsets", _tensor(maps.offsets))
+        self.register_buffer("rows", torch.from_numpy(np.column_stack([maps.normals, maps.offsets])))
+
+    @property
+    def normals(self) -> Float[Tensor, "cuts coordinates"]:
+        """Cut j is positive where `normals[j] @ u + offsets[j] > 0`."""
+        return self.rows[:, :-1]
+
+    @property
+    def offsets(self) -> Float[Tensor, "cuts"]:
+        """See `normals`."""
+        return self.rows[:, -1]
 
     def coordinates(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
-        """What the network reads of the input."""
-        return x if self.projection is None else linear(x, self.projection)
+        """What the network reads of the input; float64 where that is not the input itself."""
+        return x if self.projection is None else linear(x.to(torch.float64), self.projection)
 
-    def forward(
-        self, u: Float[Tensor, "points coordinates"], tree: Int64[Tensor, "cuts 2"] | None = None
-    ) -> Float[Tensor, "points cuts"] | Int64[Tensor, "points"]:
-        """The pre-activation that makes each cut, positive on its active side.
-
-        With a tree, only the cuts that a point meets on its way down are evaluated, and the way's end is returned:
-        region k as ~k.
-        """
-        if tree is None:
-            return linear(u, self.normals, self.offsets)
-        return descend_tree(u, self.normals, self.offsets, tree)
+    def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points cuts"]:
+        """The pre-activation that makes each cut, positive on its active side, float64."""
+        return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
 
     def extra_repr(self) -> str:
         """Number of half-spaces."""
@@ -59,9 +67,10 @@ class Indicator(nn.Module):
     def __init__(self, partition: Tree, dense: bool) -> None:
         super().__init__()
         self.dense = dense
-        self.register_buffer("tree", torch.tensor(partition.children))
+        self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
+        self.depth = _depth(partition.children)
         regions = partition.num_regions if dense else 0
-        active, inactive = torch.zeros(2, regions, partition.num_cuts, dtype=torch.float64)
+        active, inactive = (torch.zeros(regions, partition.num_cuts, dtype=torch.float64) for _ in range(2))
         if dense:
             for region in range(partition.num_regions):
                 for cut, side in partition.path(region):
@@ -69,13 +78,30 @@ class Indicator(nn.Module):
         self.register_buffer("must_be_active", active, persistent=False)
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
-    def forward(self, sides: Float[Tensor, "points cuts"] | Int64[Tensor, "points"]) -> Int64[Tensor, "points"]:
-        """Index of the region of each point: the one without a violated half-space, or the one at the way's end."""
-        if not self.dense:
-            return ~sides
-        positive = (sides > 0.0).to(torch.float64)
+    def forward(self, z: Float[Tensor, "points cuts"]) -> Int64[Tensor, "points"]:
+        """Index of the region of each point: the one without a violated half-space.
+
+        Args:
+            z: all pre-activations that make cuts.
+        """
+        positive = (z > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
         return violated.argmin(dim=-1)
+
+    def descend(
+        self,
+        u: Float[Tensor, "points coordinates"],
+        x: Float[Tensor, "points inputs"],
+        limits: tuple[Tensor | None, Tensor | None],
+        half_spaces: HalfSpaces,
+        rounding: float,
+    ) -> Int64[Tensor, "points"]:
+        """Index of the region of each point, or -1 outside the domain, with only the cuts that the point meets."""
+        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, rounding)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self.depth = _depth(self.tree.cpu().numpy())
 
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""
@@ -101,9 +127,9 @@ class Selection(nn.Module):
         u: Float[Tensor, "points coordinates"],
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
-        """The output of the region's affine map."""
-        y = torch.einsum("poc,pc->po", self.weights[region], u) + self.biases[region]
-        return y if self.skip is None else y + linear(x, self.skip)
+        """The output of the region's affine map; NaN where the region is -1."""
+        y = select(self.weights, self.biases, region, u)
+        return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
 
     def extra_repr(self) -> str:
         """Number of local models and their size."""
@@ -111,30 +137,13 @@ class Selection(nn.Module):
         return f"{regions} local models, {coordinates} coordinates to {outputs} outputs"
 
 
-@torch.fx.wrap
-def descend_tree(
-    u: Float[Tensor, "points coordinates"],
-    normals: Float[Tensor, "cuts coordinates"],
-    offsets: Float[Tensor, "cuts"],
-    tree: Int64[Tensor, "cuts 2"],
-) -> Int64[Tensor, "points"]:
-    """End of each point's way down: to the active child where the cut is positive, else to the inactive one."""
-    u = u.detach()
-    if tree.shape[0] == 0:
-        return torch.full(u.shape[:1], ~0, dtype=torch.int64, device=u.device)
-    node = torch.zeros(u.shape[0], dtype=torch.int64, device=u.device)
-    rows = torch.arange(u.shape[0], device=u.device)
-    while rows.numel():
-        cut = node[rows]
-        z = (normals[cut] * u[rows]).sum(-1) + offsets[cut]
-        node[rows] = tree[cut, (z > 0.0).long()]
-        rows = rows[node[rows] >= 0]
-    return node
-
-
-def mask_outside(y: Float[Tensor, "points outputs"], inside: Bool[Tensor, "points"]) -> Float[Tensor, "points outputs"]:
-    """NaN for points outside the domain: never a wrong number."""
-    return torch.where(inside.unsqueeze(-1), y, torch.nan)
+def _depth(children: Int[np.ndarray, "cuts 2"]) -> int:
+    """Number of cuts on the longest path; a child comes after its parent."""
+    depth, level = 0, np.arange(min(1, len(children)))
+    while level.size:
+        depth, below = depth + 1, children[level]
+        level = below[below >= 0]
+    return depth
 
 
 def _tensor(array: object) -> Tensor:

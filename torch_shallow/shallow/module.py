@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -16,13 +17,20 @@ from torch_shallow.partition.partition import activation_partition
 from torch_shallow.partition.tree import Tree
 from torch_shallow.region import Region, Regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
-from torch_shallow.shallow.head import output_shape, run_head
-from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection, mask_outside
-from torch_shallow.shallow.points import as_given, check_rows, flatten_points, mask_head, unflatten
+from torch_shallow.shallow.head import in_float64, output_shape, run_head
+from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection
+from torch_shallow.shallow.merging import map_numbers, merged
+from torch_shallow.shallow.points import check_rows, flatten_points, mask_head, rounding_of, unflatten
+from torch_shallow.shallow.sequential import LiteralNetwork, to_sequential
+from torch_shallow.shallow.tuning.gap import ContinuityGap, continuity_gap
+from torch_shallow.shallow.tuning.parameters import freeze, unfreeze
+from torch_shallow.shallow.tuning.soft import SoftReLU
+from torch_shallow.trace.weights_hash import weights_hash
 
-for leaf in ("inside", "as_given", "flatten_points", "mask_head", "unflatten"):
+for leaf in ("inside", "rounding_of", "flatten_points", "mask_head", "unflatten"):
     torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
+SAME_MAP = 1e-12  # affine maps that differ by less, relative to the largest coefficient, are the same
 DENSE_REGIONS = 64  # up to so many regions, evaluating every half-space costs less than descending the tree
 
 
@@ -48,11 +56,15 @@ class ShallowReLU(nn.Module):
         indicator: the second layer.
         selection: the third layer.
         head: what follows the trunk, or None.
+        source_hash: `weights_hash` of the model that the network was made from, if `transform` made it.
+        may_be_discontinuous: whether weights may have been trained, so that the output may jump between regions; see
+            `continuity_gap`.
     """
 
     first_limit: Tensor | None
     second_limit: Tensor | None
     head: nn.Module | None
+    source_hash: str | None = None
     region_type: type[Region] = Region
 
     def __init__(
@@ -77,16 +89,32 @@ class ShallowReLU(nn.Module):
     ) -> None:
         """Keep what every shallow network has, however its regions were found."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
-        self._out_shape = output_shape(head, trunk_shape)
+        self.head = None if head is None else in_float64(head, trunk_shape)
+        self._out_shape = output_shape(self.head, trunk_shape)
         limits = domain.limits(in_shape)
         self.register_buffer("first_limit", torch.tensor(limits[0]) if limits else None)
         self.register_buffer("second_limit", torch.tensor(limits[1]) if limits else None)
-        self.head = head
+        self.may_be_discontinuous = False
+        self.eval()
+
+    def train(self, mode: bool = True) -> ShallowReLU:
+        """Set `training`, which changes nothing: all parts stay in eval mode, in which the model was transformed."""
+        super().train(False)
+        self.training = mode
+        return self
 
     @property
     def num_regions(self) -> int:
-        """Number of activation regions in the domain (several can share one affine map)."""
+        """Number of activation regions in the domain (several can share one affine map); after `merge`, fewer."""
         return self.partition.num_regions
+
+    @property
+    def num_linear_regions(self) -> int:
+        """Number of different affine maps of the known regions, up to 1e-12 of the largest coefficient.
+
+        Computed anew each time. A map counts once even where its regions do not touch.
+        """
+        return int(map_numbers(self, SAME_MAP).max()) + 1
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -137,11 +165,11 @@ class ShallowReLU(nn.Module):
             TransformError: `x` has another shape, or is not floating point; or some of it is where there should be NaN,
                 but the head makes whole numbers.
         """
-        y, known = self._evaluate(x)
+        y, region = self._evaluate(x)
         if self.head is None:
-            return unflatten(mask_outside(y, known), x, self.in_shape, self.out_shape)
+            return unflatten(y, x, self.in_shape, self.out_shape)
         y = run_head(self.head, y.reshape(-1, *self.trunk_shape))
-        return unflatten(mask_head(y, known), x, self.in_shape, self.out_shape)
+        return unflatten(mask_head(y, region >= 0), x, self.in_shape, self.out_shape)
 
     def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
         """The piecewise-linear part of the output, without the head: of a classifier, often the logits.
@@ -150,29 +178,36 @@ class ShallowReLU(nn.Module):
             The dtype and device of `x`, of shape `(*batch, *trunk_shape)`; NaN as in `forward`. Argument and errors as
             there.
         """
-        y, known = self._evaluate(x)
-        return unflatten(mask_outside(y, known), x, self.in_shape, self.trunk_shape)
+        y, _ = self._evaluate(x)
+        return unflatten(y, x, self.in_shape, self.trunk_shape)
 
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
-    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
-        """Values of the trunk, and where they are right."""
+    ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
+        """Values of the trunk, and the regions; where there is none (-1), NaN."""
         points = flatten_points(x, self.in_shape)
         u = self.half_spaces.coordinates(points)
-        return self.selection(self._region(u), u, points), inside(as_given(points, x), self._limits)
+        if self.head is not None:
+            u = u.to(torch.float64)  # or what enters the head would be rounded
+        region = self._region(u, points, rounding_of(x))
+        return self.selection(region, u, points), region
 
     @property
     def _limits(self) -> tuple[Tensor, ...]:
         return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
 
-    def _region(self, u: Float[Tensor, "points coordinates"]) -> Int64[Tensor, "points"]:
-        return self.indicator(self.half_spaces(u, None if self.dense else self.indicator.tree))
+    def _region(
+        self, u: Float[Tensor, "points coordinates"], x: Float[Tensor, "points inputs"], rounding: float
+    ) -> Int64[Tensor, "points"]:
+        if not self.dense:
+            return self.indicator.descend(u, x, (self.first_limit, self.second_limit), self.half_spaces, rounding)
+        within = inside(x.detach(), self._limits, rounding=rounding)
+        return torch.where(within, self.indicator(self.half_spaces(u)), -1)
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
         """Index of the region of each input; -1 where `forward` gives NaN. Argument and errors as there."""
         points = flatten_points(x, self.in_shape)
-        region = self._region(self.half_spaces.coordinates(points))
-        region = torch.where(inside(as_given(points, x), self._limits), region, -1)
+        region = self._region(self.half_spaces.coordinates(points), points, rounding_of(x))
         return region.reshape(x.shape[: x.dim() - len(self.in_shape)])
 
     def local_map(
@@ -238,6 +273,146 @@ class ShallowReLU(nn.Module):
         """
         return extended_weights(self)
 
+    def to_sequential(
+        self, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
+    ) -> LiteralNetwork:
+        """The three hidden layers as `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
+
+        It equals this network, up to rounding, at points of the domain at which no cut on the way has a pre-activation
+        between 0 and `margin`, which is `1 / infinity`: see `torch_shallow.shallow.sequential`.
+
+        Args:
+            infinity: the number in place of infinity.
+            domain: where the result has to be exact, bounded; that of this network if None.
+            max_bytes: upper limit for the memory of the weights, which grows with the product of regions and
+                half-spaces.
+
+        Returns:
+            Modules in float64 with weights of their own; the last is the head, if there is one.
+
+        Raises:
+            TransformError: an argument is no such number or domain, the weights would take more memory or overflow, or
+                not all regions are known.
+
+        Example:
+            >>> import torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+            >>> literal = shallow.to_sequential(domain=torch_shallow.Box(-1.0, 1.0))
+            >>> [type(layer).__name__ for layer in literal]
+            ['Linear', 'ReLU', 'Linear', 'ReLU', 'Linear', 'ReLU', 'Linear']
+            >>> x = torch.rand(100, 2, dtype=torch.float64)
+            >>> torch.allclose(literal(x), shallow(x))
+            True
+        """
+        return to_sequential(self, infinity, domain, max_bytes=max_bytes)
+
+    @property
+    def _trainable(self) -> nn.Module:
+        """The layer that has the local models."""
+        return self.selection
+
+    def unfreeze(self) -> ShallowReLU:
+        """Make the local models parameters, in place, so that any optimizer of torch can train them.
+
+        Where that changes them, the network is no longer the deep one, and it jumps between regions: see
+        `continuity_gap`. Names in the state dict stay the same.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            TransformError: the local models are not stored, as of a network of visited regions in which they would
+                take more than a gigabyte.
+
+        Example:
+            >>> import torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)))
+            >>> optimizer = torch.optim.Adam(shallow.unfreeze().parameters())
+            >>> shallow(torch.randn(5, 2)).square().mean().backward()
+            >>> optimizer.step()
+            >>> shallow.freeze().may_be_discontinuous
+            True
+        """
+        unfreeze(self._trainable)
+        self.may_be_discontinuous = True
+        return self
+
+    def freeze(self) -> ShallowReLU:
+        """Make the local models buffers again, in place, with the values that they have.
+
+        Returns:
+            The network itself.
+        """
+        freeze(self._trainable)
+        return self
+
+    def continuity_gap(self, sample: int | None = None, seed: int = 0, *, progress: bool = False) -> ContinuityGap:
+        """The largest jump of the trunk between two regions that touch, over the whole of their common facets.
+
+        It is exact: the maximum over a facet is at one of its vertices, or infinite along one of its rays. The facets
+        of each region are computed, which costs a millisecond or less a region in few dimensions, and as much as
+        `Region.vertices` in many.
+
+        Args:
+            sample: measure all facets of so many regions, drawn at random; of all regions if None.
+            seed: of the random choice.
+            progress: show a bar.
+
+        Returns:
+            The size of the jump, where it is, and how many facets and regions were measured.
+
+        Raises:
+            TransformError: not all regions are known, a region has more than 100,000 vertices and rays, or `sample` is
+                not positive.
+
+        Example:
+            >>> import torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)))
+            >>> shallow.continuity_gap().value < 1e-9
+            True
+        """
+        return continuity_gap(self, sample, seed, progress=progress)
+
+    def soften(self, sharpness: float) -> SoftReLU:
+        """A network with finite weights, smooth in all of them, that tends to this one as `sharpness` grows.
+
+        Train it, half-spaces included, and `harden()` gives a shallow network back: see `SoftReLU`.
+
+        Args:
+            sharpness: how fast a half-space changes sides, in units of one over length: at a distance of d from a cut,
+                sigmoid(-sharpness d) of a point goes to the wrong side.
+
+        Raises:
+            TransformError: the sharpness is not positive and finite, or not all regions are known.
+        """
+        return SoftReLU(self, sharpness)
+
+    def merge(self, tolerance: float = SAME_MAP) -> ShallowReLU:
+        """The same function with fewer regions: those with the same affine map are one where the tree allows it.
+
+        The tree is built again with cuts that keep such regions together. A region is then a cell of cuts on which the
+        trunk is one affine map; it has no activation pattern of its own, and `certify` is for networks before merging.
+
+        Args:
+            tolerance: maps are the same if no coefficient differs by more than this, relative to the largest weight
+                or bias of any region: what rounding leaves of maps that are equal.
+
+        Raises:
+            TransformError: not all regions are known.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> twice = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+            >>> with torch.no_grad():
+            ...     _ = twice[0].weight.copy_(torch.tensor([[1.0], [1.0]]))
+            ...     _ = twice[0].bias.copy_(torch.tensor([0.0, -1.0]))
+            ...     _ = twice[2].weight.copy_(torch.tensor([[1.0, 0.0]]))
+            >>> shallow = torch_shallow.transform(twice)
+            >>> shallow.num_regions, shallow.num_linear_regions, shallow.merge().num_regions
+            (3, 2, 2)
+        """
+        return merged(self, tolerance)
+
     def certify(
         self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
     ) -> Certificate:
@@ -264,12 +439,74 @@ class ShallowReLU(nn.Module):
         """
         return certify(self, model, sample=sample, cells=cells)
 
+    def made_from(self, model: nn.Module | ExportedProgram) -> bool:
+        """Whether the network was made from a model of these very weights, dtypes and names included.
+
+        Raises:
+            TransformError: `model` is neither a module nor an exported program.
+
+        Example:
+            >>> import torch_shallow
+            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+            >>> shallow = torch_shallow.transform(model)
+            >>> shallow.made_from(model), shallow.made_from(nn.Linear(2, 3))
+            (True, False)
+        """
+        return weights_hash(model) == self.source_hash
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network into one safetensors file, all or nothing.
+
+        Args:
+            path: of the file; one that is there is replaced.
+
+        Raises:
+            TransformError: the file cannot be written, or the head (or of a network of visited regions, the deep
+                network) is code that cannot be written as operations of torch.
+
+        Example:
+            >>> import tempfile, torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+            >>> x = torch.randn(5, 2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     shallow.save(f"{folder}/network.safetensors")
+            ...     again = ShallowReLU.load(f"{folder}/network.safetensors")
+            >>> torch.equal(again(x), shallow(x))
+            True
+        """
+        from torch_shallow.shallow.files.save import save  # knows this class, and those made of it
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ShallowReLU:
+        """The network in a file that `save` wrote, on the CPU.
+
+        Nothing in the file is executed: not even a changed file can do more than be refused, or hold another network.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            A network of the kind that was saved, whichever class this is called on.
+
+        Raises:
+            TransformError: there is no such file, or it is truncated, altered, of a newer format, or something else.
+        """
+        from torch_shallow.shallow.files.load import load  # knows this class, and those made of it
+
+        return load(path)
+
     def extra_repr(self) -> str:
         """Inputs, outputs, regions, half-spaces and domain."""
         return (
-            f"{self.in_shape} -> {self.out_shape}, {self.num_regions} activation regions, "
-            f"{self.partition.num_cuts} half-spaces, domain {self.domain!r}"
+            f"{self.in_shape} -> {self.out_shape}, {self.num_regions} {self.partition.kind}, "
+            f"{self.partition.num_cuts} half-spaces, domain {self.domain!r}" + self._warning
         )
+
+    @property
+    def _warning(self) -> str:
+        return ", may be discontinuous" * self.may_be_discontinuous
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShallowReLU:
         """Move to another device, but keep float64: the dtype outside is that of the input, not of the buffers."""

@@ -13,7 +13,7 @@ from torch_shallow.errors import TransformError
 def flatten_points(
     x: Float[Tensor, "*batch_and_in_shape"], in_shape: tuple[int, ...]
 ) -> Float[Tensor, "points inputs"]:
-    """Inputs as rows, in float64."""
+    """Inputs as rows, in float64 unless they are float32."""
     check_floating("x", x)
     if x.shape[x.dim() - len(in_shape) :] != in_shape or x.dim() < len(in_shape):
         raise TransformError(
@@ -22,13 +22,14 @@ def flatten_points(
     size = 1
     for n in in_shape:
         size *= n
-    return x.reshape(x.shape[: x.dim() - len(in_shape)].numel(), size).to(torch.float64)
+    rows = x.reshape(-1, size)
+    return rows if x.dtype == torch.float32 else rows.to(torch.float64)
 
 
 @torch.fx.wrap
-def as_given(points: Float[Tensor, "points inputs"], x: Tensor) -> Float[Tensor, "points inputs"]:
-    """Rows in the dtype of the input, whose rounding decides whether they are on the boundary of the domain."""
-    return points.detach().to(x.dtype)
+def rounding_of(x: Tensor) -> float:
+    """The unit of rounding of the input, which decides whether it is on the boundary of the domain."""
+    return torch.finfo(x.dtype).eps
 
 
 @torch.fx.wrap

@@ -123,6 +123,7 @@ def _head_graph(graph: Graph, kept: set[Node], start: list[Node], shapes: list[S
     for node in graph.nodes:
         if node in kept:
             env[node] = head.node_copy(node, lambda used: env[used])
+            env[node].type = None  # an annotation in the code; where that is a string, the graph could not be pickled
     return head
 
 

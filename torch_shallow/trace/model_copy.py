@@ -37,7 +37,7 @@ def check_model(model: object) -> nn.Module:
             f"model: expected an nn.Module, found {type(model).__name__}; put a function into the forward() of an "
             "nn.Module (a torch.export.ExportedProgram is taken as well)."
         )
-    model = _unwrapped(model)
+    model = unwrapped(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise TransformError(
@@ -56,7 +56,7 @@ def check_model(model: object) -> nn.Module:
     return model
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The module that `torch.compile`, `DataParallel` or the like were given; other modules themselves."""
     while (inner := _wrapped(module)) is not None:
         module = inner
@@ -142,7 +142,7 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
             _share_trainers(model, memo)
             for module in reversed(list(model.modules())):
                 if _wrapped(module) is not None:
-                    memo[id(module)] = copy.deepcopy(_unwrapped(module), memo)
+                    memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
             duplicate = copy.deepcopy(model, memo)
             for module, hook in ours:
                 hook(memo[id(module)], ())

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
@@ -35,6 +37,40 @@ class InFloat64(TorchFunctionMode):
             args = tuple(_raised(value) for value in args)
             kwargs = {name: _raised(value) for name, value in kwargs.items()} if kwargs else {}
         return _raised(func(*args, **(kwargs or {})))
+
+
+def write_in_float64(module: GraphModule, example: Tensor) -> None:
+    """Rewrite a graph, in place, so that it computes by itself what it computes inside `InFloat64`.
+
+    So it can be compiled and exported, where contexts stand in the way.
+
+    Args:
+        module: the graph and its parts.
+        example: an input, float64. Which results have a lower precision must not depend on the input's values.
+    """
+    module.double()
+    for node in module.graph.nodes:
+        node.type = None  # an annotation in the code; where that is a string, the graph could not be pickled
+        node.args, node.kwargs = map_aggregate(node.args, _raised), map_aggregate(node.kwargs, _raised)
+        if node.op == "call_method" and node.target in {cast.__name__ for cast in _CASTS}:
+            node.target = "double"
+    with torch.no_grad():
+        _Raising(module).run(example)
+    module.recompile()
+
+
+class _Raising(Interpreter):
+    """Adds a cast behind each node whose result has a lower precision."""
+
+    def run_node(self, n: Node) -> Any:
+        """The value of a node, raised."""
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and value.dtype in _LOWER:
+            with n.graph.inserting_after(n):
+                cast = n.graph.call_method("double")
+            n.replace_all_uses_with(cast)
+            cast.args = (n,)
+        return _raised(value)
 
 
 def _writes(name: str) -> bool:

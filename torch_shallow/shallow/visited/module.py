@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from torch_shallow.domain import Domain, inside
+from torch_shallow.errors import TransformError
 from torch_shallow.region import VisitedRegion
 from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import as_given, flatten_points
+from torch_shallow.shallow.points import flatten_points, rounding_of
 from torch_shallow.shallow.visited.data import check_data, clamp_into_box, rows_of, with_progress
 from torch_shallow.shallow.visited.local_maps import clean_neuron_maps, local_maps
 from torch_shallow.shallow.visited.local_models import LocalModels
@@ -67,13 +68,14 @@ class VisitedReLU(ShallowReLU):
         """Where the network is."""
         return self.points.device
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
-    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
-        points, region = flatten_points(x, self.in_shape), self.locate(x).reshape(-1)
+    ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
+        points, region = flatten_points(x, self.in_shape).double(), self.locate(x).reshape(-1)
         y = torch.full((len(points), self.neurons.num_outputs), torch.nan, dtype=points.dtype, device=points.device)
         known = region >= 0
-        return y.index_put((known.nonzero()[:, 0],), self._values(region[known], points[known])), known
+        return y.index_put((known.nonzero()[:, 0],), self._values(region[known], points[known])), region
 
     def _values(
         self, region: Int64[Tensor, "points"], x: Float[Tensor, "points inputs"]
@@ -95,9 +97,10 @@ class VisitedReLU(ShallowReLU):
 
         A point on the boundary of several known regions is in that of its own pattern, or else in the first.
         """
-        points = flatten_points(x, self.in_shape)
+        _check_values(x)
+        points = flatten_points(x, self.in_shape).double()
         region = torch.full((len(points),), -1, device=points.device)
-        within = inside(as_given(points, x), self._limits).nonzero()[:, 0]
+        within = inside(points, self._limits, rounding=rounding_of(x)).nonzero()[:, 0]
         for block in self.neurons.blocks(len(within)):
             region[within[block]] = self._find(clamp_into_box(points[within[block]], self._limits))
         return region.reshape(x.shape[: x.dim() - len(self.in_shape)])
@@ -145,9 +148,29 @@ class VisitedReLU(ShallowReLU):
             How many regions are new.
 
         Raises:
-            TransformError: `x` is no such batch, or the network differs from the model on it.
+            TransformError: `x` is no such batch, the network differs from the model on it, or its local models may have
+                been trained.
         """
+        if self.may_be_discontinuous:
+            raise TransformError(
+                "grow: the local models of this network may have been trained, and new regions would have those of the "
+                "model; grow the network before unfreeze()."
+            )
         return self._visit("x", x, progress)
+
+    @property
+    def _trainable(self) -> LocalModels:
+        return self.local_models
+
+    def unfreeze(self) -> VisitedReLU:
+        """Make the local models parameters: see `ShallowReLU.unfreeze`."""
+        if not len(self.local_models):
+            raise TransformError(
+                "unfreeze: the local models of this network take more than a gigabyte, so they are not stored but "
+                "computed when they are needed; transform the model with fewer rows of data."
+            )
+        super().unfreeze()
+        return self
 
     @torch.inference_mode(False)  # or what is stored could not take part in gradients
     @torch.no_grad()
@@ -183,5 +206,19 @@ class VisitedReLU(ShallowReLU):
         """Inputs, outputs, regions, neurons and domain."""
         return (
             f"{self.in_shape} -> {self.out_shape}, {self.num_regions} visited activation regions of "
-            f"{self.neurons.num_neurons} neurons, domain {self.domain!r}"
+            f"{self.neurons.num_neurons} neurons, domain {self.domain!r}" + self._warning
+        )
+
+
+def _check_values(x: Tensor) -> None:
+    """Make sure that a tensor has values to be looked at: while torch traces code it has none."""
+    try:
+        x.data_ptr()
+        missing = x.is_meta
+    except RuntimeError:
+        missing = True
+    if missing:
+        raise TransformError(
+            "x: a network of visited regions looks patterns up in a table, which torch.func, torch.export and the meta "
+            "device cannot follow; use torch.autograd, or transform the model without data in a Box."
         )

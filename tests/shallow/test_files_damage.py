@@ -1,0 +1,286 @@
+"""A file that is not what `save` wrote is refused, in words of its own."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from tests.zoo import chain
+from torch_shallow import Box, ShallowReLU, TransformError, transform
+from torch_shallow.shallow.files import container
+from torch_shallow.trace.weights_hash import hash_tensors
+
+Description = dict[str, Any]
+Tensors = dict[str, Tensor]
+Change = Callable[[Description, Tensors], object]
+
+
+@cache
+def saved(kind: str) -> bytes:
+    """A file of a small network, as it should be."""
+    torch.manual_seed(0)
+    model = nn.Sequential(chain(2, 3, 2), *[nn.Softmax(-1)] * (kind != "plain")).double()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "network")
+        transform(model, data=torch.rand(9, 2) if kind == "visited" else None, domain=Box(0.0, 1.0)).save(path)
+        return path.read_bytes()
+
+
+def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and tensors of a file."""
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def joined(header: object, data: bytes) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def with_header(change: Callable[[dict[str, Any]], object], kind: str = "plain") -> bytes:
+    """A file with another header, its digests left as they were."""
+    header, data = parts(saved(kind))
+    change(header)
+    return joined(header, data)
+
+
+def with_metadata(change: Callable[[dict[str, str]], object]) -> bytes:
+    return with_header(lambda header: change(header["__metadata__"]))
+
+
+def signed(text: str) -> bytes:
+    """A file with another description, of the right digest."""
+    digest = container._digest("1", text)
+    return with_metadata(lambda m: m.update({"torch_shallow.network": text, "torch_shallow.sha256": digest}))
+
+
+def rewritten(change: Change, kind: str = "plain") -> bytes:
+    """A file with another network, all digests right."""
+    description, tensors = copy.deepcopy(container.read(saved(kind)))
+    change(description, tensors)
+    description.setdefault("tensors_sha256", "")
+    if description["tensors_sha256"] is not None:
+        description["tensors_sha256"] = hash_tensors(tensors)
+    with TemporaryDirectory() as folder:
+        container.write(Path(folder, "network"), description, tensors)
+        return Path(folder, "network").read_bytes()
+
+
+def field(name: str, value: object, kind: str = "plain") -> bytes:
+    return rewritten(lambda description, _: description.update({name: value}), kind)
+
+
+def tensor(name: str, change: Callable[[Tensor], object]) -> bytes:
+    """A file in which a tensor was changed in place, or replaced by what `change` gives."""
+
+    def apply(_: Description, tensors: Tensors) -> None:
+        changed = change(tensors[name])
+        tensors[name] = changed if isinstance(changed, Tensor) else tensors[name]
+
+    return rewritten(apply)
+
+
+def child(cut: int, side: int, value: int) -> bytes:
+    def change(children: Tensor) -> None:
+        children[cut, side] = value
+
+    return tensor("tree.children", change)
+
+
+def node(part: str, number: int, value: object, kind: str) -> bytes:
+    return rewritten(lambda description, _: description[part]["nodes"].__setitem__(number, value), kind)
+
+
+def torch_saved(legacy: bool) -> bytes:
+    with TemporaryDirectory() as folder:
+        torch.save({"a": torch.ones(2)}, Path(folder, "a"), _use_new_zipfile_serialization=not legacy)
+        return Path(folder, "a").read_bytes()
+
+
+def flipped(data: bytes, place: int, mask: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
+
+
+def replaced(value: float, place: int = 0) -> Callable[[Tensor], None]:
+    return lambda tensor: tensor.view(-1)[place : place + 1].fill_(value)
+
+
+CLASSIFIER, VISITED = "classifier", "visited"
+DAMAGES: dict[str, Callable[[], bytes]] = {
+    # The file.
+    "empty": lambda: b"",
+    "shorter than 8 bytes": lambda: saved("plain")[:5],
+    "cut in the header": lambda: saved("plain")[:100],
+    "cut in the tensors": lambda: saved("plain")[:-9],
+    "trailing bytes": lambda: saved("plain") + b"x",
+    "zip of torch.save": lambda: torch_saved(legacy=False),
+    "pickle of torch.save": lambda: torch_saved(legacy=True),
+    "image": lambda: b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "text": lambda: b"import os; os.abort()",
+    # The header.
+    "header not UTF-8": lambda: flipped(saved("plain"), 12, 0x80),
+    "header not JSON": lambda: joined(b'{"__metadata__"}', b""),
+    "header with blanks": lambda: joined(json.dumps(parts(saved("plain"))[0]).encode(), parts(saved("plain"))[1]),
+    "table that does not fit": lambda: with_header(lambda h: h["tree.points"].update(shape=[1])),
+    "table without places": lambda: with_header(lambda h: h["tree.points"].pop("data_offsets")),
+    "no metadata": lambda: to_safetensors({"a": torch.ones(2)}),
+    "no format": lambda: with_metadata(lambda m: m.pop("torch_shallow.format")),
+    "format not a number": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "one"})),
+    "newer format": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "2"})),
+    "format zero": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "0"})),
+    "no digest": lambda: with_metadata(lambda m: m.pop("torch_shallow.sha256")),
+    "altered description": lambda: with_metadata(
+        lambda m: m.update({"torch_shallow.network": m["torch_shallow.network"].replace("true", "false")})
+    ),
+    # The description.
+    "description not JSON": lambda: signed('{"version": '),
+    "description without names": lambda: signed("[]"),
+    "field missing": lambda: rewritten(lambda description, _: description.pop("chart")),
+    "field unknown": lambda: field("more", 1),
+    "field of another type": lambda: field("num_regions", "7"),
+    "unknown kind": lambda: field("kind", "deep"),
+    "unknown domain": lambda: field("domain", "ball"),
+    "not complete": lambda: field("complete", False),
+    "stages without names": lambda: field("stages", []),
+    # The tensors.
+    "altered tensor": lambda: flipped(saved("plain"), len(saved("plain")) - 3, 1),
+    "tensor missing": lambda: rewritten(lambda _, tensors: tensors.pop("chart.inner")),
+    "tensor too many": lambda: rewritten(lambda _, tensors: tensors.update(more=torch.ones(1))),
+    "another dtype": lambda: tensor("tree.points", Tensor.float),
+    "another shape": lambda: tensor("tree.points", lambda points: points[:-1].clone()),
+    "child out of range": lambda: child(0, 0, 99),
+    "cycle": lambda: child(1, 0, 0),
+    "region met twice": lambda: child(-1, 0, -1),
+    "half-space of NaN": lambda: tensor("half_spaces.offsets", replaced(math.nan)),
+    "infinite interior point": lambda: tensor("tree.points", replaced(math.inf)),
+    "neuron out of range": lambda: tensor("tree.cut_neurons", replaced(99)),
+    "empty box": lambda: tensor("domain.lower", replaced(5.0)),
+    "bounds of another domain": lambda: rewritten(lambda description, _: description.update(domain="polytope")),
+    # Graphs.
+    "operation with effects": lambda: node("head", 1, ["aten.resize_.default", [{"node": 0}, [1]], {}], CLASSIFIER),
+    "function of Python": lambda: node("head", 1, ["os.system", ["true"], {}], CLASSIFIER),
+    "later node": lambda: node("head", 1, ["aten.exp.default", [{"node": 1}], {}], CLASSIFIER),
+    "node without arguments": lambda: node("head", 1, ["aten.exp.default"], CLASSIFIER),
+    "tensor of no name": lambda: node("head", 1, ["tensor", "none"], CLASSIFIER),
+    "graph without output": lambda: rewritten(lambda description, _: description["head"].update(output=9), CLASSIFIER),
+    "graph without nodes": lambda: rewritten(lambda description, _: description["head"].pop("nodes"), CLASSIFIER),
+    "graph of no lists": lambda: rewritten(lambda description, _: description["head"].update(nodes=3), CLASSIFIER),
+    "graph that fails": lambda: node("head", 1, ["aten.exp.default", [], {}], CLASSIFIER),
+    "another output": lambda: node("head", 1, ["aten.unsqueeze.default", [{"node": 0}, 1], {}], CLASSIFIER),
+    "no deep network": lambda: field("trunk", None, VISITED),
+    "another deep network": lambda: rewritten(lambda _, tensors: tensors["neurons.root.0.0.bias"].sub_(3.0), VISITED),
+    "deep network of others": lambda: field("neurons", [2, 1], VISITED),
+    "deep network of more stages": lambda: rewritten(
+        lambda description, _: description.update(neurons=[2, 1], stages=["a", "b"]), VISITED
+    ),
+    "deep network of curves": lambda: rewritten(
+        lambda description, _: (
+            description["trunk"]["nodes"].append(["aten.exp.default", [{"node": description["trunk"]["output"]}], {}])
+            or description["trunk"].update(output=len(description["trunk"]["nodes"]) - 1)
+        ),
+        VISITED,
+    ),
+}
+
+
+def refusal(path: object) -> str:
+    """What is said of a path, without it."""
+    with pytest.raises(TransformError) as caught:
+        ShallowReLU.load(path)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert message.startswith("path: ")
+    assert "expected" in message
+    assert "found" in message
+    assert message.count(";") >= 1  # and what to do
+    last = caught.tb
+    while last.tb_next is not None:
+        last = last.tb_next
+    assert "torch_shallow" in last.tb_frame.f_code.co_filename
+    assert "site-packages" not in last.tb_frame.f_code.co_filename
+    return message.replace(str(path), "")
+
+
+def damaged(folder: Path, name: str) -> str:
+    path = folder / "network"
+    path.write_bytes(DAMAGES[name]())
+    message = refusal(path)
+    assert str(path) not in message
+    return message
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_refused(name: str, tmp_path: Path) -> None:
+    assert damaged(tmp_path, name)
+
+
+def test_each_damage_has_a_message_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    messages = {name: damaged(tmp_path, name) for name in DAMAGES}
+    messages["no file"] = refusal(tmp_path / "none")
+    messages["folder"] = refusal(tmp_path)
+    messages["no path"] = refusal(3)
+    assert len(set(messages.values())) == len(messages) > 50
+
+
+@pytest.mark.parametrize("wrong", [3, None, "", b"network", "a\0b"], ids=str)
+def test_what_is_no_path(monkeypatch: pytest.MonkeyPatch, wrong: object) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    assert "expected a path as text" in refusal(wrong)
+
+
+def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    assert "cannot be read (Permission denied)" in refusal(tmp_path / "network")
+
+
+@given(st.data())
+def test_no_byte_can_change_unnoticed(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["plain", CLASSIFIER, VISITED]))
+    place, mask = data.draw(st.integers(0, len(saved(kind)) - 1)), data.draw(st.integers(1, 255))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "network")
+        path.write_bytes(flipped(saved(kind), place, mask))
+        refusal(path)
+
+
+@given(st.data())
+def test_no_part_of_a_file_is_one(data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, len(saved(VISITED)) - 1))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "network")
+        path.write_bytes(saved(VISITED)[:length])
+        refusal(path)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "network"
+    path.write_bytes(pickle.dumps(Harm(), protocol=2))
+    assert "a pickle, which could execute anything and is not read" in refusal(path)
+    for name in ("os.mkdir", "aten.mkdir.default", "operator.methodcaller", "builtins.eval", "aten.__class__.default"):
+        path.write_bytes(node("head", 1, [name, [str(tmp_path / "harm")], {}], CLASSIFIER))
+        assert f"{name!r}, which is not allowed" in refusal(path)
+    assert not (tmp_path / "harm").exists()

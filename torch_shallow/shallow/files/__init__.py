@@ -1,0 +1,1 @@
+"""Shallow networks as files: one safetensors file each, of which nothing is ever executed."""

@@ -1,0 +1,123 @@
+"""Compiled loops over points, each over some of the rows, so that threads can share them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.partition.compiled import compiled
+from torch_shallow.shallow.operators.prefetch import prefetch
+
+LANES = 48  # points that go down the tree together: while one waits for memory, the others go on
+AHEAD = 8  # points whose local models are asked for before they are needed
+
+
+@compiled("contract", "nsz")
+def descend_rows(u, half_spaces, tree, region, start, stop, lanes, nodes):
+    """Write the region of some points: to the active child where a cut is positive, else to the inactive one.
+
+    A row of `half_spaces` is a normal and an offset. `lanes` has room for a row of `u` for each of `LANES` points, and
+    `nodes` for where they are.
+    """
+    coordinates = u.shape[1]
+    root = 0 if tree.shape[0] > 0 else -1
+    for first in range(start, stop, LANES):
+        count = min(LANES, stop - first)
+        for i in range(count):
+            nodes[i] = root
+            for c in range(coordinates):
+                lanes[i, c] = u[first + i, c]
+        descending = root == 0
+        while descending:
+            descending = False
+            for i in range(count):
+                cut = nodes[i]
+                if cut >= 0:
+                    z = half_spaces[cut, coordinates]
+                    for c in range(coordinates):
+                        z += half_spaces[cut, c] * lanes[i, c]
+                    below = tree[cut, 1 if z > 0.0 else 0]
+                    nodes[i] = below
+                    prefetch(half_spaces, below)
+                    prefetch(tree, below)
+                    descending = True
+        for i in range(count):
+            region[first + i] = ~nodes[i]
+
+
+@compiled()
+def keep_inside_box(x, lower, upper, slack, rounding, region, start, stop):
+    """Write -1 for points outside a box: `inside` says what is outside."""
+    for p in range(start, stop):
+        for c in range(x.shape[1]):
+            value = np.float64(x[p, c])
+            width = upper[c] - lower[c]
+            allowed = slack * (width if np.isfinite(width) else 1.0) + rounding * abs(value)
+            if not (np.isfinite(value) and lower[c] - allowed <= value <= upper[c] + allowed):
+                region[p] = -1
+                break
+
+
+@compiled()
+def keep_inside_polytope(x, a, b, slack, region, start, stop):
+    """Write -1 for points that violate `a x <= b` (there may be no rows), or are not finite: see `inside`."""
+    for p in range(start, stop):
+        outside = False
+        for c in range(x.shape[1]):
+            outside |= not np.isfinite(x[p, c])
+        for row in range(a.shape[0]):
+            value, size = 0.0, abs(b[row])
+            for c in range(x.shape[1]):
+                term = a[row, c] * x[p, c]
+                value += term
+                size += abs(term)
+            outside |= not value <= b[row] + slack * size
+        if outside:
+            region[p] = -1
+
+
+@compiled("contract", "nsz")
+def select_rows(weights, biases, region, u, y, start, stop):
+    """Write the affine map of each point's region at the point; outside NaN, or 0 if there are no biases."""
+    outputs, coordinates, constant = weights.shape[1], weights.shape[2], biases.shape[0] > 0
+    for p in range(start, stop):
+        k, ahead = region[p], region[min(p + AHEAD, stop - 1)]
+        prefetch(weights, ahead)
+        prefetch(biases, ahead)
+        for o in range(outputs):
+            if k < 0:
+                y[p, o] = np.nan if constant else 0.0
+            else:
+                total = biases[k, o] if constant else 0.0
+                for c in range(coordinates):
+                    total += weights[k, o, c] * u[p, c]
+                y[p, o] = total
+
+
+@compiled("contract", "nsz")
+def select_rows_transposed(weights, region, g, u, start, stop):
+    """Write the transposed linear map of each point's region at `g`; 0 outside. `u` has float64 entries."""
+    outputs, coordinates = weights.shape[1], weights.shape[2]
+    for p in range(start, stop):
+        k = region[p]
+        prefetch(weights, region[min(p + AHEAD, stop - 1)])
+        for c in range(coordinates):
+            u[p, c] = 0.0
+        if k >= 0:
+            for o in range(outputs):
+                factor = np.float64(g[p, o])
+                for c in range(coordinates):
+                    u[p, c] += factor * weights[k, o, c]
+
+
+@compiled("contract", "nsz")
+def collect_rows(region, g, u, sums):
+    """Add `g [u, 1]` of each point to its region's sum."""
+    last = u.shape[1]
+    for p in range(region.shape[0]):
+        k = region[p]
+        if k >= 0:
+            for o in range(g.shape[1]):
+                factor = np.float64(g[p, o])
+                for c in range(last):
+                    sums[k, o, c] += factor * u[p, c]
+                sums[k, o, last] += factor

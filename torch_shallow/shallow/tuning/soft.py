@@ -1,0 +1,190 @@
+"""A shallow network with soft half-spaces: smooth in all of its weights, so that all of them can be trained."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn.functional import linear, logsigmoid
+
+from torch_shallow.domain import Domain, inside
+from torch_shallow.errors import TransformError
+from torch_shallow.shallow.head import run_head
+from torch_shallow.shallow.points import flatten_points, mask_head, rounding_of, unflatten
+from torch_shallow.shallow.tuning.harden import harden
+from torch_shallow.shallow.tuning.levels import Levels
+
+if TYPE_CHECKING:
+    from torch_shallow.shallow.module import ShallowReLU
+
+
+class SoftReLU(nn.Module):
+    """The tree of a shallow network, descended to both sides of every cut at once, more or less.
+
+    At a cut of signed distance z (the pre-activation, its normal scaled to unit length) a share of
+    sigmoid(sharpness z) of a point goes to the active side and the rest to the inactive one. Region k gets the product
+    p_k of the shares on its path, and the output is the mean of all local models, sum_k p_k (alpha_k x + beta_k).
+    Half-spaces and local models are parameters, float64 inside whatever the dtype outside.
+
+    It tends to the shallow network as the sharpness grows. Let a point lie in region k at distances of at least m from
+    the D cuts on the path of k. At each of these, a share of at most exp(-sharpness m) goes astray, so all wrong
+    regions together weigh at most D exp(-sharpness m), and the output differs by at most that times the largest
+    |(alpha_l x + beta_l) - (alpha_k x + beta_k)| of all regions l.
+
+    Outside of a bounded domain the output is NaN, as that of the shallow network: what is learned there would be lost
+    when it is hardened, and a loss that becomes NaN says so at once. Leave such points out with `soft.contains(x)`.
+
+    Time and memory of a batch are proportional to points times regions.
+
+    Args:
+        shallow: the network to start from, all of whose regions are known.
+        sharpness: see above, in units of one over length; it may be set anew at any time.
+
+    Attributes:
+        partition: the tree of the network that it was made from.
+        normals: of the half-spaces, in the coordinates `projection @ x`, or in those of the input.
+        offsets: of the half-spaces: cut j is `normals[j] @ u + offsets[j] > 0`.
+        weights: of the local models, in the same coordinates.
+        biases: of the local models.
+        skip: what all local models have in common and read of the input itself, or None.
+        head: what follows the trunk, or None.
+
+    Raises:
+        TransformError: the sharpness is not positive and finite, or not all regions are known.
+
+    Example:
+        >>> import torch_shallow
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> soft = torch_shallow.transform(model).soften(sharpness=10.0)
+        >>> optimizer = torch.optim.Adam(soft.parameters())
+        >>> soft(torch.randn(5, 2)).square().mean().backward()
+        >>> optimizer.step()
+        >>> soft.sharpness = 20.0
+        >>> type(soft.harden()).__name__
+        'ShallowReLU'
+    """
+
+    projection: Tensor | None
+    scale: Tensor
+    first_limit: Tensor | None
+    second_limit: Tensor | None
+    skip: nn.Parameter | None
+
+    def __init__(self, shallow: ShallowReLU, sharpness: float) -> None:
+        super().__init__()
+        if not shallow.complete:
+            raise TransformError(
+                "soften: there is no tree of cuts without all regions, and this network knows only those that its data "
+                "visit; transform the model without data, or in a Box, or train the local models: see unfreeze()."
+            )
+        self.partition, self.network = shallow.partition, type(shallow)
+        half, local = shallow.half_spaces, shallow.selection
+        self.normals, self.offsets = _parameter(half.normals), _parameter(half.offsets)
+        self.weights, self.biases = _parameter(local.weights), _parameter(local.biases)
+        self.register_parameter("skip", None if local.skip is None else _parameter(local.skip))
+        for name, buffer in (
+            ("projection", half.projection),
+            ("first_limit", shallow.first_limit),
+            ("second_limit", shallow.second_limit),
+        ):
+            self.register_buffer(name, None if buffer is None else buffer.clone())
+        self.levels = Levels(shallow.partition.children).to(shallow.device)
+        self.head = copy.deepcopy(shallow.head)
+        self.register_buffer("scale", torch.zeros((), dtype=torch.float64, device=shallow.device))
+        self.in_shape, self.trunk_shape, self.out_shape = shallow.in_shape, shallow.trunk_shape, shallow.out_shape
+        self.domain: Domain = shallow.domain
+        self.sharpness = sharpness
+
+    @property
+    def sharpness(self) -> float:
+        """How fast the cuts change sides, in units of one over length; in the state dict it is `scale`."""
+        return float(self.scale)
+
+    @sharpness.setter
+    def sharpness(self, value: float) -> None:
+        if not (value > 0.0 and math.isfinite(value)):
+            raise TransformError(f"sharpness: expected a positive finite number, found {value}.")
+        self.scale.fill_(value)
+
+    def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch_and_out_shape"]:
+        """The output at each input; arguments, result and errors as for `ShallowReLU.forward`."""
+        points, within = self._points(x)
+        y = torch.where(within[:, None], self._mean(points), torch.nan)
+        if self.head is None:
+            return unflatten(y, x, self.in_shape, self.out_shape)
+        y = run_head(self.head, y.reshape(-1, *self.trunk_shape))
+        return unflatten(mask_head(y, within), x, self.in_shape, self.out_shape)
+
+    def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
+        """The output without the head."""
+        points, within = self._points(x)
+        y = torch.where(within[:, None], self._mean(points), torch.nan)
+        return unflatten(y, x, self.in_shape, self.trunk_shape)
+
+    def membership(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_regions"]:
+        """The share of each region in each input: not negative, 1 in all; NaN as in `forward`."""
+        points, within = self._points(x)
+        shares = torch.where(within[:, None], self._shares(self._coordinates(points)), torch.nan)
+        return unflatten(shares, x, self.in_shape, shares.shape[1:])
+
+    def contains(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch"]:
+        """Which inputs lie in the domain."""
+        return self._points(x)[1].reshape(x.shape[: x.dim() - len(self.in_shape)])
+
+    def harden(self) -> ShallowReLU:
+        """The shallow network that this one tends to, with the half-spaces and local models as they are now.
+
+        Regions that training has left without interior are removed, each with a cut: see
+        `torch_shallow.shallow.tuning.harden`. The result is no longer one of a deep network: its regions have no
+        activation patterns, and it may be discontinuous, by as much as `continuity_gap` says.
+
+        Raises:
+            TransformError: a parameter is not finite.
+        """
+        return harden(self)
+
+    def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        points = flatten_points(x, self.in_shape)
+        limits = tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
+        return points.double(), inside(points.detach(), limits, rounding=rounding_of(x))
+
+    def _coordinates(self, points: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
+        return points if self.projection is None else linear(points, self.projection)
+
+    def _shares(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points regions"]:
+        square = self.normals.square().sum(-1)
+        length = torch.where(square > 0.0, square, 1.0).sqrt()  # a cut without direction has no distance: one side
+        z = self.scale * linear(u, self.normals / length[:, None], self.offsets / length)
+        return self.levels(logsigmoid(torch.stack([-z, z], -1).flatten(1))).exp()
+
+    def _mean(self, points: Float[Tensor, "points inputs"]) -> Float[Tensor, "points outputs"]:
+        u = self._coordinates(points)
+        shares = self._shares(u)
+        weights = (shares @ self.weights.flatten(1)).unflatten(1, self.weights.shape[1:])
+        y = torch.einsum("poc,pc->po", weights, u) + shares @ self.biases
+        return y if self.skip is None else y + linear(points, self.skip)
+
+    def extra_repr(self) -> str:
+        """Inputs, outputs, regions, sharpness and domain."""
+        return (
+            f"{self.in_shape} -> {self.out_shape}, {len(self.biases)} regions, {len(self.offsets)} soft half-spaces of "
+            f"sharpness {self.sharpness:g}, domain {self.domain!r}"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftReLU:
+        """Move to another device, but keep float64, as `ShallowReLU` does."""
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().clone())
