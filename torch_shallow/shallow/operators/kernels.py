@@ -7,41 +7,40 @@ import numpy as np
 from torch_shallow.partition.compiled import compiled
 from torch_shallow.shallow.operators.prefetch import prefetch
 
-LANES = 48  # points that go down the tree together: while one waits for memory, the others go on
+TOGETHER = 64  # points that go down the tree together: while one waits for memory, the others go on
+FAR = 1 << 15  # a tree of more cuts than this is not in the core's own memory, so its rows are asked for in advance
 AHEAD = 8  # points whose local models are asked for before they are needed
 
 
 @compiled("contract", "nsz")
-def descend_rows(u, half_spaces, tree, region, start, stop, lanes, nodes):
+def descend_rows(u, half_spaces, tree, region, start, stop, points, nodes):
     """Write the region of some points: to the active child where a cut is positive, else to the inactive one.
 
-    A row of `half_spaces` is a normal and an offset. `lanes` has room for a row of `u` for each of `LANES` points, and
-    `nodes` for where they are.
+    A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points that are
+    on their way, and where they are. A point that has arrived makes room without a branch, which no processor could
+    predict; indices are unsigned, since a negative one would mean to count from the end.
     """
-    coordinates = u.shape[1]
-    root = 0 if tree.shape[0] > 0 else -1
-    for first in range(start, stop, LANES):
-        count = min(LANES, stop - first)
-        for i in range(count):
-            nodes[i] = root
-            for c in range(coordinates):
-                lanes[i, c] = u[first + i, c]
-        descending = root == 0
-        while descending:
-            descending = False
-            for i in range(count):
-                cut = nodes[i]
-                if cut >= 0:
-                    z = half_spaces[cut, coordinates]
-                    for c in range(coordinates):
-                        z += half_spaces[cut, c] * lanes[i, c]
-                    below = tree[cut, 1 if z > 0.0 else 0]
-                    nodes[i] = below
+    coordinates, far = np.uint64(u.shape[1]), tree.shape[0] > FAR
+    for first in range(start, stop, TOGETHER):
+        moving = min(TOGETHER, stop - first)
+        for i in range(moving):
+            points[i], nodes[i] = first + i, 0
+            region[first + i] = 0
+        while moving > 0 and tree.shape[0] > 0:
+            left = 0
+            for i in range(moving):
+                point, cut = np.uint64(points[i]), np.uint64(nodes[i])
+                z = half_spaces[cut, coordinates]
+                for c in range(coordinates):
+                    z += half_spaces[cut, c] * u[point, c]
+                below = tree[cut, np.uint64(z > 0.0)]
+                if far:
                     prefetch(half_spaces, below)
                     prefetch(tree, below)
-                    descending = True
-        for i in range(count):
-            region[first + i] = ~nodes[i]
+                region[point] = ~below
+                points[left], nodes[left] = point, below
+                left += below >= 0
+            moving = left
 
 
 @compiled()

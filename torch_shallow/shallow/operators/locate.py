@@ -85,7 +85,7 @@ def _compiled(
 ) -> Tensor:
     # Imported here because numba takes a while.
     from torch_shallow.shallow.operators.kernels import (
-        LANES,
+        TOGETHER,
         descend_rows,
         keep_inside_box,
         keep_inside_polytope,
@@ -101,7 +101,7 @@ def _compiled(
         limits = first_limit.contiguous().numpy(), second_limit.contiguous().numpy()
 
     def work(start: int, stop: int) -> None:
-        descend_rows(rows, *cuts, region, start, stop, np.empty((LANES, rows.shape[1])), np.empty(LANES, np.int64))
+        descend_rows(rows, *cuts, region, start, stop, *np.empty((2, TOGETHER), dtype=np.int64))
         if limits[0].ndim == 2:
             keep_inside_polytope(points, *limits, slack, region, start, stop)
         else:

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from _thread import start_new_thread
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import torch
 
-ROWS_PER_THREAD = 4096  # starting a thread takes as long as about a thousand rows
+ROWS_AT_ONCE = 4096  # starting a thread takes as long as about a thousand rows
 
 
 def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
     """Do the work for some rows, from a first one up to a last, on as many threads as torch uses.
 
-    Threads are started for the call and end with it, so that nothing is left to go wrong in a forked process.
+    Whoever has time takes the next rows, and a thread that comes too late is not waited for: torch's own threads keep
+    cores busy for some milliseconds after each of its operations. (`threading` would wait for the start of each.)
+    Threads end with the call, so that nothing is left to go wrong in a forked process.
 
     Args:
         rows: how many there are.
         work: is told the first row and the one behind the last; releases the GIL.
     """
-    count = max(1, min(torch.get_num_threads(), rows // ROWS_PER_THREAD))
-    if count == 1:
-        work(0, rows)
-        return
-    bounds = [rows * i // count for i in range(count + 1)]
-    with ThreadPoolExecutor(count - 1) as pool:
-        others = [pool.submit(work, bounds[i], bounds[i + 1]) for i in range(1, count)]
-        work(0, bounds[1])
-        for other in others:
-            other.result()
+    starts = range(0, rows, ROWS_AT_ONCE)
+    taken, left = iter(starts), len(starts)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def help_out() -> None:
+        for start in taken:
+            try:
+                work(start, min(start + ROWS_AT_ONCE, rows))
+            except BaseException as error:  # raised in the thread that waits
+                done.put(error)
+            else:
+                done.put(None)
+
+    for _ in range(min(torch.get_num_threads(), left) - 1):
+        start_new_thread(help_out, ())
+    for start in taken:
+        work(start, min(start + ROWS_AT_ONCE, rows))
+        left -= 1
+    for _ in range(left):
+        error = done.get()
+        if error is not None:
+            raise error
