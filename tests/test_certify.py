@@ -46,7 +46,7 @@ class OfProgram(nn.Module):
         return last(x)
 
 
-def network(dense: bool | None = None) -> tuple[nn.Module, ShallowReLU]:
+def network(dense: bool = False) -> tuple[nn.Module, ShallowReLU]:
     program = mlp(2, 8, 6, 2)
     return OfProgram(program), ShallowReLU(enumerate_regions(program, Box(-3.0, 3.0)), dense=dense)
 

@@ -67,7 +67,8 @@ def model_of(name: str) -> nn.Module:
 def shared(name: str) -> ShallowReLU:
     """A network that no test may change."""
     _, in_shape, domain = FORMS[name]
-    return transform(model_of(name), torch.zeros(1, *in_shape), domain=domain)
+    shallow = transform(model_of(name), torch.zeros(1, *in_shape), domain=domain)
+    return ShallowReLU(shallow.partition, dense=True) if name.startswith("dense") else shallow
 
 
 def network(name: str) -> ShallowReLU:

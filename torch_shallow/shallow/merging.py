@@ -53,7 +53,7 @@ def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
         _array(selection.biases)[leaves.first],
         None if selection.skip is None else _array(selection.skip),
     )
-    result = type(shallow)(new, local, head=shallow.head).to(shallow.device)
+    result = type(shallow)(new, local, dense=shallow.dense, head=shallow.head).to(shallow.device)
     result.source_hash, result.may_be_discontinuous = shallow.source_hash, shallow.may_be_discontinuous
     return result
 

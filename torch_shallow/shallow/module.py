@@ -31,7 +31,6 @@ for leaf in ("inside", "rounding_of", "flatten_points", "mask_head", "unflatten"
     torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 SAME_MAP = 1e-12  # affine maps that differ by less, relative to the largest coefficient, are the same
-DENSE_REGIONS = 64  # up to so many regions, evaluating every half-space costs less than descending the tree
 
 
 class ShallowReLU(nn.Module):
@@ -47,7 +46,8 @@ class ShallowReLU(nn.Module):
     Args:
         partition: the regions, such as the activation regions that `enumerate_regions` finds.
         maps: half-spaces and affine maps; those of the partition's program if None.
-        dense: evaluate all half-spaces (True), descend the tree (False), or choose by the number of regions (None).
+        dense: evaluate all half-spaces, in three matrix steps, as the theorem does. Going down the tree was faster for
+            every size of network and batch (on the CPU; see benchmarks/README.md).
         head: makes the network's outputs of a batch of the trunk's, in float64, each by itself; nothing if None.
 
     Attributes:
@@ -72,12 +72,12 @@ class ShallowReLU(nn.Module):
         partition: Tree,
         maps: AffineMaps | None = None,
         *,
-        dense: bool | None = None,
+        dense: bool = False,
         head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.partition = partition
-        self.dense = partition.num_regions <= DENSE_REGIONS if dense is None else dense
+        self.dense = dense
         maps = affine_maps(activation_partition(partition)) if maps is None else maps
         self.half_spaces = HalfSpaces(maps)
         self.indicator = Indicator(partition, self.dense)
