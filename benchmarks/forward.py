@@ -1,7 +1,8 @@
 """Forward and backward side by side: the deep model, its shallow network, and affinitree's decision tree.
 
 `python -m benchmarks.forward [NETWORK ...]` prints a table of times per point and of ratios; `--growth` how the time
-grows with the number of regions, `--memory` what a forward takes beyond its input and output.
+grows with the number of regions, `--memory` what a forward takes beyond its input and output, `--dense` whether
+evaluating all half-spaces would be faster.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks.peers import affinitree_tree
 TUTORIAL = "tutorial (wines, 13-8-8-3)"
 NETWORKS = ("ACAS Xu 1_1 property 3", TUTORIAL, "3-16-16-1", "6-8-8-1", "10-8-8-1", "20-10-10-1", "5-16-16-1")
 GROWTH = ("5-6-6-1", "5-8-8-1", "5-10-10-1", "5-14-14-1", "5-16-16-1", "5-20-20-1")
+SMALL = ("2-1-1", "2-2-1", "3-3-1", "3-4-1", "5-5-1", "5-6-1")
 MOST_FOR_AFFINITREE = 20_000  # regions; its trees of larger networks take minutes to build
 POINTS = 100_000
 BY_AFFINITREE = 5_000
@@ -186,6 +188,24 @@ def show_memory(limit: float) -> None:
             print(f"| {name} | {found['regions']:,} | {count:,} | {each:.0f} | {output:.0f} |", flush=True)
 
 
+def show_dense(threads: str) -> None:
+    """Microseconds of small networks by dense masks and by descent, over the number of points."""
+    torch.set_num_threads(int(threads))
+    counts = (1, 100, 10_000, 100_000)
+    print(f"| network | regions | {' | '.join(f'{count:,} points' for count in counts)} |")
+    print(f"|---|--:|{'--:|' * len(counts)}")
+    for name in SMALL:
+        descent = torch_shallow.transform(load_case(name)[0])
+        dense = torch_shallow.ShallowReLU(descent.partition, dense=True)
+        cells = []
+        for count in counts:
+            x = draw_points(descent, count)
+            with torch.no_grad():
+                seconds = _in_turn(lambda network, x=x: network(x), dense, descent)  # type: ignore[misc]
+            cells.append(" : ".join(f"{1e6 * each:.0f}" for each in seconds))
+        print(f"| {name} | {descent.num_regions} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forward", description=__doc__)
@@ -193,12 +213,15 @@ def main() -> None:
     parser.add_argument("--threads", default="2", help="of torch, for deep and shallow alike")
     parser.add_argument("--growth", action="store_true", help="time over number of regions instead")
     parser.add_argument("--memory", action="store_true", help="memory over number of points instead")
+    parser.add_argument("--dense", action="store_true", help="dense masks against descent, in small networks, instead")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one network")
     arguments = parser.parse_args()
     if arguments.growth:
         show_growth(arguments.threads, arguments.limit)
     elif arguments.memory:
         show_memory(arguments.limit)
+    elif arguments.dense:
+        show_dense(arguments.threads)
     else:
         show_times(arguments.networks, arguments.threads, arguments.limit)
 
