@@ -49,7 +49,17 @@ def test_the_public_names() -> None:
     assert issubclass(TransformError, ValueError)
 
 
-HEAVY = ("numba", "llvmlite", "cvxpy", "highspy", "matplotlib", "onnx", "scipy.optimize")
+HEAVY = (
+    "numba",
+    "llvmlite",
+    "cvxpy",
+    "highspy",
+    "matplotlib",
+    "onnx",
+    "safetensors",
+    "scipy.optimize",
+    "torch._dynamo",
+)
 
 
 def modules_after(code: str) -> set[str]:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -38,21 +38,40 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     text = json.dumps(description, allow_nan=False)
     metadata = {_FORMAT: str(FORMAT), _NETWORK: text, _DIGEST: _digest(str(FORMAT), text)}
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fresh = path.with_name(f".{secrets.token_hex(16)}")
     try:
         with fresh.open("xb") as file:
             mode = os.fstat(file.fileno()).st_mode  # safetensors would make a file that only its owner may read
-        save_file(tensors, fresh, metadata)
+        try:
+            save_file(tensors, fresh, metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
         fresh.chmod(mode)
         with fresh.open("rb+") as file:
+            _order(file)
             os.fsync(file.fileno())
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _order(file: BinaryIO) -> None:
+    """Put the entries of the description in alphabetic order: safetensors draws one at random."""
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    file.seek(8)
+    file.write(_canonical(header))
+
+
+def _canonical(header: object) -> bytes:
+    """A header as safetensors writes it, but for spaces behind it."""
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def read(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -92,7 +111,7 @@ def _header(data: bytes) -> dict[str, Any]:
     text = data[8 : 8 + length]
     try:
         header = json.loads(text.decode())
-        canonical = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        canonical = _canonical(header)
     except UnicodeDecodeError as error:
         raise Damaged("a header in UTF-8", f"other bytes ({error.reason} at {error.start})") from error
     except (ValueError, RecursionError) as error:

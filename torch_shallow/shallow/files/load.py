@@ -14,7 +14,7 @@ from torch_shallow.shallow.files.description import VISITED, Description
 from torch_shallow.shallow.files.domains import make_domain
 from torch_shallow.shallow.files.graph.decode import function_of, module_of
 from torch_shallow.shallow.files.layout import HEAD, check_layout
-from torch_shallow.shallow.files.save import check_path
+from torch_shallow.shallow.files.save import check_path, what_it_is
 from torch_shallow.shallow.files.trees import make_tree_network
 from torch_shallow.shallow.files.visited import make_visited_network
 from torch_shallow.shallow.module import ShallowReLU
@@ -44,18 +44,20 @@ def load(path: str | os.PathLike[str]) -> ShallowReLU:
 
 
 def _bytes(path: Path) -> bytes:
-    """All bytes of a file.
+    """All bytes of a file, or the first of one that is none of ours.
 
     Raises:
         Damaged: it cannot be read.
     """
     expected = "a file that ShallowReLU.save() wrote"
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise Damaged(expected, what_it_is(path), "name a file")
+        with path.open("rb") as file:
+            start = file.read(9)
+        return path.read_bytes() if start[8:] == b"{" else start
     except FileNotFoundError as error:
         raise Damaged(expected, "no file of this name", "correct the path") from error
-    except IsADirectoryError as error:
-        raise Damaged(expected, "a folder", "name a file in it") from error
     except OSError as error:
         raise Damaged(expected, f"one that cannot be read ({error.strerror})", "see to that first") from error
 

@@ -39,7 +39,10 @@ def save(shallow: ShallowReLU, path: str | os.PathLike[str]) -> None:
     path = check_path(path)
     description, tensors = _describe(shallow)
     try:
-        write(path, description.to_json(), tensors)
+        target = Path(os.path.realpath(path))  # a link stays one
+        if target.exists() and not target.is_file():
+            raise TransformError(f"path: {path}: expected the name of a file, found {what_it_is(target)}; choose another.")
+        write(target, description.to_json(), tensors)
     except OSError as error:
         raise TransformError(
             f"path: {path}: expected a file in a folder that can be written to, found an error ({error.strerror}); "
@@ -55,12 +58,25 @@ def check_path(path: object) -> Path:
     """
     if isinstance(path, str | os.PathLike):
         text = os.fspath(path)
-        if isinstance(text, str) and text and "\0" not in text:
+        if isinstance(text, str) and text and "\0" not in text and _has_bytes(text):
             return Path(text)
     raise TransformError(
         f"path: expected a path as text or pathlib.Path, found {path!r}; give the name of a file, such as "
         "'network.safetensors'."
     )
+
+
+def _has_bytes(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def what_it_is(path: Path) -> str:
+    """What a path names that is no file, in words."""
+    return "a folder" if path.is_dir() else "a device or a pipe"
 
 
 def _describe(shallow: ShallowReLU) -> tuple[Description, dict[str, Tensor]]:

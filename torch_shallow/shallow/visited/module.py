@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -68,8 +70,13 @@ class VisitedReLU(ShallowReLU):
         """Where the network is."""
         return self.points.device
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _evaluate(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
+        # As a decorator, this would import the whole compiler with the package.
+        return torch.compiler.disable(self._look_up)(x) if "torch._dynamo" in sys.modules else self._look_up(x)
+
+    def _look_up(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
         points, region = flatten_points(x, self.in_shape).double(), self.locate(x).reshape(-1)

@@ -11,9 +11,10 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from torch_shallow.shallow.files.damage import Damaged
 from torch_shallow.shallow.files.graph.arguments import of_json
-from torch_shallow.shallow.files.graph.operations import operation
+from torch_shallow.shallow.files.graph.operations import argument_names, operation
 from torch_shallow.shallow.files.graph.written import WrittenGraph
 
+_ENDS_A_TEXT = frozenset("\"\\")  # torch.fx makes code of a graph, in which such a name would go on as code
 _NEWER = "install the version of torch that the network was saved with, or transform the model and save it again"
 
 
@@ -40,11 +41,16 @@ def function_of(written: WrittenGraph) -> Graph:
                 nodes.append(x)
             case ["tensor", str(name)]:
                 written.stored_name(name)
+                if _ENDS_A_TEXT & set(name) or not name.isprintable():
+                    raise Damaged("a graph whose tensors have names that code can have", f"{name!r}")
                 nodes.append(graph.get_attr(name))
             case [str(name), list(args), dict(kwargs)]:
                 target = operation(name)
                 if target is None:
                     raise Damaged("a graph of core operations of ATen", f"{name!r}, which is not allowed", _NEWER)
+                unknown = sorted(kwargs.keys() - argument_names(target))
+                if unknown:
+                    raise Damaged(f"arguments of {name}", f"one with the name {unknown[0]!r}")
                 given = [of_json(value, nodes, device_of_input) for value in args]
                 named = {key: of_json(value, nodes, device_of_input) for key, value in kwargs.items()}
                 nodes.append(graph.call_function(target, tuple(given), named))

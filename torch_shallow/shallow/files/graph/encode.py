@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import Node
 
+from torch_shallow.shallow.files.damage import Damaged
 from torch_shallow.shallow.files.graph.arguments import to_json
 from torch_shallow.shallow.files.graph.decode import function_of, module_of
 from torch_shallow.shallow.files.graph.operations import name_of
@@ -141,7 +142,10 @@ def _compare(module: nn.Module, written: WrittenGraph, tensors: dict[str, Tensor
         NotWritable: it gives something else than the module, or fails.
     """
     device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
-    again = module_of(function_of(written), written, tensors)
+    try:
+        again = module_of(function_of(written), written, tensors)
+    except Damaged as error:
+        raise NotWritable(f"no file can have it: {error}") from error
     generator = torch.Generator().manual_seed(0)
     for rows in (1, 5):
         x = torch.randn(rows, *in_shape, dtype=torch.float64, generator=generator).to(device)

@@ -35,6 +35,11 @@ def name_of(target: object) -> str | None:
     return next((name for name, function in _FUNCTIONS.items() if function is target), None)
 
 
+def argument_names(target: Callable[..., Any]) -> set[str]:
+    """The names that arguments of an operation can be given by."""
+    return {argument.name for argument in target._schema.arguments} if isinstance(target, OpOverload) else set()
+
+
 def operation(name: str) -> Callable[..., Any] | None:
     """The operation of a name; None if there is none that files may have.
 
