@@ -11,6 +11,7 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -305,7 +306,36 @@ def test_a_file_is_replaced_at_once_or_not_at_all(monkeypatch: pytest.MonkeyPatc
     assert ShallowReLU.load(path).num_regions == second.num_regions
 
 
-@pytest.mark.parametrize("wrong", [3, None, "", "a\0b", b"bytes"], ids=str)
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    def fail(*arguments: object) -> None:
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(TransformError, match=r"^path: .*No space left on device"):
+        transform(chain(2, 3, 1)).save(path)
+    assert os.listdir(path.parent) == []
+
+
+def test_the_same_network_gives_the_same_bytes(path: Path) -> None:
+    through_file(transform(chain(2, 3, 1)), path)
+    expected = path.read_bytes()
+    for _ in range(5):
+        ShallowReLU.load(path).save(path)
+        assert path.read_bytes() == expected
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("network")
+    through_file(transform(chain(2, 3, 1)), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert ShallowReLU.load(tmp_path / "network").num_regions > 0
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    through_file(transform(chain(2, 3, 1)), tmp_path / ("n" * 255))
+
+
+@pytest.mark.parametrize("wrong", [3, None, "", "a\0b", b"bytes", "\ud800"], ids=repr)
 def test_paths_that_are_none(monkeypatch: pytest.MonkeyPatch, wrong: object) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TransformError, match=r"^path: expected a path"):
@@ -314,8 +344,13 @@ def test_paths_that_are_none(monkeypatch: pytest.MonkeyPatch, wrong: object) -> 
 
 def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
     shallow = transform(chain(2, 3, 1))
-    for path in (tmp_path, tmp_path / "none" / "network"):
-        with pytest.raises(TransformError, match=r"^path: .*expected a file in a folder that can be written to"):
+    with pytest.raises(TransformError, match=r"^path: .*expected a file in a folder that can be written to"):
+        shallow.save(tmp_path / "none" / "network")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, ".", "/", tmp_path / "pipe"):
+        with pytest.raises(
+            TransformError, match=r"^path: .*expected the name of a file, found a (folder|device or a pipe)"
+        ):
             shallow.save(path)
 
 

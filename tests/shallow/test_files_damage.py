@@ -108,6 +108,18 @@ def node(part: str, number: int, value: object, kind: str) -> bytes:
     return rewritten(lambda description, _: description[part]["nodes"].__setitem__(number, value), kind)
 
 
+def with_tensor(name: str) -> bytes:
+    """A file whose head adds a tensor of this name."""
+
+    def change(description: Description, tensors: Tensors) -> None:
+        head = description["head"]
+        head["nodes"] += [["tensor", name], ["aten.add.Tensor", [{"node": 1}, {"node": 2}], {}]]
+        head.update(output=3, tensors={name: ["float64", [2]]}, persistent=[name])
+        tensors[f"head.{name}"] = torch.zeros(2, dtype=torch.float64)
+
+    return rewritten(change, CLASSIFIER)
+
+
 def torch_saved(legacy: bool) -> bytes:
     with TemporaryDirectory() as folder:
         torch.save({"a": torch.ones(2)}, Path(folder, "a"), _use_new_zipfile_serialization=not legacy)
@@ -178,6 +190,8 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "function of Python": lambda: node("head", 1, ["os.system", ["true"], {}], CLASSIFIER),
     "later node": lambda: node("head", 1, ["aten.exp.default", [{"node": 1}], {}], CLASSIFIER),
     "node without arguments": lambda: node("head", 1, ["aten.exp.default"], CLASSIFIER),
+    "argument of no name": lambda: node("head", 1, ["aten.exp.default", [{"node": 0}], {"other": 1}], CLASSIFIER),
+    "tensor with a quote in its name": lambda: with_tensor('a"b'),
     "tensor of no name": lambda: node("head", 1, ["tensor", "none"], CLASSIFIER),
     "graph without output": lambda: rewritten(lambda description, _: description["head"].update(output=9), CLASSIFIER),
     "graph without nodes": lambda: rewritten(lambda description, _: description["head"].pop("nodes"), CLASSIFIER),
@@ -235,6 +249,8 @@ def test_each_damage_has_a_message_of_its_own(monkeypatch: pytest.MonkeyPatch, t
     messages = {name: damaged(tmp_path, name) for name in DAMAGES}
     messages["no file"] = refusal(tmp_path / "none")
     messages["folder"] = refusal(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    messages["pipe"] = refusal(tmp_path / "pipe")
     messages["no path"] = refusal(3)
     assert len(set(messages.values())) == len(messages) > 50
 
@@ -283,4 +299,10 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     for name in ("os.mkdir", "aten.mkdir.default", "operator.methodcaller", "builtins.eval", "aten.__class__.default"):
         path.write_bytes(node("head", 1, [name, [str(tmp_path / "harm")], {}], CLASSIFIER))
         assert f"{name!r}, which is not allowed" in refusal(path)
+    # torch.fx makes code of graphs, with these names in it.
+    harm = f"from os import mkdir\nmkdir({str(tmp_path / 'harm')!r})\ndef g(*self):\n    return"
+    path.write_bytes(with_tensor(f'a", 0)\n{harm} getattr(0, "b'))
+    assert "names that code can have" in refusal(path)
+    path.write_bytes(node("head", 1, ["aten.exp.default", [{"node": 0}], {f"x=0)\n{harm} dict(a": 1}], CLASSIFIER))
+    assert "expected arguments of aten.exp.default" in refusal(path)
     assert not (tmp_path / "harm").exists()

@@ -62,6 +62,7 @@ class LiteralNetwork(nn.Sequential):
         self.infinity, self.margin = infinity, 1.0 / infinity
 
 
+@torch.no_grad()
 def to_sequential(
     shallow: ShallowReLU, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
 ) -> LiteralNetwork:

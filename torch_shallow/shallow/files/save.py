@@ -41,7 +41,9 @@ def save(shallow: ShallowReLU, path: str | os.PathLike[str]) -> None:
     try:
         target = Path(os.path.realpath(path))  # a link stays one
         if target.exists() and not target.is_file():
-            raise TransformError(f"path: {path}: expected the name of a file, found {what_it_is(target)}; choose another.")
+            raise TransformError(
+                f"path: {path}: expected the name of a file, found {what_it_is(target)}; choose another."
+            )
         write(target, description.to_json(), tensors)
     except OSError as error:
         raise TransformError(

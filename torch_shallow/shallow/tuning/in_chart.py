@@ -18,6 +18,7 @@ def cut_rows(
     """Each cut in unit length. One that is zero in the whole domain is inactive there, as the constant -1 is."""
     rows = map_rows(chart, projection, normals[None], offsets[None])[0]
     rows[~rows.any(axis=1), -1] = -1.0
+    rows /= np.abs(rows).max(axis=1, keepdims=True)  # or the squares of very small ones would be zero
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

@@ -14,7 +14,7 @@ from torch_shallow.shallow.files.graph.arguments import of_json
 from torch_shallow.shallow.files.graph.operations import argument_names, operation
 from torch_shallow.shallow.files.graph.written import WrittenGraph
 
-_ENDS_A_TEXT = frozenset("\"\\")  # torch.fx makes code of a graph, in which such a name would go on as code
+_ENDS_A_TEXT = frozenset('"\\')  # torch.fx makes code of a graph, in which such a name would go on as code
 _NEWER = "install the version of torch that the network was saved with, or transform the model and save it again"
 
 
