@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -63,6 +64,11 @@ def transform(
         >>> torch.allclose(shallow(x), model(x), atol=1e-6)
         True
     """
+    if torch.is_inference_mode_enabled():  # or what is made here could not take part in gradients
+        with torch.inference_mode(False), torch.no_grad():
+            return transform(
+                model, example_input, domain=domain, data=data, method=method, solver=solver, progress=progress
+            )
     # Imported here because numba takes a while.
     from torch_shallow.partition.enumerate import enumerate_regions
 

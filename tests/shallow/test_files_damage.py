@@ -265,8 +265,10 @@ def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     def forbidden(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
+    path = tmp_path / "network"
+    path.write_bytes(saved("plain"))
     monkeypatch.setattr(Path, "read_bytes", forbidden)
-    assert "cannot be read (Permission denied)" in refusal(tmp_path / "network")
+    assert "cannot be read (Permission denied)" in refusal(path)
 
 
 @given(st.data())

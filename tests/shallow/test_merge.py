@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch import nn
 
 from tests.partition.programs import draw_domain, draw_program
@@ -139,3 +140,35 @@ def test_data_networks_have_no_tree_but_maps() -> None:
     assert visited.num_linear_regions == count_maps(visited)
     with pytest.raises(TransformError, match="merge: only a tree of cuts"):
         visited.merge()
+
+
+def test_scales_of_outputs_and_regions_do_not_matter() -> None:
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        model[0].weight[:], model[0].bias[:] = torch.tensor([[1.0], [-1.0]]), torch.tensor([-1.0, 0.0])
+        model[2].weight[:], model[2].bias[:] = torch.tensor([[1e10, 1.0], [0.0, 1e-5]]), torch.zeros(2)
+    shallow = transform(model)
+    merged = shallow.merge()
+    assert shallow.num_regions == shallow.num_linear_regions == merged.num_regions == 3
+    x = torch.linspace(-2.0, 2.0, 41, dtype=torch.float64)[:, None]
+    assert_equal(merged(x), model(x).detach(), 1e-15)
+
+
+def test_a_large_tolerance_takes_no_longer() -> None:
+    shallow = transform(chain(3, 16, 16, 1).double())
+    counts = [shallow.merge(tolerance).num_linear_regions for tolerance in (0.0, 1e-12, 1e-6, 1e-3)]
+    assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, 1.0, float("nan"), float("inf"), "small"])
+def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
+    shallow = transform(chain(2, 3, 1).double())
+    with pytest.raises((TransformError, TypeCheckError), match="tolerance"):
+        shallow.merge(tolerance)
+
+
+def test_local_models_that_are_not_finite_are_refused() -> None:
+    shallow = transform(chain(2, 3, 1).double())
+    shallow.selection.weights[0] = torch.nan
+    with pytest.raises(TransformError, match="selection: expected finite local models"):
+        shallow.merge()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import jaxtyping
 import pytest
 import torch
@@ -120,3 +123,28 @@ def test_a_gradient_for_each_row(name: str) -> None:
         weights = shallow.selection.weights.clone().requires_grad_()
         loss(weights, row).backward()
         assert_same(gradient, weights.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_mode_in_compiled_code(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    shallow, x = network(name), points(name)
+    direction = torch.ones_like(x)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, direction: jvp(shallow, (x,), (direction,))[1], backend="aot_eager")
+    rounding = 1e-6 if name == "head" else 1e-9  # its own code names float32
+    assert_same(compiled(x, direction), jvp(model_of(name), (x,), (direction,))[1], rounding)
+
+
+@pytest.mark.parametrize("name", ["dense", "descent in a box", "projected", "skip", "head"])
+def test_every_order_of_modes(name: str) -> None:
+    shallow, deep, x = network(name), model_of(name), points(name)[0]
+
+    def bent(network: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda x: network(x[None])[0].sum() if name == "head" else network((x + 0.01 * x.sin())[None])[0].sum()
+
+    for outer, inner in itertools.product((jacfwd, jacrev), repeat=2):
+        expected = outer(inner(bent(deep)))(x)
+        assert expected.abs().max() > 0.0
+        assert_same(outer(inner(bent(shallow)))(x), expected, 1e-9)
+        assert_same(jacfwd(outer(inner(bent(shallow))))(x), jacfwd(outer(inner(bent(deep))))(x), 1e-9)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tests.shallow.torch_networks import NAMES, assert_same, network, points_and_outsiders, shared
-from torch_shallow import ShallowReLU
+from tests.shallow.torch_networks import NAMES, assert_same, model_of, network, points, points_and_outsiders, shared
+from torch_shallow import ShallowReLU, transform
+from torch_shallow.errors import TransformError
 
 LAYERS = ("half_spaces", "indicator", "selection")
 
@@ -51,6 +52,21 @@ def test_the_state_of_another_network_is_refused() -> None:
         network("descent").load_state_dict(shared("descent in a box").state_dict(), strict=False)
     with pytest.raises(RuntimeError, match=r'Missing key.*"selection\.skip"'):
         network("skip").load_state_dict({k: v for k, v in shared("skip").state_dict().items() if "skip" not in k})
+
+
+@pytest.mark.parametrize("wrong", ["another", "cycle", "out of range"])
+def test_another_tree_is_refused_and_nothing_of_it_loaded(wrong: str) -> None:
+    shallow, x = network("descent in a box"), points_and_outsiders("descent in a box")
+    expected, state = shallow(x), {key: value.clone() for key, value in shallow.state_dict().items()}
+    tree = state["indicator.tree"]
+    if wrong == "another":
+        at = (tree >= 0).all(1).nonzero()[0, 0]
+        tree[at] = tree[at].flip(0)
+    else:
+        tree.fill_(0 if wrong == "cycle" else -(10**12))
+    with pytest.raises(RuntimeError, match=r"indicator\.tree: expected the tree of cuts of this network"):
+        shallow.load_state_dict(state)
+    assert_same(shallow(x), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,3 +179,18 @@ def test_a_new_network_is_in_eval_mode_and_so_stay_its_parts() -> None:
     assert shallow.train() is shallow
     assert shallow.training
     assert not any(module.training for child in shallow.children() for module in child.modules())
+
+
+def test_made_in_inference_mode_it_still_has_gradients() -> None:
+    name = "descent in a box"
+    with torch.inference_mode():
+        shallow = transform(model_of(name), domain=shared(name).domain)
+    x = points(name).requires_grad_()
+    assert torch.autograd.gradcheck(shallow, (x,), eps=1e-9, atol=1e-5)
+
+
+def test_weights_that_are_computed_from_others_cannot_be_unfrozen() -> None:
+    shallow = network("dense")
+    parametrize.register_parametrization(shallow.selection, "weights", Doubled())
+    with pytest.raises(TransformError, match="unfreeze: expected weights as a buffer"):
+        shallow.unfreeze()

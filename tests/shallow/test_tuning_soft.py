@@ -8,8 +8,6 @@ import math
 import jaxtyping
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.shallow.laws import assert_equal, random_points
@@ -107,31 +105,22 @@ def test_the_gradient_of_everything_passes_the_check_of_torch(specimen: Specimen
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True, atol=1e-6)
 
 
-@given(
-    st.sampled_from([1e-6, 1.0, 1e3, 1e9, 1e300]),
-    st.sampled_from([1e-30, 1.0, 1e6, 1e30, 1e100]),
-    st.integers(0, 10**6),
-)
-def test_nothing_overflows(sharpness: float, scale: float, seed: int) -> None:
-    soft = SOFT.requires_grad_()
-    soft.zero_grad()
-    soft.sharpness = sharpness
-    generator = torch.Generator().manual_seed(seed)
-    x = scale * torch.randn(20, 3, dtype=torch.float64, generator=generator)
+@pytest.mark.parametrize("sharpness", [1e-6, 1.0, 1e3, 1e9, 1e300])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e6, 1e30, 1e100])
+def test_nothing_overflows(sharpness: float, scale: float) -> None:
+    soft = soft_of("3-8-8-3", sharpness)
+    x = scale * torch.randn(80, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x.requires_grad_()
     y, share = soft(x), soft.membership(x)
     y.sum().backward()
     assert y.isfinite().all()
     assert share.isfinite().all()
-    assert_equal(share.detach().sum(1), torch.ones(20), 1e-9)
+    assert_equal(share.detach().sum(1), torch.ones(80), 1e-9)
     assert x.grad is not None
     assert x.grad.isfinite().all()
     for parameter in soft.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
-
-
-SOFT = soft_of("3-8-8-3")
 
 
 def test_gradients_are_finite_on_a_cut_and_for_a_cut_without_direction() -> None:
@@ -249,8 +238,8 @@ def test_training_moves_half_spaces_to_where_the_data_want_them() -> None:
     x = torch.linspace(-1, 2, 200, dtype=torch.float64)[:, None]
     target = (x - 0.5).relu()
     soft = transform(model, domain=Box(-1.0, 2.0)).soften(5.0)
-    optimizer = torch.optim.Adam(soft.parameters(), lr=0.03)
-    for sharpness in torch.logspace(0.7, 2.3, 300).tolist():
+    optimizer = torch.optim.Adam(soft.parameters(), lr=0.05)
+    for sharpness in torch.logspace(0.7, 2.3, 150).tolist():
         soft.sharpness = sharpness
         optimizer.zero_grad()
         (soft(x) - target).square().mean().backward()

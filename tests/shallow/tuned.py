@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +34,11 @@ def shallow_of(specimen: Specimen | str) -> ShallowReLU:
     """A new shallow network of a model of the zoo."""
     if isinstance(specimen, str):
         specimen = next(s for s in TUNED if s.name == specimen)
+    return copy.deepcopy(_transformed(specimen))
+
+
+@cache
+def _transformed(specimen: Specimen) -> ShallowReLU:
     return transform(specimen.model(), specimen.example().double(), domain=specimen.domain)
 
 

@@ -69,6 +69,7 @@ class Indicator(nn.Module):
         self.dense = dense
         self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
         self.depth = _depth(partition.children)
+        self._children = partition.children
         regions = partition.num_regions if dense else 0
         active, inactive = (torch.zeros(regions, partition.num_cuts, dtype=torch.float64) for _ in range(2))
         if dense:
@@ -99,9 +100,32 @@ class Indicator(nn.Module):
         """Index of the region of each point, or -1 outside the domain, with only the cuts that the point meets."""
         return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, rounding)
 
-    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        super()._load_from_state_dict(*arguments, **options)
-        self.depth = _depth(self.tree.cpu().numpy())
+    def _is_other(self, tree: object) -> bool:
+        """Whether this is the tree of another network, with as many cuts."""
+        if not isinstance(tree, Tensor) or tree.shape != self.tree.shape or tree.is_meta:
+            return False
+        return not np.array_equal(tree.detach().cpu().numpy(), self._children)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        tree = state_dict.get(f"{prefix}tree")
+        if self._is_other(tree):
+            error_msgs.append(
+                f"{prefix}tree: expected the tree of cuts of this network, found that of another network with as many "
+                "regions; use ShallowReLU.save and ShallowReLU.load for networks as a whole."
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""

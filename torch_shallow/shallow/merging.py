@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VALUES_AT_ONCE = 1 << 22  # of affine maps in memory: 32 MB
 TINY = 1e-300  # in place of a size of 0
+ROUNDING = 4e-15  # what composing maps leaves of terms that cancel
 
 
 def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
@@ -62,47 +63,80 @@ def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
 def map_numbers(shallow: ShallowReLU, tolerance: float) -> Int[np.ndarray, "regions"]:
     """A number for each region, from 0 on: the same for regions with the same affine map.
 
-    Maps are the same if no coefficient differs by more than `tolerance`, relative to the largest of its kind (weights,
-    biases) in any region. Compared are maps that a random projection does not tell apart, with the first of them.
+    A map is compared with those that a random projection does not tell from it; see `_same` for what is the same.
+
+    Raises:
+        TransformError: the tolerance is no number from 0 to 1, or a map is not finite.
     """
-    sizes = torch.zeros(2, dtype=torch.float64, device=shallow.device)
-    for weight, bias in _maps(shallow, np.arange(shallow.num_regions)):
-        sizes = torch.maximum(sizes, torch.stack([weight.abs().amax(), bias.abs().amax()]))
-    allowed = tolerance * sizes
-    seen, factors = [], None
-    for weight, bias in _maps(shallow, np.arange(shallow.num_regions)):
-        rows = torch.cat([weight.flatten(1) / sizes[0].clamp(min=TINY), bias / sizes[1].clamp(min=TINY)], 1)
-        if factors is None:
-            generator = torch.Generator().manual_seed(0)
-            factors = torch.rand(rows.shape[1], dtype=torch.float64, generator=generator).to(rows.device)
-            factors /= factors.sum()
-        seen.append((rows @ factors).cpu().numpy())
-    projected = np.concatenate(seen)
+    if not isinstance(tolerance, (int, float)) or not 0.0 <= tolerance < 1.0:
+        raise TransformError(f"tolerance: expected a number from 0 to below 1, found {tolerance!r}.")
+    projected, reach, largest = _project(shallow, tolerance)
     numbers, left, count = np.full(shallow.num_regions, -1), np.argsort(projected, kind="stable"), 0
     while len(left):
-        begins = np.diff(projected[left], prepend=-np.inf) > 2.0 * tolerance
-        firsts = left[begins]
-        of_group = np.cumsum(begins) - 1
-        numbers[firsts] = count + np.arange(len(firsts))
-        count += len(firsts)
-        same = begins | _equal(shallow, left, firsts[of_group], allowed)
-        numbers[left[same]] = numbers[firsts[of_group[same]]]
-        left = left[~same]
+        values, heads, limit = projected[left], [], -np.inf
+        for at, (value, far) in enumerate(zip(values.tolist(), reach[left].tolist(), strict=True)):
+            if value > limit:
+                heads.append(at)
+                limit = value + 2.0 * far
+        below = np.searchsorted(heads, np.arange(len(left)), side="right") - 1
+        new = np.zeros(len(left), dtype=bool)
+        new[heads] = True
+        numbers[left[heads]] = count + np.arange(len(heads))
+        for nearest in (below, np.minimum(below + 1, len(heads) - 1)):
+            open_ones = np.flatnonzero(numbers[left] < 0)
+            others = left[np.array(heads)[nearest[open_ones]]]
+            found = open_ones[_same(shallow, left[open_ones], others, tolerance, largest)]
+            numbers[left[found]] = count + nearest[found]
+        count += len(heads)
+        left = left[numbers[left] < 0]
     return numbers
 
 
-def _equal(
+def _project(
+    shallow: ShallowReLU, tolerance: float
+) -> tuple[Float[np.ndarray, "regions"], Float[np.ndarray, "regions"], Float[Tensor, "2 outputs"]]:
+    """A random projection of each map; how far from it those of the same maps are; the largest sizes of all maps."""
+    everything = np.arange(shallow.num_regions)
+    largest = torch.stack([_sizes(*maps).amax(0) for maps in _maps(shallow, everything)]).amax(0)
+    if not largest.isfinite().all():
+        raise TransformError("selection: expected finite local models, found infinity or NaN; was the training stable?")
+    scale = largest.clamp(min=TINY)
+    inputs, outputs = Size(shallow.in_shape).numel(), largest.shape[1]
+    factors = torch.rand(outputs, inputs + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factors = (factors / factors.sum()).to(largest.device)
+    projected, reach = [np.zeros(0)], [np.zeros(0)]
+    for weight, bias in _maps(shallow, everything):
+        coefficients = torch.cat([weight / scale[0, :, None], (bias / scale[1])[..., None]], 2)
+        share = torch.stack([factors[:, :-1].sum(1), factors[:, -1]]) / scale
+        projected.append((coefficients * factors).sum((1, 2)).cpu().numpy())
+        reach.append(((tolerance * _sizes(weight, bias) + ROUNDING * largest) * share).sum((1, 2)).cpu().numpy())
+    return np.concatenate(projected), np.concatenate(reach), largest
+
+
+def _same(
     shallow: ShallowReLU,
     regions: Int[np.ndarray, "pairs"],
     others: Int[np.ndarray, "pairs"],
-    allowed: Float[Tensor, "2"],
+    tolerance: float,
+    largest: Float[Tensor, "2 outputs"],
 ) -> Bool[np.ndarray, "pairs"]:
-    """Whether the maps of two regions are the same, for each pair."""
-    equal = [np.zeros(0, dtype=bool)]
+    """Whether the maps of two regions are the same, for each pair.
+
+    For each output, weights differ by no more than `tolerance` times the largest weight of the two maps, and biases
+    likewise; or by no more than what rounding leaves of the largest of all regions.
+    """
+    same = [np.zeros(0, dtype=bool)]
     for (a, b), (c, d) in zip(_maps(shallow, regions), _maps(shallow, others), strict=True):
-        same = ((a - c).abs().flatten(1) <= allowed[0]).all(1) & ((b - d).abs() <= allowed[1]).all(1)
-        equal.append(same.cpu().numpy())
-    return np.concatenate(equal)
+        allowed = tolerance * torch.maximum(_sizes(a, b), _sizes(c, d)) + ROUNDING * largest
+        same.append((_sizes(a - c, b - d) <= allowed).all((1, 2)).cpu().numpy())
+    return np.concatenate(same)
+
+
+def _sizes(
+    weight: Float[Tensor, "regions outputs inputs"], bias: Float[Tensor, "regions outputs"]
+) -> Float[Tensor, "regions 2 outputs"]:
+    """The largest weight of each output, and its bias, in absolute values."""
+    return torch.stack([weight.abs().amax(2), bias.abs()], 1)
 
 
 def _maps(

@@ -21,7 +21,7 @@ from torch_shallow.shallow.tuning.parameters import freeze, unfreeze
 from torch_shallow.shallow.tuning.soft import SoftReLU
 from torch_shallow.trace.weights_hash import weights_hash
 
-SAME_MAP = 1e-12  # affine maps that differ by less, relative to the largest coefficient, are the same
+SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
 
 
 class ShallowReLU(ThreeLayers):
@@ -57,7 +57,7 @@ class ShallowReLU(ThreeLayers):
 
     @property
     def num_linear_regions(self) -> int:
-        """Number of different affine maps of the known regions, up to 1e-12 of the largest coefficient.
+        """Number of different affine maps of the known regions, up to rounding: see `merge`.
 
         Computed anew each time. A map counts once even where its regions do not touch.
         """
@@ -222,11 +222,13 @@ class ShallowReLU(ThreeLayers):
         trunk is one affine map; it has no activation pattern of its own, and `certify` is for networks before merging.
 
         Args:
-            tolerance: maps are the same if no coefficient differs by more than this, relative to the largest weight
-                or bias of any region: what rounding leaves of maps that are equal.
+            tolerance: maps are the same if for each output no weight differs by more than this, relative to the
+                largest weight of the two, and the bias likewise. What rounding leaves of the largest weights and
+                biases of all regions is never a difference.
 
         Raises:
-            TransformError: not all regions are known.
+            TransformError: not all regions are known, the tolerance is no number from 0 to below 1, or there are local
+                models that are not finite.
 
         Example:
             >>> import torch, torch_shallow
@@ -310,7 +312,8 @@ class ShallowReLU(ThreeLayers):
     def load(cls, path: str | os.PathLike[str]) -> ShallowReLU:
         """The network in a file that `save` wrote, on the CPU.
 
-        Nothing in the file is executed: not even a changed file can do more than be refused, or hold another network.
+        No code in the file is executed, and only pure operations of torch are read back. A hostile file can hold
+        another network, or one that takes any time and memory, as any model can.
 
         Args:
             path: of the file.

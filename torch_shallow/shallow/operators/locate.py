@@ -62,7 +62,7 @@ def level_by_level(
     """All points a level at a time, with the operations of torch: nothing waits for the device."""
     u = u.to(torch.float64)
     node = torch.zeros_like(u[:, 0], dtype=torch.int64) if u.shape[1] else u.new_zeros(u.shape[0], dtype=torch.int64)
-    node = node - (tree.shape[0] == 0)
+    node = node - int(tree.shape[0] == 0)
     for _ in range(depth):
         cut = node.clamp(min=0)
         rows = half_spaces[cut]
@@ -92,7 +92,7 @@ def _compiled(
     )
 
     rows, points = u.contiguous().numpy(), x.contiguous().numpy()
-    cuts = half_spaces.contiguous().numpy(), tree.contiguous().numpy()
+    cuts = half_spaces.to(torch.float64).contiguous().numpy(), tree.contiguous().numpy()
     found = torch.empty(len(rows), dtype=torch.int64)
     region, slack = found.numpy(), max(TOLERANCE, rounding)
     if first_limit is None or second_limit is None:

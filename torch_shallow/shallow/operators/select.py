@@ -35,17 +35,28 @@ def select(
         region: of each point.
         u: the points, float32 or float64; the sums are float64, and the result has this dtype.
     """
-    if torch.onnx.is_in_onnx_export():
+    if torch.onnx.is_in_onnx_export() or _is_beyond_us():
         return gathered(weights, biases, region, u, False)
     if torch.compiler.is_compiling():  # which takes the operator as it is, with the derivative registered for it
         return torch.ops.torch_shallow.select(weights, biases, region, u, False)
     return _Select.apply(weights, biases, region, u, False)
 
 
+def _is_beyond_us() -> bool:
+    """Whether derivatives are asked for of which torch does not tell an operator, so that they would be zero.
+
+    That is so for all of `torch.func` inside of `torch.compile`, and for forward mode within forward mode.
+    """
+    if torch.compiler.is_compiling():
+        return torch._C._functorch.peek_interpreter_stack() is not None
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+
+
 def gathered(weights: Tensor, biases: Tensor | None, region: Tensor, u: Tensor, transposed: bool) -> Tensor:
     """The same with the operations of torch."""
     k = region.clamp(min=0)
-    maps, points = weights[k], u.to(torch.float64)
+    maps, points = weights[k], torch.where(region[:, None] < 0, 0.0, u.to(torch.float64))
     y = (maps * points[:, :, None]).sum(1) if transposed else (maps * points[:, None, :]).sum(2)
     y = y if biases is None else y + biases[k]
     return torch.where(region[:, None] < 0, 0.0 if biases is None else torch.nan, y).to(u.dtype)
@@ -55,12 +66,14 @@ def _compiled_select(weights: Tensor, biases: Tensor | None, region: Tensor, u: 
     # Imported here because numba takes a while.
     from torch_shallow.shallow.operators.kernels import select_rows, select_rows_transposed
 
-    maps, rows, where = (tensor.contiguous().numpy() for tensor in (weights, u, region))
+    maps, rows, where = (tensor.contiguous().numpy() for tensor in (weights.to(torch.float64), u, region))
     y = torch.empty(len(rows), maps.shape[2 if transposed else 1], dtype=torch.float64 if transposed else u.dtype)
     if transposed:
         share_rows(len(rows), lambda start, stop: select_rows_transposed(maps, where, rows, y.numpy(), start, stop))
         return y.to(u.dtype)
-    constants = (weights.new_empty(0, maps.shape[1]) if biases is None else biases.contiguous()).numpy()
+    constants = (
+        weights.new_empty(0, maps.shape[1]) if biases is None else biases.to(torch.float64).contiguous()
+    ).numpy()
     share_rows(len(rows), lambda start, stop: select_rows(maps, constants, where, rows, y.numpy(), start, stop))
     return y
 
@@ -71,9 +84,9 @@ def _fake_select(weights: Tensor, biases: Tensor | None, region: Tensor, u: Tens
 
 def scattered(region: Tensor, g: Tensor, u: Tensor, regions: int) -> Tensor:
     """For each region the sum over its points of `g [u, 1]`, float64 of shape `(regions, outputs, coordinates + 1)`."""
-    known = region >= 0
     homogeneous = torch.cat([u, torch.ones_like(u[:, :1])], 1).to(torch.float64)
-    terms = (g.to(torch.float64)[:, :, None] * homogeneous[:, None, :]) * known[:, None, None]
+    terms = g.to(torch.float64)[:, :, None] * homogeneous[:, None, :]
+    terms = torch.where(region[:, None, None] < 0, 0.0, terms)
     return terms.new_zeros(regions, *terms.shape[1:]).index_add(0, region.clamp(min=0), terms)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from _thread import start_new_thread
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import torch
@@ -35,11 +37,15 @@ def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
             else:
                 done.put(None)
 
-    for _ in range(min(torch.get_num_threads(), left) - 1):
-        start_new_thread(help_out, ())
-    for start in taken:
-        work(start, min(start + ROWS_AT_ONCE, rows))
-        left -= 1
+    with suppress(RuntimeError):  # the system may allow no more threads: this one can do the work alone
+        for _ in range(min(torch.get_num_threads(), left) - 1):
+            start_new_thread(help_out, ())
+    try:
+        for start in taken:
+            work(start, min(start + ROWS_AT_ONCE, rows))
+            left -= 1
+    finally:
+        deque(taken, maxlen=0)  # after an interrupt, nothing is left for the others
     for _ in range(left):
         error = done.get()
         if error is not None:
