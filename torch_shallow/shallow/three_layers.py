@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -13,6 +12,7 @@ from torch_shallow.domain import Domain, inside
 from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.partition.tree import Tree
+from torch_shallow.shallow.float64 import StaysFloat64
 from torch_shallow.shallow.head import in_float64, output_shape, run_head
 from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection
 from torch_shallow.shallow.points import flatten_points, mask_head, rounding_of, unflatten
@@ -23,7 +23,7 @@ for leaf in ("inside", "rounding_of", "flatten_points", "mask_head", "unflatten"
 Self = TypeVar("Self", bound="ThreeLayers")
 
 
-class ThreeLayers(nn.Module):
+class ThreeLayers(StaysFloat64):
     """Half-spaces, indicator, selection, and the head behind them: see `ShallowReLU`."""
 
     first_limit: Tensor | None
@@ -200,12 +200,3 @@ class ThreeLayers(nn.Module):
     @property
     def _warning(self) -> str:
         return ", may be discontinuous" * self.may_be_discontinuous
-
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move to another device, but keep float64: the dtype outside is that of the input, not of the buffers."""
-
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(keep_dtype, recurse)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.functional import linear, logsigmoid
 
 from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
+from torch_shallow.shallow.float64 import StaysFloat64
 from torch_shallow.shallow.head import run_head
 from torch_shallow.shallow.points import flatten_points, mask_head, rounding_of, unflatten
 from torch_shallow.shallow.tuning.harden import harden
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
 
 
-class SoftReLU(nn.Module):
+class SoftReLU(StaysFloat64):
     """The tree of a shallow network, descended to both sides of every cut at once, more or less.
 
     At a cut of signed distance z (the pre-activation, its normal scaled to unit length) a share of
@@ -175,15 +175,6 @@ class SoftReLU(nn.Module):
             f"{self.in_shape} -> {self.out_shape}, {len(self.biases)} regions, {len(self.offsets)} soft half-spaces of "
             f"sharpness {self.sharpness:g}, domain {self.domain!r}"
         )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SoftReLU:
-        """Move to another device, but keep float64, as `ShallowReLU` does."""
-
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        return super()._apply(keep_dtype, recurse)
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
