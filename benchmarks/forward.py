@@ -201,9 +201,13 @@ def show_dense(threads: str) -> None:
         for count in counts:
             x = draw_points(descent, count)
             with torch.no_grad():
-                seconds = _in_turn(lambda network, x=x: network(x), dense, descent)  # type: ignore[misc]
+                seconds = _in_turn(partial(_call, x), dense, descent)
             cells.append(" : ".join(f"{1e6 * each:.0f}" for each in seconds))
         print(f"| {name} | {descent.num_regions} | {' | '.join(cells)} |", flush=True)
+
+
+def _call(x: torch.Tensor, network: torch_shallow.ShallowReLU) -> torch.Tensor:
+    return network(x)
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def test_regions_can_be_looked_at() -> None:
         assert radius > 0.0
         assert int(hard.locate(centre)) == region.index
         with pytest.raises(TransformError, match="belong to no deep network"):
-            region.pattern  # noqa: B018
+            _ = region.pattern
     with pytest.raises(TransformError, match="belong to no deep network"):
         hard.certify(shallow_of("2-5-4-1"))
 

@@ -6,7 +6,6 @@ import copy
 from itertools import chain
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.fx import GraphModule, Tracer, symbolic_trace
 
@@ -39,11 +38,6 @@ def in_float64(head: nn.Module, trunk_shape: tuple[int, ...]) -> nn.Module:
     return graph
 
 
-def run_head(head: nn.Module, y: Float[Tensor, "points *trunk_shape"]) -> Tensor:
-    """The head's outputs, float64 where they are not whole numbers."""
-    return head(y.to(torch.float64))
-
-
 def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of one output of a head.
 
@@ -58,7 +52,7 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
         return trunk_shape
     tensor = next(head.parameters(), next(head.buffers(), torch.empty(0)))
     with torch.no_grad():
-        y = run_head(head, torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
+        y = head(torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
     if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != 2:
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(

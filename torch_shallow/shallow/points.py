@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
@@ -19,10 +21,7 @@ def flatten_points(
         raise TransformError(
             f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape the input."
         )
-    size = 1
-    for n in in_shape:
-        size *= n
-    rows = x.reshape(-1, size)
+    rows = x.reshape(-1, math.prod(in_shape))
     return rows if x.dtype == torch.float32 else rows.to(torch.float64)
 
 

@@ -33,8 +33,8 @@ def describe_tree(shallow: ShallowReLU) -> tuple[dict[str, Any], Arrays]:
     tree, half, selection = shallow.partition, shallow.half_spaces, shallow.selection
     if not np.array_equal(shallow.indicator.tree.cpu().numpy(), tree.children):
         raise TransformError(
-            "path: expected a network that runs on the tree of its partition, found another tree, loaded from the "
-            "state of another network; load that into a network of its own partition, and save this."
+            "path: expected a network that runs on the tree of its partition, found indicator.tree changed; make a "
+            "network of the changed tree, and save this."
         )
     chart = tree.chart
     fields: dict[str, Any] = {

@@ -61,8 +61,7 @@ def level_by_level(
 ) -> Tensor:
     """All points a level at a time, with the operations of torch: nothing waits for the device."""
     u = u.to(torch.float64)
-    node = torch.zeros_like(u[:, 0], dtype=torch.int64) if u.shape[1] else u.new_zeros(u.shape[0], dtype=torch.int64)
-    node = node - int(tree.shape[0] == 0)
+    node = u.new_full((u.shape[0],), 0 if tree.shape[0] else ~0, dtype=torch.int64)
     for _ in range(depth):
         cut = node.clamp(min=0)
         rows = half_spaces[cut]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +62,7 @@ def harden(soft: SoftReLU) -> ShallowReLU:
         children=children,
         points=points[regions],
     )
-    shallow = soft.network(free, maps, head=copy.deepcopy(soft.head)).to(soft.offsets.device)
+    shallow = soft.network(free, maps, head=soft.head).to(soft.offsets.device)
     shallow.may_be_discontinuous = True
     return shallow
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
-from torch_shallow.domain import Domain, inside
+from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
-from torch_shallow.shallow.float64 import StaysFloat64
-from torch_shallow.shallow.head import run_head
-from torch_shallow.shallow.points import flatten_points, mask_head, rounding_of, unflatten
+from torch_shallow.shallow.network import Network
+from torch_shallow.shallow.points import flatten_points, rounding_of, unflatten
 from torch_shallow.shallow.tuning.harden import harden
 from torch_shallow.shallow.tuning.levels import Levels
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
 
 
-class SoftReLU(StaysFloat64):
+class SoftReLU(Network):
     """The tree of a shallow network, descended to both sides of every cut at once, more or less.
 
     At a cut of signed distance z (the pre-activation, its normal scaled to unit length) a share of
@@ -71,8 +69,6 @@ class SoftReLU(StaysFloat64):
 
     projection: Tensor | None
     scale: Tensor
-    first_limit: Tensor | None
-    second_limit: Tensor | None
     skip: nn.Parameter | None
 
     def __init__(self, shallow: ShallowReLU, sharpness: float) -> None:
@@ -87,18 +83,12 @@ class SoftReLU(StaysFloat64):
         self.normals, self.offsets = _parameter(half.normals), _parameter(half.offsets)
         self.weights, self.biases = _parameter(local.weights), _parameter(local.biases)
         self.register_parameter("skip", None if local.skip is None else _parameter(local.skip))
-        for name, buffer in (
-            ("projection", half.projection),
-            ("first_limit", shallow.first_limit),
-            ("second_limit", shallow.second_limit),
-        ):
-            self.register_buffer(name, None if buffer is None else buffer.clone())
-        self.levels = Levels(shallow.partition.children).to(shallow.device)
-        self.head = copy.deepcopy(shallow.head)
-        self.register_buffer("scale", torch.zeros((), dtype=torch.float64, device=shallow.device))
-        self.in_shape, self.trunk_shape, self.out_shape = shallow.in_shape, shallow.trunk_shape, shallow.out_shape
-        self.domain: Domain = shallow.domain
+        self.register_buffer("projection", None if half.projection is None else half.projection.clone())
+        self.levels = Levels(shallow.partition.children)
+        self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
         self.sharpness = sharpness
+        self._describe(shallow.in_shape, shallow.trunk_shape, shallow.domain, shallow.head)
+        self.to(shallow.device)
 
     @property
     def sharpness(self) -> float:
@@ -111,20 +101,11 @@ class SoftReLU(StaysFloat64):
             raise TransformError(f"sharpness: expected a positive finite number, found {value}.")
         self.scale.fill_(value)
 
-    def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch_and_out_shape"]:
-        """The output at each input; arguments, result and errors as for `ShallowReLU.forward`."""
+    def _evaluate(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
         points, within = self._points(x)
-        y = torch.where(within[:, None], self._mean(points), torch.nan)
-        if self.head is None:
-            return unflatten(y, x, self.in_shape, self.out_shape)
-        y = run_head(self.head, y.reshape(-1, *self.trunk_shape))
-        return unflatten(mask_head(y, within), x, self.in_shape, self.out_shape)
-
-    def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
-        """The output without the head."""
-        points, within = self._points(x)
-        y = torch.where(within[:, None], self._mean(points), torch.nan)
-        return unflatten(y, x, self.in_shape, self.trunk_shape)
+        return torch.where(within[:, None], self._mean(points), torch.nan), within
 
     def membership(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_regions"]:
         """The share of each region in each input: not negative, 1 in all; NaN as in `forward`."""
@@ -150,8 +131,7 @@ class SoftReLU(StaysFloat64):
 
     def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
         points = flatten_points(x, self.in_shape)
-        limits = tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
-        return points.double(), inside(points.detach(), limits, rounding=rounding_of(x))
+        return points.double(), inside(points.detach(), self._limits, rounding=rounding_of(x))
 
     def _coordinates(self, points: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
         return points if self.projection is None else linear(points, self.projection)

@@ -53,6 +53,7 @@ class VisitedReLU(ShallowReLU):
         self.known_patterns = Patterns(self.neurons.num_neurons)
         self.local_models = LocalModels(self.neurons.num_outputs, self.neurons.num_inputs)
         self.register_buffer("points", torch.zeros(0, self.neurons.num_inputs, dtype=torch.float64))
+        self.may_be_discontinuous = False
         self._describe(traced.in_shape, traced.out_shape, domain, traced.head)
 
     @property
@@ -72,17 +73,17 @@ class VisitedReLU(ShallowReLU):
 
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
-    ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
         # As a decorator, this would import the whole compiler with the package.
         return torch.compiler.disable(self._look_up)(x) if "torch._dynamo" in sys.modules else self._look_up(x)
 
     def _look_up(
         self, x: Float[Tensor, "*batch_and_in_shape"]
-    ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
         points, region = flatten_points(x, self.in_shape).double(), self.locate(x).reshape(-1)
         y = torch.full((len(points), self.neurons.num_outputs), torch.nan, dtype=points.dtype, device=points.device)
         known = region >= 0
-        return y.index_put((known.nonzero()[:, 0],), self._values(region[known], points[known])), region
+        return y.index_put((known.nonzero()[:, 0],), self._values(region[known], points[known])), known
 
     def _values(
         self, region: Int64[Tensor, "points"], x: Float[Tensor, "points inputs"]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
-from torch_shallow.shallow.head import run_head
 from torch_shallow.shallow.visited.data import rows_of, with_progress
 from torch_shallow.trace.model_copy import check_model, copy_model
 from torch_shallow.trace.precision import InFloat64
@@ -55,7 +54,7 @@ def verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: f
             allowed = allowed + 1e-3 * tolerance * neurons.rounded(rows).terms.reshape(trunk.shape)
         _compare(found, trunk, allowed, block.start, UNSEEN)
         if shallow.head is not None:
-            _compare(run_head(shallow.head, trunk), own, tolerance * (size + size_of_trunk), block.start, UNSEEN)
+            _compare(shallow.head(trunk), own, tolerance * (size + size_of_trunk), block.start, UNSEEN)
 
 
 def verify_in_own_precision(shallow: VisitedReLU, model: nn.Module | ExportedProgram, data: Tensor) -> None:
