@@ -1,4 +1,4 @@
-"""The two errors of the package: what cannot be read, and what cannot be transformed."""
+"""What cannot be read, what cannot be transformed, and what is not finished."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class UnsupportedOperation(TransformError):
 
     One error lists every such operation of the model, with its qualified module name and a way out.
     """
+
+
+class IncompleteWarning(UserWarning):
+    """An enumeration was stopped before all regions were found; the message says by what, and what is known."""

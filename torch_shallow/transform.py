@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor
+
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
+from torch_shallow.partition.affine_maps import affine_maps
+from torch_shallow.partition.exploration.budget import TASK_SECONDS
+from torch_shallow.partition.threads import threads_of
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.build import visited_network
@@ -24,6 +30,12 @@ def transform(
     data: Tensor | None = None,
     method: str = "auto",
     solver: str | None = None,
+    max_regions: int | None = None,
+    time_limit: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+    checkpoint: str | os.PathLike[str] | None = None,
+    store_maps: bool = True,
     progress: bool = False,
 ) -> ShallowReLU:
     """Turn a piecewise-linear network into the shallow network that computes the same function.
@@ -34,6 +46,10 @@ def transform(
 
     The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
     becomes the `head` of the shallow network.
+
+    A run that is stopped by a budget, or by Ctrl-C, gives what it has found, with a warning: the output is NaN in what
+    is not explored, `complete` is False, and `shallow.resume(model)` goes on. The result is the same, bit for bit, with
+    stops or without, and whoever does the work.
 
     Args:
         model: an `nn.Module` of affine and piecewise-linear operations, in eval mode, that `torch.fx` or `torch.export`
@@ -46,7 +62,16 @@ def transform(
         method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`. Not used for data.
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
             each answer, and HiGHS for a program that it cannot settle. Not used for data.
-        progress: show a progress bar.
+        max_regions: stop when there are so many regions; no limit if None. Not used for data, as all that follow.
+        time_limit: stop looking for regions after so many seconds; no limit if None.
+        workers: a number of threads, or any `concurrent.futures.Executor`: of processes, or of a cluster, such as
+            `client.get_executor()` of Dask. All of its workers must have this version of the package.
+        task_seconds: how long one task of a worker may take, before it gives back what is left.
+        checkpoint: a file in which what is found is kept while it is found. If it is there, the run goes on from it:
+            one that was killed at any instant loses at most its unfinished tasks.
+        store_maps: keep the affine map of each region; if False, they are computed from the deep network's weights
+            whenever they are needed, which takes less memory and more time.
+        progress: show a bar: regions, their rate, the explored share of the tree, and the time to go.
 
     Returns:
         The shallow network, on the device of the model. `complete` says whether it knows all regions of the domain.
@@ -55,6 +80,7 @@ def transform(
         UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
             are listed.
         TransformError: another argument with which no exact result is possible; the message says which and why.
+        KeyboardInterrupt: Ctrl-C, before there is any region or a second time.
 
     Example:
         >>> import torch, torch_shallow
@@ -65,31 +91,56 @@ def transform(
         True
     """
     if torch.is_inference_mode_enabled():  # or what is made here could not take part in gradients
+        arguments = {**locals()}
         with torch.inference_mode(False), torch.no_grad():
-            return transform(
-                model, example_input, domain=domain, data=data, method=method, solver=solver, progress=progress
-            )
+            return transform(**arguments)
     # Imported here because numba takes a while.
     from torch_shallow.partition.enumerate import enumerate_regions
 
     if domain is not None and not isinstance(domain, Domain):
         raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    if data is not None and (method, solver) != ("auto", None):
-        raise TransformError(
-            f"data: with data no linear programs are solved, found method={method!r} and solver={solver!r}; leave them "
-            "out, or leave out data to find all regions."
-        )
-    if data is not None:
-        check_floating("data", data)
     shown = data if example_input is None else example_input
-    traced = trace_model(model, shown, stacklevel=3)
     if data is not None:
+        _check_unused(
+            method=method != "auto",
+            solver=solver is not None,
+            max_regions=max_regions is not None,
+            time_limit=time_limit is not None,
+            workers=workers != 1,
+            checkpoint=checkpoint is not None,
+            store_maps=not store_maps,
+        )
+        check_floating("data", data)
+        traced = trace_model(model, shown, stacklevel=3)
         visited = visited_network(traced, data, domain or WholeSpace(), progress)
         verify_in_own_precision(visited, model, data)
         visited.source_hash = weights_hash(model)
         return visited
+    traced = trace_model(model, shown, stacklevel=3)
     program = read_traced(traced, model, shown, domain)
-    partition = enumerate_regions(program, domain or WholeSpace(), method=method, solver=solver, progress=progress)
-    shallow = ShallowReLU(partition, head=traced.head).to(traced.device)
+    partition = enumerate_regions(
+        program,
+        domain or WholeSpace(),
+        method=method,
+        solver=solver,
+        max_regions=max_regions,
+        time_limit=time_limit,
+        workers=workers,
+        task_seconds=task_seconds,
+        checkpoint=checkpoint,
+        store_maps=store_maps,
+        progress=progress,
+    )
+    maps = affine_maps(partition, threads_of(workers), local_models=store_maps)
+    shallow = ShallowReLU(partition, maps, head=traced.head, store_maps=store_maps).to(traced.device)
     shallow.source_hash = weights_hash(model)
     return shallow
+
+
+def _check_unused(**given: bool) -> None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise TransformError(
+            "data: with data the regions that it visits are looked up, and none are searched for, found "
+            f"{', '.join(names)}; leave them out, or leave out data to find all regions."
+        )

@@ -14,21 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.partition.programs import arrangement, dense_program, draw_domain, draw_program, mlp
+from tests.partition.walks import problem_of, walked
 from tests.reference import brute_force_patterns
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.cells import Cell
-from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.partition import Growth, Partition
-from torch_shallow.partition.solver.engine import enumerate_by_lp
+from torch_shallow.partition.harvest import Harvest
+from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.solver.engine import walk_by_solver
 from torch_shallow.trace.program import ReLUProgram
 
 
 def partition_of(program: ReLUProgram, domain: Domain | None = None, **options: object) -> Partition:
     domain = domain or WholeSpace()
-    chart, growth = make_chart(program, domain), Growth()
-    enumerate_by_lp(program, chart, growth, **options)
-    return growth.finish(program, domain, chart)
+    problem = problem_of(program, domain, **({"tolerance": 1e-9} | options))
+    return walked(problem, domain, lambda harvest: walk_by_solver(problem, harvest))
 
 
 def pattern_set(partition: Partition) -> set[tuple[bool, ...]]:
@@ -191,33 +191,35 @@ def test_programs_without_coordinates_stages_or_neurons() -> None:
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0), Polytope([[1.0, 1.0, 0.0]], [1.0])], ids=str)
 def test_goes_on_from_cells_in_mid_flight(domain: Domain) -> None:
     program = mlp(3, 4, 4, 1)
-    whole = partition_of(program, domain)
-    chart, growth = whole.chart, Growth()
+    whole, problem = partition_of(program, domain), problem_of(program, domain, tolerance=1e-9)
     # The tree down to two cuts, by hand; the rest from its cells.
-    row = chart.pull_back(program.stages[0].weight[:1], program.stages[0].bias[:1])
-    growth.add("hand", np.array([-1]), np.array([0]), np.zeros(0, int), np.zeros((0, 1), np.uint8), np.zeros((0, 3)))
-    for side in (0, 1):
-        status = np.full(program.num_neurons, -1, dtype=np.int8)
-        status[0] = side
-        region = int(np.flatnonzero(whole.patterns()[:, 0] == side)[0])
-        point = 7.0 * np.append(whole.points[region], 1.0)
-        enumerate_by_lp(program, chart, growth, start=Cell(side, status, row if side else -row, point))
-    partition = growth.finish(program, domain, chart)
+    row = problem.chart.pull_back(program.stages[0].weight[:1], program.stages[0].bias[:1])
+
+    def walk(harvest: Harvest) -> None:
+        nothing = np.zeros((0, len(whole.packed_patterns[0])), np.uint8), np.zeros((0, 3))
+        harvest.add("hand", np.array([-1]), np.array([0]), np.zeros(0, int), *nothing)
+        for side in (0, 1):
+            status = np.full(program.num_neurons, -1, dtype=np.int8)
+            status[0] = side
+            region = int(np.flatnonzero(whole.patterns()[:, 0] == side)[0])
+            point = 7.0 * np.append(whole.points[region], 1.0)
+            walk_by_solver(problem, harvest, Cell(side, 1, status, row if side else -row, point))
+
+    partition = walked(problem, domain, walk)
     assert_consistent(partition)
-    assert partition.method == {"hand": 0, "lp": whole.num_regions}
+    assert partition.method == {"lp": whole.num_regions}
     assert pattern_set(partition) == pattern_set(whole)
 
 
 def test_goes_on_from_a_cell_in_a_later_stage() -> None:
     program, domain = mlp(2, 3, 3, 1), Box(-1.0, 1.0)
-    whole = partition_of(program, domain)
-    chart, growth = whole.chart, Growth()
+    whole, problem = partition_of(program, domain), problem_of(program, domain, tolerance=1e-9)
     pattern = whole.patterns()[0]
     status = np.where(np.arange(6) < 3, pattern, -1).astype(np.int8)
     weights, biases, _, _ = program.affine_maps(pattern)
-    rows = np.where(pattern[:3, None], 1.0, -1.0) * chart.pull_back(weights[:3], biases[:3])
-    enumerate_by_lp(program, chart, growth, start=Cell(-1, status, rows, np.append(whole.points[0], 1.0)))
-    partition = growth.finish(program, domain, chart)
+    rows = np.where(pattern[:3, None], 1.0, -1.0) * problem.chart.pull_back(weights[:3], biases[:3])
+    cell = Cell(-1, 0, status, rows, np.append(whole.points[0], 1.0))
+    partition = walked(problem, domain, lambda harvest: walk_by_solver(problem, harvest, cell))
     assert pattern_set(partition) == {p for p in pattern_set(whole) if p[:3] == tuple(pattern[:3])}
 
 

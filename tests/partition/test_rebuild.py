@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.domain import Box, WholeSpace
+from torch_shallow.partition import threads as sharing
 from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.rebuild import Leaves, balanced, build, collapse
@@ -77,6 +78,28 @@ def test_tree_and_numbers_follow_from_the_set_of_patterns(data: st.DataObject) -
         assert np.array_equal(other.cut_neurons, partition.cut_neurons)
         assert np.array_equal(other.packed_patterns, partition.packed_patterns)
     assert np.array_equal(balanced(shuffled).points, partition.points)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("sizes", [(3, 8, 8, 2), (2, 40, 1), (2, 5, 6, 7, 1), (1, 1, 1)], ids=str)
+def test_the_tree_is_the_same_for_any_number_of_threads(
+    sizes: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = enumerate_regions(mlp(*sizes), WholeSpace())
+    order = np.random.default_rng(0).permutation(partition.num_regions)
+    shuffled = replace(partition, packed_patterns=partition.packed_patterns[order], points=partition.points[order])
+    patterns = partition.packed_patterns.copy()
+    patterns[-1] = patterns[0]
+    wrong = replace(partition, packed_patterns=patterns)
+    monkeypatch.setattr(sharing, "LEAST", 1)
+    found = balanced(shuffled, threads)
+    for name in ("children", "cut_neurons", "packed_patterns", "points"):
+        assert getattr(found, name).tobytes() == getattr(partition, name).tobytes()
+    built = build(shuffled, threads=threads)
+    assert built is not None
+    assert np.array_equal(order[built[1].order], np.arange(partition.num_regions))
+    assert np.array_equal(built[1].starts, np.arange(partition.num_regions))
+    assert build(wrong, threads=threads) is None
 
 
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)

@@ -67,13 +67,13 @@ def with_metadata(change: Callable[[dict[str, str]], object]) -> bytes:
 
 def signed(text: str) -> bytes:
     """A file with another description, of the right digest."""
-    digest = container._digest("1", text)
+    digest = container._digest(str(container.FORMAT), text)
     return with_metadata(lambda m: m.update({"torch_shallow.network": text, "torch_shallow.sha256": digest}))
 
 
 def rewritten(change: Change, kind: str = "plain") -> bytes:
     """A file with another network, all digests right."""
-    description, tensors = copy.deepcopy(container.read(saved(kind)))
+    _, description, tensors = copy.deepcopy(container.read(saved(kind)))
     change(description, tensors)
     description.setdefault("tensors_sha256", "")
     if description["tensors_sha256"] is not None:
@@ -102,6 +102,40 @@ def child(cut: int, side: int, value: int) -> bytes:
         children[cut, side] = value
 
     return tensor("tree.children", change)
+
+
+def regions_of(kind: str) -> int:
+    return int(container.read(saved(kind))[1]["num_regions"])
+
+
+def as_if_unexplored(cells: int) -> Change:
+    """The last regions are called open cells, and are in no array but the tree."""
+
+    def change(description: Description, tensors: Tensors) -> None:
+        count = description["num_regions"] - cells
+        description.update(num_regions=count, open_cells=cells, complete=False)
+        for name in ("tree.points", "tree.packed_patterns", "selection.weights", "selection.biases"):
+            tensors[name] = tensors[name][:count].clone()
+
+    return change
+
+
+def an_open_cell_in_place_of_a_cut(description: Description, tensors: Tensors) -> None:
+    as_if_unexplored(1)(description, tensors)
+    children, count = tensors["tree.children"], description["num_regions"]
+    children[children == 1] = ~count
+
+
+def only_open_cells_below_the_last_cut(description: Description, tensors: Tensors) -> None:
+    """The other regions and open cells change places, so that all else is as it should be."""
+    children = tensors["tree.children"]
+    last = [int(child) for child in children[-1]]
+    assert max(last) < 0
+    count = description["num_regions"]
+    for child, other in zip(last, (~(count - 1), ~(count - 2)), strict=True):
+        children.copy_(torch.where(children == child, other, torch.where(children == other, child, children)))
+    as_if_unexplored(2)(description, tensors)
+    children.clamp_(min=~(count - 2))
 
 
 def node(part: str, number: int, value: object, kind: str) -> bytes:
@@ -155,7 +189,7 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "no metadata": lambda: to_safetensors({"a": torch.ones(2)}),
     "no format": lambda: with_metadata(lambda m: m.pop("torch_shallow.format")),
     "format not a number": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "one"})),
-    "newer format": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "2"})),
+    "newer format": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": str(container.FORMAT + 1)})),
     "format zero": lambda: with_metadata(lambda m: m.update({"torch_shallow.format": "0"})),
     "no digest": lambda: with_metadata(lambda m: m.pop("torch_shallow.sha256")),
     "altered description": lambda: with_metadata(
@@ -180,6 +214,11 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "child out of range": lambda: child(0, 0, 99),
     "cycle": lambda: child(1, 0, 0),
     "region met twice": lambda: child(-1, 0, -1),
+    "open cell in a complete tree": lambda: child(-1, 0, ~regions_of("plain")),
+    "complete with open cells": lambda: field("open_cells", 1),
+    "no region": lambda: rewritten(as_if_unexplored(regions_of("plain"))),
+    "cut above no region": lambda: rewritten(only_open_cells_below_the_last_cut),
+    "cut that no other leads to": lambda: rewritten(an_open_cell_in_place_of_a_cut),
     "half-space of NaN": lambda: tensor("half_spaces.offsets", replaced(math.nan)),
     "infinite interior point": lambda: tensor("tree.points", replaced(math.inf)),
     "neuron out of range": lambda: tensor("tree.cut_neurons", replaced(99)),

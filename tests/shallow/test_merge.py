@@ -138,7 +138,7 @@ def test_data_networks_have_no_tree_but_maps() -> None:
     x = torch.randn(500, 2, dtype=torch.float64)
     visited = transform(model, data=x)
     assert visited.num_linear_regions == count_maps(visited)
-    with pytest.raises(TransformError, match="merge: only a tree of cuts"):
+    with pytest.raises(TransformError, match="merge: only a complete tree of cuts"):
         visited.merge()
 
 

@@ -15,17 +15,18 @@ from torch_shallow.shallow.operators.select import gathered, scattered
 from torch_shallow.shallow.operators.threads import ROWS_AT_ONCE, share_rows
 
 
-def random_tree(cuts: int, rng: np.random.Generator) -> Tensor:
-    """A tree of any shape, in which children come after their parents."""
+def random_tree(cuts: int, rng: np.random.Generator, open_share: float = 0.0) -> tuple[Tensor, int]:
+    """A tree of any shape, in which children come after their parents, and its number of regions; at least one."""
     children, free = np.zeros((cuts, 2), dtype=np.int64), []
     for cut in range(cuts):
         if cut:
             parent, side = free.pop(int(rng.integers(len(free))))
             children[parent, side] = cut
         free += [(cut, 0), (cut, 1)]
-    for region, (parent, side) in enumerate(free):
-        children[parent, side] = ~region
-    return torch.from_numpy(children)
+    regions = max(1, int((rng.random(len(free)) >= open_share).sum()))
+    for number, at in enumerate(rng.permutation(len(free))):
+        children[free[at]] = ~min(number, regions)
+    return torch.from_numpy(children), regions
 
 
 @given(
@@ -33,7 +34,8 @@ def random_tree(cuts: int, rng: np.random.Generator) -> Tensor:
 )
 def test_both_ways_down_the_tree_end_alike(cuts: int, count: int, inputs: int, kind: str, data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    rows, tree = torch.from_numpy(rng.integers(-3, 4, (cuts, inputs + 1)).astype(np.float64)), random_tree(cuts, rng)
+    rows = torch.from_numpy(rng.integers(-3, 4, (cuts, inputs + 1)).astype(np.float64))
+    tree, regions = random_tree(cuts, rng, data.draw(st.sampled_from([0.0, 0.3, 1.0])))
     x = torch.from_numpy(rng.choice([0.0, 1.0, -1.0, 0.5, 3.0, np.nan, np.inf], (count, inputs)))
     x = x.to(data.draw(st.sampled_from([torch.float32, torch.float64])))
     limits: tuple[Tensor | None, Tensor | None] = (None, None)
@@ -41,13 +43,13 @@ def test_both_ways_down_the_tree_end_alike(cuts: int, count: int, inputs: int, k
         limits = (torch.full((inputs,), -1.0, dtype=torch.float64), torch.full((inputs,), 1.0, dtype=torch.float64))
     elif kind == "polytope":
         limits = (torch.from_numpy(rng.integers(-1, 2, (3, inputs)).astype(np.float64)), torch.ones(3).double())
-    found = torch.ops.torch_shallow.locate(x, x, *limits, rows, tree, cuts, 1e-7)
-    assert torch.equal(found, level_by_level(x, x, *limits, rows, tree, cuts, 1e-7))
+    found = torch.ops.torch_shallow.locate(x, x, *limits, rows, tree, cuts, regions, 1e-7)
+    assert torch.equal(found, level_by_level(x, x, *limits, rows, tree, cuts, regions, 1e-7))
     for point, region in zip(x, found, strict=True):
         node = 0 if cuts else ~0
         while node >= 0:
             node = int(tree[node, int(rows[node, :-1] @ point.double() + rows[node, -1] > 0.0)])
-        assert region in (-1, ~node)
+        assert region in ((-1, ~node) if ~node < regions else (-1,))
 
 
 @given(st.integers(1, 20), st.integers(0, 40), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.data())
@@ -75,7 +77,8 @@ def test_torch_checks_the_operators(name: str) -> None:
     shallow, x = shared(name), points_and_outsiders(name).flatten(1)
     u = shallow.half_spaces.coordinates(x)
     limits = shallow.first_limit, shallow.second_limit
-    tree = shallow.half_spaces.rows, shallow.indicator.tree, shallow.indicator.depth, 1e-16
+    indicator = shallow.indicator
+    tree = shallow.half_spaces.rows, indicator.tree, indicator.depth, indicator.num_regions, 1e-16
     torch.library.opcheck(torch.ops.torch_shallow.locate.default, (u, x, *limits, *tree))
     inner = points(name).flatten(1)
     region = shallow.locate(inner.reshape(-1, *shallow.in_shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.export import ExportedProgram
 from torch_shallow.certify.deep import DeepModel
 from torch_shallow.certify.equality import check_equality, check_float32
 from torch_shallow.certify.head import check_head
-from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
+from torch_shallow.certify.places import in_known_regions, interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
 from torch_shallow.certify.stable import check_stable_neurons
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tree import check_tree
+from torch_shallow.certify.unexplored import check_unexplored
 from torch_shallow.certify.visited import certify_visited
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.trace.model_copy import check_model
@@ -49,6 +51,9 @@ def certify(
     that can change sign there; that the others cannot is what `preactivation_bounds` proves, and what `stable neurons`
     confirms at points of the box.
 
+    Of a network that is not complete, the three prove that each known region lies in an activation region of its own.
+    Nothing is claimed of unexplored cells, but that the output is NaN there: `known or NaN`, at random points.
+
     Args:
         shallow: the network.
         model: the model; it is not changed.
@@ -67,7 +72,7 @@ def certify(
         TransformError: the model cannot be read, or its input or output has another shape.
     """
     model = check_model(model)
-    if not shallow.complete:
+    if not hasattr(shallow, "partition"):  # there is no tree of visited regions
         visited = cast("VisitedReLU", shallow)
         return certify_visited(visited, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
     deep = DeepModel(model, activation_partition(shallow.partition).program)
@@ -81,6 +86,8 @@ def certify(
 
         with announced():
             checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
+    if not shallow.complete:
+        checks = [replace(check, unit="known regions") if check.unit == "regions" else check for check in checks]
     return Certificate(f"{shallow.extra_repr()}", tuple(checks))
 
 
@@ -110,13 +117,15 @@ def _checks(
     if subject.shallow.head is not None:
         yield check_head(subject, deep, inside)
     for places in vertices_and_facets(subject, regions, rng, max_rays):
-        yield check_equality(subject, deep, places)
+        yield check_equality(subject, deep, in_known_regions(subject, places))
     scattered = random_points(subject, points, rng)
-    yield check_equality(subject, deep, scattered)
+    yield check_equality(subject, deep, in_known_regions(subject, scattered))
+    if not subject.shallow.complete and deep.num_neurons == len(subject.program.network.active):
+        yield check_unexplored(subject, deep, scattered)
     if subject.program.whole is not None and deep.num_neurons == len(subject.program.network.active):
         yield check_stable_neurons(subject, deep, scattered, rng)
     if single is not None:
-        yield check_float32(subject, single, scattered)
+        yield check_float32(subject, single, in_known_regions(subject, scattered, np.float32))
 
 
 def _is_float32(model: nn.Module) -> bool:

@@ -53,7 +53,7 @@ def _elsewhere(
     found: Int[np.ndarray, "regions"],
     at: int,
 ) -> Failure:
-    where = "outside the domain" if found[at] < 0 else f"located in region {found[at]}"
+    where = "in no known region" if found[at] < 0 else f"located in region {found[at]}"
     return Failure(f"its interior point is {where}", region=int(block[at]), point=tuple(x[at]))
 
 
@@ -114,7 +114,7 @@ def check_jacobians(subject: Subject, model: DeepModel) -> Check:
     entries = subject.program.num_inputs * subject.program.num_outputs
     differences, sizes = np.zeros(count), np.zeros(count)
     for block in subject.blocks(np.arange(count), 4 * entries + subject.program.num_neurons):
-        found = shallow.affine_maps(torch.tensor(block, device=shallow.selection.weights.device))[0].cpu().numpy()
+        found = shallow.affine_maps(torch.tensor(block, device=shallow.device))[0].cpu().numpy()
         expected = model.jacobians(shallow.partition.interior_points(block))
         differences[block] = np.abs(found - expected).max(axis=(1, 2))
         sizes[block] = np.abs(expected).max(axis=(1, 2))

@@ -32,26 +32,28 @@ class Paths:
 
 
 def check_tree(shallow: ShallowReLU) -> tuple[Check, Paths | None]:
-    """Count cuts, regions and patterns, and follow the tree that the network descends.
+    """Count cuts, leaves and patterns, and follow the tree that the network descends.
 
     Returns:
         The check; and the paths, if all arrays fit together so that other checks can follow them.
     """
     partition, tally = activation_partition(shallow.partition), Tally()
     children = shallow.get_buffer("indicator.tree").cpu().numpy()
-    num_regions = len(children) + 1
+    num_cuts, num_regions = len(children), shallow.indicator.num_regions
+    open_cells = int((children == ~num_regions).sum())
     counts = {
-        "half-spaces": (len(shallow.half_spaces.offsets), num_regions - 1),
-        "cuts with a neuron": (len(partition.cut_neurons), num_regions - 1),
-        "local models": (len(shallow.selection.biases), num_regions),
+        "leaves": (num_regions + open_cells, num_cuts + 1),
+        "half-spaces": (len(shallow.half_spaces.offsets), num_cuts),
+        "cuts with a neuron": (len(partition.cut_neurons), num_cuts),
+        "local models": (len(shallow.selection), num_regions),
         "patterns": (len(partition.packed_patterns), num_regions),
         "interior points": (len(partition.points), num_regions),
     }
     for name, (found, expected) in counts.items():
         if found != expected:
-            tally.add(Failure(f"expected {expected} {name} for a tree of {num_regions - 1} cuts, found {found}"))
+            tally.add(Failure(f"expected {expected} {name} for a tree of {num_cuts} cuts, found {found}"))
     sound = tally.count == 0
-    paths = _follow(children, tally)
+    paths = _follow(children, num_regions, tally)
     if sound:
         _compare_tree(children, partition.children, tally)
         if paths is not None and len(shallow.indicator.must_be_active):
@@ -59,22 +61,24 @@ def check_tree(shallow: ShallowReLU) -> tuple[Check, Paths | None]:
         _look_for_twins(partition.packed_patterns, tally)
     check = Check(
         "tree",
-        "P regions, P - 1 cuts, one path to every region, and no activation pattern twice",
+        "P leaves, P - 1 cuts, one path to every region, and no activation pattern twice",
         "regions",
         num_regions,
         num_regions,
         failures=tuple(tally.kept),
         num_failures=tally.count,
+        note=f"of {num_cuts + 1:,} leaves {open_cells:,} are unexplored cells, of which nothing is claimed"
+        * (open_cells > 0),
     )
     return check, paths if sound else None
 
 
-def _follow(children: Int[np.ndarray, "cuts 2"], tally: Tally) -> Paths | None:
+def _follow(children: Int[np.ndarray, "cuts 2"], num_regions: int, tally: Tally) -> Paths | None:
     """Walk down level by level; None unless every cut and every region is met exactly once."""
     num_cuts = len(children)
-    cuts, regions = np.full(num_cuts, -1), np.full(num_cuts + 1, -1)
-    met_cuts, met_regions = np.zeros(num_cuts, dtype=np.int64), np.zeros(num_cuts + 1, dtype=np.int64)
-    outside = np.any((children >= num_cuts) | (children < -num_cuts - 1), axis=1)
+    cuts, regions = np.full(num_cuts, -1), np.full(num_regions, -1)
+    met_cuts, met_regions = np.zeros(num_cuts, dtype=np.int64), np.zeros(num_regions, dtype=np.int64)
+    outside = np.any((children >= num_cuts) | (children < ~num_regions), axis=1)
     tally.add_all(outside, lambda cut: Failure(f"children {children[cut].tolist()} do not exist", cut=cut))
     if outside.any():
         return None
@@ -86,9 +90,9 @@ def _follow(children: Int[np.ndarray, "cuts 2"], tally: Tally) -> Paths | None:
         depth += 1
         below = children[level].reshape(-1)
         codes = (2 * level[:, None] + np.arange(2)).reshape(-1)
-        inner = below >= 0
-        np.add.at(met_regions, ~below[~inner], 1)
-        regions[~below[~inner]] = codes[~inner]
+        inner, known = below >= 0, (below < 0) & (below > ~num_regions)
+        np.add.at(met_regions, ~below[known], 1)
+        regions[~below[known]] = codes[known]
         level = below[inner]
         np.add.at(met_cuts, level, 1)
         cuts[level] = codes[inner]

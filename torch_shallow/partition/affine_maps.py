@@ -9,6 +9,8 @@ from jaxtyping import Float
 
 from torch_shallow.partition.chart import Chart, row_space
 from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.rebuild import index_type
+from torch_shallow.partition.threads import share
 from torch_shallow.trace.program import Stage
 
 
@@ -18,25 +20,42 @@ class AffineMaps:
 
     Attributes:
         projection: orthonormal rows, or None where `u` is the whole flattened input.
-        normals: cut j is the half-space `normals[j] @ u + offsets[j] > 0`: the pre-activation of its neuron.
-        offsets: see `normals`.
-        weights: on region k the output is `weights[k] @ u + biases[k] + skip @ x`.
+        rows: cut j is the half-space `rows[j] @ [u, 1] > 0`: the pre-activation of its neuron.
+        weights: on region k the output is `weights[k] @ u + biases[k] + skip @ x`; of no region if local models are not
+            stored.
         biases: see `weights`.
         skip: what the output reads of the input itself, where `projection` does not show it; else None.
     """
 
     projection: Float[np.ndarray, "coordinates inputs"] | None
-    normals: Float[np.ndarray, "cuts coordinates"]
-    offsets: Float[np.ndarray, "cuts"]
+    rows: Float[np.ndarray, "cuts homogeneous"]
     weights: Float[np.ndarray, "regions outputs coordinates"]
     biases: Float[np.ndarray, "regions outputs"]
     skip: Float[np.ndarray, "outputs inputs"] | None
 
+    @property
+    def normals(self) -> Float[np.ndarray, "cuts coordinates"]:
+        """Cut j is the half-space `normals[j] @ u + offsets[j] > 0`."""
+        return self.rows[:, :-1]
 
-def affine_maps(partition: Partition) -> AffineMaps:
-    """Compose the program on the path to every cut and every region, each stage once where its inputs change."""
+    @property
+    def offsets(self) -> Float[np.ndarray, "cuts"]:
+        """See `normals`."""
+        return self.rows[:, -1]
+
+
+def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = True) -> AffineMaps:
+    """Compose the program on the path to every cut and every region, each stage once where its inputs change.
+
+    A map is composed of its pattern alone, in one order, so that it has the same bits for any number of threads.
+
+    Args:
+        partition: regions of which every cut has one or more below it.
+        threads: how many to use.
+        local_models: compose the maps of regions too, not only the half-spaces.
+    """
     # Imported here because numba takes a while.
-    from torch_shallow.partition.compose_maps import fill_maps, first_regions
+    from torch_shallow.partition.compose_maps import fill_maps, first_regions, sort_cuts
     from torch_shallow.partition.network import pack
 
     program = partition.program
@@ -55,21 +74,32 @@ def affine_maps(partition: Partition) -> AffineMaps:
         replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1)), np.zeros(q))
     )
     stage_of = np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages])
-    cut_rows = np.zeros((partition.num_cuts, q + 1))
-    maps = np.zeros((partition.num_regions, q + 1, outputs))
-    first = np.zeros(partition.num_cuts, dtype=np.int64)
+    cuts, regions = partition.num_cuts, partition.num_regions
+    first, order, ends = (np.empty(size, dtype=index_type(regions)) for size in (cuts, cuts, regions))
     first_regions(partition.children, first)
-    fill_maps(
-        network,
-        first,
-        np.argsort(first, kind="stable"),
-        partition.cut_neurons,
-        stage_of[partition.cut_neurons],
-        partition.packed_patterns,
-        cut_rows,
-        maps,
-        np.zeros((neurons + outputs) * (q + 1)),
-        np.zeros(neurons + outputs),
-        np.zeros(neurons, dtype=np.uint8),
-    )
-    return AffineMaps(projection, cut_rows[:, :q], cut_rows[:, q], maps[:, :q].transpose(0, 2, 1), maps[:, q], skip)
+    sort_cuts(first, order, ends)
+    del first
+    stored = regions if local_models else 0
+    # Not zeros: each thread is given its memory where it first writes.
+    rows, weights, biases = np.empty((cuts, q + 1)), np.empty((stored, outputs, q)), np.empty((stored, outputs))
+
+    def fill(start: int, stop: int) -> None:
+        fill_maps(
+            network,
+            order,
+            ends,
+            partition.cut_neurons,
+            stage_of,
+            partition.packed_patterns,
+            rows,
+            weights,
+            biases,
+            np.empty((neurons + outputs) * (q + 1)),
+            np.empty(neurons, dtype=np.int64),
+            np.empty(len(program.stages), dtype=np.int64),
+            start,
+            stop,
+        )
+
+    share(threads, regions, fill)
+    return AffineMaps(projection, rows, weights, biases, skip)

@@ -5,52 +5,134 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.partition.compiled import compiled
-from torch_shallow.partition.network import compose
 
 
 @compiled()
 def first_regions(children, first):
-    """Write the first region below each cut; children have larger numbers than their parents."""
+    """Write the first region below each cut, or a number behind all regions if there is none.
+
+    Children have larger numbers than their parents, and open cells have that of a region behind all others.
+    """
     for cut in range(children.shape[0] - 1, -1, -1):
         below = children[cut]
         first[cut] = min(~below[0] if below[0] < 0 else first[below[0]], ~below[1] if below[1] < 0 else first[below[1]])
-    return first
 
 
 @compiled()
-def fill_maps(network, first, order, cut_neurons, cut_stages, patterns, cut_rows, maps, rows, norms, pattern):
-    """Go through the regions in order, recomposing the stages behind the first one whose pattern has changed.
+def sort_cuts(first, order, ends):
+    """Sort cuts by their first region: those of region k are `order[ends[k - 1] : ends[k]]`, from 0 for the first."""
+    for region in range(ends.shape[0]):
+        ends[region] = 0
+    for cut in range(first.shape[0]):
+        ends[first[cut]] += 1
+    before = 0
+    for region in range(ends.shape[0]):
+        before += ends[region]
+        ends[region] = before - ends[region]
+    for cut in range(first.shape[0]):
+        order[ends[first[cut]]] = cut
+        ends[first[cut]] += 1
 
-    `order` sorts the cuts by the `first` region below them, where all stages on a cut's path are composed.
+
+@compiled()
+def fill_maps(
+    network, order, ends, cut_neurons, stage_of, patterns, cut_rows, weights, biases, rows, active, counts, start, stop
+):
+    """Go through some regions, recomposing the stages behind the first one whose pattern has changed.
+
+    Of each region its local model is written, if there is room for any, and the row of each cut that has it as its
+    first region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
+    outputs, `active` for the numbers of a stage's active neurons, of which there are `counts`.
     """
-    num_stages, dimension = network.sizes.shape[0] - 1, maps.shape[1]
-    neurons, outputs = network.offsets[num_stages], maps.shape[2]
-    next_cut = 0
-    for i in range(neurons):
-        pattern[i] = 2
-    if num_stages > 0:
-        compose(network, rows, norms, pattern, 0)
-    for region in range(maps.shape[0]):
-        for stage in range(num_stages):
-            changed = False
-            for i in range(network.offsets[stage], network.offsets[stage + 1]):
-                active = np.uint8((patterns[region, i >> 3] >> (7 - (i & 7))) & 1)
-                changed |= active != pattern[i]
-                pattern[i] = active
-            if changed:
-                for i in range(network.offsets[stage + 1], neurons):
-                    pattern[i] = 2
-                if stage + 1 < num_stages:
-                    compose(network, rows, norms, pattern, stage + 1)
-        compose(network, rows, norms, pattern, num_stages)
-        start = neurons * dimension
-        for k in range(dimension):
+    num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
+    start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
+    cut, last = 0 if start == 0 else ends[start - 1], -1
+    for region in range(start, stop):
+        if weights.shape[0] == 0 and cut == ends[region]:
+            continue
+        stage = 0
+        if last < 0:
+            compose(network, rows, active, counts, 0)
+        else:
+            neuron = first_difference(patterns, last, region)
+            while stage < num_stages and network.offsets[stage + 1] <= neuron:
+                stage += 1
+        while stage < num_stages:
+            list_active(network, patterns, region, stage, active, counts)
+            stage += 1
+            if stage < num_stages:
+                compose(network, rows, active, counts, stage)
+        last = region
+        if weights.shape[0] > 0:
+            compose(network, rows, active, counts, num_stages)
+            for k in range(dimension - 1):
+                for o in range(outputs):
+                    weights[region, o, k] = rows[start_of_output + k * outputs + o]
             for o in range(outputs):
-                maps[region, k, o] = rows[start + k * outputs + o]
-        while next_cut < order.shape[0] and first[order[next_cut]] == region:
-            cut = order[next_cut]
-            stage = cut_stages[cut]
+                biases[region, o] = rows[start_of_output + (dimension - 1) * outputs + o]
+        while cut < ends[region]:
+            neuron = cut_neurons[order[cut]]
+            stage = stage_of[neuron]
             n, offset = network.sizes[stage], network.offsets[stage]
             for k in range(dimension):
-                cut_rows[cut, k] = rows[offset * dimension + k * n + cut_neurons[cut] - offset]
-            next_cut += 1
+                cut_rows[order[cut], k] = rows[offset * dimension + k * n + neuron - offset]
+            cut += 1
+
+
+@compiled()
+def first_difference(patterns, region, other):
+    """The first neuron in which two packed patterns differ, or a number behind all neurons."""
+    for byte in range(patterns.shape[1]):
+        bits = patterns[region, byte] ^ patterns[other, byte]
+        if bits != 0:
+            neuron = byte << 3
+            while bits < 128:
+                bits = np.uint8(bits << 1)
+                neuron += 1
+            return neuron
+    return patterns.shape[1] << 3
+
+
+@compiled()
+def list_active(network, patterns, region, stage, active, counts):
+    """Write the numbers of a stage's active neurons; without a branch, which no processor could predict."""
+    first, count = network.offsets[stage], 0
+    for i in range(network.sizes[stage]):
+        neuron = first + i
+        active[first + count] = i
+        count += (patterns[region, neuron >> 3] >> (7 - (neuron & 7))) & 1
+    counts[stage] = count
+
+
+@compiled("contract", "nsz")
+def compose(network, all_rows, active, counts, stage):
+    """Write the rows of a stage's pre-activations, adding those of four active neurons at a time."""
+    n, offset = network.sizes[stage], network.offsets[stage]
+    dimension = all_rows.shape[0] // max(network.offsets[-1], 1)
+    rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
+    inputs = network.inputs[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
+    for k in range(dimension):
+        for i in range(n):
+            rows[k, i] = inputs[k, i]
+    for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
+        source = network.block_sources[block]
+        n_source, first = network.sizes[source], network.offsets[source]
+        source_rows = all_rows[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
+        at = network.block_offsets[block]
+        weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
+        some = active[first : first + counts[source]]
+        fours = len(some) // 4 * 4
+        for j in range(0, fours, 4):
+            a, b, c, d = some[j], some[j + 1], some[j + 2], some[j + 3]
+            of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
+            for k in range(dimension):
+                row, by_a, by_b = rows[k], source_rows[k, a], source_rows[k, b]
+                by_c, by_d = source_rows[k, c], source_rows[k, d]
+                for i in range(n):
+                    row[i] = row[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
+        for j in range(fours, len(some)):
+            of_j = weights[some[j]]
+            for k in range(dimension):
+                row, by_j = rows[k], source_rows[k, some[j]]
+                for i in range(n):
+                    row[i] += by_j * of_j[i]

@@ -1,21 +1,33 @@
-"""Program and domain to partition: which engine walks, and what it hands to the other."""
+"""Program and domain to partition: which engine begins, who does the work, and when it stops."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
-from torch_shallow.partition.cells import Cell
+from torch_shallow.errors import IncompleteWarning, TransformError
 from torch_shallow.partition.chart import make_chart
+from torch_shallow.partition.checkpoint import Checkpoint
 from torch_shallow.partition.compiled import announced
-from torch_shallow.partition.double_description.engine import enumerate_by_rays
-from torch_shallow.partition.partition import Growth, Partition
+from torch_shallow.partition.exploration.budget import TASK_SECONDS, Budget
+from torch_shallow.partition.exploration.interruption import interruptible
+from torch_shallow.partition.exploration.progress import shown
+from torch_shallow.partition.exploration.schedule import INTERRUPTED, Schedule
+from torch_shallow.partition.exploration.workers import make_workers
+from torch_shallow.partition.growth import Growth, Piece
+from torch_shallow.partition.memory import check_memory
+from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.problem import Problem
 from torch_shallow.partition.rebuild import balanced
-from torch_shallow.partition.simplex.engine import SimplexWalk
-from torch_shallow.partition.solver.engine import enumerate_by_lp
+from torch_shallow.partition.search import Search
 from torch_shallow.partition.solver.programs.cvxpy_solvers import check_installed
+from torch_shallow.partition.threads import threads_of
 from torch_shallow.trace.program import ReLUProgram
 
 METHODS = ("auto", "double-description", "lp")
@@ -30,11 +42,19 @@ def enumerate_regions(
     tolerance: float = 1e-10,
     max_corners: int = 64,
     max_rays: int = 1024,
+    max_regions: int | None = None,
+    time_limit: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+    checkpoint: str | os.PathLike[str] | None = None,
+    store_maps: bool = True,
     progress: bool = False,
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
-    Complete, and sound up to `tolerance`. Which regions there are also says how they are numbered: see `balanced`.
+    Complete, and sound up to `tolerance`. Which regions there are also says how they are numbered (see `balanced`), and
+    what is known of a region depends on the cuts above it alone: so the result is the same, bit for bit, whoever does
+    the work.
 
     Args:
         program: the network.
@@ -46,40 +66,169 @@ def enumerate_regions(
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
         max_corners: `"auto"` begins a box of more corners with half-spaces.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
-        progress: show how many regions are found so far.
+        max_regions: find no more regions than this; no limit if None.
+        time_limit: stop after so many seconds; no limit if None.
+        workers: a number of threads, or any `concurrent.futures.Executor`.
+        task_seconds: how long one task may take, before it gives back what is left of its cells.
+        checkpoint: a file to keep what is found in, and to go on from if it is there.
+        store_maps: whether local models are to be stored, which the forecast of memory has to know.
+        progress: show regions, their rate, the explored share and the time to go.
+
+    Returns:
+        The partition; if it has stopped early, one that is not `complete`, with a warning.
 
     Raises:
-        TransformError: unknown method or solver, or a domain that does not fit.
+        TransformError: an argument is none of these, a domain does not fit, the checkpoint is of another network, or
+            memory would not suffice.
+        KeyboardInterrupt: Ctrl-C, before there is any region or a second time.
+    """
+    problem = pose(program, domain, method, solver, tolerance, max_corners, max_rays)
+    budget = Budget(max_regions, time_limit)
+    how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
+    return _explore(problem, domain, Growth(), how)
+
+
+def pose(
+    program: ReLUProgram,
+    domain: Domain,
+    method: str = "auto",
+    solver: str | None = None,
+    tolerance: float = 1e-10,
+    max_corners: int = 64,
+    max_rays: int = 1024,
+) -> Problem:
+    """What is to be enumerated, and how, from the arguments of `enumerate_regions`.
+
+    Args:
+        program: the network.
+        domain: where to look.
+        method: see `enumerate_regions`, as for all that follow.
+        solver: see there.
+        tolerance: see there.
+        max_corners: see there.
+        max_rays: see there.
+
+    Raises:
+        TransformError: there is no such method or solver, or the domain does not fit.
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
     if solver is not None:
-        check_installed(solver)
-    chart, growth = make_chart(program, domain), Growth()
-
-    def by_solver(cell: Cell | None = None) -> None:
-        enumerate_by_lp(program, chart, growth, solver=solver, tolerance=tolerance, start=cell)
-
-    simplex = SimplexWalk(program, chart, growth, tolerance=tolerance, hand_over=by_solver)
-    by_half_spaces = simplex.run if solver is None else by_solver
+        solver = check_installed(solver)
+    chart = make_chart(program, domain)
     corners = 2.0**chart.num_coordinates if chart.is_box else 0
-    with announced(), _counted(growth, progress):
-        if method == "lp" or (method == "auto" and corners > max_corners):
-            by_half_spaces()
-        else:
-            limit = max_rays if method == "auto" else None
-            enumerate_by_rays(program, chart, growth, tolerance=tolerance, max_rays=limit, hand_over=by_half_spaces)
-        return balanced(growth.finish(program, domain, chart))
+    by_rays = method == "double-description" or (method == "auto" and corners <= max_corners)
+    return Problem.of(program, chart, Search(by_rays, solver, tolerance, max_rays if method == "auto" else None))
 
 
-@contextmanager
-def _counted(growth: Growth, progress: bool) -> Iterator[None]:
-    """Show how many regions there are, while they are found."""
-    if not progress:
-        yield
-        return
-    from tqdm.auto import tqdm
+def resume(
+    partition: Partition,
+    *,
+    max_regions: int | None = None,
+    time_limit: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+    checkpoint: str | os.PathLike[str] | None = None,
+    store_maps: bool = True,
+    progress: bool = False,
+) -> Partition:
+    """Go on with a partition that is not complete: the result is as if there had been no stop.
 
-    with tqdm(unit=" regions") as bar:
-        growth.report = bar.update
-        yield
+    Args:
+        partition: what is known.
+        max_regions: find no more regions than this, those known included.
+        time_limit: see `enumerate_regions`, as for all other arguments and errors.
+        workers: see there.
+        task_seconds: see there.
+        checkpoint: see there; what a file that is there holds comes before what the partition holds.
+        store_maps: see there.
+        progress: see there.
+    """
+    budget = Budget(max_regions, time_limit)
+    how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
+    problem = Problem.of(partition.program, partition.chart, partition.search)
+    return _explore(problem, partition.domain, Growth.of(partition), how)
+
+
+@dataclass(frozen=True)
+class _How:
+    """Who does the work, until when, and who watches."""
+
+    budget: Budget
+    workers: int | Executor
+    task_seconds: float
+    checkpoint: str | os.PathLike[str] | None
+    store_maps: bool
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.task_seconds, (int, float)) and self.task_seconds > 0.0):
+            raise TransformError(f"task_seconds: expected a positive number of seconds, found {self.task_seconds!r}.")
+
+
+def _kept(
+    stack: ExitStack, path: str | os.PathLike[str], problem: Problem, domain: Domain, growth: Growth
+) -> tuple[Growth, Callable[[Growth, Piece], None]]:
+    """What a checkpoint holds, or what is known if it is new; and what to call with each new piece."""
+    file = stack.enter_context(Checkpoint.open(path, problem.program, problem.chart, domain, asdict(problem.search)))
+    if file.num_pieces:
+        growth = Growth()
+        for piece in file.pieces:
+            growth.add(piece)
+    elif growth.pieces:
+        file.append(growth.pieces[0])
+    return growth, lambda _, piece: file.append(piece)
+
+
+class _MemoryWatch:
+    """Looks now and then whether there is memory for what has been found."""
+
+    def __init__(self, problem: Problem, store_maps: bool, interval: float = 0.25) -> None:
+        self.problem, self.store_maps, self.interval = problem, store_maps, interval
+        self.looked = time.monotonic()
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        if time.monotonic() - self.looked >= self.interval:
+            program, chart = self.problem.program, self.problem.chart
+            check_memory(program, chart, growth.num_regions, self.store_maps, growth.explored)
+            self.looked = time.monotonic()
+
+
+def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Partition:
+    """Explore what is open, and put the tree in order; warn if something is left open."""
+    with ExitStack() as stack:
+        stack.enter_context(announced())
+        interrupted = stack.enter_context(interruptible())
+        workers = make_workers(how.workers, interrupted)
+        stack.callback(workers.close)
+        observers: list[Callable[[Growth, Piece], None]] = []
+        if how.checkpoint is not None:
+            growth, keep = _kept(stack, how.checkpoint, problem, domain, growth)
+            observers.append(keep)
+        observers.append(_MemoryWatch(problem, how.store_maps))
+        if how.progress:
+            observers.append(stack.enter_context(shown(growth)))
+        schedule = Schedule(
+            problem,
+            growth,
+            workers,
+            how.budget,
+            task_seconds=how.task_seconds,
+            interrupted=interrupted,
+            observers=observers,
+        )
+        reason = schedule.run()
+        if reason == INTERRUPTED and not growth.num_regions:
+            raise KeyboardInterrupt
+    explored = growth.explored
+    partition = growth.finish(problem, domain)
+    if not reason:
+        return balanced(partition, threads_of(how.workers))
+    warnings.warn(
+        f"transform: stopped by {reason} with {partition.num_regions:,} regions, {100 * explored:.3g} % of the tree "
+        "explored (each cut counts half of its cell to either side); the network is not complete: its output is NaN in "
+        f"the {len(partition.open_cells):,} cells that are not explored, and shallow.resume(model) goes on.",
+        IncompleteWarning,
+        stacklevel=4,
+    )
+    return partition

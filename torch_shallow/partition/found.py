@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 DONE = 10  # nothing left to do
 FULL = 11  # the output arrays are full
 NEED_FRAMES = 13  # the stack is full
+OFF_PATH = 14  # the first cuts are not those of the path
 UNDECIDED = 2  # status of a neuron that may take both signs on a cell; else 0 or 1
 
 # What a walk counts: top of its stack, cuts found in all calls, and rows of `Found` in use.
@@ -21,13 +23,17 @@ BLOCK = 1 << 15
 
 
 class Found(NamedTuple):
-    """Cuts and regions found, in order."""
+    """Cuts and regions found, in order. A parent is coded `2 * cut + side`; `-1 - k` is the cell after k given cuts."""
 
     cut_parents: np.ndarray  # int64
     cut_neurons: np.ndarray  # int64
     region_parents: np.ndarray  # int64
     patterns: np.ndarray  # uint8 (capacity, bytes)
     points: np.ndarray  # float64 (capacity, dimension - 1)
+
+    def first(self, rows: int) -> Found:
+        """The room for the first rows."""
+        return Found(*(array[:rows] for array in self))
 
 
 def new_counts(cuts: int) -> np.ndarray:
@@ -47,3 +53,17 @@ def empty_block(program: ReLUProgram, dimension: int) -> Found:
         np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
         np.zeros((size, dimension - 1)),
     )
+
+
+@compiled()
+def guided_side(path, depth, neuron):
+    """The side to take of a cut: -1 for both, behind the end of the path; or OFF_PATH.
+
+    An entry of a path is `2 * neuron + side`, or `-1 - side` for whatever neuron it is.
+    """
+    if depth >= path.shape[0]:
+        return -1
+    step = path[depth]
+    if step < 0:
+        return -1 - step
+    return step & 1 if step >> 1 == neuron else OFF_PATH

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.found import CUT_ROWS, REGION_ROWS, Found
+from torch_shallow.partition.search import Search
 from torch_shallow.partition.tree import Tree
 from torch_shallow.trace.program import ReLUProgram
 
@@ -31,6 +31,7 @@ class Partition(Tree):
         method: how each region was found: regions by engine name.
         mixed: where activation regions were merged, the neurons that take both signs on each region, packed likewise
             (its pattern is then that of one of them); None if every region is an activation region.
+        search: how the regions were searched for.
     """
 
     program: ReLUProgram
@@ -42,6 +43,7 @@ class Partition(Tree):
     points: Float[np.ndarray, "regions coordinates"]
     method: dict[str, int] = field(default_factory=dict)
     mixed: UInt8[np.ndarray, "regions bytes"] | None = None
+    search: Search = field(default_factory=Search)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -88,89 +90,3 @@ def activation_partition(tree: Tree) -> Partition:
             f"partition: expected activation regions, found {found}; ask the network that transform() returned."
         )
     return tree
-
-
-@dataclass
-class Growth:
-    """A partition while it grows: cuts and regions in the order found, in blocks, each with its parent's code."""
-
-    cut_parents: list[np.ndarray] = field(default_factory=list)
-    cut_neurons: list[np.ndarray] = field(default_factory=list)
-    region_parents: list[np.ndarray] = field(default_factory=list)
-    packed_patterns: list[np.ndarray] = field(default_factory=list)
-    points: list[np.ndarray] = field(default_factory=list)
-    method: dict[str, int] = field(default_factory=dict)
-    num_cuts: int = 0
-    report: Callable[[int], object] | None = None  # told how many regions each block has
-
-    def add(
-        self,
-        engine: str,
-        cut_parents: Int[np.ndarray, "cuts"],
-        cut_neurons: Int[np.ndarray, "cuts"],
-        region_parents: Int[np.ndarray, "regions"],
-        packed_patterns: UInt8[np.ndarray, "regions bytes"],
-        points: Float[np.ndarray, "regions coordinates"],
-    ) -> None:
-        """Append a block of cuts, numbered on from `num_cuts`, and of regions.
-
-        A parent's code is `2 * cut + side` (side 1: active) or -1 for the root.
-        """
-        self.cut_parents.append(cut_parents)
-        self.cut_neurons.append(cut_neurons)
-        self.region_parents.append(region_parents)
-        self.packed_patterns.append(packed_patterns)
-        self.points.append(points)
-        self.num_cuts += len(cut_neurons)
-        self.method[engine] = self.method.get(engine, 0) + len(region_parents)
-        if self.report is not None:
-            self.report(len(region_parents))
-
-    def add_block(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
-        """Append what a compiled walk has written since the last call."""
-        cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
-        # Copies, since a view would keep a whole block for a few rows.
-        self.add(
-            engine,
-            found.cut_parents[:cuts].copy(),
-            found.cut_neurons[:cuts].copy(),
-            *(array[:regions].copy() for array in found[2:]),
-        )
-        counts[CUT_ROWS] = counts[REGION_ROWS] = 0
-
-    def path(self, code: int) -> list[tuple[int, int]]:
-        """The cuts above a parent's code, from the root down, each as its neuron and the side taken (1: active)."""
-        starts = np.cumsum([0, *(len(block) for block in self.cut_neurons)])
-        steps = []
-        while code >= 0:
-            cut = code // 2
-            block = int(np.searchsorted(starts, cut, side="right")) - 1
-            row = cut - starts[block]
-            steps.append((int(self.cut_neurons[block][row]), code % 2))
-            code = int(self.cut_parents[block][row])
-        return steps[::-1]
-
-    def finish(self, program: ReLUProgram, domain: Domain, chart: Chart) -> Partition:
-        """The grown partition. The blocks are given up one by one, to keep the peak of memory low."""
-        cut_parents, region_parents = _join(self.cut_parents), _join(self.region_parents)
-        children = np.zeros((self.num_cuts, 2), dtype=np.int64)
-        below = cut_parents >= 0
-        children.reshape(-1)[cut_parents[below]] = np.flatnonzero(below)
-        below = region_parents >= 0
-        children.reshape(-1)[region_parents[below]] = ~np.flatnonzero(below)
-        return Partition(
-            program,
-            domain,
-            chart,
-            _join(self.cut_neurons),
-            children,
-            _join(self.packed_patterns),
-            _join(self.points),
-            self.method,
-        )
-
-
-def _join(blocks: list[np.ndarray]) -> np.ndarray:
-    joined = np.concatenate(blocks)
-    blocks.clear()
-    return joined

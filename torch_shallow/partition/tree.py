@@ -14,16 +14,17 @@ from torch_shallow.partition.chart import Chart
 
 
 class Tree(ABC):
-    """A tree of cuts in flat arrays: P regions, P - 1 cuts, root first.
+    """A tree of cuts in flat arrays, root first: P regions, P - 1 cuts if it is complete.
 
-    A cut is a half-space. Its inactive child is the side z <= 0, its active child the side z > 0, so the regions
-    partition the domain exactly.
+    A cut is a half-space. Its inactive child is the side z <= 0, its active child the side z > 0, so the leaves
+    partition the domain exactly. A leaf is a region, or an open cell: a part of the domain that is not explored, and
+    has one or more regions. P regions and Q open cells are P + Q - 1 cuts. There is a region below every cut.
 
     Attributes:
         domain: what is partitioned.
         chart: the coordinates of `points`.
         children: inactive and active child of each cut; `c >= 0` is a cut, which comes after its parent; `c < 0` is
-            region `~c`.
+            region `~c`, or an open cell if `~c` is the number of regions.
         points: an interior point of each region, in chart coordinates.
     """
 
@@ -57,13 +58,23 @@ class Tree(ABC):
 
     @property
     def num_regions(self) -> int:
-        """Number of leaves."""
+        """Number of known regions."""
         return self.points.shape[0]
 
     @property
     def num_cuts(self) -> int:
-        """Number of half-spaces: one less than regions."""
+        """Number of half-spaces: one less than leaves, which are the regions and the open cells."""
         return self.children.shape[0]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no cell is open, so that the regions are all regions of the domain."""
+        return self.num_cuts == self.num_regions - 1
+
+    @property
+    def open_cells(self) -> Int[np.ndarray, "open"]:
+        """Each open cell as its parent's code, `2 * cut + side` (side 1: active)."""
+        return np.flatnonzero(self.children.reshape(-1) == ~self.num_regions)
 
     def interior_points(
         self, regions: slice | Int[np.ndarray, "some"] = slice(None)
@@ -77,8 +88,8 @@ class Tree(ABC):
         cuts, regions = np.full(self.num_cuts, -1), np.full(self.num_regions, -1)
         flat = self.children.reshape(-1)
         codes = np.arange(flat.size)
-        inner = flat >= 0
-        cuts[flat[inner]], regions[~flat[~inner]] = codes[inner], codes[~inner]
+        inner, known = flat >= 0, (flat < 0) & (flat > ~self.num_regions)
+        cuts[flat[inner]], regions[~flat[known]] = codes[inner], codes[known]
         return cuts, regions
 
     def path(self, region: int) -> list[tuple[int, bool]]:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.shallow.completeness import require_all_regions
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
@@ -49,13 +49,9 @@ def extended_weights(shallow: ShallowReLU) -> list[ExtendedLayer]:
         Layers from the flattened input to the flattened output of the trunk, exact on the network's domain.
 
     Raises:
-        TransformError: not all regions are known, so there is no tree of cuts that tells them apart.
+        TransformError: not all regions are known.
     """
-    if not shallow.complete:
-        raise TransformError(
-            "extended_weights: the theorem's layers need all regions of the domain, and this network knows only those "
-            "that its data visit; transform the model without data, or in a Box."
-        )
+    require_all_regions(shallow, "extended_weights", "the theorem's layers need all regions of the domain")
     half, projection = shallow.half_spaces, shallow.half_spaces.projection
     normals = half.normals if projection is None else half.normals @ projection
     alpha, beta = shallow.affine_maps(torch.arange(shallow.num_regions, device=normals.device))

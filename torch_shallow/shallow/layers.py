@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
+from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import AffineMaps
 from torch_shallow.partition.tree import Tree
 from torch_shallow.shallow.operators.locate import locate
@@ -32,7 +33,7 @@ class HalfSpaces(nn.Module):
     def __init__(self, maps: AffineMaps) -> None:
         super().__init__()
         self.register_buffer("projection", None if maps.projection is None else _tensor(maps.projection))
-        self.register_buffer("rows", torch.from_numpy(np.column_stack([maps.normals, maps.offsets])))
+        self.register_buffer("rows", _tensor(maps.rows))
 
     @property
     def normals(self) -> Float[Tensor, "cuts coordinates"]:
@@ -58,7 +59,15 @@ class HalfSpaces(nn.Module):
 
 
 class Indicator(nn.Module):
-    """Second layer: the one region whose half-spaces all agree with the point."""
+    """Second layer: the one region whose half-spaces all agree with the point.
+
+    Args:
+        partition: the tree.
+        dense: make masks of the whole tree too, for `forward`.
+
+    Raises:
+        TransformError: the tree is not complete, but masks are asked for.
+    """
 
     tree: Tensor
     must_be_active: Tensor
@@ -66,7 +75,13 @@ class Indicator(nn.Module):
 
     def __init__(self, partition: Tree, dense: bool) -> None:
         super().__init__()
+        if dense and not partition.complete:
+            raise TransformError(
+                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
+                "leave out dense, or explore all of them first: see shallow.resume(model)."
+            )
         self.dense = dense
+        self.num_regions = partition.num_regions
         self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
         self.depth = _depth(partition.children)
         self._children = partition.children
@@ -97,8 +112,8 @@ class Indicator(nn.Module):
         half_spaces: HalfSpaces,
         rounding: float,
     ) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, or -1 outside the domain, with only the cuts that the point meets."""
-        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, rounding)
+        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets."""
+        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, self.num_regions, rounding)
 
     def _is_other(self, tree: object) -> bool:
         """Whether this is the tree of another network, with as many cuts."""
@@ -120,7 +135,7 @@ class Indicator(nn.Module):
         if self._is_other(tree):
             error_msgs.append(
                 f"{prefix}tree: expected the tree of cuts of this network, found that of another network with as many "
-                "regions; use ShallowReLU.save and ShallowReLU.load for networks as a whole."
+                "cuts; use ShallowReLU.save and ShallowReLU.load for networks as a whole."
             )
             return
         super()._load_from_state_dict(
@@ -129,7 +144,7 @@ class Indicator(nn.Module):
 
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""
-        return f"{self.tree.shape[0] + 1} regions, {'dense masks' if self.dense else 'tree descent'}"
+        return f"{self.num_regions} regions, {'dense masks' if self.dense else 'tree descent'}"
 
 
 class Selection(nn.Module):
@@ -145,6 +160,9 @@ class Selection(nn.Module):
         self.register_buffer("biases", _tensor(maps.biases))
         self.register_buffer("skip", None if maps.skip is None else _tensor(maps.skip))
 
+    def __len__(self) -> int:
+        return len(self.biases)
+
     def forward(
         self,
         region: Int64[Tensor, "points"],
@@ -154,6 +172,12 @@ class Selection(nn.Module):
         """The output of the region's affine map; NaN where the region is -1."""
         y = select(self.weights, self.biases, region, u)
         return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
+
+    def maps(
+        self, regions: Int64[Tensor, "some"]
+    ) -> tuple[Float[Tensor, "some outputs coordinates"], Float[Tensor, "some outputs"]]:
+        """Weight and bias of the local models of some regions, without `skip`."""
+        return self.weights[regions], self.biases[regions]
 
     def extra_repr(self) -> str:
         """Number of local models and their size."""

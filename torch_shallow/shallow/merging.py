@@ -14,6 +14,9 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.rebuild import build, collapse
+from torch_shallow.shallow.blocks import blocks
+from torch_shallow.shallow.completeness import require_all_regions
+from torch_shallow.shallow.composed import ComposedSelection
 from torch_shallow.shallow.layers import HalfSpaces
 
 if TYPE_CHECKING:
@@ -30,31 +33,31 @@ def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
     Raises:
         TransformError: not all regions are known.
     """
-    if not shallow.complete:
-        raise TransformError(
-            "merge: only a tree of cuts has leaves to merge, and this network knows only the regions that its data "
-            "visit; transform the model without data, or in a Box. num_linear_regions counts their affine maps."
-        )
+    reason = "only a complete tree of cuts is built again (num_linear_regions counts the maps of known regions)"
+    require_all_regions(shallow, "merge", reason)
     numbers, layer, selection = map_numbers(shallow, tolerance), shallow.half_spaces, shallow.selection
     tree, built = shallow.partition, None
-    if isinstance(tree, Partition) and tree.mixed is None and _has_cuts_of(layer, affine_maps(tree)):
+    if isinstance(selection, ComposedSelection):
+        selection.require_program("merge", tree, layer.projection)
+    if isinstance(tree, Partition) and tree.mixed is None and _has_cuts_of(layer, tree):
         built = build(tree, numbers)
     if built is None:
         new, leaves, cuts = collapse(tree, numbers)
-        normals, offsets = _array(layer.normals)[cuts], _array(layer.offsets)[cuts]
+        rows = _array(layer.rows)[cuts]
     else:
         new, leaves = built
-        maps = affine_maps(built[0])
-        normals, offsets = maps.normals, maps.offsets
+        rows = affine_maps(new, local_models=False).rows
+    stored = leaves.first if shallow.stores_maps else leaves.first[:0]
+    weights, biases = selection.maps(torch.tensor(stored, dtype=torch.int64, device=shallow.device))
     local = AffineMaps(
         None if layer.projection is None else _array(layer.projection),
-        normals,
-        offsets,
-        _array(selection.weights)[leaves.first],
-        _array(selection.biases)[leaves.first],
+        rows,
+        _array(weights),
+        _array(biases),
         None if selection.skip is None else _array(selection.skip),
     )
-    result = type(shallow)(new, local, dense=shallow.dense, head=shallow.head).to(shallow.device)
+    result = type(shallow)(new, local, dense=shallow.dense, head=shallow.head, store_maps=shallow.stores_maps)
+    result.to(shallow.device)
     result.source_hash, result.may_be_discontinuous = shallow.source_hash, shallow.may_be_discontinuous
     return result
 
@@ -144,14 +147,13 @@ def _maps(
 ) -> Iterator[tuple[Float[Tensor, "block outputs inputs"], Float[Tensor, "block outputs"]]]:
     """The affine maps of regions, as many at a time as fit into memory."""
     entries = Size(shallow.trunk_shape).numel() * (Size(shallow.in_shape).numel() + 1)
-    size = max(1, VALUES_AT_ONCE // entries)
-    for start in range(0, len(regions), size):
-        yield shallow.affine_maps(torch.from_numpy(regions[start : start + size]).to(shallow.device))
+    for block in blocks(len(regions), entries, VALUES_AT_ONCE):
+        yield shallow.affine_maps(torch.from_numpy(regions[block]).to(shallow.device))
 
 
-def _has_cuts_of(layer: HalfSpaces, maps: AffineMaps) -> bool:
+def _has_cuts_of(layer: HalfSpaces, tree: Partition) -> bool:
     """Whether the half-spaces are still those of the deep network's neurons."""
-    return np.array_equal(_array(layer.normals), maps.normals) and np.array_equal(_array(layer.offsets), maps.offsets)
+    return np.array_equal(_array(layer.rows), affine_maps(tree, local_models=False).rows)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

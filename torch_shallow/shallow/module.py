@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,7 +11,13 @@ from torch.export import ExportedProgram
 
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.partition.affine_maps import affine_maps
+from torch_shallow.partition.exploration.budget import TASK_SECONDS
+from torch_shallow.partition.partition import activation_partition
+from torch_shallow.partition.threads import threads_of
 from torch_shallow.region import Region, Regions
+from torch_shallow.shallow.completeness import require_all_regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
 from torch_shallow.shallow.merging import map_numbers, merged
 from torch_shallow.shallow.points import check_rows
@@ -29,7 +36,8 @@ class ShallowReLU(ThreeLayers):
 
     Computes exactly the function of the network it was made from (Villani & Schoots, "Any ReLU Network Is
     Shallow", arXiv 2306.11827), in float64 inside whatever the dtype outside. Its layers are masks in place of the
-    paper's infinite weights; `extended_weights` gives those. Outside a bounded domain the output is NaN.
+    paper's infinite weights; `extended_weights` gives those. Outside a bounded domain the output is NaN, and in the
+    unexplored cells of a network that is not `complete`.
 
     What is piecewise linear is the trunk. Where the deep network goes on behind its last piecewise-linear operation, as
     with a softmax, that is the `head`; regions and affine maps are those of the trunk.
@@ -40,6 +48,12 @@ class ShallowReLU(ThreeLayers):
         dense: evaluate all half-spaces, in three matrix steps, as the theorem does. Going down the tree was faster for
             every size of network and batch (on the CPU; see benchmarks/README.md).
         head: makes the network's outputs of a batch of the trunk's, in float64, each by itself; nothing if None.
+        store_maps: keep the local models; if False, they are computed from the deep network's weights when they are
+            needed, which takes a byte for eight neurons of a region in place of the numbers of its local model.
+
+    Raises:
+        TransformError: `dense` with a partition that is not complete, or `store_maps=False` with a partition of no deep
+            network or with local models among `maps`.
 
     Attributes:
         partition: tree and interior points of the regions; patterns too, if it is a `Partition`.
@@ -78,7 +92,7 @@ class ShallowReLU(ThreeLayers):
         return float((self.locate(x) >= 0).double().mean())
 
     def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
-        """Add the regions of a batch of inputs, in place, where not all regions are known.
+        """Add the regions of a batch of inputs, in place, to a network of visited regions.
 
         Args:
             x: floating point, of shape `(rows, *in_shape)`.
@@ -88,10 +102,79 @@ class ShallowReLU(ThreeLayers):
             How many regions are new: none here, where all of them are known.
 
         Raises:
-            TransformError: `x` has another shape, or is not floating point.
+            TransformError: `x` has another shape, or is not floating point; or cells of a tree are unexplored.
         """
         check_rows("x", x, self.in_shape)
+        require_all_regions(self, "grow", "inputs add no regions to a tree of cuts")
         return 0
+
+    def resume(
+        self,
+        model: nn.Module | ExportedProgram,
+        *,
+        max_regions: int | None = None,
+        time_limit: float | None = None,
+        workers: int | Executor = 1,
+        task_seconds: float = TASK_SECONDS,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> ShallowReLU:
+        """Go on looking for regions where `transform` was stopped: the result is as if it had not been.
+
+        Args:
+            model: the model that this network was made from.
+            max_regions: stop when there are so many regions, those known included; no limit if None.
+            time_limit: stop after so many seconds from now; no limit if None.
+            workers: see `transform`, as for all that follow.
+            task_seconds: see there.
+            checkpoint: see there; of a file that is there, this network's regions or more.
+            progress: see there.
+
+        Returns:
+            A new network, on the device of this one, complete unless it was stopped again; this very network if it is
+            complete.
+
+        Raises:
+            TransformError: `model` is another one, the network's weights may have been trained, or as `transform`.
+
+        Example:
+            >>> import torch, torch_shallow, warnings
+            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+            >>> with warnings.catch_warnings(record=True):
+            ...     part = torch_shallow.transform(model, max_regions=10)
+            >>> whole = part.resume(model)
+            >>> part.num_regions, part.complete, whole.complete
+            (10, False, True)
+        """
+        # Imported here because numba takes a while.
+        from torch_shallow.partition.enumerate import resume
+
+        if not self.made_from(model):
+            raise TransformError(
+                "model: expected the model that this network was made from, found one of other weights, dtypes or "
+                "names; transform it on its own."
+            )
+        if self.complete:
+            return self
+        if self.may_be_discontinuous:
+            raise TransformError(
+                "resume: expected the network that transform() returned, found one whose weights may have been "
+                "trained, which would be lost; resume before training."
+            )
+        partition = resume(
+            activation_partition(self.partition),
+            max_regions=max_regions,
+            time_limit=time_limit,
+            workers=workers,
+            task_seconds=task_seconds,
+            checkpoint=checkpoint,
+            store_maps=self.stores_maps,
+            progress=progress,
+        )
+        maps = affine_maps(partition, threads_of(workers), local_models=self.stores_maps)
+        more = ShallowReLU(partition, maps, head=self.head, store_maps=self.stores_maps).to(self.device)
+        more.source_hash = self.source_hash
+        return more
 
     def extended_weights(self) -> list[ExtendedLayer]:
         """The literal matrices of the theorem, entries -inf included: see `torch_shallow.shallow.extended`.
@@ -149,8 +232,8 @@ class ShallowReLU(ThreeLayers):
             The network itself.
 
         Raises:
-            TransformError: the local models are not stored, as of a network of visited regions in which they would
-                take more than a gigabyte.
+            TransformError: the local models are not stored, as with `store_maps=False`, or of a network of visited
+                regions in which they would take more than a gigabyte.
 
         Example:
             >>> import torch, torch_shallow
@@ -161,6 +244,11 @@ class ShallowReLU(ThreeLayers):
             >>> shallow.freeze().may_be_discontinuous
             True
         """
+        if not self.stores_maps:
+            raise TransformError(
+                "unfreeze: the local models of this network are not stored but computed when they are needed, so there "
+                "is nothing to train; make it with store_maps=True."
+            )
         unfreeze(self._trainable)
         self.may_be_discontinuous = True
         return self
@@ -247,6 +335,9 @@ class ShallowReLU(ThreeLayers):
         self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
     ) -> Certificate:
         """Check that this network is the model and that its regions are activation regions: all, if it is complete.
+
+        Of unexplored cells nothing is claimed but that the output is NaN there, and the certificate says that there are
+        some.
 
         `torch_shallow.certify.certify` is the same with more arguments.
 

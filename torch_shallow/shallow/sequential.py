@@ -38,6 +38,7 @@ from torch import Size, Tensor, nn
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.shallow.completeness import require_all_regions
 from torch_shallow.shallow.extended import ExtendedLayer, extended_weights
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ def to_sequential(
         TransformError: an argument is no such number or domain, the weights would take more memory or overflow, or not
             all regions are known.
     """
-    if not shallow.complete:
-        raise TransformError(
-            "to_sequential: the theorem's layers need all regions of the domain, and this network knows only those "
-            "that its data visit; transform the model without data, or in a Box."
-        )
+    require_all_regions(shallow, "to_sequential", "the theorem's layers need all regions of the domain")
     if not (isinstance(infinity, int | float) and 0.0 < infinity < math.inf):
         raise TransformError(f"infinity: expected a positive finite number, found {infinity!r}; leave it out.")
     lower, upper = _enclosing_box(shallow.domain if domain is None else domain, shallow.in_shape)

@@ -7,9 +7,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from torch_shallow.domain import inside
+from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.partition.tree import Tree
+from torch_shallow.shallow.composed import ComposedSelection
 from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection
 from torch_shallow.shallow.network import Network
 from torch_shallow.shallow.points import flatten_points, rounding_of
@@ -28,26 +30,51 @@ class ThreeLayers(Network):
         *,
         dense: bool = False,
         head: nn.Module | None = None,
+        store_maps: bool = True,
     ) -> None:
         super().__init__()
         self.partition = partition
         self.dense = dense
-        maps = affine_maps(activation_partition(partition)) if maps is None else maps
+        maps = affine_maps(activation_partition(partition), local_models=store_maps) if maps is None else maps
+        if not store_maps and len(maps.biases):
+            raise TransformError(
+                f"maps: expected half-spaces alone with store_maps=False, found the local models of {len(maps.biases)} "
+                "regions too, which would be dropped; leave out maps, or make them with local_models=False."
+            )
         self.half_spaces = HalfSpaces(maps)
         self.indicator = Indicator(partition, self.dense)
-        self.selection = Selection(maps)
+        self.selection: Selection | ComposedSelection = (
+            Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
+        )
         self.may_be_discontinuous = False
         self._describe(partition.in_shape, partition.out_shape, partition.domain, head)
 
     @property
     def num_regions(self) -> int:
-        """Number of activation regions in the domain (several can share one affine map); after `merge`, fewer."""
+        """Number of known activation regions in the domain (several can share one affine map); after `merge`, fewer.
+
+        If the network is complete, these are all.
+        """
         return self.partition.num_regions
 
     @property
     def complete(self) -> bool:
-        """Whether every region of the domain is known."""
-        return True
+        """Whether every region of the domain is known; if not, cells of its tree are still to be explored."""
+        return self.partition.complete
+
+    @property
+    def missing(self) -> str:
+        """What is unknown of the domain, and what to do about it, in words; nothing if all regions are known."""
+        cells = len(self.partition.open_cells)
+        if cells == 0:
+            return ""
+        words = "1 cell of its domain is" if cells == 1 else f"{cells:,} cells of its domain are"
+        return f"this network is incomplete: {words} unexplored; go on with shallow.resume(model)"
+
+    @property
+    def stores_maps(self) -> bool:
+        """Whether the local models are stored; if not, they are computed when they are needed."""
+        return isinstance(self.selection, Selection)
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +128,7 @@ class ThreeLayers(Network):
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
         """Weight and bias, float64 and flattened, of the trunk's affine maps of some regions."""
-        weight, bias = self.selection.weights[regions], self.selection.biases[regions].clone()
+        weight, bias = self.selection.maps(regions)
         if self.half_spaces.projection is not None:
             weight = weight @ self.half_spaces.projection
         if self.selection.skip is not None:
@@ -112,8 +139,13 @@ class ThreeLayers(Network):
         """Inputs, outputs, regions, half-spaces and domain."""
         return (
             f"{self.in_shape} -> {self.out_shape}, {self.num_regions} {self.partition.kind}, "
-            f"{self.partition.num_cuts} half-spaces, domain {self.domain!r}" + self._warning
+            f"{self.partition.num_cuts} half-spaces, domain {self.domain!r}" + self._incomplete + self._warning
         )
+
+    @property
+    def _incomplete(self) -> str:
+        cells = len(self.partition.open_cells)
+        return f", incomplete: {cells} unexplored cell{'s'[: cells != 1]}" * (cells > 0)
 
     @property
     def _warning(self) -> str:

@@ -14,7 +14,18 @@ from torch_shallow.partition.double_description.cone import (
     split,
 )
 from torch_shallow.partition.double_description.facets import absorb_flat_rays
-from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
+from torch_shallow.partition.found import (
+    CUT_ROWS,
+    CUTS,
+    DONE,
+    FULL,
+    NEED_FRAMES,
+    OFF_PATH,
+    REGION_ROWS,
+    TOP,
+    UNDECIDED,
+    guided_side,
+)
 from torch_shallow.partition.network import compose, pack_pattern
 
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
@@ -23,8 +34,8 @@ TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
 FLATNESS = 1e-4  # a ray is flat if all values are within this share of the tolerance: zero but for rounding
 
 # Columns of the stack of cells.
-START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT = range(8)
-NUM_COLUMNS = 8
+START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT, DEPTH = range(9)
+NUM_COLUMNS = 9
 
 
 class Stack(NamedTuple):
@@ -133,11 +144,13 @@ def write_region(network, cones, stack, frame, found, row):
 
 
 @compiled()
-def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):
+def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, path):
     """Walk until nothing is left, the output is full, or something has to grow; the walk goes on where it was.
 
+    The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
+
     Returns:
-        DONE, FULL, TOO_MANY_RAYS, or one of the NEED statuses.
+        DONE, FULL, TOO_MANY_RAYS, OFF_PATH, or one of the NEED statuses.
     """
     frames, status, used, maps, norms = stack.frames, stack.status, stack.used, stack.maps, stack.norms
     pool, ids, values = cones.pool, cones.ids, scratch.values
@@ -195,27 +208,34 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays):
             frame[CURSOR] = -1
             continue
         i = frame[CURSOR]
+        only_side = guided_side(path, frame[DEPTH], offset + i)
+        if only_side == OFF_PATH:
+            return OFF_PATH
         code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], threshold, stack.pool_top[0])
         if code != OK:
             return code
-        found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
-        found.cut_neurons[counts[CUT_ROWS]] = offset + i
-        counts[CUT_ROWS] += 1
+        if only_side < 0:
+            found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
+            found.cut_neurons[counts[CUT_ROWS]] = offset + i
+            counts[CUT_ROWS] += 1
         frame[SPENT], frame[POOL_TOP] = 1, stack.pool_top[0]
         stack.pool_top[0] = pool_top
         for side in range(2):  # the negative child is walked first: it goes on top
-            child = top + 2 - side
+            if only_side == 1 - side:
+                continue
+            child = top + 1 if only_side >= 0 else top + 2 - side
             for column in range(RAYS + 1):
                 frames[child, column] = children[side, column]
             frames[child, STAGE] = stage
             frames[child, CURSOR] = i + 1
             frames[child, SPENT] = 0
-            frames[child, PARENT] = 2 * counts[CUTS] + side
+            frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
+            frames[child, DEPTH] = frame[DEPTH] + 1
             for j in range(n):
                 status[child, j] = status[top, j]
             status[child, i] = side
             for w in range(used.shape[1]):
                 used[child, w] = child_used[side, w]
-        counts[CUTS] += 1
-        counts[TOP] = top + 2
+        counts[CUTS] += only_side < 0
+        counts[TOP] = top + 1 + (only_side < 0)
     return DONE

@@ -7,12 +7,21 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.partition.cells import Cell
-from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.cells import Cell, whole_domain
 from torch_shallow.partition.double_description.storage import grown
-from torch_shallow.partition.found import CUTS, DONE, FULL, NEED_FRAMES, TOP, UNDECIDED, empty_block, new_counts
-from torch_shallow.partition.network import Network, compose, pack
-from torch_shallow.partition.partition import Growth
+from torch_shallow.partition.found import (
+    CUTS,
+    DONE,
+    NEED_FRAMES,
+    OFF_PATH,
+    TOP,
+    UNDECIDED,
+    empty_block,
+    new_counts,
+)
+from torch_shallow.partition.harvest import Harvest, off_path
+from torch_shallow.partition.network import Network, compose
+from torch_shallow.partition.problem import Problem
 from torch_shallow.partition.simplex.dual_simplex import Simplex
 from torch_shallow.partition.simplex.walk import (
     CURSOR,
@@ -24,71 +33,74 @@ from torch_shallow.partition.simplex.walk import (
     NUM_COLUMNS,
     PARENT,
     POINTS,
+    ROWS,
+    SPENT,
     STAGE,
     UNSETTLED,
     Cells,
     walk_by_simplex,
 )
-from torch_shallow.trace.program import ReLUProgram
 
 
 class SimplexWalk:
-    """Walks the domain, or the part of it below a cell, and appends its cuts and regions to a growing partition.
+    """Walks the domain, or what is below a cell or a path, and gives its cuts and regions to a harvest.
 
     Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
     its row, is beyond the tolerance on both sides at points of the cell in the unit box.
 
     Args:
-        program: the network.
-        chart: coordinates and domain.
-        growth: where to append.
-        tolerance: relative size up to which the value of a neuron counts as zero.
-        hand_over: called with each cell of which a linear program could not be settled; it has to append the cell's
-            cuts and regions to `growth`.
+        problem: what is enumerated.
+        harvest: where to append.
+        hand_over: called with each cell of which a linear program could not be settled; it has to append what is below
+            the cell to the harvest.
     """
 
-    def __init__(
-        self,
-        program: ReLUProgram,
-        chart: Chart,
-        growth: Growth,
-        *,
-        tolerance: float,
-        hand_over: Callable[[Cell], None],
-    ) -> None:
-        self.chart, self.growth, self.tolerance, self.hand_over = chart, growth, tolerance, hand_over
-        self.network, self.dimension = pack(program, chart), chart.num_coordinates + 1
+    def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
+        self.problem, self.harvest, self.hand_over = problem, harvest, hand_over
+        chart, self.network = problem.chart, problem.network
+        self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
         self.cells = _stack(self.network, self.dimension)
-        self.found = empty_block(program, self.dimension)
+        self.found = empty_block(problem.program, self.dimension)
 
     def run(self, start: Cell | None = None) -> None:
-        """Walk everything below `start`, or the whole domain."""
-        if start is None:
-            status = np.full(self.network.offsets[-1], -1, dtype=np.int8)
-            start = Cell(-1, status, np.zeros((0, self.dimension)), np.append(self.chart.inner, 1.0))
-        self._push(start)
-        counts = new_counts(self.growth.num_cuts)
+        """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
+        harvest = self.harvest
+        self._push(whole_domain(self.chart, int(self.network.offsets[-1])) if start is None else start)
+        counts = new_counts(harvest.num_cuts)
         max_points = min(32 + 2 * self.dimension, 128)
         while True:
             status = walk_by_simplex(
-                self.network, self.simplex, self.cells, self.found, counts, self.tolerance, max_points
+                self.network,
+                self.simplex,
+                self.cells,
+                harvest.room(self.found),
+                counts,
+                self.problem.search.tolerance,
+                max_points,
+                harvest.given,
             )
-            if status in (DONE, FULL, UNSETTLED):
-                self.growth.add_block("simplex", self.found, counts)
+            harvest.take("simplex", self.found, counts)
             if status == DONE:
                 return
+            if status == OFF_PATH:
+                raise off_path()
             if status == UNSETTLED:
-                self.hand_over(self._top_cell(int(counts[TOP])))
-                counts[CUTS] = self.growth.num_cuts
+                cell = self._top_cell(int(counts[TOP]))
                 counts[TOP] -= 1
+                self.hand_over(cell)
+                counts[CUTS] = harvest.num_cuts
             elif status == NEED_FRAMES:
                 self.cells = self.cells._replace(frames=grown(self.cells.frames), status=grown(self.cells.status))
             elif status == NEED_ROWS:
                 self._grow_rows()
             elif status == NEED_POINTS:
                 self.cells = self.cells._replace(points=grown(self.cells.points))
+            if harvest.spent:
+                frames = self.cells.frames[: counts[TOP] + 1]
+                harvest.leave(frames[frames[:, SPENT] == 0, PARENT])
+                return
 
     def _push(self, start: Cell) -> None:
         """Put the first cell on the empty stack, composing all stages that its status has settled."""
@@ -110,7 +122,8 @@ class SimplexWalk:
                 break
             cells.pattern[offsets[stage] : offsets[stage + 1]] = status
             stage += 1
-        frame = {PARENT: start.parent, STAGE: stage, CURSOR: 0 if entered else -1, DEPTH: depth, NEURON: -1, POINTS: 1}
+        frame = {PARENT: start.parent, DEPTH: start.depth, STAGE: stage, CURSOR: 0 if entered else -1}
+        frame |= {ROWS: depth, NEURON: -1, POINTS: 1}
         cells.frames[0] = 0
         cells.frames[0, list(frame)] = list(frame.values())
         cells.points[0] = start.point / (start.point[-1] if self.chart.is_box else np.abs(start.point).max())
@@ -123,8 +136,8 @@ class SimplexWalk:
         status[: offsets[stage]] = self.cells.pattern[: offsets[stage]]
         current = self.cells.status[top, : self.network.sizes[stage]]
         status[offsets[stage] : offsets[stage + 1]] = np.where(current == UNDECIDED, -1, current)
-        rows = self.simplex.rows[len(self.domain_rows) : frame[DEPTH]].copy()
-        return Cell(int(frame[PARENT]), status, rows, self.cells.points[frame[FIRST]].copy())
+        rows = self.simplex.rows[len(self.domain_rows) : frame[ROWS]].copy()
+        return Cell(int(frame[PARENT]), int(frame[DEPTH]), status, rows, self.cells.points[frame[FIRST]].copy())
 
     def _grow_rows(self) -> None:
         simplex = self.simplex

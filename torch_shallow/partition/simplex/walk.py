@@ -7,7 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 from torch_shallow.partition.compiled import compiled
-from torch_shallow.partition.found import CUT_ROWS, CUTS, DONE, FULL, NEED_FRAMES, REGION_ROWS, TOP, UNDECIDED
+from torch_shallow.partition.found import (
+    CUT_ROWS,
+    CUTS,
+    DONE,
+    FULL,
+    NEED_FRAMES,
+    OFF_PATH,
+    REGION_ROWS,
+    TOP,
+    UNDECIDED,
+    guided_side,
+)
 from torch_shallow.partition.network import compose, pack_pattern
 from torch_shallow.partition.simplex.dual_simplex import BELOW, FAILED, maximise
 
@@ -15,8 +26,8 @@ NEED_ROWS = 20  # more half-spaces on the path than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells
 UNSETTLED = 22  # a linear program of the cell on top of the stack could not be settled
 
-PARENT, STAGE, CURSOR, DEPTH, NEURON, SIDE, FIRST, POINTS, SPENT = range(9)
-NUM_COLUMNS = 9
+PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH = range(10)
+NUM_COLUMNS = 10
 
 
 class Cells(NamedTuple):
@@ -71,7 +82,7 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance):
             continue
         for k in range(dimension):
             simplex.objective[k] = sign * row[k]
-        answer = maximise(simplex, frame[DEPTH], simplex.objective, tolerance, 0.1 * tolerance)
+        answer = maximise(simplex, frame[ROWS], simplex.objective, tolerance, 0.1 * tolerance)
         if answer == FAILED:
             return -1
         if answer == BELOW:
@@ -118,8 +129,11 @@ def share_points(cells, frame, row, child_frame, first):
 
 
 @compiled()
-def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points):
-    """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled."""
+def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path):
+    """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled.
+
+    The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
+    """
     frames, status = cells.frames, cells.status
     num_stages, dimension = network.sizes.shape[0], simplex.lower.shape[0]
     row = cells.row
@@ -133,13 +147,13 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             return FULL
         if top + 3 > frames.shape[0]:
             return NEED_FRAMES
-        if frame[DEPTH] + 1 > simplex.rows.shape[0]:
+        if frame[ROWS] + 1 > simplex.rows.shape[0]:
             return NEED_ROWS
         if frame[FIRST] + 3 * (max_points + 1) > cells.points.shape[0]:
             return NEED_POINTS
         stage = frame[STAGE]
         if frame[NEURON] >= 0:  # the last half-space of the path is this cell's own
-            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[DEPTH] - 1])
+            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[ROWS] - 1])
             frame[NEURON] = -1
         if stage == num_stages:
             at = counts[REGION_ROWS]
@@ -174,28 +188,35 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             frame[CURSOR] = -1
             continue
         i = frame[CURSOR]
-        found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
-        found.cut_neurons[counts[CUT_ROWS]] = offset + i
-        counts[CUT_ROWS] += 1
+        only_side = guided_side(path, frame[DEPTH], offset + i)
+        if only_side == OFF_PATH:
+            return OFF_PATH
+        if only_side < 0:
+            found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
+            found.cut_neurons[counts[CUT_ROWS]] = offset + i
+            counts[CUT_ROWS] += 1
         frame[SPENT] = 1
         first = frame[FIRST] + frame[POINTS]
         for side in range(1, -1, -1):  # the negative child is walked first: it goes on top
-            child = top + 2 - side
+            if only_side == 1 - side:
+                continue
+            child = top + 1 if only_side >= 0 else top + 2 - side
             frames[child, STAGE] = stage
             frames[child, CURSOR] = i + 1
+            frames[child, ROWS] = frame[ROWS] + 1
             frames[child, DEPTH] = frame[DEPTH] + 1
             frames[child, NEURON] = offset + i
             frames[child, SIDE] = side
             frames[child, SPENT] = 0
-            frames[child, PARENT] = 2 * counts[CUTS] + side
+            frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
             read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
             share_points(cells, frame, row, frames[child], first)
             first += frames[child, POINTS]
             for j in range(n):
                 status[child, j] = status[top, j]
             status[child, i] = side
-        counts[CUTS] += 1
-        counts[TOP] = top + 2
+        counts[CUTS] += only_side < 0
+        counts[TOP] = top + 1 + (only_side < 0)
     return DONE
 
 

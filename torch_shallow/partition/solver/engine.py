@@ -8,47 +8,32 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float, Int8
 
-from torch_shallow.partition.cells import Cell
-from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.partition import Growth
+from torch_shallow.partition.cells import Cell, whole_domain
+from torch_shallow.partition.found import OFF_PATH, guided_side
+from torch_shallow.partition.harvest import Harvest, off_path
+from torch_shallow.partition.problem import Problem
 from torch_shallow.partition.solver.charted import ChartedProgram, Composed
 from torch_shallow.partition.solver.programs.choice import cell_program
 from torch_shallow.partition.solver.witnesses import Witnesses, recentred
-from torch_shallow.trace.program import ReLUProgram
 
 
-def enumerate_by_lp(
-    program: ReLUProgram,
-    chart: Chart,
-    growth: Growth,
-    *,
-    solver: str | None = None,
-    tolerance: float = 1e-9,
-    start: Cell | None = None,
-) -> None:
-    """Walk the domain, or the part of it below one cell, and append its cuts and regions to `growth`.
+def walk_by_solver(problem: Problem, harvest: Harvest, start: Cell | None = None) -> None:
+    """Walk the domain, or what is below a cell, as far as it is below the path of the harvest.
 
-    Complete, and sound up to `tolerance`: a neuron cuts a cell if its pre-activation, measured against the size of its
-    row, is beyond the tolerance on both sides at points of the cell in the unit box. Known points of the cell and
+    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
+    its row, is beyond the tolerance on both sides at points of the cell in the unit box. Known points of the cell and
     bounds over the box come before linear programs; every answer of a solver is checked by weak duality.
 
     Args:
-        program: the network.
-        chart: coordinates and domain.
-        growth: where to append.
-        solver: a name in `cvxpy.installed_solvers()`; HiGHS, driven directly, if None.
-        tolerance: relative size up to which the value of a neuron counts as zero.
+        problem: what is enumerated.
+        harvest: where to append.
         start: where to start, if not with the whole domain.
 
     Raises:
         TransformError: no such solver, or its accuracy does not do.
     """
-    p = chart.num_coordinates
-    if start is None:
-        status = np.full(program.num_neurons, -1, dtype=np.int8)
-        start = Cell(-1, status, np.zeros((0, p + 1)), np.append(chart.inner, 1.0))
-    walk = _Walk(ChartedProgram.of(program, chart), chart, growth, solver, tolerance)
-    walk.run(walk.first(start))
+    walk = _Walk(problem, harvest)
+    walk.run(walk.first(start or whole_domain(problem.chart, problem.program.num_neurons)))
 
 
 @dataclass(frozen=True)
@@ -56,6 +41,7 @@ class _Open:
     """A cell still to be walked: the first `depth` half-spaces of the path to the cell before it, and one more."""
 
     parent: int
+    cuts_above: int
     depth: int
     row: Float[np.ndarray, "dimension"] | None
     stage: int
@@ -66,7 +52,7 @@ class _Open:
 
 @dataclass
 class _Block:
-    """Cuts and regions found since the last time they were appended to the growth."""
+    """Cuts and regions found since the last time they were appended to the harvest."""
 
     cut_parents: list[int] = field(default_factory=list)
     cut_neurons: list[int] = field(default_factory=list)
@@ -78,13 +64,13 @@ class _Block:
 class _Walk:
     """The depth-first walk. The solver's rows are always the half-spaces of the cell at hand, the domain's first."""
 
-    def __init__(
-        self, charted: ChartedProgram, chart: Chart, growth: Growth, solver: str | None, tolerance: float
-    ) -> None:
-        self.charted, self.chart, self.growth, self.tolerance = charted, chart, growth, tolerance
+    def __init__(self, problem: Problem, harvest: Harvest) -> None:
+        self.charted = ChartedProgram.of(problem.program, problem.chart)
+        self.chart, self.harvest, self.tolerance = problem.chart, harvest, problem.search.tolerance
+        chart = problem.chart
         lower, upper = -np.ones(chart.num_coordinates + 1), np.ones(chart.num_coordinates + 1)
         lower[-1] = 1.0 if chart.is_box else 0.0  # a box is the bounds |v| <= 1 at t = 1; else the cell is a cone
-        self.cells = cell_program(solver, lower, upper, tolerance)
+        self.cells = cell_program(problem.search.solver, lower, upper, self.tolerance)
         for row in () if chart.is_box else chart.inequalities:
             self.cells.push(row)
         self.inner = np.append(chart.inner, 1.0) / max(1.0, float(np.abs(chart.inner).max(initial=0.0)))
@@ -108,20 +94,25 @@ class _Walk:
         if stage < len(self.charted.stages):
             given = start.status[offsets[stage] : offsets[stage + 1]]
             status = np.where(given < 0, status, given)
-        return _Open(start.parent, self.cells.num_rows, None, stage, composed, status, witnesses)
+        return _Open(start.parent, start.depth, self.cells.num_rows, None, stage, composed, status, witnesses)
 
     def run(self, first: _Open, block_size: int = 4096) -> None:
         """Walk everything below a cell."""
         stack = [first]
         while stack:
             stack.extend(self._children(stack.pop()))
-            if len(self.block.points) >= block_size:
+            spent = self.harvest.spent_with(len(self.block.cut_neurons), len(self.block.points))
+            if spent or len(self.block.points) >= block_size:
                 self._flush()
+            if spent:
+                self.harvest.leave(np.array([cell.parent for cell in stack], dtype=np.int64))
+                return
         self._flush()
 
     def _children(self, cell: _Open) -> Iterator[_Open]:
         """Walk one cell, stage by stage, up to its first cut or to a region."""
         self.cells.truncate(cell.depth)
+        self.cells.forget()  # what is found in a cell must not depend on what was solved before it
         if cell.row is not None:
             self.cells.push(cell.row)
         enough = max(1e-6, 100.0 * self.tolerance)
@@ -180,13 +171,22 @@ class _Walk:
         """The two children of a cell; the last, which is walked first, is the inactive one."""
         row = cell.composed.rows[neuron] / np.linalg.norm(cell.composed.rows[neuron])
         inactive, active = cell.witnesses.split(row, max_witnesses)
-        number = self.growth.num_cuts + len(self.block.cut_neurons)
-        self.block.cut_parents.append(cell.parent)
-        self.block.cut_neurons.append(self.charted.offsets[cell.stage] + neuron)
+        only_side = guided_side(self.harvest.given, cell.cuts_above, self.charted.offsets[cell.stage] + neuron)
+        if only_side == OFF_PATH:
+            raise off_path()
+        codes = (cell.parent - 1, cell.parent - 1)
+        if only_side < 0:
+            number = self.harvest.num_cuts + len(self.block.cut_neurons)
+            codes = (2 * number, 2 * number + 1)
+            self.block.cut_parents.append(cell.parent)
+            self.block.cut_neurons.append(self.charted.offsets[cell.stage] + neuron)
         for side, own, witnesses in ((1, row, active), (0, -row, inactive)):
+            if only_side == 1 - side:
+                continue
             status = cell.status.copy()
             status[neuron] = side
-            yield _Open(2 * number + side, self.cells.num_rows, own, cell.stage, cell.composed, status, witnesses)
+            rows = self.cells.num_rows
+            yield _Open(codes[side], cell.cuts_above + 1, rows, own, cell.stage, cell.composed, status, witnesses)
 
     def _write_region(self, cell: _Open) -> None:
         point = cell.witnesses.points[0]
@@ -195,13 +195,13 @@ class _Walk:
         self.block.points.append(point[:-1] / point[-1])
 
     def _flush(self) -> None:
-        """Append what was found to the growth."""
+        """Append what was found to the harvest."""
         block, self.block = self.block, _Block()
-        self.growth.add(
+        self.harvest.add(
             "lp",
             np.array(block.cut_parents, dtype=np.int64),
             np.array(block.cut_neurons, dtype=np.int64),
             np.array(block.region_parents, dtype=np.int64),
-            np.array(block.patterns, dtype=np.uint8).reshape(len(block.points), -1),
-            np.array(block.points).reshape(len(block.points), -1),
+            np.array(block.patterns, dtype=np.uint8).reshape(len(block.points), (self.charted.offsets[-1] + 7) // 8),
+            np.array(block.points, dtype=np.float64).reshape(len(block.points), self.chart.num_coordinates),
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from torch_shallow.paths import beside
 from torch_shallow.shallow.files.damage import Damaged
 
-FORMAT = 1
+FORMAT = 2
 _FORMAT, _NETWORK, _DIGEST = "torch_shallow.format", "torch_shallow.network", "torch_shallow.sha256"
 _KEYS = {_FORMAT, _NETWORK, _DIGEST}
 _WHOLE_COPY = "copy or download the file again, whole"
@@ -43,8 +43,7 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
 
     text = json.dumps(description, allow_nan=False)
     metadata = {_FORMAT: str(FORMAT), _NETWORK: text, _DIGEST: _digest(str(FORMAT), text)}
-    fresh = path.with_name(f".{secrets.token_hex(16)}")
-    try:
+    with beside(path) as fresh:
         with fresh.open("xb") as file:
             mode = os.fstat(file.fileno()).st_mode  # safetensors would make a file that only its owner may read
         try:
@@ -56,8 +55,6 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
             _order(file)
             os.fsync(file.fileno())
         fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _order(file: BinaryIO) -> None:
@@ -74,8 +71,8 @@ def _canonical(header: object) -> bytes:
     return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def read(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and tensors of a file; the digest of the tensors is not looked at.
+def read(data: bytes) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
+    """Number of the format, description and tensors of a file; the digest of the tensors is not looked at.
 
     Args:
         data: all bytes of the file.
@@ -87,10 +84,10 @@ def read(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors.torch import load
 
     header = _header(data)
-    description = _description(header.get("__metadata__"))
+    number, description = _description(header.get("__metadata__"))
     _check_length(header, len(data) - 8 - int.from_bytes(data[:8], "little"))
     try:
-        return description, load(data)
+        return number, description, load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise Damaged("a table of tensors that fit their bytes", f"one that does not ({error})") from error
 
@@ -129,8 +126,8 @@ def _foreign(data: bytes) -> tuple[str, str, str]:
     return _OURS, f"no safetensors file: it begins with {data[:8]!r}", _SAVE_ONE
 
 
-def _description(metadata: object) -> dict[str, Any]:
-    """The description, if it is one of this format and was not altered."""
+def _description(metadata: object) -> tuple[int, dict[str, Any]]:
+    """Format and description, if the format is known and nothing was altered."""
     if not isinstance(metadata, dict) or not _KEYS & metadata.keys():
         found = "a safetensors file without a description of a shallow network"
         raise Damaged(_OURS, found, "load it with safetensors.torch.load_file(), or " + _SAVE_ONE)
@@ -158,7 +155,7 @@ def _description(metadata: object) -> dict[str, Any]:
         raise Damaged("a description in JSON", f"another text ({error})") from error
     if not isinstance(description, dict):
         raise Damaged("a description with named fields", type(description).__name__)
-    return description
+    return int(number), description
 
 
 def _check_length(header: dict[str, Any], found: int) -> None:

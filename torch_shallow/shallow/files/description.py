@@ -30,7 +30,8 @@ class Description:
         source_hash: of the model that the network was made from.
         discontinuous: whether weights may have been trained.
         trained: whether the local models are parameters.
-        num_regions: number of regions.
+        num_regions: number of known regions.
+        open_cells: number of cells of the tree that are not explored; since format 2.
         dense: whether all half-spaces are evaluated.
         coordinates: number of coordinates that the network reads of its input; None if that is the whole input.
         skip: whether the output reads the input itself.
@@ -43,6 +44,7 @@ class Description:
         neurons: number of neurons of each stage.
         whole: likewise for the whole network, if the program is a part of one.
         stored_maps: whether the affine maps of visited regions are stored.
+        maps_on_demand: whether those of the regions of a tree are not; since format 2.
         trunk: the deep network, of a network of visited regions.
         head: what follows the trunk.
         tensors_sha256: digest of all tensors.
@@ -60,6 +62,7 @@ class Description:
     discontinuous: bool
     trained: bool
     num_regions: int
+    open_cells: int = 0
     dense: bool = False
     coordinates: int | None = None
     skip: bool = False
@@ -72,6 +75,7 @@ class Description:
     neurons: tuple[int, ...] = ()
     whole: tuple[int, ...] | None = None
     stored_maps: bool = False
+    maps_on_demand: bool = False
     trunk: WrittenGraph | None = None
     head: WrittenGraph | None = None
     tensors_sha256: str = ""
@@ -81,31 +85,38 @@ class Description:
         return asdict(self)
 
     @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Description:
+    def of_json(cls, values: Mapping[str, Any], number: int) -> Description:
         """The description that was written.
 
         Args:
             values: what `to_json` gave, out of a file.
+            number: of the file's format.
 
         Raises:
             Damaged: a field is missing, unknown, or not what it should be.
         """
-        names = [each.name for each in fields(cls)]
+        known = [each for each in fields(cls) if _SINCE.get(each.name, 1) <= number]
+        names = [each.name for each in known]
         missing, unknown = [name for name in names if name not in values], sorted(set(values) - set(names))
         if missing:
             raise Damaged(f"a description of {len(names)} fields", f"one without {', '.join(missing)}")
         if unknown:
             raise Damaged(f"a description of {len(names)} fields", f"unknown ones: {', '.join(unknown)}")
-        described = cls(**{each.name: _read(each.name, str(each.type), values[each.name]) for each in fields(cls)})
+        described = cls(**{each.name: _read(each.name, str(each.type), values[each.name]) for each in known})
         if described.kind not in KINDS:
             raise Damaged(f"a network of {', '.join(map(repr, KINDS))}", f"one of {described.kind!r}")
         if described.domain not in DOMAINS:
             raise Damaged(f"a domain of {', '.join(map(repr, DOMAINS))}", f"one of {described.domain!r}")
-        if described.complete is (described.kind == VISITED):
-            raise Damaged("all regions of the domain, unless they are visited ones", "the contrary")
+        all_known = described.kind != VISITED and described.open_cells == 0
+        if described.complete is not all_known:
+            expected = f"{all_known} as the field 'complete', as its kind and its open cells say"
+            raise Damaged(expected, f"{described.complete}")
         if len(described.stages) != len(described.neurons):
             raise Damaged(f"the names of {len(described.neurons)} stages", f"{len(described.stages)} names")
         return described
+
+
+_SINCE = {"open_cells": 2, "maps_on_demand": 2}  # formats that brought fields
 
 
 def _read(name: str, kind: str, value: object) -> Any:

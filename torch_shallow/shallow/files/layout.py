@@ -50,7 +50,7 @@ def check_layout(described: Description, tensors: dict[str, Tensor]) -> None:
 
 def _of_tree(described: Description) -> dict[str, tuple[int, ...]]:
     inputs, outputs, regions = prod(described.in_shape), prod(described.trunk_shape), described.num_regions
-    cuts, chart = regions - 1, described.chart
+    cuts, chart = regions + described.open_cells - 1, described.chart
     coordinates = inputs if described.coordinates is None else described.coordinates
     shapes: dict[str, tuple[int, ...]] = {
         "chart.origin": (inputs,),
@@ -61,9 +61,9 @@ def _of_tree(described: Description) -> dict[str, tuple[int, ...]]:
         "tree.points": (regions, chart),
         "half_spaces.normals": (cuts, coordinates),
         "half_spaces.offsets": (cuts,),
-        "selection.weights": (regions, outputs, coordinates),
-        "selection.biases": (regions, outputs),
     }
+    if not described.maps_on_demand:
+        shapes |= {"selection.weights": (regions, outputs, coordinates), "selection.biases": (regions, outputs)}
     if described.coordinates is not None:
         shapes["half_spaces.projection"] = (coordinates, inputs)
     if described.skip:
@@ -74,7 +74,7 @@ def _of_tree(described: Description) -> dict[str, tuple[int, ...]]:
 def _of_program(described: Description) -> dict[str, tuple[int, ...]]:
     regions, sources, neurons = described.num_regions, prod(described.in_shape), sum(described.neurons)
     shapes: dict[str, tuple[int, ...]] = {
-        "tree.cut_neurons": (regions - 1,),
+        "tree.cut_neurons": (regions + described.open_cells - 1,),
         "tree.packed_patterns": (regions, -(-neurons // 8)),
     }
     if described.merged:

@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
+from torch_shallow.paths import check_path, what_it_is
 from torch_shallow.shallow.files.container import read
 from torch_shallow.shallow.files.damage import ANOTHER_COPY, Damaged
 from torch_shallow.shallow.files.description import VISITED, Description
 from torch_shallow.shallow.files.domains import make_domain
 from torch_shallow.shallow.files.graph.decode import function_of, module_of
 from torch_shallow.shallow.files.layout import HEAD, check_layout
-from torch_shallow.shallow.files.save import check_path, what_it_is
 from torch_shallow.shallow.files.trees import make_tree_network
 from torch_shallow.shallow.files.visited import make_visited_network
 from torch_shallow.shallow.module import ShallowReLU
@@ -68,8 +68,8 @@ def _load(data: bytes) -> ShallowReLU:
     Raises:
         Damaged: they are not what `save` writes.
     """
-    values, tensors = read(data)
-    described = Description.of_json(values)
+    number, values, tensors = read(data)
+    described = Description.of_json(values, number)
     if hash_tensors(tensors) != described.tensors_sha256:
         raise Damaged("tensors with the digest that the description says", "another digest, so they were altered")
     check_layout(described, tensors)

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from torch_shallow import __version__
 from torch_shallow.errors import TransformError
+from torch_shallow.paths import check_path, what_it_is
 from torch_shallow.shallow.files.container import write
 from torch_shallow.shallow.files.description import Description
 from torch_shallow.shallow.files.domains import domain_arrays
@@ -50,35 +51,6 @@ def save(shallow: ShallowReLU, path: str | os.PathLike[str]) -> None:
             f"path: {path}: expected a file in a folder that can be written to, found an error ({error.strerror}); "
             "choose another path."
         ) from error
-
-
-def check_path(path: object) -> Path:
-    """A path as such.
-
-    Raises:
-        TransformError: it is none.
-    """
-    if isinstance(path, str | os.PathLike):
-        text = os.fspath(path)
-        if isinstance(text, str) and text and "\0" not in text and _has_bytes(text):
-            return Path(text)
-    raise TransformError(
-        f"path: expected a path as text or pathlib.Path, found {path!r}; give the name of a file, such as "
-        "'network.safetensors'."
-    )
-
-
-def _has_bytes(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def what_it_is(path: Path) -> str:
-    """What a path names that is no file, in words."""
-    return "a folder" if path.is_dir() else "a device or a pipe"
 
 
 def _describe(shallow: ShallowReLU) -> tuple[Description, dict[str, Tensor]]:

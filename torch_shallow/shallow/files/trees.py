@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.free_tree import FreeTree
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.tree import Tree
+from torch_shallow.shallow.composed import ComposedSelection
 from torch_shallow.shallow.files.checks import check_choice, check_finite, check_tree
 from torch_shallow.shallow.files.description import ACTIVATION, FREE, Description
 from torch_shallow.shallow.module import ShallowReLU
@@ -39,9 +41,11 @@ def describe_tree(shallow: ShallowReLU) -> tuple[dict[str, Any], Arrays]:
     chart = tree.chart
     fields: dict[str, Any] = {
         "num_regions": tree.num_regions,
+        "open_cells": len(tree.open_cells),
         "dense": shallow.dense,
         "coordinates": None if half.projection is None else len(half.projection),
         "skip": selection.skip is not None,
+        "maps_on_demand": not shallow.stores_maps,
         "chart": chart.num_coordinates,
         "walls": len(chart.inequalities),
         "chart_is_box": chart.is_box,
@@ -52,9 +56,11 @@ def describe_tree(shallow: ShallowReLU) -> tuple[dict[str, Any], Arrays]:
         "tree.points": tree.points,
         "half_spaces.normals": half.normals,
         "half_spaces.offsets": half.offsets,
-        "selection.weights": selection.weights,
-        "selection.biases": selection.biases,
     }
+    if isinstance(selection, ComposedSelection):
+        selection.require_program("path", tree, half.projection)
+    else:
+        arrays |= {"selection.weights": selection.weights, "selection.biases": selection.biases}
     if half.projection is not None:
         arrays["half_spaces.projection"] = half.projection
     if selection.skip is not None:
@@ -141,15 +147,15 @@ def make_tree_network(
             method=described.method,
             mixed=arrays.get("tree.mixed"),
         )
+    normals = arrays["half_spaces.normals"]
     maps = AffineMaps(
         projection=arrays.get("half_spaces.projection"),
-        normals=arrays["half_spaces.normals"],
-        offsets=arrays["half_spaces.offsets"],
-        weights=arrays["selection.weights"],
-        biases=arrays["selection.biases"],
+        rows=np.column_stack([normals, arrays["half_spaces.offsets"]]),
+        weights=arrays.get("selection.weights", np.zeros((0, prod(described.trunk_shape), normals.shape[1]))),
+        biases=arrays.get("selection.biases", np.zeros((0, prod(described.trunk_shape)))),
         skip=arrays.get("selection.skip"),
     )
-    return ShallowReLU(tree, maps, dense=described.dense, head=head)
+    return ShallowReLU(tree, maps, dense=described.dense, head=head, store_maps=not described.maps_on_demand)
 
 
 def _make_program(described: Description, arrays: Mapping[str, np.ndarray]) -> ReLUProgram:

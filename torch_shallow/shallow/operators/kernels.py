@@ -13,8 +13,10 @@ AHEAD = 8  # points whose local models are asked for before they are needed
 
 
 @compiled("contract", "nsz")
-def descend_rows(u, half_spaces, tree, region, start, stop, points, nodes):
+def descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes):
     """Write the region of some points: to the active child where a cut is positive, else to the inactive one.
+
+    In an open cell, which is `regions` in the tree, the region is -1.
 
     A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points that are
     on their way, and where they are. A point that has arrived makes room without a branch, which no processor could
@@ -41,6 +43,9 @@ def descend_rows(u, half_spaces, tree, region, start, stop, points, nodes):
                 points[left], nodes[left] = point, below
                 left += below >= 0
             moving = left
+        for point in range(first, min(first + TOGETHER, stop)):
+            if region[point] == regions:
+                region[point] = -1
 
 
 @compiled()

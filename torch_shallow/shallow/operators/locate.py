@@ -15,7 +15,7 @@ NAME = "torch_shallow::locate"
 torch.library.define(
     NAME,
     "(Tensor u, Tensor x, Tensor? first_limit, Tensor? second_limit, Tensor half_spaces, Tensor tree, "
-    "int depth, float rounding) -> Tensor",
+    "int depth, int regions, float rounding) -> Tensor",
 )
 
 
@@ -28,9 +28,10 @@ def locate(
     half_spaces: Float[Tensor, "cuts homogeneous"],
     tree: Int64[Tensor, "cuts 2"],
     depth: int,
+    regions: int,
     rounding: float,
 ) -> Int64[Tensor, "points"]:
-    """Index of the region of each point; -1 outside the domain.
+    """Index of the region of each point; -1 outside the domain, and in cells that are not explored.
 
     On the CPU by a compiled loop that visits only the cuts on a point's path, elsewhere level by level with the
     operations of torch. ONNX knows no operators of ours, so a graph exported to it has those operations.
@@ -41,12 +42,16 @@ def locate(
         first_limit: the domain's limits, as `inside` takes them, or None.
         second_limit: see `first_limit`.
         half_spaces: cut j is positive where `half_spaces[j] @ [u, 1] > 0`. float64.
-        tree: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`.
+        tree: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`, or an open cell if `~c`
+            is `regions`.
         depth: most cuts on a path.
+        regions: number of regions.
         rounding: the unit of rounding of the dtype in which the points were given.
     """
     where = level_by_level if torch.onnx.is_in_onnx_export() else torch.ops.torch_shallow.locate
-    return where(u.detach(), x.detach(), first_limit, second_limit, half_spaces.detach(), tree, depth, rounding)
+    return where(
+        u.detach(), x.detach(), first_limit, second_limit, half_spaces.detach(), tree, depth, regions, rounding
+    )
 
 
 def level_by_level(
@@ -57,6 +62,7 @@ def level_by_level(
     half_spaces: Tensor,
     tree: Tensor,
     depth: int,
+    regions: int,
     rounding: float,
 ) -> Tensor:
     """All points a level at a time, with the operations of torch: nothing waits for the device."""
@@ -69,7 +75,8 @@ def level_by_level(
         below = tree[cut]
         node = torch.where(node < 0, node, torch.where(z > 0.0, below[:, 1], below[:, 0]))
     limits = tuple(limit for limit in (first_limit, second_limit) if limit is not None)
-    return torch.where(inside(x, limits, rounding=rounding), -1 - node, -1)
+    known = inside(x, limits, rounding=rounding) & (node != ~regions)
+    return torch.where(known, -1 - node, -1)
 
 
 def _compiled(
@@ -80,6 +87,7 @@ def _compiled(
     half_spaces: Tensor,
     tree: Tensor,
     depth: int,
+    regions: int,
     rounding: float,
 ) -> Tensor:
     # Imported here because numba takes a while.
@@ -100,7 +108,7 @@ def _compiled(
         limits = first_limit.contiguous().numpy(), second_limit.contiguous().numpy()
 
     def work(start: int, stop: int) -> None:
-        descend_rows(rows, *cuts, region, start, stop, *np.empty((2, TOGETHER), dtype=np.int64))
+        descend_rows(rows, *cuts, regions, region, start, stop, *np.empty((2, TOGETHER), dtype=np.int64))
         if limits[0].ndim == 2:
             keep_inside_polytope(points, *limits, slack, region, start, stop)
         else:

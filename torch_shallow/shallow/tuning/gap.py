@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Size, Tensor
 
 from torch_shallow.errors import TransformError
+from torch_shallow.shallow.blocks import blocks
+from torch_shallow.shallow.completeness import require_all_regions
 from torch_shallow.shallow.tuning.contacts import Contacts, Face
 from torch_shallow.shallow.tuning.in_chart import cut_rows, map_rows
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
 
 MAX_RAYS = 100_000  # as for the vertices of a region
+VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
 GROWTH = 1e-9  # what a difference may grow along a unit of length by rounding, relative to the steepest map
 
 
@@ -55,17 +58,23 @@ def continuity_gap(
     Raises:
         TransformError: not all regions are known, a region has too many vertices and rays, or `sample` is not positive.
     """
-    if not shallow.complete:
-        raise TransformError(
-            "continuity_gap: not all regions are known, so neither are all neighbours of those that are; transform the "
-            "model without data, or in a Box."
-        )
+    reason = "the largest jump needs all regions, which are the neighbours of each other"
+    require_all_regions(shallow, "continuity_gap", reason)
     if sample is not None and sample < 1:
         raise TransformError(f"sample: expected a number of regions, 1 or more, or None for all; found {sample}.")
     tree, half, local = shallow.partition, shallow.half_spaces, shallow.selection
     count = tree.num_regions
-    maps = map_rows(tree.chart, half.projection, local.weights, local.biases)
-    rounding = GROWTH * np.linalg.norm(maps[..., :-1], axis=-1).max(axis=0)
+
+    def maps(regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
+        weights, biases = local.maps(torch.from_numpy(regions).to(shallow.device))
+        return map_rows(tree.chart, half.projection, weights, biases)
+
+    entries = Size(shallow.trunk_shape).numel() * (half.normals.shape[1] + tree.chart.num_coordinates + 2)
+    steepest = [
+        np.linalg.norm(maps(np.arange(block.start, block.stop))[..., :-1], axis=-1).max(axis=0)
+        for block in blocks(count, entries, VALUES_AT_ONCE)
+    ]
+    rounding = GROWTH * np.max(steepest, axis=0)
     contacts = Contacts(tree, cut_rows(tree.chart, half.projection, half.normals, half.offsets), MAX_RAYS)
     chosen = np.arange(count)
     if sample is not None and sample < count:
@@ -77,7 +86,8 @@ def continuity_gap(
             if contact.active and contact.other in measured:
                 continue  # this one is met from the other side
             facets += 1
-            value, at = _largest(maps[contact.region] - maps[contact.other], rounding, contact.face)
+            one, other = maps(np.array([contact.region, contact.other]))
+            value, at = _largest(one - other, rounding, contact.face)
             if point is None or value > gap:
                 gap, point, regions = value, at, (contact.region, contact.other)
     where = None if point is None else torch.from_numpy(tree.chart.lift(point[None])).reshape(shallow.in_shape)

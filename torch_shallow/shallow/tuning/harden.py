@@ -48,8 +48,7 @@ def harden(soft: SoftReLU) -> ShallowReLU:
     children, cuts, regions = _without_empty(tree.children, occupied)
     maps = AffineMaps(
         None if soft.projection is None else _array(soft.projection),
-        _array(soft.normals)[cuts],
-        _array(soft.offsets)[cuts],
+        np.column_stack([_array(soft.normals)[cuts], _array(soft.offsets)[cuts]]),
         _array(soft.weights)[regions],
         _array(soft.biases)[regions],
         None if soft.skip is None else _array(soft.skip),

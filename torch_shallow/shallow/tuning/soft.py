@@ -12,6 +12,7 @@ from torch.nn.functional import linear, logsigmoid
 
 from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
+from torch_shallow.shallow.completeness import require_all_regions
 from torch_shallow.shallow.network import Network
 from torch_shallow.shallow.points import flatten_points, rounding_of, unflatten
 from torch_shallow.shallow.tuning.harden import harden
@@ -73,15 +74,13 @@ class SoftReLU(Network):
 
     def __init__(self, shallow: ShallowReLU, sharpness: float) -> None:
         super().__init__()
-        if not shallow.complete:
-            raise TransformError(
-                "soften: there is no tree of cuts without all regions, and this network knows only those that its data "
-                "visit; transform the model without data, or in a Box, or train the local models: see unfreeze()."
-            )
+        reason = "soft cuts lead to all regions of the domain (unfreeze() trains the local models of known ones)"
+        require_all_regions(shallow, "soften", reason)
         self.partition, self.network = shallow.partition, type(shallow)
         half, local = shallow.half_spaces, shallow.selection
+        weights, biases = local.maps(torch.arange(shallow.num_regions, device=shallow.device))
         self.normals, self.offsets = _parameter(half.normals), _parameter(half.offsets)
-        self.weights, self.biases = _parameter(local.weights), _parameter(local.biases)
+        self.weights, self.biases = _parameter(weights), _parameter(biases)
         self.register_parameter("skip", None if local.skip is None else _parameter(local.skip))
         self.register_buffer("projection", None if half.projection is None else half.projection.clone())
         self.levels = Levels(shallow.partition.children)

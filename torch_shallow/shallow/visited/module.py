@@ -67,6 +67,16 @@ class VisitedReLU(ShallowReLU):
         return False
 
     @property
+    def missing(self) -> str:
+        """What is unknown of the domain, and what to do about it, in words."""
+        return "this network knows only the regions that its data visit; transform the model without data, or in a Box"
+
+    @property
+    def stores_maps(self) -> bool:
+        """Whether the affine maps are stored; if not, they are computed when they are needed."""
+        return len(self.local_models) > 0
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return self.points.device

@@ -76,6 +76,11 @@ class CellProgram(ABC):
         """Keep the first `count` half-spaces only."""
         self._count = count
 
+    def forget(self) -> None:
+        """Begin the next program from nothing: its result must not depend on programs before."""
+        if self._centring is not None:
+            self._centring.forget()
+
     def bounds(self, rows: Float[np.ndarray, "some dimension"]) -> tuple[np.ndarray, np.ndarray]:
         """Least and greatest value of linear functions between `lower` and `upper`."""
         middle, half = rows @ self._middle, np.abs(rows) @ self._half

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,11 +12,21 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.solver.programs.cell_program import Answer, CellProgram
 
 
-class CvxpyProgram(CellProgram):
-    """A linear program whose objective and rows are parameters (disciplined parametrised programming).
+class _Compiled(NamedTuple):
+    """A problem of cvxpy, its parameters, and what is read off its solution."""
 
-    The rows are padded with zeros up to a capacity; a path that outgrows it has the problem compiled again with twice
-    as many. First-order solvers (SCS, OSQP) are asked for an accuracy that they may miss; then the check of
+    problem: Any
+    objective: Any
+    padded: Any
+    above: Any  # the constraints of the rows
+    point: Any
+
+
+class CvxpyProgram(CellProgram):
+    """Linear programs whose objective and rows are parameters (disciplined parametrised programming).
+
+    The rows are padded with zeros up to a capacity; for paths that outgrow it there is another problem, of twice the
+    capacity. First-order solvers (SCS, OSQP) are asked for an accuracy that they may miss; then the check of
     `CellProgram` refuses their answer. They are for tolerances of 1e-6 or more.
 
     Args:
@@ -24,7 +34,7 @@ class CvxpyProgram(CellProgram):
         upper: upper bounds.
         tolerance: see `CellProgram`.
         solver: a name in `cvxpy.installed_solvers()`.
-        capacity: number of rows to begin with.
+        capacity: most rows of the smallest problem.
     """
 
     def __init__(
@@ -37,47 +47,61 @@ class CvxpyProgram(CellProgram):
     ) -> None:
         super().__init__(lower, upper, tolerance)
         self.name = solver
-        self._compile(capacity)
+        self._capacity, self._warm = capacity, False
+        self._compiled: dict[int, _Compiled] = {}
 
-    def _compile(self, capacity: int) -> None:
+    def forget(self) -> None:
+        """Begin the next program without the solution of the last."""
+        super().forget()
+        self._warm = False
+
+    def _program(self) -> _Compiled:
+        """The problem for the number of half-spaces at present, compiled once."""
+        capacity = self._capacity
+        while capacity < self._count:
+            capacity *= 2
+        if capacity not in self._compiled:
+            self._compiled[capacity] = self._compile(capacity)
+        return self._compiled[capacity]
+
+    def _compile(self, capacity: int) -> _Compiled:
         import cvxpy as cp
 
         fixed = self.lower == self.upper
         free = np.flatnonzero(~fixed)
         y = cp.Variable(len(self.lower))
-        self._objective = cp.Parameter(len(self.lower))
-        self._padded = cp.Parameter((capacity, len(self.lower)))
-        self._above = self._padded @ y >= 0.0
-        constraints = [self._above]
+        objective = cp.Parameter(len(self.lower))
+        padded = cp.Parameter((capacity, len(self.lower)))
+        above = padded @ y >= 0.0
+        constraints = [above]
         if len(free):
             constraints += [y[free] >= self.lower[free], y[free] <= self.upper[free]]
         if fixed.any():
             constraints.append(y[np.flatnonzero(fixed)] == self.lower[fixed])
-        self._point = y
-        self._problem = cp.Problem(cp.Minimize(-self._objective @ y), constraints)
+        return _Compiled(cp.Problem(cp.Minimize(-objective @ y), constraints), objective, padded, above, y)
 
     def _like(self, lower: np.ndarray, upper: np.ndarray) -> CvxpyProgram:
-        return CvxpyProgram(lower, upper, self.tolerance, self.name, self._padded.shape[0])
+        return CvxpyProgram(lower, upper, self.tolerance, self.name, self._capacity)
 
     def _solve(self, objective: Float[np.ndarray, "dimension"], *, careful: bool) -> Answer:
         import cvxpy as cp
 
-        if self._count > self._padded.shape[0]:
-            self._compile(2 * self._count)
-        padded = np.zeros(self._padded.shape)
+        program = self._program()
+        padded = np.zeros(program.padded.shape)
         padded[: self._count] = self.rows
-        self._padded.value, self._objective.value = padded, objective
+        program.padded.value, program.objective.value = padded, objective
         settings = _settings(self.name, 0.01 * self.tolerance, 10 if careful else 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "may be inaccurate": accuracy is checked, not believed
             try:
-                self._problem.solve(solver=self.name, warm_start=not careful, **settings)
+                program.problem.solve(solver=self.name, warm_start=self._warm and not careful, **settings)
             except cp.error.SolverError as error:
                 return Answer(None, None, str(error))
-        status = str(self._problem.status)
-        if self._point.value is None or self._above.dual_value is None or not status.startswith(cp.OPTIMAL):
+        self._warm = True
+        status = str(program.problem.status)
+        if program.point.value is None or program.above.dual_value is None or not status.startswith(cp.OPTIMAL):
             return Answer(None, None, status)
-        return Answer(self._point.value, self._above.dual_value[: self._count], status)
+        return Answer(program.point.value, program.above.dual_value[: self._count], status)
 
 
 def check_installed(solver: str) -> str:

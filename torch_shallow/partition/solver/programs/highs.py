@@ -55,6 +55,11 @@ class HighsProgram(CellProgram):
             self._highs.deleteRows(self._count - count, np.arange(count, self._count, dtype=np.int32))
         super().truncate(count)
 
+    def forget(self) -> None:
+        """Forget the last basis."""
+        super().forget()
+        self._highs.clearSolver()
+
     def _like(self, lower: np.ndarray, upper: np.ndarray) -> HighsProgram:
         return HighsProgram(lower, upper, self.tolerance)
 

@@ -1,0 +1,382 @@
+"""A checkpoint gives back the pieces that were written, in order, or says why not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.partition.programs import mlp
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.partition import checkpoint as checkpoint_module
+from torch_shallow.partition.chart import make_chart
+from torch_shallow.partition.checkpoint import Checkpoint
+from torch_shallow.partition.growth import Piece
+from torch_shallow.partition.journal import fingerprint, opening
+from torch_shallow.partition.journal.fingerprint import Setting
+from torch_shallow.trace.program import ReLUProgram, WholeNetwork
+
+PROGRAM, DOMAIN = mlp(2, 3, 1), Box(-1.0, 1.0)
+CHART = make_chart(PROGRAM, DOMAIN)
+SETTINGS = {"method": "auto", "solver": None, "tolerance": 1e-10, "max_rays": 1024}
+
+
+def opened(
+    path: str | os.PathLike[str],
+    program: ReLUProgram = PROGRAM,
+    domain: Domain = DOMAIN,
+    interval: float = 30.0,
+    **changes: Setting,
+) -> Checkpoint:
+    chart = CHART if program is PROGRAM and domain is DOMAIN else make_chart(program, domain)
+    values: dict[str, Setting] = {**SETTINGS, **changes}
+    return Checkpoint.open(path, program, chart, domain, values, interval=interval)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def written_through() -> Iterator[list[int]]:
+    """Each call of fsync, which takes too long here."""
+    calls: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", calls.append)
+        yield calls
+
+
+def random_piece(seed: int, most: int = 40) -> Piece:
+    rng = np.random.default_rng(seed)
+    starts, cuts, regions, left = (int(rng.choice([0, 1, 2, most])) for _ in range(4))
+
+    def codes(count: int) -> np.ndarray:
+        return rng.integers(-(2**40), 2**40, count)
+
+    return Piece(
+        codes(starts),
+        codes(cuts),
+        codes(cuts),
+        codes(regions),
+        rng.integers(0, 256, (regions, 3), dtype=np.uint8),
+        rng.standard_normal((regions, 2)),
+        codes(left),
+        {name: int(rng.integers(0, 99)) for name in ("lp", "double-description") if rng.random() < 0.7},
+    )
+
+
+def assert_same(found: list[Piece], expected: list[Piece]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        *arrays, method = vars(one).values()
+        *others, method_of_other = vars(other).values()
+        assert method == method_of_other
+        for array, like in zip(arrays, others, strict=True):
+            assert array.dtype == like.dtype
+            np.testing.assert_array_equal(array, like)
+            assert array.flags.writeable
+
+
+def written(path: Path, pieces: list[Piece]) -> list[int]:
+    """Write a checkpoint, and say where its pieces begin and where the last one ends."""
+    with opened(path) as checkpoint:
+        positions = [path.stat().st_size]
+        for piece in pieces:
+            checkpoint.append(piece)
+            positions.append(path.stat().st_size)
+    return positions
+
+
+def read(path: Path, **changes: Any) -> list[Piece]:
+    with opened(path, **changes) as checkpoint:
+        pieces = list(checkpoint.pieces)
+        assert checkpoint.num_pieces == len(pieces)
+    return pieces
+
+
+def refusal(path: Any, **changes: Any) -> str:
+    with pytest.raises(TransformError) as caught:
+        opened(path, **changes)
+    message = str(caught.value)
+    assert message.startswith("checkpoint: ")
+    assert "expected" in message
+    assert "found" in message
+    assert ";" in message  # and what to do
+    return message
+
+
+@given(st.lists(st.integers(0, 2**32), max_size=5), st.integers(0, 5), st.sampled_from([0.0, 30.0]))
+def test_what_was_written_comes_back(seeds: list[int], stop: int, interval: float) -> None:
+    pieces = [random_piece(seed) for seed in seeds]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        for some in (pieces[:stop], pieces[stop:]):
+            with opened(path, interval=interval) as checkpoint:
+                for piece in some:
+                    checkpoint.append(piece)
+                list(checkpoint.pieces)
+        assert_same(read(path), pieces)
+        assert os.listdir(folder) == ["run"]
+
+
+def test_pieces_are_read_one_by_one_while_others_are_appended(tmp_path: Path) -> None:
+    pieces = [random_piece(seed) for seed in range(4)]
+    with opened(tmp_path / "run") as checkpoint:
+        assert list(checkpoint.pieces) == []
+        for number, piece in enumerate(pieces):
+            checkpoint.append(piece)
+            found = checkpoint.pieces
+            assert_same([next(found)], pieces[:1])
+            assert_same(list(found), pieces[1 : number + 1])
+
+
+def test_a_file_that_ends_early_keeps_the_pieces_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = fingerprint.Fingerprint.of(PROGRAM, CHART, DOMAIN, SETTINGS)
+    monkeypatch.setattr(fingerprint.Fingerprint, "of", lambda *_: same)  # once is enough
+    path, pieces, another = tmp_path / "run", [random_piece(seed, 3) for seed in (1, 2)], random_piece(3)
+    positions = written(path, pieces)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        if length < positions[0]:  # which no kill leaves, since the beginning is written whole or not at all
+            refusal(path)
+            assert path.read_bytes() == whole[:length]
+            continue
+        kept = sum(position <= length for position in positions[1:])
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), opened(path) as checkpoint:
+            assert checkpoint.num_pieces == kept
+            if length in positions or length % 20 == 0:
+                assert_same(list(checkpoint.pieces), pieces[:kept])
+                checkpoint.append(another)
+        assert ("cut off" in caplog.text) == (length not in positions)
+        if length in positions or length % 20 == 0:
+            assert_same(read(path), [*pieces[:kept], another])
+        assert path.read_bytes()[: positions[kept]] == whole[: positions[kept]]
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_no_byte_can_change_unnoticed(data: st.DataObject) -> None:
+    pieces = [random_piece(seed) for seed in (1, 2, 3)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        positions = written(path, pieces)
+        content = bytearray(path.read_bytes())
+        place = data.draw(st.integers(0, len(content) - 1), "place")
+        content[place] ^= data.draw(st.integers(1, 255), "mask")
+        path.write_bytes(content)
+        if place >= positions[2]:  # what a machine that crashes may leave
+            assert_same(read(path), pieces[:2])
+            assert path.stat().st_size == positions[2]
+        else:
+            refusal(path)
+            assert path.read_bytes() == bytes(content)
+
+
+def test_damage_in_the_middle_says_where_to_cut(tmp_path: Path) -> None:
+    path, pieces = tmp_path / "run", [random_piece(seed) for seed in (1, 2, 3)]
+    positions = written(path, pieces)
+    content = bytearray(path.read_bytes())
+    content[positions[1] + 100] ^= 1
+    path.write_bytes(content)
+    assert f"cut it to its first {positions[1]} bytes" in refusal(path)
+    os.truncate(path, positions[1])
+    assert_same(read(path), pieces[:1])
+
+
+def test_zeros_behind_the_last_record_are_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    positions = written(path, [random_piece(1)])
+    os.truncate(path, positions[-1] + 10_000)
+    assert_same(read(path), [random_piece(1)])
+    assert path.stat().st_size == positions[-1]
+
+
+def changed_bias(program: ReLUProgram) -> ReLUProgram:
+    return replace(program, out_bias=np.nextafter(program.out_bias, 1.0))
+
+
+WHOLE = WholeNetwork((4,), np.array([True, False, False, False]), np.array([1, 2, 3]))
+OTHERS = {
+    "output": ({"program": changed_bias(PROGRAM)}, "another program"),
+    "network": ({"program": mlp(2, 4, 1)}, "another program"),
+    "shape": ({"program": replace(PROGRAM, in_shape=(2, 1))}, "another program"),
+    "whole": ({"program": replace(PROGRAM, whole=WHOLE)}, "another program"),
+    "domain": ({"domain": Box(-1.0, 1.0 + 1e-15)}, "another domain"),
+    "number": ({"tolerance": 1e-9}, "tolerance 1e-10 (here 1e-09)"),
+    "text": ({"solver": "SCS"}, "solver None (here SCS)"),
+    "new setting": ({"depth": 1}, "depth not set (here 1)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_checkpoint_of_another_problem_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    written(path, [random_piece(1)])
+    before = path.read_bytes()
+    changes, said = OTHERS[name]
+    message = refusal(path, **changes)
+    assert said in message
+    assert sum(message.count(words) for words in ("(here", "another program", "another domain")) == 1
+    assert path.read_bytes() == before
+    assert_same(read(path), [random_piece(1)])
+
+
+def test_names_of_layers_do_not_matter(tmp_path: Path) -> None:
+    written(tmp_path / "run", [random_piece(1)])
+    stages = tuple(replace(stage, name="renamed") for stage in PROGRAM.stages)
+    assert_same(read(tmp_path / "run", program=replace(PROGRAM, stages=stages)), [random_piece(1)])
+
+
+def test_other_versions_machines_and_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run"
+    written(path, [random_piece(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "_versions", lambda: (("numba", "0.1"),))
+        assert "(here 0.1)" in refusal(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "FORMAT", 0)
+        assert "format 0" in refusal(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "_processor", lambda: "abacus")
+        with pytest.warns(UserWarning, match="goes on with abacus"):
+            assert_same(read(path), [random_piece(1)])
+
+
+NOTHING = [b"", b"torch", b"PK\x03\x04", b"torch_shallow checkpoint\n", b"\0" * 1000]
+
+
+@pytest.mark.parametrize("content", NOTHING, ids=range(len(NOTHING)))
+def test_what_is_no_checkpoint_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.write_bytes(content)
+    refusal(path)
+    assert path.read_bytes() == content
+
+
+def test_where_no_file_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    assert "a folder" in refusal(tmp_path)
+    assert "a pipe" in refusal(tmp_path / "pipe")
+    assert "No such file or directory" in refusal(tmp_path / "none" / "run")
+    assert "Not a directory" in refusal(tmp_path / "file" / "run")
+    written(tmp_path / "run", [])
+
+    def forbidden(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint_module, "FileIO", forbidden)
+    assert "Permission denied" in refusal(tmp_path / "run")
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for wrong in (3, None, "", b"run", "a\0b"):
+        assert "run.checkpoint" in refusal(wrong)
+    assert sorted(os.listdir(tmp_path)) == ["file", "pipe", "run"]
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file can grow beyond a size: writing it fails in the middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**32), st.floats(0.0, 1.0, exclude_max=True))
+def test_a_full_disk_takes_no_piece_that_is_there(first: int, second: int, share: float) -> None:
+    pieces = [random_piece(seed) for seed in (first, second)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        *_, before, end = written(path, pieces)
+        path.unlink()
+        with opened(path) as checkpoint:
+            checkpoint.append(pieces[0])
+            with room_for(before + int(share * (end - before))):
+                with pytest.raises(TransformError, match="File too large"):
+                    checkpoint.append(pieces[1])
+                assert path.stat().st_size == before
+                assert_same(list(checkpoint.pieces), pieces[:1])
+            checkpoint.append(pieces[1])
+        assert_same(read(path), pieces)
+
+
+def test_how_often_it_is_written_through(tmp_path: Path, written_through: list[int]) -> None:
+    for interval, expected in ((0.0, 3), (1e9, 0)):
+        with opened(tmp_path / f"run {interval}", interval=interval) as checkpoint:
+            written_through.clear()
+            for seed in range(3):
+                checkpoint.append(random_piece(seed))
+            assert len(written_through) == expected
+        assert len(written_through) == expected + 1
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with opened(path) as checkpoint:
+        assert "another run" in refusal(path)
+        checkpoint.append(random_piece(1))
+        assert "another run" in refusal(path)
+        os.symlink(path, tmp_path / "link")
+        assert "another run" in refusal(tmp_path / "link")
+    checkpoint.close()
+    assert_same(read(tmp_path / "link"), [random_piece(1)])
+    assert sorted(os.listdir(tmp_path)) == ["link", "run"]
+
+
+APPENDING = """
+import os, random, signal, sys, time
+from pathlib import Path
+from tests.partition.test_checkpoint import assert_same, opened, random_piece, read
+
+path, chance, known = Path(sys.argv[1]), random.Random(0), 0
+until_the_end, end = os.pipe()
+pieces = [random_piece(seed) for seed in range(50)]
+for _ in range(12):
+    receive, send = os.pipe()
+    writer = os.fork()
+    if not writer:
+        os.close(end)
+        with opened(path) as checkpoint:
+            if not os.fork():  # a worker that outlives the process which has the lock
+                os.closerange(0, 3)
+                os.read(until_the_end, 1)
+                os._exit(0)
+            while True:
+                checkpoint.append(pieces[checkpoint.num_pieces % len(pieces)])
+                os.write(send, b".")
+    os.read(receive, 1)
+    time.sleep(0.01 * chance.random())
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    os.close(receive)
+    os.close(send)
+    found = read(path)
+    assert len(found) > known
+    assert_same(found[known:], [pieces[number % len(pieces)] for number in range(known, len(found))])
+    known = len(found)
+print(known)
+"""
+
+
+def test_killed_at_any_instant(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", APPENDING, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert not done.returncode, done.stderr
+    assert int(done.stdout) > 12

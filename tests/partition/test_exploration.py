@@ -1,0 +1,249 @@
+"""The same regions, bit for bit, whoever finds them, in whatever portions."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.partition.programs import draw_domain, draw_program, mlp
+from tests.partition.walks import problem_of
+from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
+from torch_shallow.errors import IncompleteWarning, TransformError
+from torch_shallow.partition.enumerate import enumerate_regions, resume
+from torch_shallow.partition.exploration.schedule import ATTEMPTS
+from torch_shallow.partition.exploration.task import Task, explore
+from torch_shallow.partition.growth import ROOT, Growth
+from torch_shallow.partition.harvest import Quota
+from torch_shallow.partition.partition import Partition
+from torch_shallow.trace.program import ReLUProgram
+
+SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
+PROGRAM = mlp(4, 10, 10, 1)
+CASES = {
+    "rays": (PROGRAM, WholeSpace(), {}),
+    "rays in a box": (PROGRAM, Box(-1.0, 1.0), {}),
+    "half-spaces": (mlp(4, 8, 8, 1), Box(-1.0, 1.0), {"method": "lp"}),
+    "rays, later half-spaces": (mlp(5, 8, 8, 1), WholeSpace(), {"max_rays": 12}),
+    "HiGHS": (mlp(2, 4, 4, 1), Polytope([[1.0, 1.0]], [1.0]), {"method": "lp", "solver": "HIGHS"}),
+}
+
+
+def assert_same(found: Partition, expected: Partition) -> None:
+    for name in ("children", "cut_neurons", "packed_patterns", "points"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+    assert found.method == expected.method
+    assert list(found.method) == list(expected.method)
+    assert found.complete
+
+
+def known_of(partition: Partition) -> list[tuple[bytes, bytes]]:
+    """Pattern and point of each region, to the last bit."""
+    return list(zip(map(bytes, partition.packed_patterns), map(bytes, partition.points), strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_any_number_of_threads(case: tuple[ReLUProgram, Domain, dict[str, Any]], workers: int) -> None:
+    program, domain, options = case
+    expected = enumerate_regions(program, domain, **options, task_seconds=1e9)
+    short = {"task_seconds": 0.02} if "solver" in options else SHORT
+    assert_same(enumerate_regions(program, domain, **options, workers=workers, **short), expected)
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_way_to_cut_the_work_into_tasks(data: st.DataObject) -> None:
+    program = draw_program(data)
+    domain = draw_domain(data, program.num_inputs)
+    by_rays, max_rays = data.draw(st.sampled_from([(True, None), (True, 5), (False, None)]))
+    problem = problem_of(program, domain, by_rays=by_rays, max_rays=max_rays)
+    whole = Growth()
+    whole.add(explore(problem, Task((ROOT,), (whole.path(ROOT),), Quota())).piece)
+
+    growth, rng = Growth(), random.Random(data.draw(st.integers(0, 100)))
+    while growth.open:
+        starts = tuple(rng.sample(sorted(growth.open), rng.randint(1, min(3, len(growth.open)))))
+        quota = Quota(cuts=rng.choice([1, 2, 7]), regions=rng.choice([None, 1, 3]))
+        before = growth.explored
+        growth.add(explore(problem, Task(starts, tuple(map(growth.path, starts)), quota)).piece)
+        assert growth.explored >= before
+    assert growth.explored == pytest.approx(1.0)
+
+    found, expected = (each.finish(problem, domain) for each in (growth, whole))
+    assert sorted(known_of(found)) == sorted(known_of(expected))
+    assert found.method == expected.method
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("case", [CASES["rays"], CASES["rays, later half-spaces"]], ids=["rays", "both engines"])
+def test_processes(processes: Executor, case: tuple[ReLUProgram, Domain, dict[str, Any]]) -> None:
+    program, domain, options = case
+    expected = enumerate_regions(program, domain, **options)
+    assert_same(enumerate_regions(program, domain, **options, workers=processes, task_seconds=0.01), expected)
+
+
+@pytest.mark.filterwarnings("ignore::torch_shallow.errors.IncompleteWarning")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_stopped_and_resumed(case: tuple[ReLUProgram, Domain, dict[str, Any]], workers: int) -> None:
+    program, domain, options = case
+    expected = enumerate_regions(program, domain, **options)
+    known = set(known_of(expected))
+    most = max(1, expected.num_regions // 4)
+    part = enumerate_regions(program, domain, **options, max_regions=most, workers=workers)
+    stops = 0
+    while not part.complete:
+        assert part.num_regions == most
+        assert set(known_of(part)) < known
+        assert part.num_cuts == part.num_regions + len(part.open_cells) - 1
+        most, stops = most + max(1, expected.num_regions // 4), stops + 1
+        part = resume(part, max_regions=most, workers=workers)
+    assert stops >= 3
+    assert_same(part, expected)
+
+
+def test_a_time_limit() -> None:
+    with pytest.warns(IncompleteWarning, match=r"stopped by time_limit=0\.001 with [\d,]+ regions, .* % of the tree"):
+        part = enumerate_regions(PROGRAM, WholeSpace(), time_limit=0.001)
+    assert part.num_regions >= 1
+    assert not part.complete
+    assert_same(resume(part), enumerate_regions(PROGRAM, WholeSpace()))
+
+
+def test_a_budget_that_is_not_reached_says_nothing() -> None:
+    expected = enumerate_regions(PROGRAM, WholeSpace())
+    assert_same(enumerate_regions(PROGRAM, WholeSpace(), max_regions=expected.num_regions, time_limit=1e6), expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c(workers: int) -> None:
+    program = mlp(5, 14, 14, 1)
+    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    timer.start()
+    with pytest.warns(IncompleteWarning, match="stopped by Ctrl-C"):
+        part = enumerate_regions(program, WholeSpace(), workers=workers)
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not part.complete
+    assert_same(resume(part), enumerate_regions(program, WholeSpace()))
+
+
+class OfThreads(ThreadPoolExecutor):
+    """An executor whose tasks may fail."""
+
+    def __init__(self, fails: Callable[[], bool], error: Exception) -> None:
+        super().__init__(2)
+        self.fails, self.error = fails, error
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        def work() -> Any:
+            result = function(*arguments, **options)
+            if self.fails():
+                raise self.error
+            return result
+
+        return super().submit(work)
+
+
+def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> None:
+    expected, count = enumerate_regions(PROGRAM, WholeSpace()), itertools.count()
+    with OfThreads(lambda: next(count) % 3 == 1, OSError("worker died")) as executor:
+        found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
+    assert_same(found, expected)
+    assert "a task has failed and is done again: OSError: worker died" in caplog.text
+
+
+def test_tasks_that_always_fail_are_an_error() -> None:
+    message = f"workers: a task has failed {ATTEMPTS} times, the last time with OSError: disk is gone"
+    with OfThreads(lambda: True, OSError("disk is gone")) as executor, pytest.raises(TransformError, match=message):
+        enumerate_regions(PROGRAM, WholeSpace(), workers=executor)
+
+
+def test_an_executor_that_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
+    count = itertools.count()
+    with OfThreads(lambda: next(count) >= 3, BrokenExecutor("a process died")) as executor:
+        found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
+    assert_same(found, enumerate_regions(PROGRAM, WholeSpace()))
+    assert "the executor has broken down and takes no more tasks (a process died)" in caplog.text
+
+
+def test_a_process_that_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    program = mlp(5, 12, 12, 1)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        enumerate_regions(mlp(2, 3, 1), WholeSpace(), workers=pool)
+        timer = threading.Timer(0.1, os.kill, (next(iter(pool._processes)), signal.SIGKILL))
+        timer.start()
+        found = enumerate_regions(program, WholeSpace(), workers=pool, task_seconds=0.02)
+        timer.join()
+    assert_same(found, enumerate_regions(program, WholeSpace()))
+
+
+def test_an_executor_that_is_shut_down() -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(TransformError, match="workers: expected an executor that takes tasks"):
+        enumerate_regions(PROGRAM, WholeSpace(), workers=executor)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("workers", 0),
+        ("workers", True),
+        ("max_regions", 0),
+        ("max_regions", True),
+        ("time_limit", 0.0),
+        ("time_limit", float("nan")),
+        ("task_seconds", -1.0),
+    ],
+)
+def test_arguments(name: str, value: object) -> None:
+    with pytest.raises(TransformError, match=f"^{name}: expected a positive"):
+        enumerate_regions(PROGRAM, WholeSpace(), **{name: value})
+
+
+def test_a_path_of_another_network() -> None:
+    problem = problem_of(PROGRAM, WholeSpace())
+    growth = Growth()
+    growth.add(explore(problem, Task((ROOT,), (growth.path(ROOT),), Quota(regions=1))).piece)
+    code = max(growth.open, key=growth.open.__getitem__)
+    path = growth.path(code)
+    for wrong in (path + 2, np.append(path, 2 * np.arange(1000, dtype=np.int32))):
+        with pytest.raises(TransformError, match="cut by other neurons"):
+            explore(problem, Task((code,), (wrong,), Quota()))
+
+
+def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = enumerate_regions(PROGRAM, WholeSpace())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's notebook bar, without widgets
+        enumerate_regions(PROGRAM, WholeSpace(), progress=True, task_seconds=0.001)
+    shown = capsys.readouterr().err
+    assert "100.0 % explored |" in shown
+    assert f"{expected.num_regions:,} regions" in shown.split("\r")[-1]
+
+
+def test_logs_nothing_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        enumerate_regions(PROGRAM, WholeSpace(), workers=2)
+    assert not caplog.records

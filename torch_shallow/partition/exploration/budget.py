@@ -1,0 +1,49 @@
+"""When to stop before everything is explored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from torch_shallow.errors import TransformError
+
+TASK_SECONDS = 0.5  # of one task, before it gives back what is left of its cells
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may be found, and in what time; None is no limit.
+
+    Attributes:
+        max_regions: how many regions there may be, those known before included.
+        time_limit: seconds for finding regions, from now on.
+
+    Raises:
+        TransformError: a limit is not positive.
+    """
+
+    max_regions: int | None = None
+    time_limit: float | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        most, seconds = self.max_regions, self.time_limit
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise TransformError(f"max_regions: expected a positive integer or None, found {most!r}.")
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0.0):
+            raise TransformError(f"time_limit: expected a positive number of seconds or None, found {seconds!r}.")
+
+    def regions_left(self, known: int) -> int | None:
+        """How many more regions there may be; None if any number."""
+        return None if self.max_regions is None else max(0, self.max_regions - known)
+
+    @property
+    def seconds_left(self) -> float:
+        """How much time is left."""
+        return float("inf") if self.time_limit is None else self.time_limit - (time.monotonic() - self.begun)
+
+    def exceeded(self, known: int) -> str:
+        """Which limit is reached, as the user gave it; empty if none is."""
+        if self.regions_left(known) == 0:
+            return f"max_regions={self.max_regions}"
+        return f"time_limit={self.time_limit}" if self.seconds_left <= 0.0 else ""

@@ -1,0 +1,167 @@
+"""The loop that hands out open cells until there are none, or a budget is used up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+
+from torch_shallow.errors import TransformError
+from torch_shallow.partition.exploration.budget import Budget
+from torch_shallow.partition.exploration.frontier import Frontier
+from torch_shallow.partition.exploration.task import Result, Task
+from torch_shallow.partition.exploration.workers import ThisThread, Workers
+from torch_shallow.partition.growth import Growth, Piece
+from torch_shallow.partition.harvest import Quota
+from torch_shallow.partition.problem import Problem
+
+logger = logging.getLogger(__name__)
+
+SHORTEST = 0.02  # seconds of a task, while there is nothing to do for some workers
+ATTEMPTS = 3  # of a task whose workers die
+INTERRUPTED = "Ctrl-C"
+
+
+class Schedule:
+    """Hands out open cells of a growing partition.
+
+    Args:
+        problem: what is enumerated.
+        growth: what is known, and where to append.
+        workers: who does the tasks.
+        budget: when to stop.
+        task_seconds: how long a task may take.
+        interrupted: asked now and then whether to stop.
+        observers: called whenever something was added.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        growth: Growth,
+        workers: Workers,
+        budget: Budget,
+        *,
+        task_seconds: float,
+        interrupted: Callable[[], bool],
+        observers: Sequence[Callable[[Growth, Piece], None]] = (),
+    ) -> None:
+        self.problem, self.growth, self.workers, self.budget = problem, growth, workers, budget
+        self.task_seconds, self.interrupted, self.observers = task_seconds, interrupted, observers
+        self.frontier = Frontier(growth.open)
+        self.at_work: dict[Future[Result], tuple[Task, float]] = {}
+        self.failures: dict[int, int] = {}  # by cell
+        self.seconds = 0.0  # of work that is done
+        self.explored = growth.explored
+
+    def run(self) -> str:
+        """Explore until all is known or a budget is used up.
+
+        Returns:
+            Why it has stopped before all is known; empty if it has not.
+
+        Raises:
+            TransformError: from a task; or a task has failed several times.
+        """
+        try:
+            return self._run()
+        finally:
+            for future in self.at_work:
+                future.cancel()
+
+    def _run(self) -> str:
+        while True:
+            reason = self._reason()
+            while not reason and self.frontier and len(self.at_work) < self.workers.most:
+                if not self._hand_out():
+                    break
+                reason = self._reason()
+            self.workers.yielding = bool(reason) or len(self.at_work) < self.workers.most
+            if reason:
+                for future in self.at_work:
+                    future.cancel()
+            if not self.at_work:
+                return reason if self.growth.open else ""
+            done, _ = wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._take_in(future)
+
+    def _reason(self) -> str:
+        """Why to stop now; a partition has at least one region."""
+        if self.interrupted():
+            return INTERRUPTED
+        return self.budget.exceeded(self.growth.num_regions) if self.growth.num_regions else ""
+
+    def _hand_out(self) -> bool:
+        """Begin a task, if it may find any regions beyond those that others may find."""
+        most = self.workers.most
+        promised = sum(task.quota.regions or 0 for task, _ in self.at_work.values())
+        regions = self.budget.regions_left(self.growth.num_regions + promised)
+        if regions == 0:
+            return False
+        if regions is not None and most > 1:
+            regions = -(-regions // (2 * most))
+        starts = self.frontier.take(1.0 / (2 * most))
+        paths = tuple(self.growth.path(code) for code in starts)
+        seconds = max(0.0, min(self._task_seconds(), self.budget.seconds_left))
+        task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
+        try:
+            future = self.workers.submit(self.problem, task)
+        except BrokenExecutor as error:
+            self._put_back(task)
+            self._go_on_alone(error)
+            return True
+        except RuntimeError as error:
+            raise TransformError(
+                f"workers: expected an executor that takes tasks, found one that says: {error}."
+            ) from error
+        self.at_work[future] = task, time.monotonic()
+        return True
+
+    def _task_seconds(self) -> float:
+        """Short tasks as long as work is short, at the beginning and at the end, so that all workers have some."""
+        if self.workers.most == 1:
+            return self.task_seconds
+        left = self.seconds * (1.0 - self.explored) / max(self.explored, 1e-300)
+        return min(self.task_seconds, max(SHORTEST, left / (4 * self.workers.most)))
+
+    def _take_in(self, future: Future[Result]) -> None:
+        task, begun = self.at_work.pop(future)
+        try:
+            result = future.result()
+        except (CancelledError, KeyboardInterrupt):
+            self._put_back(task)
+        except BrokenExecutor as error:
+            self._put_back(task)
+            self._go_on_alone(error)
+        except Exception as error:
+            if isinstance(error, TransformError) or not self.workers.may_die:
+                raise
+            self._put_back(task)
+            worst = max(self.failures.get(code, 0) for code in task.starts) + 1
+            self.failures |= dict.fromkeys(task.starts, worst)
+            if worst >= ATTEMPTS:
+                raise TransformError(
+                    f"workers: a task has failed {worst} times, the last time with {type(error).__name__}: {error}"
+                ) from error
+            logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
+        else:
+            self.frontier.put(self.growth.add(result.piece))
+            self.seconds += result.seconds
+            self.explored = self.growth.explored
+            self.workers.learn(time.monotonic() - begun, result.seconds)
+            for observe in self.observers:
+                observe(self.growth, result.piece)
+
+    def _put_back(self, task: Task) -> None:
+        self.frontier.put({code: self.growth.open[code] for code in task.starts})
+
+    def _go_on_alone(self, error: BaseException) -> None:
+        """Go on in this thread, where an executor can take no more tasks."""
+        if isinstance(self.workers, ThisThread):
+            return
+        logger.warning(
+            "the executor has broken down and takes no more tasks (%s); this thread goes on alone", error or "no reason"
+        )
+        self.workers = ThisThread(self.interrupted)

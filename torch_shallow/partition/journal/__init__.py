@@ -1,0 +1,1 @@
+"""What a checkpoint file is made of: records, and what they say."""
