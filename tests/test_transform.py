@@ -34,11 +34,13 @@ def test_the_public_names() -> None:
     assert torch_shallow.__all__ == [
         "Box",
         "Certificate",
+        "Estimate",
         "Polytope",
         "Region",
         "ShallowReLU",
         "TransformError",
         "UnsupportedOperation",
+        "estimate",
         "from_onnx",
         "hold",
         "trace",

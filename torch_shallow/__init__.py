@@ -7,6 +7,7 @@ Reading order: `transform` is the whole pipeline; `trace` reads the module, `par
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.estimate import Estimate, estimate
 from torch_shallow.region import Region
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.hold import hold
@@ -19,11 +20,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Box",
     "Certificate",
+    "Estimate",
     "Polytope",
     "Region",
     "ShallowReLU",
     "TransformError",
     "UnsupportedOperation",
+    "estimate",
     "from_onnx",
     "hold",
     "trace",

@@ -1,4 +1,4 @@
-"""One engine on its own, to its end."""
+"""Engines on their own, and partitions compared."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def walked(problem: Problem, domain: Domain, walk: Callable[[Harvest], None]) ->
     walk(harvest)
     growth.add(harvest.piece(np.array([ROOT])))
     return growth.finish(problem, domain)
+
+
+def assert_same(found: Partition, expected: Partition) -> None:
+    """Two complete partitions, equal to the last bit."""
+    for name in ("children", "cut_neurons", "packed_patterns", "points"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+    assert found.method == expected.method
+    assert list(found.method) == list(expected.method)
+    assert found.complete
+
+
+def known_of(partition: Partition) -> list[tuple[bytes, bytes]]:
+    """Pattern and point of each region, to the last bit."""
+    return list(zip(map(bytes, partition.packed_patterns), map(bytes, partition.points), strict=True))

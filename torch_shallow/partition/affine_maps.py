@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart, row_space
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.rebuild import index_type
@@ -53,6 +54,9 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
         partition: regions of which every cut has one or more below it.
         threads: how many to use.
         local_models: compose the maps of regions too, not only the half-spaces.
+
+    Raises:
+        TransformError: there is a cut with open cells below it alone.
     """
     # Imported here because numba takes a while.
     from torch_shallow.partition.compose_maps import fill_maps, first_regions, sort_cuts
@@ -77,6 +81,11 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
     cuts, regions = partition.num_cuts, partition.num_regions
     first, order, ends = (np.empty(size, dtype=index_type(regions)) for size in (cuts, cuts, regions))
     first_regions(partition.children, first)
+    if (first >= regions).any():
+        raise TransformError(
+            f"partition: expected a region below every cut, found none below {int((first >= regions).sum())} cuts; "
+            "make one open cell of all that are below them, as collapse_open does."
+        )
     sort_cuts(first, order, ends)
     del first
     stored = regions if local_models else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.partition.compiled import compiled
+from torch_shallow.partition.network import add_block, begin_rows
 
 
 @compiled()
@@ -104,35 +105,14 @@ def list_active(network, patterns, region, stage, active, counts):
     counts[stage] = count
 
 
-@compiled("contract", "nsz")
+@compiled()
 def compose(network, all_rows, active, counts, stage):
-    """Write the rows of a stage's pre-activations, adding those of four active neurons at a time."""
+    """Write the rows of a stage's pre-activations under the active neurons of the stages before."""
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = all_rows.shape[0] // max(network.offsets[-1], 1)
     rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    inputs = network.inputs[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    for k in range(dimension):
-        for i in range(n):
-            rows[k, i] = inputs[k, i]
+    begin_rows(network, rows, stage)
     for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
         source = network.block_sources[block]
-        n_source, first = network.sizes[source], network.offsets[source]
-        source_rows = all_rows[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
-        at = network.block_offsets[block]
-        weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
-        some = active[first : first + counts[source]]
-        fours = len(some) // 4 * 4
-        for j in range(0, fours, 4):
-            a, b, c, d = some[j], some[j + 1], some[j + 2], some[j + 3]
-            of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
-            for k in range(dimension):
-                row, by_a, by_b = rows[k], source_rows[k, a], source_rows[k, b]
-                by_c, by_d = source_rows[k, c], source_rows[k, d]
-                for i in range(n):
-                    row[i] = row[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
-        for j in range(fours, len(some)):
-            of_j = weights[some[j]]
-            for k in range(dimension):
-                row, by_j = rows[k], source_rows[k, some[j]]
-                for i in range(n):
-                    row[i] += by_j * of_j[i]
+        first = network.offsets[source]
+        add_block(network, rows, all_rows, block, active[first : first + counts[source]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,15 +12,15 @@ from dataclasses import asdict, dataclass
 from torch_shallow.domain import Domain
 from torch_shallow.errors import IncompleteWarning, TransformError
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.checkpoint import Checkpoint
 from torch_shallow.partition.compiled import announced
 from torch_shallow.partition.exploration.budget import TASK_SECONDS, Budget
+from torch_shallow.partition.exploration.checkpoint import Checkpoint
 from torch_shallow.partition.exploration.interruption import interruptible
 from torch_shallow.partition.exploration.progress import shown
 from torch_shallow.partition.exploration.schedule import INTERRUPTED, Schedule
+from torch_shallow.partition.exploration.watch import Forecast, MemoryWatch
 from torch_shallow.partition.exploration.workers import make_workers
 from torch_shallow.partition.growth import Growth, Piece
-from torch_shallow.partition.memory import check_memory
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.problem import Problem
 from torch_shallow.partition.rebuild import balanced
@@ -180,20 +179,6 @@ def _kept(
     return growth, lambda _, piece: file.append(piece)
 
 
-class _MemoryWatch:
-    """Looks now and then whether there is memory for what has been found."""
-
-    def __init__(self, problem: Problem, store_maps: bool, interval: float = 0.25) -> None:
-        self.problem, self.store_maps, self.interval = problem, store_maps, interval
-        self.looked = time.monotonic()
-
-    def __call__(self, growth: Growth, _: Piece) -> None:
-        if time.monotonic() - self.looked >= self.interval:
-            program, chart = self.problem.program, self.problem.chart
-            check_memory(program, chart, growth.num_regions, self.store_maps, growth.explored)
-            self.looked = time.monotonic()
-
-
 def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Partition:
     """Explore what is open, and put the tree in order; warn if something is left open."""
     with ExitStack() as stack:
@@ -205,7 +190,7 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
         if how.checkpoint is not None:
             growth, keep = _kept(stack, how.checkpoint, problem, domain, growth)
             observers.append(keep)
-        observers.append(_MemoryWatch(problem, how.store_maps))
+        observers += [MemoryWatch(problem, how.store_maps), Forecast(problem, growth)]
         if how.progress:
             observers.append(stack.enter_context(shown(growth)))
         schedule = Schedule(

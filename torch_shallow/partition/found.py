@@ -59,11 +59,8 @@ def empty_block(program: ReLUProgram, dimension: int) -> Found:
 def guided_side(path, depth, neuron):
     """The side to take of a cut: -1 for both, behind the end of the path; or OFF_PATH.
 
-    An entry of a path is `2 * neuron + side`, or `-1 - side` for whatever neuron it is.
+    An entry of a path is `2 * neuron + side`.
     """
     if depth >= path.shape[0]:
         return -1
-    step = path[depth]
-    if step < 0:
-        return -1 - step
-    return step & 1 if step >> 1 == neuron else OFF_PATH
+    return path[depth] & 1 if path[depth] >> 1 == neuron else OFF_PATH

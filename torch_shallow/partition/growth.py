@@ -89,7 +89,8 @@ class Growth:
         """Put a piece where it belongs, and return what it adds to `open`."""
 
         def placed(codes: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
-            whole, at_start = codes + 2 * self.num_cuts, codes < 0
+            whole, at_start = codes.astype(np.int64), codes < 0
+            whole += 2 * self.num_cuts
             whole[at_start] = piece.starts[-1 - codes[at_start]]
             return whole
 
@@ -159,6 +160,7 @@ class Growth:
         ]
         self.pieces.clear()
         cut_neurons, patterns, points = (_join(blocks) for blocks in columns)
+        cut_neurons = cut_neurons.astype(np.int64)
         if self.open:
             children, kept = collapse_open(children, len(points))
             cut_neurons = cut_neurons[kept]

@@ -151,6 +151,11 @@ class Harvest:
         cut_parents, cut_neurons, region_parents, patterns, points = (
             np.concatenate(column) for column in zip(*self._blocks, strict=True)
         )
+        # Small to send; only a task of billions of cuts needs larger numbers.
+        cut_parents, cut_neurons, region_parents = (
+            codes.astype(np.int32) if self.num_cuts < 1 << 30 else codes
+            for codes in (cut_parents, cut_neurons, region_parents)
+        )
         open_parents = np.concatenate([np.zeros(0, dtype=np.int64), *self._open])
         return Piece(starts, cut_parents, cut_neurons, region_parents, patterns, points, open_parents, self._method)
 

@@ -86,30 +86,25 @@ def _closed(program: ReLUProgram) -> np.ndarray:
 
 
 @compiled("contract", "nsz")
-def compose(network, maps, norms_of_all, pattern, stage):
-    """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against."""
+def compose(network, maps, norms_of_all, pattern, active, stage):
+    """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against.
+
+    `active` is work space, as long as there are neurons.
+    """
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = maps.shape[0] // max(network.offsets[-1], 1)
     rows = maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    inputs = network.inputs[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
-    for k in range(dimension):
-        for i in range(n):
-            rows[k, i] = inputs[k, i]
+    begin_rows(network, rows, stage)
     norms = norms_of_all[offset : offset + n]
     square = 0.0
     for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
-        source = network.block_sources[block]
-        n_source, first = network.sizes[source], network.offsets[source]
-        source_rows = maps[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
-        at = network.block_offsets[block]
-        weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
-        for j in range(n_source):
+        first, count = network.offsets[network.block_sources[block]], 0
+        for j in range(network.sizes[network.block_sources[block]]):
             if pattern[first + j] == 1:
                 square += norms_of_all[first + j] ** 2
-                for k in range(dimension):
-                    factor = source_rows[k, j]
-                    for i in range(n):
-                        rows[k, i] += factor * weights[j, i]
+                active[count] = j
+                count += 1
+        add_block(network, rows, maps, block, active[:count])
     size = np.sqrt(square)
     for i in range(n):
         norms[i] = 0.0
@@ -119,6 +114,40 @@ def compose(network, maps, norms_of_all, pattern, stage):
     for i in range(n):
         terms = CANCELLATION * (network.hidden_norms[offset + i] * size + network.input_sizes[offset + i])
         norms[i] = max(np.sqrt(norms[i]), terms)
+
+
+@compiled()
+def begin_rows(network, rows, stage):
+    """Write what the rows of a stage are if no neuron before it is active."""
+    start = network.offsets[stage] * rows.shape[0]
+    for k in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            rows[k, i] = network.inputs[start + k * rows.shape[1] + i]
+
+
+@compiled("contract", "nsz")
+def add_block(network, rows, maps, block, active):
+    """Add the rows of some neurons of the stage that a block reads, four at a time, times the block's weights."""
+    source, at = network.block_sources[block], network.block_offsets[block]
+    n_source, first = network.sizes[source], network.offsets[source]
+    dimension, n = rows.shape
+    source_rows = maps[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
+    weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
+    fours = active.shape[0] // 4 * 4
+    for j in range(0, fours, 4):
+        a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
+        of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
+        for k in range(dimension):
+            row, by_a, by_b = rows[k], source_rows[k, a], source_rows[k, b]
+            by_c, by_d = source_rows[k, c], source_rows[k, d]
+            for i in range(n):
+                row[i] = row[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
+    for j in range(fours, active.shape[0]):
+        of_j = weights[active[j]]
+        for k in range(dimension):
+            row, by_j = rows[k], source_rows[k, active[j]]
+            for i in range(n):
+                row[i] += by_j * of_j[i]
 
 
 @compiled()

@@ -68,6 +68,7 @@ class ShallowReLU(ThreeLayers):
 
     source_hash: str | None = None
     region_type: type[Region] = Region
+    _has_tree: bool = True
 
     @property
     def num_linear_regions(self) -> int:
@@ -156,6 +157,8 @@ class ShallowReLU(ThreeLayers):
             )
         if self.complete:
             return self
+        if not self._has_tree:
+            raise TransformError(f"resume: expected a network that transform() has stopped, but {self.missing}.")
         if self.may_be_discontinuous:
             raise TransformError(
                 "resume: expected the network that transform() returned, found one whose weights may have been "

@@ -68,6 +68,7 @@ class RayWalk:
             np.zeros(program.num_neurons, dtype=np.uint8),
             np.zeros(1, dtype=np.int64),
             np.zeros((4, max(widest, dimension))),
+            np.zeros(program.num_neurons, dtype=np.int64),
         )
         self.found = empty_block(program, dimension)
         cones = self.storage.cones

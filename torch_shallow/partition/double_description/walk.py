@@ -49,6 +49,7 @@ class Stack(NamedTuple):
     pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
     pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
     work: np.ndarray  # float64 (4, at least neurons of a stage and dimension)
+    active: np.ndarray  # int64 (neurons,): work space
 
 
 @compiled("contract", "nsz", "nnan")
@@ -91,7 +92,7 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
 @compiled()
 def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):
     """Compose the stage and settle every neuron of one sign on the cell; the others stay undecided."""
-    compose(network, stack.maps, stack.norms, stack.pattern, stage)
+    compose(network, stack.maps, stack.norms, stack.pattern, stack.active, stage)
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)

@@ -15,19 +15,19 @@ from torch_shallow.partition.growth import Piece
 from torch_shallow.partition.harvest import Harvest, Quota
 from torch_shallow.partition.problem import Problem
 
-Path = Int32[np.ndarray, "depth"]  # the cuts above a cell, as in `Task`
+Path = Int32[np.ndarray, "_"]  # the cuts above a cell, as in `Task`
 
-CUTS = 64  # of one walk: then, what is above it is walked again for nothing in a small part of the time only
+CUTS = 8  # of one walk: fewer, and it mostly makes the cuts above it again; more, and it stays in one corner
 
 
 class Prober:
     """Estimates how many regions are below some cells.
 
     D. E. Knuth, "Estimating the efficiency of backtrack programs" (1975), goes down one random path and multiplies the
-    numbers of ways there were. Here that has a hopeless variance: one side of most cuts is a sliver, so that a few paths
-    are very long, and 2 to their length is the estimate. P.-C. Chen, "Heuristic sampling" (1992), goes down many paths
+    numbers of ways there were. Here that has a hopeless variance: one side of most cuts is a sliver, so a few paths are
+    very long, and 2 to their length is the estimate. P.-C. Chen, "Heuristic sampling" (1992), goes down many paths
     together, and thins them out where several have come to the same stratum. A stratum here is the neuron of the last
-    cut, as much as is known of how large a cell is without a walk; along a path, neurons only rise. What a walk finds
+    cut, which tells much of how large a cell is without a walk; along a path, neurons only rise. What a walk finds
     counts with the weight of its cell, and the cells that it leaves have that weight.
 
     The estimate is unbiased, whatever a walk leaves open, since thinning changes no weight on average.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import comb
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.network import closed_stages
+from torch_shallow.partition.problem import Problem
 from torch_shallow.trace.program import ReLUProgram
 
 
-def upper_bound(program: ReLUProgram, chart: Chart) -> int:
+def upper_bound(problem: Problem) -> int:
     """A number that the activation regions of a program cannot exceed.
 
     T. Serra, C. Tjandraatmadja, S. Ramalingam, "Bounding and counting linear regions of deep neural networks" (2018),
@@ -28,16 +28,16 @@ def upper_bound(program: ReLUProgram, chart: Chart) -> int:
     inactive neurons are as many as can be: it is at most the sum of C(n, j) F(j) over j <= r.
 
     Args:
-        program: the network.
-        chart: coordinates and domain. In a bounded box, neurons that keep their sign by interval arithmetic do not count.
+        problem: the network, and where. In a bounded box, neurons that keep their sign by interval arithmetic do not
+            count.
     """
+    program, chart, closed = problem.program, problem.chart, problem.network.closed
     ranks: list[tuple[int, int, int, int]] = []  # of each stage: neurons that cut, active ones, both ranks
     for weight, (active, inactive) in zip(_weights(program, chart), _known_signs(program, chart), strict=True):
         cutting = ~(active | inactive)
         ranks.append((int(cutting.sum()), int(active.sum()), _rank(weight[cutting]), _rank(weight[~inactive])))
-    closed = closed_stages(program)
 
-    @lru_cache(maxsize=None)
+    @cache
     def below(stage: int, rank: int) -> int:
         if stage == len(ranks):
             return 1
@@ -57,8 +57,13 @@ def _weights(program: ReLUProgram, chart: Chart) -> list[Float[np.ndarray, "neur
     return [np.hstack([stage.weight[:, :d] @ chart.directions.T, stage.weight[:, d:]]) for stage in program.stages]
 
 
-def _rank(weight: Float[np.ndarray, "rows columns"]) -> int:
-    return int(np.linalg.matrix_rank(weight)) if weight.size else 0
+def _rank(weight: Float[np.ndarray, "rows columns"], most_entries: int = 1 << 22) -> int:
+    """The rank of a matrix, whatever the units of its rows and columns, or more if it is large."""
+    weight = weight[weight.any(axis=1)][:, weight.any(axis=0)]
+    if weight.size == 0 or weight.size > most_entries:
+        return min(weight.shape)
+    weight = weight / np.abs(weight).max(axis=1, keepdims=True)
+    return int(np.linalg.matrix_rank(weight / np.abs(weight).max(axis=0)))
 
 
 def _known_signs(

@@ -28,13 +28,20 @@ class Frontier:
             insort(self._cells, (depth, code))
             self._weight += 0.5**depth
 
-    def take(self, share: float) -> list[int]:
-        """Remove cells of a share of the weight, or one cell that has more; return their codes."""
+    def take(self, parts: int, wanted: int) -> list[int]:
+        """Remove the first of so many parts of about equal weight; return the codes of its cells.
+
+        Args:
+            parts: how many parts there should be.
+            wanted: how many cells the part should have at least, but not more than half of them, so that there is
+                something for others.
+        """
+        fair = min(MOST_CELLS, -(-len(self._cells) // min(parts, 2)))
         if len(self._cells) > MANY:  # those deep down are soon done, so that the list gets shorter
-            taken, self._cells = self._cells[-MOST_CELLS:], self._cells[:-MOST_CELLS]
+            taken, self._cells = self._cells[-fair:], self._cells[:-fair]
         else:
-            wanted, weight, end = share * self._weight, 0.0, 0
-            while end < min(len(self._cells), MOST_CELLS) and (end == 0 or weight < wanted):
+            weight, end = 0.0, 0
+            while end < fair and (end < max(1, wanted) or weight * 2 * parts < self._weight):
                 weight += 0.5 ** self._cells[end][0]
                 end += 1
             taken, self._cells = self._cells[:end], self._cells[end:]

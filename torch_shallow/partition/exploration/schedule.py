@@ -18,7 +18,7 @@ from torch_shallow.partition.problem import Problem
 
 logger = logging.getLogger(__name__)
 
-SHORTEST = 0.02  # seconds of a task, while there is nothing to do for some workers
+FIRST_TASKS, FIRST_SECONDS = 4, 0.01  # done here, so that there is something to hand out
 ATTEMPTS = 3  # of a task whose workers die
 INTERRUPTED = "Ctrl-C"
 
@@ -53,7 +53,7 @@ class Schedule:
         self.at_work: dict[Future[Result], tuple[Task, float]] = {}
         self.failures: dict[int, int] = {}  # by cell
         self.seconds = 0.0  # of work that is done
-        self.explored = growth.explored
+        self.seconds_per_cell = 1.0  # of late
 
     def run(self) -> str:
         """Explore until all is known or a budget is used up.
@@ -65,16 +65,25 @@ class Schedule:
             TransformError: from a task; or a task has failed several times.
         """
         try:
-            return self._run()
+            self._begin()
+            return self._go_on()
         finally:
             for future in self.at_work:
                 future.cancel()
 
-    def _run(self) -> str:
+    def _begin(self) -> None:
+        """Find some cells to hand out: sooner done here than elsewhere."""
+        here = ThisThread(self.interrupted)
+        for _ in range(FIRST_TASKS):
+            if 0 < len(self.frontier) < 2 * self.workers.most and self.workers.most > 1 and not self._reason():
+                self._hand_out(here, FIRST_SECONDS)
+                self._take_in(next(iter(self.at_work)))
+
+    def _go_on(self) -> str:
         while True:
             reason = self._reason()
             while not reason and self.frontier and len(self.at_work) < self.workers.most:
-                if not self._hand_out():
+                if not self._hand_out(self.workers, self._task_seconds()):
                     break
                 reason = self._reason()
             self.workers.yielding = bool(reason) or len(self.at_work) < self.workers.most
@@ -93,7 +102,7 @@ class Schedule:
             return INTERRUPTED
         return self.budget.exceeded(self.growth.num_regions) if self.growth.num_regions else ""
 
-    def _hand_out(self) -> bool:
+    def _hand_out(self, workers: Workers, seconds: float) -> bool:
         """Begin a task, if it may find any regions beyond those that others may find."""
         most = self.workers.most
         promised = sum(task.quota.regions or 0 for task, _ in self.at_work.values())
@@ -102,12 +111,12 @@ class Schedule:
             return False
         if regions is not None and most > 1:
             regions = -(-regions // (2 * most))
-        starts = self.frontier.take(1.0 / (2 * most))
+        starts = self.frontier.take(most, int(self.workers.shortest / self.seconds_per_cell))
         paths = tuple(self.growth.path(code) for code in starts)
-        seconds = max(0.0, min(self._task_seconds(), self.budget.seconds_left))
+        seconds = max(0.0, min(seconds, self.budget.seconds_left))
         task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
         try:
-            future = self.workers.submit(self.problem, task)
+            future = workers.submit(self.problem, task)
         except BrokenExecutor as error:
             self._put_back(task)
             self._go_on_alone(error)
@@ -120,11 +129,13 @@ class Schedule:
         return True
 
     def _task_seconds(self) -> float:
-        """Short tasks as long as work is short, at the beginning and at the end, so that all workers have some."""
-        if self.workers.most == 1:
-            return self.task_seconds
-        left = self.seconds * (1.0 - self.explored) / max(self.explored, 1e-300)
-        return min(self.task_seconds, max(SHORTEST, left / (4 * self.workers.most)))
+        """Tasks get longer as the run does, of which the end, where some workers wait for others, is then a small part."""
+        most = self.workers.most
+        return (
+            self.task_seconds
+            if most == 1
+            else min(self.task_seconds, max(self.workers.shortest, self.seconds / (2 * most)))
+        )
 
     def _take_in(self, future: Future[Result]) -> None:
         task, begun = self.at_work.pop(future)
@@ -149,7 +160,7 @@ class Schedule:
         else:
             self.frontier.put(self.growth.add(result.piece))
             self.seconds += result.seconds
-            self.explored = self.growth.explored
+            self.seconds_per_cell += 0.3 * (result.seconds / len(task.starts) - self.seconds_per_cell)
             self.workers.learn(time.monotonic() - begun, result.seconds)
             for observe in self.observers:
                 observe(self.growth, result.piece)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from jaxtyping import Int32
@@ -45,10 +49,21 @@ class Result:
     seconds: float
 
 
-def explore(problem: Problem, task: Task) -> Result:
-    """Do a task, in any process; Ctrl-C ends it early."""
+def explore(problem: bytes, task: Task) -> Result:
+    """Do a task of a packed problem, in any process; Ctrl-C ends it early."""
     with interruptible() as interrupted:
-        return explore_until(interrupted, problem, task)
+        return explore_until(interrupted, _unpacked(problem), task)
+
+
+def packed(problem: Problem) -> bytes:
+    """A problem as it is sent with each task: small, as weights have many zeros, those of stages that are not read."""
+    return zlib.compress(pickle.dumps(problem), level=1)
+
+
+@lru_cache(maxsize=4)
+def _unpacked(problem: bytes) -> Problem:
+    """The problem, unpacked once by each worker."""
+    return cast("Problem", pickle.loads(zlib.decompress(problem)))
 
 
 def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task) -> Result:

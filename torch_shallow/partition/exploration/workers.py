@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.exploration.task import Result, Task, explore, explore_until
+from torch_shallow.partition.exploration.task import Result, Task, explore, explore_until, packed
 from torch_shallow.partition.problem import Problem
+
+SHORTEST = 0.01  # seconds of a task before it yields
+LEAST = 4  # tasks to have at work elsewhere
 
 
 class Workers(ABC):
@@ -16,11 +20,13 @@ class Workers(ABC):
 
     Attributes:
         most: how many tasks to have at work at the same time.
+        shortest: seconds that a task should take at least, so that handing it out is worth while.
         may_die: whether a task may fail for no reason of its own, so that it is to be done again.
         yielding: whether tasks at work should end soon, since others have nothing to do, or all should stop.
     """
 
     most: int
+    shortest: float = 0.02
     may_die: bool = False
     yielding: bool = False
 
@@ -64,7 +70,15 @@ class Threads(Workers):
 
     def submit(self, problem: Problem, task: Task) -> Future[Result]:
         """Give a task to a thread."""
-        return self._pool.submit(explore_until, lambda: self.yielding or self.interrupted(), problem, task)
+        return self._pool.submit(self._explore, problem, task)
+
+    def _explore(self, problem: Problem, task: Task) -> Result:
+        soonest = time.monotonic() + SHORTEST
+
+        def interrupted() -> bool:
+            return self.interrupted() or (self.yielding and time.monotonic() >= soonest)
+
+        return explore_until(interrupted, problem, task)
 
     def close(self) -> None:
         """End the threads."""
@@ -78,19 +92,23 @@ class Elsewhere(Workers):
     An executor does not say how many workers it has. As many tasks are given to it as begin at once, and some more.
     """
 
+    shortest = 0.1  # Dask takes ten milliseconds to hand out a task
     may_die = True
 
     def __init__(self, executor: Executor) -> None:
-        self.most, self._executor = 4, executor
+        self.most, self._executor = LEAST, executor
+        self._packed: tuple[Problem, bytes] | None = None
 
     def submit(self, problem: Problem, task: Task) -> Future[Result]:
         """Give a task to the executor."""
-        return self._executor.submit(explore, problem, task)
+        if self._packed is None or self._packed[0] is not problem:
+            self._packed = problem, packed(problem)
+        return self._executor.submit(explore, self._packed[1], task)
 
     def learn(self, turnaround: float, seconds: float) -> None:
-        """Give one more task where none had to wait."""
-        if turnaround < 1.5 * seconds:
-            self.most += 1
+        """Give one task more where none had to wait, and one less where they wait for long."""
+        if seconds >= self.shortest:  # of others, most of the time is that on the way
+            self.most += (turnaround < 1.5 * seconds) - (turnaround > 3.0 * seconds and self.most > LEAST)
 
 
 def make_workers(workers: int | Executor, interrupted: Callable[[], bool]) -> Workers:

@@ -115,7 +115,7 @@ class SimplexWalk:
             status = start.status[offsets[stage] : offsets[stage + 1]]
             if (status < 0).all() and len(status):
                 break
-            compose(network, cells.maps, cells.norms, cells.pattern, stage)
+            compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
             if (status < 0).any():
                 cells.status[0, : len(status)] = np.where(status < 0, UNDECIDED, status)
                 entered = True
@@ -179,4 +179,5 @@ def _stack(network: Network, dimension: int) -> Cells:
         np.zeros(neurons),
         np.zeros(neurons, dtype=np.uint8),
         np.zeros(dimension),
+        np.zeros(neurons, dtype=np.int64),
     )

@@ -40,12 +40,13 @@ class Cells(NamedTuple):
     norms: np.ndarray
     pattern: np.ndarray
     row: np.ndarray  # float64 (dimension,): work space
+    active: np.ndarray  # int64 (neurons,): work space
 
 
 @compiled("contract", "nsz")
 def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
     """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
-    compose(network, cells.maps, cells.norms, cells.pattern, stage)
+    compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
     n, offset, dimension = network.sizes[stage], network.offsets[stage], simplex.lower.shape[0]
     for i in range(n):
         low, high = 0.0, 0.0

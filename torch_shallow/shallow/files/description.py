@@ -39,6 +39,10 @@ class Description:
         walls: number of inequalities of the chart.
         chart_is_box: see `Chart`.
         method: how regions were found, see `Partition`.
+        by_rays: see `Search`, as for the next three; since format 2.
+        solver: see there.
+        tolerance: see there.
+        max_rays: see there.
         merged: whether some regions are merged activation regions.
         stages: names of the stages of ReLUs.
         neurons: number of neurons of each stage.
@@ -70,6 +74,10 @@ class Description:
     walls: int = 0
     chart_is_box: bool = False
     method: dict[str, int] = field(default_factory=dict)
+    by_rays: bool = True
+    solver: str | None = None
+    tolerance: float = 1e-10
+    max_rays: int | None = None
     merged: bool = False
     stages: tuple[str, ...] = ()
     neurons: tuple[int, ...] = ()
@@ -116,7 +124,8 @@ class Description:
         return described
 
 
-_SINCE = {"open_cells": 2, "maps_on_demand": 2}  # formats that brought fields
+_FORMAT_2 = ("open_cells", "by_rays", "solver", "tolerance", "max_rays", "maps_on_demand")
+_SINCE = dict.fromkeys(_FORMAT_2, 2)  # formats that brought fields
 
 
 def _read(name: str, kind: str, value: object) -> Any:
@@ -146,6 +155,7 @@ def _are_shapes(value: object) -> bool:
 _KINDS: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     "str": ("a text", lambda value: isinstance(value, str), str),
     "int": ("a number from 0 on", _is_size, int),
+    "float": ("a positive number", lambda value: isinstance(value, float) and 0.0 < value < 1.0, float),
     "bool": ("true or false", lambda value: isinstance(value, bool), bool),
     "tuple[int, ...]": ("sizes", _are_sizes, tuple),
     "tuple[str, ...]": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch_shallow.partition.affine_maps import AffineMaps
 from torch_shallow.partition.chart import Chart
 from torch_shallow.partition.free_tree import FreeTree
 from torch_shallow.partition.partition import Partition
+from torch_shallow.partition.search import Search
 from torch_shallow.partition.tree import Tree
 from torch_shallow.shallow.composed import ComposedSelection
 from torch_shallow.shallow.files.checks import check_choice, check_finite, check_tree
@@ -79,6 +81,7 @@ def _program_fields(tree: Partition) -> dict[str, Any]:
     program = tree.program
     return {
         "method": {name: int(count) for name, count in tree.method.items()},
+        **asdict(tree.search),
         "merged": tree.mixed is not None,
         "stages": tuple(stage.name for stage in program.stages),
         "neurons": tuple(stage.num_neurons for stage in program.stages),
@@ -146,6 +149,7 @@ def make_tree_network(
             points=arrays["tree.points"],
             method=described.method,
             mixed=arrays.get("tree.mixed"),
+            search=Search(described.by_rays, described.solver, described.tolerance, described.max_rays),
         )
     normals = arrays["half_spaces.normals"]
     maps = AffineMaps(

@@ -46,6 +46,7 @@ class VisitedReLU(ShallowReLU):
 
     points: Tensor
     region_type = VisitedRegion
+    _has_tree = False
 
     def __init__(self, traced: TracedModel, domain: Domain) -> None:
         nn.Module.__init__(self)  # there is no partition to make layers from

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from weakref import ref
 
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.journal.fingerprint import Fingerprint
-from torch_shallow.partition.journal.messages import message
-from torch_shallow.partition.journal.records import read_record, record
+from torch_shallow.partition.exploration.journal.fingerprint import Fingerprint
+from torch_shallow.partition.exploration.journal.messages import message
+from torch_shallow.partition.exploration.journal.records import read_record, record
 from torch_shallow.paths import beside
 
 FORMAT = 1

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from tests.partition.programs import mlp
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.partition import checkpoint as checkpoint_module
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.checkpoint import Checkpoint
+from torch_shallow.partition.exploration import checkpoint as checkpoint_module
+from torch_shallow.partition.exploration.checkpoint import Checkpoint
+from torch_shallow.partition.exploration.journal import fingerprint, opening
+from torch_shallow.partition.exploration.journal.fingerprint import Setting
 from torch_shallow.partition.growth import Piece
-from torch_shallow.partition.journal import fingerprint, opening
-from torch_shallow.partition.journal.fingerprint import Setting
 from torch_shallow.trace.program import ReLUProgram, WholeNetwork
 
 PROGRAM, DOMAIN = mlp(2, 3, 1), Box(-1.0, 1.0)
@@ -343,7 +343,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 APPENDING = """
 import os, random, signal, sys, time
 from pathlib import Path
-from tests.partition.test_checkpoint import assert_same, opened, random_piece, read
+from tests.partition.exploration.test_checkpoint import assert_same, opened, random_piece, read
 
 path, chance, known = Path(sys.argv[1]), random.Random(0), 0
 until_the_end, end = os.pipe()

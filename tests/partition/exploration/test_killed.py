@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.partition.programs import mlp
-from tests.partition.test_exploration import assert_same
+from tests.partition.walks import assert_same
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import IncompleteWarning
 from torch_shallow.partition.enumerate import enumerate_regions, resume
@@ -21,7 +21,7 @@ PROGRAM = mlp(5, 12, 12, 1)
 
 
 def run(path: str, workers: int) -> None:
-    enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path, workers=workers, task_seconds=0.01)
+    enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path, workers=workers, task_seconds=0.003)
 
 
 def killed(path: Path, seconds: float, workers: int) -> None:
@@ -46,7 +46,7 @@ def test_killed_at_ten_instants(tmp_path: Path, workers: int) -> None:
         killed(path, rng.random() * longest, workers)
         sizes.append(path.stat().st_size)
         assert_same(enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path), expected)
-    assert len(set(sizes)) > 5
+    assert len(set(sizes)) > 3
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

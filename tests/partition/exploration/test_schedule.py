@@ -20,15 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.partition.programs import draw_domain, draw_program, mlp
-from tests.partition.walks import problem_of
+from tests.partition.walks import assert_same, known_of, problem_of
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError
 from torch_shallow.partition.enumerate import enumerate_regions, resume
 from torch_shallow.partition.exploration.schedule import ATTEMPTS
-from torch_shallow.partition.exploration.task import Task, explore
+from torch_shallow.partition.exploration.task import Task, explore, packed
 from torch_shallow.partition.growth import ROOT, Growth
 from torch_shallow.partition.harvest import Quota
-from torch_shallow.partition.partition import Partition
 from torch_shallow.trace.program import ReLUProgram
 
 SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
@@ -40,19 +39,6 @@ CASES = {
     "rays, later half-spaces": (mlp(5, 8, 8, 1), WholeSpace(), {"max_rays": 12}),
     "HiGHS": (mlp(2, 4, 4, 1), Polytope([[1.0, 1.0]], [1.0]), {"method": "lp", "solver": "HIGHS"}),
 }
-
-
-def assert_same(found: Partition, expected: Partition) -> None:
-    for name in ("children", "cut_neurons", "packed_patterns", "points"):
-        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
-    assert found.method == expected.method
-    assert list(found.method) == list(expected.method)
-    assert found.complete
-
-
-def known_of(partition: Partition) -> list[tuple[bytes, bytes]]:
-    """Pattern and point of each region, to the last bit."""
-    return list(zip(map(bytes, partition.packed_patterns), map(bytes, partition.points), strict=True))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -72,14 +58,14 @@ def test_any_way_to_cut_the_work_into_tasks(data: st.DataObject) -> None:
     by_rays, max_rays = data.draw(st.sampled_from([(True, None), (True, 5), (False, None)]))
     problem = problem_of(program, domain, by_rays=by_rays, max_rays=max_rays)
     whole = Growth()
-    whole.add(explore(problem, Task((ROOT,), (whole.path(ROOT),), Quota())).piece)
+    whole.add(explore(packed(problem), Task((ROOT,), (whole.path(ROOT),), Quota())).piece)
 
     growth, rng = Growth(), random.Random(data.draw(st.integers(0, 100)))
     while growth.open:
         starts = tuple(rng.sample(sorted(growth.open), rng.randint(1, min(3, len(growth.open)))))
         quota = Quota(cuts=rng.choice([1, 2, 7]), regions=rng.choice([None, 1, 3]))
         before = growth.explored
-        growth.add(explore(problem, Task(starts, tuple(map(growth.path, starts)), quota)).piece)
+        growth.add(explore(packed(problem), Task(starts, tuple(map(growth.path, starts)), quota)).piece)
         assert growth.explored >= before
     assert growth.explored == pytest.approx(1.0)
 
@@ -151,14 +137,14 @@ def test_ctrl_c(workers: int) -> None:
 class OfThreads(ThreadPoolExecutor):
     """An executor whose tasks may fail."""
 
-    def __init__(self, fails: Callable[[], bool], error: Exception) -> None:
+    def __init__(self, fails: Callable[[Task], bool], error: Exception) -> None:
         super().__init__(2)
         self.fails, self.error = fails, error
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
         def work() -> Any:
             result = function(*arguments, **options)
-            if self.fails():
+            if self.fails(arguments[-1]):
                 raise self.error
             return result
 
@@ -166,8 +152,14 @@ class OfThreads(ThreadPoolExecutor):
 
 
 def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> None:
-    expected, count = enumerate_regions(PROGRAM, WholeSpace()), itertools.count()
-    with OfThreads(lambda: next(count) % 3 == 1, OSError("worker died")) as executor:
+    expected, failed = enumerate_regions(PROGRAM, WholeSpace()), set()
+
+    def fails_first(task: Task) -> bool:
+        is_first = failed.isdisjoint(task.starts)
+        failed.update(task.starts)
+        return is_first
+
+    with OfThreads(fails_first, OSError("worker died")) as executor:
         found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
     assert_same(found, expected)
     assert "a task has failed and is done again: OSError: worker died" in caplog.text
@@ -175,13 +167,16 @@ def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_tasks_that_always_fail_are_an_error() -> None:
     message = f"workers: a task has failed {ATTEMPTS} times, the last time with OSError: disk is gone"
-    with OfThreads(lambda: True, OSError("disk is gone")) as executor, pytest.raises(TransformError, match=message):
+    with (
+        OfThreads(lambda task: True, OSError("disk is gone")) as executor,
+        pytest.raises(TransformError, match=message),
+    ):
         enumerate_regions(PROGRAM, WholeSpace(), workers=executor)
 
 
 def test_an_executor_that_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
     count = itertools.count()
-    with OfThreads(lambda: next(count) >= 3, BrokenExecutor("a process died")) as executor:
+    with OfThreads(lambda task: next(count) >= 3, BrokenExecutor("a process died")) as executor:
         found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
     assert_same(found, enumerate_regions(PROGRAM, WholeSpace()))
     assert "the executor has broken down and takes no more tasks (a process died)" in caplog.text
@@ -225,12 +220,12 @@ def test_arguments(name: str, value: object) -> None:
 def test_a_path_of_another_network() -> None:
     problem = problem_of(PROGRAM, WholeSpace())
     growth = Growth()
-    growth.add(explore(problem, Task((ROOT,), (growth.path(ROOT),), Quota(regions=1))).piece)
+    growth.add(explore(packed(problem), Task((ROOT,), (growth.path(ROOT),), Quota(regions=1))).piece)
     code = max(growth.open, key=growth.open.__getitem__)
     path = growth.path(code)
     for wrong in (path + 2, np.append(path, 2 * np.arange(1000, dtype=np.int32))):
         with pytest.raises(TransformError, match="cut by other neurons"):
-            explore(problem, Task((code,), (wrong,), Quota()))
+            explore(packed(problem), Task((code,), (wrong,), Quota()))
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,12 @@ from types import TracebackType
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.exploration.journal.encoding import decode, encode
+from torch_shallow.partition.exploration.journal.fingerprint import Fingerprint, Setting
+from torch_shallow.partition.exploration.journal.messages import damaged, explained, message
+from torch_shallow.partition.exploration.journal.opening import check_fingerprint, create, lock
+from torch_shallow.partition.exploration.journal.records import any_record_behind, read_record, record
 from torch_shallow.partition.growth import Piece
-from torch_shallow.partition.journal.encoding import decode, encode
-from torch_shallow.partition.journal.fingerprint import Fingerprint, Setting
-from torch_shallow.partition.journal.messages import damaged, explained, message
-from torch_shallow.partition.journal.opening import check_fingerprint, create, lock
-from torch_shallow.partition.journal.records import any_record_behind, read_record, record
 from torch_shallow.paths import check_path, what_it_is
 from torch_shallow.trace.program import ReLUProgram
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.cgroup import cgroup_memory
 from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.exploration.cgroup import cgroup_memory
 from torch_shallow.trace.program import ReLUProgram
 
 _NUMBER, _INDEX = 8, 4  # bytes of a float64 or int64, and of what `index_type` gives for fewer than 2^31 regions

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.partition.programs import mlp
-from tests.partition.test_exploration import assert_same
+from tests.partition.walks import assert_same
 from torch_shallow.domain import WholeSpace
 from torch_shallow.partition.enumerate import enumerate_regions
 

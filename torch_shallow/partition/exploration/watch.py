@@ -1,0 +1,71 @@
+"""What looks ahead now and then while regions are found: is there memory for them, and how many will there be?"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from torch_shallow.partition.estimate.sampling import estimate_open
+from torch_shallow.partition.exploration.memory import check_memory
+from torch_shallow.partition.growth import Growth, Piece
+from torch_shallow.partition.problem import Problem
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryWatch:
+    """Raises an error before memory runs out.
+
+    Args:
+        problem: what is enumerated.
+        store_maps: whether local models will be stored.
+        interval: seconds between two looks.
+    """
+
+    def __init__(self, problem: Problem, store_maps: bool, interval: float = 0.25) -> None:
+        self.problem, self.store_maps, self.interval = problem, store_maps, interval
+        self.looked = time.monotonic()
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Look, if it is time.
+
+        Raises:
+            TransformError: there is not enough memory to make a network of what has been found.
+        """
+        if time.monotonic() - self.looked >= self.interval:
+            program, chart = self.problem.program, self.problem.chart
+            check_memory(program, chart, growth.num_regions, self.store_maps, growth.explored)
+            self.looked = time.monotonic()
+
+
+class Forecast:
+    """Logs, once in a long run, how many regions there may be, and how long that may take.
+
+    Args:
+        problem: what is enumerated.
+        growth: what is known at the beginning.
+        patience: seconds after which a run is long.
+        seconds: how long to look.
+    """
+
+    def __init__(self, problem: Problem, growth: Growth, patience: float = 20.0, seconds: float = 1.0) -> None:
+        self.problem, self.patience, self.seconds = problem, patience, seconds
+        self.known, self.begun, self.is_told = growth.num_regions, time.monotonic(), False
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Look, if it is time and has not been done."""
+        elapsed = time.monotonic() - self.begun
+        if self.is_told or elapsed < self.patience or not growth.open:
+            return
+        self.is_told = True
+        sample = estimate_open(self.problem, growth, self.seconds)
+        rate = (growth.num_regions - self.known) / elapsed
+        logger.warning(
+            "%s regions so far, %.3g %% of the tree explored; about %s regions in all (standard error %s), which would "
+            "take about %s s more; max_regions, time_limit and Ctrl-C stop with what is known",
+            f"{growth.num_regions:,}",
+            100 * growth.explored,
+            f"{sample.regions:,.3g}",
+            f"{sample.standard_error:,.2g}",
+            f"{max(0.0, sample.regions - growth.num_regions) / max(rate, 1e-9):,.3g}",
+        )
