@@ -29,17 +29,17 @@ def client() -> Iterator[Any]:
 
 
 def test_the_same_regions(client: Any) -> None:
-    program = mlp(4, 10, 10, 1)
+    program = mlp(5, 14, 14, 1)
     expected = enumerate_regions(program, WholeSpace())
     found = enumerate_regions(program, WholeSpace(), workers=client.get_executor(), task_seconds=0.02)
     assert_same(found, expected)
 
 
 def test_a_worker_that_is_killed(client: Any) -> None:
-    program = mlp(5, 16, 16, 1)
+    program = mlp(5, 20, 20, 1)
     expected = enumerate_regions(program, WholeSpace(), workers=2)
     before = client.run(os.getpid)
-    timer = threading.Timer(0.5, os.kill, (next(iter(before.values())), signal.SIGKILL))
+    timer = threading.Timer(0.3, os.kill, (next(iter(before.values())), signal.SIGKILL))
     timer.start()
     found = enumerate_regions(program, WholeSpace(), workers=client.get_executor(), task_seconds=0.05)
     timer.join()

@@ -32,6 +32,7 @@ from torch_shallow.trace.program import ReLUProgram
 
 SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
 PROGRAM = mlp(4, 10, 10, 1)
+LARGE = mlp(5, 14, 14, 1)  # of more work than is done before others are asked
 CASES = {
     "rays": (PROGRAM, WholeSpace(), {}),
     "rays in a box": (PROGRAM, Box(-1.0, 1.0), {}),
@@ -80,11 +81,27 @@ def processes() -> Iterator[Executor]:
         yield pool
 
 
-@pytest.mark.parametrize("case", [CASES["rays"], CASES["rays, later half-spaces"]], ids=["rays", "both engines"])
+class Counting(Executor):
+    """Hands on to another executor."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor, self.count = executor, 0
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        self.count += 1
+        return self.executor.submit(function, *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [(LARGE, WholeSpace(), {}), (mlp(5, 10, 10, 1), WholeSpace(), {"max_rays": 12})],
+    ids=["rays", "both engines"],
+)
 def test_processes(processes: Executor, case: tuple[ReLUProgram, Domain, dict[str, Any]]) -> None:
     program, domain, options = case
-    expected = enumerate_regions(program, domain, **options)
-    assert_same(enumerate_regions(program, domain, **options, workers=processes, task_seconds=0.01), expected)
+    expected, counting = enumerate_regions(program, domain, **options), Counting(processes)
+    assert_same(enumerate_regions(program, domain, **options, workers=counting, task_seconds=0.02), expected)
+    assert counting.count > 4
 
 
 @pytest.mark.filterwarnings("ignore::torch_shallow.errors.IncompleteWarning")
@@ -152,7 +169,7 @@ class OfThreads(ThreadPoolExecutor):
 
 
 def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> None:
-    expected, failed = enumerate_regions(PROGRAM, WholeSpace()), set()
+    expected, failed = enumerate_regions(LARGE, WholeSpace()), set()
 
     def fails_first(task: Task) -> bool:
         is_first = failed.isdisjoint(task.starts)
@@ -160,32 +177,30 @@ def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> Non
         return is_first
 
     with OfThreads(fails_first, OSError("worker died")) as executor:
-        found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
+        found = enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02)
     assert_same(found, expected)
     assert "a task has failed and is done again: OSError: worker died" in caplog.text
 
 
 def test_tasks_that_always_fail_are_an_error() -> None:
     message = f"workers: a task has failed {ATTEMPTS} times, the last time with OSError: disk is gone"
-    with (
-        OfThreads(lambda task: True, OSError("disk is gone")) as executor,
-        pytest.raises(TransformError, match=message),
-    ):
-        enumerate_regions(PROGRAM, WholeSpace(), workers=executor)
+    executor = OfThreads(lambda task: True, OSError("disk is gone"))
+    with executor, pytest.raises(TransformError, match=message):
+        enumerate_regions(LARGE, WholeSpace(), workers=executor)
 
 
 def test_an_executor_that_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
     count = itertools.count()
     with OfThreads(lambda task: next(count) >= 3, BrokenExecutor("a process died")) as executor:
-        found = enumerate_regions(PROGRAM, WholeSpace(), workers=executor, task_seconds=0.001)
-    assert_same(found, enumerate_regions(PROGRAM, WholeSpace()))
+        found = enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02)
+    assert_same(found, enumerate_regions(LARGE, WholeSpace()))
     assert "the executor has broken down and takes no more tasks (a process died)" in caplog.text
 
 
 def test_a_process_that_is_killed(caplog: pytest.LogCaptureFixture) -> None:
-    program = mlp(5, 12, 12, 1)
+    program = LARGE
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        enumerate_regions(mlp(2, 3, 1), WholeSpace(), workers=pool)
+        enumerate_regions(program, WholeSpace(), workers=pool)  # processes have started
         timer = threading.Timer(0.1, os.kill, (next(iter(pool._processes)), signal.SIGKILL))
         timer.start()
         found = enumerate_regions(program, WholeSpace(), workers=pool, task_seconds=0.02)
@@ -197,7 +212,7 @@ def test_an_executor_that_is_shut_down() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(TransformError, match="workers: expected an executor that takes tasks"):
-        enumerate_regions(PROGRAM, WholeSpace(), workers=executor)
+        enumerate_regions(LARGE, WholeSpace(), workers=executor)
 
 
 @pytest.mark.parametrize(

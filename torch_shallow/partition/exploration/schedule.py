@@ -129,13 +129,11 @@ class Schedule:
         return True
 
     def _task_seconds(self) -> float:
-        """Tasks get longer as the run does, of which the end, where some workers wait for others, is then a small part."""
+        """Tasks get longer as the run does, of whose end, where some workers wait for others, they are a small part."""
         most = self.workers.most
-        return (
-            self.task_seconds
-            if most == 1
-            else min(self.task_seconds, max(self.workers.shortest, self.seconds / (2 * most)))
-        )
+        if most == 1:
+            return self.task_seconds
+        return min(self.task_seconds, max(self.workers.shortest, self.seconds / (2 * most)))
 
     def _take_in(self, future: Future[Result]) -> None:
         task, begun = self.at_work.pop(future)
