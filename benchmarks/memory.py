@@ -1,4 +1,4 @@
-"""How `transform` grows: time per region and peak memory from ten thousand to a million regions.
+"""How `transform` grows: time per region and peak memory from ten thousand to ten million regions.
 
 `python -m benchmarks.memory [NETWORK ...]` prints a table.
 """
@@ -23,7 +23,7 @@ from benchmarks.measure import run_isolated, warm_up
 from benchmarks.networks import load
 from benchmarks.peers import torch_shallow_regions
 
-NETWORKS = ("5-10-10-1", "5-14-14-1", "5-16-16-1", "5-20-20-1")
+NETWORKS = ("5-10-10-1", "5-14-14-1", "5-20-20-1", "5-33-33-1")
 START = "import sys; from benchmarks.memory import grow; grow(*sys.argv[1:])"
 
 

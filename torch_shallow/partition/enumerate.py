@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -179,6 +180,14 @@ def _kept(
     return growth, lambda _, piece: file.append(piece)
 
 
+def _level_of_caller() -> int:
+    """How far up the stack, from the function that asks, the first code is that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("torch_shallow"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Partition:
     """Explore what is open, and put the tree in order; warn if something is left open."""
     with ExitStack() as stack:
@@ -214,6 +223,6 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
         "explored (each cut counts half of its cell to either side); the network is not complete: its output is NaN in "
         f"the {len(partition.open_cells):,} cells that are not explored, and shallow.resume(model) goes on.",
         IncompleteWarning,
-        stacklevel=4,
+        stacklevel=_level_of_caller(),
     )
     return partition

@@ -141,7 +141,8 @@ class ShallowReLU(ThreeLayers):
         Example:
             >>> import torch, torch_shallow, warnings
             >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
-            >>> with warnings.catch_warnings(record=True):
+            >>> with warnings.catch_warnings():
+            ...     warnings.simplefilter("ignore")
             ...     part = torch_shallow.transform(model, max_regions=10)
             >>> whole = part.resume(model)
             >>> part.num_regions, part.complete, whole.complete
