@@ -150,3 +150,38 @@ def test_in_inference_mode() -> None:
     known = part.locate(x) >= 0
     part(x)[known].sum().backward()
     assert_equal(part.resume(model), torch_shallow.transform(model))
+
+
+def test_resumed_in_inference_mode() -> None:
+    model = make_model()
+    part = stopped(model)
+    with torch.inference_mode():
+        whole = part.resume(model)
+    whole(POINTS.clone().requires_grad_()).sum().backward()
+
+
+def test_an_older_checkpoint_does_not_replace_what_is_known(tmp_path: Path) -> None:
+    model = make_model()
+    stopped(model, 10, checkpoint=tmp_path / "old")
+    with pytest.raises(TransformError, match="checkpoint: expected a new file, or one with the 60 regions"):
+        stopped(model).resume(model, checkpoint=tmp_path / "old")
+
+
+def test_whole_numbers_are_not_traced_where_they_may_be_unknown() -> None:
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = make_model()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.logits(x).argmax(-1)
+
+    whole, part = torch_shallow.transform(Classifier()), stopped(Classifier())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer
+        traced = torch.jit.trace(whole, (POINTS,), check_trace=False)
+        with pytest.raises(TransformError, match="shallow: expected a network that is known at every point"):
+            torch.jit.trace(part, (POINTS[part.locate(POINTS) >= 0],), check_trace=False)
+    assert torch.equal(traced(POINTS), whole(POINTS))
+    exported = torch.export.export(whole, (POINTS,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    assert torch.equal(exported.module()(POINTS[:7]), whole(POINTS[:7]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from math import isnan, nan
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ class Estimate:
 
     Attributes:
         upper_bound: there are no more regions than this, whatever the weights: see `upper_bound`.
-        regions: the estimated number of activation regions: unbiased, and exact if `exact`.
+        regions: the estimated number of activation regions: unbiased, and exact if `exact`; NaN if a few probes would
+            take more than five times the time limit, as are then `standard_error` and `seconds`, and `bytes` is 0.
         standard_error: how far `regions` may well be off: an estimate itself, as from `probes` samples.
         exact: whether all regions were found within the time limit.
         probes: how many independent random probes there were; 0 if `exact`.
@@ -37,6 +40,8 @@ class Estimate:
     bytes: int
 
     def __str__(self) -> str:
+        if isnan(self.regions):
+            return f"no estimate in this time; at most {_count(self.upper_bound)} regions"
         if self.exact:
             number = f"{self.regions:,.0f} regions (all found)"
         else:
@@ -70,7 +75,8 @@ def estimate(
         domain: see there.
         method: see there.
         solver: see there.
-        time_limit: about how many seconds to take, without reading the model, and compiling on a new machine.
+        time_limit: about how many seconds to take, and never more than a few times as many; without reading the model,
+            and compiling on a new machine.
         seed: of the random choices. How many there are depends on the speed of the machine.
 
     Raises:
@@ -101,7 +107,7 @@ def estimate(
 
     if domain is not None and not isinstance(domain, Domain):
         raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    if isinstance(time_limit, bool) or not isinstance(time_limit, (int, float)) or not time_limit > 0.0:
+    if isinstance(time_limit, bool) or not isinstance(time_limit, Real) or not time_limit > 0.0:
         raise TransformError(f"time_limit: expected a positive number of seconds, found {time_limit!r}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise TransformError(f"seed: expected a non-negative integer, found {seed!r}.")
@@ -120,6 +126,8 @@ def estimate(
         # A region costs about one cut, but of the first ones some have no regions yet.
         seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
         sample = estimate_open(problem, growth, begun + time_limit - time.monotonic(), seed)
+    if sample is None:
+        return Estimate(upper_bound(problem), nan, nan, False, 0, nan, 0)
     pieces = 4 * 8 + first.piece.packed_patterns.shape[1] + 8 * first.piece.points.shape[1]  # bytes of a region
     regions = round(sample.regions)
     return Estimate(

@@ -47,9 +47,9 @@ def transform(
     The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
     becomes the `head` of the shallow network.
 
-    A run that is stopped by a budget, or by Ctrl-C, gives what it has found, with a warning: the output is NaN in what
-    is not explored, `complete` is False, and `shallow.resume(model)` goes on. The result is the same, bit for bit, with
-    stops or without, and whoever does the work.
+    A search that is stopped by a budget, or by Ctrl-C, gives what it has found, with a warning: the output is NaN in
+    what is not explored, `complete` is False, and `shallow.resume(model)` goes on. The result is the same, bit for bit,
+    with stops or without, and whoever does the work.
 
     Args:
         model: an `nn.Module` of affine and piecewise-linear operations, in eval mode, that `torch.fx` or `torch.export`
@@ -80,7 +80,7 @@ def transform(
         UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
             are listed.
         TransformError: another argument with which no exact result is possible; the message says which and why.
-        KeyboardInterrupt: Ctrl-C, before there is any region or a second time.
+        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
 
     Example:
         >>> import torch, torch_shallow
@@ -108,6 +108,7 @@ def transform(
             time_limit=time_limit is not None,
             workers=workers != 1,
             checkpoint=checkpoint is not None,
+            task_seconds=task_seconds != TASK_SECONDS,
             store_maps=not store_maps,
         )
         check_floating("data", data)

@@ -131,7 +131,7 @@ def composed(program: ReLUProgram, domain: Domain, pattern: np.ndarray) -> tuple
     network, dimension = pack(program, chart), chart.num_coordinates + 1
     maps, norms = np.zeros(max(1, program.num_neurons) * dimension), np.zeros(program.num_neurons)
     for stage in range(len(program.stages)):
-        compose(network, maps, norms, pattern.astype(np.uint8), stage)
+        compose(network, maps, norms, pattern.astype(np.uint8), np.zeros(program.num_neurons, dtype=np.int64), stage)
     rows = [
         maps[start * dimension : stop * dimension].reshape(dimension, stop - start).T
         for start, stop in zip(program.offsets, program.offsets[1:], strict=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from numbers import Real
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import IncompleteWarning, TransformError
@@ -80,7 +81,7 @@ def enumerate_regions(
     Raises:
         TransformError: an argument is none of these, a domain does not fit, the checkpoint is of another network, or
             memory would not suffice.
-        KeyboardInterrupt: Ctrl-C, before there is any region or a second time.
+        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
     """
     problem = pose(program, domain, method, solver, tolerance, max_corners, max_rays)
     budget = Budget(max_regions, time_limit)
@@ -162,7 +163,11 @@ class _How:
     progress: bool
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.task_seconds, (int, float)) and self.task_seconds > 0.0):
+        if (
+            isinstance(self.task_seconds, bool)
+            or not isinstance(self.task_seconds, Real)
+            or not self.task_seconds > 0.0
+        ):
             raise TransformError(f"task_seconds: expected a positive number of seconds, found {self.task_seconds!r}.")
 
 
@@ -172,9 +177,14 @@ def _kept(
     """What a checkpoint holds, or what is known if it is new; and what to call with each new piece."""
     file = stack.enter_context(Checkpoint.open(path, problem.program, problem.chart, domain, asdict(problem.search)))
     if file.num_pieces:
-        growth = Growth()
+        known, growth = growth.num_regions, Growth()
         for piece in file.pieces:
             growth.add(piece)
+        if growth.num_regions < known:
+            raise TransformError(
+                f"checkpoint: expected a new file, or one with the {known:,} regions that are known, found one with "
+                f"{growth.num_regions:,} in {os.fspath(path)!r}; choose another file, or delete this one."
+            )
     elif growth.pieces:
         file.append(growth.pieces[0])
     return growth, lambda _, piece: file.append(piece)
@@ -214,12 +224,12 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
         reason = schedule.run()
         if reason == INTERRUPTED and not growth.num_regions:
             raise KeyboardInterrupt
-    explored = growth.explored
+    explored = min(99.9, 100.0 * growth.explored)
     partition = growth.finish(problem, domain)
     if not reason:
         return balanced(partition, threads_of(how.workers))
     warnings.warn(
-        f"transform: stopped by {reason} with {partition.num_regions:,} regions, {100 * explored:.3g} % of the tree "
+        f"transform: stopped by {reason} with {partition.num_regions:,} regions, {explored:.3g} % of the tree "
         "explored (each cut counts half of its cell to either side); the network is not complete: its output is NaN in "
         f"the {len(partition.open_cells):,} cells that are not explored, and shallow.resume(model) goes on.",
         IncompleteWarning,

@@ -13,7 +13,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.found import BLOCK, CUT_ROWS, REGION_ROWS, Found
 from torch_shallow.partition.growth import Piece
 
-FIRST_ROWS = 1024  # room that a walk is given at first
+FIRST_ROWS = 4  # room that a walk is given at first: a cut may take a second
 RESPONSE = 0.05  # seconds that a compiled walk should take between two looks at the clock
 
 
@@ -82,7 +82,7 @@ class Harvest:
         cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
         seconds = time.monotonic() - self._looked
         if seconds < RESPONSE / 2 and max(cuts, regions) >= self._rows:
-            self._rows = min(4 * self._rows, BLOCK)
+            self._rows = min(8 * self._rows, BLOCK)
         elif seconds > RESPONSE * 2:
             self._rows = max(self._rows // 4, 1)
         # Copies, since a view would keep a whole block for a few rows.

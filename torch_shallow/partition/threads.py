@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 def threads_of(workers: int | Executor) -> int:
     """How many threads to use for what this process does itself: as many as asked for, or torch's number."""
-    return workers if isinstance(workers, int) else torch.get_num_threads()
+    return torch.get_num_threads() if isinstance(workers, Executor) else int(workers)
 
 
 def part_size(count: int, threads: int) -> int:

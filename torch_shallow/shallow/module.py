@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -148,6 +149,10 @@ class ShallowReLU(ThreeLayers):
             >>> part.num_regions, part.complete, whole.complete
             (10, False, True)
         """
+        if torch.is_inference_mode_enabled():  # as in `transform`
+            arguments = {name: value for name, value in locals().items() if name not in ("self", "model")}
+            with torch.inference_mode(False), torch.no_grad():
+                return self.resume(model, **arguments)
         # Imported here because numba takes a while.
         from torch_shallow.partition.enumerate import resume
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from torch_shallow.domain import Domain
+from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.shallow.head import in_float64, output_shape
 from torch_shallow.shallow.points import mask_head, unflatten
 
@@ -67,6 +67,11 @@ class Network(nn.Module):
         return self._out_shape
 
     @property
+    def complete(self) -> bool:
+        """Whether every region of the domain is known."""
+        return True
+
+    @property
     def domain(self) -> Domain:
         """What the network is of; elsewhere `forward` gives NaN."""
         return self._domain
@@ -87,7 +92,8 @@ class Network(nn.Module):
         """
         y, known = self._evaluate(x)
         if self.head is not None:
-            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known)
+            everywhere = self.complete and isinstance(self.domain, WholeSpace)
+            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known, everywhere)
         return unflatten(y, x, self.in_shape, self.out_shape)
 
     def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:

@@ -44,14 +44,31 @@ def unflatten(
 
 
 @torch.fx.wrap
-def mask_head(y: Shaped[Tensor, "points *outputs"], known: Bool[Tensor, "points"]) -> Shaped[Tensor, "points *outputs"]:
+def mask_head(
+    y: Shaped[Tensor, "points *outputs"], known: Bool[Tensor, "points"], everywhere: bool
+) -> Shaped[Tensor, "points *outputs"]:
     """NaN for what a head makes of points where the trunk is not known.
 
+    Args:
+        y: what the head makes.
+        known: where the trunk is known.
+        everywhere: whether that is at every point there is.
+
     Raises:
-        TransformError: there are such points, and the head's results are whole numbers, among which there is no NaN.
+        TransformError: there are unknown points, or there may be some when the traced code runs, and the head's results
+            are whole numbers, among which there is no NaN.
     """
     if y.is_floating_point() or y.is_complex():
         return torch.where(known.reshape(-1, *[1] * (y.dim() - 1)), y, torch.nan)
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if everywhere and (is_traced or torch.compiler.is_compiling()):
+        return y
+    if is_traced:
+        raise TransformError(
+            f"shallow: expected a network that is known at every point, as its output of dtype {y.dtype} has no NaN "
+            "and traced code cannot raise an error, found one that is not; trace its trunk, or a complete network of "
+            "all of R^n."
+        )
     if not known.all():
         raise TransformError(
             f"x: {int((~known).sum())} of {len(known)} inputs lie outside the domain or the known regions, and the "

@@ -154,7 +154,7 @@ def test_ctrl_c(workers: int) -> None:
 class OfThreads(ThreadPoolExecutor):
     """An executor whose tasks may fail."""
 
-    def __init__(self, fails: Callable[[Task], bool], error: Exception) -> None:
+    def __init__(self, fails: Callable[[Task], bool], error: BaseException) -> None:
         super().__init__(2)
         self.fails, self.error = fails, error
 
@@ -208,6 +208,40 @@ def test_a_process_that_is_killed(caplog: pytest.LogCaptureFixture) -> None:
     assert_same(found, enumerate_regions(program, WholeSpace()))
 
 
+def test_the_first_region_comes_before_any_limit() -> None:
+    # Each of its cells has more cuts above it than a breadth-first search would ever reach.
+    program = mlp(60, 40, 20, 1)
+    with pytest.warns(IncompleteWarning):
+        part = enumerate_regions(program, Box(-1.0, 1.0), time_limit=1e-9, task_seconds=1e-9)
+    assert part.num_regions >= 1
+
+
+def test_workers_that_are_told_to_exit_are_failures() -> None:
+    for error in (SystemExit(3), KeyboardInterrupt()):
+        executor = OfThreads(lambda task: True, error)
+        with executor, pytest.raises(TransformError, match=f"failed {ATTEMPTS} times, .* {type(error).__name__}"):
+            enumerate_regions(LARGE, WholeSpace(), workers=executor)
+
+
+def test_a_limit_does_not_wait_for_workers_that_are_busy() -> None:
+    busy = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(busy.wait, 60.0)
+        with pytest.warns(IncompleteWarning, match="time_limit"):
+            part = enumerate_regions(LARGE, WholeSpace(), workers=executor, time_limit=0.2)
+        busy.set()
+    assert_same(resume(part), enumerate_regions(LARGE, WholeSpace()))
+
+
+def test_an_executor_that_is_shut_down_in_mid_run(caplog: pytest.LogCaptureFixture) -> None:
+    executor = ThreadPoolExecutor(2)
+    expected = enumerate_regions(LARGE, WholeSpace())
+    timer = threading.Timer(0.15, lambda: executor.shutdown(wait=False, cancel_futures=True))
+    timer.start()
+    assert_same(enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02), expected)
+    timer.join()
+
+
 def test_an_executor_that_is_shut_down() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
@@ -222,6 +256,7 @@ def test_an_executor_that_is_shut_down() -> None:
         ("workers", True),
         ("max_regions", 0),
         ("max_regions", True),
+        ("task_seconds", True),
         ("time_limit", 0.0),
         ("time_limit", float("nan")),
         ("task_seconds", -1.0),

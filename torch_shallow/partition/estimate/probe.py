@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from math import inf
 
 import numpy as np
 from jaxtyping import Int32
@@ -43,15 +45,16 @@ class Prober:
         self._walk = engines(problem, self._harvest)
         self._random = np.random.default_rng(seed)
 
-    def probe(self, cells: Sequence[Path], width: int) -> tuple[float, bool]:
+    def probe(self, cells: Sequence[Path], width: int, deadline: float = inf) -> tuple[float, bool] | None:
         """Estimate the number of regions below all of some cells.
 
         Args:
             cells: paths to them.
             width: how many cells of each stratum are walked.
+            deadline: when to give up, as `time.monotonic` tells the time.
 
         Returns:
-            The estimate, and whether it is exact, as nothing had to be thinned out.
+            The estimate, and whether it is exact, as nothing had to be thinned out; None if it took too long.
         """
         strata: dict[int, list[tuple[Path, float]]] = defaultdict(list)
         next_strata: list[int] = []
@@ -70,6 +73,8 @@ class Prober:
             exact &= len(stratum) <= width
             kept, weights = thin(np.array([weight for _, weight in stratum]), width, self._random.random())
             for at, weight in zip(kept, weights.tolist(), strict=True):
+                if time.monotonic() > deadline:
+                    return None
                 found, left = self._below(stratum[at][0])
                 regions += weight * found
                 for path in left:

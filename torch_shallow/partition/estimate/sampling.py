@@ -12,6 +12,7 @@ from torch_shallow.partition.growth import Growth
 from torch_shallow.partition.problem import Problem
 
 LEAST_PROBES = 4  # fewer say nothing of their spread
+PATIENCE = 5.0  # times as long as asked for, a few probes may take
 MOST_PROBES = 24  # so many say enough of it; if there is time for more, wider ones say more of the number
 
 
@@ -38,7 +39,7 @@ class Sample:
         return 0.0 if self.exact else stdev(self.totals) / sqrt(len(self.totals))
 
 
-def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 0) -> Sample:
+def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 0) -> Sample | None:
     """Estimate how many regions there are, from those that are known and probes of the cells that are open.
 
     Probes are made wider until one takes a fair share of the time. How many there will be is decided then, and those
@@ -49,18 +50,26 @@ def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 
         growth: what is known.
         seconds: about how long to take. A few probes are made in any case.
         seed: of the random choices.
+
+    Returns:
+        The probes; None if a few of the narrowest take more than five times as long.
     """
     known, cells = growth.num_regions, [growth.path(code) for code in growth.open]
     prober = Prober(problem, seed)
     width, begun = 1, time.monotonic()
+    deadline = begun + PATIENCE * seconds
     while True:
         last = time.monotonic()
-        total, exact = prober.probe(cells, width)
+        probe = prober.probe(cells, width, deadline)
         now = time.monotonic()
-        if exact:
-            return Sample((known + total,), exact=True)
+        if probe is None:
+            return None
+        if probe[1]:
+            return Sample((known + probe[0],), exact=True)
         if MOST_PROBES * (now - last) > seconds or now - begun > seconds / 4:
             break
         width *= 2
     count = max(LEAST_PROBES, min(MOST_PROBES, int((begun + seconds - now) / (now - last))))
-    return Sample(tuple(known + prober.probe(cells, width)[0] for _ in range(count)), exact=False)
+    probes = [prober.probe(cells, width, deadline) for _ in range(count)]
+    totals = tuple(known + probe[0] for probe in probes if probe is not None)
+    return Sample(totals, exact=False) if len(totals) == count else None

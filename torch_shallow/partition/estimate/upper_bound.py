@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import comb
 
 import numpy as np
@@ -33,22 +32,25 @@ def upper_bound(problem: Problem) -> int:
     """
     program, chart, closed = problem.program, problem.chart, problem.network.closed
     ranks: list[tuple[int, int, int, int]] = []  # of each stage: neurons that cut, active ones, both ranks
-    for weight, (active, inactive) in zip(_weights(program, chart), _known_signs(program, chart), strict=True):
-        cutting = ~(active | inactive)
-        ranks.append((int(cutting.sum()), int(active.sum()), _rank(weight[cutting]), _rank(weight[~inactive])))
+    for weight, signs in zip(_weights(program, chart), _known_signs(program, chart), strict=True):
+        cutting = ~(signs[0] | signs[1])
+        ranks.append((int(cutting.sum()), int(signs[0].sum()), _rank(weight[cutting]), _rank(weight[~signs[1]])))
 
-    @cache
-    def below(stage: int, rank: int) -> int:
-        if stage == len(ranks):
-            return 1
-        count, active, rank_of_cutting, rank_of_all = ranks[stage]
-        most = min(rank, rank_of_cutting)
-        if not closed[stage]:
-            return below(stage + 1, rank) * sum(comb(count, j) for j in range(most + 1))
-        passed = min(rank, rank_of_all)
-        return sum(comb(count, j) * below(stage + 1, min(passed, active + count - j)) for j in range(most + 1))
-
-    return below(0, chart.num_coordinates)
+    dimensions = range(chart.num_coordinates + 1)
+    below = [1 for _ in dimensions]  # how many regions the stages behind make of a cell that has so many dimensions
+    for stage in range(len(ranks) - 1, -1, -1):
+        (count, active, rank_of_cutting, rank_of_all), is_closed = ranks[stage], closed[stage]
+        before = []
+        for rank in dimensions:
+            passed = min(rank, rank_of_all)
+            before.append(
+                sum(
+                    comb(count, j) * below[min(passed, active + count - j) if is_closed else rank]
+                    for j in range(min(rank, rank_of_cutting) + 1)
+                )
+            )
+        below = before
+    return below[-1]
 
 
 def _weights(program: ReLUProgram, chart: Chart) -> list[Float[np.ndarray, "neurons sources"]]:

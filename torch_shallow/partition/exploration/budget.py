@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from torch_shallow.errors import TransformError
 
+MOST_REGIONS = 1 << 48  # there is no memory for more
+FOREVER = 1e15  # seconds
 TASK_SECONDS = 0.5  # of one task, before it gives back what is left of its cells
 
 
@@ -28,19 +31,21 @@ class Budget:
 
     def __post_init__(self) -> None:
         most, seconds = self.max_regions, self.time_limit
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        if most is not None and (isinstance(most, bool) or not isinstance(most, Integral) or most < 1):
             raise TransformError(f"max_regions: expected a positive integer or None, found {most!r}.")
-        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0.0):
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0.0):
             raise TransformError(f"time_limit: expected a positive number of seconds or None, found {seconds!r}.")
 
     def regions_left(self, known: int) -> int | None:
         """How many more regions there may be; None if any number."""
-        return None if self.max_regions is None else max(0, self.max_regions - known)
+        return None if self.max_regions is None else max(0, min(int(self.max_regions), MOST_REGIONS) - known)
 
     @property
     def seconds_left(self) -> float:
         """How much time is left."""
-        return float("inf") if self.time_limit is None else self.time_limit - (time.monotonic() - self.begun)
+        if self.time_limit is None or self.time_limit > FOREVER:
+            return float("inf")
+        return float(self.time_limit) - (time.monotonic() - self.begun)
 
     def exceeded(self, known: int) -> str:
         """Which limit is reached, as the user gave it; empty if none is."""

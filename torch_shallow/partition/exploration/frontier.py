@@ -28,6 +28,12 @@ class Frontier:
             insort(self._cells, (depth, code))
             self._weight += 0.5**depth
 
+    def take_deepest(self, count: int) -> list[int]:
+        """Remove the cells with most cuts above them; return their codes."""
+        taken, self._cells = self._cells[-count:], self._cells[:-count]
+        self._weight -= sum(0.5**depth for depth, _ in taken)
+        return [code for _, code in taken]
+
     def take(self, parts: int, wanted: int) -> list[int]:
         """Remove the first of so many parts of about equal weight; return the codes of its cells.
 
@@ -38,12 +44,11 @@ class Frontier:
         """
         fair = min(MOST_CELLS, -(-len(self._cells) // min(parts, 2)))
         if len(self._cells) > MANY:  # those deep down are soon done, so that the list gets shorter
-            taken, self._cells = self._cells[-fair:], self._cells[:-fair]
-        else:
-            weight, end = 0.0, 0
-            while end < fair and (end < max(1, wanted) or weight * 2 * parts < self._weight):
-                weight += 0.5 ** self._cells[end][0]
-                end += 1
-            taken, self._cells = self._cells[:end], self._cells[end:]
+            return self.take_deepest(fair)
+        weight, end = 0.0, 0
+        while end < fair and (end < max(1, wanted) or weight * 2 * parts < self._weight):
+            weight += 0.5 ** self._cells[end][0]
+            end += 1
+        taken, self._cells = self._cells[:end], self._cells[end:]
         self._weight -= sum(0.5**depth for depth, _ in taken)
         return [code for _, code in taken]

@@ -15,11 +15,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     Yields:
         A function that says whether Ctrl-C was pressed. Outside of the main thread, where Python has no say in signals,
-        it says no.
+        and where they are ignored, it says no.
     """
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
         yield pressed.is_set
         return
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch_shallow.partition.growth import Growth, Piece
 
-FORMAT = "{percentage:5.1f} % explored |{bar}| {postfix} [{elapsed}<{remaining}]"
+FORMAT = "{percentage:5.1f} % explored |{bar}| {unit} [{elapsed}<{remaining}]"
 
 
 @contextmanager
@@ -26,12 +26,12 @@ def shown(growth: Growth) -> Iterator[Callable[[Growth, Piece], None]]:
     from tqdm.auto import tqdm
 
     known = growth.num_regions
-    with tqdm(total=1.0, initial=growth.explored, bar_format=FORMAT, postfix="0 regions") as bar:
+    with tqdm(total=1.0, initial=growth.explored, bar_format=FORMAT, unit=f"{known:,} regions") as bar:
 
         def move(growth: Growth, _: Piece) -> None:
             seconds = max(bar.format_dict["elapsed"], 1e-9)
             rate = (growth.num_regions - known) / seconds
-            bar.set_postfix_str(f"{growth.num_regions:,} regions, {rate:,.0f} regions/s", refresh=False)
+            bar.unit = f"{growth.num_regions:,} regions, {rate:,.0f} a second"
             bar.update(growth.explored - bar.n)
 
         yield move

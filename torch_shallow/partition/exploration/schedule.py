@@ -52,6 +52,7 @@ class Schedule:
         self.frontier = Frontier(growth.open)
         self.at_work: dict[Future[Result], tuple[Task, float]] = {}
         self.failures: dict[int, int] = {}  # by cell
+        self.num_tasks = 0  # that the workers have taken
         self.seconds = 0.0  # of work that is done
         self.seconds_per_cell = 1.0  # of late
 
@@ -82,19 +83,25 @@ class Schedule:
     def _go_on(self) -> str:
         while True:
             reason = self._reason()
-            while not reason and self.frontier and len(self.at_work) < self.workers.most:
+            while not reason and self.frontier and len(self.at_work) < self._most:
                 if not self._hand_out(self.workers, self._task_seconds()):
                     break
                 reason = self._reason()
-            self.workers.yielding = bool(reason) or len(self.at_work) < self.workers.most
+            self.workers.yielding = bool(reason) or len(self.at_work) < self._most
             if reason:
-                for future in self.at_work:
-                    future.cancel()
+                for future in list(self.at_work):
+                    if future.cancel():
+                        self._put_back(self.at_work.pop(future)[0])
             if not self.at_work:
                 return reason if self.growth.open else ""
-            done, _ = wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in done:
+            wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in [each for each in self.at_work if each.done()]:  # `wait` says nothing of cancelled ones
                 self._take_in(future)
+
+    @property
+    def _most(self) -> int:
+        """How many tasks to have at work: one, until there is a region."""
+        return self.workers.most if self.growth.num_regions else 1
 
     def _reason(self) -> str:
         """Why to stop now; a partition has at least one region."""
@@ -111,9 +118,12 @@ class Schedule:
             return False
         if regions is not None and most > 1:
             regions = -(-regions // (2 * most))
-        starts = self.frontier.take(most, int(self.workers.shortest / self.seconds_per_cell))
+        if self.seconds and not self.growth.num_regions:  # to the first region, however long it takes
+            starts, seconds, regions = self.frontier.take_deepest(1), float("inf"), 1
+        else:
+            starts = self.frontier.take(most, int(self.workers.shortest / self.seconds_per_cell))
+            seconds = max(0.0, min(seconds, self.budget.seconds_left))
         paths = tuple(self.growth.path(code) for code in starts)
-        seconds = max(0.0, min(seconds, self.budget.seconds_left))
         task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
         try:
             future = workers.submit(self.problem, task)
@@ -121,10 +131,15 @@ class Schedule:
             self._put_back(task)
             self._go_on_alone(error)
             return True
-        except RuntimeError as error:
-            raise TransformError(
-                f"workers: expected an executor that takes tasks, found one that says: {error}."
-            ) from error
+        except RuntimeError as error:  # it is shut down
+            if not self.num_tasks:
+                raise TransformError(
+                    f"workers: expected an executor that takes tasks, found one that says: {error}."
+                ) from error
+            self._put_back(task)
+            self._go_on_alone(error)
+            return True
+        self.num_tasks += workers is self.workers
         self.at_work[future] = task, time.monotonic()
         return True
 
@@ -139,15 +154,17 @@ class Schedule:
         task, begun = self.at_work.pop(future)
         try:
             result = future.result()
-        except (CancelledError, KeyboardInterrupt):
+        except CancelledError:
             self._put_back(task)
         except BrokenExecutor as error:
             self._put_back(task)
             self._go_on_alone(error)
-        except Exception as error:
+        except BaseException as error:  # a worker may also be told to exit
             if isinstance(error, TransformError) or not self.workers.may_die:
                 raise
             self._put_back(task)
+            if self.interrupted():  # as were the workers
+                return
             worst = max(self.failures.get(code, 0) for code in task.starts) + 1
             self.failures |= dict.fromkeys(task.starts, worst)
             if worst >= ATTEMPTS:

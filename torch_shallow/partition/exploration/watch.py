@@ -55,10 +55,12 @@ class Forecast:
     def __call__(self, growth: Growth, _: Piece) -> None:
         """Look, if it is time and has not been done."""
         elapsed = time.monotonic() - self.begun
-        if self.is_told or elapsed < self.patience or not growth.open:
+        if self.is_told or elapsed < self.patience or not growth.open or not growth.num_regions:
             return
         self.is_told = True
         sample = estimate_open(self.problem, growth, self.seconds)
+        if sample is None:
+            return
         rate = (growth.num_regions - self.known) / elapsed
         logger.warning(
             "%s regions so far, %.3g %% of the tree explored; about %s regions in all (standard error %s), which would "

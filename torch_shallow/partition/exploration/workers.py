@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from numbers import Integral
 
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.exploration.task import Result, Task, explore, explore_until, packed
@@ -119,9 +120,9 @@ def make_workers(workers: int | Executor, interrupted: Callable[[], bool]) -> Wo
     """
     if isinstance(workers, Executor):
         return Elsewhere(workers)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+    if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
         raise TransformError(
             f"workers: expected a positive number of threads, or a concurrent.futures.Executor, found {workers!r}; of "
             "Dask it is client.get_executor()."
         )
-    return ThisThread(interrupted) if workers == 1 else Threads(workers, interrupted)
+    return ThisThread(interrupted) if workers == 1 else Threads(int(workers), interrupted)
