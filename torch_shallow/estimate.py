@@ -125,7 +125,8 @@ def estimate(
         growth.add(first.piece)
         # A region costs about one cut, but of the first ones some have no regions yet.
         seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
-        sample = estimate_open(problem, growth, begun + time_limit - time.monotonic(), seed)
+        left = max(time_limit / 2, begun + time_limit - time.monotonic())
+        sample = estimate_open(problem, growth, left, seed)
     if sample is None:
         return Estimate(upper_bound(problem), nan, nan, False, 0, nan, 0)
     pieces = 4 * 8 + first.piece.packed_patterns.shape[1] + 8 * first.piece.points.shape[1]  # bytes of a region
