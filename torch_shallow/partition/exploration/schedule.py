@@ -121,7 +121,7 @@ class Schedule:
         if self.seconds and not self.growth.num_regions:  # to the first region, however long it takes
             starts, seconds, regions = self.frontier.take_deepest(1), float("inf"), 1
         else:
-            starts = self.frontier.take(most, int(self.workers.shortest / self.seconds_per_cell))
+            starts = self.frontier.take(most, int(self.workers.shortest / max(self.seconds_per_cell, 1e-9)))
             seconds = max(0.0, min(seconds, self.budget.seconds_left))
         paths = tuple(self.growth.path(code) for code in starts)
         task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
