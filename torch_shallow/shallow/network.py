@@ -38,6 +38,7 @@ class Network(nn.Module):
     ) -> None:
         """Keep what every network has, after its own parts are there."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
+        self._known_everywhere = self.complete and isinstance(domain, WholeSpace)
         self.head = None if head is None else in_float64(head, trunk_shape)
         self._out_shape = output_shape(self.head, trunk_shape)
         limits = domain.limits(in_shape)
@@ -92,8 +93,7 @@ class Network(nn.Module):
         """
         y, known = self._evaluate(x)
         if self.head is not None:
-            everywhere = self.complete and isinstance(self.domain, WholeSpace)
-            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known, everywhere)
+            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known, self._known_everywhere)
         return unflatten(y, x, self.in_shape, self.out_shape)
 
     def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:

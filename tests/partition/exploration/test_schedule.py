@@ -256,7 +256,6 @@ def test_an_executor_that_is_shut_down() -> None:
         ("workers", True),
         ("max_regions", 0),
         ("max_regions", True),
-        ("task_seconds", True),
         ("time_limit", 0.0),
         ("time_limit", float("nan")),
         ("task_seconds", -1.0),
