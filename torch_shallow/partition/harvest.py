@@ -42,13 +42,18 @@ class Harvest:
 
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.quota, self.interrupted = quota, interrupted
+        self._rows = FIRST_ROWS
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that was found, and begin to count the quota anew."""
         self.num_cuts = self.num_regions = 0
         self._blocks: list[tuple[np.ndarray, ...]] = []
         self._first_cuts: list[int] = []
         self._open: list[np.ndarray] = []
         self._method: dict[str, int] = {}
         self._begun = self._looked = time.monotonic()
-        self._rows, self._start, self.given = FIRST_ROWS, 0, np.zeros(0, dtype=np.int32)
+        self.begin(0, np.zeros(0, dtype=np.int32))
 
     def begin(self, start: int, path: Int32[np.ndarray, "depth"]) -> None:
         """What is added from now on is below a start of the task, behind the cuts of its path."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int
 
 from torch_shallow.partition.cells import Cell
+from torch_shallow.partition.compiled_walk import CompiledWalk
 from torch_shallow.partition.double_description.cone import NEED_WORDS
 from torch_shallow.partition.double_description.storage import grown, intersection
 from torch_shallow.partition.double_description.walk import (
@@ -24,22 +26,12 @@ from torch_shallow.partition.double_description.walk import (
     Stack,
     walk,
 )
-from torch_shallow.partition.found import (
-    CUTS,
-    DONE,
-    FULL,
-    NEED_FRAMES,
-    OFF_PATH,
-    TOP,
-    UNDECIDED,
-    empty_block,
-    new_counts,
-)
-from torch_shallow.partition.harvest import Harvest, off_path
+from torch_shallow.partition.found import NEED_FRAMES, UNDECIDED, Found
+from torch_shallow.partition.harvest import Harvest
 from torch_shallow.partition.problem import Problem
 
 
-class RayWalk:
+class RayWalk(CompiledWalk):
     """Walks the domain, or what is below a path, and gives its cuts and regions to a harvest.
 
     Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
@@ -52,8 +44,12 @@ class RayWalk:
             the harvest.
     """
 
+    engine = "double-description"
+    hands_over = TOO_MANY_RAYS
+    parent_and_spent = (PARENT, SPENT)
+
     def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
-        self.problem, self.harvest, self.hand_over = problem, harvest, hand_over
+        super().__init__(problem, harvest, hand_over)
         program, network = problem.program, problem.network
         self.storage, (lines, rays, self.pool_top), used = intersection(
             problem.chart.inequalities, problem.search.tolerance
@@ -70,7 +66,6 @@ class RayWalk:
             np.zeros((4, max(widest, dimension))),
             np.zeros(program.num_neurons, dtype=np.int64),
         )
-        self.found = empty_block(program, dimension)
         cones = self.storage.cones
         # A walk may change the domain's cone where it lies.
         self.domain = lines, rays, cones.ids[: lines + rays].copy(), cones.sets[: lines + rays].copy(), used
@@ -78,44 +73,39 @@ class RayWalk:
     def run(self) -> None:
         """Walk everything below the path that the harvest has been given."""
         self._begin()
-        storage, harvest = self.storage, self.harvest
-        counts = new_counts(harvest.num_cuts)
-        limit = np.iinfo(np.int64).max if self.problem.search.max_rays is None else self.problem.search.max_rays
-        while True:
-            status = walk(
+        self._walk_all()
+
+    @property
+    def frames(self) -> Int[np.ndarray, "cells columns"]:
+        """The stack."""
+        return self.stack.frames
+
+    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
+        search, storage = self.problem.search, self.storage
+        limit = np.iinfo(np.int64).max if search.max_rays is None else search.max_rays
+        path = self.harvest.given
+        return int(
+            walk(
                 self.problem.network,
                 storage.cones,
                 storage.scratch,
                 self.stack,
-                harvest.room(self.found),
+                found,
                 counts,
-                self.problem.search.tolerance,
+                search.tolerance,
                 limit,
-                harvest.given,
+                path,
             )
-            harvest.take("double-description", self.found, counts)
-            if status == DONE:
-                return
-            if status == OFF_PATH:
-                raise off_path()
-            if status == TOO_MANY_RAYS:
-                cell = self._top_cell(int(counts[TOP]))
-                counts[TOP] -= 1
-                self.hand_over(cell)
-                counts[CUTS] = harvest.num_cuts
-            elif status == NEED_FRAMES:
-                stack = self.stack
-                self.stack = stack._replace(
-                    frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used)
-                )
-            elif status != FULL:
-                storage.grow(status)
-                if status == NEED_WORDS:
-                    self.stack = self.stack._replace(used=grown(self.stack.used, axis=1))
-            if harvest.spent:
-                frames = self.stack.frames[: counts[TOP] + 1]
-                harvest.leave(frames[frames[:, SPENT] == 0, PARENT])
-                return
+        )
+
+    def _grow(self, status: int) -> None:
+        stack = self.stack
+        if status == NEED_FRAMES:
+            self.stack = stack._replace(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
+            return
+        self.storage.grow(status)
+        if status == NEED_WORDS:
+            self.stack = stack._replace(used=grown(stack.used, axis=1))
 
     def _begin(self) -> None:
         """Put the domain on the empty stack."""

@@ -41,7 +41,9 @@ class Prober:
     """
 
     def __init__(self, problem: Problem, seed: int = 0, cuts: int = CUTS) -> None:
-        self._harvest = _Again(Quota(cuts=cuts))
+        self._harvest = Harvest(
+            Quota(cuts=cuts)
+        )  # one for all walks, as to make an engine takes longer than a short walk
         self._walk = engines(problem, self._harvest)
         self._random = np.random.default_rng(seed)
 
@@ -83,19 +85,11 @@ class Prober:
 
     def _below(self, path: Path) -> tuple[int, list[Path]]:
         """Walk a little below a cell: how many regions there are, and the cells that are left."""
-        self._harvest.again(path)
+        self._harvest.clear()
+        self._harvest.begin(0, path)
         self._walk()
         piece = self._harvest.piece(np.array([0]))
         return len(piece.points), [np.append(path, _steps(piece, code)) for code in piece.open_parents.tolist()]
-
-
-class _Again(Harvest):
-    """A harvest that can be begun anew, as to make an engine takes longer than a short walk."""
-
-    def again(self, path: Path) -> None:
-        """Forget everything, for a walk below another path."""
-        self.__init__(self.quota, self.interrupted)  # type: ignore[misc]
-        self.begin(0, path)
 
 
 def _steps(piece: Piece, code: int) -> Path:

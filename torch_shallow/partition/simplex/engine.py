@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from torch_shallow.partition.cells import Cell, whole_domain
+from torch_shallow.partition.compiled_walk import CompiledWalk
 from torch_shallow.partition.double_description.storage import grown
-from torch_shallow.partition.found import (
-    CUTS,
-    DONE,
-    NEED_FRAMES,
-    OFF_PATH,
-    TOP,
-    UNDECIDED,
-    empty_block,
-    new_counts,
-)
-from torch_shallow.partition.harvest import Harvest, off_path
+from torch_shallow.partition.found import NEED_FRAMES, UNDECIDED, Found
+from torch_shallow.partition.harvest import Harvest
 from torch_shallow.partition.network import Network, compose
 from torch_shallow.partition.problem import Problem
 from torch_shallow.partition.simplex.dual_simplex import Simplex
@@ -42,7 +34,7 @@ from torch_shallow.partition.simplex.walk import (
 )
 
 
-class SimplexWalk:
+class SimplexWalk(CompiledWalk):
     """Walks the domain, or what is below a cell or a path, and gives its cuts and regions to a harvest.
 
     Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
@@ -55,52 +47,41 @@ class SimplexWalk:
             the cell to the harvest.
     """
 
+    engine = "simplex"
+    hands_over = UNSETTLED
+    parent_and_spent = (PARENT, SPENT)
+
     def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
-        self.problem, self.harvest, self.hand_over = problem, harvest, hand_over
+        super().__init__(problem, harvest, hand_over)
         chart, self.network = problem.chart, problem.network
         self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
         self.cells = _stack(self.network, self.dimension)
-        self.found = empty_block(problem.program, self.dimension)
 
     def run(self, start: Cell | None = None) -> None:
         """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
-        harvest = self.harvest
         self._push(whole_domain(self.chart, int(self.network.offsets[-1])) if start is None else start)
-        counts = new_counts(harvest.num_cuts)
-        max_points = min(32 + 2 * self.dimension, 128)
-        while True:
-            status = walk_by_simplex(
-                self.network,
-                self.simplex,
-                self.cells,
-                harvest.room(self.found),
-                counts,
-                self.problem.search.tolerance,
-                max_points,
-                harvest.given,
-            )
-            harvest.take("simplex", self.found, counts)
-            if status == DONE:
-                return
-            if status == OFF_PATH:
-                raise off_path()
-            if status == UNSETTLED:
-                cell = self._top_cell(int(counts[TOP]))
-                counts[TOP] -= 1
-                self.hand_over(cell)
-                counts[CUTS] = harvest.num_cuts
-            elif status == NEED_FRAMES:
-                self.cells = self.cells._replace(frames=grown(self.cells.frames), status=grown(self.cells.status))
-            elif status == NEED_ROWS:
-                self._grow_rows()
-            elif status == NEED_POINTS:
-                self.cells = self.cells._replace(points=grown(self.cells.points))
-            if harvest.spent:
-                frames = self.cells.frames[: counts[TOP] + 1]
-                harvest.leave(frames[frames[:, SPENT] == 0, PARENT])
-                return
+        self._walk_all()
+
+    @property
+    def frames(self) -> Int[np.ndarray, "cells columns"]:
+        """The stack."""
+        return self.cells.frames
+
+    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
+        tolerance, max_points = self.problem.search.tolerance, min(32 + 2 * self.dimension, 128)
+        path = self.harvest.given
+        return int(walk_by_simplex(self.network, self.simplex, self.cells, found, counts, tolerance, max_points, path))
+
+    def _grow(self, status: int) -> None:
+        cells = self.cells
+        if status == NEED_FRAMES:
+            self.cells = cells._replace(frames=grown(cells.frames), status=grown(cells.status))
+        elif status == NEED_ROWS:
+            self._grow_rows()
+        elif status == NEED_POINTS:
+            self.cells = cells._replace(points=grown(cells.points))
 
     def _push(self, start: Cell) -> None:
         """Put the first cell on the empty stack, composing all stages that its status has settled."""
