@@ -13,6 +13,7 @@ from numba import njit
 from numba.core import event
 
 logger = logging.getLogger(__name__)
+LAST_FOLDERS = ("explain", "plot")  # nothing outside of them imports them
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
@@ -31,18 +32,23 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
         # numba looks for changes in the file of the function only, but what it calls is compiled into it.
         cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
         if hasattr(cache_file, "_source_stamp"):
-            cache_file._source_stamp = _stamp_of_package()
+            cache_file._source_stamp = _stamp_of_package(Path(function.__code__.co_filename))
         return dispatcher
 
     return compile_later
 
 
-@lru_cache
-def _stamp_of_package() -> tuple[tuple[str, float, int], ...]:
-    """Name, time of change and size of every source file of the package."""
+def _stamp_of_package(file: Path) -> tuple[tuple[str, float, int], ...]:
+    """Name, time of change and size of every source file of the package on which code in a file may depend."""
     root = Path(__file__).parents[1]
+    last = not any(root / folder in file.parents for folder in LAST_FOLDERS)
+    return tuple(entry for entry in _stamps(root) if not (last and entry[0].startswith(LAST_FOLDERS)))
+
+
+@lru_cache
+def _stamps(root: Path) -> tuple[tuple[str, float, int], ...]:
     files = sorted(root.rglob("*.py"))
-    return tuple((str(path.relative_to(root)), path.stat().st_mtime, path.stat().st_size) for path in files)
+    return tuple((path.relative_to(root).as_posix(), path.stat().st_mtime, path.stat().st_size) for path in files)
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

@@ -1,0 +1,153 @@
+"""Names and units of the inputs: explanations in the words of the data, however it was scaled for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The entries of a flattened input: `scaled = (value - mean) / scale` is what the network reads of a value.
+
+    Attributes:
+        names: one for each entry.
+        mean: the value that the network reads as 0.
+        scale: how much of the value is 1 for the network; not 0.
+
+    Example:
+        >>> features = Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0])
+        >>> features.unscale(np.array([1.0, -1.0])).tolist()
+        [52.0, 2100.0]
+    """
+
+    names: tuple[str, ...]
+    mean: Float[np.ndarray, "inputs"]
+    scale: Float[np.ndarray, "inputs"]
+
+    @staticmethod
+    def of(
+        names: Sequence[str] | None = None, *, scaler: Any = None, mean: object = 0.0, scale: object = 1.0
+    ) -> Features:
+        """Features by name, with what they were scaled by before the network.
+
+        Args:
+            names: one for each entry of the flattened input; of the scaler if None.
+            scaler: a fitted scaler of scikit-learn that scales each feature by itself: `StandardScaler`, `RobustScaler`,
+                `MinMaxScaler` or `MaxAbsScaler`.
+            mean: in place of a scaler, the value that becomes 0: a number for all, or one for each feature.
+            scale: likewise what is divided by, such as the standard deviation.
+
+        Raises:
+            TransformError: the scaler is of another kind or not fitted, lengths differ, or a scale is 0.
+        """
+        if scaler is not None:
+            mean, scale = _of_scaler(scaler)
+            names = list(getattr(scaler, "feature_names_in_", [])) or None if names is None else names
+        try:
+            means, scales = np.array(mean, dtype=np.float64), np.array(scale, dtype=np.float64)
+            count = len(names) if names is not None else max(means.size, scales.size)
+            means, scales = (np.broadcast_to(array.reshape(-1), (count,)).copy() for array in (means, scales))
+        except (TypeError, ValueError) as error:
+            raise TransformError(
+                f"features: expected a mean and a scale for each of the names, or a number for all: {error}."
+            ) from error
+        if not (np.isfinite(means).all() and np.isfinite(scales).all() and scales.all()):
+            raise TransformError("features: expected finite means, and scales that are finite and not 0.")
+        labels = tuple(map(str, names)) if names is not None else _numbered(count)
+        return Features(labels, means, scales)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def unscale(self, x: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
+        """Values from inputs of the network."""
+        return x * self.scale + self.mean
+
+    def rescale(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
+        """Inputs of the network from values."""
+        return (values - self.mean) / self.scale
+
+    def affine(
+        self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
+    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """`weight x + bias` as a function of the values: its weight by unit, and its bias."""
+        by_unit = weight / self.scale
+        return by_unit, bias - by_unit @ self.mean
+
+    def index(self, feature: str | int, name: str = "feature") -> int:
+        """The entry of the flattened input that is meant by a name or a number.
+
+        Args:
+            feature: a name, or a number from 0; negative ones count from the end.
+            name: of the argument, for errors.
+
+        Raises:
+            TransformError: there is no such feature, or several have this name.
+        """
+        if isinstance(feature, str):
+            if self.names.count(feature) != 1:
+                found = f"{self.names.count(feature)} features of this name" if feature in self.names else "none"
+                raise TransformError(
+                    f"{name}: expected one of the features {_short(self.names)}, found {found}: {feature!r}."
+                )
+            return self.names.index(feature)
+        if not -len(self) <= feature < len(self):
+            raise TransformError(f"{name}: expected a number from {-len(self)} to {len(self) - 1}, found {feature}.")
+        return feature % len(self)
+
+
+def read_features(features: Features | Sequence[str] | None, count: int) -> Features:
+    """The features of a network of so many inputs.
+
+    Args:
+        features: as they are, by name alone, or None for names `x0`, `x1`, ...
+        count: number of entries of the flattened input.
+
+    Raises:
+        TransformError: there are more or fewer.
+    """
+    if features is None:
+        features = _numbered(count)
+    found = features if isinstance(features, Features) else Features.of(list(features))
+    if len(found) != count:
+        raise TransformError(
+            f"features: expected one for each of the {count} entries of the flattened input, found {len(found)}."
+        )
+    return found
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"x{i}" for i in range(count))
+
+
+def _of_scaler(scaler: Any) -> tuple[Any, Any]:
+    """Mean and scale of a scaler of scikit-learn, by the attributes that it has once it is fitted."""
+    kind = type(scaler).__name__
+    if kind == "StandardScaler" and hasattr(scaler, "n_features_in_"):
+        zeros = np.zeros(scaler.n_features_in_)
+        return zeros if scaler.mean_ is None else scaler.mean_, zeros + 1.0 if scaler.scale_ is None else scaler.scale_
+    if kind == "RobustScaler" and hasattr(scaler, "n_features_in_"):
+        zeros = np.zeros(scaler.n_features_in_)
+        return (
+            zeros if scaler.center_ is None else scaler.center_,
+            zeros + 1.0 if scaler.scale_ is None else scaler.scale_,
+        )
+    if kind == "MaxAbsScaler" and hasattr(scaler, "scale_"):
+        return np.zeros(len(scaler.scale_)), scaler.scale_
+    if kind == "MinMaxScaler" and hasattr(scaler, "scale_") and not scaler.clip:
+        return -scaler.min_ / scaler.scale_, 1.0 / scaler.scale_
+    raise TransformError(
+        "scaler: expected a fitted StandardScaler, RobustScaler, MaxAbsScaler or MinMaxScaler (without clip) of "
+        f"scikit-learn, found {scaler!r}; fit it, or pass mean and scale."
+    )
+
+
+def _short(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 20 else f"{', '.join(names[:20])}, ... ({len(names)} of them)"

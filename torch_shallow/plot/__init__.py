@@ -1,0 +1,1 @@
+"""Pictures of regions and functions, exact as the regions are."""
