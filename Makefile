@@ -9,8 +9,8 @@ BIN := .venv/bin
 demo: .venv/installed-tutorials  ## transform a trained classifier, certify it, print a table, draw demo.png
 	$(BIN)/python -m tutorials.demo
 
-test: .venv/installed-test  ## the tests that run in minutes
-	$(BIN)/python -m pytest -m "not slow"
+test: .venv/installed-test  ## the tests that run in minutes, on up to four cores
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses=4 --dist=worksteal
 
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough

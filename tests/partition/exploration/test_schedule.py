@@ -34,10 +34,10 @@ SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anythin
 PROGRAM = mlp(4, 10, 10, 1)
 LARGE = mlp(5, 14, 14, 1)  # of more work than is done before others are asked
 CASES = {
-    "rays": (PROGRAM, WholeSpace(), {}),
+    "rays": (mlp(4, 8, 8, 1), WholeSpace(), {}),
     "rays in a box": (PROGRAM, Box(-1.0, 1.0), {}),
     "half-spaces": (mlp(4, 8, 8, 1), Box(-1.0, 1.0), {"method": "lp"}),
-    "rays, later half-spaces": (mlp(5, 8, 8, 1), WholeSpace(), {"max_rays": 12}),
+    "rays, later half-spaces": (mlp(5, 6, 6, 1), WholeSpace(), {"max_rays": 8}),
     "HiGHS": (mlp(2, 4, 4, 1), Polytope([[1.0, 1.0]], [1.0]), {"method": "lp", "solver": "HIGHS"}),
 }
 
@@ -281,7 +281,7 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     expected = enumerate_regions(PROGRAM, WholeSpace())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tqdm's notebook bar, without widgets
-        enumerate_regions(PROGRAM, WholeSpace(), progress=True, task_seconds=0.001)
+        enumerate_regions(PROGRAM, WholeSpace(), progress=True, task_seconds=0.02)
     shown = capsys.readouterr().err
     assert "100.0 % explored |" in shown
     assert f"{expected.num_regions:,} regions" in shown.split("\r")[-1]
