@@ -39,7 +39,7 @@ class Features:
 
         Args:
             names: one for each entry of the flattened input; of the scaler if None.
-            scaler: a fitted scaler of scikit-learn that treats each feature by itself: `StandardScaler`, `RobustScaler`,
+            scaler: a fitted scaler of scikit-learn that scales feature by feature: `StandardScaler`, `RobustScaler`,
                 `MinMaxScaler` or `MaxAbsScaler`.
             mean: in place of a scaler, the value that becomes 0: a number for all, or one for each feature.
             scale: likewise what is divided by, such as the standard deviation.

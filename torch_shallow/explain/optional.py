@@ -14,14 +14,10 @@ def require(name: str, extra: str) -> ModuleType:
         extra: which extra installs it.
 
     Raises:
-        ImportError: it is not installed; the message says how to install it.
+        ImportError: it cannot be imported; the message says why, and how to install it.
     """
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise ImportError(
-            f"{error.name} is needed for this and is not installed: pip install 'torch_shallow[{extra}]'.",
-            name=error.name,
-        ) from error
+    except ImportError as error:
+        how = f"pip install 'torch_shallow[{extra}]'"
+        raise ImportError(f"{name} is needed for this and cannot be imported ({error}): {how}.", name=name) from error
