@@ -1,1 +1,15 @@
-"""Pictures of regions and functions, exact as the regions are."""
+"""Pictures of regions and functions, exact as the regions are.
+
+`polygons` is what they are drawn from: a plane cut into the polygons of its regions and classes, without gaps.
+"""
+
+from torch_shallow.plot.adjacency import adjacency
+from torch_shallow.plot.animate import animate
+from torch_shallow.plot.coefficients import coefficients
+from torch_shallow.plot.geometry import polygons
+from torch_shallow.plot.regions import regions
+from torch_shallow.plot.segment import segment
+from torch_shallow.plot.slice import slice  # noqa: A004 (a word of this field)
+from torch_shallow.plot.surface import surface
+
+__all__ = ["adjacency", "animate", "coefficients", "polygons", "regions", "segment", "slice", "surface"]

@@ -1,4 +1,4 @@
-"""Which half-spaces of a polyhedron are facets, by linear programs, in any number of dimensions."""
+"""Which half-spaces of a polyhedron are facets: most are seen at once, few need a linear program; in any dimension."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def irredundant(
 ) -> Bool[np.ndarray, "rows"]:
     """Which rows of `a x <= b` cannot be left out; of several with one hyperplane, only the first.
 
-    A row is needed for sure if the way from the point straight to its hyperplane meets no other one before. From the
-    last row to the first, each other row is left out if the others keep its value below its bound.
+    A row is needed for sure if there is a step from the point that only it forbids. From the last row to the first,
+    each other row is left out if the others keep its value below its bound.
 
     Args:
         a: rows, none of them zero.
@@ -33,41 +33,107 @@ def irredundant(
     if not len(slack):
         return np.zeros(0, dtype=bool)
     slack /= np.median(slack)
-    program, needed = _Program(normals, slack), np.ones(len(slack), dtype=bool)
-    for row in range(len(slack) - 1, -1, -1):
-        along = normals @ normals[row]
-        along[row] = 0.0
-        beyond = along * slack[row] < slack * (1.0 - 1e-6)
-        if not beyond[needed & (along > 0.0)].all():
-            needed[row] = program.reach(row) > slack[row] + tolerance
-            if not needed[row]:
-                program.drop(row)
+    sure = seen_first(normals, slack, tolerance)
+    needed = _tightest(normals, slack)
+    rest = np.flatnonzero(needed & ~sure)[::-1]
+    if not len(rest):
+        return needed
+    program = _Program(normals, slack, needed)
+    for row in map(int, rest):
+        needed[row] = program.reach(row) > slack[row] + tolerance
+        if not needed[row]:
+            program.move(row, np.inf)
+    return needed
+
+
+def seen_first(
+    normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], tolerance: float
+) -> Bool[np.ndarray, "rows"]:
+    """Rows of `normals step <= slack` for which there is a step that only they forbid: these are needed for sure.
+
+    Looked for along one direction a row, the one that is straight in the metric of Dikin's ellipsoid around the point,
+    in which all hyperplanes are about equally far away (Dikin 1967). Any direction would be right, whatever its
+    rounding, for what meets it first is what counts; these find nearly all.
+
+    Args:
+        normals: unit rows.
+        slack: positive; about one.
+        tolerance: by how much the step must go beyond the row.
+    """
+    scaled = normals / slack[:, None]
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    large = values > values[-1] * 1e-13
+    directions = ((scaled @ vectors[:, large]) / values[large]) @ vectors[:, large].T
+    speed = normals @ directions.T
+    with np.errstate(divide="ignore", over="ignore"):
+        times = np.where(speed > 0.0, slack[:, None] / speed, np.inf)
+    every = np.arange(len(slack))
+    first = times.argmin(axis=0)
+    here = times[first, every]
+    times[first, every] = np.inf
+    # As far as the second one, but no further than the first twice.
+    beyond = speed[first, every] * np.minimum(times.min(axis=0), 2.0 * here) - slack[first]
+    sure = np.zeros(len(slack), dtype=bool)
+    sure[first[np.isfinite(here) & (beyond > tolerance)]] = True
+    return sure
+
+
+def _tightest(normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
+    """All rows but those of one input alone for which a tighter or an earlier one says the same."""
+    needed = np.ones(len(slack), dtype=bool)
+    tightest: dict[tuple[int, bool], int] = {}
+    for row in map(int, np.flatnonzero(np.count_nonzero(normals, axis=1) == 1)):
+        column = int(normals[row].nonzero()[0][0])
+        side = column, bool(normals[row, column] > 0.0)
+        other = tightest.setdefault(side, row)
+        if other != row:
+            tightest[side], loose = (row, other) if slack[row] < slack[other] else (other, row)
+            needed[loose] = False
     return needed
 
 
 class _Program:
-    """The linear program over `normals x <= slack`, by HiGHS, each time started where the last one ended."""
+    """The linear program over `normals x <= slack`, by HiGHS, each time started where the last one ended.
 
-    def __init__(self, normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"]) -> None:
+    Rows of one input alone are bounds of this input: a box costs nothing.
+
+    Args:
+        normals: unit rows.
+        slack: positive.
+        needed: which rows to take: of one input alone, one for each side.
+    """
+
+    def __init__(
+        self,
+        normals: Float[np.ndarray, "rows inputs"],
+        slack: Float[np.ndarray, "rows"],
+        needed: Bool[np.ndarray, "rows"],
+    ) -> None:
         import highspy
 
-        rows, columns = normals.shape
+        columns = normals.shape[1]
+        single = np.count_nonzero(normals, axis=1) == 1
+        bounds, oblique = np.flatnonzero(single & needed), np.flatnonzero(~single)
+        self._normals, self._slack = normals, slack
+        self._row_of = {int(row): k for k, row in enumerate(oblique)}
+        self._lower, self._upper = np.full(columns, -np.inf), np.full(columns, np.inf)
+        for row in map(int, bounds):
+            self._bound(row, float(slack[row]))
         lp = highspy.HighsLp()
-        lp.num_col_, lp.num_row_ = columns, rows
+        lp.num_col_, lp.num_row_ = columns, len(oblique)
         lp.sense_ = highspy.ObjSense.kMaximize
         lp.col_cost_ = np.zeros(columns)
-        lp.col_lower_, lp.col_upper_ = np.full(columns, -np.inf), np.full(columns, np.inf)
-        lp.row_lower_, lp.row_upper_ = np.full(rows, -np.inf), slack
-        at, column = np.nonzero(normals)
+        lp.col_lower_, lp.col_upper_ = self._lower, self._upper
+        lp.row_lower_, lp.row_upper_ = np.full(len(oblique), -np.inf), slack[oblique]
+        at, column = np.nonzero(normals[oblique])
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.searchsorted(at, np.arange(rows + 1))
-        lp.a_matrix_.index_, lp.a_matrix_.value_ = column, normals[at, column]
+        lp.a_matrix_.start_ = np.searchsorted(at, np.arange(len(oblique) + 1))
+        lp.a_matrix_.index_, lp.a_matrix_.value_ = column, normals[oblique][at, column]
         self._highs, self._optimal = highspy.Highs(), highspy.HighsModelStatus.kOptimal
         for option, value in (("output_flag", False), ("primal_feasibility_tolerance", 1e-10)):
             self._highs.setOptionValue(option, value)
         self._highs.passModel(lp)
-        self._normals, self._slack = normals, slack
-        self._columns = np.arange(columns, dtype=np.int32)
+        self._every = np.arange(columns, dtype=np.int32)
 
     def reach(self, row: int) -> float:
         """The largest value of a row where the others hold, and it itself does up to one more than it should.
@@ -75,8 +141,8 @@ class _Program:
         Raises:
             TransformError: HiGHS does not find it.
         """
-        self._highs.changeColsCost(len(self._columns), self._columns, self._normals[row])
-        self._highs.changeRowBounds(row, -np.inf, self._slack[row] + 1.0)
+        self._highs.changeColsCost(len(self._every), self._every, self._normals[row])
+        self.move(row, self._slack[row] + 1.0)
         self._highs.run()
         status = self._highs.getModelStatus()
         if status != self._optimal:
@@ -84,9 +150,22 @@ class _Program:
                 f"solver: HiGHS ended with {self._highs.modelStatusToString(status)} in a linear program for a facet."
             )
         x = np.array(self._highs.getSolution().col_value)
-        self._highs.changeRowBounds(row, -np.inf, self._slack[row])
+        self.move(row, self._slack[row])
         return float(self._normals[row] @ x)
 
-    def drop(self, row: int) -> None:
-        """Leave out a row."""
-        self._highs.changeRowBounds(row, -np.inf, np.inf)
+    def move(self, row: int, limit: float) -> None:
+        """Let a row reach as far as a limit."""
+        if row in self._row_of:
+            self._highs.changeRowBounds(self._row_of[row], -np.inf, limit)
+            return
+        column = self._bound(row, limit)
+        self._highs.changeColBounds(column, self._lower[column], self._upper[column])
+
+    def _bound(self, row: int, limit: float) -> int:
+        """Note the bound that a row of one input is; returns the input."""
+        column = int(self._normals[row].nonzero()[0][0])
+        if self._normals[row, column] > 0.0:
+            self._upper[column] = limit
+        else:
+            self._lower[column] = -limit
+        return column

@@ -1,0 +1,121 @@
+"""Integrated gradients, exactly, next to Captum with 50 and 1000 steps: what completeness misses, and the time.
+
+`python -m benchmarks.integrated_gradients [--rows N]` prints a table. One thread, warm, medians; the baseline is 0.
+Both get the model as it is trained, float32 (ACAS Xu: float64), and the same rows. The error is the largest of the
+rows' deltas, relative to the difference of the outputs; in float64, of the same model in that dtype. Reading the model
+is part of our time, and is shown besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.networks import ACAS_XU_FOLDER, read_box, read_onnx
+from benchmarks.visited import digits, mlp, train
+from tests.piecewise_models import digits_cnn
+from torch_shallow.explain.function import read_function
+from torch_shallow.explain.integrated_gradients import integrated_gradients
+from torch_shallow.explain.segments.segment import pieces
+
+REPEATS = 5
+STEPS = (50, 1000)
+
+
+def subjects(rows: int) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Name, model, inputs and targets.
+
+    Args:
+        rows: number of inputs.
+
+    Yields:
+        A classifier of digits and digits, or ACAS Xu and points in the box of property 3.
+    """
+    images, labels = digits(2000)
+    for name, make in (("784-512-256-10", mlp), ("digits CNN, max pooling", lambda: digits_cnn(28))):
+        torch.manual_seed(0)
+        model = make()
+        train(model, images, labels, epochs=2)
+        yield name, model, images[:rows], labels[:rows]
+    path = ACAS_XU_FOLDER / "ACASXU_run2a_1_1_batch_2000.onnx"
+    if path.exists():
+        lower, upper = torch.tensor(read_box(ACAS_XU_FOLDER / "prop_3.vnnlib")).T
+        x = lower + (upper - lower) * torch.rand(rows, 5, dtype=torch.float64)
+        yield "ACAS Xu 1_1", read_onnx(path), x, torch.zeros(rows, dtype=torch.int64)
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """The median time of some runs, after one that is not counted."""
+    work()
+    times = [time.perf_counter()]
+    for _ in range(repeats):
+        work()
+        times.append(time.perf_counter())
+    return statistics.median(after - before for before, after in pairwise(times))
+
+
+def completeness(model: nn.Module, attributions: Tensor, x: Tensor, target: Tensor) -> float:
+    """The largest difference between sums of attributions and of outputs, relative to those of outputs."""
+    with torch.no_grad():
+        y, zero = (model(rows).gather(1, target[:, None])[:, 0] for rows in (x, torch.zeros_like(x)))
+    return float(((attributions.flatten(1).sum(1) - (y - zero)).abs() / (y - zero).abs()).max())
+
+
+def exactly(target: Tensor, model: nn.Module, x: Tensor) -> Tensor:
+    """Our way."""
+    attributions = integrated_gradients(model, x, target=target)
+    assert isinstance(attributions, Tensor)
+    return attributions
+
+
+def by_captum(target: Tensor, steps: int, model: nn.Module, x: Tensor) -> Tensor:
+    """Captum's way."""
+    from captum.attr import IntegratedGradients
+
+    attributions: Tensor = IntegratedGradients(model).attribute(x, target=target, n_steps=steps)
+    return attributions
+
+
+def main(rows: int) -> None:
+    """Print the table.
+
+    Args:
+        rows: number of inputs.
+    """
+    torch.set_num_threads(1)
+    print(f"| network, {rows} rows | pieces a row | | error | error in float64 | seconds | of ours |")
+    print("|---|--:|---|--:|--:|--:|--:|")
+    for name, model, x, target in subjects(rows):
+        function = read_function(model, x)
+        start, end = function.rows("x", torch.zeros_like(x)), function.rows("x", x)
+        count = int(pieces(function, start, end)[0].starts_piece.sum()) / rows
+        reading = seconds(partial(read_function, model, x), REPEATS)
+        runs: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+            f"exact ({1000 * reading:.0f} ms to read)": partial(exactly, target),
+            **{f"Captum, {steps} steps": partial(by_captum, target, steps) for steps in STEPS},
+        }
+        ours = None
+        for who, run in runs.items():
+            found = seconds(partial(run, model, x), REPEATS)
+            ours = found if ours is None else ours
+            single = completeness(model, run(model, x), x, target)
+            dtype = next(model.parameters()).dtype
+            double = completeness(model.double(), run(model, x.double()), x.double(), target)
+            model.to(dtype)
+            print(
+                f"| {name} | {count:,.0f} | {who} | {single:.1e} | {double:.1e} | {found:.4f} | {found / ours:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=4)
+    main(parser.parse_args().rows)

@@ -1,0 +1,214 @@
+"""Integrated gradients in closed form: no steps, no error but rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.attribution import (
+    Baselines,
+    Inputs,
+    Target,
+    one_tensor,
+    read_baselines,
+    read_inputs,
+    read_target,
+)
+from torch_shallow.explain.function import Function, read_function
+from torch_shallow.explain.segments.deep import deep_average_gradients
+from torch_shallow.explain.segments.segment import pieces
+from torch_shallow.explain.segments.tree import tree_breakpoints
+from torch_shallow.shallow.layers import Selection
+from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.shallow.points import rounding_of
+
+TOLERANCE = 1e-9
+TERMS = 1e-3  # of the terms that an output is added up from counts as its size, where they cancel
+ENTRIES_AT_ONCE = 1 << 22  # of gathered weights: 32 MB
+
+Explained = nn.Module | ExportedProgram | Callable[..., Tensor]
+
+
+@overload
+def integrated_gradients(
+    f: Explained,
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    *,
+    return_convergence_delta: Literal[False] = False,
+    tolerance: float = TOLERANCE,
+) -> Inputs: ...
+
+
+@overload
+def integrated_gradients(
+    f: Explained,
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    *,
+    return_convergence_delta: Literal[True],
+    tolerance: float = TOLERANCE,
+) -> tuple[Inputs, Tensor]: ...
+
+
+def integrated_gradients(
+    f: Explained,
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    *,
+    return_convergence_delta: bool = False,
+    tolerance: float = TOLERANCE,
+) -> Inputs | tuple[Inputs, Tensor]:
+    """Integrated gradients (Sundararajan, Taly and Yan, ICML 2017, arXiv 1703.01365), exactly.
+
+    On the straight line from a baseline to an input the gradient of a piecewise-linear network is constant on each
+    piece, so its integral is a sum: each line is cut where it crosses from one region to another, and no step count is
+    chosen. The attributions of an input add up to the difference of the outputs at input and baseline.
+
+    Arguments and results are those of `captum.attr.IntegratedGradients(f).attribute`, which converges to the same as
+    `n_steps` grows. Exact for the network in float64, whatever its dtype; results have no gradient of their own. Where
+    a line runs along a boundary, its gradient is the one that autograd gives there: a neuron at 0 is inactive.
+
+    Args:
+        f: an `nn.Module` or an exported program, of any size; a `ShallowReLU`; or `shallow.trunk` of one with a head.
+        inputs: a batch of inputs of shape `(rows, *in_shape)`, floating point; or a tuple of one.
+        baselines: where the lines start: 0 if None, a number, a tensor of the shape of the inputs or of one of them, or
+            a tuple of one of these.
+        target: which entry of the output is explained: a number; a tuple, if the output has several dimensions; a list
+            or a tensor of one for each input; None if the output is one number.
+        return_convergence_delta: return also what the attributions of each input miss of completeness.
+        tolerance: how much that may be, relative to outputs and attributions.
+
+    Returns:
+        The attributions, of the shape, dtype and device of the inputs, in a tuple if these are; with
+        `return_convergence_delta`, these and the sum of attributions minus the difference of outputs, of shape
+        `(rows,)`.
+
+    Raises:
+        TransformError: an argument is no such thing, `f` is not known on the whole of a line, or the attributions miss
+            completeness by more than the tolerance. Those of a network that jumps between its regions, as a trained
+            `ShallowReLU` may, have to: they are returned if the delta is too, which is then minus the sum of the jumps.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import integrated_gradients
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).double()
+        >>> x = torch.randn(5, 2, dtype=torch.float64)
+        >>> attributions, delta = integrated_gradients(model, x, target=1, return_convergence_delta=True)
+        >>> attributions.shape, bool(delta.abs().max() < 1e-12)
+        (torch.Size([5, 2]), True)
+    """
+    if torch.is_inference_mode_enabled():  # where nothing can take part in gradients
+        with torch.inference_mode(False), torch.no_grad():
+            if return_convergence_delta:
+                return integrated_gradients(
+                    f, inputs, baselines, target, return_convergence_delta=True, tolerance=tolerance
+                )
+            return integrated_gradients(f, inputs, baselines, target, tolerance=tolerance)
+    given = one_tensor(inputs)
+    function = read_function(f, given if isinstance(given, Tensor) and given.is_floating_point() else None)
+    x = read_inputs(inputs, function.in_shape)
+    end = function.rows("inputs", x)
+    start = function.rows("baselines", read_baselines(baselines, x))
+    entries = read_target(target, function.out_shape, len(x)).to(function.device)
+    attributions = (end - start) * _average_gradients(function, start, end, entries, rounding_of(x))
+    y_start, y_end = function(torch.cat([start, end])).gather(1, entries.repeat(2)[:, None])[:, 0].tensor_split(2)
+    delta = attributions.sum(1) - (y_end - y_start)
+    may_jump = isinstance(function.network, ShallowReLU) and function.network.may_be_discontinuous
+    size = y_start.abs() + y_end.abs() + attributions.abs().sum(1)
+    wrong = (~(delta.abs() <= tolerance * size)).nonzero()[:, 0]
+    if len(wrong) and not (may_jump and return_convergence_delta):
+        on_the_way = [_size_on_the_way(function, start[[row]], end[[row]], entries[row]) for row in wrong.tolist()]
+        _check_complete(function, delta, size.index_add(0, wrong, torch.stack(on_the_way)), may_jump, tolerance)
+    result = attributions.reshape(x.shape).to(x.device, x.dtype)
+    returned: Inputs = (result,) if isinstance(inputs, tuple) else result
+    return (returned, delta.to(x.device, x.dtype)) if return_convergence_delta else returned
+
+
+def _average_gradients(
+    function: Function,
+    start: Float[Tensor, "segments inputs"],
+    end: Float[Tensor, "segments inputs"],
+    entries: Int64[Tensor, "segments"],
+    rounding: float,
+) -> Float[Tensor, "segments inputs"]:
+    """Gradients of some entries of the output, averaged along segments."""
+    network = function.network
+    if not isinstance(network, ShallowReLU):
+        outputs = torch.nn.functional.one_hot(entries, function.num_outputs).double()
+        return deep_average_gradients(network, start, end, outputs)
+    grid, regions = tree_breakpoints(network, start, end, name=function.name, rounding=rounding)
+    begins = grid.starts_piece
+    segments, lengths = grid.segment[begins], grid.lengths[begins]
+    return _of_regions(network, regions, segments, lengths, entries)
+
+
+@torch.no_grad()
+def _of_regions(
+    shallow: ShallowReLU,
+    regions: Int64[Tensor, "pieces"],
+    segments: Int64[Tensor, "pieces"],
+    lengths: Float[Tensor, "pieces"],
+    entries: Int64[Tensor, "segments"],
+) -> Float[Tensor, "segments inputs"]:
+    """Sums of the weights of regions times lengths, for each segment."""
+    selection, half_spaces = shallow.selection, shallow.half_spaces
+    total = lengths.new_zeros(len(entries), half_spaces.normals.shape[1])
+    entry = entries[segments]
+    outputs = torch.Size(shallow.trunk_shape).numel()
+    size = max(1, ENTRIES_AT_ONCE // max(1, total.shape[1] * (1 if isinstance(selection, Selection) else outputs)))
+    for block in torch.arange(len(regions), device=regions.device).split(size):
+        if isinstance(selection, Selection):
+            weight = selection.weights[regions[block], entry[block]]
+        else:
+            weight = selection.maps(regions[block])[0][torch.arange(len(block), device=block.device), entry[block]]
+        total.index_add_(0, segments[block], weight * lengths[block, None])
+    if half_spaces.projection is not None:
+        total = total @ half_spaces.projection
+    return total if selection.skip is None else total + selection.skip[entries]
+
+
+def _size_on_the_way(
+    function: Function, start: Float[Tensor, "1 inputs"], end: Float[Tensor, "1 inputs"], entry: Int64[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """How far an entry of the output goes up and down along a segment, and the terms that it is added up from there."""
+    network, x = function.network, pieces(function, start, end)[0].points(start, end)
+    y = function(x)[:, entry]
+    if isinstance(network, ShallowReLU):
+        weight, bias = network.affine_maps(network.locate(x.reshape(-1, *function.in_shape)))
+        terms = (weight[:, entry].abs() * x.abs()).sum(1) + bias[:, entry].abs()
+    else:
+        terms = torch.cat([network.rounded(x[block]).terms[:, entry] for block in network.blocks(len(x))])
+    return (y.diff().abs().sum() + TERMS * terms.max()).detach()
+
+
+def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: bool, tolerance: float) -> None:
+    """Make sure that attributions add up.
+
+    Raises:
+        TransformError: some do not.
+    """
+    wrong = ~(delta.abs() <= tolerance * size)
+    if not wrong.any():
+        return
+    row = int(wrong.nonzero()[0])
+    reason = (
+        "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
+        "attributions that miss these jumps"
+        if may_jump
+        else "rounding inside the network is that large; pass a larger tolerance to take them as they are"
+    )
+    raise TransformError(
+        f"{function.name}: expected attributions that add up to the difference of the outputs up to {tolerance:g} of "
+        f"their size, found {int(wrong.sum())} of {len(wrong)} that do not, first in row {row}: "
+        f"{float(delta[row]):.3g} of {float(size[row]):.6g}; {reason}."
+    )

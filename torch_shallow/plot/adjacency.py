@@ -1,0 +1,99 @@
+"""Which regions are neighbours: a picture of the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torch_shallow.explain.adjacency import adjacency as graph_of
+from torch_shallow.explain.function import known_network
+from torch_shallow.explain.optional import require
+from torch_shallow.partition.partition import Partition
+from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.colours import LINE, class_colours
+from torch_shallow.plot.plane import Plane
+from torch_shallow.plot.polygons import tree_polygons
+from torch_shallow.plot.window import around
+from torch_shallow.shallow.module import ShallowReLU
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TEXTS = 100  # so many regions have room for their numbers
+
+
+def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw the graph of regions that share a facet; see `explain.adjacency`.
+
+    Of two inputs, a region is at its interior point, between its sides. Of more or fewer, neighbours are drawn near to
+    each other. The colour of a line is the stage of the neuron that changes there.
+
+    Args:
+        shallow: a complete `ShallowReLU`, or a model, which is transformed.
+        numbers: write the numbers of the regions; if there are few if None.
+        seed: of where the regions begin to move, of more or fewer inputs than two.
+        ax: axes of matplotlib; of a new figure if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TransformError: not all regions are known, or one has too many vertices and rays.
+
+    Example:
+        >>> from torch import nn
+        >>> from matplotlib.figure import Figure
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        >>> adjacency(model, ax=Figure().subplots()).get_title()
+        ''
+    """
+    networkx = require("networkx", "explain")
+    network = known_network(shallow)
+    graph = graph_of(network)
+    ax = axes_for(ax)
+    from matplotlib.collections import LineCollection
+
+    places = network.partition.interior_points()
+    flat = places.shape[1] == 2
+    if flat:
+        _sides(ax, network, places)
+    else:
+        at = networkx.spring_layout(graph, seed=seed)
+        places = np.array([at[region] for region in range(len(graph))])
+    ends = np.array(list(graph.edges), dtype=np.int64).reshape(-1, 2)
+    stages = np.array([_stage(network.partition, neuron) for *_, neuron in graph.edges(data="neuron")], dtype=np.int64)
+    colours = class_colours(max(1, int(stages.max(initial=0))))
+    for stage in np.unique(stages):
+        label, colour = (f"stage {stage}", colours[stage - 1]) if stage else ("no neuron", "#888888")
+        lines: Any = list(places[ends[stages == stage]])
+        ax.add_collection(LineCollection(lines, colors=[colour], linewidths=1.2, label=label, zorder=1.0))
+    many = len(graph) > TEXTS if numbers is None else not numbers
+    style: dict[str, Any] = {"s": 12.0, "c": LINE} if many else {"s": 160.0, "c": "#EEEEEE", "edgecolors": LINE}
+    ax.scatter(places[:, 0], places[:, 1], zorder=2.0, **style)
+    if not many:
+        for region, place in enumerate(places):
+            ax.annotate(str(region), tuple(place), ha="center", va="center", fontsize="x-small")
+    if len(stages):
+        ax.legend(loc="upper right", fontsize="small")
+    if not flat:
+        ax.set_axis_off()
+    return ax
+
+
+def _sides(ax: Any, network: ShallowReLU, places: np.ndarray) -> None:
+    """The sides of the regions, around their interior points."""
+    if not (np.ptp(places, axis=0) > 0.0).all():
+        return
+    window = around(places)
+    polygons = tree_polygons(network, Plane.all_of_it(), window)
+    canvas = Canvas.of(ax)
+    canvas.lines(polygons.between(polygons.regions), 0.8, "#BBBBBB")
+    canvas.frame(window, equal=False)
+
+
+def _stage(tree: object, neuron: int) -> int:
+    """The stage of a neuron, from 1; 0 if it is none."""
+    if neuron < 0 or not isinstance(tree, Partition):
+        return 0
+    return int(np.searchsorted(np.cumsum(tree.program.network.sizes), neuron, side="right")) + 1

@@ -1,0 +1,152 @@
+"""Which features count, region by region: a heat map of local coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Size, Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.picture import thin
+from torch_shallow.plot.plane import Plane
+from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
+from torch_shallow.plot.subject import network_of
+from torch_shallow.plot.window import read_window
+from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.transform import transform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DIVERGING = "PuOr_r"
+TEXTS = 40  # so many rows or columns have room for a label each
+
+
+def coefficients(
+    f: object,
+    data: Tensor | None = None,
+    *,
+    feature: str | int | None = None,
+    output: int = 0,
+    top: int | None = None,
+    features: Features | Sequence[str] | None = None,
+    lower: object = None,
+    upper: object = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the coefficients of the local linear models of an output, of the trunk.
+
+    With data, a matrix: a row for each region that they visit, the most visited first, and a column for each feature.
+    Without, a picture of the regions of a network of two inputs, coloured by the coefficient of one feature. A
+    coefficient is by unit of the feature.
+
+    Args:
+        f: a `ShallowReLU`, or a model, which is transformed by the data or in the window.
+        data: a batch of inputs.
+        feature: name or number of the feature whose coefficient is shown; without data.
+        output: which one.
+        top: show only so many of the most visited regions, and say of how many; all if None. With data.
+        features: names and units of the flattened inputs.
+        lower: of the window, as for `regions`; without data.
+        upper: likewise.
+        ax: axes of matplotlib; of a new figure if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TransformError: an argument is not as it should be, or rows of the data are in no known region.
+
+    Example:
+        >>> from torch import nn
+        >>> from matplotlib.figure import Figure
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> names, ax = ["age", "sex", "bmi", "pressure"], Figure().subplots()
+        >>> ax = coefficients(model, torch.randn(50, 4), features=names, ax=ax)
+        >>> [label.get_text() for label in ax.get_xticklabels()]
+        ['age', 'sex', 'bmi', 'pressure']
+    """
+    asked = read_window(lower, upper)
+    if data is None:
+        if feature is None or top is not None:
+            raise TransformError(
+                "feature, data: expected a feature, for a picture of two inputs; or data (and top), for a matrix of "
+                f"the regions that they visit; found feature {feature!r}, no data and top {top!r}."
+            )
+        return _picture(f, feature, output, features, asked, ax)
+    if feature is not None or asked is not None:
+        raise TransformError(
+            "data: a matrix of the regions that data visit shows all features and has no window; leave out feature, "
+            "lower and upper, or leave out data for a picture."
+        )
+    if top is not None and top < 1:
+        raise TransformError(f"top: expected 1 or more, or None for all, found {top}.")
+    return _matrix(f, data, output, top, features, ax)
+
+
+def _picture(f: object, feature: str | int, output: int, features: Any, asked: Any, ax: Any) -> Axes:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+
+    subject = two_inputs(f)
+    names, output = read_features(features, 2), subject.check_output(output)
+    column = names.index(feature)
+    drawn, window = draw_on(subject, Plane.all_of_it(), asked)
+    polygons = drawn.polygons(window)
+    ax = axes_for(ax)
+    canvas = Canvas.of(ax, names)
+    values = polygons.maps[:, output, column] / names.scale[column]
+    shade = ScalarMappable(_around_zero(values[polygons.known]), colormaps[DIVERGING])
+    canvas.fill(polygons, shade.to_rgba(np.nan_to_num(values)))
+    canvas.lines(polygons.between(polygons.regions), thin(len(polygons)))
+    canvas.colorbar(shade, f"coefficient of {names.names[column]}")
+    size = window.upper - window.lower
+    canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
+    return ax
+
+
+def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, ax: Any) -> Axes:
+    f = network_of(f)
+    shallow = f if isinstance(f, ShallowReLU) else transform(f, data=data)
+    names = read_features(features, Size(shallow.in_shape).numel())
+    outputs = Size(shallow.trunk_shape).numel()
+    if not -outputs <= output < outputs:
+        raise TransformError(f"output: expected a number from {-outputs} to {outputs - 1}, found {output}.")
+    found = shallow.locate(data).cpu().numpy()
+    if len(found) == 0 or (found < 0).any():
+        raise TransformError(
+            f"data: expected one row or more, all in known regions of the domain, found {int((found < 0).sum())} of "
+            f"{len(found)} elsewhere; leave them out, or transform the model in a larger domain."
+        )
+    visited, rows = np.unique(found, return_counts=True)
+    order = np.argsort(-rows, kind="stable")[:top]
+    weight, bias = shallow.affine_maps(torch.from_numpy(visited[order]).to(shallow.device))
+    by_unit, _ = names.affine(weight[:, output].detach().cpu().numpy(), bias[:, output].detach().cpu().numpy())
+    ax = axes_for(ax)
+    image = ax.imshow(by_unit, aspect="auto", cmap=DIVERGING, norm=_around_zero(by_unit), interpolation="nearest")
+    Canvas.of(ax).colorbar(image, f"coefficient for output {output % outputs}")
+    if len(names) <= TEXTS:
+        ax.set_xticks(range(len(names)), names.names, rotation=45, ha="right", rotation_mode="anchor")
+    if len(order) <= TEXTS:
+        ax.set_yticks(range(len(order)), [f"{visited[k]} ({rows[k]})" for k in order])
+    ax.set_xlabel("feature")
+    ax.set_ylabel("region (rows of data)" if len(order) <= TEXTS else "regions, the most visited first")
+    if len(order) < len(visited):
+        ax.set_title(
+            f"{len(order)} of {len(visited)} regions, {rows[order].sum()} of {len(found)} rows", fontsize="medium"
+        )
+    return ax
+
+
+def _around_zero(values: Float[np.ndarray, "..."]) -> Any:
+    """Shades that are neutral at 0 and reach as far on both sides."""
+    from matplotlib.colors import Normalize
+
+    most = float(np.abs(values).max(initial=0.0)) or 1.0
+    return Normalize(-most, most)

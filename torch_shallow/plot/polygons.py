@@ -1,0 +1,274 @@
+"""The regions of a network that meet a rectangle in a plane, as convex polygons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.plot.plane import Plane
+from torch_shallow.shallow.blocks import blocks
+from torch_shallow.shallow.module import ShallowReLU
+
+TOLERANCE = 1e-11  # relative to the window
+ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
+VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
+UNKNOWN = -1
+
+
+class Window(NamedTuple):
+    """A rectangle in a plane.
+
+    Attributes:
+        lower: its lowest coordinates.
+        upper: its highest ones.
+    """
+
+    lower: Float[np.ndarray, "2"]
+    upper: Float[np.ndarray, "2"]
+
+    @property
+    def centre(self) -> Float[np.ndarray, "2"]:
+        """The place in the middle."""
+        return self.lower + (self.upper - self.lower) / 2
+
+    @property
+    def half(self) -> Float[np.ndarray, "2"]:
+        """Half of its width and height."""
+        return (self.upper - self.lower) / 2
+
+    def place(self, unit: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
+        """Coordinates in the plane of places of the square |x|, |y| <= 1."""
+        inner = self.centre + unit * self.half
+        return np.where(unit == -1.0, self.lower, np.where(unit == 1.0, self.upper, inner))
+
+    def scale(self, rows: Float[np.ndarray, "*some 3"]) -> Float[np.ndarray, "*some 3"]:
+        """Affine functions of the plane as functions of the square."""
+        constant = rows[..., :2] @ self.centre + rows[..., 2]
+        return np.concatenate([rows[..., :2] * self.half, constant[..., None]], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Convex polygons that fill a window of a plane, as far as it lies in the domain: no gaps, no overlaps.
+
+    Polygons that touch share their vertices: where the corner of one lies on the side of another, it is a corner of
+    both.
+
+    Attributes:
+        plane: the plane.
+        window: the rectangle in it.
+        vertices: coordinates in the plane.
+        corners: vertices of the polygons, anticlockwise, one polygon behind the other.
+        starts: where the corners of each polygon start, and where the last ones end.
+        regions: the region of each polygon; -1 where it is not explored.
+        outputs: the largest output on each polygon, if it was asked for; -1 where it is not explored.
+        maps: each output on each polygon as `(a, b, c)`: a s + b t + c; NaN where it is not explored.
+        edges: two vertices each; each edge once.
+        sides: the polygons on the left and right of each edge, -1 for none.
+    """
+
+    plane: Plane
+    window: Window
+    vertices: Float[np.ndarray, "vertices 2"]
+    corners: Int[np.ndarray, "corners"]
+    starts: Int[np.ndarray, "polygons_and_end"]
+    regions: Int[np.ndarray, "polygons"]
+    outputs: Int[np.ndarray, "polygons"] | None
+    maps: Float[np.ndarray, "polygons outputs 3"]
+    edges: Int[np.ndarray, "edges 2"]
+    sides: Int[np.ndarray, "edges 2"]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @property
+    def known(self) -> Bool[np.ndarray, "polygons"]:
+        """Which polygons lie in a region."""
+        return self.regions >= 0
+
+    @property
+    def num_regions(self) -> int:
+        """How many regions there are in the window."""
+        return len(np.unique(self.regions[self.known]))
+
+    def outline(self, polygon: int) -> Float[np.ndarray, "corners 2"]:
+        """The corners of a polygon, anticlockwise."""
+        return self.vertices[self.corners[self.starts[polygon] : self.starts[polygon + 1]]]
+
+    def outlines(self) -> list[Float[np.ndarray, "_ 2"]]:
+        """The corners of all polygons."""
+        return np.split(self.vertices[self.corners], self.starts[1:-1]) if len(self) else []
+
+    @property
+    def owner(self) -> Int[np.ndarray, "corners"]:
+        """The polygon of each corner."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    @property
+    def centres(self) -> Float[np.ndarray, "polygons 2"]:
+        """The mean of the corners of each polygon, a point inside."""
+        total = np.add.reduceat(self.vertices[self.corners], self.starts[:-1])
+        return total / np.diff(self.starts)[:, None]
+
+    @property
+    def areas(self) -> Float[np.ndarray, "polygons"]:
+        """The area of each polygon."""
+        owner = self.owner
+        first = self.vertices[self.corners] - self.centres[owner]
+        following = np.arange(len(owner)) + 1
+        following[self.starts[1:] - 1] = self.starts[:-1]
+        last = first[following]
+        return np.add.reduceat(first[:, 0] * last[:, 1] - first[:, 1] * last[:, 0], self.starts[:-1]) / 2
+
+    def values(self, output: int) -> Float[np.ndarray, "corners"]:
+        """An output at the corners of the polygons, each by the map of its polygon."""
+        map_ = self.maps[self.owner, output]
+        return (self.vertices[self.corners] * map_[:, :2]).sum(axis=1) + map_[:, 2]
+
+    def triangles(self) -> tuple[Int[np.ndarray, "triangles 3"], Int[np.ndarray, "triangles"]]:
+        """Triangles around the centre of each polygon, and the polygon of each.
+
+        Numbers below `len(corners)` are corners, those above them the centres.
+        """
+        owner = self.owner
+        following = np.arange(len(owner)) + 1
+        following[self.starts[1:] - 1] = self.starts[:-1]
+        return np.column_stack([np.arange(len(owner)), following, len(owner) + owner]), owner
+
+    def between(self, labels: Int[np.ndarray, "polygons"], known: bool = False) -> Float[np.ndarray, "edges 2 2"]:
+        """The two ends of each edge between polygons of different labels; only between known ones if `known`."""
+        left, right = self.sides.T
+        inner = (left >= 0) & (right >= 0) & (labels[left] != labels[right])
+        if known:
+            inner &= self.known[left] & self.known[right]
+        return self.vertices[self.edges[inner]]
+
+    def neighbours(self) -> Int[np.ndarray, "pairs 2"]:
+        """Pairs of polygons that have an edge in common."""
+        return np.unique(np.sort(self.sides[(self.sides >= 0).all(axis=1)], axis=1), axis=0)
+
+
+def tree_polygons(
+    shallow: ShallowReLU,
+    plane: Plane,
+    window: Window,
+    *,
+    by_largest: bool = False,
+    threshold: float | None = None,
+    domain: Domain | None = None,
+    tolerance: float = TOLERANCE,
+) -> Polygons:
+    """The polygons in which the regions of a tree of cuts meet a window of a plane.
+
+    The window goes down the tree as a whole and is cut in two where a hyperplane crosses it. Complete and sound up to
+    `tolerance`: what is thinner is left out, and its place is part of the polygon beside it.
+
+    Args:
+        shallow: a network with a tree of cuts, complete or not.
+        plane: in the space of its flattened inputs.
+        window: a rectangle in the plane.
+        by_largest: cut the polygons by which output is the largest, too, along lines on which two outputs are equal.
+        threshold: of a network of one output, what that is compared with: 1 is above, 0 is not.
+        domain: where else to stop than at the domain of the network.
+        tolerance: a vertex that is not further from a line than this, relative to the window, lies on it; or further
+            than rounding can tell.
+
+    Raises:
+        TransformError: the window does not meet the domain.
+    """
+    from torch_shallow.plot.subdivision import Subdivision  # compiled code is imported when it is used
+
+    tree = shallow.partition
+    weight, bias = tree.domain.inequalities(tree.in_shape)
+    walls, wall_terms = _rows(plane, window, weight, -bias)
+    if domain is not None:
+        weight, bias = domain.inequalities(shallow.in_shape)
+        more, terms = _rows(plane, window, weight, -bias)
+        walls, wall_terms = np.concatenate([walls, more]), np.concatenate([wall_terms, terms])
+    cuts, cut_terms = _cut_rows(shallow, plane, window)
+    rows, terms = np.concatenate([walls, cuts]), np.concatenate([wall_terms, cut_terms])
+    count, outside = len(walls), ~(tree.num_regions + 1)
+    root = count if tree.num_cuts else ~0
+    below = np.where(tree.children >= 0, tree.children + count, tree.children).reshape(-1, 2)
+    # Outside of the domain is the active side of its walls, so that a plane that lies in a wall is inside.
+    chain = np.column_stack([np.append(np.arange(1, count), root)[:count], np.full(count, outside)])
+    parts = Subdivision()
+    parts.descend(
+        np.ascontiguousarray(rows),
+        tolerance * np.abs(rows[:, :2]).sum(axis=1) + terms,
+        np.ascontiguousarray(np.concatenate([chain, below]), dtype=np.int64),
+        0 if count else root,
+        outside,
+    )
+    if not len(parts.labels):
+        raise TransformError(
+            f"lower, upper: the window from {window.lower.tolist()} to {window.upper.tolist()} does not meet the "
+            f"domain {tree.domain!r} (where inputs are fixed, the plane has to be inside); choose another window or "
+            "plane."
+        )
+    found = parts.labels[:, 0].copy()
+    maps = _maps(shallow, plane, np.where(found < tree.num_regions, found, UNKNOWN))
+    if by_largest:
+        rivals = maps
+        if threshold is not None:
+            rivals = np.concatenate([0.0 * maps, maps - np.array([0.0, 0.0, threshold])], axis=1)
+        rounding = ROUNDING * (np.abs(rivals[..., :2]) @ np.abs(window.centre) + np.abs(rivals[..., 2]))
+        parts.labels[:, 0] = np.arange(len(found))
+        parts.contest(np.ascontiguousarray(window.scale(rivals)), rounding, tolerance)
+        polygon = parts.labels[:, 0]
+        found, maps = found[polygon], maps[polygon]
+    unknown = found == tree.num_regions
+    edges, sides = parts.edges()
+    return Polygons(
+        plane,
+        window,
+        window.place(parts.mesh.vertices[: parts.num_vertices]),
+        parts.corners,
+        parts.starts,
+        np.where(unknown, UNKNOWN, found),
+        np.where(unknown, UNKNOWN, parts.labels[:, 1]) if by_largest else None,
+        maps,
+        edges,
+        sides,
+    )
+
+
+def _rows(
+    plane: Plane, window: Window, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
+) -> tuple[Float[np.ndarray, "rows 3"], Float[np.ndarray, "rows"]]:
+    """Affine functions of inputs as functions of the square, and how far they are known at its centre."""
+    centre = plane.lift(window.centre[None])[0]
+    rounding = ROUNDING * (np.abs(weight) @ np.abs(centre) + np.abs(bias))
+    return window.scale(plane.pull_back(weight, bias)), rounding
+
+
+def _cut_rows(
+    shallow: ShallowReLU, plane: Plane, window: Window
+) -> tuple[Float[np.ndarray, "cuts 3"], Float[np.ndarray, "cuts"]]:
+    """The cuts of a network's tree likewise."""
+    half = shallow.half_spaces
+    weight, bias = half.normals.detach().cpu().numpy(), half.offsets.detach().cpu().numpy()
+    if half.projection is not None:
+        basis = half.projection.detach().cpu().numpy()
+        plane = Plane(basis @ plane.origin, plane.directions @ basis.T)
+    return _rows(plane, window, weight, bias)
+
+
+def _maps(
+    shallow: ShallowReLU, plane: Plane, regions: Int[np.ndarray, "polygons"]
+) -> Float[np.ndarray, "polygons outputs 3"]:
+    """The affine maps of some regions on a plane; NaN for those that are not known."""
+    outputs, inputs = torch.Size(shallow.trunk_shape).numel(), torch.Size(shallow.in_shape).numel()
+    maps = np.full((len(regions), outputs, 3), np.nan)
+    known = np.flatnonzero(regions >= 0)
+    for block in blocks(len(known), outputs * inputs, VALUES_AT_ONCE):
+        chosen = torch.from_numpy(regions[known[block]]).to(shallow.device)
+        weight, bias = (array.detach().cpu().numpy() for array in shallow.affine_maps(chosen))
+        maps[known[block]] = plane.pull_back(weight, bias)
+    return maps

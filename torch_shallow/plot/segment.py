@@ -1,0 +1,112 @@
+"""The profile of a network along a straight line, drawn as the polyline that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.optional import require
+from torch_shallow.explain.segments.segment import segment as cut_segment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABELLED = 30  # regions whose numbers have room in a picture
+
+
+def segment(
+    f: nn.Module | ExportedProgram | Callable[..., Tensor],
+    start: Float[Tensor, "*in_shape"],
+    end: Float[Tensor, "*in_shape"],
+    *,
+    outputs: Sequence[int] | None = None,
+    classes: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the outputs of a network on the straight line between two inputs.
+
+    The lines are exact: they bend only where the line crosses from one region to another, which marks at the lower edge
+    show; where a
+    trained network jumps there, they are vertical. Of a shallow network the numbers of up to 30 regions stand above.
+
+    Args:
+        f: as for `torch_shallow.explain.segment`.
+        start: an input, drawn at t = 0.
+        end: another one, at t = 1.
+        outputs: which entries of the flattened output to draw; all if None.
+        classes: colour the background by the largest of these outputs, whose changes are exact too.
+        ax: where to draw; new axes if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TransformError: there is no such output, or as `torch_shallow.explain.segment`.
+        ImportError: matplotlib is not installed.
+    """
+    pyplot = require("matplotlib.pyplot", "plot")
+    found = cut_segment(f, start, end)
+    t, count = found.t.cpu().numpy(), found.function.num_outputs
+    ends, values = np.repeat(t, 2)[1:-1], found.ends.reshape(-1, count).cpu().numpy()
+    chosen = list(range(count)) if outputs is None else [int(output) for output in outputs]
+    wrong = [output for output in chosen if not -count <= output < count]
+    if wrong or not chosen:
+        raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {wrong or 'none'}.")
+    if ax is None:
+        ax = pyplot.subplots()[1]
+    lines = [ax.plot(ends, values[:, output], label=f"output {output % count}")[0] for output in chosen]
+    if classes:
+        for first, last, winner in largest(ends, values[:, chosen]):
+            ax.axvspan(first, last, color=lines[winner].get_color(), alpha=0.15, linewidth=0)
+    edge: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+    ax.plot(t, np.zeros_like(t), "|", color="black", markersize=8, label="_boundaries", **edge)
+    if found.regions is not None and len(found) <= LABELLED:
+        for middle, region in zip(0.5 * (t[:-1] + t[1:]), found.regions.tolist(), strict=True):
+            ax.text(middle, 1.01, str(region), ha="center", va="bottom", fontsize="x-small", rotation=90, **edge)
+    ax.set_xlim(0.0, 1.0)
+    ax.set_xlabel("t")
+    if len(chosen) > 1:
+        ax.legend()
+    else:
+        ax.set_ylabel(f"output {chosen[0] % count}")
+    return ax
+
+
+def largest(
+    t: Float[np.ndarray, "breakpoints"], values: Float[np.ndarray, "breakpoints outputs"]
+) -> list[tuple[float, float, int]]:
+    """Where which of some polylines is the largest; the first one where several are.
+
+    Args:
+        t: the breakpoints.
+        values: the polylines there.
+
+    Returns:
+        Intervals from one end to the other, with the number of the polyline.
+    """
+    spans: list[tuple[float, float, int]] = []
+    for lower, upper, before, after in zip(t[:-1], t[1:], values[:-1], values[1:], strict=True):
+        share, slopes = 0.0, after - before
+        # Of those that are largest at the beginning the steepest one goes on.
+        winner = int(np.lexsort((-slopes, -before))[0])
+        while share < 1.0:
+            gap, closing = before[winner] - before, slopes - slopes[winner]
+            meets = np.where(closing > 0.0, gap / np.where(closing > 0.0, closing, 1.0), np.inf)
+            end = max(share, float(meets.min()))
+            following = int(np.lexsort((-slopes, meets))[0])
+            stop = min(end, 1.0)
+            spans.append((lower + share * (upper - lower), lower + stop * (upper - lower), winner))
+            winner, share = following, end
+    joined: list[tuple[float, float, int]] = []
+    for first, last, winner in spans:
+        if joined and (joined[-1][2] == winner or first == last):
+            joined[-1] = (joined[-1][0], last, joined[-1][2])
+        elif first < last:
+            joined.append((first, last, winner))
+    return joined

@@ -1,0 +1,134 @@
+"""A picture of a plane in the inputs of a network of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.picture import Style
+from torch_shallow.plot.plane import Plane
+from torch_shallow.plot.regions import draw_on, show
+from torch_shallow.plot.subject import Subject, read_subject
+from torch_shallow.plot.window import read_window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def slice(  # noqa: A001 (as a picture is called)
+    f: object,
+    points: Tensor | None = None,
+    *,
+    origin: Tensor | None = None,
+    directions: Tensor | None = None,
+    lower: object = None,
+    upper: object = None,
+    data: Tensor | None = None,
+    labels: Tensor | None = None,
+    color: str = "class",
+    output: int = 0,
+    threshold: float = 0.0,
+    boundary: bool = True,
+    edges: bool = True,
+    numbers: bool = False,
+    class_names: Sequence[str] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the regions of a network on a plane through three inputs, or through one along two directions.
+
+    Exact, as `regions` is, and of the trunk. A deep network of any size is transformed on the plane alone. Distances in
+    the picture are those between inputs. Through three points, the first is at (0, 0) and the second to the right of
+    it.
+
+    Args:
+        f: as for `regions`.
+        points: three inputs, of shape `(3, *in_shape)`; they are marked.
+        origin: in place of points, the input at (0, 0).
+        directions: with `origin`, two directions, of shape `(2, *in_shape)`: the first goes to the right; of the
+            second, what is at a right angle to the first goes up.
+        lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
+            points; or the domain, if it is a bounded one; or around the data.
+        upper: highest coordinates.
+        data: a batch of inputs, drawn at the nearest places of the plane, however far away they are.
+        labels: as for `regions`, as for all that follow.
+        color: see there; `"count"` counts all rows in a region, on the plane or not.
+        output: see there.
+        threshold: see there.
+        boundary: see there.
+        edges: see there.
+        numbers: see there.
+        class_names: see there.
+        colorbar: see there.
+        ax: see there.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TransformError: an argument is not as it should be, the points are in one line, or the plane does not meet the
+            domain.
+
+    Example:
+        >>> from torch import nn
+        >>> import torch
+        >>> from matplotlib.figure import Figure
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> ax = slice(model, torch.rand(3, 1, 8, 8), ax=Figure().subplots())
+        >>> ax.get_aspect()
+        1.0
+    """
+    style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
+    asked = read_window(lower, upper)
+    subject = read_subject(f, points if points is not None else directions)
+    plane, marks = read_plane(subject, points, origin, directions)
+    rows = None if data is None else subject.rows("data", data)
+    drawn, window = draw_on(subject, plane, asked, marks, rows)
+    ax = axes_for(ax)
+    canvas = Canvas.of(ax)
+    show(canvas, subject, drawn, window, style, rows, labels)
+    if marks is not None:
+        canvas.points(marks, "#000000", s=60.0, marker="*", linewidths=0.8)
+        canvas.texts(marks, ["0", "1", "2"], beside=8.0)
+    canvas.frame(window, equal=True)
+    return ax
+
+
+def read_plane(
+    subject: Subject, points: Tensor | None, origin: Tensor | None, directions: Tensor | None
+) -> tuple[Plane, Float[np.ndarray, "3 2"] | None]:
+    """The plane that is asked for, and the three points in it if they were given.
+
+    Raises:
+        TransformError: neither or both are given, or they have other shapes or span no plane.
+    """
+    neither = points is None and (origin is None or directions is None)
+    if neither or (points is not None and not (origin is None and directions is None)):
+        raise TransformError(
+            "points: expected either three points, or an origin and two directions; found "
+            f"points {_given(points)}, origin {_given(origin)}, directions {_given(directions)}."
+        )
+    if points is not None:
+        rows = subject.in_fixed("points", points)
+        if len(rows) != 3:
+            raise TransformError(f"points: expected 3 inputs, found {len(rows)}.")
+        plane = Plane.through(rows)
+        return plane, plane.project(rows)
+    assert origin is not None
+    assert directions is not None
+    if tuple(origin.shape) != subject.in_shape:
+        raise TransformError(f"origin: expected shape {subject.in_shape}, found {tuple(origin.shape)}.")
+    along = subject.rows("directions", directions)
+    if len(along) != 2:
+        raise TransformError(f"directions: expected 2 of them, found {len(along)}.")
+    return Plane.along(subject.in_fixed("origin", origin[None])[0], along), None
+
+
+def _given(argument: Tensor | None) -> str:
+    return "None" if argument is None else f"of shape {tuple(argument.shape)}"

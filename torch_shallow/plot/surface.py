@@ -1,0 +1,187 @@
+"""The function of a network as a surface over two inputs, or over a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.optional import require
+from torch_shallow.plot.canvas import axes_for
+from torch_shallow.plot.picture import by_region, thin
+from torch_shallow.plot.plane import Plane
+from torch_shallow.plot.polygons import Polygons
+from torch_shallow.plot.regions import draw_on, two_inputs
+from torch_shallow.plot.slice import read_plane
+from torch_shallow.plot.subject import Subject, read_subject
+from torch_shallow.plot.window import read_window
+
+if TYPE_CHECKING:
+    from mpl_toolkits.mplot3d import Axes3D
+    from plotly.graph_objects import Figure
+
+
+def surface(
+    f: object,
+    points: Tensor | None = None,
+    *,
+    lower: object = None,
+    upper: object = None,
+    output: int = 0,
+    color: str = "output",
+    edges: bool = True,
+    features: Features | Sequence[str] | None = None,
+    engine: str = "matplotlib",
+    ax: Axes3D | None = None,
+) -> Axes3D | Figure:
+    """Draw an output of a network over two inputs, exactly: a flat polygon for each region.
+
+    Regions and outputs are those of the trunk. What is not explored is left out.
+
+    Args:
+        f: as for `regions`.
+        points: of a network of more inputs, three of them: the surface is over the plane through them, as in `slice`.
+        lower: as for `regions`, or for `slice` with points.
+        upper: likewise.
+        output: which one.
+        color: what the colour says: `"output"` or `"region"`.
+        edges: draw the sides of the regions.
+        features: names and units of two inputs, not with points.
+        engine: `"matplotlib"`, or `"plotly"` for a figure that can be turned by hand and tells the region and its map.
+        ax: axes of matplotlib with `projection="3d"`; of a new figure if None. Not with plotly.
+
+    Returns:
+        The axes, or the figure of plotly.
+
+    Raises:
+        TransformError: an argument is not as it should be, or nothing in the window is explored.
+
+    Example:
+        >>> from torch import nn
+        >>> from matplotlib.figure import Figure
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> ax = surface(model, lower=-1.0, upper=1.0, ax=Figure().add_subplot(projection="3d"))
+        >>> len(ax.collections)
+        1
+    """
+    asked = read_window(lower, upper)
+    if color not in ("output", "region"):
+        raise TransformError(f'color: expected "output" or "region", found {color!r}.')
+    if engine not in ("matplotlib", "plotly"):
+        raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
+    if points is not None and features is not None:
+        raise TransformError("features: the axes of a plane through points are no features; leave them out.")
+    subject: Subject = two_inputs(f) if points is None else read_subject(f, points)
+    plane, marks = (Plane.all_of_it(), None) if points is None else read_plane(subject, points, None, None)
+    output = subject.check_output(output)
+    drawn, window = draw_on(subject, plane, asked, marks)
+    polygons = drawn.polygons(window)
+    if not polygons.known.any():
+        raise TransformError("f: nothing in the window is explored; go on with shallow.resume(model).")
+    names = read_features(features, 2) if features is not None else None
+    if engine == "plotly":
+        if ax is not None:
+            raise TransformError('ax: plotly makes a figure of its own; leave it out, or use engine="matplotlib".')
+        return _plotly(polygons, output, color, edges, names)
+    return _matplotlib(axes_for(ax, subplot_kw={"projection": "3d"}), polygons, output, color, edges, names)
+
+
+def lifted(polygons: Polygons, output: int, features: Features | None) -> np.ndarray:
+    """The corners of the polygons on the surface: two inputs and the output."""
+    xy = polygons.vertices[polygons.corners]
+    xy = xy if features is None else features.unscale(xy)
+    return np.column_stack([xy, polygons.values(output)])
+
+
+def _matplotlib(ax: Any, polygons: Polygons, output: int, color: str, edges: bool, features: Features | None) -> Axes3D:
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+    if not hasattr(ax, "set_zlim"):
+        raise TransformError('ax: expected axes of three dimensions; make them with projection="3d".')
+    corners, known = lifted(polygons, output, features), polygons.known
+    faces = [face for face, keep in zip(np.split(corners, polygons.starts[1:-1]), known, strict=True) if keep]
+    height = np.array([face[:, 2].mean() for face in faces])
+    shades = by_region(polygons)[known] if color == "region" else colormaps["viridis"](Normalize()(height))
+    line: dict[str, Any] = (
+        {"edgecolors": "#222222", "linewidths": thin(len(faces))}
+        if edges
+        else {"edgecolors": "face", "linewidths": 0.2}
+    )
+    ax.add_collection3d(Poly3DCollection(faces, facecolors=shades, **line))
+    shown = np.concatenate(faces)
+    for axis, (low, high) in zip("xyz", zip(shown.min(axis=0), shown.max(axis=0), strict=True), strict=True):
+        getattr(ax, f"set_{axis}lim")(*((low, high) if low < high else (low - 1.0, high + 1.0)))
+    if features is not None:
+        ax.set_xlabel(features.names[0])
+        ax.set_ylabel(features.names[1])
+    ax.set_zlabel(f"output {output}")
+    return ax
+
+
+def _plotly(polygons: Polygons, output: int, color: str, edges: bool, features: Features | None) -> Figure:
+    graph: Any = require("plotly.graph_objects", "plot")
+    corners = lifted(polygons, output, features)
+    triangles, owner = polygons.triangles()
+    count = np.diff(polygons.starts)[:, None]
+    centres = np.add.reduceat(corners, polygons.starts[:-1]) / count
+    kept = polygons.known[owner]
+    # What is not explored has no height, and is no corner of a triangle that is kept.
+    places = np.nan_to_num(np.concatenate([corners, centres]))
+    texts = [_describe(polygons, polygon, output, features) for polygon in range(len(polygons))]
+    hover = [texts[polygon] for polygon in (*owner, *range(len(polygons)))]
+    if color == "region":
+        shades = by_region(polygons)
+        colours: dict[str, Any] = {"facecolor": [_hex(shades[polygon]) for polygon in owner[kept]]}
+    else:
+        colours = {"intensity": places[:, 2], "colorscale": "Viridis", "colorbar": {"title": f"output {output}"}}
+    (x, y, z), (i, j, k) = places.T, triangles[kept].T
+    mesh = graph.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k, text=hover, hovertemplate="%{text}<extra></extra>", flatshading=True, **colours
+    )
+    traces = [mesh]
+    if edges:
+        outlines = np.split(corners, polygons.starts[1:-1])
+        faces = [outlines[polygon] for polygon in np.flatnonzero(polygons.known)]
+        gap = np.full((1, 3), np.nan)
+        path = np.concatenate([part for face in faces for part in (face, face[:1], gap)])
+        line = {"color": "#222222", "width": 1}
+        traces.append(
+            graph.Scatter3d(x=path[:, 0], y=path[:, 1], z=path[:, 2], mode="lines", line=line, hoverinfo="skip")
+        )
+    figure = graph.Figure(traces)
+    first, second = _names(features)
+    figure.update_layout(
+        showlegend=False,
+        scene={
+            "xaxis": {"title": {"text": first}},
+            "yaxis": {"title": {"text": second}},
+            "zaxis": {"title": {"text": f"output {output}"}},
+        },
+    )
+    return figure
+
+
+def _describe(polygons: Polygons, polygon: int, output: int, features: Features | None) -> str:
+    """A region and its map in words, the map in the units of the features."""
+    map_ = polygons.maps[polygon, output]
+    weight, bias = map_[None, :2], map_[2:]
+    if features is not None:
+        weight, bias = features.affine(weight, bias)
+    (a, b), (first, second) = weight[0], _names(features)
+    return f"region {polygons.regions[polygon]}<br>{a:.4g} {first} + {b:.4g} {second} + {bias[0]:.4g}"
+
+
+def _names(features: Features | None) -> tuple[str, ...]:
+    return ("s", "t") if features is None else features.names
+
+
+def _hex(colour: np.ndarray) -> str:
+    from matplotlib.colors import to_hex
+
+    return to_hex(tuple(colour))
