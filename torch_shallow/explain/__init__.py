@@ -1,9 +1,29 @@
 """What the regions say: explanations that are exact for the network itself.
 
-`function` reads what is explained, `features` names and un-scales its inputs.
+`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at one
+input, `segments` and `integrated_gradients` at a straight line, `facts` at the whole domain, `difference` at two
+networks.
 """
 
 from torch_shallow.explain.adjacency import adjacency
+from torch_shallow.explain.difference import Difference, difference
+from torch_shallow.explain.facts import (
+    Counterexample,
+    LipschitzConstant,
+    Moments,
+    Monotonicity,
+    NeuronActivity,
+    OutputRange,
+    UnusedFeatures,
+    Volumes,
+    lipschitz_constant,
+    moments,
+    monotonicity,
+    neuron_activity,
+    output_range,
+    unused_features,
+    volumes,
+)
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.local.explanation import Explanation, explain
@@ -12,14 +32,31 @@ from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.table import region_table
 
 __all__ = [
+    "Counterexample",
+    "Difference",
     "Explanation",
     "Features",
+    "LipschitzConstant",
+    "Moments",
+    "Monotonicity",
+    "NeuronActivity",
+    "OutputRange",
     "Rules",
     "Segment",
+    "UnusedFeatures",
+    "Volumes",
     "adjacency",
+    "difference",
     "explain",
     "integrated_gradients",
+    "lipschitz_constant",
+    "moments",
+    "monotonicity",
+    "neuron_activity",
+    "output_range",
     "region_table",
     "rules",
     "segment",
+    "unused_features",
+    "volumes",
 ]

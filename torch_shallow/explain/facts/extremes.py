@@ -1,0 +1,64 @@
+"""The least and greatest value of every output on cells, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from torch_shallow.partition.compiled import compiled
+
+
+@compiled()
+def extremes(
+    ends: Int[np.ndarray, "cells_and_one"],
+    num_lines: Int[np.ndarray, "cells"],
+    regions: Int[np.ndarray, "cells"],
+    generators: Float[np.ndarray, "generators homogeneous"],
+    rows: Float[np.ndarray, "cells outputs homogeneous"],
+    flat: Float[np.ndarray, "outputs"],
+    tolerance: float,
+    best: Float[np.ndarray, "outputs 2"],
+    where: Int[np.ndarray, "outputs 2"],
+    at: Float[np.ndarray, "outputs 2 homogeneous"],
+) -> None:
+    """Improve the least (column 0) and greatest (column 1) value known of each output by those on some cells.
+
+    Args:
+        ends: see `Cells`, as for the two that follow.
+        num_lines: see there.
+        regions: see there.
+        generators: see there.
+        rows: the local model of each cell.
+        flat: a slope up to this size is none.
+        tolerance: a ray with t up to this size is a direction.
+        best: the values; infinite ones along a direction.
+        where: their regions.
+        at: where they are: a point (v, 1), or a direction (v, 0).
+    """
+    dimension = generators.shape[1]
+    for cell in range(regions.shape[0]):
+        for r in range(ends[cell], ends[cell + 1]):
+            height = generators[r, dimension - 1]
+            is_line, is_ray = r - ends[cell] < num_lines[cell], height <= tolerance
+            for i in range(rows.shape[1]):
+                value = 0.0
+                for k in range(dimension - is_ray):
+                    value += rows[cell, i, k] * generators[r, k]
+                for side in range(2):
+                    sign, scale = 1.0 if side == 1 else -1.0, 1.0
+                    if is_ray:
+                        slope = abs(value) if is_line else sign * value
+                        if slope <= flat[i] or (np.isinf(best[i, side]) and where[i, side] >= 0):
+                            continue
+                        best[i, side] = sign * np.inf
+                        if is_line and sign * value < 0.0:
+                            scale = -1.0
+                    else:
+                        if sign * (value / height) <= sign * best[i, side]:
+                            continue
+                        best[i, side] = value / height
+                        scale = 1.0 / height
+                    where[i, side] = regions[cell]
+                    for k in range(dimension):
+                        at[i, side, k] = scale * generators[r, k]
+                    at[i, side, dimension - 1] = 0.0 if is_ray else 1.0

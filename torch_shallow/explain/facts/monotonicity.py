@@ -1,0 +1,224 @@
+"""In which inputs every output is monotone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.facts.subject import Subject, continuous
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.function import known_network
+from torch_shallow.explain.optional import require
+from torch_shallow.shallow.module import ShallowReLU
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """Where a claim fails.
+
+    Attributes:
+        region: a region in which the output goes the other way.
+        point: an interior point of it.
+        slope: change of the output by unit of the feature.
+    """
+
+    region: int
+    point: Float[Tensor, "*in_shape"]
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class Monotonicity:
+    """How each output of the trunk goes with each input, everywhere in the domain.
+
+    Tensors are of shape `(*out_shape, *in_shape)`.
+
+    Attributes:
+        shallow: the network.
+        features: names and units of the inputs.
+        least: the least slope of all local models, by unit of the feature.
+        greatest: the greatest.
+        least_region: a region that has it.
+        greatest_region: likewise.
+        falls: whether some slope is negative by more than rounding.
+        rises: likewise positive.
+        fixed: of each input, whether it has only one value in the domain.
+    """
+
+    shallow: ShallowReLU
+    features: Features
+    least: Float[Tensor, "*out_and_in_shape"]
+    greatest: Float[Tensor, "*out_and_in_shape"]
+    least_region: Int64[Tensor, "*out_and_in_shape"]
+    greatest_region: Int64[Tensor, "*out_and_in_shape"]
+    falls: Bool[Tensor, "*out_and_in_shape"]
+    rises: Bool[Tensor, "*out_and_in_shape"]
+    fixed: Bool[Tensor, "*in_shape"]
+
+    @property
+    def increasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
+        """Where the output never falls as the input rises; also where it is constant."""
+        return ~self.falls
+
+    @property
+    def decreasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
+        """Where the output never rises as the input rises; also where it is constant."""
+        return ~self.rises
+
+    @property
+    def constant(self) -> Bool[Tensor, "*out_and_in_shape"]:
+        """Where the output does not depend on the input."""
+        return ~self.falls & ~self.rises
+
+    def verdict(self, feature: str | int, output: int = 0) -> str:
+        """`"increasing"`, `"decreasing"`, `"constant"`, `"neither"`, or `"fixed"` where the input has one value.
+
+        Args:
+            feature: name or number of the input.
+            output: number in the flattened output.
+        """
+        row, column = self._entry(feature, output)
+        if self.fixed.reshape(-1)[column]:
+            return "fixed"
+        falls, rises = (bool(self._flat(t)[row, column]) for t in (self.falls, self.rises))
+        return {(0, 0): "constant", (0, 1): "increasing", (1, 0): "decreasing", (1, 1): "neither"}[falls, rises]
+
+    def breaks(self, claim: str, feature: str | int, output: int = 0) -> Counterexample | None:
+        """The region that breaks a claim most, or None if the claim holds.
+
+        Args:
+            claim: `"increasing"`, `"decreasing"` or `"constant"`.
+            feature: name or number of the input.
+            output: number in the flattened output.
+
+        Raises:
+            TransformError: there is no such claim, feature or output.
+        """
+        row, column = self._entry(feature, output)
+        falls, rises = (bool(self._flat(t)[row, column]) for t in (self.falls, self.rises))
+        low, high = (float(self._flat(t)[row, column]) for t in (self.least, self.greatest))
+        if claim not in ("increasing", "decreasing", "constant"):
+            raise TransformError(f"claim: expected 'increasing', 'decreasing' or 'constant', found {claim!r}.")
+        down, up = falls and claim != "decreasing", rises and claim != "increasing"
+        if not (down or up):
+            return None
+        least = down and not (up and high > -low)
+        region = int(self._flat(self.least_region if least else self.greatest_region)[row, column])
+        return Counterexample(region, self.shallow.regions[region].interior_point, low if least else high)
+
+    def to_frame(self) -> Any:
+        """A row of a pandas table for each output and input.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        names = ("least", "least_region", "greatest", "greatest_region")
+        columns = {name: self._flat(getattr(self, name)).reshape(-1).tolist() for name in names}
+        pairs = [(i, k) for i in range(self._outputs) for k in range(len(self.features))]
+        return require("pandas", "explain").DataFrame(
+            {
+                "output": [i for i, _ in pairs],
+                "feature": [self.features.names[k] for _, k in pairs],
+                "verdict": [self.verdict(k, i) for i, k in pairs],
+                **columns,
+            }
+        )
+
+    def __str__(self) -> str:
+        """A line for each output and input."""
+        width = max([len(name) for name in self.features.names], default=0)
+        lines = []
+        for i in range(self._outputs):
+            lines += [f"output {i}:"] * (self._outputs > 1)
+            for k, name in enumerate(self.features.names):
+                verdict = self.verdict(k, i)
+                low, high = (float(self._flat(t)[i, k]) for t in (self.least, self.greatest))
+                where = ""
+                if verdict == "neither":
+                    regions = [int(self._flat(t)[i, k]) for t in (self.least_region, self.greatest_region)]
+                    where = f" (in regions {regions[0]} and {regions[1]})"
+                lines.append(f"  {name:<{width}}  {verdict:<10}  slope {low:.4g} to {high:.4g}{where}")
+        return "\n".join(lines)
+
+    @property
+    def _outputs(self) -> int:
+        return math.prod(self.shallow.trunk_shape)
+
+    def _flat(self, tensor: Tensor) -> Tensor:
+        return tensor.reshape(self._outputs, -1)
+
+    def _entry(self, feature: str | int, output: int) -> tuple[int, int]:
+        if not 0 <= output < self._outputs:
+            raise TransformError(f"output: expected a number from 0 to {self._outputs - 1}, found {output}.")
+        return output, self.features.index(feature)
+
+
+def monotonicity(
+    shallow: ShallowReLU | nn.Module | ExportedProgram,
+    domain: Domain | None = None,
+    *,
+    features: Features | Sequence[str] | None = None,
+    tolerance: float = 1e-9,
+) -> Monotonicity:
+    """Whether each output of the trunk is increasing, decreasing, constant or neither in each input: exactly.
+
+    On a convex domain a continuous piecewise-linear function is increasing in an input if and only if no local model
+    has a negative weight for it.
+
+    Args:
+        shallow: a network that knows all regions of its domain; or a model, which is transformed.
+        domain: of a model, where to look.
+        features: names and units of the inputs.
+        tolerance: a weight up to this size, relative to the largest weight of the output in all regions, is rounding.
+
+    Raises:
+        TransformError: not all regions are known, the weights may have been trained, so that the network may jump, or
+            the features do not fit.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+        >>> with torch.no_grad():
+        ...     for parameter in model.parameters():
+        ...         _ = parameter.abs_()
+        >>> monotonicity(model, features=["age", "income"]).verdict("age")
+        'increasing'
+    """
+    network = continuous(known_network(shallow, domain), "monotonicity")
+    subject = Subject(network)
+    named = read_features(features, subject.num_inputs)
+    shape = (subject.num_outputs, subject.num_inputs)
+    ends, regions = np.full((2, *shape), np.inf), np.zeros((2, *shape), dtype=np.int64)
+    largest = np.zeros(subject.num_outputs)
+    for block in subject.blocks():
+        weight = subject.maps(block)[0]
+        largest = np.maximum(largest, np.abs(weight).max(axis=(0, 2), initial=0.0))
+        weight = weight / named.scale
+        for side, signed in enumerate((weight, -weight)):
+            at = signed.argmin(axis=0)
+            value = np.take_along_axis(signed, at[None], axis=0)[0]
+            better = value < ends[side]
+            ends[side] = np.where(better, value, ends[side])
+            regions[side] = np.where(better, at + block.start, regions[side])
+    rounding = tolerance * largest[:, None] / np.abs(named.scale)
+    place = (*network.trunk_shape, *network.in_shape)
+    return Monotonicity(
+        network,
+        named,
+        subject.tensor(ends[0], place),
+        subject.tensor(-ends[1], place),
+        subject.tensor(regions[0], place),
+        subject.tensor(regions[1], place),
+        subject.tensor((ends[0] < -rounding) & ~subject.fixed, place),
+        subject.tensor((ends[1] < -rounding) & ~subject.fixed, place),
+        subject.tensor(subject.fixed, network.in_shape),
+    )
