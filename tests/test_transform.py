@@ -41,8 +41,10 @@ def test_the_public_names() -> None:
         "TransformError",
         "UnsupportedOperation",
         "estimate",
+        "explain",
         "from_onnx",
         "hold",
+        "plot",
         "trace",
         "transform",
     ]
@@ -57,9 +59,13 @@ HEAVY = (
     "cvxpy",
     "highspy",
     "matplotlib",
+    "networkx",
     "onnx",
+    "pandas",
+    "plotly",
     "safetensors",
     "scipy.optimize",
+    "shap",
     "torch._dynamo",
 )
 

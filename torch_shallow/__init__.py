@@ -1,9 +1,11 @@
 """What a ReLU network computes, exactly: any piecewise-linear `nn.Module` as a network of three hidden layers.
 
 Reading order: `transform` is the whole pipeline; `trace` reads the module, `partition` enumerates the regions,
-`shallow` is the result, `region` looks at one region, `certify` says why the result is right.
+`shallow` is the result, `region` looks at one region, `certify` says why the result is right; `explain` says what the
+regions mean, and `plot` draws them.
 """
 
+from torch_shallow import explain, plot
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError, UnsupportedOperation
@@ -27,8 +29,10 @@ __all__ = [
     "TransformError",
     "UnsupportedOperation",
     "estimate",
+    "explain",
     "from_onnx",
     "hold",
+    "plot",
     "trace",
     "transform",
 ]

@@ -1,7 +1,7 @@
 """What the regions say: explanations that are exact for the network itself.
 
-`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at one
-input, `segments` and `integrated_gradients` at a straight line, `facts` at the whole domain, `difference` at two
+`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at
+one input, `segments` and `integrated_gradients` at a straight line, `facts` at the whole domain, `difference` at two
 networks.
 """
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.explain.facts.cells import CellWalk
 from torch_shallow.explain.facts.subject import Subject
 
 
@@ -40,7 +39,8 @@ def find_extrema(
     Returns:
         What was found, and how many linear programs were solved.
     """
-    from torch_shallow.explain.facts.extremes import extremes  # compiled code is imported when it is used
+    from torch_shallow.explain.facts.cells import CellWalk  # compiled code is imported when it is used
+    from torch_shallow.explain.facts.extremes import extremes
     from torch_shallow.explain.facts.programs import improve_by_programs
 
     outputs, dimension = subject.num_outputs, subject.chart.num_coordinates + 1

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.facts.cells import CellWalk
 from torch_shallow.explain.facts.subject import Subject
 from torch_shallow.region.polyhedron import lines_and_rays
 
@@ -43,10 +42,9 @@ def integrals(subject: Subject, max_rays: int, max_simplices: int, tolerance: fl
     Raises:
         TransformError: there are too many vertices or simplices, or the volumes do not add up to that of the domain.
     """
-    from torch_shallow.explain.facts.simplices import (  # compiled code is imported when it is used
-        TOO_MANY_SIMPLICES,
-        integrate,
-    )
+    # Compiled code is imported when it is used.
+    from torch_shallow.explain.facts.cells import CellWalk
+    from torch_shallow.explain.facts.simplices import TOO_MANY_SIMPLICES, integrate
 
     k, regions = subject.chart.num_coordinates, subject.num_regions
     volume, centroid = np.zeros(regions), np.zeros((regions, k))
