@@ -12,7 +12,6 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ from torch import nn
 
 import torch_shallow
 from benchmarks.networks import load, random_mlp
+from tests.explain.milp import largest_by_milp
 from torch_shallow.explain.difference import difference
 from torch_shallow.explain.facts import lipschitz_constant, output_range
 from torch_shallow.trace.reader import read_model
-
-largest_by_milp: Any = import_module("tests.explain.milp").largest_by_milp
 
 NETWORKS = (
     (1, 16, 16, 1), (2, 8, 8, 1), (2, 16, 16, 1), (2, 8, 8, 8, 1), (3, 8, 8, 1), (3, 12, 12, 1), (4, 8, 8, 1),

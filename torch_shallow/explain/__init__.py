@@ -1,11 +1,12 @@
 """What the regions say: explanations that are exact for the network itself.
 
 `function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at
-one input, `segments` and `integrated_gradients` at a straight line, `facts` at the whole domain, `difference` at two
-networks.
+one input, `counterfactuals` at what is near it, `segments` and `integrated_gradients` at a straight line, `facts` at
+the whole domain, `difference` at two networks.
 """
 
 from torch_shallow.explain.adjacency import adjacency
+from torch_shallow.explain.counterfactuals import AtLeast, AtMost, Between, Counterfactual, counterfactual
 from torch_shallow.explain.difference import Difference, difference
 from torch_shallow.explain.facts import (
     Counterexample,
@@ -32,7 +33,11 @@ from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.table import region_table
 
 __all__ = [
+    "AtLeast",
+    "AtMost",
+    "Between",
     "Counterexample",
+    "Counterfactual",
     "Difference",
     "Explanation",
     "Features",
@@ -46,6 +51,7 @@ __all__ = [
     "UnusedFeatures",
     "Volumes",
     "adjacency",
+    "counterfactual",
     "difference",
     "explain",
     "integrated_gradients",

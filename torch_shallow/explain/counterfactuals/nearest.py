@@ -1,0 +1,185 @@
+"""The nearest input of which a network says something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.counterfactuals.integers import Nearest
+from torch_shallow.explain.counterfactuals.polish import Polished, attempt, polished
+from torch_shallow.explain.counterfactuals.problem import Feature, Problem, Range, read_problem
+from torch_shallow.explain.counterfactuals.result import Counterfactual
+from torch_shallow.explain.counterfactuals.targets import Target, read_target
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.function import Function, known_network, read_function
+from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.shallow.visited.module import VisitedReLU
+
+SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
+
+
+def counterfactual(
+    f: nn.Module | ExportedProgram | Callable[[Tensor], Tensor],
+    x: Float[Tensor, "*in_shape"],
+    target: Target,
+    norm: int | float = 2,
+    *,
+    features: Features | Sequence[str] | None = None,
+    fixed: Sequence[Feature] = (),
+    lower: Range = None,
+    upper: Range = None,
+    increasing: Sequence[Feature] = (),
+    decreasing: Sequence[Feature] = (),
+    integer: Sequence[Feature] = (),
+    one_hot: Sequence[Sequence[Feature]] = (),
+    scale: Range = None,
+    margin: int | float = 0.0,
+    tolerance: float = 1e-6,
+    solver: str | None = None,
+) -> Counterfactual:
+    """The nearest input that reaches a class or an output value, with the bound that proves that nothing is nearer.
+
+    Cells of the tree of cuts are opened from near to far, by proven lower bounds of their distance, and in each region
+    that is left a linear or quadratic program is solved. Of a deep network, boxes around `x` are transformed, each
+    larger than the one before, until whatever is outside is farther than what was found.
+
+    Exact for the trunk and for closed regions, up to `tolerance`. Of a network that was trained as a shallow one, and
+    jumps between regions, the bound is that of the closed regions, and `x` is moved into the one where it is reached.
+    The method is complete: if it finds none, there is none in the domain and within `bound`.
+
+    Args:
+        f: a complete shallow network; `shallow.trunk` of one that has a head; or a deep model, which may be too large
+            to enumerate as a whole.
+        x: one input.
+        target: a class, whose output is then at least that of all others; or `AtLeast`, `AtMost` or `Between` for the
+            value of an output.
+        norm: 1, 2 or `math.inf`, of the change of the network's inputs, each times its `scale`.
+        features: names of the inputs, and what they were scaled by before the network. All ranges, integers and one-hot
+            groups are in these units.
+        fixed: features that stay as they are, by name or number.
+        lower: least value of each feature: a number for all, one for each, or a dict of some.
+        upper: largest values likewise.
+        increasing: features that may only grow.
+        decreasing: features that may only shrink.
+        integer: features with whole values.
+        one_hot: groups of features of which one is 1 and the others are 0.
+        scale: how much a change of each of the network's inputs by 1 counts, as `lower`: positive. With the scale of a
+            scaler, the distance is measured in units of the features.
+        margin: by how much the output of the class has to exceed the others.
+        tolerance: how much nearer a counterfactual might be, relative to the distance, for `proven` to be true.
+        solver: a name in `cvxpy.installed_solvers()` for the programs of regions, slow and as a reference; compiled
+            code if None. Bounds are computed from multipliers, whoever finds them.
+
+    Raises:
+        TransformError: an argument is of the wrong kind, constraints contradict each other whatever the network says,
+            the network is not complete, or as `transform`.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> from torch import nn
+        >>> from torch_shallow.explain.counterfactuals import AtLeast, counterfactual
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()
+        ...     _ = model[2].weight.fill_(1.0), model[2].bias.zero_()
+        >>> shallow = torch_shallow.transform(model)  # relu(x0) + relu(x1)
+        >>> print(counterfactual(shallow, torch.tensor([1.0, -1.0]), AtLeast(3.0), norm=1))
+        L1 distance 2, nothing is nearer than 2
+          x0  1 -> 3
+    """
+    visited = isinstance(f, VisitedReLU) or isinstance(getattr(f, "__self__", None), VisitedReLU)
+    if visited:
+        raise TransformError(
+            "f: expected a network with a tree of cuts, found one of visited regions, which knows no others; pass the "
+            "deep model."
+        )
+    if not isinstance(x, Tensor):
+        raise TransformError(f"x: expected a tensor, found {type(x).__name__}.")
+    if not 0.0 < tolerance < 1.0:
+        raise TransformError(f"tolerance: expected a number between 0 and 1, found {tolerance}.")
+    deep = isinstance(f, nn.Module | ExportedProgram) and not isinstance(f, ShallowReLU)
+    function = read_function(f, x[None] if deep else None)
+    row = function.rows("x", x)
+    if x.shape != function.in_shape:
+        raise TransformError(f"x: expected one input of shape {function.in_shape}, found {tuple(x.shape)}.")
+    network = None if deep else known_network(function.network, name="f")
+    names = read_features(features, function.num_inputs)
+    problem = read_problem(
+        row[0].cpu().numpy(),
+        read_target(target, margin, function.num_outputs),
+        norm,
+        None if network is None else network.domain,
+        names,
+        fixed=fixed,
+        lower=lower,
+        upper=upper,
+        increasing=increasing,
+        decreasing=decreasing,
+        integer=integer,
+        one_hot=one_hot,
+        scale=scale,
+    )
+    evaluate = _evaluation(function)
+    here = attempt(problem, np.zeros(len(problem.free)), evaluate, x.dtype)
+    if here.excess <= 0.0 and here.distance == 0.0 and problem.allows(np.zeros(len(problem.free)), 1e-9):
+        nearest = Nearest(None, -1, 0.0)
+        return _result(x, problem, nearest, here, network, tolerance, np.inf, {})
+    # Imported here because numba takes a while.
+    from torch_shallow.explain.counterfactuals.deep import search_boxes
+    from torch_shallow.explain.counterfactuals.search import Search
+
+    radius, searched = np.inf, min(SEARCHED, 0.1 * tolerance)
+    if network is None and isinstance(f, nn.Module | ExportedProgram):
+        search, nearest, radius = search_boxes(f, function, problem, searched, solver)
+    elif network is not None:
+        search = Search(network, problem, searched, solver)
+        nearest = search.run()
+    best = None if nearest.found is None else polished(search, nearest, evaluate, x.dtype)
+    return _result(x, problem, nearest, best, network, tolerance, radius, search.tally)
+
+
+def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
+    def evaluate(x: Tensor) -> np.ndarray:
+        row = x[None].to(function.device)
+        if isinstance(function.network, ShallowReLU):
+            with torch.no_grad():
+                return function.network.trunk(row.reshape(1, *function.in_shape)).reshape(-1).cpu().numpy()
+        return function(row)[0].cpu().numpy()
+
+    return evaluate
+
+
+def _result(
+    x: Tensor,
+    problem: Problem,
+    nearest: Nearest,
+    best: Polished | None,
+    network: ShallowReLU | None,
+    tolerance: float,
+    radius: float,
+    tally: dict[str, int],
+) -> Counterfactual:
+    if best is None:
+        return Counterfactual(None, np.inf, nearest.bound, -1, problem.norm, np.inf, tolerance, {}, radius, tally)
+    found = best.x.reshape(x.shape).to(x.device)
+    before, after = problem.features.unscale(problem.x), problem.features.unscale(best.x.double().numpy())
+    moved = np.flatnonzero(best.x.double().numpy() != problem.x)
+    region = -1 if network is None else int(network.locate(found[None].to(network.device))[0])
+    return Counterfactual(
+        found,
+        best.distance,
+        min(nearest.bound, best.distance),
+        region,
+        problem.norm,
+        best.excess,
+        tolerance,
+        {problem.features.names[i]: (float(before[i]), float(after[i])) for i in moved},
+        radius,
+        tally,
+    )

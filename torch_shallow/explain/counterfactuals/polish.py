@@ -1,0 +1,83 @@
+"""From the nearest point to one that reaches the target when the network is evaluated there, rounding included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.explain.counterfactuals.integers import Nearest
+from torch_shallow.explain.counterfactuals.problem import Problem
+
+if TYPE_CHECKING:
+    from torch_shallow.explain.counterfactuals.search import Search
+
+MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
+
+
+class Polished(NamedTuple):
+    """An input as it is handed out.
+
+    Attributes:
+        x: in the dtype of the input.
+        distance: of this very input.
+        excess: by how much its output misses the target.
+    """
+
+    x: Float[Tensor, "inputs"]
+    distance: float
+    excess: float
+
+
+def polished(search: Search, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype) -> Polished:
+    """The nearest input in a dtype that reaches the target.
+
+    The point is on the boundary of the target, so that rounding may leave it on the wrong side. The target is moved
+    inwards, by more and more, until it is reached.
+
+    Args:
+        search: the search.
+        near: what it has found; not nothing.
+        evaluate: the output at an input of float64; NaN outside the domain.
+        dtype: of the result.
+
+    Raises:
+        ValueError: nothing was found.
+    """
+    problem, found = search.problem, near.found
+    unit = torch.finfo(dtype).eps
+    sizes = np.abs(problem.x[problem.free] * problem.weights)
+    if found is None:
+        raise ValueError("near: expected a point, found none.")
+    first = attempt(problem, found.point, evaluate, dtype)
+    shares = [4.0**k * 2.0**-53 for k in range(60) if 4.0**k * 2.0**-53 <= max(MOST, 16.0 * unit)]
+    for share in (0.0, *shares):
+        for cells in (False, True):
+            point = found.point if share == 0.0 else search.inner(near, share, sizes, cells)
+            if point is None:
+                continue
+            candidate = attempt(problem, point, evaluate, dtype)
+            rounded = (candidate.x.double().numpy() - problem.x)[problem.free] * problem.weights
+            if candidate.excess <= 0.0 and problem.allows(rounded, 4.0 * unit):
+                return candidate
+            if share == 0.0:
+                break
+    return first
+
+
+def attempt(
+    problem: Problem,
+    point: Float[np.ndarray, "dimension"],
+    evaluate: Callable[[Tensor], np.ndarray],
+    dtype: torch.dtype,
+) -> Polished:
+    """An input as it comes out in a dtype."""
+    x = torch.from_numpy(problem.lift(np.clip(point, problem.lower, problem.upper))).to(dtype)
+    rounded = x.double()
+    output = evaluate(rounded)
+    excess = np.inf if np.isnan(output).any() else problem.target.excess(output)
+    return Polished(x, problem.distance(rounded.numpy()), excess)

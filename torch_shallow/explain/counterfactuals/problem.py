@@ -1,0 +1,234 @@
+"""What may be changed, and what it costs: constraints and distance, in coordinates in which the input is 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.counterfactuals.targets import TargetRows
+from torch_shallow.explain.features import Features
+
+WHOLE = 1e-6  # an integer feature that stays may be off by this, as float32 leaves it
+
+Feature = str | int
+Range = Mapping[Feature, int | float] | Sequence[int | float] | np.ndarray | int | float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The nearest `d` with `lower <= d <= upper` and `rows @ d <= limits`, where `x + spread @ d` reaches the target.
+
+    Attributes:
+        x: the input.
+        norm: of `d`.
+        free: the inputs that may change, one for each entry of `d`.
+        weights: the distance counts a change of an input by 1 as so much, for those that may change.
+        lower: of `d`.
+        upper: of `d`.
+        rows: unit rows.
+        limits: see `rows`.
+        whole: entries of `d` that are integers in units of the features.
+        features: these units.
+        target: what is to be reached.
+    """
+
+    x: Float[np.ndarray, "inputs"]
+    norm: float
+    free: Int[np.ndarray, "dimension"]
+    weights: Float[np.ndarray, "dimension"]
+    lower: Float[np.ndarray, "dimension"]
+    upper: Float[np.ndarray, "dimension"]
+    rows: Float[np.ndarray, "rows dimension"]
+    limits: Float[np.ndarray, "rows"]
+    whole: Bool[np.ndarray, "dimension"]
+    features: Features
+    target: TargetRows
+
+    def pull_back(
+        self, a: Float[np.ndarray, "*rows inputs"], b: Float[np.ndarray, "*rows"]
+    ) -> tuple[Float[np.ndarray, "*rows dimension"], Float[np.ndarray, "*rows"]]:
+        """`a @ x + b` as unit rows of `d` and what is added; rows of zeros stay."""
+        offsets = a @ self.x + b
+        rows = a[..., self.free] / self.weights
+        size = np.linalg.norm(rows, axis=-1)
+        size = np.where(size > 0.0, size, 1.0)
+        return rows / size[..., None], offsets / size
+
+    def lift(self, d: Float[np.ndarray, "dimension"]) -> Float[np.ndarray, "inputs"]:
+        """The input at `d`: those that do not change, to the last bit."""
+        x = self.x.copy()
+        x[self.free] = np.where(d == 0.0, x[self.free], x[self.free] + d / self.weights)
+        return x
+
+    def distance(self, x: Float[np.ndarray, "inputs"]) -> float:
+        """Of another input."""
+        return float(np.linalg.norm(self.weights * (x - self.x)[self.free], self.norm))
+
+    def values(self, d: Float[np.ndarray, "dimension"]) -> Float[np.ndarray, "dimension"]:
+        """In units of the features."""
+        return self.features.unscale(self.lift(d))[self.free]
+
+    def of_values(self, values: Float[np.ndarray, "dimension"]) -> Float[np.ndarray, "dimension"]:
+        """The `d` at these units."""
+        mean, scale = self.features.mean[self.free], self.features.scale[self.free]
+        return ((values - mean) / scale - self.x[self.free]) * self.weights
+
+    def allows(self, d: Float[np.ndarray, "dimension"], tolerance: float) -> bool:
+        """Whether `d` meets all constraints but the target."""
+        size = tolerance * (1.0 + np.abs(d) + np.abs(self.x[self.free]) * self.weights)
+        values = self.values(d)[self.whole]
+        return bool(
+            (d >= self.lower - size).all()
+            and (d <= self.upper + size).all()
+            and (self.rows @ d <= self.limits + np.abs(self.rows) @ size).all()
+            and (np.abs(values - np.round(values)) <= np.maximum(1e-9, tolerance) * (1.0 + np.abs(values))).all()
+        )
+
+    def within(self, radius: float) -> Problem:
+        """The same in the box of this radius about the input."""
+        return replace(self, lower=np.maximum(self.lower, -radius), upper=np.minimum(self.upper, radius))
+
+    def box(self) -> Box:
+        """All inputs that may be reached."""
+        lower, upper = self.x.copy(), self.x.copy()
+        lower[self.free] += self.lower / self.weights
+        upper[self.free] += self.upper / self.weights
+        return Box(lower, upper)
+
+
+def read_problem(
+    x: Float[np.ndarray, "inputs"],
+    target: TargetRows,
+    norm: int | float,
+    domain: Domain | None,
+    features: Features,
+    *,
+    fixed: Sequence[Feature],
+    lower: Range,
+    upper: Range,
+    increasing: Sequence[Feature],
+    decreasing: Sequence[Feature],
+    integer: Sequence[Feature],
+    one_hot: Sequence[Sequence[Feature]],
+    scale: Range,
+) -> Problem:
+    """The constraints of `counterfactual`, where they are explained.
+
+    Raises:
+        TransformError: an argument names no feature or has a wrong value, or constraints contradict each other.
+    """
+    if norm not in (1, 2, np.inf):
+        raise TransformError(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+    count = len(x)
+    weights = np.ones(count) if scale is None else _range("scale", scale, features, 1.0)
+    if not (np.isfinite(weights).all() and (weights > 0.0).all()):
+        raise TransformError("scale: expected positive finite numbers; to leave a feature as it is, name it in fixed.")
+    # Ranges are in units of the features; a negative scale of these turns them round.
+    ends = [_range("lower", lower, features, -np.inf), _range("upper", upper, features, np.inf)]
+    if np.isnan(ends).any() or np.isposinf(ends[0]).any() or np.isneginf(ends[1]).any():
+        raise TransformError("lower, upper: expected numbers, -inf or inf where there is no limit.")
+    whole, groups = np.zeros(count, dtype=bool), [_indices("one_hot", group, features) for group in one_hot]
+    whole[_indices("integer", integer, features)] = True
+    members = [i for group in groups for i in group]
+    if len(set(members)) < len(members):
+        raise TransformError("one_hot: expected groups that share no feature, found one twice.")
+    whole[members] = True
+    ends[0][members], ends[1][members] = np.maximum(ends[0][members], 0.0), np.minimum(ends[1][members], 1.0)
+    ends = [
+        np.where(whole, np.ceil(ends[0] - 1e-9), ends[0]),
+        np.where(whole, np.floor(ends[1] + 1e-9), ends[1]),
+    ]
+    ends = [(end - features.mean) / features.scale for end in ends]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    wrong = np.flatnonzero((ends[0] > ends[1]) == (features.scale > 0.0))
+    wrong = wrong[ends[0][wrong] != ends[1][wrong]]
+    if len(wrong):
+        raise TransformError(
+            f"lower, upper: expected lower <= upper, with an integer between them for integer features, found none for "
+            f"{features.names[wrong[0]]}; relax them."
+        )
+    if isinstance(domain, Box):
+        bounds = domain.bounds((count,))
+        low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
+    up, down = _indices("increasing", increasing, features), _indices("decreasing", decreasing, features)
+    grows = [(i, features.scale[i] > 0.0) for i in up] + [(i, features.scale[i] < 0.0) for i in down]
+    for i, grow in grows:
+        low[i], high[i] = (max(low[i], x[i]), high[i]) if grow else (low[i], min(high[i], x[i]))
+    stay = _indices("fixed", fixed, features)
+    low[stay], high[stay] = np.maximum(low[stay], x[stay]), np.minimum(high[stay], x[stay])
+    empty = np.flatnonzero(low > high)
+    if len(empty):
+        raise TransformError(
+            f"constraints: expected a value that {features.names[empty[0]]} may have, found that its range, the domain "
+            "and what is fixed or may only grow or shrink leave none; relax them."
+        )
+    moving = low < high
+    unmoved = features.unscale(np.where(moving, x, low))
+    off = np.flatnonzero(whole & ~moving & (np.abs(unmoved - np.round(unmoved)) > WHOLE * (1.0 + np.abs(unmoved))))
+    if len(off):
+        raise TransformError(
+            f"integer: expected whole numbers, found that {features.names[off[0]]} has to stay at {unmoved[off[0]]:g}."
+        )
+    # What has to move to one value is an entry of d with one value; what stays is none.
+    free = np.flatnonzero(moving | (low != x))
+    rows, limits = [], []
+    if domain is not None and not isinstance(domain, Box):
+        a, b = domain.inequalities((count,))
+        rows, limits = [*a], [*b]
+    for group in groups:
+        # In units of the features, the sum is 1.
+        row, total = np.zeros(count), float(1.0 - features.mean[group].sum())
+        row[group] = features.scale[group]
+        rows, limits = [*rows, row, -row], [*limits, total, -total]
+    problem = Problem(
+        x,
+        float(norm),
+        free,
+        weights[free],
+        (low - x)[free] * weights[free],
+        (high - x)[free] * weights[free],
+        np.zeros((0, len(free))),
+        np.zeros(0),
+        whole[free],
+        features,
+        target,
+    )
+    if not rows:
+        return problem
+    a, offsets = problem.pull_back(np.array(rows), -np.array(limits, dtype=np.float64))
+    stuck = ~a.any(axis=1)
+    size = np.abs(np.array(rows)[stuck]) @ (1.0 + np.abs(x))
+    if (offsets[stuck] > WHOLE * size).any():
+        raise TransformError(
+            "constraints: found that what is fixed contradicts the domain or a group of one_hot; relax them."
+        )
+    return replace(problem, rows=a[~stuck], limits=-offsets[~stuck])
+
+
+def _indices(name: str, chosen: Sequence[Feature], features: Features) -> list[int]:
+    if isinstance(chosen, str | int):
+        raise TransformError(f"{name}: expected a list of features, found {chosen!r}; put it into one.")
+    return [features.index(feature if isinstance(feature, str) else int(feature), name) for feature in chosen]
+
+
+def _range(name: str, given: Range, features: Features, otherwise: float) -> Float[np.ndarray, "inputs"]:
+    values = np.full(len(features), otherwise)
+    if isinstance(given, Mapping):
+        for feature, value in given.items():
+            values[features.index(feature, name)] = value
+        return values
+    if given is None:
+        return values
+    try:
+        array = np.asarray(given, dtype=np.float64)
+        return np.broadcast_to(array.reshape(-1) if array.ndim else array, values.shape).copy()
+    except (TypeError, ValueError) as error:
+        raise TransformError(
+            f"{name}: expected a number, one for each of the {len(features)} features, or a dict from features to "
+            f"numbers, found {given!r}."
+        ) from error

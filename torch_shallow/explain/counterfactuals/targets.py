@@ -1,0 +1,120 @@
+"""What a counterfactual has to reach: a class, or a value of one output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """An output of at least `value`.
+
+    Attributes:
+        value: of the output.
+        output: which entry of the flattened output.
+    """
+
+    value: int | float
+    output: int = 0
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """An output of at most `value`.
+
+    Attributes:
+        value: of the output.
+        output: which entry of the flattened output.
+    """
+
+    value: int | float
+    output: int = 0
+
+
+@dataclass(frozen=True)
+class Between:
+    """An output from `lower` to `upper`.
+
+    Attributes:
+        lower: least value of the output.
+        upper: largest value of the output.
+        output: which entry of the flattened output.
+    """
+
+    lower: int | float
+    upper: int | float
+    output: int = 0
+
+
+Target = int | AtLeast | AtMost | Between
+
+
+@dataclass(frozen=True, eq=False)
+class TargetRows:
+    """A target as inequalities `rows @ output + offsets <= 0`.
+
+    Attributes:
+        rows: of the flattened output.
+        offsets: added to it.
+    """
+
+    rows: Float[np.ndarray, "goals outputs"]
+    offsets: Float[np.ndarray, "goals"]
+
+    def excess(self, output: Float[np.ndarray, "outputs"]) -> float:
+        """By how much an output misses the target; 0 or less where it is reached."""
+        return float((self.rows @ output + self.offsets).max())
+
+
+def read_target(target: object, margin: int | float, outputs: int) -> TargetRows:
+    """The inequalities of a target.
+
+    Args:
+        target: a class, or a value of an output.
+        margin: by how much the output of the class exceeds all others.
+        outputs: how many there are.
+
+    Raises:
+        TransformError: there is no such output, values are not finite or in the wrong order, or a margin is given where
+            it has no meaning.
+    """
+    if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
+        raise TransformError(f"margin: expected a finite number from 0, found {margin!r}.")
+    eye = np.eye(outputs)
+    if isinstance(target, int | np.integer) and not isinstance(target, bool):
+        if outputs < 2:
+            raise TransformError(
+                f"target: expected AtLeast, AtMost or Between, as the network has {outputs} output, found the class "
+                f"{target}."
+            )
+        chosen = _output(int(target), outputs)
+        rows = np.delete(eye - eye[chosen], chosen, axis=0)
+        return TargetRows(rows, np.full(len(rows), float(margin)))
+    if not isinstance(target, AtLeast | AtMost | Between):
+        raise TransformError(
+            f"target: expected the number of a class, AtLeast, AtMost or Between, found {type(target).__name__}."
+        )
+    if margin != 0.0:
+        raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; put it into the value.")
+    lower = target.value if isinstance(target, AtLeast) else getattr(target, "lower", -math.inf)
+    upper = target.value if isinstance(target, AtMost) else getattr(target, "upper", math.inf)
+    if not lower <= upper or lower == math.inf or upper == -math.inf or (math.isinf(lower) and math.isinf(upper)):
+        raise TransformError(f"target: expected finite values, the lower one first, found {target}.")
+    row, rows, offsets = eye[_output(target.output, outputs)], [], []
+    if lower > -math.inf:
+        rows, offsets = [-row], [lower]
+    if upper < math.inf:
+        rows, offsets = [*rows, row], [*offsets, -upper]
+    return TargetRows(np.array(rows), np.array(offsets, dtype=np.float64))
+
+
+def _output(number: int, outputs: int) -> int:
+    if not -outputs <= number < outputs:
+        raise TransformError(f"target: expected an output from {-outputs} to {outputs - 1}, found {number}.")
+    return number % outputs
