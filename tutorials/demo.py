@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import torch_shallow
 from benchmarks.networks import ACAS_XU_FOLDER, load
+from torch_shallow import plot
 from tutorials.classifier import Wines, train, wines
-from tutorials.picture import COLOURS, draw_regions, plane_through
 
 PICTURE = Path(__file__).parents[1] / "demo.png"
 
@@ -48,15 +48,14 @@ def show_classifier(data: Wines, model: nn.Sequential) -> None:
 def draw_classifier(data: Wines, model: nn.Sequential) -> None:
     """Draw the classifier on the plane through the average wine of each cultivar."""
     train_x, train_cultivar = data.x[data.train], data.cultivar[data.train]
-    plane = plane_through(torch.stack([train_x[train_cultivar == cultivar].mean(0) for cultivar in range(3)]))
+    averages = torch.stack([train_x[train_cultivar == cultivar].mean(0) for cultivar in range(3)])
+    lower, upper = (-3.0, -4.0), (7.0, 6.0)
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
-    count = draw_regions(axes, nn.Sequential(plane, model), torch_shallow.Box(-5.0, 5.0))
-    for cultivar, colour in enumerate(COLOURS):
-        on_plane = (data.x[data.cultivar == cultivar] - plane.bias) @ plane.weight
-        axes.scatter(on_plane[:, 0], on_plane[:, 1], color=colour, s=12, label=f"wines of cultivar {cultivar}")
-    axes.set(xlim=(-5, 5), ylim=(-5, 5), aspect="equal", title=f"{count} activation regions of the deep network")
-    axes.legend(loc="upper right")
+    names = [f"cultivar {cultivar}" for cultivar in range(3)]
+    plot.slice(model, averages, lower=lower, upper=upper, data=data.x, labels=data.cultivar, class_names=names, ax=axes)
+    count = plot.polygons(model, averages, lower=lower, upper=upper).num_regions
+    axes.set_title(f"{count} activation regions of the deep network")
     figure.savefig(PICTURE, dpi=150)
 
 

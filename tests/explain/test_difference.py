@@ -131,3 +131,23 @@ def test_what_it_refuses():
         difference(torch_shallow.transform(a, domain=BOX).unfreeze(), b)
     with pytest.raises(TransformError, match="needs all regions"):
         difference(torch_shallow.transform(a, data=torch.rand(4, 2, dtype=torch.float64)), b)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_batch_norms_folded_in_float32(seed: int) -> None:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 6), (6, 6)):
+        norm = nn.BatchNorm1d(outputs)
+        norm.running_mean = torch.randn(outputs)
+        norm.running_var = 0.1 + torch.rand(outputs)
+        layers += [nn.Linear(inputs, outputs), norm, nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(6, 1)).eval()
+    fused = [nn.utils.fuse_linear_bn_eval(model[i], model[i + 1]) for i in (0, 3)]
+    folded = nn.Sequential(fused[0], nn.ReLU(), fused[1], nn.ReLU(), model[6]).eval()
+    found = difference(model, folded, Box(-2.0, 2.0))
+    x = 4 * torch.rand(20_000, 3, dtype=torch.float64) - 2
+    sampled = (copy.deepcopy(model).double()(x) - copy.deepcopy(folded).double()(x)).abs().max()
+    assert sampled <= found.largest.max() < 1e-4
+    assert not found.equal()
+    assert found.equal(1e-4)

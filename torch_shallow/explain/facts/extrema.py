@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 
 from torch_shallow.explain.facts.subject import Subject
 
+OUTSIDE = 10  # times the tolerance: a vertex may be so far outside of its region, and a thinner region has no vertices
+
 
 @dataclass(frozen=True, eq=False)
 class Extrema:
@@ -33,14 +35,15 @@ def find_extrema(
     Args:
         subject: the network.
         flat: of each output, a slope along a ray up to this size is none.
-        max_rays: a cell of more vertices and rays is left to linear programs.
+        max_rays: a cell of more vertices and rays is left to linear programs, as is one with vertices outside of it.
         tolerance: as for `CellWalk`.
 
     Returns:
         What was found, and how many linear programs were solved.
     """
+    from torch_shallow.certify.compiled import margins
     from torch_shallow.explain.facts.cells import CellWalk  # compiled code is imported when it is used
-    from torch_shallow.explain.facts.extremes import extremes
+    from torch_shallow.explain.facts.extremes import Paths, extremes
     from torch_shallow.explain.facts.programs import improve_by_programs
 
     outputs, dimension = subject.num_outputs, subject.chart.num_coordinates + 1
@@ -49,17 +52,23 @@ def find_extrema(
         np.full((outputs, 2), -1),
         np.zeros((outputs, 2, dimension)),
     )
+    cut_parents, region_parents = subject.tree.parents
+    paths = Paths(region_parents, cut_parents, subject.cuts, OUTSIDE * tolerance)
+    margin, doubtful = np.zeros(subject.num_regions), np.zeros(subject.num_regions, dtype=bool)
+    margins(subject.tree.points, *paths[:3], margin, np.zeros(subject.num_regions, dtype=np.int64))
+    known = margin > paths.allowed
+    state = (paths, known, found.best, found.where, found.at, doubtful)
     walk = CellWalk(subject, max_rays, tolerance)
     for cells in walk:
         rows = subject.rows(cells.regions)
-        extremes(
-            cells.ends, cells.num_lines, cells.regions, cells.generators, rows, flat, tolerance, found.best,
-            found.where, found.at,
-        )  # fmt: skip
-    thin = walk.thin
+        extremes(cells.ends, cells.num_lines, cells.regions, cells.generators, rows, flat, tolerance, *state)
+    thin = np.union1d(walk.thin, np.flatnonzero(~known))
     if len(thin):  # what is known of them is a point
+        known[:] = True
         points = np.column_stack([subject.tree.points[thin], np.ones(len(thin))])
         ends, none = np.arange(len(thin) + 1), np.zeros(len(thin), dtype=np.int64)
-        extremes(ends, none, thin, points, subject.rows(thin), flat, tolerance, found.best, found.where, found.at)
-    programs = improve_by_programs(found, subject, walk.large, flat) if len(walk.large) else 0
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        extremes(ends, none, thin, points, subject.rows(thin), flat, tolerance, *state)
+    left = np.setdiff1d(np.union1d(walk.large, np.flatnonzero(doubtful)), thin)
+    programs = improve_by_programs(found, subject, left, flat) if len(left) else 0
     return found, programs

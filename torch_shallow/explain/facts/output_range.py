@@ -79,7 +79,8 @@ def output_range(
             have a better value are left out.
         tolerance: in the coordinates of the chart, in which lengths are about one: a vertex further away than its
             reciprocal is taken for a ray, and an output grows along a ray if its slope is ten times more than this,
-            relative to the steepest local model.
+            relative to the steepest local model. Regions no wider than ten times this, as where the walls of two nearly
+            equal networks coincide, are looked at in one point; on their boundary their neighbours are.
 
     Raises:
         TransformError: not all regions are known, or the network does not have the values that were found, which would

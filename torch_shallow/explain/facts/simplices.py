@@ -145,6 +145,9 @@ def add_simplices(
                 total += add_simplex(k, room, region, covariance)
                 level -= 1
                 continue
+            if level == k:  # more than one vertex in none of whose walls they differ: rounding; the sum will tell
+                level -= 1
+                continue
             counts[level, 0] = counts[level, 1] = 0
         corner, facet = corners[level], False
         while counts[level, 1] < half_spaces and not facet:
