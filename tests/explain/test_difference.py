@@ -2,6 +2,7 @@
 
 import copy
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -134,9 +135,9 @@ def test_what_it_refuses():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_batch_norms_folded_in_float32(seed: int) -> None:
+def test_batch_norms_folded_in_float32(seed):
     torch.manual_seed(seed)
-    layers: list[nn.Module] = []
+    layers = []
     for inputs, outputs in ((3, 6), (6, 6)):
         norm = nn.BatchNorm1d(outputs)
         norm.running_mean = torch.randn(outputs)
@@ -151,3 +152,31 @@ def test_batch_norms_folded_in_float32(seed: int) -> None:
     assert sampled <= found.largest.max() < 1e-4
     assert not found.equal()
     assert found.equal(1e-4)
+
+
+@pytest.mark.parametrize("change", [1e-9, 1e-10, 1e-11, 1e-12, 1e-15])
+def test_networks_that_are_nearly_equal(change):
+    """What is left is as exact as the networks' own size lets it be, and no error."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        a = zoo.chain(2, 6, 5, 2).double()
+        b = copy.deepcopy(a)
+        with torch.no_grad():
+            for parameter in b.parameters():
+                parameter.add_(change * torch.randn_like(parameter))
+        found = difference(a, b, Box(-1.0, 1.0))
+        x = 2.0 * torch.rand(5000, 2, dtype=torch.float64) - 1.0
+        assert ((a(x) - b(x)).abs().amax(0) <= found.largest + 1e-10).all()
+        assert (found.largest <= 100 * change + 1e-10).all()
+
+
+def test_a_domain_with_the_same_inequalities_and_no_domain(monkeypatch):
+    model = zoo.chain(2, 3, 1)
+    rows = np.concatenate([np.eye(2), -np.eye(2)])
+    shallow = torch_shallow.transform(model, domain=Polytope(rows, np.ones(4)))
+    assert difference(shallow, model, Polytope(rows, np.ones(4))).equal()
+    with pytest.raises(TransformError, match="not known to cover"):
+        difference(shallow, model, Polytope(rows, 2.0 * np.ones(4)))
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TransformError, match=r"^domain: expected a Box"):
+        difference(model, model, "box")

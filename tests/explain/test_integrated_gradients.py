@@ -14,8 +14,8 @@ from tests.explain.test_segment import Detached, InPlace
 from tests.piecewise_models import digits_cnn
 from tests.zoo import Specimen, chain
 from torch_shallow import Box, TransformError, transform
-from torch_shallow.explain import deep_segments
 from torch_shallow.explain.integrated_gradients import integrated_gradients
+from torch_shallow.explain.segments import deep
 from torch_shallow.explain.segments.segment import segment
 
 captum = pytest.importorskip("captum.attr")
@@ -32,21 +32,27 @@ def by_captum(model: nn.Module, steps: int, *arguments: Any, **options: Any) -> 
     return captum.IntegratedGradients(model).attribute(*arguments, n_steps=steps, **options)
 
 
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("specimen", "dtype"),
+    [
+        *((specimen, torch.float64) for specimen in SPECIMENS),
+        *((specimen, torch.float32) for specimen in SPECIMENS if specimen.name in ("residual", "integer grid")),
+    ],
+    ids=str,
+)
 def test_complete_and_what_each_piece_says(specimen: Specimen, dtype: torch.dtype) -> None:
     model = specimen.model(dtype)
     torch.manual_seed(1)
-    x, baselines = 2.0 * torch.randn(2, 4, *specimen.in_shape, dtype=dtype)
+    x, baselines = 2.0 * torch.randn(2, 2, *specimen.in_shape, dtype=dtype)
     with torch.no_grad():
         target = None if model(x)[0].numel() == 1 else 1
     found, delta = integrated_gradients(model, x, baselines, target, return_convergence_delta=True)
     assert found.dtype == delta.dtype == dtype
     assert found.shape == x.shape
-    assert delta.shape == (4,)
+    assert delta.shape == (2,)
     size = 1.0 + found.abs().flatten(1).sum(1)
     assert (delta.abs() <= 1e-9 * size).all()
-    for row in range(4):  # one piece after the other
+    for row in range(2):  # one piece after the other
         cut = segment(model, baselines[row], x[row])
         gradients = cut.gradients.reshape(len(cut), -1, *specimen.in_shape)[:, target or 0]
         lengths = cut.t.diff().reshape(-1, *[1] * (gradients.dim() - 1))
@@ -54,7 +60,7 @@ def test_complete_and_what_each_piece_says(specimen: Specimen, dtype: torch.dtyp
         assert torch.allclose(found[row].double(), expected, rtol=0.0, atol=(1e-11 if dtype is torch.float64 else 1e-5))
 
 
-@pytest.mark.parametrize("name", ["residual", "GroupSort", "pooled image", "nested"])
+@pytest.mark.parametrize("name", ["residual", "GroupSort", "nested"])
 def test_captum_converges_to_it(name: str) -> None:
     specimen = next(specimen for specimen in zoo.ALL if specimen.name == name)
     model, generator = specimen.model(), torch.Generator().manual_seed(3)
@@ -62,7 +68,7 @@ def test_captum_converges_to_it(name: str) -> None:
     target = int(model(x)[0].numel() > 1)
     found = integrated_gradients(model, x, baselines, target)
     errors = [
-        (by_captum(model, n, x, baselines, target, method="riemann_middle") - found).abs().max() for n in (10, 5000)
+        (by_captum(model, n, x, baselines, target, method="riemann_middle") - found).abs().max() for n in (10, 2000)
     ]
     assert errors[1] <= 2e-3 * found.abs().max()
     assert errors[1] <= 0.1 * errors[0] + 1e-12
@@ -156,12 +162,13 @@ def test_blocks_and_stages_by_themselves(monkeypatch: pytest.MonkeyPatch, image:
     torch.manual_seed(0)
     model = (digits_cnn(8) if image else chain(4, 12, 9, 3)).double().eval()
     x = torch.rand(2, *((1, 8, 8) if image else (4,)), dtype=torch.float64)
-    expected = integrated_gradients(model, x, -0.5, [1, 2])
-    monkeypatch.setattr(deep_segments, "VALUES_AT_ONCE", 100_000 if image else 1)
-    monkeypatch.setattr(deep_segments, "FEWEST", 4)
-    assert torch.allclose(integrated_gradients(model, x, -0.5, [1, 2]), expected, rtol=0.0, atol=1e-13)
-    monkeypatch.setattr(deep_segments.Sweep, "of", staticmethod(lambda _: None))
-    assert torch.allclose(integrated_gradients(model, x, -0.5, [1, 2]), expected, rtol=0.0, atol=1e-13)
+    start = x - 0.1 if image else -0.5
+    expected = integrated_gradients(model, x, start, [1, 2])
+    monkeypatch.setattr(deep, "VALUES_AT_ONCE", 100_000 if image else 1)
+    monkeypatch.setattr(deep, "FEWEST", 4)
+    assert torch.allclose(integrated_gradients(model, x, start, [1, 2]), expected, rtol=0.0, atol=1e-13)
+    monkeypatch.setattr(deep.Sweep, "of", staticmethod(lambda _: None))
+    assert torch.allclose(integrated_gradients(model, x, start, [1, 2]), expected, rtol=0.0, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", [InPlace, Detached])
@@ -203,6 +210,9 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     for target in (2, (0, 0), [0, 2], [0], "0", [[0], [1]], torch.tensor([0.0]), torch.tensor([[0], [1]]), 1.0):
         with pytest.raises(TransformError, match=r"^target: "):
             integrated_gradients(model, X, target=target)
+    for target in (True, [True, True], (True,), (slice(None),)):
+        with pytest.raises(TransformError, match=r"^target: "):
+            integrated_gradients(chain(3, 5, 1).double(), X, target=target)
     for baselines in (torch.zeros(3), torch.zeros(2, 2), "0", (0.0, 0.0), torch.nan):
         with pytest.raises(TransformError, match=r"^baselines: "):
             integrated_gradients(model, X, baselines, 0)

@@ -43,11 +43,12 @@ def attained(found, model, domain, in_shape):
         torch.testing.assert_close(y[torch.arange(len(y)), own], values.reshape(-1)[finite], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("max_rays", [1024, 1])
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
-def test_equals_a_mixed_integer_program(specimen):
+def test_equals_a_mixed_integer_program(specimen, max_rays):
     model, program = specimen.model(), read_model(specimen.model(), specimen.example())
     d = program.num_inputs
-    found = output_range(torch_shallow.transform(model, specimen.example(), domain=BOX))
+    found = output_range(torch_shallow.transform(model, specimen.example(), domain=BOX), max_rays=max_rays)
     direction = np.eye(program.num_outputs)[0]
     upper = largest_by_milp(program, -np.ones(d), np.ones(d), direction)
     lower = -largest_by_milp(program, -np.ones(d), np.ones(d), -direction)
@@ -57,7 +58,7 @@ def test_equals_a_mixed_integer_program(specimen):
 
 
 @pytest.mark.parametrize("specimen", ALL, ids=str)
-@pytest.mark.parametrize("max_rays", [1024, 1])
+@pytest.mark.parametrize("max_rays", [1024, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_sample_beats_it_and_it_is_attained(specimen, max_rays):
     model = specimen.model()
     inputs = int(np.prod(specimen.in_shape))
@@ -198,3 +199,21 @@ def test_points_of_a_network_with_a_head():
     shallow = torch_shallow.transform(nn.Sequential(*zoo.chain(2, 4, 3), nn.Softmax(-1)), domain=BOX)
     found = output_range(shallow)
     torch.testing.assert_close(shallow.trunk(found.argmax).diagonal(), found.upper)
+
+
+@pytest.mark.parametrize("max_rays", [1024, 1])
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
+def test_everything_meets_in_a_vertex(max_rays, scale):
+    """Without biases the least value is 0, at 0, where no term has a size; and weights of any size."""
+    torch.manual_seed(8)
+    for sizes in ((2, 5, 2, 1), (2, 4, 4, 3)):
+        model = zoo.chain(*sizes, bias=False).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(scale)
+        found, size = output_range(model, BOX, max_rays=max_rays), scale ** (len(sizes) - 1)
+        never_beaten(found, model, -np.ones(2), np.ones(2), (2,), 2000)
+        y = model(torch.cat([found.argmin, found.argmax])).detach()
+        own = torch.arange(2 * sizes[-1]) % sizes[-1]
+        values = torch.cat([found.lower, found.upper])
+        assert (y[torch.arange(len(y)), own] - values).abs().max() < 1e-9 * size

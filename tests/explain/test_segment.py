@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tests import zoo
 from tests.zoo import Specimen, chain, linear
 from torch_shallow import Box, Polytope, TransformError, transform
-from torch_shallow.explain import deep_segments, function, sweep
+from torch_shallow.explain import function
+from torch_shallow.explain.segments import deep, sweep
 from torch_shallow.explain.segments.segment import Segment, pieces, segment
 
 KINDS = (
@@ -25,7 +26,15 @@ KINDS = (
     "overlapping pools", "pooled image", "no ReLU", "zero weights", "constant stage", "dead neurons",
     "duplicated", "opposite", "zero biases", "one input", "tent 3", "functional", "coincident across stages",
 )  # fmt: skip
-SPECIMENS = [specimen for specimen in zoo.ALL if specimen.name in KINDS]
+FAST = (
+    "residual", "hand-written", "LeakyReLU", "Maxout", "U-Net", "graph convolution", "median filter", "no ReLU",
+    "zero weights", "dead neurons", "duplicated", "zero biases", "one input", "coincident across stages",
+)  # fmt: skip
+SPECIMENS = [
+    specimen if specimen.name in FAST else pytest.param(specimen, marks=pytest.mark.slow)
+    for specimen in zoo.ALL
+    if specimen.name in KINDS
+]
 
 
 class InPlace(nn.Module):
@@ -141,7 +150,7 @@ def test_code_that_does_not_let_rows_grow(make: Callable[[], nn.Module]) -> None
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(2, 5, 4, 2), (3, 6, 6, 1), (1, 7, 5, 2)]))
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_every_neuron_crosses_where_bisection_says(seed: int, sizes: tuple[int, ...]) -> None:
     torch.manual_seed(seed)
     model = chain(*sizes).double()
@@ -187,7 +196,7 @@ def test_tree_and_deep_network_agree(sizes: tuple[int, ...], domain: Box | None,
     torch.manual_seed(2)
     model = chain(*sizes).double()
     shallow = transform(model, domain=domain, store_maps=store_maps)
-    for seed in range(3):
+    for seed in range(2):
         start, end = ends(Specimen("", nn.Identity, (sizes[0],)), seed)
         deep, tree = segment(model, start, end), segment(shallow, start, end)
         check(tree, model, start, end)
@@ -203,13 +212,13 @@ def test_tree_and_deep_network_agree(sizes: tuple[int, ...], domain: Box | None,
 def test_many_segments_at_once() -> None:
     torch.manual_seed(0)
     model = chain(3, 6, 5, 2).double()
-    start, end = torch.randn(2, 20, 3, dtype=torch.float64)
+    start, end = torch.randn(2, 8, 3, dtype=torch.float64)
     for f in (model, transform(model)):
         read = function.read_function(f, start)
         grid, regions = pieces(read, start, end)
         assert (regions is None) == (f is model)
         assert torch.equal(grid.segment, grid.segment.sort().values)
-        for number in range(20):
+        for number in range(8):
             assert torch.allclose(grid.t[grid.segment == number], segment(f, start[number], end[number]).t, atol=1e-12)
 
 
@@ -218,8 +227,8 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = chain(4, 30, 20, 2).double()
     start, end = 5.0 * torch.randn(2, 4, dtype=torch.float64)
     expected = segment(model, start, end)
-    monkeypatch.setattr(deep_segments, "VALUES_AT_ONCE", 1)
-    monkeypatch.setattr(deep_segments, "FEWEST", 3)
+    monkeypatch.setattr(deep, "VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(deep, "FEWEST", 3)
     found = segment(model, start, end)
     assert torch.allclose(found.t, expected.t, atol=1e-12)
     assert torch.equal(found.patterns, expected.patterns)

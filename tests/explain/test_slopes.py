@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -199,3 +200,17 @@ def test_neurons_of_a_large_network_in_a_box():
     found = neuron_activity(shallow)
     patterns = torch.stack([region.pattern for region in shallow.regions])
     assert torch.equal(found.active, patterns.sum(0))
+
+
+@pytest.mark.parametrize("output", [0.5, 1.0, True, "0", (0, 0), 3, -1])
+def test_no_such_output(output, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TransformError, match=r"^output: expected a number from 0 to 1"):
+        lipschitz_constant(zoo.chain(2, 3, 2), output=output)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), 2.0, -1.0])
+def test_no_such_tolerance(tolerance):
+    for fact in (monotonicity, unused_features):
+        with pytest.raises(TransformError, match=r"^tolerance: expected"):
+            fact(zoo.chain(2, 3, 2), tolerance=tolerance)

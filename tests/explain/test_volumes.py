@@ -1,5 +1,6 @@
 """Volumes of the regions, and moments of the outputs."""
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -175,3 +176,14 @@ def test_samples_are_of_a_bounded_box():
     with pytest.raises(TransformError, match="samples: expected 2 or more"):
         moments(model, BOX, samples=1)
     assert "estimated from 100 random points" in str(moments(model, BOX, samples=100))
+
+
+def test_limits_that_are_none(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = zoo.chain(2, 3, 1)
+    for options in ({"max_rays": 0}, {"tolerance": 0.0}, {"tolerance": 1.0}, {"tolerance": float("nan")}):
+        with pytest.raises(TransformError, match=r"^max_rays, tolerance: expected"):
+            volumes(model, Box(-1.0, 1.0), **options)
+    for samples in (2.5, True, 1):
+        with pytest.raises(TransformError, match=r"^samples: expected 2 or more"):
+            moments(model, Box(-1.0, 1.0), samples=samples)

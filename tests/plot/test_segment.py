@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -72,3 +73,10 @@ def test_refusals() -> None:
         with pytest.raises(TransformError, match="outputs: expected numbers from 0 to 2"):
             segment(network(), START, END, outputs=outputs)
     assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("outputs", [[1.5], ["a"], 0])
+def test_no_such_outputs(outputs: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TransformError, match=r"^outputs: expected numbers from 0 to 2"):
+        segment(network(), START, END, outputs=outputs)

@@ -110,9 +110,11 @@ def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[
 
 def _entry(numbers: Tensor, index: object) -> int:
     try:
-        if not isinstance(index, int | tuple):
-            raise TypeError(f"it is of type {type(index).__name__}")
-        chosen = numbers[index if isinstance(index, tuple) else (index,)]
+        places = index if isinstance(index, tuple) else (index,)
+        wrong = [place for place in places if isinstance(place, bool) or not hasattr(place, "__index__")]
+        if wrong:
+            raise TypeError(f"{wrong[0]!r} is of type {type(wrong[0]).__name__}")
+        chosen = numbers[places]
     except (IndexError, TypeError) as error:
         raise TransformError(
             f"target: expected the index of an entry of an output of shape {tuple(numbers.shape)}, found {index!r}: "

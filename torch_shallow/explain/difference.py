@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.domain import Box, Domain, WholeSpace
+from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.output_range import OutputRange, largest_maps, range_of
 from torch_shallow.explain.facts.subject import Subject
@@ -20,6 +20,8 @@ from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.program import ReLUProgram, Stage, WholeNetwork
 from torch_shallow.trace.reader import read_traced, trace_model
 
+CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
+
 Network = ShallowReLU | nn.Module | ExportedProgram
 
 
@@ -28,8 +30,8 @@ class Difference:
     """By how much two networks differ on a domain. Tensors are float64.
 
     Attributes:
-        largest: of each output, the exact largest `|a(x) - b(x)|` over the domain, up to rounding; inf where it grows
-            without bound.
+        largest: of each output, the exact largest `|a(x) - b(x)|` over the domain, up to rounding and to `tolerance`,
+            both relative to the size of the networks, not of their difference; inf where it grows without bound.
         where: a point of the domain where it is, of shape `(*out_shape, *in_shape)`; NaN where it is infinite.
         range: the exact range of a - b: both signs, regions, and directions in which it grows.
         network: a - b as a shallow network: its regions are those on which both networks are affine.
@@ -87,6 +89,8 @@ def difference(
     """
     from torch_shallow.partition.enumerate import enumerate_regions  # numba takes a while
 
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     place = _common_domain(a, b, domain)
     programs = [_program(f, name, place, example_input) for f, name in ((a, "a"), (b, "b"))]
     for what in ("in_shape", "out_shape"):
@@ -109,7 +113,7 @@ def difference(
     # What cancels leaves rounding of the networks' own size, not of that of their difference.
     apart = ShallowReLU(replace(partition, program=both), store_maps=False)
     sizes = largest_maps(Subject(apart)).reshape(2, 2, outputs).max(axis=1)
-    found = range_of(Subject(network), max_rays, tolerance, sizes)
+    found = range_of(Subject(network), max_rays, tolerance, sizes, CANCELLED)
     upper = found.upper >= -found.lower
     largest = torch.where(upper, found.upper, -found.lower)
     at = upper.reshape(*upper.shape, *[1] * len(network.in_shape))
@@ -139,6 +143,8 @@ def _covers(outer: Domain, inner: Domain, in_shape: tuple[int, ...]) -> bool:
     if isinstance(outer, Box) and isinstance(inner, Box):
         (low, high), (lower, upper) = outer.bounds(in_shape), inner.bounds(in_shape)
         return bool((low <= lower).all() and (upper <= high).all())
+    if isinstance(outer, Polytope) and isinstance(inner, Polytope):
+        return np.array_equal(outer.A, inner.A) and np.array_equal(outer.b, inner.b)
     return False
 
 

@@ -76,7 +76,9 @@ def integrated_gradients(
 
     Arguments and results are those of `captum.attr.IntegratedGradients(f).attribute`, which converges to the same as
     `n_steps` grows. Exact for the network in float64, whatever its dtype; results have no gradient of their own. Where
-    a line runs along a boundary, its gradient is the one that autograd gives there: a neuron at 0 is inactive.
+    a line runs along a boundary, its gradient is that of a region beside it: of a deep network the one in which ReLUs
+    at 0 are inactive, as for autograd, and for a maximum, a clamp or an absolute value those of which it is made up; of
+    a shallow network any.
 
     Args:
         f: an `nn.Module` or an exported program, of any size; a `ShallowReLU`; or `shallow.trunk` of one with a head.
@@ -201,12 +203,18 @@ def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: b
     if not wrong.any():
         return
     row = int(wrong.nonzero()[0])
-    reason = (
-        "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
-        "attributions that miss these jumps"
-        if may_jump
-        else "rounding inside the network is that large; pass a larger tolerance to take them as they are"
-    )
+    if may_jump:
+        reason = (
+            "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
+            "attributions that miss these jumps"
+        )
+    elif isinstance(function.network, ShallowReLU):
+        reason = (
+            "rounding inside the network is that large, or some of its regions are too thin for transform() to find; "
+            "pass the deep network itself, or a larger tolerance to take them as they are"
+        )
+    else:
+        reason = "rounding inside the network is that large; pass a larger tolerance to take them as they are"
     raise TransformError(
         f"{function.name}: expected attributions that add up to the difference of the outputs up to {tolerance:g} of "
         f"their size, found {int(wrong.sum())} of {len(wrong)} that do not, first in row {row}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,10 +55,7 @@ def segment(
     found = cut_segment(f, start, end)
     t, count = found.t.cpu().numpy(), found.function.num_outputs
     ends, values = np.repeat(t, 2)[1:-1], found.ends.reshape(-1, count).cpu().numpy()
-    chosen = list(range(count)) if outputs is None else [int(output) for output in outputs]
-    wrong = [output for output in chosen if not -count <= output < count]
-    if wrong or not chosen:
-        raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {wrong or 'none'}.")
+    chosen = _numbers(outputs, count)
     if ax is None:
         ax = pyplot.subplots()[1]
     lines = [ax.plot(ends, values[:, output], label=f"output {output % count}")[0] for output in chosen]
@@ -76,6 +74,23 @@ def segment(
     else:
         ax.set_ylabel(f"output {chosen[0] % count}")
     return ax
+
+
+def _numbers(outputs: Sequence[int] | None, count: int) -> list[int]:
+    """The entries of the output that are drawn.
+
+    Raises:
+        TransformError: there are no such entries.
+    """
+    if outputs is None:
+        return list(range(count))
+    try:
+        chosen = [index(output) for output in outputs]
+    except TypeError:
+        chosen = []
+    if not chosen or not all(-count <= output < count for output in chosen):
+        raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {outputs!r}.")
+    return chosen
 
 
 def largest(

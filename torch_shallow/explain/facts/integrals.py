@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.facts.subject import Subject
+from torch_shallow.explain.facts.subject import Subject, check_limits
 from torch_shallow.region.polyhedron import lines_and_rays
 
 RESIDUAL = 1e-6  # how far the sum of volumes may be from the volume of the domain, relative to that
@@ -40,12 +40,14 @@ def integrals(subject: Subject, max_rays: int, max_simplices: int, tolerance: fl
     """Cut the cell of every region into simplices.
 
     Raises:
-        TransformError: there are too many vertices or simplices, or the volumes do not add up to that of the domain.
+        TransformError: there are too many vertices or simplices, the volumes do not add up to that of the domain, or a
+            limit is none.
     """
     # Compiled code is imported when it is used.
     from torch_shallow.explain.facts.cells import CellWalk
     from torch_shallow.explain.facts.simplices import TOO_MANY_SIMPLICES, integrate
 
+    check_limits(max_rays, tolerance)
     k, regions = subject.chart.num_coordinates, subject.num_regions
     volume, centroid = np.zeros(regions), np.zeros((regions, k))
     covariance, left = np.zeros((regions, k, k)), np.array([max_simplices])
@@ -62,12 +64,13 @@ def integrals(subject: Subject, max_rays: int, max_simplices: int, tolerance: fl
         if status == TOO_MANY_SIMPLICES:
             raise TransformError(
                 f"max_simplices: the regions are cut into more than {max_simplices:,} simplices, whose number grows "
-                f"fast with the dimension ({k}); allow more, or fix inputs with a Box; moments() can sample."
+                f"fast with the dimension ({k}); allow more, or fix inputs with a Box; moments(samples=...) can sample "
+                "a Box."
             )
     if len(walk.large):
         raise TransformError(
             f"max_rays: {len(walk.large)} of {regions} regions lie in cells of more than {max_rays} vertices and rays; "
-            "allow more, or fix inputs with a Box; moments() can sample."
+            "allow more, or fix inputs with a Box; moments(samples=...) can sample a Box."
         )
     factor, total = _factor(subject), _domain_volume(subject, tolerance)
     found = factor * volume.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 import torch
@@ -50,7 +51,8 @@ def lipschitz_constant(
 
     A continuous piecewise-linear function on a convex domain changes nowhere faster than its steepest local model: the
     constant is the largest operator norm of all local models (largest column sum, singular value or row sum of the
-    absolute weights), up to rounding. Inputs that a box fixes do not count.
+    absolute weights), up to rounding. Inputs that a box fixes do not count, nor regions that are too thin for
+    `transform` to find.
 
     Args:
         shallow: a network that knows all regions of its domain; or a model, which is transformed.
@@ -98,8 +100,8 @@ def _number(output: int | Sequence[int], shape: tuple[int, ...]) -> int:
     try:
         if isinstance(output, Sequence):
             return int(np.ravel_multi_index(tuple(output), shape)) if shape or output else 0
-        if 0 <= output < math.prod(shape):
-            return output
+        if not isinstance(output, bool) and 0 <= index(output) < math.prod(shape):
+            return index(output)
     except (ValueError, TypeError):
         pass
     raise TransformError(

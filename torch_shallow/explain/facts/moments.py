@@ -133,7 +133,7 @@ def moments(
 
 @torch.no_grad()
 def _sampled(f: ShallowReLU | nn.Module | ExportedProgram, domain: Domain | None, samples: int, seed: int) -> Moments:
-    if samples < 2:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise TransformError(f"samples: expected 2 or more random points, or None for exact moments, found {samples}.")
     if isinstance(f, ShallowReLU):
         domain = known_network(f, domain).domain

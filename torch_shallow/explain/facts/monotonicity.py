@@ -181,8 +181,8 @@ def monotonicity(
         tolerance: a weight up to this size, relative to the largest weight of the output in all regions, is rounding.
 
     Raises:
-        TransformError: not all regions are known, the weights may have been trained, so that the network may jump, or
-            the features do not fit.
+        TransformError: not all regions are known, the weights may have been trained, so that the network may jump, the
+            features do not fit, or the tolerance is out of range.
 
     Example:
         >>> import torch
@@ -193,6 +193,8 @@ def monotonicity(
         >>> monotonicity(model, features=["age", "income"]).verdict("age")
         'increasing'
     """
+    if not 0.0 <= tolerance < 1e-3:
+        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
     network = continuous(known_network(shallow, domain), "monotonicity")
     subject = Subject(network)
     named = read_features(features, subject.num_inputs)

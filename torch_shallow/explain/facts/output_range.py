@@ -13,12 +13,13 @@ from torch.export import ExportedProgram
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.extrema import find_extrema
-from torch_shallow.explain.facts.subject import Subject
+from torch_shallow.explain.facts.subject import Subject, check_limits
 from torch_shallow.explain.function import known_network
 from torch_shallow.shallow.module import ShallowReLU
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
+NEAR = 1e-2  # of the chart's lengths: a point nearer to 0 is not known any better than one that far away
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,11 @@ def output_range(
 
 
 def range_of(
-    subject: Subject, max_rays: int, tolerance: float, sizes: Float[np.ndarray, "2 outputs"] | None = None
+    subject: Subject,
+    max_rays: int,
+    tolerance: float,
+    sizes: Float[np.ndarray, "2 outputs"] | None = None,
+    cancelled: float = CANCELLED,
 ) -> OutputRange:
     """See `output_range`.
 
@@ -107,15 +112,12 @@ def range_of(
         max_rays: see there.
         tolerance: see there.
         sizes: slope and bias of each output that rounding is relative to; the largest of the local models if None.
+        cancelled: such a share of them counts as terms everywhere.
 
     Raises:
         TransformError: see there.
     """
-    if max_rays < 1 or not 0.0 < tolerance < 1e-3:
-        raise TransformError(
-            f"max_rays, tolerance: expected a positive number and one between 0 and 0.001, found {max_rays}, "
-            f"{tolerance}."
-        )
+    check_limits(max_rays, tolerance)
     outputs = subject.num_outputs
     sizes = largest_maps(subject) if sizes is None else sizes
     lengths = np.linalg.norm(subject.chart.directions, axis=1).max(initial=0.0)
@@ -137,7 +139,7 @@ def range_of(
             x = subject.chart.lift(at[None, :-1])[0]
             x[subject.idle] = moved
             points[i, side] = np.clip(x, *subject.bounds)
-    residual = _residual(subject, values, points, found.where, sizes)
+    residual = _residual(subject, values, points, found.where, cancelled * sizes)
     attained = residual <= ATTAINED
     if not attained and not subject.shallow.may_be_discontinuous:
         raise TransformError(
@@ -206,6 +208,7 @@ def _residual(
 ) -> float:
     """How far the network is from the values at the points, relative to the size of the terms; NaN counts as far."""
     worst, shallow = 0.0, subject.shallow
+    near = NEAR * np.linalg.norm(subject.chart.directions, axis=1).max(initial=0.0)
     for side in range(2):
         rows = np.flatnonzero(np.isfinite(points[:, side]).all(axis=1))
         if len(rows) == 0:
@@ -216,7 +219,7 @@ def _residual(
         own = np.arange(len(rows))
         size = (np.abs(weight[own, rows]) * np.abs(x)).sum(axis=1) + np.abs(bias[own, rows])
         # What cancels in the local model leaves rounding of larger terms.
-        size += CANCELLED * (sizes[0, rows] * np.linalg.norm(x, axis=1) + sizes[1, rows])
+        size += sizes[0, rows] * (np.linalg.norm(x, axis=1) + near) + sizes[1, rows]
         differences = np.abs(y[own, rows] - values[rows, side])
         relative = np.where(differences == 0.0, 0.0, differences / np.where(size > 0.0, size, 1e-300))
         worst = max(worst, float(np.nan_to_num(relative, nan=np.inf).max()))

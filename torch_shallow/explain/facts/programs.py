@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from torch_shallow.certify.programs import Minimiser, minimiser
 from torch_shallow.errors import TransformError
@@ -72,6 +73,7 @@ class _Program:
 
     def __init__(self, half_spaces: Float[np.ndarray, "rows homogeneous"], region: int, bounded: bool) -> None:
         self._half_spaces, self._region, self._bounded = half_spaces, region, bounded
+        self._normals = csr_array(half_spaces[:, :-1])  # mostly bounds of one coordinate each
         self._minimise = minimiser(half_spaces)
 
     @cached_property
@@ -91,20 +93,23 @@ class _Program:
             TransformError: it is not proven.
         """
         if not self._bounded:
-            ray, _ = self._minimise_direction(-target[:-1])
+            ray, _ = self._minimise_direction(-target[:-1] / (np.linalg.norm(target[:-1]) or 1.0))
             if ray is None:
                 raise TransformError(self._failed("looking for a direction to infinity"))
             length = np.linalg.norm(ray)
             if length > 0.5 and target[:-1] @ ray > flat * length:
                 return np.inf, np.append(ray / length, 0.0)
-        point, dual = self._minimise(-target[:-1])
+        # The solver takes very large numbers for infinite: it is given a unit vector.
+        slope = float(np.linalg.norm(target[:-1])) or 1.0
+        point, dual = self._minimise(-target[:-1] / slope)
+        dual = dual * slope
         if point is None:
             raise TransformError(self._failed("the search"))
-        normals, offsets = self._half_spaces[:, :-1], self._half_spaces[:, -1]
+        normals, offsets = self._normals, self._half_spaces[:, -1]
         value = float(target[:-1] @ point + target[-1])
-        size = 1.0 + np.abs(target[:-1]) @ np.abs(point) + abs(target[-1])
+        size = slope + np.abs(target[:-1]) @ np.abs(point) + abs(target[-1])
         # For y >= 0 with target + y H = (0, bound) no value is above bound; what is missing to 0 is paid at the point.
-        missing = target[:-1] + dual @ normals
+        missing = target[:-1] + normals.T @ dual
         gap = float(target[-1] + dual @ offsets + np.abs(missing) @ np.abs(point)) - value
         outside = max(0.0, -float((normals @ point + offsets).min(initial=0.0)))
         if not (gap <= RESIDUAL * size and outside <= RESIDUAL * (1.0 + np.abs(point).max(initial=0.0))):

@@ -130,6 +130,23 @@ class Subject:
         return self.shallow.regions[region].interior_point
 
 
+def check_limits(max_rays: int, tolerance: float) -> None:
+    """Make sure that regions can be cut out with these.
+
+    Args:
+        max_rays: how many vertices and rays a cell may have.
+        tolerance: see `CellWalk`.
+
+    Raises:
+        TransformError: they are out of range.
+    """
+    if not (max_rays >= 1 and 0.0 < tolerance < 1e-3):
+        raise TransformError(
+            f"max_rays, tolerance: expected a positive number and one between 0 and 0.001, found {max_rays}, "
+            f"{tolerance}."
+        )
+
+
 def continuous(shallow: ShallowReLU, name: str) -> ShallowReLU:
     """Make sure that a network is continuous.
 

@@ -88,8 +88,8 @@ def unused_features(
         tolerance: a weight up to this size, relative to the steepest local model of the output, is rounding.
 
     Raises:
-        TransformError: not all regions are known, the weights may have been trained, or the features or the volumes do
-            not fit.
+        TransformError: not all regions are known, the weights may have been trained, the features or the volumes do not
+            fit, or the tolerance is out of range.
 
     Example:
         >>> import torch
@@ -99,6 +99,8 @@ def unused_features(
         >>> unused_features(model, features=["age", "income"]).never_used
         ('income',)
     """
+    if not 0.0 <= tolerance < 1e-3:
+        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
     network = continuous(known_network(shallow, domain), "unused_features")
     subject = Subject(network)
     named = read_features(features, subject.num_inputs)
