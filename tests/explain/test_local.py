@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.optimize import linprog
+from sklearn import preprocessing
 from torch import Tensor, nn
 
 from tests.piecewise_models import classifier
@@ -59,7 +60,7 @@ def minimum(a: np.ndarray, b: np.ndarray, direction: np.ndarray) -> float:
 @pytest.mark.parametrize("domain", DOMAINS, ids=str)
 def test_the_local_model_is_the_network(domain: Domain) -> None:
     for shallow in networks(domain):
-        for x in inputs(shallow, 5):
+        for x in inputs(shallow, 2):
             found = explain(shallow, x, features=UNITS)
             assert found.region.index == int(shallow.locate(x))
             assert np.allclose(found.output, shallow.trunk(x).numpy(), atol=1e-9)
@@ -76,7 +77,7 @@ def test_the_local_model_is_the_network(domain: Domain) -> None:
 @pytest.mark.parametrize("domain", DOMAINS, ids=str)
 def test_each_feature_alone_leaves_the_region_at_the_ends_of_its_interval(domain: Domain) -> None:
     for shallow in networks(domain):
-        for x in inputs(shallow, 4):
+        for x in inputs(shallow, 2):
             found = explain(shallow, x, features=UNITS)
             assert (found.lower <= found.value).all()
             assert (found.value <= found.upper).all()
@@ -99,7 +100,7 @@ def test_each_feature_alone_leaves_the_region_at_the_ends_of_its_interval(domain
 def test_distances_are_those_of_quadratic_programs(domain: Domain) -> None:
     """The distance to each facet, as part of the region's boundary, by a general solver."""
     shallow = networks(domain)[0]
-    for x in inputs(shallow, 4):
+    for x in inputs(shallow, 2):
         found = explain(shallow, x)
         if not found.facets:
             continue
@@ -123,7 +124,7 @@ def test_what_changes_first(domain: Domain) -> None:
     """Along the shortest way the region ends at the nearest facet, and it is its neuron that changes sign."""
     for shallow in (networks(domain)[0], networks(domain)[3]):
         program = networks(domain)[0].partition.program
-        for x in inputs(shallow, 5):
+        for x in inputs(shallow, 3):
             found = explain(shallow, x, features=UNITS)
             facet = found.nearest
             if facet is None:
@@ -146,7 +147,7 @@ def test_the_change_of_one_feature_that_reaches_a_facet() -> None:
     reached = 0
     for domain in DOMAINS:
         shallow = networks(domain)[0]
-        for x in inputs(shallow, 6):
+        for x in inputs(shallow, 3):
             found = explain(shallow, x, features=UNITS)
             for facet in found.facets:
                 reachers = {}
@@ -165,13 +166,13 @@ def test_the_change_of_one_feature_that_reaches_a_facet() -> None:
                 sizes = {i: abs(change / UNITS.scale[i]) for i, change in reachers.items()}
                 assert facet.change == pytest.approx(reachers[facet.feature])
                 assert sizes[facet.feature] == pytest.approx(min(sizes.values()))
-    assert reached > 60
+    assert reached > 25
 
 
 @pytest.mark.parametrize("specimen", [*FEW, *SLOW], ids=str)
 def test_facets_are_those_of_the_region(specimen: Specimen) -> None:
     shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
-    for region in shallow.regions[:: max(1, shallow.num_regions // 3)]:
+    for region in shallow.regions[:: max(1, shallow.num_regions // 2)]:
         fast, slow = facets_of(region), region.facets()
         assert fast.names == slow.names
         assert torch.equal(fast.A, slow.A)
@@ -198,7 +199,7 @@ def test_the_class_in_the_whole_region() -> None:
     kinds = []
     for domain in DOMAINS:
         for shallow in networks(domain)[::3]:
-            for x in inputs(shallow, 4):
+            for x in inputs(shallow, 3):
                 found = explain(shallow, x)
                 decision, (a, b) = found.decision, found.region.half_spaces.numpy()
                 assert decision is not None
@@ -216,6 +217,59 @@ def test_the_class_in_the_whole_region() -> None:
                     assert there[decision.rival] > there[decision.label]
     assert kinds.count(True) > 3
     assert kinds.count(False) > 3
+
+
+def test_classes_that_differ_by_rounding_are_ties_everywhere() -> None:
+    """Sums of the same three terms in different orders."""
+    same = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    with torch.no_grad():
+        same[0].weight.copy_(torch.tensor([[1 / 3, 2.0]] * 3 + [[0.3, -1.0]]))
+        same[0].bias.copy_(torch.tensor([0.1, 0.1, 0.1, 0.7], dtype=torch.float64))
+        shares = torch.tensor([0.1, 0.2, 0.3, 1.0], dtype=torch.float64)
+        same[2].weight.copy_(shares[torch.tensor([[0, 1, 2, 3], [2, 1, 0, 3], [1, 0, 2, 3]])])
+        same[2].bias.zero_()
+    shallow, points = transform(same), torch.tensor([[1.0, 1.0], [0.5, 0.2], [0.123, 0.456]], dtype=torch.float64)
+    found = [explain(shallow, x).decision for x in points]
+    assert len(np.unique(shallow.affine_maps(shallow.locate(points[:1]))[0][0].numpy(), axis=0)) > 1
+    assert all(decision is not None and decision.constant for decision in found)
+
+
+@pytest.mark.parametrize("domain", [WholeSpace(), DOMAINS[3]], ids=str)
+def test_classes_that_are_far_behind(domain: Domain) -> None:
+    """Small weights: other classes win a million units away."""
+    torch.manual_seed(1)
+    model = chain(3, 6, 4, 3).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1e-6
+    shallow, far = transform(model, domain=domain), 0
+    for x in inputs(shallow, 12):
+        found = explain(shallow, x)
+        assert found.decision is not None
+        if found.decision.rival_at is not None:
+            there = found.weight @ found.decision.rival_at + found.bias
+            assert there[found.decision.rival] > there[found.decision.label]
+            far += bool(np.linalg.norm(found.decision.rival_at) > 1e5)
+            assert found.region.contains(torch.from_numpy(found.decision.rival_at))
+    assert far > 2
+
+
+def test_scalers_of_scikit_learn() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 3)) * [10.0, 1.0, 1e6] + [40.0, 0.0, 1e7]
+    x[:, 1] = 3.0
+    options: list[dict[str, bool]] = [{}, {"with_mean": False}, {"with_std": False}]
+    robust: list[dict[str, bool]] = [{}, {"with_centering": False}, {"with_scaling": False}]
+    for scaler in (
+        *(preprocessing.StandardScaler(**option) for option in options),
+        *(preprocessing.RobustScaler(**option) for option in robust),
+        preprocessing.MinMaxScaler((-5, 2)),
+        preprocessing.MaxAbsScaler(),
+    ):
+        scaled, features = scaler.fit_transform(x), Features.of(scaler=scaler)
+        np.testing.assert_allclose(features.rescale(x), scaled, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(features.unscale(scaled), x, rtol=1e-9)
+    with pytest.raises(TransformError, match=r"scaler: expected a fitted .* \(without clip\)"):
+        Features.of(scaler=preprocessing.MinMaxScaler(clip=True).fit(x))
 
 
 def test_both_dtypes_and_the_edge_of_the_domain() -> None:
@@ -298,5 +352,7 @@ def test_refusals_of_networks_and_features(monkeypatch: pytest.MonkeyPatch) -> N
         explain(shallow, torch.zeros(2), features=["a"])
     with pytest.raises(TransformError, match="shallow: expected a ShallowReLU, found Linear"):
         explain(nn.Linear(2, 1), torch.zeros(2))
+    with pytest.raises(TransformError, match=r"features: expected names or Features, found StandardScaler"):
+        explain(shallow, torch.zeros(2), features=preprocessing.StandardScaler())
     with pytest.raises(TransformError, match="output: expected a number from -1 to 0, found 1"):
         explain(shallow, torch.zeros(2)).to_frame(1)

@@ -153,6 +153,10 @@ def test_words() -> None:
     assert interval("a", -np.inf, np.inf, 3) == "a any number"
     assert inequality(np.array([-1.0, 2.0, 1e-15]), 4.0, ["a", "b", "c"], 3) == "a - 2 b >= -4"
     assert inequality(np.array([1.0, 2.0, 5.0]), 4.0, ["a", "b", "c"], 3, 2) == "2 b + 5 c + ... (1 more terms) <= 4"
+    far = Features.of(["a", "b"], scale=[1e-9, 1e9])
+    weight, _ = far.affine(np.array([[1.0, -2.0]]), np.zeros(1))
+    assert inequality(weight[0], 1.0, far.names, 3, None, far.scale) == "1.00e+09 a - 2.00e-09 b <= 1"
+    assert inequality(weight[0], 1.0, far.names, 3, 1, far.scale) == "2.00e-09 b + ... (1 more terms) >= -1"
 
 
 @pytest.mark.parametrize("digits", [0, 18, 2.5])

@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import jaxtyping
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from torch_shallow.plot.slice import slice as draw_slice
 from torch_shallow.plot.surface import surface
 
 mpl.use("Agg")
+pyplot = pytest.importorskip("matplotlib.pyplot")
 
 
 def model(*widths: int) -> nn.Sequential:
@@ -142,6 +144,9 @@ def test_what_is_not_explored_is_hatched() -> None:
         render(ax)
     point = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0)) * 3
     unknown = point[part.locate(point) < 0][0].numpy()
+    for color in COLORS:
+        window = {"lower": unknown - 1e-4, "upper": unknown + 1e-4}
+        render(regions(part, color=color, data=point, **window, ax=axes()))
     with pytest.raises(TransformError, match="nothing in the window is explored"):
         surface(part, lower=unknown - 1e-4, upper=unknown + 1e-4, ax=axes(projection="3d"))
 
@@ -224,7 +229,7 @@ def test_the_picture_of_a_coefficient() -> None:
     ax = coefficients(network, feature="b", features=["a", "b"], lower=-1.0, upper=1.0, ax=axes())
     shown = polygons(network, lower=-1.0, upper=1.0, by_largest=False)
     assert len(ax.collections[0].get_paths()) == len(shown)
-    assert ax.get_figure().axes[1].get_ylabel() == "coefficient of b"
+    assert ax.get_figure().axes[1].get_ylabel() == "coefficient of b for output 0"
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3])
@@ -237,8 +242,38 @@ def test_adjacency(inputs: int) -> None:
     assert sum(len(part.get_segments()) for part in lines) == graph_of(network).number_of_edges()
     assert len(ax.texts) == network.num_regions
     if inputs == 2:
-        np.testing.assert_allclose(ax.collections[-1].get_offsets(), network.partition.interior_points())
+        places = np.asarray(ax.collections[-1].get_offsets())
+        assert network.locate(torch.from_numpy(places)).tolist() == list(range(network.num_regions))
+        assert np.ptp(places, axis=0).max() < np.ptp(network.partition.interior_points(), axis=0).max()
     adjacency(network.merge(), ax=axes())
+
+
+def test_the_legend_has_all_classes_of_labels() -> None:
+    network, data = model(2, 6, 5, 3), torch.zeros(3, 2)
+    for color, shown in [("class", 3), ("region", 3), ("output", 3)]:
+        ax = regions(network, lower=-1.0, upper=1.0, color=color, data=data, labels=torch.arange(3), ax=axes())
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert sorted(names) == [f"class {k}" for k in range(shown)]
+
+
+def test_what_an_output_is_everywhere_is_told() -> None:
+    flat = nn.Sequential(zoo.linear([[0.0, 0.0]] * 2, [1.0, 7.0]), nn.ReLU())
+    ax = regions(flat, lower=0.0, upper=1.0, color="output", output=-1, ax=axes())
+    bar = ax.get_figure().axes[1]
+    assert (bar.get_ylabel(), [text.get_text() for text in bar.get_yticklabels()]) == ("output 1", ["7"])
+
+
+def test_colours_of_a_surface_are_of_what_is_explored() -> None:
+    high = model(2, 8, 1)
+    with torch.no_grad():
+        high[-1].bias += 100.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        part = torch_shallow.transform(high, max_regions=4)
+    shown = polygons(part, lower=-3.0, upper=3.0, by_largest=False)
+    assert not shown.known.all()
+    mesh = surface(part, lower=-3.0, upper=3.0, engine="plotly").data[0]
+    assert np.min(mesh.intensity) == np.min(mesh.z) == pytest.approx(np.nanmin(shown.values(0)))
 
 
 def test_animations(tmp_path: Path) -> None:
@@ -290,8 +325,10 @@ def test_neighbours_have_different_colours() -> None:
     assert numbers.max() < 6
 
 
-def test_refusals() -> None:
+def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     network, data = model(2, 3, 2), torch.randn(4, 2)
+    fixed = torch_shallow.transform(network, domain=Box([-1.0, 0.5], [1.0, 0.5]))
     window = {"lower": -1.0, "upper": 1.0}
     for draw, message in [
         (lambda: regions(network, color="clas", **window), "color: expected one of"),
@@ -315,6 +352,15 @@ def test_refusals() -> None:
         (lambda: animate([network], titles=["a", "b"]), "titles"),
         (lambda: animate([model(3, 3, 3)]), "points"),
         (lambda: animate([network], color="output"), "color"),
+        (lambda: animate(network), "networks: expected several networks, found one Sequential"),
+        (lambda: regions(network, data=data.numpy(), **window), r"data: expected .* found ndarray; convert it"),
+        (lambda: regions(torch_shallow.transform(network), data=data.tolist(), **window), "found list; convert it"),
+        (lambda: draw_slice(model(3, 3, 2), np.eye(3)), "points: expected a tensor of inputs, found ndarray"),
+        (lambda: draw_slice(model(3, 3, 2), origin=[0.0] * 3, directions=torch.eye(3)[:2]), "origin: .* type list"),
+        (lambda: regions(model(2, 3, 1), threshold=float("nan"), **window), "threshold: expected a finite number"),
+        (lambda: regions(fixed), "f: expected a domain in which both inputs vary.*plot.segment"),
+        (lambda: coefficients(torch_shallow.transform(network), data[0]), "data: expected a tensor of shape"),
     ]:
         with pytest.raises(TransformError, match=message):
             draw()
+    assert not pyplot.get_fignums()

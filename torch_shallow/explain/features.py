@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +111,15 @@ def read_features(features: Features | Sequence[str] | None, count: int) -> Feat
         count: number of entries of the flattened input.
 
     Raises:
-        TransformError: there are more or fewer.
+        TransformError: there are more or fewer, or these are no features.
     """
     if features is None:
         features = _numbered(count)
+    if not isinstance(features, Features | Iterable):
+        raise TransformError(
+            f"features: expected names or Features, found {type(features).__name__}; make Features of a scaler by "
+            "Features.of(scaler=scaler)."
+        )
     found = features if isinstance(features, Features) else Features.of(list(features))
     if len(found) != count:
         raise TransformError(
@@ -132,7 +137,8 @@ def _of_scaler(scaler: Any) -> tuple[Any, Any]:
     kind = type(scaler).__name__
     if kind == "StandardScaler" and hasattr(scaler, "n_features_in_"):
         zeros = np.zeros(scaler.n_features_in_)
-        return zeros if scaler.mean_ is None else scaler.mean_, zeros + 1.0 if scaler.scale_ is None else scaler.scale_
+        # It has the mean also where it does not subtract it.
+        return scaler.mean_ if scaler.with_mean else zeros, zeros + 1.0 if scaler.scale_ is None else scaler.scale_
     if kind == "RobustScaler" and hasattr(scaler, "n_features_in_"):
         zeros = np.zeros(scaler.n_features_in_)
         return (

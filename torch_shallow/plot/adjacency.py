@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
+from torch_shallow.errors import TransformError
 from torch_shallow.explain.adjacency import adjacency as graph_of
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.optional import require
 from torch_shallow.partition.partition import Partition
-from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.canvas import Canvas, axes_for, inside
 from torch_shallow.plot.colours import LINE, class_colours
 from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.polygons import tree_polygons
-from torch_shallow.plot.window import around
+from torch_shallow.plot.polygons import Window, tree_polygons
+from torch_shallow.plot.subject import read_subject
+from torch_shallow.plot.window import around, choose_window
 from torch_shallow.shallow.module import ShallowReLU
 
 if TYPE_CHECKING:
@@ -26,8 +29,9 @@ TEXTS = 100  # so many regions have room for their numbers
 def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax: Axes | None = None) -> Axes:
     """Draw the graph of regions that share a facet; see `explain.adjacency`.
 
-    Of two inputs, a region is at its interior point, between its sides. Of more or fewer, neighbours are drawn near to
-    each other. The colour of a line is the stage of the neuron that changes there.
+    Of two inputs, a region is at the middle of what is in the window, between its sides; the window is chosen as by
+    `regions`, but large enough to meet all regions. Of more or fewer, neighbours are drawn near to each other. The
+    colour of a line is the stage of the neuron that changes there.
 
     Args:
         shallow: a complete `ShallowReLU`, or a model, which is transformed.
@@ -57,7 +61,7 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
     places = network.partition.interior_points()
     flat = places.shape[1] == 2
     if flat:
-        _sides(ax, network, places)
+        places = _sides(ax, network, places)
     else:
         at = networkx.spring_layout(graph, seed=seed)
         places = np.array([at[region] for region in range(len(graph))])
@@ -81,15 +85,30 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
     return ax
 
 
-def _sides(ax: Any, network: ShallowReLU, places: np.ndarray) -> None:
-    """The sides of the regions, around their interior points."""
-    if not (np.ptp(places, axis=0) > 0.0).all():
-        return
-    window = around(places)
-    polygons = tree_polygons(network, Plane.all_of_it(), window)
+def _sides(ax: Any, network: ShallowReLU, points: Float[np.ndarray, "regions 2"]) -> Float[np.ndarray, "regions 2"]:
+    """Draw the sides of the regions in a window that meets all of them.
+
+    Returns the middle of what is in the window, of each region; or the points inside of them, if there is no window.
+    """
+    plane = Plane.all_of_it()
+    try:
+        window = choose_window(read_subject(network), plane)
+        polygons = tree_polygons(network, plane, window)
+    except TransformError:  # one region, or an input that does not vary: there is no window
+        if not (np.ptp(points, axis=0) > 0.0).all():
+            return points
+        window = around(points)
+        polygons = tree_polygons(network, plane, window)
+    # Regions without a corner, and those of the corners that are far away, are met by a larger one.
+    while len(np.unique(polygons.regions)) < len(points) and not inside(window, points).all():
+        window = Window(window.centre - 2.0 * window.half, window.centre + 2.0 * window.half)
+        polygons = tree_polygons(network, plane, window)
     canvas = Canvas.of(ax)
     canvas.lines(polygons.between(polygons.regions), 0.8, "#BBBBBB")
     canvas.frame(window, equal=False)
+    places = points.copy()
+    places[polygons.regions] = polygons.centres
+    return places
 
 
 def _stage(tree: object, neuron: int) -> int:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.picture import Style
 from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.regions import SQUARE, draw_on, show
+from torch_shallow.plot.regions import SQUARE, draw_on, picture
 from torch_shallow.plot.slice import read_plane
 from torch_shallow.plot.subject import read_subject
 from torch_shallow.plot.window import read_window
@@ -85,7 +85,12 @@ def animate(
         )
     style = Style(color, 0, threshold, boundary, edges, False, class_names, True)
     asked = read_window(lower, upper)
-    subjects = [read_subject(network, data if points is None else points) for network in networks]
+    if isinstance(networks, nn.Module):
+        raise TransformError(
+            f"networks: expected several networks, found one {type(networks).__name__}; put it in a list."
+        )
+    shown, name = (data, "data") if points is None else (points, "points")
+    subjects = [read_subject(network, shown, name) for network in networks]
     if len({(subject.in_shape, subject.out_shape) for subject in subjects}) != 1:
         found = sorted({(subject.in_shape, subject.out_shape) for subject in subjects})
         raise TransformError(f"networks: expected one or more of the same shapes, found {found}.")
@@ -105,17 +110,18 @@ def animate(
     names = None if features is None else read_features(features, 2)
     size = window.upper - window.lower
     equal = names is None and bool(size.max() <= SQUARE * size.min())
+    shows = [picture(one, on, window, style, rows, labels) for one, on in zip(subjects, pictures, strict=True)]
     axes = axes_for(ax)
 
     def frame(number: int) -> list[Axes]:
         axes.clear()
         canvas = Canvas.of(axes, names)
-        show(canvas, subjects[number], pictures[number], window, style, rows, labels)
+        shows[number](canvas)
         canvas.frame(window, equal=equal)
         axes.set_title(str(number) if titles is None else titles[number])
         return [axes]
 
-    frame(0)  # so that mistakes are found here, and not when it is shown
+    frame(0)  # so that the axes are those of the film before it runs
     from matplotlib.animation import FuncAnimation
 
     return FuncAnimation(axes.figure, frame, frames=np.arange(len(subjects)).tolist(), interval=interval)

@@ -19,6 +19,7 @@ from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
 from torch_shallow.plot.subject import network_of
 from torch_shallow.plot.window import read_window
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.shallow.points import check_rows
 from torch_shallow.transform import transform
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _picture(f: object, feature: str | int, output: int, features: Any, asked: A
     shade = ScalarMappable(_around_zero(values[polygons.known]), colormaps[DIVERGING])
     canvas.fill(polygons, shade.to_rgba(np.nan_to_num(values)))
     canvas.lines(polygons.between(polygons.regions), thin(len(polygons)))
-    canvas.colorbar(shade, f"coefficient of {names.names[column]}")
+    canvas.colorbar(shade, f"coefficient of {names.names[column]} for output {output}")
     size = window.upper - window.lower
     canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
     return ax
@@ -118,10 +119,11 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
     outputs = Size(shallow.trunk_shape).numel()
     if not -outputs <= output < outputs:
         raise TransformError(f"output: expected a number from {-outputs} to {outputs - 1}, found {output}.")
+    check_rows("data", data, shallow.in_shape)
     found = shallow.locate(data).cpu().numpy()
-    if len(found) == 0 or (found < 0).any():
+    if (found < 0).any():
         raise TransformError(
-            f"data: expected one row or more, all in known regions of the domain, found {int((found < 0).sum())} of "
+            f"data: expected rows in known regions of the domain, found {int((found < 0).sum())} of "
             f"{len(found)} elsewhere; leave them out, or transform the model in a larger domain."
         )
     visited, rows = np.unique(found, return_counts=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import TOLERANCE, Polygons
 from torch_shallow.plot.regions import draw_on, two_inputs
-from torch_shallow.plot.slice import read_plane
+from torch_shallow.plot.slice import read_plane, tells_shape
 from torch_shallow.plot.subject import read_subject
 from torch_shallow.plot.window import read_window
 
@@ -54,7 +54,7 @@ def polygons(
     if points is None and origin is None and directions is None:
         subject, plane, marks = two_inputs(f), Plane.all_of_it(), None
     else:
-        subject = read_subject(f, points if points is not None else directions)
+        subject = read_subject(f, *tells_shape(points, directions))
         plane, marks = read_plane(subject, points, origin, directions)
     drawn, window = draw_on(subject, plane, asked, marks)
     above = threshold if subject.num_outputs == 1 else None

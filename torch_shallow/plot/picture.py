@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -66,7 +67,13 @@ class Style:
         return f"class {number}" if self.class_names is None else str(self.class_names[number])
 
 
-def draw(canvas: Canvas, polygons: Polygons, style: Style, counts: Int[np.ndarray, "regions"] | None = None) -> None:
+def draw(
+    canvas: Canvas,
+    polygons: Polygons,
+    style: Style,
+    counts: Int[np.ndarray, "regions"] | None = None,
+    labels: Int[np.ndarray, "points"] | None = None,
+) -> None:
     """Draw polygons.
 
     Args:
@@ -74,13 +81,14 @@ def draw(canvas: Canvas, polygons: Polygons, style: Style, counts: Int[np.ndarra
         polygons: what; with outputs if the style has classes.
         style: how.
         counts: rows of data in each region of the network, for the colour "count".
+        labels: classes of the points that are drawn on them, for the legend.
     """
     if style.color == "output":
         _shade(canvas, polygons, style)
     elif style.color == "count" and counts is not None:
         _count(canvas, polygons, style, counts)
     elif style.color == "class" and polygons.outputs is not None:
-        _classes(canvas, polygons, style)
+        canvas.fill(polygons, pale(class_colours(max(2, polygons.maps.shape[1])))[polygons.outputs])
     else:
         canvas.fill(polygons, by_region(polygons) if style.color == "region" else pale([BLANK] * len(polygons)))
     if style.edges:
@@ -92,6 +100,8 @@ def draw(canvas: Canvas, polygons: Polygons, style: Style, counts: Int[np.ndarra
         first = np.unique(polygons.regions[polygons.known], return_index=True)[1]
         shown = np.flatnonzero(polygons.known)[first]
         canvas.texts(polygons.centres[shown], [str(region) for region in polygons.regions[shown]])
+    if style.colorbar:
+        _legend(canvas, polygons, style, labels)
 
 
 def thin(count: int) -> float:
@@ -106,35 +116,48 @@ def by_region(polygons: Polygons) -> Float[np.ndarray, "polygons 4"]:
     return pale(AREAS, 0.7)[chosen % len(AREAS)][number]
 
 
-def _classes(canvas: Canvas, polygons: Polygons, style: Style) -> None:
+def _legend(canvas: Canvas, polygons: Polygons, style: Style, labels: Int[np.ndarray, "points"] | None) -> None:
+    """Explain the colours of classes: of the areas that have them, and of points whose class no area has."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    assert polygons.outputs is not None
-    count = max(2, polygons.maps.shape[1])
-    colours = pale(class_colours(count))
-    canvas.fill(polygons, colours[polygons.outputs])
-    shown = np.unique(polygons.outputs[polygons.known])
-    if style.colorbar:
-        handles = [Patch(facecolor=colours[k], edgecolor="none", label=style.name(int(k))) for k in shown]
+    colours = class_colours(max(2, polygons.maps.shape[1]))
+    areas, light = np.zeros(0, dtype=np.int64), pale(colours)
+    if style.color == "class" and polygons.outputs is not None:
+        areas = np.unique(polygons.outputs[polygons.known])
+    handles: list[Any] = [Patch(facecolor=light[k], edgecolor="none", label=style.name(int(k))) for k in areas]
+    for k in np.setdiff1d([] if labels is None else labels, areas).astype(np.int64):
+        dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.0, "markeredgewidth": 0.0}
+        handles.append(Line2D([], [], color=colours[k], label=style.name(int(k)), **dot))
+    if handles:
         canvas.ax.legend(handles=handles, loc="upper right", fontsize="small")
 
 
 def _shade(canvas: Canvas, polygons: Polygons, style: Style) -> None:
     """Colour by value: on each polygon the value is affine, so its levels are cut exactly, by straight lines."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
     from matplotlib.tri import Triangulation
 
     known = np.flatnonzero(polygons.known)
+    if not len(known):
+        canvas.fill(polygons, pale([BLANK] * len(polygons)))
+        return
     triangles, owner = polygons.triangles()
     middle = (polygons.centres * polygons.maps[:, style.output, :2]).sum(axis=1) + polygons.maps[:, style.output, 2]
     values = np.concatenate([polygons.values(style.output), middle])
     places = canvas.place(np.concatenate([polygons.vertices[polygons.corners], polygons.centres]))
-    canvas.hatch([canvas.place(polygons.outline(int(p))) for p in np.flatnonzero(~polygons.known)])
     kept = np.isin(owner, known)
     low, high = np.nanmin(values), np.nanmax(values)
     if not high - low > 1e-12 * max(abs(low), abs(high)):
-        canvas.fill(polygons, pale([AREAS[0]] * len(polygons)))
+        shade = ScalarMappable(Normalize(low - (abs(low) or 1.0), low + (abs(low) or 1.0)), colormaps["viridis"])
+        canvas.fill(polygons, shade.to_rgba(np.full(len(polygons), low)))
+        if style.colorbar:
+            canvas.colorbar(shade, f"output {style.output}", [low])
         return
+    canvas.hatch([canvas.place(polygons.outline(int(p))) for p in np.flatnonzero(~polygons.known)])
     shown = Triangulation(places[:, 0], places[:, 1], triangles[kept])
     filled = canvas.ax.tricontourf(
         shown, np.nan_to_num(values), levels=np.linspace(low, high, SHADES + 1), cmap="viridis", antialiased=False

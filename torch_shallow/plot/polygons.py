@@ -180,8 +180,10 @@ def tree_polygons(
             than rounding can tell.
 
     Raises:
-        TransformError: the window does not meet the domain.
+        TransformError: the window does not meet the domain, or the threshold is not finite.
     """
+    if threshold is not None and not np.isfinite(threshold):
+        raise TransformError(f"threshold: expected a finite number, found {threshold}.")
     from torch_shallow.plot.subdivision import Subdivision  # compiled code is imported when it is used
 
     tree = shallow.partition

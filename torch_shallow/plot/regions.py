@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
+from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.plot.canvas import Canvas, axes_for, inside
@@ -89,9 +92,11 @@ def regions(
     plane = Plane.all_of_it()
     rows = None if data is None else subject.rows("data", data)
     drawn, window = draw_on(subject, plane, asked, data=rows)
+    names = None if features is None else read_features(features, 2)
+    show = picture(subject, drawn, window, style, rows, labels)
     ax = axes_for(ax)
-    canvas = Canvas.of(ax, None if features is None else read_features(features, 2))
-    show(canvas, subject, drawn, window, style, rows, labels)
+    canvas = Canvas.of(ax, names)
+    show(canvas)
     size = window.upper - window.lower
     canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
     return ax
@@ -107,6 +112,13 @@ def two_inputs(f: object, data: Tensor | None = None) -> Subject:
     if subject.num_inputs != 2:
         other = "plot.segment draws one input" if subject.num_inputs == 1 else "plot.slice draws a plane of them"
         raise TransformError(f"f: expected a network of two inputs, found in_shape {subject.in_shape}; {other}.")
+    if isinstance(subject.domain, Box):
+        lower, upper = subject.domain.bounds(subject.in_shape)
+        if (lower == upper).any():
+            raise TransformError(
+                f"f: expected a domain in which both inputs vary, found {subject.domain!r}, which is a line or a "
+                "point; plot.segment draws a line."
+            )
     return subject
 
 
@@ -135,23 +147,24 @@ def draw_on(
     return subject.on(plane, window), window
 
 
-def show(
-    canvas: Canvas,
+def picture(
     subject: Subject,
     drawn: Drawn,
     window: Window,
     style: Style,
     data: np.ndarray | None,
     labels: Tensor | None,
-) -> None:
-    """Draw the polygons of a window, and data at the nearest places of the plane.
+) -> Callable[[Canvas], None]:
+    """What draws the polygons of a window, and data at the nearest places of the plane.
+
+    All that can be wrong is found here, before there are axes, or a mistake would leave an empty figure behind.
 
     Raises:
         TransformError: the style, the data and the labels do not fit the network.
     """
     classes = max(2, subject.num_outputs)
     style.check_classes(classes)
-    subject.check_output(style.output)
+    style = replace(style, output=subject.check_output(style.output))
     threshold = style.threshold if subject.num_outputs == 1 else None
     counts = None
     if style.color == "count":
@@ -160,22 +173,37 @@ def show(
         found = drawn.locate(data)
         counts = np.bincount(found[found >= 0], minlength=drawn.shallow.num_regions)
     polygons = drawn.polygons(window, by_largest=style.has_classes, threshold=threshold)
-    draw(canvas, polygons, style, counts)
     if data is None:
         if labels is not None:
             raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
-        return
+        return lambda canvas: draw(canvas, polygons, style, counts)
     places = drawn.plane.project(data)
     within = inside(window, places)
-    canvas.points(places[within], LINE if labels is None else _colours(labels, len(data), classes)[within])
+    given = None if labels is None else read_labels(labels, len(data), classes)[within]
+
+    def show(canvas: Canvas) -> None:
+        draw(canvas, polygons, style, counts, given)
+        canvas.points(places[within], LINE if given is None else np.array(class_colours(classes))[given])
+
+    return show
 
 
-def _colours(labels: Tensor, rows: int, classes: int) -> np.ndarray:
+def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "rows"]:
+    """The class of each row.
+
+    Raises:
+        TransformError: they are no classes of so many rows.
+    """
     whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (rows,)
     if not whole or (rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise TransformError(
             f"labels: expected a class from 0 to {classes - 1} for each of the {rows} rows of data, as a tensor of "
-            f"whole numbers, found {found}."
+            f"whole numbers, found {_range(labels, rows) if whole else found}."
         )
-    return np.array(class_colours(classes))[labels.to("cpu", torch.int64).numpy()]
+    numbers: np.ndarray = labels.to("cpu", torch.int64).numpy()
+    return numbers
+
+
+def _range(labels: Tensor, rows: int) -> str:
+    return f"{rows} from {int(labels.min())} to {int(labels.max())}"

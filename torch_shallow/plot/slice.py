@@ -13,7 +13,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.picture import Style
 from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.regions import draw_on, show
+from torch_shallow.plot.regions import draw_on, picture
 from torch_shallow.plot.subject import Subject, read_subject
 from torch_shallow.plot.window import read_window
 
@@ -86,13 +86,14 @@ def slice(  # noqa: A001 (as a picture is called)
     """
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
     asked = read_window(lower, upper)
-    subject = read_subject(f, points if points is not None else directions)
+    subject = read_subject(f, *tells_shape(points, directions))
     plane, marks = read_plane(subject, points, origin, directions)
     rows = None if data is None else subject.rows("data", data)
     drawn, window = draw_on(subject, plane, asked, marks, rows)
+    show = picture(subject, drawn, window, style, rows, labels)
     ax = axes_for(ax)
     canvas = Canvas.of(ax)
-    show(canvas, subject, drawn, window, style, rows, labels)
+    show(canvas)
     if marks is not None:
         canvas.points(marks, "#000000", s=60.0, marker="*", linewidths=0.8)
         canvas.texts(marks, ["0", "1", "2"], beside=8.0)
@@ -122,13 +123,20 @@ def read_plane(
         return plane, plane.project(rows)
     assert origin is not None
     assert directions is not None
-    if tuple(origin.shape) != subject.in_shape:
-        raise TransformError(f"origin: expected shape {subject.in_shape}, found {tuple(origin.shape)}.")
+    if not isinstance(origin, Tensor) or tuple(origin.shape) != subject.in_shape:
+        raise TransformError(f"origin: expected a tensor of shape {subject.in_shape}, found one {_given(origin)}.")
     along = subject.rows("directions", directions)
     if len(along) != 2:
         raise TransformError(f"directions: expected 2 of them, found {len(along)}.")
     return Plane.along(subject.in_fixed("origin", origin[None])[0], along), None
 
 
-def _given(argument: Tensor | None) -> str:
-    return "None" if argument is None else f"of shape {tuple(argument.shape)}"
+def tells_shape(points: Tensor | None, directions: Tensor | None) -> tuple[Tensor | None, str]:
+    """The argument that tells the shape of an input, and its name."""
+    return (points, "points") if points is not None else (directions, "directions")
+
+
+def _given(argument: object) -> str:
+    if not isinstance(argument, Tensor):
+        return "None" if argument is None else f"of type {type(argument).__name__}"
+    return f"of shape {tuple(argument.shape)}"

@@ -58,9 +58,9 @@ class Subject:
             TransformError: it has another shape, or entries that are not finite.
         """
         if not isinstance(x, Tensor) or x.shape[1:] != self.in_shape or x.dim() == 0:
-            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            found, remedy = _found(x)
             shape = ", ".join(["rows", *map(str, self.in_shape)])
-            raise TransformError(f"{name}: expected a tensor of shape ({shape}), found {found}; reshape it.")
+            raise TransformError(f"{name}: expected a tensor of shape ({shape}), found {found}; {remedy}.")
         rows: np.ndarray = x.detach().reshape(len(x), self.num_inputs).to("cpu", torch.float64).numpy()
         if not np.isfinite(rows).all():
             raise TransformError(f"{name}: expected finite numbers, found NaN or inf; leave these rows out.")
@@ -159,17 +159,23 @@ class Drawn:
         return found
 
 
-def read_subject(f: object, x: Tensor | None = None) -> Subject:
+def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Subject:
     """What is to be drawn of a network.
 
     Args:
         f: an `nn.Module` or an exported program; a `ShallowReLU`, of which the trunk is drawn; or its trunk method.
             Of a network of visited regions the deep network is drawn, which is known everywhere.
         x: a batch of inputs, which tells the shape of one.
+        name: of the batch, for errors.
 
     Raises:
-        TransformError: `f` is something else, or cannot be transformed.
+        TransformError: `f` is something else, or cannot be transformed; or `x` is no tensor.
     """
+    if x is not None and not isinstance(x, Tensor):
+        found, remedy = _found(x)
+        raise TransformError(f"{name}: expected a tensor of inputs, found {found}; {remedy}.")
+    if x is not None and not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
     f = network_of(f)
     function = read_function(f.trunk if isinstance(f, ShallowReLU) else f, x)
     domain = f.domain if isinstance(f, ShallowReLU) else WholeSpace()
@@ -180,6 +186,14 @@ def network_of(f: object) -> object:
     """A network itself where its trunk method is given: what is drawn is the trunk in any case."""
     trunk = isinstance(f, MethodType) and isinstance(f.__self__, ShallowReLU) and f.__func__.__name__ == "trunk"
     return f.__self__ if trunk and isinstance(f, MethodType) else f
+
+
+def _found(x: object) -> tuple[object, str]:
+    """What was given in place of a batch of inputs, and what to do about it."""
+    if isinstance(x, Tensor):
+        return tuple(x.shape), "reshape it"
+    values = "x.to_numpy()" if hasattr(x, "to_numpy") else "x"
+    return type(x).__name__, f"convert it, as by torch.tensor({values}, dtype=torch.float64)"
 
 
 def _on_plane(neurons: Neurons, in_shape: tuple[int, ...], plane: Plane) -> nn.Module:

@@ -75,7 +75,7 @@ def surface(
         raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
     if points is not None and features is not None:
         raise TransformError("features: the axes of a plane through points are no features; leave them out.")
-    subject: Subject = two_inputs(f) if points is None else read_subject(f, points)
+    subject: Subject = two_inputs(f) if points is None else read_subject(f, points, "points")
     plane, marks = (Plane.all_of_it(), None) if points is None else read_plane(subject, points, None, None)
     output = subject.check_output(output)
     drawn, window = draw_on(subject, plane, asked, marks)
@@ -131,8 +131,10 @@ def _plotly(polygons: Polygons, output: int, color: str, edges: bool, features: 
     count = np.diff(polygons.starts)[:, None]
     centres = np.add.reduceat(corners, polygons.starts[:-1]) / count
     kept = polygons.known[owner]
-    # What is not explored has no height, and is no corner of a triangle that is kept.
-    places = np.nan_to_num(np.concatenate([corners, centres]))
+    # What is not explored has no height, and is no corner of a triangle that is kept; the range of the colours and of
+    # the axis is that of all corners.
+    places = np.concatenate([corners, centres])
+    places[:, 2] = np.where(np.isnan(places[:, 2]), np.nanmin(places[:, 2]), places[:, 2])
     texts = [_describe(polygons, polygon, output, features) for polygon in range(len(polygons))]
     hover = [texts[polygon] for polygon in (*owner, *range(len(polygons)))]
     if color == "region":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
@@ -30,7 +31,8 @@ def read_window(lower: object, upper: object) -> Window | None:
     if lower is None and upper is None:
         return None
     try:
-        low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (2,)).copy() for bound in (lower, upper))
+        given = (bound.detach().cpu() if isinstance(bound, Tensor) else bound for bound in (lower, upper))
+        low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (2,)).copy() for bound in given)
     except (TypeError, ValueError) as error:
         raise TransformError(
             f"lower, upper: expected a number for both coordinates, or two of them, found {lower!r} and {upper!r}."

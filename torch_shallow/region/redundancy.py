@@ -130,7 +130,7 @@ class _Program:
         lp.a_matrix_.start_ = np.searchsorted(at, np.arange(len(oblique) + 1))
         lp.a_matrix_.index_, lp.a_matrix_.value_ = column, normals[oblique][at, column]
         self._highs, self._optimal = highspy.Highs(), highspy.HighsModelStatus.kOptimal
-        for option, value in (("output_flag", False), ("primal_feasibility_tolerance", 1e-10)):
+        for option, value in (("output_flag", False), ("presolve", "off"), ("primal_feasibility_tolerance", 1e-10)):
             self._highs.setOptionValue(option, value)
         self._highs.passModel(lp)
         self._every = np.arange(columns, dtype=np.int32)

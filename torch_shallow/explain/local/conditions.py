@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 MOST_DIGITS = 17  # which tell any two numbers apart
-ROUNDING = 1e-12  # a coefficient that is smaller than this share of the largest is shown as 0
+ROUNDING = 1e-12  # a coefficient that counts for less than this share of the one that counts most is shown as 0
 
 
 def number(value: float, digits: int) -> str:
@@ -51,7 +51,12 @@ def interval(name: str, lower: float, upper: float, digits: int) -> str:
 
 
 def inequality(
-    a: Float[np.ndarray, "inputs"], b: float, names: Sequence[str], digits: int, most_terms: int | None = None
+    a: Float[np.ndarray, "inputs"],
+    b: float,
+    names: Sequence[str],
+    digits: int,
+    most_terms: int | None = None,
+    scale: Float[np.ndarray, "inputs"] | None = None,
 ) -> str:
     """`a @ x <= b` in words, the first coefficient positive.
 
@@ -60,15 +65,18 @@ def inequality(
         b: right-hand side.
         names: of the features.
         digits: significant digits of each number.
-        most_terms: where there are more terms, only the largest and how many are left out; all terms if None.
+        most_terms: where there are more terms, only those that count most and how many are left out; all terms if None.
+        scale: how much of a feature is about as much as that of another: a coefficient counts by its product with this.
+            All count alike if None.
 
     Example:
         >>> inequality(np.array([-2.0, 0.0, 1.0]), 3.0, ["age", "size", "income"], 4)
         '2 age - income >= -3'
     """
-    at = np.flatnonzero(np.abs(a) > ROUNDING * np.abs(a).max())
+    size = np.abs(a) if scale is None else np.abs(a * scale)
+    at = np.flatnonzero(size > ROUNDING * size.max())
     left_out = 0 if most_terms is None else max(0, len(at) - most_terms)
-    at = np.sort(at[np.argsort(-np.abs(a[at]), kind="stable")[: len(at) - left_out]])
+    at = np.sort(at[np.argsort(-size[at], kind="stable")[: len(at) - left_out]])
     sign = 1.0 if a[at[0]] > 0.0 else -1.0
     words: list[str] = []
     for i in map(int, at):

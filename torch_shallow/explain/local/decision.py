@@ -9,6 +9,8 @@ from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
 
+ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
+
 
 @dataclass(frozen=True, eq=False)
 class Decision:
@@ -42,7 +44,7 @@ def decide(
     """The class at a point, and by a linear program for each other class, in its whole region.
 
     That a class is nowhere larger is said by the multipliers of the program, and that it is by a point: both are
-    checked, whatever the solver says.
+    checked, whatever the solver says. Classes whose weights differ by rounding only are as far apart as at the point.
 
     Args:
         output: at the point.
@@ -50,8 +52,8 @@ def decide(
         x: the point.
         a: the region is all `x + step` with `a @ step <= slack`; none of the rows is zero.
         slack: see `a`.
-        tolerance: how far a class must get ahead, relative to the typical distance of the facets from the point, and
-            how far multipliers may be wrong.
+        tolerance: how far a class must get ahead, relative to the typical distance of the facets from the point (or to
+            a millionth of how far it is behind, if that is more), and how far multipliers may be wrong.
 
     Raises:
         TransformError: a linear program cannot be solved as exactly as that.
@@ -66,7 +68,7 @@ def decide(
     for other in others:
         slope = weight[label] - weight[other]
         size = float(np.linalg.norm(slope))
-        if size == 0.0:
+        if size <= ROUNDING * float(np.linalg.norm(weight[[label, other]])):
             continue  # always as far behind as here
         step = _overtaken(
             slope / size, (output[label] - output[other]) / size / unit, normals, distances / unit, tolerance
@@ -86,8 +88,8 @@ def _overtaken(
 ) -> Float[np.ndarray, "inputs"] | None:
     """A step in `normals @ step <= slack` with `lead + slope @ step < 0`, or None if there is none.
 
-    The program minimises `slope @ step`, but goes no further than one below what is needed, so it is bounded. This asks
-    for no less: from the step 0 one cannot come further down without passing there.
+    The program minimises `slope @ step`, but goes no further than a little below what is needed, so it is bounded. This
+    asks for no less: from the step 0 one cannot come further down without passing there.
 
     Raises:
         TransformError: the solution is not exact enough to tell.
@@ -95,7 +97,8 @@ def _overtaken(
     from scipy.optimize import linprog
     from scipy.sparse import csr_array
 
-    rows, limits = csr_array(np.vstack([normals, -slope])), np.append(slack, lead + 1.0)
+    below = max(1.0, 1e-6 * lead)  # much more than rounding
+    rows, limits = csr_array(np.vstack([normals, -slope])), np.append(slack, lead + below)
     found = linprog(
         slope,
         A_ub=rows,
@@ -106,10 +109,11 @@ def _overtaken(
     )
     if found.status == 0:
         step, multipliers = found.x, np.maximum(-found.ineqlin.marginals, 0.0)
-        if lead + slope @ step < -tolerance and (normals @ step <= slack + 1e-9 * (1.0 + np.abs(slack))).all():
+        allowed = 1e-9 * (1.0 + slack) + ROUNDING * (np.abs(normals) @ np.abs(step))
+        if lead + slope @ step < -tolerance * below and (normals @ step <= slack + allowed).all():
             return step
         residual = np.abs(slope + rows.T @ multipliers).max(initial=0.0)
-        if residual <= tolerance and lead - limits @ multipliers >= -2.0 * tolerance:
+        if residual <= tolerance and lead - limits @ multipliers >= -2.0 * tolerance * below:
             return None
     raise TransformError(
         f"x: HiGHS ended with {found.message!r} in a linear program for the classes in the region of x, and what it "

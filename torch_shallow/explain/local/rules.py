@@ -80,7 +80,7 @@ class Rules:
 
         Args:
             most_conditions: so many conditions; all if None.
-            most_terms: of so many terms of each, the largest; all if None.
+            most_terms: so many terms of each, of the largest coefficients over inputs of the network; all if None.
         """
         words = self._words(most_terms)
         if not words:
@@ -101,7 +101,7 @@ class Rules:
         for row in np.flatnonzero(self.oblique):
             moving = np.where(self.fixed, 0.0, self.A[row])
             bound = float(self.b[row] - self.A[row, self.fixed] @ self.lower[self.fixed])
-            words.append(inequality(moving, bound, names, self.digits, most_terms))
+            words.append(inequality(moving, bound, names, self.digits, most_terms, self.features.scale))
         return words
 
 

@@ -75,7 +75,8 @@ def _decision(explanation: Explanation, digits: int) -> list[str]:
         return []
     where = "in the whole region" if decision.constant else f"but {decision.rival} is elsewhere in the region"
     line = f"Output {decision.label} of {len(explanation.output)} is the largest, {where}; "
-    return [line + f"the next, {decision.runner_up}, is {number(decision.margin, digits)} less"]
+    behind = f"{number(decision.margin, digits)} less" if decision.margin else "as large"
+    return [line + f"the next, {decision.runner_up}, is {behind}"]
 
 
 def _model(explanation: Explanation, digits: int, most: int) -> list[str]:
@@ -127,7 +128,7 @@ def _name(explanation: Explanation, facet: Facet, digits: int) -> str:
     a, b = explanation.features.affine(facet.normal[None], np.array([-facet.offset]))
     names, of = explanation.features.names, np.flatnonzero(a[0])
     if len(of) > 1:
-        return f"domain: {inequality(a[0], -float(b[0]), names, digits, most_terms=3)}"
+        return f"domain: {inequality(a[0], -float(b[0]), names, digits, 3, explanation.features.scale)}"
     end, is_upper = -float(b[0] / a[0, of[0]]), a[0, of[0]] > 0.0
     return f"domain: {interval(names[of[0]], -np.inf if is_upper else end, end if is_upper else np.inf, digits)}"
 
