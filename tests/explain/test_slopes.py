@@ -214,3 +214,20 @@ def test_no_such_tolerance(tolerance):
     for fact in (monotonicity, unused_features):
         with pytest.raises(TransformError, match=r"^tolerance: expected"):
             fact(zoo.chain(2, 3, 2), tolerance=tolerance)
+
+
+def test_all_regions_that_break_a_claim():
+    shallow = torch_shallow.transform(zoo.chain(2, 6, 4, 2).double(), domain=Box(-1.0, 1.0))
+    found = monotonicity(shallow, features=Features.of(["a", "b"], scale=[2.0, -0.5]))
+    weight = shallow.affine_maps(torch.arange(shallow.num_regions))[0] / torch.tensor([2.0, -0.5])
+    for claim, broken in (
+        ("increasing", weight < -1e-9),
+        ("decreasing", weight > 1e-9),
+        ("constant", weight.abs() > 1e-9),
+    ):
+        for i in range(2):
+            for k in range(2):
+                regions = found.breaking_regions(claim, k, i)
+                assert regions.tolist() == broken[:, i, k].nonzero()[:, 0].tolist()
+                worst = found.breaks(claim, k, i)
+                assert worst.region in regions if worst else len(regions) == 0

@@ -13,7 +13,7 @@ from torch import nn
 from tests.zoo import chain
 from torch_shallow import TransformError, transform
 from torch_shallow.explain.segments.segment import segment as cut_segment
-from torch_shallow.plot.segment import largest, segment
+from torch_shallow.plot.segment import ROOM, largest, segment
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 pyplot.switch_backend("Agg")
@@ -45,12 +45,13 @@ def test_lines_are_the_network() -> None:
 def test_numbers_of_regions_and_new_axes() -> None:
     shallow = transform(network())
     ax = segment(shallow, START, END, classes=True)
-    regions = cut_segment(shallow, START, END).regions
-    assert regions is not None
-    assert [text.get_text() for text in ax.texts] == [str(region) for region in regions.tolist()]
+    found = cut_segment(shallow, START, END)
+    assert found.regions is not None
+    with_room = found.regions[found.t.diff() >= ROOM].tolist()
+    assert [text.get_text() for text in ax.texts] == [str(region) for region in with_room]
+    assert len(with_room) > 1
     ax.figure.canvas.draw()
     pyplot.close(ax.figure)
-    assert not pyplot.get_fignums()
 
 
 def test_classes_are_those_of_dense_samples() -> None:
@@ -69,10 +70,13 @@ def test_classes_are_those_of_dense_samples() -> None:
 
 
 def test_refusals() -> None:
+    before = pyplot.get_fignums()
     for outputs in ([3], [-4], []):
         with pytest.raises(TransformError, match="outputs: expected numbers from 0 to 2"):
             segment(network(), START, END, outputs=outputs)
-    assert not pyplot.get_fignums()
+    with pytest.raises(TransformError, match="class_names: expected one for each of 3 outputs, found 2"):
+        segment(network(), START, END, class_names=["a", "b"])
+    assert pyplot.get_fignums() == before
 
 
 @pytest.mark.parametrize("outputs", [[1.5], ["a"], 0])

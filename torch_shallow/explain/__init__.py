@@ -1,8 +1,8 @@
 """What the regions say: explanations that are exact for the network itself.
 
 `function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at
-one input, `counterfactuals` at what is near it, `segments` and `integrated_gradients` at a straight line, `facts` at
-the whole domain, `difference` at two networks.
+one input, `shapley` at its coalitions, `counterfactuals` at what is near it, `segments` and `integrated_gradients` at a
+straight line, `facts` at the whole domain, `difference` at two networks.
 """
 
 from torch_shallow.explain.adjacency import adjacency
@@ -30,6 +30,7 @@ from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.local.explanation import Explanation, explain
 from torch_shallow.explain.local.rules import Rules, rules
 from torch_shallow.explain.segments.segment import Segment, segment
+from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values
 from torch_shallow.explain.table import region_table
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Explanation",
     "Features",
     "LipschitzConstant",
+    "LocalLinearShap",
     "Moments",
     "Monotonicity",
     "NeuronActivity",
@@ -56,6 +58,7 @@ __all__ = [
     "explain",
     "integrated_gradients",
     "lipschitz_constant",
+    "local_linear_shap",
     "moments",
     "monotonicity",
     "neuron_activity",
@@ -63,6 +66,7 @@ __all__ = [
     "region_table",
     "rules",
     "segment",
+    "shap_values",
     "unused_features",
     "volumes",
 ]

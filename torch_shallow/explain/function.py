@@ -16,6 +16,7 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
+from torch_shallow.shallow.tuning.soft import SoftReLU
 from torch_shallow.shallow.visited.module import VisitedReLU
 from torch_shallow.shallow.visited.neurons import Neurons
 from torch_shallow.trace.model_copy import check_model, copy_model
@@ -159,7 +160,8 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f") -> Functi
     function = Function(name, traced.in_shape, traced.out_shape, Neurons(traced))
     if x is not None and len(x) and x.shape[1:] == traced.in_shape:
         copy = copy_model(check_model(f), nullcontext())
-        points = x[:VERIFIED_ROWS].detach().to(own_dtype(copy))
+        finite = x.detach().flatten(1).isfinite().all(1)  # of the others whoever asks will say so
+        points = x.detach()[finite][:VERIFIED_ROWS].to(own_dtype(copy))
         found: np.ndarray = function(function.rows("x", points)).cpu().numpy()
         compare_in_own_precision(found, copy, points)
     return function
@@ -174,13 +176,24 @@ def known_network(f: object, domain: Domain | None = None, name: str = "shallow"
         name: of the argument, for errors.
 
     Raises:
-        TransformError: the network does not know all regions of its domain, or has another domain; or as `transform`.
+        TransformError: the network does not know all regions of its domain, has another domain, or is none; or as
+            `transform`.
     """
+    if isinstance(f, SoftReLU):
+        raise TransformError(f"{name}: expected a network of regions, found a SoftReLU; pass what its harden() gives.")
     if isinstance(f, nn.Module | ExportedProgram) and not isinstance(f, ShallowReLU):
-        return transform(f, domain=domain)
+        try:
+            return transform(f, domain=domain)
+        except TransformError as error:
+            if not str(error).startswith("example_input: needed"):
+                raise
+            raise TransformError(
+                f"{name}: the model does not tell the shape of its input; pass "
+                "torch_shallow.transform(model, example_input, domain=domain) in its place."
+            ) from error
     if not isinstance(f, ShallowReLU):
         raise TransformError(f"{name}: expected a ShallowReLU, or an nn.Module, found {type(f).__name__}.")
-    if domain is not None and domain is not f.domain:
+    if domain is not None and not _same(domain, f.domain, f.in_shape):
         raise TransformError(
             f"domain: {name} is a shallow network of the domain {f.domain!r} and knows nothing else, found {domain!r}; "
             "leave it out, or pass the deep model."
@@ -188,3 +201,11 @@ def known_network(f: object, domain: Domain | None = None, name: str = "shallow"
     if not f.complete:
         raise TransformError(f"{name}: what is asked for needs all regions of the domain, but {f.missing}.")
     return f
+
+
+def _same(domain: Domain, other: Domain, in_shape: tuple[int, ...]) -> bool:
+    """Whether two domains are given by the same numbers."""
+    if domain is other:
+        return True
+    limits = domain.limits(in_shape), other.limits(in_shape)
+    return type(domain) is type(other) and all(map(np.array_equal, *limits))

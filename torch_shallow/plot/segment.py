@@ -14,11 +14,12 @@ from torch.export import ExportedProgram
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.optional import require
 from torch_shallow.explain.segments.segment import segment as cut_segment
+from torch_shallow.plot.colours import class_colours, pale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABELLED = 30  # regions whose numbers have room in a picture
+ROOM = 0.03  # of the picture: what the number of a region takes
 
 
 def segment(
@@ -28,13 +29,14 @@ def segment(
     *,
     outputs: Sequence[int] | None = None,
     classes: bool = False,
+    class_names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the outputs of a network on the straight line between two inputs.
 
     The lines are exact: they bend only where the line crosses from one region to another, which marks at the lower edge
-    show; where a
-    trained network jumps there, they are vertical. Of a shallow network the numbers of up to 30 regions stand above.
+    show; where a trained network jumps there, they are vertical. Of a shallow network the numbers of the regions stand
+    above, where they have room. Outputs have the colours that classes have in `regions` and `slice`.
 
     Args:
         f: as for `torch_shallow.explain.segment`.
@@ -42,13 +44,14 @@ def segment(
         end: another one, at t = 1.
         outputs: which entries of the flattened output to draw; all if None.
         classes: colour the background by the largest of these outputs, whose changes are exact too.
+        class_names: a name for each entry of the output, in place of "output 0" and so on.
         ax: where to draw; new axes if None.
 
     Returns:
         The axes.
 
     Raises:
-        TransformError: there is no such output, or as `torch_shallow.explain.segment`.
+        TransformError: there is no such output, another number of names, or as `torch_shallow.explain.segment`.
         ImportError: matplotlib is not installed.
     """
     pyplot = require("matplotlib.pyplot", "plot")
@@ -56,23 +59,30 @@ def segment(
     t, count = found.t.cpu().numpy(), found.function.num_outputs
     ends, values = np.repeat(t, 2)[1:-1], found.ends.reshape(-1, count).cpu().numpy()
     chosen = _numbers(outputs, count)
+    names = [f"output {i}" for i in range(count)] if class_names is None else list(map(str, class_names))
+    if len(names) != count:
+        raise TransformError(f"class_names: expected one for each of {count} outputs, found {len(names)}.")
     if ax is None:
-        ax = pyplot.subplots()[1]
-    lines = [ax.plot(ends, values[:, output], label=f"output {output % count}")[0] for output in chosen]
+        ax = pyplot.subplots(layout="constrained")[1]
+    colours = class_colours(count)
+    for output in chosen:
+        ax.plot(ends, values[:, output], color=colours[output], label=names[output])
     if classes:
+        shades = pale(colours, 0.35)
         for first, last, winner in largest(ends, values[:, chosen]):
-            ax.axvspan(first, last, color=lines[winner].get_color(), alpha=0.15, linewidth=0)
+            ax.axvspan(first, last, color=shades[chosen[winner]], linewidth=0, zorder=0)
     edge: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False}
     ax.plot(t, np.zeros_like(t), "|", color="black", markersize=8, label="_boundaries", **edge)
-    if found.regions is not None and len(found) <= LABELLED:
-        for middle, region in zip(0.5 * (t[:-1] + t[1:]), found.regions.tolist(), strict=True):
-            ax.text(middle, 1.01, str(region), ha="center", va="bottom", fontsize="x-small", rotation=90, **edge)
+    if found.regions is not None:
+        for middle, length, region in zip(0.5 * (t[:-1] + t[1:]), np.diff(t), found.regions.tolist(), strict=True):
+            if length >= ROOM:
+                ax.text(middle, 1.01, str(region), ha="center", va="bottom", fontsize="x-small", rotation=90, **edge)
     ax.set_xlim(0.0, 1.0)
     ax.set_xlabel("t")
     if len(chosen) > 1:
         ax.legend()
     else:
-        ax.set_ylabel(f"output {chosen[0] % count}")
+        ax.set_ylabel(names[chosen[0]])
     return ax
 
 
@@ -90,7 +100,7 @@ def _numbers(outputs: Sequence[int] | None, count: int) -> list[int]:
         chosen = []
     if not chosen or not all(-count <= output < count for output in chosen):
         raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {outputs!r}.")
-    return chosen
+    return [output % count for output in chosen]
 
 
 def largest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 
 import numpy as np
@@ -128,7 +128,7 @@ class Drawn:
         self, window: Window, *, by_largest: bool = False, threshold: float | None = None, tolerance: float = TOLERANCE
     ) -> Polygons:
         """See `tree_polygons`. Raises as it does."""
-        return tree_polygons(
+        found = tree_polygons(
             self.shallow,
             self.inner,
             window,
@@ -137,6 +137,7 @@ class Drawn:
             domain=self.domain,
             tolerance=tolerance,
         )
+        return replace(found, plane=self.plane)
 
     def locate(self, x: Float[np.ndarray, "rows inputs"]) -> Int[np.ndarray, "rows"]:
         """The region of each input.

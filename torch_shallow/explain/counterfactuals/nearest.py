@@ -22,6 +22,7 @@ from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.visited.module import VisitedReLU
 
 SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
+ROUNDING = 8  # units of rounding: a value that changes by less does not change
 
 
 def counterfactual(
@@ -168,8 +169,8 @@ def _result(
     if best is None:
         return Counterfactual(None, np.inf, nearest.bound, -1, problem.norm, np.inf, tolerance, {}, radius, tally)
     found = best.x.reshape(x.shape).to(x.device)
-    before, after = problem.features.unscale(problem.x), problem.features.unscale(best.x.double().numpy())
-    moved = np.flatnonzero(best.x.double().numpy() != problem.x)
+    before, after = _values(problem, problem.x, x.dtype), _values(problem, best.x.double().numpy(), x.dtype)
+    moved = np.flatnonzero(np.abs(after - before) > _rounding(problem, problem.x, x.dtype))
     region = -1 if network is None else int(network.locate(found[None].to(network.device))[0])
     return Counterfactual(
         found,
@@ -183,3 +184,15 @@ def _result(
         radius,
         tally,
     )
+
+
+def _values(problem: Problem, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """An input in units of the features; what is a whole number up to the rounding of the dtype is that number."""
+    values = problem.features.unscale(x)
+    whole = np.rint(values)
+    return np.where(np.abs(values - whole) <= _rounding(problem, x, dtype), whole, values)
+
+
+def _rounding(problem: Problem, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    terms: np.ndarray = np.abs(x * problem.features.scale) + np.abs(problem.features.mean)
+    return ROUNDING * torch.finfo(dtype).eps * terms

@@ -22,7 +22,7 @@ class Counterfactual:
         excess: by how much the output at `x`, in float64, misses the target: at most 0, unless the regions that reach
             it do so only in points that rounding cannot hit.
         tolerance: what `proven` allows.
-        changes: value before and after of each feature that changes, in units of the features.
+        changes: value before and after of each feature that changes by more than rounding, in units of the features.
         radius: of a deep network, the largest box around the input that was looked at; inf of a shallow one.
         tally: how many cells were opened, left out and by what, and how many programs were solved.
     """

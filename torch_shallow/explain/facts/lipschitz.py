@@ -39,6 +39,9 @@ class LipschitzConstant:
     point: Float[Tensor, "*in_shape"]
     direction: Float[Tensor, "*in_shape"]
 
+    def __str__(self) -> str:
+        return f"L{self.norm:g} Lipschitz constant {self.value:.6g}, reached in region {self.region}"
+
 
 def lipschitz_constant(
     shallow: ShallowReLU | nn.Module | ExportedProgram,

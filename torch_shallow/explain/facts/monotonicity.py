@@ -51,6 +51,7 @@ class Monotonicity:
         greatest_region: likewise.
         falls: whether some slope is negative by more than rounding.
         rises: likewise positive.
+        rounding: slopes up to this size are none.
         fixed: of each input, whether it has only one value in the domain.
     """
 
@@ -62,6 +63,7 @@ class Monotonicity:
     greatest_region: Int64[Tensor, "*out_and_in_shape"]
     falls: Bool[Tensor, "*out_and_in_shape"]
     rises: Bool[Tensor, "*out_and_in_shape"]
+    rounding: Float[Tensor, "*out_and_in_shape"]
     fixed: Bool[Tensor, "*in_shape"]
 
     @property
@@ -103,17 +105,25 @@ class Monotonicity:
         Raises:
             TransformError: there is no such claim, feature or output.
         """
-        row, column = self._entry(feature, output)
-        falls, rises = (bool(self._flat(t)[row, column]) for t in (self.falls, self.rises))
+        row, column, down, up = self._broken(claim, feature, output)
         low, high = (float(self._flat(t)[row, column]) for t in (self.least, self.greatest))
-        if claim not in ("increasing", "decreasing", "constant"):
-            raise TransformError(f"claim: expected 'increasing', 'decreasing' or 'constant', found {claim!r}.")
-        down, up = falls and claim != "decreasing", rises and claim != "increasing"
         if not (down or up):
             return None
         least = down and not (up and high > -low)
         region = int(self._flat(self.least_region if least else self.greatest_region)[row, column])
         return Counterexample(region, self.shallow.regions[region].interior_point, low if least else high)
+
+    def breaking_regions(self, claim: str, feature: str | int, output: int = 0) -> Int64[Tensor, "some"]:
+        """All regions that break a claim; none if it holds. Arguments and errors as for `breaks`."""
+        row, column, down, up = self._broken(claim, feature, output)
+        rounding, found = float(self._flat(self.rounding)[row, column]), [np.zeros(0, dtype=np.int64)]
+        subject = Subject(self.shallow)
+        for block in subject.blocks() if down or up else ():
+            slope = subject.maps(block)[0][:, row, column] / self.features.scale[column]
+            broken = (slope < -rounding) * down | (slope > rounding) * up
+            found.append(block.start + np.flatnonzero(broken))
+        regions = np.concatenate(found)
+        return subject.tensor(regions, regions.shape)
 
     def to_frame(self) -> Any:
         """A row of a pandas table for each output and input.
@@ -141,7 +151,12 @@ class Monotonicity:
             lines += [f"output {i}:"] * (self._outputs > 1)
             for k, name in enumerate(self.features.names):
                 verdict = self.verdict(k, i)
+                if verdict == "fixed":
+                    lines.append(f"  {name:<{width}}  fixed")
+                    continue
+                falls, rises = (bool(self._flat(t)[i, k]) for t in (self.falls, self.rises))
                 low, high = (float(self._flat(t)[i, k]) for t in (self.least, self.greatest))
+                low, high = (0.0 if not falls and low < 0.0 else low), (0.0 if not rises and high > 0.0 else high)
                 where = ""
                 if verdict == "neither":
                     regions = [int(self._flat(t)[i, k]) for t in (self.least_region, self.greatest_region)]
@@ -155,6 +170,14 @@ class Monotonicity:
 
     def _flat(self, tensor: Tensor) -> Tensor:
         return tensor.reshape(self._outputs, -1)
+
+    def _broken(self, claim: str, feature: str | int, output: int) -> tuple[int, int, bool, bool]:
+        """The entry that a claim is about, and whether falling and rising break it."""
+        row, column = self._entry(feature, output)
+        if claim not in ("increasing", "decreasing", "constant"):
+            raise TransformError(f"claim: expected 'increasing', 'decreasing' or 'constant', found {claim!r}.")
+        falls, rises = (bool(self._flat(t)[row, column]) for t in (self.falls, self.rises))
+        return row, column, falls and claim != "decreasing", rises and claim != "increasing"
 
     def _entry(self, feature: str | int, output: int) -> tuple[int, int]:
         if not 0 <= output < self._outputs:
@@ -222,5 +245,6 @@ def monotonicity(
         subject.tensor(regions[1], place),
         subject.tensor((ends[0] < -rounding) & ~subject.fixed, place),
         subject.tensor((ends[1] < -rounding) & ~subject.fixed, place),
+        subject.tensor(rounding, place),
         subject.tensor(subject.fixed, network.in_shape),
     )

@@ -1,0 +1,183 @@
+"""A program as one matrix, and the work space of the compiled code that plays its games."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from torch_shallow.trace.program import ReLUProgram
+
+BLOCK_PLAYERS, LANES = 7, 128  # players and coalitions of a block, which are looked at together
+HIDDEN = 8  # where neurons begin in a form
+DEPTH = 256  # a game may be split into halves, and these again, so many times
+
+
+class Packed(NamedTuple):
+    """A program as one matrix: a row for each neuron, then one for each output."""
+
+    weight: np.ndarray  # float64 (neurons + outputs, inputs + neurons)
+    bias: np.ndarray  # float64 (neurons + outputs,)
+    known: np.ndarray  # int64 (neurons + outputs,): the number of neurons in the stages before
+
+
+class Reduced(NamedTuple):
+    """What is left of a program on the box between two points: players, and neurons that may change sign.
+
+    A value is `bias + joins @ [who has joined] + hidden @ relu(values of the neurons that are left)`.
+    """
+
+    counts: np.ndarray  # int64 (2,): number of players and of neurons that are left
+    players: np.ndarray  # int64 (inputs,): the input that each player is
+    left: np.ndarray  # int64 (neurons,): the row of each neuron that is left
+    bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no neuron that is left is active
+    values: np.ndarray  # float64 (rows,): the value if nobody has joined
+    joins: np.ndarray  # float64 (rows, inputs): what a player adds
+    hidden: np.ndarray  # float64 (rows, neurons): what a neuron that is left adds
+    status: np.ndarray  # int8 (neurons,): inactive, active or left
+    number: np.ndarray  # int64 (neurons,): place of a neuron among those that are left
+    form_bias: np.ndarray  # float64 (neurons,): of those that are left, as affine forms in players and errors
+    form_joins: np.ndarray  # float64 (neurons, inputs)
+    form_errors: np.ndarray  # float64 (neurons, neurons)
+    slopes: np.ndarray  # float64 (neurons,): of the lower side of a ReLU
+    errors: np.ndarray  # float64 (neurons,): how far its result may be above
+    row_joins: np.ndarray  # float64 (inputs,): the form of one row
+    row_errors: np.ndarray  # float64 (neurons,)
+
+
+class Parts(NamedTuple):
+    """Additive parts of a game: players and neurons that have to be looked at together."""
+
+    parents: np.ndarray  # int64 (inputs + neurons,): of the forest that joins them
+    relevant: np.ndarray  # uint8 (neurons,): whether an output depends on a neuron that is left
+    players: np.ndarray  # int64 (inputs,): those of one part
+    neurons: np.ndarray  # int64 (neurons,): those of one part, among those that are left
+
+
+class Table(NamedTuple):
+    """Work space for the coalitions of one part: rows are its neurons, and then the outputs."""
+
+    bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no neuron is active
+    values: np.ndarray  # float64 (rows,): likewise, with those who have joined and are not of the block
+    joins: np.ndarray  # float64 (players, rows): what a player adds
+    hidden: np.ndarray  # float64 (rows, neurons): what a neuron adds
+    first: np.ndarray  # int64 (rows,): the first neuron that a row reads
+    behind: np.ndarray  # int64 (rows,): the one behind the last that it reads
+    forms: np.ndarray  # float64 (rows, columns): a constant, the players of the block, from `HIDDEN` on mixed neurons
+    joins_of_block: np.ndarray  # float64 (rows, HIDDEN): the part of a form that the block's players add, by themselves
+    rises: np.ndarray  # float64 (rows,): how much they can add
+    falls: np.ndarray  # float64 (rows,): how much they can take away, negative
+    alone: np.ndarray  # float64 (neurons, lanes): what they add, for each of their coalitions
+    active: np.ndarray  # int64 (neurons,): those that are active in the whole block
+    active_before: np.ndarray  # int64 (rows,): how many of these come before a row
+    mixed_before: np.ndarray  # int64 (rows,): how many of the next ones
+    mixed: np.ndarray  # int64 (neurons,): those that may change sign in the block
+    widths: np.ndarray  # int64 (neurons,): columns of a neuron's form
+    most: np.ndarray  # float64 (neurons,): a bound of the results of a mixed neuron
+    lanes: np.ndarray  # float64 (neurons, lanes): results of mixed neurons, for each coalition of the block's players
+    y: np.ndarray  # float64 (outputs, lanes)
+    member: np.ndarray  # float64 (block players, lanes): 1 if a player is in a coalition of the block, else 0
+    members: np.ndarray  # int64 (lanes,): number of members
+    weights_off: np.ndarray  # float64 (lanes,): off, by coalition
+    weights_both: np.ndarray  # float64 (lanes,): on + off
+    on: np.ndarray  # float64 (inputs + 1,): see `write_weights`
+    off: np.ndarray  # float64 (inputs + 1,)
+    inside: np.ndarray  # float64 (outputs, lanes): sums of value times `weights_both`
+    sums: np.ndarray  # float64 (outputs, 2): sums of value times on, and off
+    outside: np.ndarray  # float64 (2, outputs): what goes to each player that has joined, and that is absent
+    shares: np.ndarray  # float64 (inputs,): how much players move neurons
+
+
+class Stack(NamedTuple):
+    """Parts of a game that are still to be played."""
+
+    places: np.ndarray  # int8 (depth, inputs): where each input is: see `FREE`
+    references: np.ndarray  # float64 (depth, outputs): what is not counted any more
+    base: np.ndarray  # float64 (inputs,)
+    change: np.ndarray  # float64 (inputs,)
+
+
+class Work(NamedTuple):
+    """Everything that compiled code writes to, for one thread."""
+
+    reduced: Reduced
+    parts: Parts
+    table: Table
+    stack: Stack
+
+
+def pack(program: ReLUProgram) -> Packed:
+    """Lay a program out as one matrix."""
+    d, n, o = program.num_inputs, program.num_neurons, program.num_outputs
+    weight, known = np.zeros((n + o, d + n)), np.zeros(n + o, dtype=np.int64)
+    for stage, start in zip(program.stages, program.offsets, strict=False):
+        rows = slice(start, start + stage.num_neurons)
+        weight[rows, : d + start], known[rows] = stage.weight, start
+    weight[n:], known[n:] = program.out_weight, n
+    return Packed(weight, np.concatenate([*(stage.bias for stage in program.stages), program.out_bias]), known)
+
+
+def work_space(packed: Packed) -> Work:
+    """Work space for the games of a program."""
+    rows, columns = packed.weight.shape
+    n = int(packed.known[-1])
+    d, o, depth = columns - n, rows - n, min(columns - n, DEPTH) + 2
+
+    def reals(*shape: int) -> np.ndarray:
+        return np.zeros(shape)
+
+    def integers(*shape: int) -> np.ndarray:
+        return np.zeros(shape, dtype=np.int64)
+
+    reduced = Reduced(
+        counts=integers(2),
+        players=integers(d),
+        left=integers(n),
+        bias=reals(rows),
+        values=reals(rows),
+        joins=reals(rows, d),
+        hidden=reals(rows, n),
+        status=np.zeros(n, dtype=np.int8),
+        number=integers(n),
+        form_bias=reals(n),
+        form_joins=reals(n, d),
+        form_errors=reals(n, n),
+        slopes=reals(n),
+        errors=reals(n),
+        row_joins=reals(d),
+        row_errors=reals(n),
+    )
+    parts = Parts(integers(d + n), np.zeros(n, dtype=np.uint8), integers(d), integers(n))
+    table = Table(
+        bias=reals(rows),
+        values=reals(rows),
+        joins=reals(max(d, BLOCK_PLAYERS), rows),
+        hidden=reals(rows, n),
+        first=integers(rows),
+        behind=integers(rows),
+        forms=reals(rows, HIDDEN + -(-n // 8) * 8),
+        joins_of_block=reals(rows, HIDDEN),
+        rises=reals(rows),
+        falls=reals(rows),
+        alone=reals(n, LANES),
+        active=integers(n),
+        active_before=integers(rows),
+        mixed_before=integers(rows),
+        mixed=integers(n),
+        widths=integers(n),
+        most=reals(n),
+        lanes=reals(n, LANES),
+        y=reals(o, LANES),
+        member=reals(BLOCK_PLAYERS, LANES),
+        members=integers(LANES),
+        weights_off=reals(LANES),
+        weights_both=reals(LANES),
+        on=reals(d + 1),
+        off=reals(d + 1),
+        inside=reals(o, LANES),
+        sums=reals(o, 2),
+        outside=reals(2, o),
+        shares=reals(d),
+    )
+    stack = Stack(np.zeros((depth, d), dtype=np.int8), reals(depth, o), reals(d), reals(d))
+    return Work(reduced, parts, table, stack)

@@ -1,0 +1,110 @@
+"""What is left of a program on the box between two points: neurons that keep their sign there are linear."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.explain.shapley.packed import Packed, Reduced
+from torch_shallow.partition.compiled import compiled
+
+INACTIVE, ACTIVE, LEFT = 0, 1, 2
+
+
+@compiled("contract", "nsz")
+def reduce_program(packed: Packed, reduced: Reduced, base: np.ndarray, change: np.ndarray, analyse: bool) -> None:
+    """Write what is left of a program for inputs between `base` and `base + change`, entry by entry.
+
+    Signs are told as by `preactivation_bounds`, over affine forms; of neurons that read only the input, exactly.
+    Neurons that keep theirs become a part of the weights. If not `analyse`, all neurons are left.
+    """
+    rows, d, k = packed.weight.shape[0], base.shape[0], 0
+    n = packed.weight.shape[1] - d
+    for i in range(d):
+        if change[i] != 0.0:
+            reduced.players[k] = i
+            k += 1
+    m = 0
+    for row in range(rows):
+        _fold(packed, reduced, base, change, row, k, m)
+        if row >= n:
+            continue
+        lower, upper = _bounds(reduced, row, k, m) if analyse else (-1.0, 1.0)
+        if lower >= 0.0:
+            reduced.status[row] = ACTIVE
+        elif upper <= 0.0:
+            reduced.status[row] = INACTIVE
+        else:
+            reduced.status[row], reduced.number[row], reduced.left[m] = LEFT, m, row
+            slope = upper / (upper - lower)
+            reduced.slopes[m], reduced.errors[m] = slope, -slope * lower
+            m += 1
+    reduced.counts[0], reduced.counts[1] = k, m
+
+
+@compiled("contract", "nsz")
+def _fold(packed: Packed, reduced: Reduced, base: np.ndarray, change: np.ndarray, row: int, k: int, m: int) -> None:
+    """Write a row over players and the `m` neurons that are left so far."""
+    weight, joins, hidden = packed.weight[row], reduced.joins[row], reduced.hidden[row]
+    d, bias = base.shape[0], packed.bias[row]
+    for i in range(d):
+        bias += weight[i] * base[i]
+    for p in range(k):
+        joins[p] = weight[reduced.players[p]] * change[reduced.players[p]]
+    for j in range(hidden.shape[0]):
+        hidden[j] = 0.0
+    for u in range(packed.known[row]):
+        w = weight[d + u]
+        if w == 0.0 or reduced.status[u] == INACTIVE:
+            continue
+        if reduced.status[u] == LEFT:
+            hidden[reduced.number[u]] += w
+            continue
+        bias += w * reduced.bias[u]
+        of_u = reduced.joins[u]
+        for p in range(k):
+            joins[p] += w * of_u[p]
+        of_u = reduced.hidden[u]
+        for j in range(m):
+            hidden[j] += w * of_u[j]
+    reduced.bias[row] = reduced.values[row] = bias
+    for j in range(m):
+        reduced.values[row] += hidden[j] * max(reduced.values[reduced.left[j]], 0.0)
+
+
+@compiled("contract", "nsz")
+def _bounds(reduced: Reduced, row: int, k: int, m: int) -> tuple[float, float]:
+    """Bounds of a row's value on the box, from its affine form, which is kept in the next place.
+
+    Behind neurons that are left, so that `relu(z)` is `slope * z` and an error between 0 and its limit.
+    """
+    joins, errors = reduced.row_joins, reduced.row_errors
+    bias = reduced.bias[row]
+    for p in range(k):
+        joins[p] = reduced.joins[row, p]
+    for j in range(m):
+        errors[j] = reduced.hidden[row, j]
+    for j in range(m):
+        w = reduced.hidden[row, j] * reduced.slopes[j]
+        if w == 0.0:
+            continue
+        bias += w * reduced.form_bias[j]
+        of_j = reduced.form_joins[j]
+        for p in range(k):
+            joins[p] += w * of_j[p]
+        of_j = reduced.form_errors[j]
+        for e in range(j):
+            errors[e] += w * of_j[e]
+    lower = upper = bias
+    for p in range(k):
+        lower += min(joins[p], 0.0)
+        upper += max(joins[p], 0.0)
+    for e in range(m):
+        lower += min(errors[e], 0.0) * reduced.errors[e]
+        upper += max(errors[e], 0.0) * reduced.errors[e]
+    if m < reduced.form_bias.shape[0]:
+        reduced.form_bias[m] = bias
+        for p in range(k):
+            reduced.form_joins[m, p] = joins[p]
+        for e in range(m):
+            reduced.form_errors[m, e] = errors[e]
+    return lower, upper
