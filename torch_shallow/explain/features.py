@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
 
-ROUNDING = 4 * np.finfo(np.float64).eps  # of a value, relative to the terms that it is the sum of
+ROUNDING = 8 * np.finfo(np.float64).eps  # of a value, relative to mean and scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +69,12 @@ class Features:
         return len(self.names)
 
     def unscale(self, x: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Values from inputs of the network; what rounding leaves of 0 is 0."""
-        terms = x * self.scale
-        values = terms + self.mean
-        return np.where(np.abs(values) <= ROUNDING * (np.abs(terms) + np.abs(self.mean)), 0.0, values)
+        """Values from inputs of the network, `settled`."""
+        return self.settled(x * self.scale + self.mean)
+
+    def settled(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
+        """Values, without what rounding leaves of 0 where inputs are of ordinary size."""
+        return np.where(np.abs(values) <= ROUNDING * (np.abs(self.scale) + np.abs(self.mean)), 0.0, values)
 
     def rescale(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
         """Inputs of the network from values."""

@@ -161,8 +161,8 @@ def explain(shallow: ShallowReLU, x: Tensor, *, features: Features | Sequence[st
         output,
         by_unit,
         constant,
-        value + np.minimum(*ends),
-        value + np.maximum(*ends),
+        named.settled(value + np.minimum(*ends)),
+        named.settled(value + np.maximum(*ends)),
         seen_from(point, needed, fixed, named.scale),
         decision,
     )

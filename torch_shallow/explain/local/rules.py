@@ -150,4 +150,5 @@ def rules(region: Region, *, features: Features | Sequence[str] | None = None, d
             upper[i] = min(upper[i], bound)
         else:
             lower[i] = max(lower[i], bound)
+    lower, upper = named.settled(lower), named.settled(upper)
     return Rules(region, named, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits)

@@ -129,7 +129,8 @@ def _name(explanation: Explanation, facet: Facet, digits: int) -> str:
     names, of = explanation.features.names, np.flatnonzero(a[0])
     if len(of) > 1:
         return f"domain: {inequality(a[0], -float(b[0]), names, digits, 3, explanation.features.scale)}"
-    end, is_upper = -float(b[0] / a[0, of[0]]), a[0, of[0]] > 0.0
+    ends = explanation.features.settled(np.where(a[0] == 0.0, 0.0, -b[0] / np.where(a[0] == 0.0, 1.0, a[0])))
+    end, is_upper = float(ends[of[0]]), a[0, of[0]] > 0.0
     return f"domain: {interval(names[of[0]], -np.inf if is_upper else end, end if is_upper else np.inf, digits)}"
 
 
