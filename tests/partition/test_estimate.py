@@ -19,7 +19,8 @@ from torch_shallow.partition.estimate.probe import Prober
 from torch_shallow.partition.estimate.sampling import LEAST_PROBES, estimate_open
 from torch_shallow.partition.estimate.thinning import thin
 from torch_shallow.partition.estimate.upper_bound import upper_bound
-from torch_shallow.partition.exploration.task import Task, explore_until
+from torch_shallow.partition.exploration.task import Task, explore, explore_until, packed
+from torch_shallow.partition.exploration.watch import Forecast
 from torch_shallow.partition.growth import ROOT, Growth
 from torch_shallow.partition.harvest import Quota
 from torch_shallow.partition.problem import Problem
@@ -144,3 +145,16 @@ def test_nothing_open_is_exact() -> None:
     growth.add(explore_until(lambda: False, problem, Task((ROOT,), tuple(WHOLE), Quota())).piece)
     sample = estimate_open(problem, growth, 1.0)
     assert (sample.totals, sample.exact, sample.standard_error) == ((growth.num_regions,), True, 0.0)
+
+
+def test_the_forecast_of_a_long_run_counts_from_the_first_piece(caplog: pytest.LogCaptureFixture) -> None:
+    problem, growth = problem_of(mlp(4, 8, 8, 1), WholeSpace()), Growth()
+    forecast = Forecast(problem, growth, patience=0.0, seconds=0.1)
+    while growth.num_regions < 200:
+        starts = tuple(sorted(growth.open))[:1] if growth.open else (ROOT,)
+        task = Task(starts, tuple(map(growth.path, starts)), Quota(regions=100))
+        piece = explore(packed(problem), task).piece
+        growth.add(piece)
+        forecast(growth, piece)
+        told = [record.getMessage() for record in caplog.records if "regions so far" in record.getMessage()]
+        assert len(told) == (growth.num_regions >= 200)

@@ -67,6 +67,15 @@ class Tree(ABC):
         return self.children.shape[0]
 
     @property
+    def depth(self) -> int:
+        """Number of cuts on the longest path."""
+        depth, level = 0, np.arange(min(1, self.num_cuts))
+        while level.size:
+            depth, below = depth + 1, self.children[level]
+            level = below[below >= 0]
+        return depth
+
+    @property
     def complete(self) -> bool:
         """Whether no cell is open, so that the regions are all regions of the domain."""
         return self.num_cuts == self.num_regions - 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
@@ -83,7 +83,7 @@ class Indicator(nn.Module):
         self.dense = dense
         self.num_regions = partition.num_regions
         self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
-        self.depth = _depth(partition.children)
+        self.depth = partition.depth
         self._children = partition.children
         regions = partition.num_regions if dense else 0
         active, inactive = (torch.zeros(regions, partition.num_cuts, dtype=torch.float64) for _ in range(2))
@@ -183,15 +183,6 @@ class Selection(nn.Module):
         """Number of local models and their size."""
         regions, outputs, coordinates = self.weights.shape
         return f"{regions} local models, {coordinates} coordinates to {outputs} outputs"
-
-
-def _depth(children: Int[np.ndarray, "cuts 2"]) -> int:
-    """Number of cuts on the longest path; a child comes after its parent."""
-    depth, level = 0, np.arange(min(1, len(children)))
-    while level.size:
-        depth, below = depth + 1, children[level]
-        level = below[below >= 0]
-    return depth
 
 
 def _tensor(array: Float[np.ndarray, "..."]) -> Tensor:

@@ -74,7 +74,7 @@ class CellWalk:
             return
         storage, (lines, rays, top), used = intersection(walls, self._tolerance)
         room = max(AT_ONCE, 2 * self._max_rays)
-        deepest = 2 + _depth(children)
+        deepest = 2 + tree.depth
         stack = walk.Stack(np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64))
         stack.frames[0], stack.used[0] = (root, 0, lines, rays, top), used
         harvest = _harvest(walk.Harvest, room, walls.shape[1], storage.words, len(children))
@@ -130,12 +130,3 @@ def _grow(storage: ConeStorage, status: int, stack: Any, harvest: Any) -> tuple[
         return stack, harvest
     wider = harvest._replace(sets=grown(harvest.sets, axis=1))
     return stack._replace(used=grown(stack.used, axis=1)), wider
-
-
-def _depth(children: Int[np.ndarray, "cuts 2"]) -> int:
-    """Number of cuts on the longest path."""
-    depth, level = 0, np.arange(min(1, len(children)))
-    while level.size:
-        depth, following = depth + 1, children[level]
-        level = following[following >= 0]
-    return depth

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import numpy as np
+
 from torch_shallow.partition.estimate.sampling import estimate_open
 from torch_shallow.partition.exploration.memory import check_memory
 from torch_shallow.partition.growth import Growth, Piece
@@ -41,6 +43,8 @@ class MemoryWatch:
 class Forecast:
     """Logs, once in a long run, how many regions there may be, and how long that may take.
 
+    The clock starts with the first piece, as before that code may have been compiled.
+
     Args:
         problem: what is enumerated.
         growth: what is known at the beginning.
@@ -50,10 +54,13 @@ class Forecast:
 
     def __init__(self, problem: Problem, growth: Growth, patience: float = 20.0, seconds: float = 1.0) -> None:
         self.problem, self.patience, self.seconds = problem, patience, seconds
-        self.known, self.begun, self.is_told = growth.num_regions, time.monotonic(), False
+        self.known, self.begun, self.is_told = growth.num_regions, np.inf, False
 
     def __call__(self, growth: Growth, _: Piece) -> None:
         """Look, if it is time and has not been done."""
+        if self.begun == np.inf:
+            self.known, self.begun = growth.num_regions, time.monotonic()
+            return
         elapsed = time.monotonic() - self.begun
         if self.is_told or elapsed < self.patience or not growth.open or not growth.num_regions:
             return
