@@ -58,7 +58,7 @@ def regions(
         lower: lowest inputs of the window: a number for both, or one for each. If None, the window is the domain, if it
             is a bounded one; or around the data; or around the corners of the regions, the outermost 5 % left out.
         upper: highest inputs.
-        data: a batch of inputs, drawn as points.
+        data: a batch of inputs, drawn as points; those outside of the window are outside of the picture.
         labels: the class of each row of the data.
         color: what the colour says: `"region"`, `"class"` (the largest output; of a single output, whether it is above
             the threshold), `"output"`, `"count"` (of the data) or `"none"`.

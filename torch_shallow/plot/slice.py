@@ -56,7 +56,8 @@ def slice(  # noqa: A001 (as a picture is called)
         lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
             points; or the domain, if it is a bounded one; or around the data.
         upper: highest coordinates.
-        data: a batch of inputs, drawn at the nearest places of the plane, however far away they are.
+        data: a batch of inputs, drawn at the nearest places of the plane, however far away they are; where these lie
+            outside of the window, they are outside of the picture.
         labels: as for `regions`, as for all that follow.
         color: see there; `"count"` counts all rows in a region, on the plane or not.
         output: see there.
