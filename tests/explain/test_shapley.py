@@ -129,13 +129,15 @@ def test_equals_exact_explainer_in_values_and_shapes(outputs):
     model = chain(5, 9, 7, outputs or 1).double()
     if outputs is None:
         model = nn.Sequential(model, nn.Flatten(0))
-    x, background = torch.randn(3, 5, dtype=torch.float64), torch.randn(30, 5, dtype=torch.float64)
+    x, background = torch.randn(2, 5, dtype=torch.float64), torch.randn(12, 5, dtype=torch.float64)
 
     def run(points: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return model(torch.from_numpy(points)).numpy()
 
-    masker = shap.maskers.Independent(background.numpy(), max_samples=len(background))
+    def masker(mask: np.ndarray, point: np.ndarray) -> np.ndarray:
+        return np.where(mask, point, background.numpy())  # maskers.Independent compiles for four seconds
+
     expected = shap.ExactExplainer(run, masker)(x.numpy())
     found = shap_values(model, x, background)
     assert found.values.shape == expected.values.shape
@@ -146,7 +148,7 @@ def test_equals_exact_explainer_in_values_and_shapes(outputs):
     assert np.array_equal(found.data, expected.data)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_reduction_splitting_and_threads_change_nothing(data):
     seed = data.draw(st.integers(0, 10**6))
@@ -201,7 +203,7 @@ def test_blocks_and_halves_equal_all_coalitions_by_values(spread):
         assert np.abs(found - expected).max() < 1e-12
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(st.integers(0, 10**6), st.floats(-2.0, 2.0))
 def test_axioms(seed, factor):
     torch.manual_seed(seed)
@@ -377,6 +379,7 @@ def test_points_outside_of_the_domain_are_refused():
     ("x", "background", "match"),
     [
         (torch.zeros(3), torch.zeros(1, 3), "x: expected a batch"),
+        (torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), "x: expected a floating-point tensor"),
         (torch.zeros(1, 3), torch.zeros(3), "background: expected a batch"),
         (torch.zeros(1, 3), torch.zeros(0, 3), "background: expected one row"),
         (torch.zeros(1, 4), torch.zeros(1, 3), "shape"),
@@ -431,7 +434,7 @@ def test_plots_of_shap(outputs):
 def test_the_certificate_of_the_shortcut_is_right(name):
     model, data = trained(name)
     x = data[:40]
-    for spread in (1e-3, 1e-2, 0.1, 1.0):
+    for spread in (1e-3, 0.03, 1.0):
         torch.manual_seed(0)
         background = x[:1] + spread * torch.randn(5, x.shape[1], dtype=torch.float64)
         near = x[:1] + spread * torch.randn(10, x.shape[1], dtype=torch.float64)
@@ -480,3 +483,50 @@ def test_the_shortcut_of_a_trained_tree_stays_inside_of_its_region():
     assert np.abs(found.explanation.values - exact.values)[found.equals_shap].max() < 1e-9
     with pytest.raises(TransformError, match="outside its domain"):
         local_linear_shap(shallow, x + 5.0, background)
+
+
+def test_max_players_is_about_coalitions_only():
+    torch.manual_seed(0)
+    x, background = torch.randn(1, 3), torch.randn(4, 3)
+    model = chain(3, 8, 1)
+    found = shap_values(model, x, background, max_players=3).values
+    assert np.array_equal(found, shap_values(model, x, background).values)
+    with pytest.raises(TransformError, match="max_players: 3 features"):
+        shap_values(model, x, background, max_players=1)
+
+
+def test_a_large_linear_network_has_the_closed_form(monkeypatch):
+    monkeypatch.setattr(source_module, "SMALL", 100)
+    model = nn.Linear(30, 20).double()
+    x, background = torch.randn(1, 30, dtype=torch.float64), torch.randn(1, 30, dtype=torch.float64)
+    expected = ((x - background) * model.weight).T.detach().numpy()
+    assert np.abs(shap_values(model, x, background).values[0] - expected).max() < 1e-12
+
+
+def test_no_certificate_where_later_layers_make_much_of_a_small_step_over_a_boundary():
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), (1.0, -1.0, 1e6, 0.0), strict=True):
+            parameter.fill_(value)
+    x, background = torch.ones(1, 1).double(), torch.full((1, 1), 1.0 + 1e-12, dtype=torch.float64)
+    assert abs(shap_values(model, x, background).values.item()) > 1e-7
+    for f in (model, torch_shallow.transform(model)):
+        found = local_linear_shap(f, x, background)
+        assert found.equals_shap[0] == (abs(found.explanation.values.item()) > 1e-7)
+        assert local_linear_shap(f, x, x).equals_shap.all()
+
+
+def test_in_inference_mode():
+    with torch.inference_mode():
+        x = torch.randn(2, 3, dtype=torch.float64)
+        model = chain(3, 4, 2).double()
+        assert shap_values(model, x, x[1:]).values.any()
+        assert local_linear_shap(model, x, x[:1]).equals_shap[0]
+
+
+def test_float32_on_the_boundary_of_a_box():
+    model = chain(2, 4, 1)
+    shallow = torch_shallow.transform(model, domain=Box([-0.7, 0.3], [0.1, 0.3]))
+    x, background = torch.tensor([[0.1, 0.3]]), torch.tensor([[-0.7, 0.3], [0.0, 0.3]])
+    expected = shap_values(model, x, background).values
+    assert np.allclose(shap_values(shallow, x, background).values, expected, atol=1e-7)

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.domain import Domain
+from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import check_floating
+from torch_shallow.shallow.points import check_floating, rounding_of
 from torch_shallow.shallow.tuning.soft import SoftReLU
+from torch_shallow.shallow.visited.data import clamp_into_box
 from torch_shallow.shallow.visited.module import VisitedReLU
 from torch_shallow.shallow.visited.neurons import Neurons
 from torch_shallow.trace.model_copy import check_model, copy_model
@@ -77,6 +78,10 @@ class Function:
             shape = ", ".join(map(str, self.in_shape))
             raise TransformError(f"{name}: expected shape (*batch, {shape}), found {tuple(x.shape)}; reshape it.")
         rows = x.detach().reshape(-1, self.num_inputs).to(self.device, torch.float64)
+        if isinstance(self.network, ShallowReLU):  # what is outside of a box by the rounding of its dtype is inside
+            limits = self.network._limits
+            within = inside(rows, limits, rounding=rounding_of(x))
+            rows = torch.where(within[:, None], clamp_into_box(rows, limits), rows)
         wrong = ~rows.isfinite().all(1)
         if wrong.any():
             raise TransformError(

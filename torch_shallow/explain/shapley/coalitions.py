@@ -1,4 +1,4 @@
-"""All coalitions of one part of a game, in blocks: those of the first six players, for each coalition of the others."""
+"""All coalitions of one part of a game, in blocks: those of the first seven players, for each of the others."""
 
 from __future__ import annotations
 

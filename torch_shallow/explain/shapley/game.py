@@ -72,7 +72,7 @@ def _play_pair(
         joined, absent, players = _enter(stack, at, x, reference)
         # To look at the neurons takes as long as several coalitions for each variable of their affine forms.
         analyse = reduce and (players > 40 or (1 << players) > 64 * (players + n))
-        used += NODE
+        used += NODE if begun else 0  # a game that is not split takes what its coalitions take
         reduce_program(packed, work.reduced, stack.base, stack.change, analyse)
         for o in range(values.shape[1]):
             if not begun:

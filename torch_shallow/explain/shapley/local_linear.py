@@ -17,13 +17,15 @@ from torch_shallow.explain.optional import require
 from torch_shallow.explain.shapley.explanation import explanation, read_points
 from torch_shallow.region.half_spaces import region_half_spaces
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.local_maps import local_maps, neuron_maps
 from torch_shallow.shallow.visited.neurons import Neurons
 
 if TYPE_CHECKING:
     import shap
 
-ROUNDING = 1e-12
+ROUNDING = 1e-15  # of a maximum over a box, relative to the sizes of its terms; later layers may make much of it
+INSIDE = 1e-12  # how far inside of a region, likewise, one is if points of its boundary may belong to another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,11 @@ def local_linear_shap(
         >>> bool(found.equals_shap[0]), found.explanation.values.shape
         (True, (4, 3))
     """
+    if torch.is_inference_mode_enabled():  # where the maps of neurons cannot be found by gradients
+        with torch.inference_mode(False), torch.no_grad():
+            return local_linear_shap(f, x, background, features=features)
     require("shap", "explain")
+    check_floating("x", x)
     function = read_function(f, x)
     points, others = read_points(function, x, background)
     look = _in_tree if isinstance(function.network, ShallowReLU) else _by_neurons
@@ -136,6 +142,5 @@ def _inside(
     change = background - x
     highest = (a @ x)[:, None] + a.relu() @ change.relu().T + (-a).relu() @ (-change).relu().T
     size = a.abs() @ x.abs().maximum(background.abs()).T + b.abs()[:, None]
-    slack = ROUNDING * size
-    limit = b[:, None] + torch.where(is_open.to(b.device)[:, None], -slack, slack)
+    limit = b[:, None] + torch.where(is_open.to(b.device)[:, None], -INSIDE, ROUNDING) * size
     return bool((highest <= limit).all())

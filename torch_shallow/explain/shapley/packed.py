@@ -91,7 +91,7 @@ class Table(NamedTuple):
 class Stack(NamedTuple):
     """Parts of a game that are still to be played."""
 
-    places: np.ndarray  # int8 (depth, inputs): where each input is: see `FREE`
+    places: np.ndarray  # int8 (depth, inputs): where each input is: see `PLAYER` and the others in `game`
     references: np.ndarray  # float64 (depth, outputs): what is not counted any more
     base: np.ndarray  # float64 (inputs,)
     change: np.ndarray  # float64 (inputs,)

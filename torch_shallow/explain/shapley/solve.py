@@ -125,7 +125,12 @@ def _play_alone(
             table = _Table(pack(program), other[None], largest, max_players, reduce)
             return table.play(point, slice(None))
     if players > max_players:
-        raise TransformError(_too_many(players, max_players))
+        raise TransformError(
+            f"max_players: {players} features differ between a row of x and one of the background, and of this network "
+            f"only values can be looked at there (it is trained, not complete, or too large), for more than "
+            f"2**{max_players} coalitions; pass a larger max_players (a step more takes twice as long), a background "
+            "closer to x, or the deep network."
+        )
     return play_by_values(function, x, reference)
 
 

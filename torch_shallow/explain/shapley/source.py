@@ -56,14 +56,14 @@ def program_between(
 ) -> ReLUProgram | None:
     """The program of a large deep network on the box between two points; None if it is too large there, too.
 
-    Its inputs are those in which the points differ.
+    Without neurons it is not larger than the values are.
     """
     traced = None if isinstance(function.network, ShallowReLU) else function.network.traced
     if traced is None:
         return None
     inputs, outputs = len(x), function.num_outputs
     # The largest m with (m + outputs) (inputs + m) <= SMALL.
-    most = (isqrt((inputs - outputs) ** 2 + 4 * SMALL) - inputs - outputs) // 2
+    most = max(0, (isqrt((inputs - outputs) ** 2 + 4 * SMALL) - inputs - outputs) // 2)
     bounds = preactivation_bounds(traced, np.minimum(x, reference), np.maximum(x, reference), max_unstable=most)
     if len(bounds) < len(traced.layouts) or sum(int(stage.unstable.sum()) for stage in bounds) > most:
         return None

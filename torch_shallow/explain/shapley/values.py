@@ -15,6 +15,7 @@ from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import read_function
 from torch_shallow.explain.optional import require
 from torch_shallow.explain.shapley.explanation import explanation, read_points
+from torch_shallow.shallow.points import check_floating
 
 if TYPE_CHECKING:
     import shap
@@ -54,7 +55,8 @@ def shap_values(
         max_players: games between a row of x and one of the background are given up that take more evaluations than
             twice those of all coalitions of so many features: some hundredths of a second for 20, in a small network.
         tolerance: how much values may miss the difference of outputs that they explain, relative to the sizes of the
-            outputs and values.
+            outputs and values. Each value is exact up to the rounding of float64, relative to the largest terms in the
+            network between x and the background: an entry of 1e9 in either that stands for a missing value costs 1e-7.
         progress: show a bar.
 
     Returns:
@@ -82,8 +84,9 @@ def shap_values(
     from torch_shallow.explain.shapley.solve import solve
 
     require("shap", "explain")
-    if not 1 <= max_players <= MOST_PLAYERS:
-        raise TransformError(f"max_players: expected a number from 1 to {MOST_PLAYERS}, found {max_players}.")
+    if not (isinstance(max_players, int) and 1 <= max_players <= MOST_PLAYERS):
+        raise TransformError(f"max_players: expected a whole number from 1 to {MOST_PLAYERS}, found {max_players!r}.")
+    check_floating("x", x)
     function = read_function(f, x)
     points, others = read_points(function, x, background)
     at_x, base = function(points).cpu().numpy(), function(others).cpu().numpy()
