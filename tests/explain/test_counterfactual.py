@@ -17,6 +17,7 @@ from tests.zoo import chain
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain import Features
 from torch_shallow.explain.counterfactuals import AtLeast, AtMost, Between, counterfactual
+from torch_shallow.explain.counterfactuals.quadratic import BEYOND, project, quadratic
 
 NORMS = [1, 2, math.inf]
 
@@ -325,6 +326,9 @@ def test_small_networks(model, zero):
         ({"scale": 0.0}, "scale: expected positive"),
         ({"one_hot": [["x0"], ["x0"]]}, "one_hot"),
         ({"tolerance": 0.0}, "tolerance"),
+        ({"fixed": [True, False]}, "fixed: expected names or numbers"),
+        ({"one_hot": [[]]}, "one_hot: expected groups of at least one"),
+        ({"lower": {"q": 1.0}}, "lower: expected one of the features"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -343,3 +347,68 @@ def test_networks_that_do_not_know_all_regions_are_refused():
         part = torch_shallow.transform(model, max_regions=3)
     with pytest.raises(TransformError, match="incomplete"):
         counterfactual(part, x[0], 0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_whole_numbers_that_float32_has_rounded_may_stay(norm):
+    shallow = torch_shallow.transform(made(4, 6, 2))
+    features = Features.of(["a", "b", "c", "age"], mean=[0.37, -1.3, 0.2, 41.7], scale=[0.3, -2.7, 0.7, 13.3])
+    exact = torch.tensor(features.rescale(np.array([1.0, 0.0, 0.0, 52.0])))
+    target = other_class(shallow, exact)
+    options = {"features": features, "one_hot": [["a", "b", "c"]], "integer": ["age"], "increasing": ["b", "age"]}
+    options |= {"lower": {"age": 0}, "upper": {"age": 90}, "fixed": ["c"]}
+    expected = counterfactual(shallow, exact, target, norm, **options)
+    found = counterfactual(shallow, exact.float(), target, norm, **options)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_group_stays_beside_what_changes(norm):
+    shallow = torch_shallow.transform(made(3, 6, 2))
+    features = Features.of(["a", "b", "rate"], mean=[0.37, -1.3, 0.0], scale=[0.3, -2.7, 1.0])
+    x = torch.tensor(features.rescale(np.array([0.0, 1.0, 0.3]))).float()
+    value = float(shallow(torch.cat([x[:2], x[2:] + 0.5]).double())[0].detach())
+    target = AtLeast(value) if value > float(shallow(x.double())[0].detach()) else AtMost(value)
+    found = counterfactual(shallow, x, target, norm, features=features, one_hot=[["a", "b"]])
+    assert 0.0 < found.distance <= 0.5 * (1.0 + 1e-5)
+
+
+def test_a_deep_network_of_an_input_outside_the_range():
+    model = made(2, 4, 2)
+    x = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    for target in range(2):
+        found = counterfactual(model, x, target, upper={"x0": -3.0})
+        expected = counterfactual(torch_shallow.transform(model), x, target, upper={"x0": -3.0})
+        assert found.distance == pytest.approx(expected.distance, rel=1e-6)
+
+
+def test_a_deep_network_that_does_not_tell_the_shape_of_its_input():
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    x = torch.rand(1, 3, 3)
+    found = counterfactual(model, x, other_class(lambda image: model(image[None])[0], x), lower=-5.0, upper=5.0)
+    assert found.proven
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_ends_of_the_domain_are_kept_to_the_last_bit(norm):
+    model = nn.Linear(2, 1, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+        model.bias.zero_()
+    shallow = torch_shallow.transform(model, domain=Box(-0.1, 0.1))
+    found = counterfactual(shallow, torch.zeros(2), AtLeast(0.1999999), norm)
+    assert found.excess <= 0.0
+    line = torch_shallow.transform(model, domain=Box([0.1, -1.0], [0.1, 1.0]))
+    x = torch.tensor([-1.2345678, 0.3], dtype=torch.float64)
+    found = counterfactual(line, x, AtLeast(0.7), norm, scale=[1.7, 9.1])
+    assert found.x[0] == 0.1
+    assert found.excess <= 0.0
+
+
+def test_a_region_that_does_not_reach_the_target_is_proven_so_in_a_half_bounded_domain():
+    work = quadratic(2, 3)
+    angle = np.array([[1.0, 2.0], [-2.0, 1.0], [1.0, -3.0]])
+    work.rows[:], work.rhs[:] = angle / np.linalg.norm(angle, axis=1)[:, None], [-1.0, -1.0, -1.0]
+    for lower, upper in [([0.0, -np.inf], [np.inf, np.inf]), ([-np.inf, -np.inf], [0.5, np.inf])]:
+        assert project(work, 3, np.array(lower), np.array(upper), 1e9) == BEYOND
+        assert work.bound[0] >= 1e9

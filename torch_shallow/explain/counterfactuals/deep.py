@@ -31,7 +31,13 @@ def search_boxes(
     Raises:
         TransformError: as `transform`.
     """
-    radius = _first_radius(function, problem)
+    # A box that ends before what may be reached begins has nothing in it.
+    outside = float(np.maximum(problem.lower, -problem.upper).max(initial=0.0))
+    example = None
+    if isinstance(model, nn.Module):
+        row = torch.from_numpy(problem.x).reshape(1, *function.in_shape)
+        example = row.to(next((p for p in model.parameters() if p.is_floating_point()), row))
+    radius = max(_first_radius(function, problem), GROWTH * outside)
     reach = float(np.abs(np.concatenate([problem.lower, problem.upper])).max(initial=0.0))
     farthest = FAR * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
     while True:
@@ -39,7 +45,7 @@ def search_boxes(
         within = problem if radius >= reach else problem.within(radius)
         box = within.box()
         box.lower, box.upper = (bound.reshape(function.in_shape) for bound in (box.lower, box.upper))
-        search = Search(transform(model, domain=box), within, tolerance, solver)
+        search = Search(transform(model, example, domain=box), within, tolerance, solver)
         near = search.run()
         limit = np.inf if radius >= reach else radius
         if near.found is not None and near.found.distance <= limit:

@@ -52,6 +52,9 @@ def counterfactual(
 
     Exact for the trunk and for closed regions, up to `tolerance`. Of a network that was trained as a shallow one, and
     jumps between regions, the bound is that of the closed regions, and `x` is moved into the one where it is reached.
+    `x` reaches the target in the shallow network. On its very boundary the deep model, which rounds otherwise, may miss
+    it by rounding: ask for a little more (`margin`, or in the value) where that matters.
+
     The method is complete: if it finds none, there is none in the domain and within `bound`.
 
     Args:
@@ -68,7 +71,8 @@ def counterfactual(
         upper: largest values likewise.
         increasing: features that may only grow.
         decreasing: features that may only shrink.
-        integer: features with whole values.
+        integer: features with whole values. They are searched one after the other in each region: give them a range
+            with `lower` and `upper`, without which a target that no whole numbers reach may be looked for without end.
         one_hot: groups of features of which one is 1 and the others are 0.
         scale: how much a change of each of the network's inputs by 1 counts, as `lower`: positive. With the scale of a
             scaler, the distance is measured in units of the features.
@@ -102,8 +106,8 @@ def counterfactual(
         )
     if not isinstance(x, Tensor):
         raise TransformError(f"x: expected a tensor, found {type(x).__name__}.")
-    if not 0.0 < tolerance < 1.0:
-        raise TransformError(f"tolerance: expected a number between 0 and 1, found {tolerance}.")
+    if not (isinstance(tolerance, int | float | np.number) and 0.0 < tolerance < 1.0):
+        raise TransformError(f"tolerance: expected a number between 0 and 1, found {tolerance!r}.")
     deep = isinstance(f, nn.Module | ExportedProgram) and not isinstance(f, ShallowReLU)
     function = read_function(f, x[None] if deep else None)
     row = function.rows("x", x)
@@ -127,8 +131,9 @@ def counterfactual(
         scale=scale,
     )
     evaluate = _evaluation(function)
+    rounding = max(1e-9, 4.0 * torch.finfo(x.dtype).eps)
     here = attempt(problem, np.zeros(len(problem.free)), evaluate, x.dtype)
-    if here.excess <= 0.0 and here.distance == 0.0 and problem.allows(np.zeros(len(problem.free)), 1e-9):
+    if here.excess <= 0.0 and here.distance == 0.0 and problem.allows(np.zeros(len(problem.free)), rounding):
         nearest = Nearest(None, -1, 0.0)
         return _result(x, problem, nearest, here, network, tolerance, np.inf, {})
     # Imported here because numba takes a while.

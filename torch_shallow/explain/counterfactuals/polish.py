@@ -77,6 +77,14 @@ def attempt(
 ) -> Polished:
     """An input as it comes out in a dtype."""
     x = torch.from_numpy(problem.lift(np.clip(point, problem.lower, problem.upper))).to(dtype)
+    # What rounding puts beyond an end of its range goes back by one unit.
+    if dtype == torch.float32:
+        free = torch.from_numpy(problem.free)
+        low, high = (torch.from_numpy(end) for end in problem.ends)
+        moved, entries = torch.from_numpy(point != 0.0) & (low < high), x[free]
+        entries = torch.where(moved & (entries.double() > high), entries.nextafter(torch.tensor(-torch.inf)), entries)
+        entries = torch.where(moved & (entries.double() < low), entries.nextafter(torch.tensor(torch.inf)), entries)
+        x[free] = entries
     rounded = x.double()
     output = evaluate(rounded)
     excess = np.inf if np.isnan(output).any() else problem.target.excess(output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch_shallow.explain.counterfactuals.targets import TargetRows
 from torch_shallow.explain.features import Features
 
 WHOLE = 1e-6  # an integer feature that stays may be off by this, as float32 leaves it
+SUMMED = 1e-15  # rounding of the sum of a group of one_hot, relative to its terms
 
 Feature = str | int
 Range = Mapping[Feature, int | float] | Sequence[int | float] | np.ndarray | int | float | None
@@ -30,6 +31,7 @@ class Problem:
         weights: the distance counts a change of an input by 1 as so much, for those that may change.
         lower: of `d`.
         upper: of `d`.
+        ends: least and largest value of these inputs, which rounding of `d` must not pass.
         rows: unit rows.
         limits: see `rows`.
         whole: entries of `d` that are integers in units of the features.
@@ -43,6 +45,7 @@ class Problem:
     weights: Float[np.ndarray, "dimension"]
     lower: Float[np.ndarray, "dimension"]
     upper: Float[np.ndarray, "dimension"]
+    ends: tuple[Float[np.ndarray, "dimension"], Float[np.ndarray, "dimension"]]
     rows: Float[np.ndarray, "rows dimension"]
     limits: Float[np.ndarray, "rows"]
     whole: Bool[np.ndarray, "dimension"]
@@ -62,7 +65,7 @@ class Problem:
     def lift(self, d: Float[np.ndarray, "dimension"]) -> Float[np.ndarray, "inputs"]:
         """The input at `d`: those that do not change, to the last bit."""
         x = self.x.copy()
-        x[self.free] = np.where(d == 0.0, x[self.free], x[self.free] + d / self.weights)
+        x[self.free] = np.where(d == 0.0, x[self.free], np.clip(x[self.free] + d / self.weights, *self.ends))
         return x
 
     def distance(self, x: Float[np.ndarray, "inputs"]) -> float:
@@ -96,8 +99,8 @@ class Problem:
     def box(self) -> Box:
         """All inputs that may be reached."""
         lower, upper = self.x.copy(), self.x.copy()
-        lower[self.free] += self.lower / self.weights
-        upper[self.free] += self.upper / self.weights
+        lower[self.free] = np.maximum(lower[self.free] + self.lower / self.weights, self.ends[0])
+        upper[self.free] = np.minimum(upper[self.free] + self.upper / self.weights, self.ends[1])
         return Box(lower, upper)
 
 
@@ -122,7 +125,7 @@ def read_problem(
     Raises:
         TransformError: an argument names no feature or has a wrong value, or constraints contradict each other.
     """
-    if norm not in (1, 2, np.inf):
+    if not isinstance(norm, int | float | np.number) or norm not in (1, 2, np.inf):
         raise TransformError(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
     count = len(x)
     weights = np.ones(count) if scale is None else _range("scale", scale, features, 1.0)
@@ -132,7 +135,11 @@ def read_problem(
     ends = [_range("lower", lower, features, -np.inf), _range("upper", upper, features, np.inf)]
     if np.isnan(ends).any() or np.isposinf(ends[0]).any() or np.isneginf(ends[1]).any():
         raise TransformError("lower, upper: expected numbers, -inf or inf where there is no limit.")
+    if not isinstance(one_hot, Iterable):
+        raise TransformError(f"one_hot: expected a list of groups, each a list of features, found {one_hot!r}.")
     whole, groups = np.zeros(count, dtype=bool), [_indices("one_hot", group, features) for group in one_hot]
+    if not all(groups):
+        raise TransformError("one_hot: expected groups of at least one feature, found an empty one; leave it out.")
     whole[_indices("integer", integer, features)] = True
     members = [i for group in groups for i in group]
     if len(set(members)) < len(members):
@@ -145,6 +152,14 @@ def read_problem(
     ]
     ends = [(end - features.mean) / features.scale for end in ends]
     low, high = np.minimum(*ends), np.maximum(*ends)
+    # Where x starts: what rounding, as float32 leaves it, puts beside a whole number or an end of the range, is there.
+    values = features.unscale(x)
+    near = np.where(
+        whole & (np.abs(values - np.rint(values)) <= WHOLE * (1.0 + np.abs(values))), np.rint(values), values
+    )
+    start = np.where(near == values, x, features.rescale(near))
+    inside = np.clip(start, low, high)
+    start = np.where(np.abs(inside - start) <= WHOLE * (1.0 + np.abs(x)), inside, start)
     wrong = np.flatnonzero((ends[0] > ends[1]) == (features.scale > 0.0))
     wrong = wrong[ends[0][wrong] != ends[1][wrong]]
     if len(wrong):
@@ -158,9 +173,11 @@ def read_problem(
     up, down = _indices("increasing", increasing, features), _indices("decreasing", decreasing, features)
     grows = [(i, features.scale[i] > 0.0) for i in up] + [(i, features.scale[i] < 0.0) for i in down]
     for i, grow in grows:
-        low[i], high[i] = (max(low[i], x[i]), high[i]) if grow else (low[i], min(high[i], x[i]))
+        low[i], high[i] = (max(low[i], start[i]), high[i]) if grow else (low[i], min(high[i], start[i]))
     stay = _indices("fixed", fixed, features)
-    low[stay], high[stay] = np.maximum(low[stay], x[stay]), np.minimum(high[stay], x[stay])
+    low[stay], high[stay] = np.maximum(low[stay], start[stay]), np.minimum(high[stay], start[stay])
+    stays = [i for i in stay if low[i] == high[i]]
+    low[stays] = high[stays] = x[stays]
     empty = np.flatnonzero(low > high)
     if len(empty):
         raise TransformError(
@@ -184,7 +201,11 @@ def read_problem(
         # In units of the features, the sum is 1.
         row, total = np.zeros(count), float(1.0 - features.mean[group].sum())
         row[group] = features.scale[group]
-        rows, limits = [*rows, row, -row], [*limits, total, -total]
+        still = [i for i in group if i not in free]
+        total += float((unmoved[still] - np.rint(unmoved[still])).sum())
+        # So much comes of rounding alone, where all are whole.
+        slack = SUMMED * float((np.abs(features.scale * x) + np.abs(features.mean) + 1.0)[group].sum())
+        rows, limits = [*rows, row, -row], [*limits, total + slack, slack - total]
     problem = Problem(
         x,
         float(norm),
@@ -192,6 +213,7 @@ def read_problem(
         weights[free],
         (low - x)[free] * weights[free],
         (high - x)[free] * weights[free],
+        (low[free], high[free]),
         np.zeros((0, len(free))),
         np.zeros(0),
         whole[free],
@@ -211,23 +233,31 @@ def read_problem(
 
 
 def _indices(name: str, chosen: Sequence[Feature], features: Features) -> list[int]:
-    if isinstance(chosen, str | int):
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
         raise TransformError(f"{name}: expected a list of features, found {chosen!r}; put it into one.")
-    return [features.index(feature if isinstance(feature, str) else int(feature), name) for feature in chosen]
+    return [_index(name, feature, features) for feature in chosen]
+
+
+def _index(name: str, feature: object, features: Features) -> int:
+    if isinstance(feature, bool) or not isinstance(feature, str | int | np.integer):
+        raise TransformError(f"{name}: expected names or numbers of features, found {feature!r}; name those you mean.")
+    return features.index(feature if isinstance(feature, str) else int(feature), name)
 
 
 def _range(name: str, given: Range, features: Features, otherwise: float) -> Float[np.ndarray, "inputs"]:
     values = np.full(len(features), otherwise)
-    if isinstance(given, Mapping):
-        for feature, value in given.items():
-            values[features.index(feature, name)] = value
-        return values
     if given is None:
         return values
     try:
+        if isinstance(given, Mapping):
+            where = [_index(name, feature, features) for feature in given]
+            values[where] = [float(value) for value in given.values()]
+            return values
         array = np.asarray(given, dtype=np.float64)
         return np.broadcast_to(array.reshape(-1) if array.ndim else array, values.shape).copy()
-    except (TypeError, ValueError) as error:
+    except TransformError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TransformError(
             f"{name}: expected a number, one for each of the {len(features)} features, or a dict from features to "
             f"numbers, found {given!r}."

@@ -112,7 +112,7 @@ def project(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, c
                 for k in range(q):
                     u[k] = max(0.0, -shares[k])
                 u[q] = 1.0
-                work.bound[0] = farkas(work, count, q + 1, lower, upper)
+                work.bound[0] = farkas(work, count, q + 1, lower, upper, cutoff)
                 return BEYOND if work.bound[0] >= cutoff else UNSETTLED
             full = np.inf if dependent else violation / square
             length = min(allowed, full)
@@ -248,18 +248,27 @@ def proven(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.nda
 
 
 @compiled()
-def farkas(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.ndarray) -> float:
-    """How far all points of the half-space `price @ d <= total < 0` are; inf if there is none in the box."""
+def farkas(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.ndarray, cutoff: float) -> float:
+    """How far all points of the half-space `price @ d <= total` in the box are; inf if there is none.
+
+    Where an end of the box is infinite, or a slope is but rounding, the box is cut at the cutoff.
+    """
     total, size, weight = surrogate(work, count, q)
     n = work.point.shape[0]
-    missing, total_slope, in_box = -total - 4.0 * q * ROUNDING * size, 0.0, 0.0
+    total_slope, in_box, terms, in_reach, terms_in_reach = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(n):
-        slope = abs(work.price[i]) + 4.0 * q * ROUNDING * weight
-        total_slope += slope
+        rounding = 4.0 * q * ROUNDING * weight
+        total_slope += abs(work.price[i]) + rounding
         # The box at its worse end for the rounding of the slope.
         side = -lower[i] if work.price[i] > 0.0 else upper[i]
-        in_box += abs(work.price[i]) * side if work.price[i] != 0.0 else 0.0
-        in_box += 4.0 * q * ROUNDING * weight * max(abs(lower[i]), abs(upper[i]))
-    if missing <= 0.0:
-        return 0.0
-    return np.inf if in_box < missing else missing / total_slope
+        largest = max(abs(lower[i]), abs(upper[i]))
+        in_box += (abs(work.price[i]) * side if work.price[i] != 0.0 else 0.0) + rounding * largest
+        terms += abs(work.price[i]) * abs(side) if work.price[i] != 0.0 else 0.0
+        in_reach += abs(work.price[i]) * min(side, cutoff) + rounding * min(largest, cutoff)
+        terms_in_reach += abs(work.price[i]) * min(abs(side), cutoff)
+    allowance = 4.0 * (n + q) * ROUNDING
+    if in_box < -total - allowance * (size + terms):
+        return np.inf
+    missing = -total - allowance * size
+    bound = missing / total_slope if missing > 0.0 else 0.0
+    return max(bound, cutoff) if in_reach < missing - allowance * terms_in_reach else bound

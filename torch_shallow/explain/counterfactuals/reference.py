@@ -20,7 +20,7 @@ def nearest_by_cvxpy(
     lower: Float[np.ndarray, "dimension"],
     upper: Float[np.ndarray, "dimension"],
     norm: float,
-    solver: str | None,
+    solver: str,
 ) -> tuple[float, Float[np.ndarray, "dimension"] | None]:
     """A lower bound of the distance from 0, whatever the solver says, and the nearest point; None if there is none.
 
@@ -41,17 +41,15 @@ def nearest_by_cvxpy(
     cost = cvxpy.sum_squares(d) if norm == 2.0 else cvxpy.norm(d, 1 if norm == 1.0 else "inf")
     meets = a @ d <= b
     problem = cvxpy.Problem(cvxpy.Minimize(cost), [meets])
-    _solve(problem, solver or ("CLARABEL" if norm == 2.0 else "HIGHS"))
+    _solve(problem, solver)
     if problem.status in ("optimal", "optimal_inaccurate"):
         return bound_of(np.asarray(meets.dual_value), a, b, norm), np.array(d.value)
     excess = cvxpy.Variable()
     meets = a @ d <= b + excess
     problem = cvxpy.Problem(cvxpy.Minimize(excess), [meets, excess >= -1.0])
-    _solve(problem, solver or "HIGHS")
+    _solve(problem, solver)
     if problem.status not in ("optimal", "optimal_inaccurate") or excess.value <= 0.0:
-        raise TransformError(
-            f"solver: {solver or 'the default one'} could not settle a program ({problem.status}); choose another."
-        )
+        raise TransformError(f"solver: {solver} could not settle a program ({problem.status}); choose another.")
     return bound_of(np.asarray(meets.dual_value), a, b, norm), None
 
 

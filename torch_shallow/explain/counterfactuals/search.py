@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from torch_shallow.errors import TransformError
 from torch_shallow.explain.counterfactuals import walk
 from torch_shallow.explain.counterfactuals.integers import Answer, Found, Nearest, Solve, Vector, nearest_whole
 from torch_shallow.explain.counterfactuals.linear import linear_program, nearest
@@ -183,6 +186,7 @@ class Search:
                     answer = Answer(float(result[1]), result[2:].copy())
                     if result[0] != NEAREST:
                         answer = solve(problem.lower, problem.upper, self._cutoff(best))
+                        answer = answer._replace(bound=max(answer.bound, float(result[1])))
                     left, more = nearest_whole(problem, solve, answer, norm, self._cutoff, best)
                     bound = min(bound, left)
                     if more is not None:
@@ -207,8 +211,13 @@ class Search:
             if self.solver is None:
                 self.work.rows[: len(rows)], self.work.rhs[: len(rows)] = rows, limits
                 status = nearest(self.work, simplex, norm, len(rows), lower, upper, cutoff)
+                bound = float(self.work.bound[0])
                 if status != UNSETTLED:
-                    return Answer(float(self.work.bound[0]), self.work.point.copy() if status == NEAREST else None)
+                    return Answer(bound, self.work.point.copy() if status == NEAREST else None)
+                for name in ("CLARABEL", "HIGHS"):
+                    with suppress(TransformError):
+                        return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, name))
+                return Answer(bound, None)  # nobody can tell: the bound of the result says so
             return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, self.solver))
 
         return solve

@@ -102,6 +102,8 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
         )
     if margin != 0.0:
         raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; put it into the value.")
+    if not all(isinstance(value, int | float | np.number) for value in vars(target).values()):
+        raise TransformError(f"target: expected plain numbers, found {target}; take them out of tensors by .item().")
     lower = target.value if isinstance(target, AtLeast) else getattr(target, "lower", -math.inf)
     upper = target.value if isinstance(target, AtMost) else getattr(target, "upper", math.inf)
     if not lower <= upper or lower == math.inf or upper == -math.inf or (math.isinf(lower) and math.isinf(upper)):
@@ -115,6 +117,8 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
 
 
 def _output(number: int, outputs: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise TransformError(f"target: expected the number of an output, found {number!r}.")
     if not -outputs <= number < outputs:
         raise TransformError(f"target: expected an output from {-outputs} to {outputs - 1}, found {number}.")
     return number % outputs
