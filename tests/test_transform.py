@@ -53,6 +53,19 @@ def test_the_public_names() -> None:
     assert issubclass(TransformError, ValueError)
 
 
+def test_the_public_names_of_explanations_and_pictures() -> None:
+    classes = "AtLeast AtMost Between Counterexample Counterfactual Difference Explanation Features LipschitzConstant"
+    classes += " LocalLinearShap Moments Monotonicity NeuronActivity OutputRange Rules Segment UnusedFeatures Volumes"
+    functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
+    functions += " moments monotonicity neuron_activity output_range region_table rules segment shap_values"
+    functions += " unused_features volumes"
+    assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
+    pictures = "adjacency animate coefficients polygons regions segment slice surface"
+    assert torch_shallow.plot.__all__ == pictures.split()
+    for module in (torch_shallow.explain, torch_shallow.plot):
+        assert all(callable(getattr(module, name)) for name in module.__all__)
+
+
 HEAVY = (
     "numba",
     "llvmlite",
