@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch_shallow
 from benchmarks import networks
 from tests.explain.milp import class_rows, milp_distance
 from torch_shallow.explain.counterfactuals import AtLeast, Counterfactual, counterfactual
+from torch_shallow.explain.counterfactuals.targets import Target
 
 WIDTHS = (4, 8, 8, 3)
 WINE = (13, 8, 8, 3)
@@ -41,10 +43,10 @@ def trained(widths: tuple[int, ...], rows: int = 600) -> tuple[nn.Sequential, Te
     return model.eval(), x
 
 
-def timed(shallow: torch_shallow.ShallowReLU, x: Tensor, target: object, norm: float) -> tuple[Counterfactual, float]:
+def timed(shallow: torch_shallow.ShallowReLU, x: Tensor, target: Target, norm: float) -> tuple[Counterfactual, float]:
     """A counterfactual, and the seconds that it took."""
     start = time.perf_counter()
-    found = counterfactual(shallow, x, target, norm)  # type: ignore[arg-type]
+    found = counterfactual(shallow, x, target, norm)
     return found, time.perf_counter() - start
 
 
@@ -71,7 +73,7 @@ def against_milp(queries: int) -> None:
         print(f"| L{norm:g} | {max(differences):.1e} | {here:.4f} s | {there:.3f} s | {there / here:.0f} | {proven} |")
 
 
-def alone(name: str, shallow: torch_shallow.ShallowReLU, points: Tensor, targets: list[object]) -> None:
+def alone(name: str, shallow: torch_shallow.ShallowReLU, points: Tensor, targets: Sequence[Target]) -> None:
     """Print the times of some queries."""
     for norm in (1.0, 2.0, np.inf):
         timed(shallow, points[0], targets[0], norm)
@@ -101,9 +103,9 @@ def main(queries: int) -> None:
         shallow = torch_shallow.transform(case.model, domain=torch_shallow.Box(lower, upper))
         points = lower + (upper - lower) * torch.rand(5, len(lower), dtype=torch.float64)
         outputs = shallow(points)
-        classes: list[object] = [int(y.argsort()[-2]) for y in outputs]
+        classes: list[Target] = [int(y.argsort()[-2]) for y in outputs]
         alone("ACAS Xu 1_1 property 3, second class", shallow, points, classes)
-        values: list[object] = [AtLeast(float(y[0]) + 0.3 * float(outputs[:, 0].std())) for y in outputs]
+        values: list[Target] = [AtLeast(float(y[0]) + 0.3 * float(outputs[:, 0].std())) for y in outputs]
         alone("ACAS Xu 1_1 property 3, output 0 higher", shallow, points, values)
 
 

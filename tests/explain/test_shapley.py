@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import torch_shallow
-from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, Residual, Specimen, chain
+from tests.zoo import Specimen, chain
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import read_function
@@ -30,67 +28,7 @@ with warnings.catch_warnings():  # matplotlib warns of what shap does when it is
     warnings.simplefilter("ignore")
     import shap
 
-SMALL = [s for s in (*ARCHITECTURES, *DEGENERATE, *PIECEWISE) if math.prod(s.in_shape) <= 9]
-
-
-def brute_force(model: nn.Module, x: Tensor, background: Tensor) -> np.ndarray:
-    """The definition: what a feature adds to each coalition of others, weighted; (rows, features, outputs)."""
-    d, in_shape = x[0].numel(), x.shape[1:]
-    coalitions = list(itertools.product([False, True], repeat=d))
-    number = {members: n for n, members in enumerate(coalitions)}
-    result = []
-    for row in x.double().reshape(len(x), d):
-        points = torch.where(torch.tensor(coalitions)[:, None], row, background.double().reshape(-1, d))
-        with torch.no_grad():
-            y = model(points.reshape(-1, *in_shape))
-        value = y.reshape(len(coalitions), len(background), -1).mean(1).numpy()
-        of_row = np.zeros((d, value.shape[1]))
-        for i, members in itertools.product(range(d), coalitions):
-            if not members[i]:
-                s, more = sum(members), (*members[:i], True, *members[i + 1 :])
-                weight = math.factorial(s) * math.factorial(d - s - 1) / math.factorial(d)
-                of_row[i] += weight * (value[number[more]] - value[number[members]])
-        result.append(of_row)
-    return np.array(result)
-
-
-def flat(found: shap.Explanation, features: int) -> np.ndarray:
-    return found.values.reshape(len(found.values), features, -1)
-
-
-class Pooled(nn.Sequential):
-    """Convolution and max pooling of a signal of ten values."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(16, 2)
-        )
-
-
-NETWORKS = {
-    "chain": lambda: chain(8, 12, 8, 1),
-    "wide": lambda: chain(9, 40, 1),
-    "max pooling": Pooled,
-    "residual": Residual,
-    "leaky": lambda: nn.Sequential(nn.Linear(7, 9), nn.LeakyReLU(), nn.Linear(9, 3)),
-}
-
-
-@lru_cache
-def trained(name: str) -> tuple[nn.Module, Tensor]:
-    """A network that has learned something, and data."""
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(0)
-        model = NETWORKS[name]().double()
-        inputs = {"chain": 8, "wide": 9, "max pooling": 10, "residual": 3, "leaky": 7}[name]
-        x = torch.randn(200, inputs, dtype=torch.float64)
-        y = (x[:, :1] * x[:, 1:2] + x[:, 2:3].abs()).expand(-1, model(x).shape[1])
-        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-        for _ in range(60):
-            optimizer.zero_grad()
-            (model(x) - y).square().mean().backward()
-            optimizer.step()
-    return model.eval(), x
+from tests.explain.games import NETWORKS, SMALL, brute_force, flat, trained
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -430,61 +368,6 @@ def test_plots_of_shap(outputs):
     assert values.shape == (1, 1, 3, 3, *([outputs] if outputs > 1 else []))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_certificate_of_the_shortcut_is_right(name):
-    model, data = trained(name)
-    x = data[:40]
-    for spread in (1e-3, 0.03, 1.0):
-        torch.manual_seed(0)
-        background = x[:1] + spread * torch.randn(5, x.shape[1], dtype=torch.float64)
-        near = x[:1] + spread * torch.randn(10, x.shape[1], dtype=torch.float64)
-        found, exact = local_linear_shap(model, near, background), shap_values(model, near, background)
-        difference = np.abs(found.explanation.values - exact.values).reshape(10, -1).max(1)
-        assert (difference[found.equals_shap] < 1e-9).all()
-        if spread == 1e-3:
-            assert found.equals_shap.any()
-        if spread == 1.0:
-            assert not found.equals_shap.all()
-            assert difference.max() > 1e-3
-        sums = found.explanation.values.sum(1) + found.explanation.base_values
-        with torch.no_grad():
-            assert np.abs(sums.reshape(10, -1) - model(near).numpy()).max() < 1e-9
-
-
-def test_the_certificate_is_complete_for_activation_regions():
-    """Where no box meets another activation region, it is certified; where a corner has another pattern, it is not."""
-    torch.manual_seed(0)
-    model = chain(3, 5, 4, 2).double()
-    shallow = torch_shallow.transform(model)
-    x = torch.randn(60, 3, dtype=torch.float64)
-    background = x[:1] + 0.05 * torch.randn(3, 3, dtype=torch.float64)
-    corners = [
-        torch.where(torch.tensor(members), x[:, None], background[None])
-        for members in itertools.product([False, True], repeat=3)
-    ]
-    regions = shallow.locate(torch.cat(corners, 1).reshape(-1, 3)).reshape(60, -1)
-    expected = (regions == regions[:, :1]).all(1).numpy()
-    assert expected.any()
-    assert not expected.all()
-    for f in (model, shallow, torch_shallow.transform(model, data=x)):
-        assert np.array_equal(local_linear_shap(f, x, background).equals_shap, expected)
-
-
-def test_the_shortcut_of_a_trained_tree_stays_inside_of_its_region():
-    torch.manual_seed(0)
-    shallow = torch_shallow.transform(chain(2, 4, 1).double(), domain=Box(-1.0, 1.0)).unfreeze()
-    with torch.no_grad():
-        for parameter in shallow.parameters():
-            parameter += torch.randn_like(parameter)
-    x, background = 2.0 * torch.rand(30, 2).double() - 1.0, 0.2 * torch.rand(2, 2).double()
-    found, exact = local_linear_shap(shallow, x, background), shap_values(shallow, x, background)
-    assert found.equals_shap.any()
-    assert not found.equals_shap.all()
-    assert np.abs(found.explanation.values - exact.values)[found.equals_shap].max() < 1e-9
-    with pytest.raises(TransformError, match="outside its domain"):
-        local_linear_shap(shallow, x + 5.0, background)
-
-
 def test_max_players_is_about_coalitions_only():
     torch.manual_seed(0)
     x, background = torch.randn(1, 3), torch.randn(4, 3)
@@ -503,19 +386,6 @@ def test_a_large_linear_network_has_the_closed_form(monkeypatch):
     assert np.abs(shap_values(model, x, background).values[0] - expected).max() < 1e-12
 
 
-def test_no_certificate_where_later_layers_make_much_of_a_small_step_over_a_boundary():
-    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), (1.0, -1.0, 1e6, 0.0), strict=True):
-            parameter.fill_(value)
-    x, background = torch.ones(1, 1).double(), torch.full((1, 1), 1.0 + 1e-12, dtype=torch.float64)
-    assert abs(shap_values(model, x, background).values.item()) > 1e-7
-    for f in (model, torch_shallow.transform(model)):
-        found = local_linear_shap(f, x, background)
-        assert found.equals_shap[0] == (abs(found.explanation.values.item()) > 1e-7)
-        assert local_linear_shap(f, x, x).equals_shap.all()
-
-
 def test_in_inference_mode():
     with torch.inference_mode():
         x = torch.randn(2, 3, dtype=torch.float64)
@@ -530,3 +400,9 @@ def test_float32_on_the_boundary_of_a_box():
     x, background = torch.tensor([[0.1, 0.3]]), torch.tensor([[-0.7, 0.3], [0.0, 0.3]])
     expected = shap_values(model, x, background).values
     assert np.allclose(shap_values(shallow, x, background).values, expected, atol=1e-7)
+
+
+def test_a_batch_of_another_shape_is_named():
+    x = torch.zeros(2, 3, dtype=torch.float64)
+    with pytest.raises(TransformError, match=r"^x: expected a batch of inputs that f takes, found shape \(2, 3\)"):
+        shap_values(chain(2, 4, 1).double(), x, x)

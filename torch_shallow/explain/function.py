@@ -121,7 +121,7 @@ class Function:
             )
 
 
-def read_function(f: object, x: Tensor | None = None, name: str = "f") -> Function:
+def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: str = "x") -> Function:
     """The function that a network computes.
 
     Args:
@@ -130,6 +130,7 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f") -> Functi
             network is taken, which is known everywhere.
         x: a batch of inputs, which tells the shape of one. A module is compared with what was read on its first rows.
         name: of the argument, for errors.
+        x_name: of the argument that the batch is, likewise.
 
     Raises:
         TransformError: `f` has a head, or something else of it cannot be explained exactly; the message says what.
@@ -155,14 +156,23 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f") -> Functi
             f"{name}: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
             f"found {type(f).__name__}; put a function into the forward() of an nn.Module."
         )
-    traced = trace_model(f, x, stacklevel=3)
+    try:
+        traced = trace_model(f, x, stacklevel=3)
+        out_shape = traced.out_shape
+    except TransformError as error:
+        if x is None or "example_input" not in str(error):
+            raise
+        raise TransformError(
+            f"{x_name}: expected a batch of inputs that {name} takes, found shape {tuple(x.shape)}, for which it "
+            f"fails: {error.__cause__ or error}."
+        ) from error
     if traced.head is not None:
         raise TransformError(
             f"{name}: expected a piecewise-linear model, found one with a head ({type(traced.head).__name__}) behind "
             "its last piecewise-linear operation; pass the model without it, or transform(model).trunk, of which "
             "explanations are exact."
         )
-    function = Function(name, traced.in_shape, traced.out_shape, Neurons(traced))
+    function = Function(name, traced.in_shape, out_shape, Neurons(traced))
     if x is not None and len(x) and x.shape[1:] == traced.in_shape:
         copy = copy_model(check_model(f), nullcontext())
         finite = x.detach().flatten(1).isfinite().all(1)  # of the others whoever asks will say so

@@ -117,7 +117,8 @@ def integrated_gradients(
                 )
             return integrated_gradients(f, inputs, baselines, target, tolerance=tolerance)
     given = one_tensor(inputs)
-    function = read_function(f, given if isinstance(given, Tensor) and given.is_floating_point() else None)
+    shown = given if isinstance(given, Tensor) and given.is_floating_point() else None
+    function = read_function(f, shown, x_name="inputs")
     x = read_inputs(inputs, function.in_shape)
     end = function.rows("inputs", x)
     start = function.rows("baselines", read_baselines(baselines, x))

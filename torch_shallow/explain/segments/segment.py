@@ -166,7 +166,7 @@ def segment(
     if not 0.0 <= shortest < 1.0:
         raise TransformError(f"shortest: expected a share from 0 to below 1, found {shortest}.")
     batch = start[None] if isinstance(start, Tensor) and start.is_floating_point() else None
-    function = read_function(f, batch)
+    function = read_function(f, batch, x_name="start")
     first, last = (_one_input(name, x, function) for name, x in (("start", start), ("end", end)))
     grid, regions = pieces(function, first, last, rounding=max(rounding_of(start), rounding_of(end)))
     lengths = grid.lengths[:-1]
