@@ -20,7 +20,7 @@ def test_notebook(path: Path) -> None:
     cells = [cell for cell in execute(path).cells if cell.cell_type == "code"]
     for cell, before in zip(cells, kept, strict=True):
         warned = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
-        assert not warned or "compiles" in warned
+        assert not warned.strip() or "compiles" in warned
         shown, shown_before = ({kind(output) for output in c.outputs} - {"stderr"} for c in (cell, before))
         assert shown == shown_before
 
@@ -35,6 +35,5 @@ def test_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Ca
     monkeypatch.setattr(demo, "PICTURE", tmp_path / "demo.png")
     demo.main()
     printed = capsys.readouterr().out
-    assert "Certificate: passed" in printed
-    assert "71,930 (71,930 expected)" in printed or "ACAS Xu: skipped" in printed
+    assert printed.count("Certificate: passed") == 2
     assert (tmp_path / "demo.png").stat().st_size > 10_000

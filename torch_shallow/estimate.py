@@ -96,7 +96,6 @@ def estimate(
                 model, example_input, domain=domain, method=method, solver=solver, time_limit=time_limit, seed=seed
             )
     # Imported here because numba takes a while.
-    from torch_shallow.partition.compiled import announced
     from torch_shallow.partition.enumerate import pose
     from torch_shallow.partition.estimate.sampling import estimate_open
     from torch_shallow.partition.estimate.upper_bound import upper_bound
@@ -115,18 +114,17 @@ def estimate(
     program = read_traced(traced, model, example_input, domain)
     problem = pose(program, domain or WholeSpace(), method, solver)
     root = (ROOT,), (Growth().path(ROOT),)
-    with announced():
-        for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed
-            other = replace(problem, search=replace(problem.search, max_rays=max_rays))
-            explore_until(lambda: False, other, Task(*root, Quota(cuts=1)))
-        begun = time.monotonic()
-        first = explore_until(lambda: False, problem, Task(*root, Quota(seconds=time_limit / 4)))
-        growth = Growth()
-        growth.add(first.piece)
-        # A region costs about one cut, but of the first ones some have no regions yet.
-        seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
-        left = max(time_limit / 2, begun + time_limit - time.monotonic())
-        sample = estimate_open(problem, growth, left, seed)
+    for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed
+        other = replace(problem, search=replace(problem.search, max_rays=max_rays))
+        explore_until(lambda: False, other, Task(*root, Quota(cuts=1)))
+    begun = time.monotonic()
+    first = explore_until(lambda: False, problem, Task(*root, Quota(seconds=time_limit / 4)))
+    growth = Growth()
+    growth.add(first.piece)
+    # A region costs about one cut, but of the first ones some have no regions yet.
+    seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
+    left = max(time_limit / 2, begun + time_limit - time.monotonic())
+    sample = estimate_open(problem, growth, left, seed)
     if sample is None:
         return Estimate(upper_bound(problem), nan, nan, False, 0, nan, 0)
     pieces = 4 * 8 + first.piece.packed_patterns.shape[1] + 8 * first.piece.points.shape[1]  # bytes of a region

@@ -1,4 +1,4 @@
-"""The main job, shown once: `python -m tutorials.demo` transforms two real networks and writes `demo.png`."""
+"""The main job, shown once: `python -m tutorials.demo` trains two networks, transforms them and writes `demo.png`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import torch_shallow
-from benchmarks.networks import ACAS_XU_FOLDER, load
-from torch_shallow import plot
+from torch_shallow import explain, plot
 from tutorials.classifier import Wines, train, wines
+from tutorials.pendulum import LIMIT, pendulum, records
+from tutorials.pendulum import train as train_controller
 
 PICTURE = Path(__file__).parents[1] / "demo.png"
 
@@ -25,7 +26,7 @@ def main() -> None:
     show_classifier(data, model)
     draw_classifier(data, model)
     print(f"\nPicture of the regions on a plane: {PICTURE.name}\n")
-    show_acas_xu()
+    show_controller()
 
 
 def show_classifier(data: Wines, model: nn.Sequential) -> None:
@@ -59,23 +60,22 @@ def draw_classifier(data: Wines, model: nn.Sequential) -> None:
     figure.savefig(PICTURE, dpi=150)
 
 
-def show_acas_xu() -> None:
-    """Transform a network of the ACAS Xu collision avoidance system in the box of a property, if its files are here."""
-    if not ACAS_XU_FOLDER.is_dir():
-        print("ACAS Xu: skipped, its networks are not part of this repository (expected in ../shared/data/acasxu).")
-        return
-    case = load("ACAS Xu 1_1 property 3")
-    lower, upper = torch.from_numpy(case.box).T
-    shallow, seconds = transform(case.model, domain=torch_shallow.Box(lower, upper))
-    generator = torch.Generator().manual_seed(0)
-    points = lower + (upper - lower) * torch.rand(10_000, len(lower), generator=generator, dtype=torch.float64)
+def show_controller() -> None:
+    """Train a deep controller, then transform and certify it in the box of its states."""
+    law = pendulum().law
+    model = train_controller(*records(law), hidden=(24, 24, 24, 24))
+    shallow, seconds = transform(model, domain=torch_shallow.Box(-1.0, 1.0))
+    states = 2 * torch.rand(10_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    torque = explain.output_range(shallow)
     rows = [
-        ("hidden layers, deep and shallow", "6 and 3"),
-        ("activation regions", f"{shallow.num_regions:,} ({case.regions:,} expected)"),
+        ("hidden layers, deep and shallow", "4 and 3"),
+        ("activation regions", f"{shallow.num_regions:,}"),
         ("seconds to transform", f"{seconds:.2f}"),
-        ("largest difference from the deep model", f"{largest_difference(case.model, shallow, points):.1e} (float64)"),
+        ("largest difference from the deep model", f"{largest_difference(model, shallow, states):.1e} (float64)"),
+        (f"torque, of the motor's -{LIMIT} to {LIMIT} N m", f"{torque.lower.item():.3f} to {torque.upper.item():.3f}"),
     ]
-    show("ACAS Xu 1_1: six layers of 50 ReLUs, in the box of property 3", rows)
+    show("Pendulum: a controller 2-24-24-24-24-1 in the box of its states", rows)
+    print(shallow.certify(model))
 
 
 def transform(model: nn.Module, domain: torch_shallow.Box | None = None) -> tuple[torch_shallow.ShallowReLU, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,11 +61,15 @@ def records(law: nn.Module, rows: int = 200) -> tuple[Float64[Tensor, "rows 2"],
     return x, law(x) + 0.1 * torch.randn(rows, 1, generator=generator, dtype=torch.float64)
 
 
-def train(x: Float64[Tensor, "rows 2"], torque: Float64[Tensor, "rows 1"]) -> nn.Sequential:
-    """A network with two hidden layers of 16 ReLUs, fitted by least squares."""
+def train(
+    x: Float64[Tensor, "rows 2"], torque: Float64[Tensor, "rows 1"], hidden: Sequence[int] = (16, 16)
+) -> nn.Sequential:
+    """A network with hidden layers of so many ReLUs, fitted by least squares."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1)).double()
+        widths = (2, *hidden)
+        layers = [(nn.Linear(inputs, outputs), nn.ReLU()) for inputs, outputs in itertools.pairwise(widths)]
+        model = nn.Sequential(*itertools.chain(*layers), nn.Linear(widths[-1], 1)).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(600):
         optimizer.zero_grad()

@@ -82,10 +82,7 @@ def certify(
         subject = Subject(shallow, paths, tolerance)
         single = DeepModel(model, subject.program, float64=False) if _is_float32(model) else None
         rng = np.random.default_rng(seed)
-        from torch_shallow.partition.compiled import announced
-
-        with announced():
-            checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
+        checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
     if not shallow.complete:
         checks = [replace(check, unit="known regions") if check.unit == "regions" else check for check in checks]
     return Certificate(f"{shallow.extra_repr()}", tuple(checks))

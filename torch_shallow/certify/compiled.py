@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.region.cone import DONE, FULL, Cone, copy_ray, intersect
 
 TOO_MANY = -1
 
 
-class Verdicts(NamedTuple):
+class Verdicts(Bundle):
     """What was found on each region's cell."""
 
     rays: np.ndarray  # int64: number of rays; TOO_MANY if there are too many, 0 if the cell has no interior

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.network import add_block, begin_rows
 
 
@@ -109,7 +109,7 @@ def list_active(network, patterns, region, stage, active, counts):
 def compose(network, all_rows, active, counts, stage):
     """Write the rows of a stage's pre-activations under the active neurons of the stages before."""
     n, offset = network.sizes[stage], network.offsets[stage]
-    dimension = all_rows.shape[0] // max(network.offsets[-1], 1)
+    dimension = all_rows.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
     rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     begin_rows(network, rows, stage)
     for block in range(network.block_starts[stage], network.block_starts[stage + 1]):

@@ -14,7 +14,6 @@ from numbers import Real
 from torch_shallow.domain import Domain
 from torch_shallow.errors import IncompleteWarning, TransformError
 from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.compiled import announced
 from torch_shallow.partition.exploration.budget import TASK_SECONDS, Budget
 from torch_shallow.partition.exploration.checkpoint import Checkpoint
 from torch_shallow.partition.exploration.interruption import interruptible
@@ -201,7 +200,6 @@ def _level_of_caller() -> int:
 def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Partition:
     """Explore what is open, and put the tree in order; warn if something is left open."""
     with ExitStack() as stack:
-        stack.enter_context(announced())
         interrupted = stack.enter_context(interruptible())
         workers = make_workers(how.workers, interrupted)
         stack.callback(workers.close)

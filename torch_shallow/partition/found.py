@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 DONE = 10  # nothing left to do
@@ -22,7 +21,7 @@ NUM_COUNTS = 4
 BLOCK = 1 << 15
 
 
-class Found(NamedTuple):
+class Found(Bundle):
     """Cuts and regions found, in order. A parent is coded `2 * cut + side`; `-1 - k` is the cell after k given cuts."""
 
     cut_parents: np.ndarray  # int64

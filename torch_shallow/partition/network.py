@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.compiled import compiled
 from torch_shallow.trace.program import ReLUProgram
 
 CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
 
 
-class Network(NamedTuple):
+class Network(Bundle):
     """A program in chart coordinates, packed: rows over homogeneous coordinates are stored transposed."""
 
     sizes: np.ndarray  # int64 (stages,): neurons of each stage
@@ -92,7 +91,7 @@ def compose(network, maps, norms_of_all, pattern, active, stage):
     `active` is work space, as long as there are neurons.
     """
     n, offset = network.sizes[stage], network.offsets[stage]
-    dimension = maps.shape[0] // max(network.offsets[-1], 1)
+    dimension = maps.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
     rows = maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     begin_rows(network, rows, stage)
     norms = norms_of_all[offset : offset + n]
@@ -155,6 +154,6 @@ def pack_pattern(network, pattern, packed, row):
     """Write a pattern as `np.packbits` does."""
     for byte in range(packed.shape[1]):
         packed[row, byte] = 0
-    for i in range(network.offsets[-1]):
+    for i in range(network.offsets[network.sizes.shape[0]]):
         if pattern[i] == 1:
             packed[row, i >> 3] |= np.uint8(128 >> (i & 7))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 
 START_STOP_STAGE_PARENT = 4  # what a cell on the stack is: its regions in `order`, its stage, its parent's code
 
@@ -45,7 +45,7 @@ def order_cuts(
     width, top, stamp, found = patterns.shape[1], 0, 0, frames[0, 0]
     while top >= 0 and steps != 0:
         steps -= 1
-        start, stop, stage, parent = frames[top]
+        start, stop, stage, parent = frames[top, 0], frames[top, 1], frames[top, 2], frames[top, 3]
         if is_leaf(kinds, order, start, stop):
             if parent >= 0:
                 children[parent >> 1, parent & 1] = ~found

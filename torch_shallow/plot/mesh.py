@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 
 DONE, FULL = 0, 1
 BOTH = 2
@@ -15,7 +14,7 @@ VERTICES, EDGES, WAITING, LOOPS, WRITTEN, FINISHED, NEXT = range(7)
 ROOM = 8  # a cut adds no more vertices, edges or corners than this
 
 
-class Mesh(NamedTuple):
+class Mesh(Bundle):
     """A subdivision of a rectangle in the making.
 
     An edge that is cut keeps its number and knows its two parts, so that a polygon on its other side meets the new

@@ -6,17 +6,16 @@ from nothing, so that the regions can be looked at, and certified, without trust
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, UInt64
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 
 DONE, FULL, GIVEN_UP = range(3)
 
 
-class Cone(NamedTuple):
+class Cone(Bundle):
     """Lines and rays of a cone in homogeneous coordinates (v, t), t >= 0, and room for more rays.
 
     Bit 0 of a ray's set says that it lies on t = 0, bit i + 1 that it lies on half-space i.
@@ -42,8 +41,8 @@ def whole_space(dimension: int, half_spaces: int, capacity: int = 64) -> Cone:
 
 def with_more_room(cone: Cone) -> Cone:
     """The same cone with room for twice as many rays."""
-    larger = [np.concatenate([array, np.zeros_like(array)]) for array in cone[2:]]
-    return Cone(cone.counts, cone.lines, *larger)
+    counts, lines, *others = cone
+    return Cone(counts, lines, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
 
 
 def generators(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.counterfactuals.quadratic import BEYOND, NEAREST, UNSETTLED, Quadratic, project
-from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.simplex.dual_simplex import BELOW, FAILED, Simplex, maximise, proven_bound
 
 TOLERANCE = 1e-11

@@ -7,11 +7,10 @@ is not taken from the method but computed from its multipliers, by weak duality 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 
 BEYOND = 0  # the distance is at least the cutoff: proven by multipliers
 NEAREST = 1  # `point` is the nearest point
@@ -22,7 +21,7 @@ DEPENDENT = 1e-10
 ROUNDING = 2.3e-16
 
 
-class Quadratic(NamedTuple):
+class Quadratic(Bundle):
     """Half-spaces `rows @ d <= rhs` with unit rows, and work space."""
 
     rows: np.ndarray  # float64 (capacity, dimension)

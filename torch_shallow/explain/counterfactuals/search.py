@@ -174,7 +174,7 @@ class Search:
                     *box,
                     self._cutoff(best),
                     leaves,
-                    goals,
+                    np.ascontiguousarray(goals),
                     limits,
                     results,
                 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.counterfactuals.linear import nearest
 from torch_shallow.explain.counterfactuals.quadratic import BEYOND, NEAREST, Quadratic
-from torch_shallow.partition.compiled import compiled
 from torch_shallow.partition.simplex.dual_simplex import Simplex
 
 DONE, LEAVES, NEED_ROOM = range(3)
@@ -16,7 +15,7 @@ NUM_TALLIES = 4
 BY_TARGET, BY_CELL, OPENED, SAME_POINT = range(NUM_TALLIES)
 
 
-class Frontier(NamedTuple):
+class Frontier(Bundle):
     """Cells that are still to be looked at, as a heap."""
 
     counts: np.ndarray  # int64 (2,): cells in the heap, cells ever
@@ -27,7 +26,7 @@ class Frontier(NamedTuple):
     points: np.ndarray  # float64 (capacity, dimension): the nearest point of the cell; NaN if it is not known
 
 
-class Cuts(NamedTuple):
+class Cuts(Bundle):
     """The tree, in coordinates in which x is 0."""
 
     children: np.ndarray  # int64 (cuts, 2)
@@ -55,7 +54,8 @@ def frontier(dimension: int, capacity: int, root: int, bound: float) -> Frontier
 
 def with_more_room(found: Frontier) -> Frontier:
     """The same cells with room for twice as many."""
-    return Frontier(found.counts, *(np.concatenate([array, np.zeros_like(array)]) for array in found[1:]))
+    counts, *others = found
+    return Frontier(counts, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
 
 
 @compiled()

@@ -128,5 +128,5 @@ def _grow(storage: ConeStorage, status: int, stack: Any, harvest: Any) -> tuple[
     storage.grow(status)
     if status != NEED_WORDS:
         return stack, harvest
-    wider = harvest._replace(sets=grown(harvest.sets, axis=1))
-    return stack._replace(used=grown(stack.used, axis=1)), wider
+    wider = harvest.replaced(sets=grown(harvest.sets, axis=1))
+    return stack.replaced(used=grown(stack.used, axis=1)), wider

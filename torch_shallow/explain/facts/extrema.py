@@ -55,7 +55,14 @@ def find_extrema(
     cut_parents, region_parents = subject.tree.parents
     paths = Paths(region_parents, cut_parents, subject.cuts, OUTSIDE * tolerance)
     margin, doubtful = np.zeros(subject.num_regions), np.zeros(subject.num_regions, dtype=bool)
-    margins(subject.tree.points, *paths[:3], margin, np.zeros(subject.num_regions, dtype=np.int64))
+    margins(
+        subject.tree.points,
+        paths.regions,
+        paths.parents,
+        paths.cuts,
+        margin,
+        np.zeros(subject.num_regions, dtype=np.int64),
+    )
     known = margin > paths.allowed
     state = (paths, known, found.best, found.where, found.at, doubtful)
     walk = CellWalk(subject, max_rays, tolerance)

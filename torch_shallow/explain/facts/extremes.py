@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 
 
-class Paths(NamedTuple):
+class Paths(Bundle):
     """The cuts above each region, and how far a vertex may be on their wrong side."""
 
     regions: np.ndarray  # int64 (regions,): `2 * cut + side` above each region, -1 at the root

@@ -7,18 +7,17 @@ Fukuda 2000).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.region.cone import count_bits
 
 ALL_DONE, TOO_MANY_SIMPLICES = -1, -2
 
 
-class Room(NamedTuple):
+class Room(Bundle):
     """Work space for cells of up to so many vertices and half-spaces, in so many coordinates."""
 
     points: np.ndarray  # float64 (vertices, coordinates): the vertices, relative to the first

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.cone import NEED_PAIRS, OK, Cones, Scratch, evaluate, split
 
 NODE, START, LINES, RAYS, TOP = range(5)  # columns of a frame
 DONE, FLUSH = -1, -2  # beside the statuses of a cut; a new frame always has room: there are as many as cuts on a path
 
 
-class Stack(NamedTuple):
+class Stack(Bundle):
     """Cells that wait, the next one last."""
 
     frames: np.ndarray  # int64 (capacity, 5): node, start, lines and rays in the arena, first free row of the pool
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each
 
 
-class Harvest(NamedTuple):
+class Harvest(Bundle):
     """Cells of regions, and what has none."""
 
     regions: np.ndarray  # int64 (capacity,)
@@ -112,8 +111,8 @@ def below(
 ) -> int:
     """Write the regions below some nodes; returns how many there are."""
     count = 0
-    for node in nodes:
-        stack[0], top = node, 1
+    for root in range(nodes.shape[0]):
+        stack[0], top = nodes[root], 1
         while top > 0:
             top -= 1
             at = stack[top]

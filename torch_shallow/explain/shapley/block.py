@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.shapley.packed import BLOCK_PLAYERS, HIDDEN, LANES, Table
-from torch_shallow.partition.compiled import compiled
 
 
 @compiled("contract", "nsz")

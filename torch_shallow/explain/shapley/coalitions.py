@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.shapley.block import expand, play_block
 from torch_shallow.explain.shapley.packed import BLOCK_PLAYERS, LANES, Parts, Reduced, Table
 from torch_shallow.explain.shapley.weights import write_weights
-from torch_shallow.partition.compiled import compiled
 
 
 @compiled("contract", "nsz")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.trace.program import ReLUProgram
 
 BLOCK_PLAYERS, LANES = 7, 128  # players and coalitions of a block, which are looked at together
@@ -13,7 +12,7 @@ HIDDEN = 8  # where neurons begin in a form
 DEPTH = 256  # a game may be split into halves, and these again, so many times
 
 
-class Packed(NamedTuple):
+class Packed(Bundle):
     """A program as one matrix: a row for each neuron, then one for each output."""
 
     weight: np.ndarray  # float64 (neurons + outputs, inputs + neurons)
@@ -21,7 +20,7 @@ class Packed(NamedTuple):
     known: np.ndarray  # int64 (neurons + outputs,): the number of neurons in the stages before
 
 
-class Reduced(NamedTuple):
+class Reduced(Bundle):
     """What is left of a program on the box between two points: players, and neurons that may change sign.
 
     A value is `bias + joins @ [who has joined] + hidden @ relu(values of the neurons that are left)`.
@@ -45,7 +44,7 @@ class Reduced(NamedTuple):
     row_errors: np.ndarray  # float64 (neurons,)
 
 
-class Parts(NamedTuple):
+class Parts(Bundle):
     """Additive parts of a game: players and neurons that have to be looked at together."""
 
     parents: np.ndarray  # int64 (inputs + neurons,): of the forest that joins them
@@ -54,7 +53,7 @@ class Parts(NamedTuple):
     neurons: np.ndarray  # int64 (neurons,): those of one part, among those that are left
 
 
-class Table(NamedTuple):
+class Table(Bundle):
     """Work space for the coalitions of one part: rows are its neurons, and then the outputs."""
 
     bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no neuron is active
@@ -88,7 +87,7 @@ class Table(NamedTuple):
     shares: np.ndarray  # float64 (inputs,): how much players move neurons
 
 
-class Stack(NamedTuple):
+class Stack(Bundle):
     """Parts of a game that are still to be played."""
 
     places: np.ndarray  # int8 (depth, inputs): where each input is: see `PLAYER` and the others in `game`
@@ -97,7 +96,7 @@ class Stack(NamedTuple):
     change: np.ndarray  # float64 (inputs,)
 
 
-class Work(NamedTuple):
+class Work(Bundle):
     """Everything that compiled code writes to, for one thread."""
 
     reduced: Reduced

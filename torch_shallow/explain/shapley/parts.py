@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.shapley.packed import Parts, Reduced
-from torch_shallow.partition.compiled import compiled
 
 
 @compiled()
 def find_parts(reduced: Reduced, parts: Parts) -> None:
     """Write the forest that joins players and neurons on which an output depends: those of a part have one root."""
-    k, m = reduced.counts
+    k, m = reduced.counts[0], reduced.counts[1]
     n = reduced.status.shape[0]
     for i in range(k + m):
         parts.parents[i] = i

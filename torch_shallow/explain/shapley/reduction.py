@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.explain.shapley.packed import Packed, Reduced
-from torch_shallow.partition.compiled import compiled
 
 INACTIVE, ACTIVE, LEFT = 0, 1, 2
 

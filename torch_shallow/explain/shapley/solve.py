@@ -16,7 +16,6 @@ from torch_shallow.explain.shapley.by_values import play_by_values
 from torch_shallow.explain.shapley.game import DONE, play
 from torch_shallow.explain.shapley.packed import Packed, Work, pack, work_space
 from torch_shallow.explain.shapley.source import check_coalitions, program_between, program_of
-from torch_shallow.partition.compiled import announced
 from torch_shallow.shallow.visited.data import with_progress
 
 LARGEST = 15  # a part of more players is split into halves
@@ -58,7 +57,7 @@ def solve(
             check_coalitions(function, x[row], background)
         points, others = x.cpu().numpy(), background.cpu().numpy()
         table = _Table(pack(program), others, *options)
-        with announced(), ThreadPoolExecutor(table.threads) as pool:
+        with ThreadPoolExecutor(table.threads) as pool:
             for block in with_progress(blocks, "Shapley values", len(x), progress):
                 tasks = [(row, part) for row in range(block.start, block.stop) for part in table.parts]
                 found = pool.map(lambda task: table.play(points[task[0]], task[1]), tasks)

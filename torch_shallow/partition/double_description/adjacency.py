@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.bits import lowest_bit, popcount
 
 

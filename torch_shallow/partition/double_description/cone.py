@@ -9,11 +9,10 @@ the bit sets, so that nearly all rays are simple and adjacency is cheap.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.adjacency import count_bits, pairs_by_force, pairs_by_hashing
 from torch_shallow.partition.double_description.facets import drop_redundant
 
@@ -26,7 +25,7 @@ NEED_WORDS = 4  # more half-spaces in one cone than the bit sets hold
 BRUTE_FORCE_PAIRS = 30_000  # more candidate pairs than this are matched by hashing
 
 
-class Cones(NamedTuple):
+class Cones(Bundle):
     """Storage of cones: a pool of coordinates and an arena of index lists with bit sets."""
 
     pool: np.ndarray  # float64 (capacity, dimension): unit vectors
@@ -34,7 +33,7 @@ class Cones(NamedTuple):
     sets: np.ndarray  # uint64 (capacity, words): half-spaces each ray lies on
 
 
-class Scratch(NamedTuple):
+class Scratch(Bundle):
     """Work space of a cut, as long as the largest cone."""
 
     values: np.ndarray  # float64: the hyperplane at each line and ray

@@ -101,11 +101,11 @@ class RayWalk(CompiledWalk):
     def _grow(self, status: int) -> None:
         stack = self.stack
         if status == NEED_FRAMES:
-            self.stack = stack._replace(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
+            self.stack = stack.replaced(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
             return
         self.storage.grow(status)
         if status == NEED_WORDS:
-            self.stack = stack._replace(used=grown(stack.used, axis=1))
+            self.stack = stack.replaced(used=grown(stack.used, axis=1))
 
     def _begin(self) -> None:
         """Put the domain on the empty stack."""

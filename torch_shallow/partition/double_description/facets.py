@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.adjacency import adjacent, common_bits, count_bits
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, UInt64
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.cone import (
     NEED_ARENA,
     NEED_PAIRS,
@@ -61,14 +61,14 @@ class ConeStorage:
     def grow(self, status: int) -> None:
         """Double what the status of a cut asked for."""
         if status == NEED_POOL:
-            self.cones = self.cones._replace(pool=grown(self.cones.pool))
+            self.cones = self.cones.replaced(pool=grown(self.cones.pool))
         elif status == NEED_ARENA:
-            self.cones = self.cones._replace(ids=grown(self.cones.ids), sets=grown(self.cones.sets))
+            self.cones = self.cones.replaced(ids=grown(self.cones.ids), sets=grown(self.cones.sets))
         elif status == NEED_PAIRS:
             self.scratch = self._scratch(2 * len(self.scratch.values))
         elif status == NEED_WORDS:
             self.words *= 2
-            self.cones = self.cones._replace(sets=grown(self.cones.sets, axis=1))
+            self.cones = self.cones.replaced(sets=grown(self.cones.sets, axis=1))
             self.scratch = self._scratch(len(self.scratch.values))
 
 
@@ -125,12 +125,13 @@ def intersection(
     used[0] = 1  # the half-space t >= 0: all lines lie on it, the ray (0, 1) does not
     storage.cones.sets[: dimension - 1, 0] = 1
     state = np.array([0, 0, dimension - 1, 1, dimension])
-    while True:
+    while len(half_spaces):
         status = intersect(storage.cones, storage.scratch, used, half_spaces, tolerance, state)
         if status == OK:
-            return storage, (int(state[2]), int(state[3]), int(state[4])), used
+            break
         storage.grow(status)
         used = np.concatenate([used, np.zeros(storage.words - len(used), dtype=np.uint64)])
+    return storage, (int(state[2]), int(state[3]), int(state[4])), used
 
 
 def double_description(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.double_description.cone import (
     NEED_PAIRS,
     OK,
@@ -38,7 +37,7 @@ START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT, DEPTH = range(9)
 NUM_COLUMNS = 9
 
 
-class Stack(NamedTuple):
+class Stack(Bundle):
     """Cells still to be walked, and what holds on the path to the top one."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)

@@ -11,11 +11,10 @@ a point by putting it into the inequalities, a bound by weak duality on the orig
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 
 BELOW = 0  # the maximum is at most the target: proven by multipliers
 ABOVE = 1  # the point exceeds the target: it was put into all inequalities
@@ -25,7 +24,7 @@ FEASIBILITY = 1e-12
 SMALLEST_PIVOT = 1e-9
 
 
-class Simplex(NamedTuple):
+class Simplex(Bundle):
     """Bounds of the variables, and work space for up to as many half-spaces as there are rows."""
 
     lower: np.ndarray  # float64 (dimension,)

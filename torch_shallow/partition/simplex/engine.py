@@ -77,11 +77,11 @@ class SimplexWalk(CompiledWalk):
     def _grow(self, status: int) -> None:
         cells = self.cells
         if status == NEED_FRAMES:
-            self.cells = cells._replace(frames=grown(cells.frames), status=grown(cells.status))
+            self.cells = cells.replaced(frames=grown(cells.frames), status=grown(cells.status))
         elif status == NEED_ROWS:
             self._grow_rows()
         elif status == NEED_POINTS:
-            self.cells = cells._replace(points=grown(cells.points))
+            self.cells = cells.replaced(points=grown(cells.points))
 
     def _push(self, start: Cell) -> None:
         """Put the first cell on the empty stack, composing all stages that its status has settled."""
@@ -123,7 +123,7 @@ class SimplexWalk(CompiledWalk):
     def _grow_rows(self) -> None:
         simplex = self.simplex
         tableau = np.zeros((2 * len(simplex.tableau), self.dimension))
-        self.simplex = simplex._replace(rows=grown(simplex.rows), tableau=tableau, basic=grown(simplex.basic))
+        self.simplex = simplex.replaced(rows=grown(simplex.rows), tableau=tableau, basic=grown(simplex.basic))
 
 
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.partition.found import (
     CUT_ROWS,
     CUTS,
@@ -30,7 +29,7 @@ PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH = range(1
 NUM_COLUMNS = 10
 
 
-class Cells(NamedTuple):
+class Cells(Bundle):
     """Cells still to be walked, each with some points of its closure: the first is in the interior."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)

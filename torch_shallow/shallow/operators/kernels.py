@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 from torch_shallow.shallow.operators.prefetch import prefetch
 
 TOGETHER = 64  # points that go down the tree together: while one waits for memory, the others go on

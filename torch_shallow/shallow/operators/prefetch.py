@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from torch_shallow.compiled.view import take_apart
 
 
 @intrinsic
-def prefetch(typing_context, array, row):
+def prefetch(typing_context, view, row):
     """Ask for the start of a row of an array, which may lie outside of it."""
 
     def emit(context, builder, signature, arguments):
-        described = context.make_array(signature.args[0])(context, builder, arguments[0])
-        stride = cgutils.unpack_tuple(builder, described.strides)[0]
+        start, shape = take_apart(context, builder, view, arguments[0])
+        offset = arguments[1]
+        for extent in shape[1:]:
+            offset = builder.mul(offset, extent)
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.gep(builder.bitcast(described.data, byte), [builder.mul(arguments[1], stride)])
+        address = builder.bitcast(builder.gep(start, [offset]), byte)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         )
@@ -24,4 +27,4 @@ def prefetch(typing_context, array, row):
         builder.call(function, [address, read, keep, data])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), emit
+    return types.void(view, types.int64), emit

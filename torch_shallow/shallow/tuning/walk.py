@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.partition.compiled import compiled
+from torch_shallow.compiled.functions import compiled
 
 
 @compiled()

@@ -1,0 +1,40 @@
+"""How many functions are compiled, here and in other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numba.core import event
+
+
+class Count(event.Listener):
+    """Counts the functions that numba compiles."""
+
+    def __init__(self) -> None:
+        self.functions = 0
+
+    def on_start(self, event: Any) -> None:
+        self.functions += 1
+
+    def on_end(self, event: Any) -> None:
+        """Nothing is counted twice."""
+
+
+@contextmanager
+def compilations() -> Iterator[Count]:
+    """Count what is compiled in a block."""
+    count = Count()
+    with event.install_listener("numba:compile", count):
+        yield count
+
+
+def first_use() -> int:
+    """How many functions the first call of a small entry point compiles in this process."""
+    from torch_shallow.partition.compose_maps import first_regions
+
+    with compilations() as count:
+        first_regions(np.array([[-1, -2]]), np.zeros(1, dtype=np.int64))
+    return count.functions

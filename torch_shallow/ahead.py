@@ -1,0 +1,151 @@
+"""All compiled code, made ahead: `python -m torch_shallow compile`.
+
+What is compiled follows from the types of the arguments, so that the surest way to compile it is to use it: each job
+here asks small networks for one kind of result. Jobs are independent, and there is a process for each core.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from torch_shallow import domain, explain, plot
+from torch_shallow.estimate import estimate
+from torch_shallow.explain.function import read_function
+from torch_shallow.partition.partition import activation_partition
+from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.transform import transform
+
+BOX = domain.Box(-1.0, 1.0)
+
+
+def compile_all(processes: int | None = None) -> Iterator[tuple[str, int, float]]:
+    """Compile what is not on disk yet.
+
+    Args:
+        processes: how many to use; one for each core if None.
+
+    Yields:
+        For each job, when it is done: its name, how many functions it compiled, and seconds of processor time.
+    """
+    names = list(JOBS)
+    count = min(processes or os.cpu_count() or 1, len(names))
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_run, name) for name in names]):
+            yield done.result()
+
+
+def _run(name: str) -> tuple[str, int, float]:
+    logging.getLogger("torch_shallow").setLevel(logging.ERROR)  # who calls this knows that it compiles
+    torch.set_num_threads(1)
+    with _compilations() as functions:
+        begun = time.process_time()
+        JOBS[name]()
+        return name, len(functions), time.process_time() - begun
+
+
+@contextmanager
+def _compilations() -> Iterator[list[str]]:
+    """The functions that are compiled meanwhile."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        def on_start(self, event: event.Event) -> None:
+            found.append(event.data["dispatcher"].py_func.__name__)
+
+        def on_end(self, event: event.Event) -> None:
+            """It has been counted."""
+
+    found: list[str] = []
+    with event.install_listener("numba:compile", Listener()):
+        yield found
+
+
+@torch.no_grad()
+def _model() -> nn.Sequential:
+    """A network of two classes, both of which occur around 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    model[-1].bias -= model(torch.zeros(2, dtype=torch.float64))
+    return model
+
+
+def _in_a_box() -> ShallowReLU:
+    return transform(_model(), domain=BOX)
+
+
+def _transform() -> None:
+    whole, half_plane = transform(_model()), domain.Polytope(torch.ones(1, 2), torch.ones(1))
+    for shallow in (whole, _in_a_box(), transform(_model(), domain=half_plane)):
+        for dtype in (torch.float64, torch.float32):
+            x = torch.zeros(1, 2, dtype=dtype, requires_grad=True)
+            shallow(x).sum().backward()
+    whole.merge()
+    trained = whole.unfreeze()
+    for dtype in (torch.float64, torch.float32):
+        trained(torch.zeros(1, 2, dtype=dtype)).sum().backward()
+
+
+def _facts() -> None:
+    shallow = _in_a_box()
+    explain.output_range(shallow)
+    explain.volumes(shallow)
+    shallow.continuity_gap()
+
+
+def _programs() -> None:
+    from torch_shallow.partition.enumerate import enumerate_regions
+
+    estimate(_model(), domain=BOX, time_limit=0.01)
+    transform(_model(), domain=BOX, method="lp")
+    program = activation_partition(_in_a_box().partition).program
+    enumerate_regions(program, BOX, max_rays=4)  # cells of more rays go from one engine to the other
+
+
+def _counterfactuals() -> None:
+    shallow, points = _in_a_box(), torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 9, dtype=torch.float64)])
+    classes = shallow(points).argmax(1)
+    target = next(int(other) for other in classes if other != classes[0])
+    for norm in (1, 2, float("inf")):
+        explain.counterfactual(shallow, points[0], target, norm=norm)
+        explain.counterfactual(shallow, points[0], target, norm=norm, integer=[0])
+
+
+def _certificates() -> None:
+    model = _model()
+    transform(model).certify(model)
+
+
+def _shapley() -> None:
+    from torch_shallow.explain.shapley.by_values import play_by_values
+    from torch_shallow.explain.shapley.solve import solve
+
+    x = torch.ones(1, 2, dtype=torch.float64)
+    function = read_function(_model(), x)
+    solve(function, x, -x, 2)
+    play_by_values(function, x[0], -x[0])
+
+
+def _pictures() -> None:
+    plot.polygons(_in_a_box())
+
+
+# The longest come first.
+JOBS: dict[str, Callable[[], None]] = {
+    "transform": _transform,
+    "Shapley values": _shapley,
+    "linear programs": _programs,
+    "counterfactuals": _counterfactuals,
+    "certificates": _certificates,
+    "facts": _facts,
+    "pictures": _pictures,
+}

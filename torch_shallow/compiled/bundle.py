@@ -1,0 +1,148 @@
+"""Named arrays that compiled code gets as one pointer.
+
+numba takes a NamedTuple of arrays apart: each array is seven values or more, and each call of each function hands over
+every one of them, which takes longer to compile than what the functions do. A `Bundle` is the address of a table, from
+which compiled code reads what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import get_annotations
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import NativeValue, models, register_model, unbox
+from typing_extensions import dataclass_transform
+
+from torch_shallow.compiled.view import View, make_view
+
+WORD = 8  # bytes of an entry of a table
+Same = TypeVar("Same", bound="Bundle")
+
+
+@dataclass_transform(frozen_default=True)
+class Bundle:
+    """Base class of a list of fields: C-contiguous arrays, other bundles, and real numbers.
+
+    A subclass names its fields by annotations. Like a NamedTuple, a bundle cannot be changed, but its arrays can:
+    `replaced` makes another one. Compiled code reads fields by name, and writes into the arrays.
+
+    Raises:
+        TypeError: the fields are not those of the class, or one of them is none of these.
+
+    Example:
+        >>> import numpy as np
+        >>> class Points(Bundle):
+        ...     x: np.ndarray
+        ...     y: np.ndarray
+        >>> Points(np.zeros(3), y=np.ones(2)).y
+        array([1., 1.])
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+    _numba_type_: BundleType
+    _address: int
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._fields = tuple(get_annotations(cls))
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        fields = dict(zip(self._fields, values, strict=False)) | named
+        if len(values) + len(named) != len(self._fields) or set(fields) != set(self._fields):
+            raise TypeError(
+                f"{type(self).__name__}: expected the fields {', '.join(self._fields)}, found {len(values)} values"
+                f"{''.join(f', {name}' for name in named)}."
+            )
+        table: list[int] = []
+        kinds = []
+        for name in self._fields:
+            kind, entries = _describe(f"{type(self).__name__}.{name}", fields[name])
+            kinds.append((name, kind, len(table)))
+            table += entries
+        words = np.array(table, dtype=np.int64)
+        self.__dict__.update(fields, _words=words, _address=words.ctypes.data, _numba_type_=BundleType(tuple(kinds)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"{type(self).__name__}.{name} cannot be set; `replaced({name}=...)` makes another bundle."
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.__dict__[name] for name in self._fields)
+
+    def __reduce__(self: Same) -> tuple[type[Same], tuple[Any, ...]]:
+        return type(self), tuple(self)
+
+    def replaced(self: Same, **fields: Any) -> Same:
+        """The same bundle with other values for some fields."""
+        return type(self)(**{name: self.__dict__[name] for name in self._fields} | fields)
+
+
+class BundleType(types.Type):  # type: ignore[misc]
+    """What compiled code knows of a bundle: name, type and place in the table of each field."""
+
+    def __init__(self, fields: tuple[tuple[str, types.Type, int], ...]) -> None:
+        self.fields = {name: (kind, place) for name, kind, place in fields}
+        super().__init__(name=f"Bundle({', '.join(f'{name}: {kind}' for name, kind, _ in fields)})")
+
+
+def _describe(name: str, value: Any) -> tuple[types.Type, list[int]]:
+    """The type of a field, and its entries in the table."""
+    if isinstance(value, Bundle):
+        return value._numba_type_, [value._address]
+    if isinstance(value, float):
+        return types.float64, [int(np.float64(value).view(np.int64))]
+    if not (isinstance(value, np.ndarray) and value.flags.c_contiguous and value.flags.writeable):
+        raise TypeError(f"{name}: expected a bundle, a float or a C-contiguous array, found {value!r}.")
+    dtype = types.boolean if value.dtype == bool else getattr(types, value.dtype.name)
+    return View(dtype, value.ndim), [value.ctypes.data, *value.shape]
+
+
+@register_model(BundleType)
+class _BundleModel(models.OpaqueModel):  # type: ignore[misc]
+    """A pointer to the table."""
+
+
+@unbox(BundleType)
+def _unbox(typ: BundleType, value: Any, c: Any) -> NativeValue:
+    """Read the address from the Python object, which outlives the call."""
+    address = c.pyapi.object_getattr_string(value, "_address")
+    pointer = c.pyapi.long_as_voidptr(address)
+    c.pyapi.decref(address)
+    return NativeValue(pointer, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+
+
+@infer_getattr
+class _FieldTypes(AttributeTemplate):  # type: ignore[misc]
+    """Type of a field by its name."""
+
+    key = BundleType
+
+    def generic_resolve(self, typ: BundleType, name: str) -> types.Type | None:
+        return typ.fields[name][0] if name in typ.fields else None
+
+
+@lower_getattr_generic(BundleType)
+def _read_field(context: Any, builder: Any, typ: BundleType, pointer: Any, name: str) -> Any:
+    """Read a field from the table, whose entries never change."""
+    kind, place = typ.fields[name]
+
+    def entry(index: int, like: Any) -> Any:
+        at = builder.bitcast(builder.gep(pointer, [context.get_constant(types.intp, WORD * index)]), like.as_pointer())
+        loaded = builder.load(at)
+        loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return loaded
+
+    if isinstance(kind, BundleType):
+        return entry(place, pointer.type)
+    if not isinstance(kind, View):
+        return entry(place, context.get_value_type(kind))
+    length = context.get_value_type(types.intp)
+    shape = [entry(place + 1 + axis, length) for axis in range(kind.ndim)]
+    return make_view(context, builder, kind, entry(place, pointer.type), shape)

@@ -1,0 +1,97 @@
+"""The decorator of compiled functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from numba import types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
+
+from torch_shallow.compiled.announce import Announcement
+from torch_shallow.compiled.cache import EntryCache
+from torch_shallow.compiled.linking import EntryCompiler, InnerCompiler
+from torch_shallow.compiled.view import as_view
+
+
+def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function that allocates nothing, when it is first called.
+
+    Without reference counting, which took half of the time of the walk, a compiled function must not make arrays: it
+    works in those that it is given. It releases the GIL, and a division by zero gives infinity.
+
+    Args:
+        fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave the handling of NaN and infinities alone.
+    """
+    options = {
+        "nopython": True,
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": set(fastmath),
+        "no_cfunc_wrapper": True,
+        "_nrt": False,
+    }
+
+    def compile_later(function: Callable[..., Any]) -> EntryPoint:
+        inner = _Inner(function, {}, {**options, "no_cpython_wrapper": True}, InnerCompiler)
+        return EntryPoint(inner, options)
+
+    return compile_later
+
+
+class EntryPoint(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function as Python calls it; its machine code, with all functions below it, is kept on disk."""
+
+    def __init__(self, inner: _Inner, options: dict[str, Any]) -> None:
+        super().__init__(_entry(inner), {}, options, EntryCompiler)
+        self.inner, self.py_func, self.__wrapped__ = inner, inner.py_func, inner.py_func
+        self._cache = EntryCache(self, _begin)
+
+    def compile(self, sig: Any) -> Any:
+        """Find machine code for some types of arguments on disk, or make it."""
+        with global_compiler_lock:  # or another thread would begin before this one ends
+            try:
+                return super().compile(sig)
+            finally:
+                _announcement.end()
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """The type of a call from compiled code, which calls the function itself."""
+        return self.inner.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """What a call from compiled code calls."""
+        return self.inner.get_overload(sig)
+
+    def __reduce__(self) -> str:
+        return str(self.__qualname__)
+
+
+class _Inner(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function as compiled code calls it."""
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """The type of a call: a constant counts as a variable, or each would be compiled for."""
+        return super().get_call_template([types.unliteral(kind) for kind in args], kws)
+
+
+def _entry(inner: _Inner) -> Callable[..., Any]:
+    """A function that hands its arguments over, arrays as views."""
+    function = inner.py_func
+    names = list(inspect.signature(function).parameters)
+    arguments = ", ".join(f"as_view({name})" for name in names)
+    source = f"def {function.__name__}({', '.join(names)}):\n    return inner({arguments})\n"
+    scope: dict[str, Any] = {"as_view": as_view, "inner": inner, "__name__": function.__module__}
+    exec(compile(source, function.__code__.co_filename, "exec"), scope)  # numba takes a function for its signature
+    return update_wrapper(scope[function.__name__], function)
+
+
+_announcement = Announcement()
+
+
+def _begin(parts: list[Dispatcher]) -> None:
+    _announcement.begin(parts[0].py_func.__name__, len(parts))
