@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba.core import event
+import pytest
+from numba.core import config, event
 
 
 class Count(event.Listener):
@@ -29,6 +31,12 @@ def compilations() -> Iterator[Count]:
     count = Count()
     with event.install_listener("numba:compile", count):
         yield count
+
+
+def forget_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let functions that are decorated from here on be kept in an empty folder."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
+    config.reload_config()
 
 
 def first_use() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.compiled.counted import compilations, first_use
+from tests.compiled.counted import compilations, first_use, forget_what_is_on_disk
 from torch_shallow.compiled.announce import Announcement
 from torch_shallow.compiled.cache import closure, key
 from torch_shallow.compiled.functions import compiled
@@ -71,9 +71,7 @@ def test_the_closure_is_all_that_is_called():
 def compiled_in(folder: Path, cache: Path) -> int:
     """How many functions a new process compiles with the package in a folder."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(folder)}
-    command = (
-        "from tests.compiled.counted import first_use; import sys; sys.stdout.write(str(first_use()))"
-    )
+    command = "from tests.compiled.counted import first_use; import sys; sys.stdout.write(str(first_use()))"
     ran = subprocess.run(
         [sys.executable, "-c", command], env=environment, cwd=folder, capture_output=True, text=True, check=True
     )
@@ -129,7 +127,9 @@ def test_an_error_while_compiling_leaves_nothing_behind():
             wrong(np.zeros(2))
 
 
-def test_threads_that_need_the_same_function_compile_it_once():
+def test_threads_that_need_the_same_function_compile_it_once(monkeypatch, tmp_path):
+    forget_what_is_on_disk(monkeypatch, tmp_path)
+
     @compiled()
     def entry(x):
         return x + 1

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
+from tests.compiled.counted import compilations, forget_what_is_on_disk
 from torch_shallow.compiled.functions import compiled
 from torch_shallow.compiled.linking import InnerLibrary
 
@@ -61,6 +62,7 @@ def from_the_end(array):
     return array[-1]
 
 
+SUMS = """
 @compiled()
 def total(array):
     found = 0.0
@@ -72,6 +74,7 @@ def total(array):
 @compiled()
 def twice_total(array):
     return total(array) + total(array[:])
+"""
 
 
 @st.composite
@@ -137,13 +140,31 @@ def test_arrays_that_are_no_views_work_as_well():
         write(frozen, 0, 0, 0, 1.0)
 
 
-def test_a_function_below_has_no_machine_code_of_its_own():
+def test_a_function_below_has_no_machine_code_of_its_own(monkeypatch, tmp_path):
     """This fails where numba's internals are no longer what `compiled.linking` rests on."""
+    forget_what_is_on_disk(monkeypatch, tmp_path)
+
+    scope = {"compiled": compiled, "__name__": __name__}
+    exec(compile(SUMS, __file__, "exec"), scope)
+    total, twice_total = scope["total"], scope["twice_total"]
     assert twice_total(np.ones(5)) == 10.0
     (below,) = total.inner.overloads.values()
     assert isinstance(below.library, InnerLibrary)
     assert not below.library.codegen._engine.is_symbol_defined(below.fndesc.llvm_func_name)
-    assert twice_total.py_func is twice_total.__wrapped__
     assert not total.overloads  # Python has not called it
-    assert total(np.ones(3)) == 3.0
-    assert len(total.inner.overloads) == 1  # nor was it compiled once more for that
+    with compilations() as count:
+        assert total(np.ones(3)) == 3.0
+    assert count.functions == 1  # what Python calls; not the function, once more
+    assert total.py_func(np.ones(3)) == 3.0
+
+
+def test_a_function_that_needs_what_is_around_it_is_refused():
+    def make(number):
+        @compiled()
+        def plus(x):
+            return x + number
+
+        return plus
+
+    with pytest.raises(TypeError, match="plus: expected a function that reads nothing but its module, found number"):
+        make(3)

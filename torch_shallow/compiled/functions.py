@@ -26,6 +26,9 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
 
     Args:
         fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave the handling of NaN and infinities alone.
+
+    Raises:
+        TypeError: the function reads variables of a function around it.
     """
     options = {
         "nopython": True,
@@ -37,6 +40,12 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     }
 
     def compile_later(function: Callable[..., Any]) -> EntryPoint:
+        if function.__code__.co_freevars:
+            names = ", ".join(function.__code__.co_freevars)
+            raise TypeError(
+                f"{function.__name__}: expected a function that reads nothing but its module, found {names} of a "
+                "function around it; hand it over as an argument."
+            )
         inner = _Inner(function, {}, {**options, "no_cpython_wrapper": True}, InnerCompiler)
         return EntryPoint(inner, options)
 
