@@ -68,7 +68,8 @@ def key(parts: list[Dispatcher]) -> str:
     """A digest of all that machine code follows from."""
     digest = sha256(_how())
     for part in parts:
-        digest.update(repr(sorted(part.targetoptions["fastmath"])).encode())
+        how = sorted(part.targetoptions["fastmath"]), part._compiler.pipeline_class.__name__
+        digest.update(repr(how).encode())
         for text in _texts(part.py_func.__code__, part.py_func.__globals__):
             digest.update(text.encode())
     return digest.hexdigest()

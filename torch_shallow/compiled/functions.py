@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import update_wrapper
 from typing import Any
 
@@ -14,11 +16,11 @@ from numba.core.registry import CPUDispatcher
 
 from torch_shallow.compiled.announce import Announcement
 from torch_shallow.compiled.cache import EntryCache
-from torch_shallow.compiled.linking import EntryCompiler, InnerCompiler
+from torch_shallow.compiled.linking import EntryCompiler, InnerCompiler, VectorisingCompiler
 from torch_shallow.compiled.view import as_view
 
 
-def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
+def compiled(*fastmath: str, vectorise: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that allocates nothing, when it is first called.
 
     Without reference counting, which took half of the time of the walk, a compiled function must not make arrays: it
@@ -26,6 +28,8 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
 
     Args:
         fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave the handling of NaN and infinities alone.
+        vectorise: look for loops that vector instructions can do, in the function and in all that it calls; of what
+            Python calls. It takes longer, and pays for loops over many numbers.
 
     Raises:
         TypeError: the function reads variables of a function around it.
@@ -47,7 +51,7 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
                 "function around it; hand it over as an argument."
             )
         inner = _Inner(function, {}, {**options, "no_cpython_wrapper": True}, InnerCompiler)
-        return EntryPoint(inner, options)
+        return EntryPoint(inner, options, VectorisingCompiler if vectorise else EntryCompiler)
 
     return compile_later
 
@@ -55,14 +59,14 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
 class EntryPoint(CPUDispatcher):  # type: ignore[misc]
     """A compiled function as Python calls it; its machine code, with all functions below it, is kept on disk."""
 
-    def __init__(self, inner: _Inner, options: dict[str, Any]) -> None:
-        super().__init__(_entry(inner), {}, options, EntryCompiler)
+    def __init__(self, inner: _Inner, options: dict[str, Any], compiler: type[EntryCompiler]) -> None:
+        super().__init__(_entry(inner), {}, options, compiler)
         self.inner, self.py_func, self.__wrapped__ = inner, inner.py_func, inner.py_func
         self._cache = EntryCache(self, _begin)
 
     def compile(self, sig: Any) -> Any:
         """Find machine code for some types of arguments on disk, or make it."""
-        with global_compiler_lock:  # or another thread would begin before this one ends
+        with global_compiler_lock, _no_collection():  # the lock, or another thread would begin before this one ends
             try:
                 return super().compile(sig)
             finally:
@@ -97,6 +101,18 @@ def _entry(inner: _Inner) -> Callable[..., Any]:
     scope: dict[str, Any] = {"as_view": as_view, "inner": inner, "__name__": function.__module__}
     exec(compile(source, function.__code__.co_filename, "exec"), scope)  # numba takes a function for its signature
     return update_wrapper(scope[function.__name__], function)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the search for garbage, which takes a tenth of the time of compiling and finds next to nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _announcement = Announcement()

@@ -55,7 +55,13 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
 class EntryLibrary(JITCodeLibrary):  # type: ignore[misc]
     """The code of an entry point, with that of all inner functions below it."""
 
+    vectorised = False
     _linking_libraries: list[Any]
+
+    def _optimize_final_module(self) -> None:
+        # numba optimises twice, first for the sake of reference counts, of which there are none here.
+        passes, builder = self._codegen._module_pass_manager(loop_vectorize=self.vectorised)
+        passes.run(self._final_module, builder)
 
     def finalize(self) -> None:
         """Take in the libraries of inner functions' callees too, then optimise, once."""
@@ -104,7 +110,21 @@ class InnerCompiler(_Compiler):
 class EntryCompiler(_Compiler):
     """Compiles an entry point."""
 
+    library: type[EntryLibrary] = EntryLibrary
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.state.library = EntryLibrary(self.state.targetctx.codegen(), "entry")
+        self.state.library = self.library(self.state.targetctx.codegen(), "entry")
         self.state.library.enable_object_caching()
+
+
+class VectorisedLibrary(EntryLibrary):
+    """The same with vector instructions for loops, which take longer to find."""
+
+    vectorised = True
+
+
+class VectorisingCompiler(EntryCompiler):
+    """Compiles an entry point that spends its time in long loops over numbers."""
+
+    library = VectorisedLibrary

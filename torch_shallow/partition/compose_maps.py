@@ -35,7 +35,7 @@ def sort_cuts(first, order, ends):
         ends[first[cut]] += 1
 
 
-@compiled()
+@compiled(vectorise=True)
 def fill_maps(
     network, order, ends, cut_neurons, stage_of, patterns, cut_rows, weights, biases, rows, active, counts, start, stop
 ):

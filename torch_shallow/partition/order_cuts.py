@@ -13,7 +13,7 @@ SPREAD, TOPS = np.uint64(0x8040201008040201), np.uint64(0x8080808080808080)
 MOST = 255  # so many bits can be added up in a byte
 
 
-@compiled()
+@compiled(vectorise=True)
 def order_cuts(
     patterns,
     offsets,

@@ -16,7 +16,7 @@ DONE = 0
 NODE = 1 << 8  # a part or a half takes at least as long as so many coalitions
 
 
-@compiled("contract", "nsz")
+@compiled("contract", "nsz", vectorise=True)
 def play(
     packed: Packed,
     work: Work,

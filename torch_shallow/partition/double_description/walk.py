@@ -143,7 +143,7 @@ def write_region(network, cones, stack, frame, found, row):
         found.points[row, k] /= weight
 
 
-@compiled()
+@compiled(vectorise=True)
 def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, path):
     """Walk until nothing is left, the output is full, or something has to grow; the walk goes on where it was.
 

@@ -128,7 +128,7 @@ def share_points(cells, frame, row, child_frame, first):
     child_frame[FIRST], child_frame[POINTS] = first, at - first
 
 
-@compiled()
+@compiled(vectorise=True)
 def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path):
     """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled.
 

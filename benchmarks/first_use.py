@@ -1,0 +1,89 @@
+"""The first minute on a machine: processor time of first calls, with nothing compiled yet.
+
+`python -m benchmarks.first_use` prints seconds of processor time of a new process, each call after those above it; and
+then of all the code of README.md, in another new process. Run it in another checkout to compare: it needs nothing
+but the public functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Print the table."""
+    for name, seconds in (run("calls") | run("readme")).items():
+        print(f"{name:<30} {seconds:6.1f} s")
+
+
+def run(part: str) -> dict[str, float]:
+    """What a new process measures, in which nothing is compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, __file__, part]
+        told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, float] = json.loads(told)
+    return found
+
+
+def calls() -> dict[str, float]:
+    """First calls, one after another."""
+    import torch
+    from torch import nn
+
+    import torch_shallow
+    from torch_shallow import explain
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)).double()
+    x = torch.randn(25, 2).double()
+    seconds: dict[str, float] = {}
+
+    def measure(name: str, call: Callable[[], object]) -> object:
+        begun = time.process_time()
+        result = call()
+        seconds[name] = time.process_time() - begun
+        return result
+
+    shallow = measure("transform", lambda: torch_shallow.transform(model))
+    measure("the network itself", lambda: shallow(x))  # type: ignore[operator]
+    measure("certify", lambda: shallow.certify(model))  # type: ignore[attr-defined]
+    measure("estimate", lambda: torch_shallow.estimate(model, time_limit=0.1))
+    box = measure("transform in a box", lambda: torch_shallow.transform(model, domain=torch_shallow.Box(-2.5, 2.5)))
+    measure("output_range", lambda: explain.output_range(box))
+    measure("shap_values", lambda: explain.shap_values(model, x[:5], x[5:]))
+    return seconds
+
+
+def readme() -> dict[str, float]:
+    """All code of the README, imports included."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        os.chdir(folder)
+        names: dict[str, object] = {"__name__": "readme"}
+        for block in code:
+            exec(block, names)
+        os.chdir(ROOT)
+    return {"all that README shows": time.process_time() - begun}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    else:
+        print(json.dumps({"calls": calls, "readme": readme}[sys.argv[1]]()))
