@@ -4,13 +4,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all bench lint notebooks clean
+.PHONY: demo test quick test-all bench lint notebooks clean
 
-demo: .venv/installed-tutorials  ## transform a trained classifier, certify it, print a table, draw demo.png
+demo: .venv/installed-tutorials  ## train two networks, transform and certify them, print tables, draw demo.png
 	$(BIN)/python -m tutorials.demo
 
 test: .venv/installed-test  ## the tests that run in minutes, on up to four cores
+	$(BIN)/python -m torch_shallow compile
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses=4 --dist=worksteal
+
+quick: .venv/installed-test  ## a cut through all tests, for the daily loop
+	$(BIN)/python -m pytest -m quick -n auto --maxprocesses=4 --dist=worksteal
 
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough

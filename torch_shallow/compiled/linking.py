@@ -2,7 +2,8 @@
 
 numba makes machine code of every function by itself, and then of every caller with a copy of it inside: a function five
 calls deep is optimised six times. Here a function that only compiled functions call stays as it is until the entry
-point is put together. This rests on numba's internals; `tests/compiled` fails where they have changed.
+point is put together. This rests on numba's internals, so pyproject.toml admits the versions that were tried, and
+`tests/compiled` fails where they have changed.
 """
 
 from __future__ import annotations
@@ -60,8 +61,12 @@ class EntryLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def _optimize_final_module(self) -> None:
         # numba optimises twice, first for the sake of reference counts, of which there are none here.
-        passes, builder = self._codegen._module_pass_manager(loop_vectorize=self.vectorised)
-        passes.run(self._final_module, builder)
+        made = self._codegen._module_pass_manager(loop_vectorize=self.vectorised)
+        if isinstance(made, tuple):
+            passes, builder = made
+            passes.run(self._final_module, builder)
+        else:  # of numba before 0.62
+            made.run(self._final_module)
 
     def finalize(self) -> None:
         """Take in the libraries of inner functions' callees too, then optimise, once."""
