@@ -19,8 +19,10 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).parents[1]
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -52,15 +54,15 @@ def calls() -> dict[str, float]:
     x = torch.randn(25, 2).double()
     seconds: dict[str, float] = {}
 
-    def measure(name: str, call: Callable[[], object]) -> object:
+    def measure(name: str, call: Callable[[], Result]) -> Result:
         begun = time.process_time()
         result = call()
         seconds[name] = time.process_time() - begun
         return result
 
     shallow = measure("transform", lambda: torch_shallow.transform(model))
-    measure("the network itself", lambda: shallow(x))  # type: ignore[operator]
-    measure("certify", lambda: shallow.certify(model))  # type: ignore[attr-defined]
+    measure("the network itself", lambda: shallow(x))
+    measure("certify", lambda: shallow.certify(model))
     measure("estimate", lambda: torch_shallow.estimate(model, time_limit=0.1))
     box = measure("transform in a box", lambda: torch_shallow.transform(model, domain=torch_shallow.Box(-2.5, 2.5)))
     measure("output_range", lambda: explain.output_range(box))

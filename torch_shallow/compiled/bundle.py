@@ -8,6 +8,7 @@ which compiled code reads what it needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from inspect import get_annotations
 from typing import Any, ClassVar, TypeVar
 
@@ -59,14 +60,13 @@ class Bundle:
                 f"{type(self).__name__}: expected the fields {', '.join(self._fields)}, found {len(values)} values"
                 f"{''.join(f', {name}' for name in named)}."
             )
-        table: list[int] = []
-        kinds = []
+        owner, table, kinds = type(self).__name__, list[int](), []
         for name in self._fields:
-            kind, entries = _describe(f"{type(self).__name__}.{name}", fields[name])
+            kind, entries = _describe(owner, name, fields[name])
             kinds.append((name, kind, len(table)))
             table += entries
         words = np.array(table, dtype=np.int64)
-        self.__dict__.update(fields, _words=words, _address=words.ctypes.data, _numba_type_=BundleType(tuple(kinds)))
+        self.__dict__.update(fields, _words=words, _address=_address(words), _numba_type_=_bundle(tuple(kinds)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
@@ -92,16 +92,29 @@ class BundleType(types.Type):  # type: ignore[misc]
         super().__init__(name=f"Bundle({', '.join(f'{name}: {kind}' for name, kind, _ in fields)})")
 
 
-def _describe(name: str, value: Any) -> tuple[types.Type, list[int]]:
+def _describe(owner: str, name: str, value: Any) -> tuple[types.Type, list[int]]:
     """The type of a field, and its entries in the table."""
+    if isinstance(value, np.ndarray) and value.flags.c_contiguous and value.flags.writeable:
+        return _view(value.dtype, value.ndim), [_address(value), *value.shape]
     if isinstance(value, Bundle):
         return value._numba_type_, [value._address]
     if isinstance(value, float):
         return types.float64, [int(np.float64(value).view(np.int64))]
-    if not (isinstance(value, np.ndarray) and value.flags.c_contiguous and value.flags.writeable):
-        raise TypeError(f"{name}: expected a bundle, a float or a C-contiguous array, found {value!r}.")
-    dtype = types.boolean if value.dtype == bool else getattr(types, value.dtype.name)
-    return View(dtype, value.ndim), [value.ctypes.data, *value.shape]
+    raise TypeError(f"{owner}.{name}: expected a bundle, a float or a C-contiguous array, found {value!r}.")
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+@cache
+def _view(dtype: np.dtype, ndim: int) -> View:
+    return View(types.boolean if dtype.kind == "b" else getattr(types, dtype.name), ndim)
+
+
+@cache
+def _bundle(fields: tuple[tuple[str, types.Type, int], ...]) -> BundleType:
+    return BundleType(fields)
 
 
 @register_model(BundleType)
