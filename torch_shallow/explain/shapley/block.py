@@ -62,9 +62,6 @@ def play_block(table: Table, neurons: int) -> None:
             mixed += 1
 
 
-# What follows gets arrays one by one: to hand over a whole table takes longer than what is done with it.
-
-
 @compiled("contract", "nsz")
 def _add_forms(form: np.ndarray, weights: np.ndarray, forms: np.ndarray, active: np.ndarray) -> None:
     """Add constants and players of active neurons."""
