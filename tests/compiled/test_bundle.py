@@ -80,7 +80,8 @@ def test_fields_cannot_be_set():
         (lambda: Inside(np.zeros((1, 1))), "expected the fields weights, scale, found 1 values"),
         (lambda: Inside(np.zeros((1, 1)), size=1.0), "found 1 values, size"),
         (lambda: Inside(np.zeros((1, 1)), 1.0, weights=np.zeros((1, 1))), "found 2 values, weights"),
-        (lambda: Inside(np.zeros((3, 2)).T, 1.0), r"Inside.weights: expected .* C-contiguous array"),
+        (lambda: Inside(np.zeros((3, 2)).T, 1.0), r"Inside.weights: expected .* C-contiguous"),
+        (lambda: Inside(np.zeros((3, 2), dtype=">f8"), 1.0), r"Inside.weights: expected .* native byte order"),
         (lambda: Inside([1.0], 1.0), r"Inside.weights: expected .* found \[1.0\]"),
     ],
 )

@@ -94,13 +94,16 @@ class BundleType(types.Type):  # type: ignore[misc]
 
 def _describe(owner: str, name: str, value: Any) -> tuple[types.Type, list[int]]:
     """The type of a field, and its entries in the table."""
-    if isinstance(value, np.ndarray) and value.flags.c_contiguous and value.flags.writeable:
+    if isinstance(value, np.ndarray) and value.flags.carray and value.dtype.isnative:
         return _view(value.dtype, value.ndim), [_address(value), *value.shape]
     if isinstance(value, Bundle):
         return value._numba_type_, [value._address]
     if isinstance(value, float):
         return types.float64, [int(np.float64(value).view(np.int64))]
-    raise TypeError(f"{owner}.{name}: expected a bundle, a float or a C-contiguous array, found {value!r}.")
+    raise TypeError(
+        f"{owner}.{name}: expected a bundle, a float, or an array that is C-contiguous, aligned, of native byte order "
+        f"and may be written to, found {value!r}; numpy.array(value, order='C') makes one."
+    )
 
 
 def _address(array: np.ndarray) -> int:

@@ -52,6 +52,11 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
             self._miss(parts)
         return found
 
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep machine code, unless Ctrl-C came while LLVM handed it over: then it works here, but there is no copy."""
+        if data.library._compiled_object is not None:
+            super().save_overload(sig, data)
+
 
 def closure(entry: Dispatcher) -> list[Dispatcher]:
     """A compiled function and all that it calls, and that these call."""

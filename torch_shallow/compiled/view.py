@@ -65,7 +65,7 @@ def take_apart(context: Any, builder: Any, view: View, value: Any) -> tuple[Any,
 @intrinsic
 def as_view(typing_context: Any, array: Any) -> Any:
     """A C-contiguous array that may be written to as a view; anything else as it is."""
-    if not (isinstance(array, types.Array) and array.layout == "C" and array.mutable and array.ndim > 0):
+    if not (isinstance(array, types.Array) and array.layout == "C" and array.mutable and array.aligned and array.ndim):
         return array(array), lambda context, builder, signature, arguments: arguments[0]
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
