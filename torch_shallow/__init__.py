@@ -2,7 +2,7 @@
 
 Reading order: `transform` is the whole pipeline; `trace` reads the module, `partition` enumerates the regions,
 `shallow` is the result, `region` looks at one region, `certify` says why the result is right; `explain` says what the
-regions mean, and `plot` draws them.
+regions mean, and `plot` draws them. `compiled` says how inner loops are compiled, and `ahead` does it all at once.
 """
 
 from torch_shallow import explain, plot

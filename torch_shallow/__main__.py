@@ -49,10 +49,9 @@ def _compile(chosen: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number of processes, found {text}")
-    return number
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive number of processes, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

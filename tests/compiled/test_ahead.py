@@ -1,0 +1,45 @@
+"""`python -m torch_shallow compile`: everything is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torch_shallow.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(arguments: list[str], cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.slow
+def test_what_the_readme_shows_compiles_nothing_afterwards(tmp_path):
+    assert "functions compiled in" in run(["-m", "torch_shallow", "compile"], tmp_path).stdout
+    assert run(["-m", "torch_shallow", "compile"], tmp_path).stdout == "All compiled code is there already.\n"
+    shown = run(["-m", "benchmarks.first_use", "readme"], tmp_path)
+    assert "compiles its inner loops" not in shown.stderr
+    assert "compiles its inner loops" in run(["-m", "benchmarks.first_use", "readme"], tmp_path / "empty").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["transform"], "invalid choice: 'transform'"),
+        (["compile", "--processes", "0"], "expected a positive number of processes, found '0'"),
+        (["compile", "--processes", "two"], "expected a positive number of processes, found 'two'"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
