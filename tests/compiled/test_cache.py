@@ -88,13 +88,10 @@ def test_edits_of_files_compile_nothing_unless_compiled_code_changes(tmp_path):
         file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
 
     assert compiled_in(folder, cache) > 0
-    assert compiled_in(folder, cache) == 0
     edit(folder / "torch_shallow" / "errors.py", lambda text: text + "\n# one more line\n")
     edit(folder / "torch_shallow" / "partition" / "network.py", lambda text: "# one more line\n" + text)
     edit(compose_maps, lambda text: "# one more line\n" + text)
     assert compiled_in(folder, cache) == 0
-    edit(compose_maps, lambda text: text.replace("children.shape[0] - 1, -1, -1", "children.shape[0] - 1, -1, -2 + 1"))
-    assert compiled_in(folder, cache) == 0  # the same number
     edit(compose_maps, lambda text: text.replace("below = children[cut]", "below = children[cut + 0]"))
     assert compiled_in(folder, cache) > 0
 
