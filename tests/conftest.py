@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import jaxtyping
+import pytest
 from hypothesis import settings
 
 PACKAGE = Path(__file__).parents[1] / "torch_shallow"
@@ -25,6 +26,14 @@ def annotated_modules() -> list[str]:
 
 jaxtyping.install_import_hook(annotated_modules(), "beartype.beartype")
 
+from tests.clock import Clock, replace_clock  # noqa: E402  # imports the package, whose modules are to be checked
+
 settings.register_profile("thorough", deadline=None)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time passes only when the package looks at its clock."""
+    return replace_clock(monkeypatch)

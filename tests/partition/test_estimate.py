@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.clock import Clock
 from tests.partition.programs import arrangement, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of
 from tests.zoo import ALL, Specimen
@@ -129,11 +130,12 @@ def test_narrow_probes_are_right_on_average(engine: str, width: int, cuts: int) 
 
 
 @pytest.mark.parametrize("regions", [1, 50, 2500])
-def test_what_is_known_and_what_is_open_are_all_there_is(regions: int) -> None:
+def test_what_is_known_and_what_is_open_are_all_there_is(regions: int, clock: Clock) -> None:
     problem, growth = pose(mlp(3, 16, 16, 1), WholeSpace()), Growth()
     growth.add(explore_until(lambda: False, problem, Task((ROOT,), tuple(WHOLE), Quota(regions=regions))).piece)
     cells = [growth.path(code) for code in growth.open]
     assert growth.num_regions + Prober(problem).probe(cells, 10**6)[0] == 5028
+    clock.tick = 2e-4
     sample = estimate_open(problem, growth, 0.1)
     assert min(sample.totals) > growth.num_regions
     assert sample.exact or len(sample.totals) >= LEAST_PROBES
@@ -147,7 +149,8 @@ def test_nothing_open_is_exact() -> None:
     assert (sample.totals, sample.exact, sample.standard_error) == ((growth.num_regions,), True, 0.0)
 
 
-def test_the_forecast_of_a_long_run_counts_from_the_first_piece(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_forecast_of_a_long_run_counts_from_the_first_piece(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+    clock.tick = 2e-4
     problem, growth = problem_of(mlp(4, 8, 8, 1), WholeSpace()), Growth()
     forecast = Forecast(problem, growth, patience=0.0, seconds=0.1)
     while growth.num_regions < 200:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import numpy as np
 
@@ -40,3 +42,22 @@ def assert_same(found: Partition, expected: Partition) -> None:
 def known_of(partition: Partition) -> list[tuple[bytes, bytes]]:
     """Pattern and point of each region, to the last bit."""
     return list(zip(map(bytes, partition.packed_patterns), map(bytes, partition.points), strict=True))
+
+
+class Counting(Executor):
+    """Hands on to another executor, and does something else just before one of its tasks: in mid-run, on any machine.
+
+    Args:
+        executor: who does the tasks.
+        place: the number of that task, from 1 on.
+        act: what to do.
+    """
+
+    def __init__(self, executor: Executor, place: int = 0, act: Callable[[], object] = lambda: None) -> None:
+        self.executor, self.place, self.act, self.count = executor, place, act, 0
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        self.count += 1
+        if self.count == self.place:
+            self.act()
+        return self.executor.submit(function, *arguments, **options)

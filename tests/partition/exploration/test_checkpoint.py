@@ -341,7 +341,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 APPENDING = """
-import os, random, signal, sys, time
+import os, random, signal, sys
 from pathlib import Path
 from tests.partition.exploration.test_checkpoint import assert_same, opened, random_piece, read
 
@@ -361,8 +361,8 @@ for _ in range(12):
             while True:
                 checkpoint.append(pieces[checkpoint.num_pieces % len(pieces)])
                 os.write(send, b".")
-    os.read(receive, 1)
-    time.sleep(0.01 * chance.random())
+    for _ in range(chance.randint(1, 30)):
+        os.read(receive, 1)
     os.kill(writer, signal.SIGKILL)
     os.waitpid(writer, 0)
     os.close(receive)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import signal
-import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,44 +15,52 @@ from tests.partition.walks import assert_same
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import IncompleteWarning
 from torch_shallow.partition.enumerate import enumerate_regions, resume
+from torch_shallow.partition.exploration import schedule
+from torch_shallow.partition.exploration.checkpoint import Checkpoint
+from torch_shallow.partition.growth import Piece
 
-PROGRAM = mlp(5, 12, 12, 1)
+PROGRAM = mlp(4, 8, 8, 1)
 
 
-def run(path: str, workers: int) -> None:
-    enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path, workers=workers, task_seconds=0.003)
+def run(path: str, pieces: int, workers: int, pipe: int) -> None:
+    append, count = Checkpoint.append, itertools.count(1)
+
+    def appended(checkpoint: Checkpoint, piece: Piece) -> None:
+        append(checkpoint, piece)
+        if next(count) == pieces:
+            os.write(pipe, b".")
+
+    Checkpoint.append, schedule.FIRST_SECONDS = appended, 0.0  # in this process alone
+    enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path, workers=workers, task_seconds=1e-9)
 
 
-def killed(path: Path, seconds: float, workers: int) -> None:
-    """A run in another process, which is killed so many seconds after its checkpoint is there."""
-    process = get_context("fork").Process(target=run, args=(str(path), workers))
+def killed(path: Path, pieces: int, workers: int) -> None:
+    """A run in another process, which is killed soon after it has written so many pieces: anywhere in its work."""
+    receive, send = os.pipe()
+    process = get_context("fork").Process(target=run, args=(str(path), pieces, workers, send))
     process.start()
-    while not path.exists():
-        time.sleep(0.001)
-    time.sleep(seconds)
+    os.close(send)
+    assert os.read(receive, 1) == b"."  # nothing, if it had ended before
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    os.close(receive)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of any fork beside threads
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_ten_instants(tmp_path: Path, workers: int) -> None:
-    begun = time.monotonic()
-    expected = enumerate_regions(PROGRAM, WholeSpace(), task_seconds=0.01)
-    longest, rng, sizes = time.monotonic() - begun, random.Random(workers), []
-    for attempt in range(10):
-        path = tmp_path / f"{attempt}.checkpoint"
-        killed(path, rng.random() * longest, workers)
-        sizes.append(path.stat().st_size)
+    expected = enumerate_regions(PROGRAM, WholeSpace())
+    for pieces in (1, 2, 3, 5, 8, 10, 15, 20, 30, 40):
+        path = tmp_path / f"{pieces}.checkpoint"
+        killed(path, pieces, workers)
         assert_same(enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path), expected)
-    assert len(set(sizes)) > 3
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_killed_again_and_again(tmp_path: Path) -> None:
     path = tmp_path / "run.checkpoint"
     for _ in range(5):
-        killed(path, 0.02, 1)
+        killed(path, 4, 1)
     assert_same(enumerate_regions(PROGRAM, WholeSpace(), checkpoint=path), enumerate_regions(PROGRAM, WholeSpace()))
 
 

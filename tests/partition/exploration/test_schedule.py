@@ -19,25 +19,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.clock import Clock
 from tests.partition.programs import draw_domain, draw_program, mlp
-from tests.partition.walks import assert_same, known_of, problem_of
+from tests.partition.walks import Counting, assert_same, known_of, problem_of
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError
 from torch_shallow.partition.enumerate import enumerate_regions, resume
+from torch_shallow.partition.exploration import schedule
 from torch_shallow.partition.exploration.schedule import ATTEMPTS
 from torch_shallow.partition.exploration.task import Task, explore, packed
-from torch_shallow.partition.growth import ROOT, Growth
+from torch_shallow.partition.growth import ROOT, Growth, Piece
 from torch_shallow.partition.harvest import Quota
 from torch_shallow.trace.program import ReLUProgram
 
 SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
 PROGRAM = mlp(4, 10, 10, 1)
-LARGE = mlp(5, 14, 14, 1)  # of more work than is done before others are asked
+MANY = mlp(3, 6, 6, 1)  # many tasks, if each is short
 CASES = {
-    "rays": (mlp(4, 8, 8, 1), WholeSpace(), {}),
-    "rays in a box": (PROGRAM, Box(-1.0, 1.0), {}),
-    "half-spaces": (mlp(4, 8, 8, 1), Box(-1.0, 1.0), {"method": "lp"}),
-    "rays, later half-spaces": (mlp(5, 6, 6, 1), WholeSpace(), {"max_rays": 8}),
+    "rays": (MANY, WholeSpace(), {}),
+    "rays in a box": (mlp(4, 8, 8, 1), Box(-1.0, 1.0), {}),
+    "half-spaces": (mlp(3, 8, 8, 1), Box(-1.0, 1.0), {"method": "lp"}),
+    "rays, later half-spaces": (mlp(4, 6, 6, 1), WholeSpace(), {"max_rays": 8}),
     "HiGHS": (mlp(2, 4, 4, 1), Polytope([[1.0, 1.0]], [1.0]), {"method": "lp", "solver": "HIGHS"}),
 }
 
@@ -81,26 +83,34 @@ def processes() -> Iterator[Executor]:
         yield pool
 
 
-class Counting(Executor):
-    """Hands on to another executor."""
+@pytest.fixture
+def most_is_done_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little more than the way to the first region is done before others are asked, however fast the machine is."""
+    monkeypatch.setattr(schedule, "FIRST_SECONDS", 0.0)
 
-    def __init__(self, executor: Executor) -> None:
-        self.executor, self.count = executor, 0
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        self.count += 1
-        return self.executor.submit(function, *arguments, **options)
+def at_the_third_piece(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something in mid-run: when a third piece arrives."""
+    add, count = Growth.add, itertools.count(1)
+
+    def added(growth: Growth, piece: Piece) -> Any:
+        if next(count) == 3:
+            act()
+        return add(growth, piece)
+
+    patch.setattr(Growth, "add", added)
 
 
 @pytest.mark.parametrize(
     "case",
-    [(LARGE, WholeSpace(), {}), (mlp(5, 10, 10, 1), WholeSpace(), {"max_rays": 12})],
+    [(MANY, WholeSpace(), {}), (mlp(5, 6, 6, 1), WholeSpace(), {"max_rays": 8})],
     ids=["rays", "both engines"],
 )
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_processes(processes: Executor, case: tuple[ReLUProgram, Domain, dict[str, Any]]) -> None:
     program, domain, options = case
     expected, counting = enumerate_regions(program, domain, **options), Counting(processes)
-    assert_same(enumerate_regions(program, domain, **options, workers=counting, task_seconds=0.02), expected)
+    assert_same(enumerate_regions(program, domain, **options, workers=counting, **SHORT), expected)
     assert counting.count > 4
 
 
@@ -124,11 +134,13 @@ def test_stopped_and_resumed(case: tuple[ReLUProgram, Domain, dict[str, Any]], w
     assert_same(part, expected)
 
 
-def test_a_time_limit() -> None:
-    with pytest.warns(IncompleteWarning, match=r"stopped by time_limit=0\.001 with [\d,]+ regions, .* % of the tree"):
-        part = enumerate_regions(PROGRAM, WholeSpace(), time_limit=0.001)
+def test_a_time_limit(clock: Clock) -> None:
+    with pytest.warns(IncompleteWarning, match=r"stopped by time_limit=50\.0 with [\d,]+ regions, .* % of the tree"):
+        part = enumerate_regions(PROGRAM, WholeSpace(), time_limit=50.0)
+    assert clock.now < 100.0
     assert part.num_regions >= 1
     assert not part.complete
+    clock.tick = 1e-6
     assert_same(resume(part), enumerate_regions(PROGRAM, WholeSpace()))
 
 
@@ -137,17 +149,15 @@ def test_a_budget_that_is_not_reached_says_nothing() -> None:
     assert_same(enumerate_regions(PROGRAM, WholeSpace(), max_regions=expected.num_regions, time_limit=1e6), expected)
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c(workers: int) -> None:
-    program = mlp(5, 16, 16, 1)
-    expected = enumerate_regions(program, WholeSpace(), workers=workers)  # compiles, too
-    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
+def test_ctrl_c(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = enumerate_regions(MANY, WholeSpace())
+    at_the_third_piece(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
     try:
-        timer.start()
         with pytest.warns(IncompleteWarning, match="stopped by Ctrl-C"):
-            part = enumerate_regions(program, WholeSpace(), workers=workers)
-        timer.join()
+            part = enumerate_regions(MANY, WholeSpace(), workers=workers, **SHORT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -172,8 +182,9 @@ class OfThreads(ThreadPoolExecutor):
         return super().submit(work)
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> None:
-    expected, failed = enumerate_regions(LARGE, WholeSpace()), set()
+    expected, failed = enumerate_regions(MANY, WholeSpace()), set()
 
     def fails_first(task: Task) -> bool:
         is_first = failed.isdisjoint(task.starts)
@@ -181,35 +192,35 @@ def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> Non
         return is_first
 
     with OfThreads(fails_first, OSError("worker died")) as executor:
-        found = enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02)
+        found = enumerate_regions(MANY, WholeSpace(), workers=executor, **SHORT)
     assert_same(found, expected)
     assert "a task has failed and is done again: OSError: worker died" in caplog.text
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_tasks_that_always_fail_are_an_error() -> None:
     message = f"workers: a task has failed {ATTEMPTS} times, the last time with OSError: disk is gone"
     executor = OfThreads(lambda task: True, OSError("disk is gone"))
     with executor, pytest.raises(TransformError, match=message):
-        enumerate_regions(LARGE, WholeSpace(), workers=executor)
+        enumerate_regions(MANY, WholeSpace(), workers=executor)
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_an_executor_that_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
     count = itertools.count()
     with OfThreads(lambda task: next(count) >= 3, BrokenExecutor("a process died")) as executor:
-        found = enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02)
-    assert_same(found, enumerate_regions(LARGE, WholeSpace()))
+        found = enumerate_regions(MANY, WholeSpace(), workers=executor, **SHORT)
+    assert_same(found, enumerate_regions(MANY, WholeSpace()))
     assert "the executor has broken down and takes no more tasks (a process died)" in caplog.text
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_a_process_that_is_killed(caplog: pytest.LogCaptureFixture) -> None:
-    program = LARGE
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        enumerate_regions(program, WholeSpace(), workers=pool)  # processes have started
-        timer = threading.Timer(0.1, os.kill, (next(iter(pool._processes)), signal.SIGKILL))
-        timer.start()
-        found = enumerate_regions(program, WholeSpace(), workers=pool, task_seconds=0.02)
-        timer.join()
-    assert_same(found, enumerate_regions(program, WholeSpace()))
+        counting = Counting(pool, 5, lambda: os.kill(next(iter(pool._processes)), signal.SIGKILL))
+        found = enumerate_regions(MANY, WholeSpace(), workers=counting, **SHORT)
+    assert "the executor has broken down" in caplog.text
+    assert_same(found, enumerate_regions(MANY, WholeSpace()))
 
 
 def test_the_first_region_comes_before_any_limit() -> None:
@@ -220,37 +231,45 @@ def test_the_first_region_comes_before_any_limit() -> None:
     assert part.num_regions >= 1
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_workers_that_are_told_to_exit_are_failures() -> None:
     for error in (SystemExit(3), KeyboardInterrupt()):
         executor = OfThreads(lambda task: True, error)
         with executor, pytest.raises(TransformError, match=f"failed {ATTEMPTS} times, .* {type(error).__name__}"):
-            enumerate_regions(LARGE, WholeSpace(), workers=executor)
+            enumerate_regions(MANY, WholeSpace(), workers=executor)
 
 
-def test_a_limit_does_not_wait_for_workers_that_are_busy() -> None:
+def test_a_limit_does_not_wait_for_workers_that_are_busy(clock: Clock) -> None:
     busy = threading.Event()
+    clock.tick = 0.02  # the tasks before the first that is handed on end at the first look
+
+    def time_passes() -> None:
+        clock.now += 2e6
+
     with ThreadPoolExecutor(1) as executor:
-        executor.submit(busy.wait, 60.0)
+        work = executor.submit(busy.wait, 60.0)  # or who waits for it would hang
         with pytest.warns(IncompleteWarning, match="time_limit"):
-            part = enumerate_regions(LARGE, WholeSpace(), workers=executor, time_limit=0.2)
+            part = enumerate_regions(MANY, WholeSpace(), workers=Counting(executor, 1, time_passes), time_limit=1e6)
+        assert not work.done()
         busy.set()
-    assert_same(resume(part), enumerate_regions(LARGE, WholeSpace()))
+    assert_same(resume(part), enumerate_regions(MANY, WholeSpace()))
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_an_executor_that_is_shut_down_in_mid_run(caplog: pytest.LogCaptureFixture) -> None:
     executor = ThreadPoolExecutor(2)
-    expected = enumerate_regions(LARGE, WholeSpace())
-    timer = threading.Timer(0.15, lambda: executor.shutdown(wait=False, cancel_futures=True))
-    timer.start()
-    assert_same(enumerate_regions(LARGE, WholeSpace(), workers=executor, task_seconds=0.02), expected)
-    timer.join()
+    counting = Counting(executor, 5, lambda: executor.shutdown(wait=False, cancel_futures=True))
+    expected = enumerate_regions(MANY, WholeSpace())
+    assert_same(enumerate_regions(MANY, WholeSpace(), workers=counting, **SHORT), expected)
+    assert "the executor has broken down" in caplog.text
 
 
+@pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_an_executor_that_is_shut_down() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(TransformError, match="workers: expected an executor that takes tasks"):
-        enumerate_regions(LARGE, WholeSpace(), workers=executor)
+        enumerate_regions(MANY, WholeSpace(), workers=executor)
 
 
 @pytest.mark.parametrize(
