@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.data import ACAS_XU, needs_acas_xu
 from tests.piecewise_models import Decision, digits_cnn
 from tests.shallow.laws import assert_equal, corner_points, deep, random_points
 from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen
 from torch_shallow import Box, ShallowReLU, TransformError, from_onnx, transform
 
-ACAS_XU = Path(__file__).parents[2] / "shared" / "data" / "acasxu"
 LARGE = ("functional", "overlapping pools", "pooled image")
 
 
@@ -146,12 +145,10 @@ def test_an_exported_program() -> None:
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
 
 
+@needs_acas_xu
 def test_a_file_of_acas_xu() -> None:
     pytest.importorskip("onnx")
-    path = ACAS_XU / "ACASXU_run2a_1_1_batch_2000.onnx"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    model = from_onnx(path)
+    model = from_onnx(ACAS_XU["1_1"])
     lower = torch.tensor([0.3, -0.01, 0.49, 0.3, 0.3]).double()
     shallow = transform(model, torch.zeros(1, 1, 1, 5), domain=Box(lower, lower + 0.02))
     x = random_points(shallow, 1000)

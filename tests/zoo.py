@@ -62,7 +62,7 @@ def linear(weight: Sequence[Sequence[float]], bias: Sequence[float]) -> nn.Linea
 
 
 def random_mlp(widths: Sequence[int], domain: Domain | None = None, regions: int | None = None) -> Specimen:
-    """A chain of the recipe of `truth/counts.json`."""
+    """A chain of the recipe of `known_counts`."""
     name = "-".join(map(str, widths)) + ("" if domain is None else f" on {domain}")
     return Specimen(name, lambda: chain(*widths), (widths[0],), regions, domain or WholeSpace())
 

@@ -30,7 +30,7 @@ def arrangement(weight: np.ndarray, bias: np.ndarray) -> ReLUProgram:
 
 
 def mlp(*sizes: int) -> ReLUProgram:
-    """The random network of `truth/counts.json`: default initialisation in float32 from seed 0."""
+    """The random network of `known_counts`: default initialisation in float32 from seed 0."""
     torch.manual_seed(0)
     layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     weights, biases, before = [], [], 0

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from torch import nn
 
+from benchmarks.networks import load
 from tests import arrangements
+from tests.arrangements import Arrangement
+from tests.data import needs_acas_xu
+from tests.known_counts import ACAS_XU, BRAID, RANDOM_NETWORKS, SHI, TENTS, TYPE_B
 from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, random_mlp, tent
 from torch_shallow.domain import Box, Domain, WholeSpace
 from torch_shallow.partition.enumerate import METHODS, enumerate_regions
 from torch_shallow.partition.partition import Partition
 from torch_shallow.trace.reader import read_model
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 KNOWN = [s for s in (*ARRANGEMENTS, *DEEP, *DEGENERATE, *ARCHITECTURES) if s.regions is not None]
 
 
@@ -33,67 +34,44 @@ def test_counts_that_mathematics_knows(specimen: Specimen, method: str) -> None:
     assert partition_of(specimen.model(), specimen.domain, method).num_regions == specimen.regions
 
 
-def truth(section: str) -> dict[str, int]:
-    """The counts of a section; none, with the reason in the name of the skipped test, if the file is not there."""
-    path = DATA / "truth" / "counts.json"
-    if not path.exists():
-        return {}
-    return {name: count for name, count in json.loads(path.read_text())[section].items() if name != "_"}
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        pytest.param(name, method, marks=[pytest.mark.slow] if count > most or len(widths) < 4 else [])
+        for name, (widths, _, count) in RANDOM_NETWORKS.items()
+        for method, most in zip(METHODS, (16_000, 5_000, 5_000), strict=True)
+    ],
+)
+def test_counts_of_random_networks(name: str, method: str) -> None:
+    widths, domain, count = RANDOM_NETWORKS[name]
+    assert partition_of(random_mlp(widths).model(), domain, method).num_regions == count
 
 
-def cases(section: str, slow: set[tuple[str, str]]) -> list[object]:
-    """Each count of a section with each method."""
-    if not truth(section):
-        return [pytest.param("", 0, "", marks=pytest.mark.skip(reason=f"{DATA} is not there"), id="no data")]
-    return [
-        pytest.param(name, count, method, marks=[pytest.mark.slow] if (name, method) in slow else [])
-        for name, count in truth(section).items()
-        for method in METHODS
-    ]
-
-
-# A box of ten dimensions has 1024 vertices: here rays are not the way.
-SLOW_RANDOM = {(name, "double-description") for name in ("10-10-10-1 on [-1,1]^10", "12-12-1 on [-1,1]^12")}
-
-
-@pytest.mark.parametrize(("name", "count", "method"), cases("random mlp", SLOW_RANDOM))
-def test_counts_of_random_networks(name: str, count: int, method: str) -> None:
-    widths, where = name.split(" on ")
-    domain = Box(-1.0, 1.0) if where.startswith("[-1,1]") else WholeSpace()
-    model = random_mlp([int(width) for width in widths.split("-")]).model()
-    assert partition_of(model, domain, method).num_regions == count
-
-
-SLOW_ACAS_XU = {("3_3 property 9", method) for method in METHODS}
-
-
-@pytest.mark.parametrize(("name", "count", "method"), cases("acasxu", SLOW_ACAS_XU))
-def test_counts_of_acas_xu(name: str, count: int, method: str) -> None:
+@needs_acas_xu
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ACAS_XU)
+def test_counts_of_acas_xu(name: str, method: str) -> None:
     pytest.importorskip("onnx")
-    from benchmarks.networks import load
-
-    case = load(f"ACAS Xu {name}", DATA / "acasxu")
+    case = load(f"ACAS Xu {name}")
     assert case.box is not None
-    assert partition_of(case.model, Box(case.box[:, 0], case.box[:, 1]), method).num_regions == count
+    domain = Box(case.box[:, 0], case.box[:, 1])
+    assert partition_of(case.model, domain, method).num_regions == ACAS_XU[name]
 
 
-def test_the_formulas_give_the_counts_of_the_file() -> None:
-    known = truth("arrangements")
-    if not known:
-        pytest.skip(f"{DATA} is not there")
-    families = {"braid": arrangements.braid, "type B": arrangements.type_b, "Shi": arrangements.shi}
-    checked = 0
-    for name, counts in known.items():
-        if isinstance(counts, dict):
-            family = families[next(key for key in families if name.startswith(key))]
-            for size, count in counts.items():
-                assert family(int(size)).regions == count
-                checked += 1
-    assert checked == 11
+@pytest.mark.parametrize(
+    ("family", "counts"),
+    [(arrangements.braid, BRAID), (arrangements.type_b, TYPE_B), (arrangements.shi, SHI)],
+    ids=["braid", "type B", "Shi"],
+)
+def test_the_formulas_give_the_counts_of_the_books(
+    family: Callable[[int], Arrangement], counts: dict[int, int]
+) -> None:
+    assert {size: family(size).regions for size in counts} == counts
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_largest_arrangement_of_the_file(method: str) -> None:
+def test_the_largest_arrangement_of_the_books(method: str) -> None:
     specimen = arrangements.shi(6)
     assert partition_of(specimen.module(), WholeSpace(), method).num_regions == specimen.regions == 16807
 
@@ -110,10 +88,6 @@ def test_the_resonance_arrangement_in_five_dimensions() -> None:
     assert partition_of(specimen.module(), WholeSpace(), "auto").num_regions == specimen.regions
 
 
-def test_tents_have_the_linear_pieces_of_the_file() -> None:
-    known = truth("deep")
-    if not known:
-        pytest.skip(f"{DATA} is not there")
-    pieces = next(counts for name, counts in known.items() if isinstance(counts, list) and re.search("on R", name))
-    for depth, count in enumerate(pieces, start=1):
-        assert partition_of(tent(depth), WholeSpace(), "auto").num_regions == count
+@pytest.mark.parametrize(("depth", "count"), list(enumerate(TENTS, start=1)))
+def test_tents_have_the_linear_pieces_that_a_hand_counts(depth: int, count: int) -> None:
+    assert partition_of(tent(depth), WholeSpace(), "auto").num_regions == count

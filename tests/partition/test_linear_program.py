@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 from math import comb
-from pathlib import Path
 
 import cvxpy
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.known_counts import RANDOM_NETWORKS
 from tests.partition.programs import arrangement, dense_program, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of, walked
 from tests.reference import brute_force_patterns
@@ -141,37 +140,28 @@ def test_generic_and_central_arrangements(n: int, d: int) -> None:
     assert partition_of(arrangement(weight, 0.0 * bias)).num_regions == 2 * sum(comb(n - 1, k) for k in range(d))
 
 
-@pytest.fixture
-def truth() -> dict[str, int]:
-    path = Path(__file__).parents[2] / "../shared/data/truth/counts.json"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return json.loads(path.read_text())["random mlp"]
-
-
-def test_count_of_a_random_network(truth: dict[str, int]) -> None:
-    partition = partition_of(mlp(3, 16, 16, 1), Box(-1.0, 1.0))
-    assert_consistent(partition)
-    assert partition.num_regions == truth["3-16-16-1 on [-1,1]^3"]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sizes", "domain", "name"),
+    "name",
     [
-        ((3, 16, 16, 1), WholeSpace(), "3-16-16-1 on R^3"),
-        ((4, 10, 10, 1), WholeSpace(), "4-10-10-1 on R^4"),
-        ((10, 8, 8, 1), WholeSpace(), "10-8-8-1 on R^10"),
-        ((4, 16, 16, 1), Box(-1.0, 1.0), "4-16-16-1 on [-1,1]^4"),
-        ((10, 10, 10, 1), Box(-1.0, 1.0), "10-10-10-1 on [-1,1]^10"),
-        ((12, 12, 1), Box(-1.0, 1.0), "12-12-1 on [-1,1]^12"),
+        "3-16-16-1 on [-1,1]^3",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "3-16-16-1 on R^3",
+                "4-10-10-1 on R^4",
+                "10-8-8-1 on R^10",
+                "4-16-16-1 on [-1,1]^4",
+                "10-10-10-1 on [-1,1]^10",
+                "12-12-1 on [-1,1]^12",
+            )
+        ),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_counts_of_random_networks(truth: dict[str, int], sizes: tuple[int, ...], domain: Domain, name: str) -> None:
+def test_counts_of_random_networks(name: str) -> None:
+    sizes, domain, count = RANDOM_NETWORKS[name]
     partition = partition_of(mlp(*sizes), domain)
     assert_consistent(partition)
-    assert partition.num_regions == truth[name]
+    assert partition.num_regions == count
 
 
 def test_programs_without_coordinates_stages_or_neurons() -> None:
