@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 
 import pytest
-
-import torch_shallow.partition.enumerate  # noqa: F401  # so that every module that looks at a clock is there
 
 
 class Clock:
@@ -26,8 +25,9 @@ class Clock:
         return self.now
 
 
-def replace_clock(patch: pytest.MonkeyPatch) -> Clock:
-    """Give a clock to every module of the package that looks at one."""
+def replaced_clock(patch: pytest.MonkeyPatch) -> Clock:
+    """The clock of every module of the package that looks at one, from now on."""
+    importlib.import_module("torch_shallow.partition.enumerate")  # and all that it imports
     clock = Clock()
     modules = [module for name, module in sys.modules.items() if name.startswith("torch_shallow.")]
     for module in modules:

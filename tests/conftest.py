@@ -1,20 +1,35 @@
-"""Array shapes and types are checked on every call while testing.
+"""Options, and the clock of tests.
 
+The seed of fresh examples is in the header of every run: `--fresh-seed` with it repeats them.
+
+With `--typecheck`, array shapes and types are checked on every call of a function of the package. That takes as long
+as the tests themselves, so all tests run with it where there is time, and `test_annotations.py` runs some everywhere.
 A test that hands over wrong types on purpose, or traces a shallow network with torch.fx, whose proxies are no tensors,
 sets `jaxtyping.config.jaxtyping_disable`.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import re
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
 import pytest
 from hypothesis import settings
 
+from tests.cases import THOROUGH
+from tests.clock import Clock, replaced_clock
+
 PACKAGE = Path(__file__).parents[1] / "torch_shallow"
 COMPILED = re.compile(r"^@(compiled|njit|intrinsic)\b", flags=re.MULTILINE)
+
+settings.register_profile("thorough", deadline=None, max_examples=THOROUGH)
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("repeatable")
 
 
 def annotated_modules() -> list[str]:
@@ -24,16 +39,49 @@ def annotated_modules() -> list[str]:
     return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in annotated]
 
 
-jaxtyping.install_import_hook(annotated_modules(), "beartype.beartype")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--typecheck", action="store_true", help="check array shapes and types on every call")
+    parser.addoption("--fresh-seed", type=int, help="of the networks of test_fresh.py; new in CI, and 0 elsewhere")
 
-from tests.clock import Clock, replace_clock  # noqa: E402  # imports the package, whose modules are to be checked
 
-settings.register_profile("thorough", deadline=None)
-settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.load_profile("repeatable")
+def pytest_configure(config: pytest.Config) -> None:
+    # Processes share the cores, so one thread each; torch and numpy, and those of subprocesses, read it when imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if config.getoption("--fresh-seed") is None:  # and handed on to the workers of xdist
+        config.option.fresh_seed = secrets.randbelow(2**32) if os.environ.get("CI") else 0
+    if config.getoption("--typecheck"):
+        jaxtyping.install_import_hook(annotated_modules(), "beartype.beartype")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"fresh examples: --fresh-seed={config.getoption('--fresh-seed')}"
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what was imported stays: to look through it again and again takes a twentieth of the time
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """The same random numbers for a test, alone or after any others."""
+    import torch  # late: it reads the number of threads from the environment
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    """Torch, and what goes by its number of threads, uses three, whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time passes only when the package looks at its clock."""
-    return replace_clock(monkeypatch)
+    return replaced_clock(monkeypatch)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torch_shallow
+from tests.cases import examples
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.certify.deep import DeepModel
@@ -24,6 +25,8 @@ from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.region.cone import generators
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.program import ReLUProgram
+
+pytestmark = pytest.mark.quick
 
 CHECKS = ["tree", "interior points", "deep pattern", "deep Jacobian", "cells", "linear programs"]
 CHECKS += [f"equal, {places}" for places in ("interior points", "vertices", "facets", "random points")]
@@ -55,7 +58,7 @@ def failed(certificate: Certificate) -> list[str]:
     return [check.name for check in certificate.checks if not check.passed]
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.data())
 def test_degenerate_networks_pass(data: st.DataObject) -> None:
     program = draw_program(data)
@@ -290,7 +293,7 @@ def test_the_deep_model_is_the_model() -> None:
         assert np.allclose(jacobian, weight)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.data())
 def test_two_ways_to_the_sign_on_a_cone(data: st.DataObject) -> None:
     """The largest wrong value on the rays is positive if and only if the linear programs do not prove the sign."""

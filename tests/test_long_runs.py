@@ -94,7 +94,7 @@ def test_goes_on_after_saving_and_copying(tmp_path: Path) -> None:
 def test_goes_on_in_a_large_network() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 40), nn.ReLU(), nn.Linear(40, 2)).double()
-    domain = Box(-0.03, 0.03)
+    domain = Box(-0.015, 0.015)
     expected = torch_shallow.transform(model, domain=domain)
     part = stopped(model, expected.num_regions // 2, domain=domain)
     assert_equal(part.resume(model, workers=2), expected)

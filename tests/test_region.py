@@ -6,13 +6,14 @@ import cvxpy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.spatial import HalfspaceIntersection
 from torch import nn
 
 import torch_shallow
+from tests.cases import examples
 from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.reference import rank
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
@@ -64,7 +65,7 @@ def support_of_generators(region: Region, direction: np.ndarray) -> float:
     return float((vertices @ direction).max())
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.data())
 def test_generators_and_half_spaces_are_one_set(data: st.DataObject) -> None:
     regions = draw_regions(data)
@@ -77,7 +78,7 @@ def test_generators_and_half_spaces_are_one_set(data: st.DataObject) -> None:
         assert support_of_generators(region, direction) == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.data())
 def test_vertices_rays_and_lines_are_extreme(data: st.DataObject) -> None:
     regions = draw_regions(data)
@@ -98,7 +99,7 @@ def test_vertices_rays_and_lines_are_extreme(data: st.DataObject) -> None:
         assert (distances > 1e-9).sum() == len(rows) * (len(rows) - 1)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.data())
 def test_facets_are_the_half_spaces_that_cannot_be_left_out(data: st.DataObject) -> None:
     regions = draw_regions(data)
@@ -124,7 +125,7 @@ def test_vertices_are_those_of_scipy(sizes: tuple[int, ...]) -> None:
         assert distances.min(axis=1).max() < 1e-6
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.data())
 def test_the_largest_ball(data: st.DataObject) -> None:
     regions = draw_regions(data)
@@ -145,7 +146,7 @@ def test_the_largest_ball(data: st.DataObject) -> None:
         assert (b - a @ centre.numpy() >= norms * radius * (1 - 1e-9) - 1e-12).all()
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.data())
 def test_constraints_are_the_region(data: st.DataObject) -> None:
     regions = draw_regions(data)
@@ -162,7 +163,7 @@ def test_constraints_are_the_region(data: st.DataObject) -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.data())
 def test_one_map_and_one_pattern_in_a_region(data: st.DataObject) -> None:
     regions = draw_regions(data)

@@ -7,14 +7,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.cases import thinned
 from tutorials import demo
 from tutorials.execute import TUTORIALS, execute
 
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebook(path: Path) -> None:
+@pytest.mark.parametrize("name", thinned([path.name for path in NOTEBOOKS], "01_first_steps.ipynb"))
+def test_notebook(name: str) -> None:
+    path = TUTORIALS / name
     kept = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in kept] == list(range(1, len(kept) + 1))
     cells = [cell for cell in execute(path).cells if cell.cell_type == "code"]

@@ -11,16 +11,11 @@ from torch import Tensor, nn
 
 from tests.data import ACAS_XU, needs_acas_xu
 from tests.piecewise_models import Decision, digits_cnn
-from tests.shallow.laws import assert_equal, corner_points, deep, random_points
-from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen
-from torch_shallow import Box, ShallowReLU, TransformError, from_onnx, transform
+from tests.shallow.laws import assert_equal, corner_points, deep, patterns_at, random_points
+from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen, transformed
+from torch_shallow import Box, TransformError, from_onnx, transform
 
 LARGE = ("functional", "overlapping pools", "pooled image")
-
-
-@cache
-def shallow_of(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example().double(), domain=specimen.domain)
 
 
 def test_the_zoo_is_large() -> None:
@@ -29,14 +24,14 @@ def test_the_zoo_is_large() -> None:
 
 @pytest.mark.parametrize("specimen", [*PIECEWISE, *WITH_HEAD], ids=str)
 def test_equal_at_random_points(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     x = random_points(shallow, 20_000)
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
 
 
 @pytest.mark.parametrize("specimen", [*PIECEWISE, *WITH_HEAD], ids=str)
 def test_equal_at_vertices_on_facets_and_inside(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     inside = torch.from_numpy(shallow.partition.interior_points()).reshape(-1, *shallow.in_shape)
     x = torch.cat([corner_points(shallow, most=30), inside])
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
@@ -45,8 +40,9 @@ def test_equal_at_vertices_on_facets_and_inside(specimen: Specimen) -> None:
 
 @pytest.mark.parametrize("specimen", [*PIECEWISE, *WITH_HEAD, *ARCHITECTURES], ids=str)
 def test_by_data_it_is_the_model_where_the_data_are_and_the_same_regions(specimen: Specimen) -> None:
-    whole = shallow_of(specimen)
+    whole = transformed(specimen)
     data = random_points(whole, 400, seed=1)
+    data = data[patterns_at(whole.partition.program, data)[1]]
     shallow = transform(specimen.model(), data=data, domain=specimen.domain)
     assert not shallow.complete
     assert shallow.coverage(data) == 1.0
@@ -61,7 +57,7 @@ def test_by_data_it_is_the_model_where_the_data_are_and_the_same_regions(specime
 
 @pytest.mark.parametrize("specimen", [s for s in (*PIECEWISE, *WITH_HEAD) if s.name not in LARGE], ids=str)
 def test_certified(specimen: Specimen) -> None:
-    certificate = shallow_of(specimen).certify(specimen.model(), sample=50)
+    certificate = transformed(specimen).certify(specimen.model(), sample=50)
     assert certificate.passed, str(certificate)
 
 
@@ -141,7 +137,7 @@ def test_an_exported_program() -> None:
     model, x = specimen.model(), torch.randn(500, *specimen.in_shape).double()
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     shallow = transform(program)
-    assert shallow.num_regions == shallow_of(specimen).num_regions
+    assert shallow.num_regions == transformed(specimen).num_regions
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from tests import piecewise_models as models
 from tests.arrangements import ARRANGEMENTS as HYPERPLANES
+from torch_shallow import ShallowReLU, transform
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 
 
@@ -44,6 +46,12 @@ class Specimen:
     def example(self) -> Tensor:
         """A batch that tells the shape of the input."""
         return torch.zeros(1, *self.in_shape)
+
+
+@cache
+def transformed(specimen: Specimen, dtype: torch.dtype = torch.float64) -> ShallowReLU:
+    """The shallow network of a model, made once in a process: no test may change it, but a copy of it."""
+    return transform(specimen.model(dtype), specimen.example().to(dtype), domain=specimen.domain)
 
 
 def chain(*sizes: int, bias: bool = True) -> nn.Sequential:

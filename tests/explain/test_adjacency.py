@@ -42,7 +42,7 @@ def brute_force(shallow: torch_shallow.ShallowReLU, inputs: int) -> set[tuple[in
 
 
 @pytest.mark.parametrize(
-    ("widths", "merge"), [((2, 4, 3, 2), False), ((2, 4, 3, 1), True), ((3, 3, 1), False), ((1, 4, 1), False)]
+    ("widths", "merge"), [((2, 3, 3, 2), False), ((2, 4, 3, 1), True), ((3, 3, 1), False), ((1, 4, 1), False)]
 )
 def test_all_pairs(widths: tuple[int, ...], merge: bool) -> None:
     torch.manual_seed(3)

@@ -52,9 +52,9 @@ def brute_force(shallow, x, rows, offsets, norm, more=lambda point: []):
 
 @pytest.mark.parametrize("norm", [1, math.inf])
 def test_a_mixed_integer_program_finds_the_same_distance(norm):
-    model = made(3, 5, 3, 3)
+    model = made(2, 4, 3, 3)
     shallow = torch_shallow.transform(model)
-    for x in torch.randn(3, 3, dtype=torch.float64):
+    for x in torch.randn(3, 2, dtype=torch.float64):
         target = other_class(model, x)
         found = counterfactual(shallow, x, target, norm)
         expected = milp_distance(model, x, *class_rows(target, 3), norm, 1.1 * found.distance)
@@ -259,7 +259,7 @@ def test_a_deep_network_in_growing_boxes(norm):
 
 
 def test_a_deep_network_with_many_inputs():
-    model = made(64, 12, 8, 3)
+    model = made(64, 8, 6, 3)
     x = torch.rand(64, dtype=torch.float64)
     target = other_class(model, x)
     found = counterfactual(model, x, target, math.inf)

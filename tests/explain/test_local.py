@@ -15,7 +15,7 @@ from sklearn import preprocessing
 from torch import Tensor, nn
 
 from tests.piecewise_models import classifier
-from tests.zoo import ALL, ARCHITECTURES, DEGENERATE, Specimen, chain
+from tests.zoo import ALL, ARCHITECTURES, DEGENERATE, Specimen, chain, transformed
 from torch_shallow import Box, Polytope, ShallowReLU, TransformError, transform
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.features import Features
@@ -23,6 +23,8 @@ from torch_shallow.explain.local.explanation import explain
 from torch_shallow.explain.local.facets import facets_of
 from torch_shallow.region.polyhedron import polyhedron
 from torch_shallow.region.redundancy import irredundant
+
+pytestmark = pytest.mark.quick
 
 FEW = [s for s in (*DEGENERATE, *ARCHITECTURES[:5]) if s.regions is None or s.regions < 200]
 SLOW = [pytest.param(s, marks=pytest.mark.slow) for s in ALL if s not in FEW and (s.regions is None or s.regions < 500)]
@@ -171,7 +173,7 @@ def test_the_change_of_one_feature_that_reaches_a_facet() -> None:
 
 @pytest.mark.parametrize("specimen", [*FEW, *SLOW], ids=str)
 def test_facets_are_those_of_the_region(specimen: Specimen) -> None:
-    shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    shallow = transformed(specimen)
     for region in shallow.regions[:: max(1, shallow.num_regions // 2)]:
         fast, slow = facets_of(region), region.facets()
         assert fast.names == slow.names

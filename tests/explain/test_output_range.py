@@ -67,7 +67,7 @@ def test_no_sample_beats_it_and_it_is_attained(specimen, max_rays):
         pytest.skip("many linear programs")
     found = output_range(shallow, max_rays=max_rays)
     assert found.attained
-    assert found.residual < 1e-9
+    assert found.residual < 1e-7  # the values are solutions of linear programs
     assert found.lower.shape == shallow.trunk_shape
     assert found.argmin.shape == (*shallow.trunk_shape, *shallow.in_shape)
     assert found.lower.dtype == torch.float64

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, linear
+from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, linear, transformed
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.domain import WholeSpace
 from torch_shallow.explain.features import Features
@@ -29,7 +29,7 @@ def units_of(count: int) -> Features:
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_the_rules_hold_in_the_region_and_nowhere_else(specimen: Specimen) -> None:
-    shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    shallow = transformed(specimen)
     count = torch.Size(shallow.in_shape).numel()
     units = units_of(count)
     points = torch.randn(100, count, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_the_rules_hold_in_the_region_and_nowhere_else(specimen: Specimen) -> No
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_no_condition_follows_from_the_others(specimen: Specimen) -> None:
-    shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    shallow = transformed(specimen)
     for region in shallow.regions[:: max(1, shallow.num_regions // 2)]:
         found = rules(region)
         a, b = found.half_spaces.numpy()

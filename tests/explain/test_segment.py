@@ -9,16 +9,19 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests import zoo
+from tests.cases import examples
 from tests.zoo import Specimen, chain, linear
 from torch_shallow import Box, Polytope, TransformError, transform
 from torch_shallow.explain import function
 from torch_shallow.explain.segments import deep, sweep
 from torch_shallow.explain.segments.segment import Segment, pieces, segment
+
+pytestmark = pytest.mark.quick
 
 KINDS = (
     "residual", "shared", "hand-written", "branches", "image", "LeakyReLU", "ReLU6",
@@ -150,7 +153,7 @@ def test_code_that_does_not_let_rows_grow(make: Callable[[], nn.Module]) -> None
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(2, 5, 4, 2), (3, 6, 6, 1), (1, 7, 5, 2)]))
-@settings(max_examples=5)
+@examples(5)
 def test_every_neuron_crosses_where_bisection_says(seed: int, sizes: tuple[int, ...]) -> None:
     torch.manual_seed(seed)
     model = chain(*sizes).double()

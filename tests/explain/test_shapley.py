@@ -8,12 +8,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import torch_shallow
+from tests.cases import examples
 from tests.zoo import Specimen, chain
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain.features import Features
@@ -61,7 +62,7 @@ def test_equals_the_definition_on_all_kinds_of_networks(specimen: Specimen):
     assert np.abs(flat(found, expected.shape[1]) - expected).max() < 1e-9 * size
 
 
-@pytest.mark.parametrize("outputs", [None, 1, 3])
+@pytest.mark.parametrize("outputs", [None, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_equals_exact_explainer_in_values_and_shapes(outputs):
     torch.manual_seed(0)
     model = chain(5, 9, 7, outputs or 1).double()
@@ -86,7 +87,8 @@ def test_equals_exact_explainer_in_values_and_shapes(outputs):
     assert np.array_equal(found.data, expected.data)
 
 
-@settings(max_examples=15)
+@pytest.mark.usefixtures("several_threads")
+@examples(15)
 @given(st.data())
 def test_reduction_splitting_and_threads_change_nothing(data):
     seed = data.draw(st.integers(0, 10**6))
@@ -141,7 +143,7 @@ def test_blocks_and_halves_equal_all_coalitions_by_values(spread):
         assert np.abs(found - expected).max() < 1e-12
 
 
-@settings(max_examples=3)
+@examples(3)
 @given(st.integers(0, 10**6), st.floats(-2.0, 2.0))
 def test_axioms(seed, factor):
     torch.manual_seed(seed)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.partition.programs import arrangement, dense_program, draw_domain, draw_program, mlp
 from tests.reference import rank
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
@@ -14,6 +15,8 @@ from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import make_chart, row_space
 from torch_shallow.partition.network import compose, pack
 from torch_shallow.trace.program import ReLUProgram
+
+pytestmark = pytest.mark.quick
 
 
 def points_of(rng: np.random.Generator, domain: Domain, num_inputs: int, inner: np.ndarray) -> np.ndarray:
@@ -29,7 +32,7 @@ def points_of(rng: np.random.Generator, domain: Domain, num_inputs: int, inner: 
 
 
 @given(st.data())
-@settings(max_examples=150)
+@examples(150)
 def test_the_chart_shows_all_that_the_program_reads_of_the_domain(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -46,7 +49,7 @@ def test_the_chart_shows_all_that_the_program_reads_of_the_domain(data: st.DataO
 
 
 @given(st.data())
-@settings(max_examples=150)
+@examples(150)
 def test_points_of_the_chart_lie_in_the_domain_just_if_its_inequalities_say_so(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -68,7 +71,7 @@ def test_points_of_the_chart_lie_in_the_domain_just_if_its_inequalities_say_so(d
 
 
 @given(st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_pulling_back_is_composition_with_lifting(data: st.DataObject) -> None:
     program = draw_program(data)
     chart = make_chart(program, draw_domain(data, program.num_inputs))
@@ -99,7 +102,7 @@ def test_fixed_inputs_keep_their_value() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(1, 5))
-@settings(max_examples=60)
+@examples(60)
 def test_the_basis_of_a_row_space_spans_it(seed: int, rows: int, columns: int) -> None:
     matrix = np.random.default_rng(seed).integers(-1, 2, (rows, columns)).astype(np.float64)
     basis = row_space(matrix)
@@ -141,7 +144,7 @@ def composed(program: ReLUProgram, domain: Domain, pattern: np.ndarray) -> tuple
 
 
 @given(st.data())
-@settings(max_examples=80)
+@examples(80)
 def test_composed_stages_are_the_affine_maps_of_the_program(data: st.DataObject) -> None:
     program = draw_program(data, max_neurons=9)
     domain = draw_domain(data, program.num_inputs)

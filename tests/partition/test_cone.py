@@ -6,15 +6,18 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import null_space, orth
 from scipy.spatial import HalfspaceIntersection
 
+from tests.cases import examples
 from tests.reference import rank
 from torch_shallow.partition.double_description import cone
 from torch_shallow.partition.double_description import storage as rays
 from torch_shallow.partition.double_description.storage import double_description, intersection
+
+pytestmark = pytest.mark.quick
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -70,7 +73,7 @@ def has_interior(half_spaces: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 8))
-@settings(max_examples=150)
+@examples(150)
 def test_random_polyhedra(seed: int, dimension: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     half_spaces = has_interior(rng.standard_normal((count, dimension + 1)), rng.standard_normal(dimension))
@@ -78,7 +81,7 @@ def test_random_polyhedra(seed: int, dimension: int, count: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 9))
-@settings(max_examples=200)
+@examples(200)
 def test_degenerate_polyhedra(seed: int, dimension: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(-1, 2, (count, dimension + 1)).astype(np.float64)
@@ -88,7 +91,7 @@ def test_degenerate_polyhedra(seed: int, dimension: int, count: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-@settings(max_examples=25)
+@examples(25)
 def test_simple_polytopes_have_the_vertices_that_qhull_finds(seed: int, dimension: int) -> None:
     rng = np.random.default_rng(seed)
     normals = unit(rng.standard_normal((4 * dimension, dimension)))
@@ -143,7 +146,7 @@ def test_half_spaces_that_are_not_facets_are_forgotten() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=10)
+@examples(10)
 def test_more_half_spaces_than_bits_in_a_word(seed: int) -> None:
     rng = np.random.default_rng(seed)
     angles = np.sort(rng.uniform(0.0, 2 * np.pi, 150))
@@ -156,7 +159,7 @@ def test_more_half_spaces_than_bits_in_a_word(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.booleans())
-@settings(max_examples=40)
+@examples(40)
 def test_hashing_finds_the_same_pairs(seed: int, dimension: int, degenerate: bool) -> None:
     rng = np.random.default_rng(seed)
     shape = (3 * dimension, dimension + 1)

@@ -18,6 +18,8 @@ from torch_shallow.partition.enumerate import METHODS, enumerate_regions
 from torch_shallow.partition.partition import Partition
 from torch_shallow.trace.reader import read_model
 
+pytestmark = pytest.mark.quick
+
 KNOWN = [s for s in (*ARRANGEMENTS, *DEEP, *DEGENERATE, *ARCHITECTURES) if s.regions is not None]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.partition.programs import dense_program, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of, walked
 from tests.reference import brute_force_patterns
@@ -25,6 +26,8 @@ from torch_shallow.partition.simplex.engine import SimplexWalk
 from torch_shallow.partition.solver.engine import walk_by_solver
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model
+
+pytestmark = pytest.mark.quick
 
 Engine = Callable[[ReLUProgram, Domain], Partition]
 
@@ -113,7 +116,7 @@ def assert_same(program: ReLUProgram, domain: Domain, engines: dict[str, Engine]
 
 
 @given(st.data())
-@settings(max_examples=120)
+@examples(120)
 def test_all_engines_agree_with_brute_force_on_degenerate_programs(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -138,14 +141,14 @@ def draw_float_program(data: st.DataObject) -> ReLUProgram:
 
 
 @given(st.data())
-@settings(max_examples=80)
+@examples(80)
 def test_all_engines_agree_on_programs_of_floats(data: st.DataObject) -> None:
     program = draw_float_program(data)
     assert_same(program, draw_domain(data, program.num_inputs), ENGINES)
 
 
 @given(st.data())
-@settings(max_examples=12)
+@examples(12)
 def test_float_programs_agree_with_brute_force(data: st.DataObject) -> None:
     program = draw_float_program(data)
     if program.num_neurons <= 8:
@@ -153,7 +156,7 @@ def test_float_programs_agree_with_brute_force(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=10)
+@examples(10)
 def test_a_solver_of_cvxpy_agrees(data: st.DataObject) -> None:
     program = draw_program(data, max_inputs=2, max_neurons=4)
     domain = draw_domain(data, program.num_inputs)
@@ -207,7 +210,7 @@ def test_cells_whose_programs_fail_go_to_the_solver(monkeypatch: pytest.MonkeyPa
 
 
 @given(st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_the_regions_of_a_smaller_domain_are_among_those_of_a_larger(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -218,7 +221,7 @@ def test_the_regions_of_a_smaller_domain_are_among_those_of_a_larger(data: st.Da
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 1e3, 1e6]))
-@settings(max_examples=20)
+@examples(20)
 def test_units_of_inputs_and_neurons_do_not_matter(seed: int, scale: float) -> None:
     program, rng = mlp(3, 6, 5, 1), np.random.default_rng(seed)
     factors = scale ** rng.random(6)
@@ -236,7 +239,7 @@ def test_units_of_inputs_and_neurons_do_not_matter(seed: int, scale: float) -> N
 
 
 @given(st.data())
-@settings(max_examples=25)
+@examples(25)
 def test_no_point_of_the_domain_is_left_out(data: st.DataObject) -> None:
     program, rng = draw_float_program(data), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     for domain, points in (

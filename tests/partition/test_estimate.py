@@ -7,9 +7,10 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.clock import Clock
 from tests.partition.programs import arrangement, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of
@@ -45,7 +46,7 @@ def test_no_model_of_the_zoo_has_more_regions_than_the_bound(specimen: Specimen)
 
 
 @given(st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_no_program_has_more_regions_than_the_bound(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -61,7 +62,7 @@ def test_the_bound_of_one_layer_is_that_of_hyperplanes_in_general_position(neuro
 
 
 @given(st.integers(1, 5), st.lists(st.integers(1, 6), min_size=1, max_size=3))
-@settings(max_examples=40)
+@examples(40)
 def test_the_bound_of_a_chain_is_that_of_the_theorem(inputs: int, widths: list[int]) -> None:
     def dimensions(j: tuple[int, ...]) -> list[int]:
         return list(itertools.accumulate((n - k for n, k in zip(widths, j, strict=True)), min, initial=inputs))
@@ -75,7 +76,7 @@ def test_the_bound_of_a_chain_is_that_of_the_theorem(inputs: int, widths: list[i
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 6), min_size=2, max_size=3), st.data())
-@settings(max_examples=20)
+@examples(20)
 def test_the_bound_grows_with_each_width(inputs: int, widths: list[int], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(widths) - 1))
     wider = [width + (k == at) for k, width in enumerate(widths)]
@@ -90,7 +91,7 @@ def test_neurons_that_keep_their_sign_in_a_box_do_not_count() -> None:
 
 
 @given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=12), st.integers(1, 12))
-@settings(max_examples=25)
+@examples(25)
 def test_thinning_changes_no_weight_on_average(weights: list[float], most: int) -> None:
     before = np.array(weights)
     ends = [thin(before, most, start) for start in (np.arange(500) + 0.5) / 500]

@@ -8,9 +8,10 @@ from math import comb
 import cvxpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.known_counts import RANDOM_NETWORKS
 from tests.partition.programs import arrangement, dense_program, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of, walked
@@ -54,7 +55,7 @@ def assert_consistent(partition: Partition) -> None:
 
 
 @given(st.data())
-@settings(max_examples=80)
+@examples(80)
 def test_same_patterns_as_brute_force(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -64,7 +65,7 @@ def test_same_patterns_as_brute_force(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
-@settings(max_examples=15)
+@examples(15)
 def test_no_random_point_lies_outside_all_regions(seed: int, num_inputs: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 6, 3)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from tests.cases import examples
 from torch_shallow.partition.simplex.dual_simplex import ABOVE, BELOW, FAILED, maximise
 from torch_shallow.partition.simplex.engine import _room
 
@@ -38,7 +39,7 @@ def draw_rows(rng: np.random.Generator, count: int, dimension: int, kind: str) -
     st.booleans(),
     st.sampled_from(["generic", "degenerate", "through one point", "repeated"]),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_the_answer_is_that_of_scipy(seed: int, dimension: int, count: int, fixed_t: bool, kind: str) -> None:
     rng, tolerance = np.random.default_rng(seed), 1e-9
     rows = draw_rows(rng, count, dimension, kind)
@@ -65,7 +66,7 @@ def test_the_answer_is_that_of_scipy(seed: int, dimension: int, count: int, fixe
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-@settings(max_examples=60)
+@examples(60)
 def test_the_zero_row_of_a_cell_that_touches_it_is_below(seed: int, dimension: int) -> None:
     # The question that the walk asks most: does a hyperplane that touches the cell in a face enter it?
     rng = np.random.default_rng(seed)
@@ -77,7 +78,7 @@ def test_the_zero_row_of_a_cell_that_touches_it_is_below(seed: int, dimension: i
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-@settings(max_examples=60)
+@examples(60)
 def test_no_wrong_answer_on_half_spaces_that_are_nearly_parallel(seed: int, dimension: int) -> None:
     rng = np.random.default_rng(seed)
     base = draw_rows(rng, 4, dimension, "generic")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from tests.cases import examples
 from tests.partition.programs import mlp
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
@@ -25,7 +26,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("solver", [None, "CLARABEL", "HIGHS"])
 @pytest.mark.parametrize("fixed_t", [True, False])
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=6)
+@examples(6)
 def test_maxima_are_those_of_scipy_while_rows_come_and_go(solver: str | None, fixed_t: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     lower, upper = -np.ones(4), np.ones(4)
@@ -88,7 +89,7 @@ def test_a_right_answer_of_the_same_solver_is_taken() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-@settings(max_examples=30)
+@examples(30)
 def test_witnesses_stay_in_their_cell_and_the_first_inside(seed: int, dimension: int) -> None:
     rng = np.random.default_rng(seed)
     lower, upper = -np.ones(dimension), np.ones(dimension)
@@ -113,7 +114,7 @@ def test_witnesses_stay_in_their_cell_and_the_first_inside(seed: int, dimension:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20)
+@examples(20)
 def test_composed_rows_are_the_preactivations(seed: int) -> None:
     program = mlp(3, 4, 4, 1)
     chart = make_chart(program, Box([-1.0, 0.5, -np.inf], [2.0, 0.5, 1.0]))

@@ -8,18 +8,21 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 from torch import nn
 
 import torch_shallow
 from tests import zoo
+from tests.cases import examples
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.plot.geometry import polygons
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Polygons
 from torch_shallow.plot.subject import read_subject
+
+pytestmark = pytest.mark.quick
 
 TWO_INPUTS = [specimen for specimen in zoo.ALL if torch.Size(specimen.in_shape).numel() == 2]
 
@@ -127,7 +130,7 @@ def test_every_network_of_two_inputs(specimen: zoo.Specimen) -> None:
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(1, 4))
-@settings(max_examples=4)
+@examples(4)
 def test_random_networks(seed: int, widths: list[int], outputs: int) -> None:
     torch.manual_seed(seed)
     model = zoo.chain(2, *widths, outputs).double()

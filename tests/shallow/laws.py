@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.zoo import Specimen
 from torch_shallow.domain import Box, Domain
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.trace.program import ReLUProgram
 
 SCALES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 
@@ -39,6 +40,14 @@ def put_into(points: np.ndarray, domain: Domain, shallow: ShallowReLU) -> np.nda
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(rise > 0.0, room / rise, np.inf).min(axis=1, initial=np.inf)
     return inner + np.minimum(1.0, 0.999 * share)[:, None] * (points - inner)
+
+
+def patterns_at(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Patterns by plain matrix products, and at which points they are clear: elsewhere rounding decides."""
+    flat = x.double().reshape(len(x), -1).numpy()
+    z = program.preactivations(flat)
+    size = 1.0 + np.abs(flat).max(axis=1, keepdims=True)
+    return z > 0.0, ((np.abs(z) > 1e-7 * size) | (z == 0.0)).all(axis=1)
 
 
 def sizes_of_terms(shallow: ShallowReLU, x: Tensor) -> Tensor:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
 
 from tests.shallow.laws import assert_equal, corner_points, deep, random_points
-from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, chain, trap
+from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, chain, transformed, trap
 from torch_shallow import ShallowReLU, transform
 from torch_shallow.shallow.extended import ExtendedLayer, evaluate_extended
 
 BIG = ("3-16-16-1", "3-8-8-3")
 MODELS = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name not in BIG)
 MODELS += tuple(s for s in (*ARRANGEMENTS, *DEEP) if s.regions <= 24)
-
-
-@cache
-def shallow_of(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example(), domain=specimen.domain)
 
 
 def literal(layers: list[ExtendedLayer], x: np.ndarray) -> np.ndarray:
@@ -41,7 +34,7 @@ def literal(layers: list[ExtendedLayer], x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_equal_to_the_module_and_to_the_model(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     layers = shallow.extended_weights()
     x = torch.cat([random_points(shallow, 200), corner_points(shallow, most=10)])
     x = x[shallow.locate(x) >= 0]
@@ -52,7 +45,7 @@ def test_equal_to_the_module_and_to_the_model(specimen: Specimen) -> None:
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_three_hidden_layers_whose_infinities_are_negative(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     layers = shallow.extended_weights()
     cuts, regions = shallow.partition.num_cuts, shallow.num_regions
     inputs, outputs = shallow.partition.program.num_inputs, shallow.partition.program.num_outputs
@@ -88,7 +81,7 @@ def test_the_evaluator_is_literal_arithmetic(seed: int) -> None:
 @pytest.mark.parametrize("specimen", [s for s in MODELS if s.domain.__class__.__name__ == "WholeSpace"], ids=str)
 def test_just_one_region_survives_exactly_on_the_hyperplanes(specimen: Specimen) -> None:
     # Points with small integer coordinates lie on many hyperplanes of the integer models without rounding.
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     first, second, third, _ = shallow.extended_weights()
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.integers(-2, 3, (100, shallow.partition.program.num_inputs)).astype(np.float64))

@@ -16,6 +16,8 @@ from tests.zoo import chain
 from torch_shallow import ShallowReLU, TransformError, transform
 from torch_shallow.trace.weights_hash import hash_tensors, weights_hash
 
+pytestmark = pytest.mark.quick
+
 
 def model() -> nn.Sequential:
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.partition.programs import draw_domain, draw_program
 from tests.shallow.laws import assert_equal, corner_points, deep, random_points
-from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, WITH_HEAD, Specimen, chain
+from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, WITH_HEAD, Specimen, chain, transformed
 from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.enumerate import enumerate_regions
@@ -32,7 +32,7 @@ def count_maps(shallow: ShallowReLU, tolerance: float = 1e-9) -> int:
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_the_function_is_the_same(specimen: Specimen) -> None:
-    shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    shallow = transformed(specimen)
     merged = shallow.merge()
     assert shallow.num_linear_regions == merged.num_linear_regions <= merged.num_regions <= shallow.num_regions
     assert merged.partition.num_cuts == merged.num_regions - 1
@@ -128,7 +128,7 @@ def test_weights_that_were_changed_are_those_that_count() -> None:
 
 @pytest.mark.parametrize("specimen", WITH_HEAD, ids=str)
 def test_the_head_stays(specimen: Specimen) -> None:
-    shallow = transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    shallow = transformed(specimen)
     x = random_points(shallow, 500)
     assert_equal(shallow.merge()(x), shallow(x), 1e-12)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import jaxtyping
 import numpy as np
@@ -13,30 +12,28 @@ from torch import nn
 
 import torch_shallow
 from tests.shallow.laws import assert_equal, corner_points, deep, random_points, sizes_of_terms
-from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, chain, trap
+from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, chain, transformed, trap
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.errors import TransformError
+
+pytestmark = pytest.mark.quick
 
 MODELS = (*DEGENERATE, *ARCHITECTURES, *(s for s in (*ARRANGEMENTS, *DEEP) if s.regions <= 16))
 SMALL = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name != "3-16-16-1")
 FORMS = tuple(s for s in ARCHITECTURES if s.name in ("2-5-4-1", "3-8-8-3", "image", "30-5-4-2", "densely connected"))
 
 
-@cache
-def shallow_of(specimen: Specimen, dtype: torch.dtype = torch.float64) -> ShallowReLU:
-    return transform(specimen.model(dtype), specimen.example().to(dtype), domain=specimen.domain)
-
-
+@pytest.mark.usefixtures("several_threads")
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_equal_to_the_deep_model_at_random_points(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
-    x = random_points(shallow, 10_000 if specimen in (*ARRANGEMENTS, *DEEP) else 100_000)
+    shallow = transformed(specimen)
+    x = random_points(shallow, 10_000 if specimen in (*ARRANGEMENTS, *DEEP) else 20_000)
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
 
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_equal_to_the_deep_model_at_vertices_on_facets_and_inside(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     inside = torch.from_numpy(shallow.partition.interior_points()).reshape(-1, *shallow.in_shape)
     x = torch.cat([corner_points(shallow), inside])
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
@@ -45,7 +42,7 @@ def test_equal_to_the_deep_model_at_vertices_on_facets_and_inside(specimen: Spec
 
 @pytest.mark.parametrize("specimen", [*DEGENERATE, *ARCHITECTURES], ids=str)
 def test_a_float32_model_is_met_to_float32_rounding(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen, torch.float32)
+    shallow = transformed(specimen, torch.float32)
     x = random_points(shallow, 10_000).float()
     x = x[shallow.locate(x) >= 0]
     y = shallow(x)
@@ -66,7 +63,7 @@ def test_the_point_at_which_no_pattern_of_a_region_holds(dense: bool) -> None:
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_dense_masks_and_descent_are_one_function(specimen: Specimen) -> None:
-    partition = shallow_of(specimen).partition
+    partition = transformed(specimen).partition
     dense, descent = ShallowReLU(partition, dense=True), ShallowReLU(partition, dense=False)
     x = torch.cat([random_points(dense, 2000), corner_points(dense, most=10)])
     assert dense.dense
@@ -80,7 +77,7 @@ def test_dense_masks_and_descent_are_one_function(specimen: Specimen) -> None:
 @pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (2, 1, 4), (0,), (3, 0, 2)], ids=str)
 @pytest.mark.parametrize("specimen", FORMS, ids=str)
 def test_any_batch_dimensions(specimen: Specimen, batch: tuple[int, ...], dense: bool) -> None:
-    shallow = ShallowReLU(shallow_of(specimen).partition, dense=dense)
+    shallow = ShallowReLU(transformed(specimen).partition, dense=dense)
     x = torch.rand(*batch, *shallow.in_shape, dtype=torch.float64)
     y, region, (weight, bias) = shallow(x), shallow.locate(x), shallow.local_map(x)
     assert y.shape == bias.shape == (*batch, *shallow.out_shape)
@@ -94,7 +91,7 @@ def test_any_batch_dimensions(specimen: Specimen, batch: tuple[int, ...], dense:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("specimen", FORMS, ids=str)
 def test_the_dtype_of_the_input_is_that_of_the_output(specimen: Specimen, dtype: torch.dtype) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     x = torch.rand(50, *shallow.in_shape).to(dtype)
     y, (weight, bias) = shallow(x), shallow.local_map(x)
     assert y.dtype == weight.dtype == bias.dtype == dtype
@@ -103,7 +100,7 @@ def test_the_dtype_of_the_input_is_that_of_the_output(specimen: Specimen, dtype:
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_the_gradient_is_the_local_linear_map(specimen: Specimen) -> None:
-    shallow, model = shallow_of(specimen), specimen.model()
+    shallow, model = transformed(specimen), specimen.model()
     x = torch.from_numpy(shallow.partition.interior_points()[:200]).reshape(-1, *shallow.in_shape).requires_grad_()
     y = shallow(x).flatten(1)
     weight, bias = shallow.local_map(x.detach())
@@ -118,7 +115,7 @@ def test_the_gradient_is_the_local_linear_map(specimen: Specimen) -> None:
 
 
 def test_the_gradient_passes_the_check_of_torch() -> None:
-    shallow = shallow_of(ARCHITECTURES[1])
+    shallow = transformed(ARCHITECTURES[1])
     x = torch.from_numpy(shallow.partition.interior_points()[:5]).requires_grad_()
     assert torch.autograd.gradcheck(shallow, (x,), eps=1e-9, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in shallow.parameters())
@@ -126,7 +123,7 @@ def test_the_gradient_passes_the_check_of_torch() -> None:
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_regions_are_located_with_their_patterns(specimen: Specimen) -> None:
-    shallow = shallow_of(specimen)
+    shallow = transformed(specimen)
     x = random_points(shallow, 3000)
     flat = x.reshape(len(x), -1).numpy()
     z = shallow.partition.program.preactivations(flat)
@@ -169,7 +166,7 @@ def test_nan_outside_the_domain(
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_nan_for_nan(specimen: Specimen, dense: bool) -> None:
-    shallow = ShallowReLU(shallow_of(specimen).partition, dense=dense)
+    shallow = ShallowReLU(transformed(specimen).partition, dense=dense)
     x = torch.full((2, *shallow.in_shape), torch.nan, dtype=torch.float64)
     assert shallow(x).isnan().all()
     assert (shallow.locate(x) == -1).all()
@@ -194,7 +191,7 @@ def test_the_traced_graph_reads_as_three_layers(
     monkeypatch: pytest.MonkeyPatch, specimen: Specimen, dense: bool
 ) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a proxy is no tensor
-    shallow = ShallowReLU(shallow_of(specimen).partition, dense=dense)
+    shallow = ShallowReLU(transformed(specimen).partition, dense=dense)
     traced = torch.fx.symbolic_trace(shallow)
     x = random_points(shallow, 200)
     assert torch.equal(traced(x), shallow(x))
@@ -207,7 +204,7 @@ def test_the_traced_graph_reads_as_three_layers(
 
 
 def test_it_says_what_it_is() -> None:
-    shallow = shallow_of(ARCHITECTURES[0])
+    shallow = transformed(ARCHITECTURES[0])
     text = repr(shallow)
     for part in ("(2,) -> (1,)", f"{shallow.num_regions} activation regions", f"{shallow.num_regions - 1} half-spaces"):
         assert part in text
@@ -222,7 +219,7 @@ def test_it_says_what_it_is() -> None:
     "change", [lambda m: m.to(torch.float32), lambda m: m.float(), lambda m: m.half(), lambda m: m.bfloat16()]
 )
 def test_it_stays_float64_inside(change: object) -> None:
-    shallow = copy.deepcopy(shallow_of(ARCHITECTURES[3]))
+    shallow = copy.deepcopy(transformed(ARCHITECTURES[3]))
     x = random_points(shallow, 500)
     expected, dtypes = shallow(x), {name: buffer.dtype for name, buffer in shallow.named_buffers()}
     assert change(shallow) is shallow
@@ -231,7 +228,7 @@ def test_it_stays_float64_inside(change: object) -> None:
 
 
 def test_it_moves_to_another_device() -> None:
-    shallow = copy.deepcopy(shallow_of(ARCHITECTURES[3])).to("meta")
+    shallow = copy.deepcopy(transformed(ARCHITECTURES[3])).to("meta")
     assert all(buffer.device.type == "meta" for buffer in shallow.buffers())
     assert shallow.half_spaces.normals.dtype == torch.float64
 
@@ -239,7 +236,7 @@ def test_it_moves_to_another_device() -> None:
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("specimen", FORMS, ids=str)
 def test_copies_and_state_dicts(specimen: Specimen, dense: bool) -> None:
-    shallow = ShallowReLU(shallow_of(specimen).partition, dense=dense)
+    shallow = ShallowReLU(transformed(specimen).partition, dense=dense)
     x = random_points(shallow, 500)
     copied = copy.deepcopy(shallow)
     assert torch.equal(copied(x), shallow(x))
@@ -255,13 +252,13 @@ def test_copies_and_state_dicts(specimen: Specimen, dense: bool) -> None:
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
 def test_its_buffers_are_finite(specimen: Specimen) -> None:
-    buffers = shallow_of(specimen).named_buffers()  # limits are only compared
+    buffers = transformed(specimen).named_buffers()  # limits are only compared
     infinite = [name for name, b in buffers if not name.endswith("_limit") and not b.isfinite().all()]
     assert infinite == []
 
 
 def test_a_composed_model_that_contains_it() -> None:
-    shallow = shallow_of(ARCHITECTURES[1])
+    shallow = transformed(ARCHITECTURES[1])
     head = nn.Linear(3, 2).double()
     x = random_points(shallow, 100)
     assert torch.equal(nn.Sequential(shallow, head)(x), head(shallow(x)))
@@ -283,14 +280,14 @@ def test_a_composed_model_that_contains_it() -> None:
 )
 def test_bad_inputs(monkeypatch: pytest.MonkeyPatch, x: torch.Tensor, message: str) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
-    shallow = shallow_of(ARCHITECTURES[0])
+    shallow = transformed(ARCHITECTURES[0])
     for call in (shallow, shallow.locate, shallow.local_map):
         with pytest.raises(TransformError, match=message):
             call(x)
 
 
 def test_the_shape_of_an_image_is_not_that_of_its_pixels() -> None:
-    shallow = shallow_of(next(s for s in ARCHITECTURES if s.name == "image"))
+    shallow = transformed(next(s for s in ARCHITECTURES if s.name == "image"))
     with pytest.raises(TransformError, match=r"x: expected shape \(\*batch, 1, 2, 3\), found \(5, 6\)"):
         shallow(torch.zeros(5, 6))
 

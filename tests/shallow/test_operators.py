@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.cases import thinned
 from tests.shallow.torch_networks import NAMES, points, points_and_outsiders, shared
 from torch_shallow.shallow.operators.locate import level_by_level
 from torch_shallow.shallow.operators.select import gathered, scattered
@@ -72,7 +73,7 @@ def test_both_selections_are_one(
     assert sums.isfinite().all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, "dense", "descent in a box", "projected"))
 def test_torch_checks_the_operators(name: str) -> None:
     shallow, x = shared(name), points_and_outsiders(name).flatten(1)
     u = shallow.half_spaces.coordinates(x)
@@ -88,6 +89,7 @@ def test_torch_checks_the_operators(name: str) -> None:
     torch.library.opcheck(torch.ops.torch_shallow.collect.default, (region, g, u, shallow.num_regions))
 
 
+@pytest.mark.usefixtures("several_threads")
 @pytest.mark.parametrize("rows", [0, 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 5 * ROWS_AT_ONCE - 1])
 def test_every_row_is_worked_on_once(rows: int) -> None:
     done = np.zeros(rows, dtype=int)
@@ -99,6 +101,7 @@ def test_every_row_is_worked_on_once(rows: int) -> None:
     assert (done == 1).all()
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_an_error_in_any_thread_is_raised() -> None:
     def work(start: int, stop: int) -> None:
         if start == 3 * ROWS_AT_ONCE:

@@ -12,18 +12,19 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import jacfwd, jacrev, vmap
 
+from tests.cases import examples, thinned
 from tests.partition.programs import draw_domain, draw_program
 from tests.shallow.laws import random_points, sizes_of_terms
 from tests.shallow.test_files import assert_same
 from tests.shallow.test_torch_onnx import run, session
 from tests.shallow.torch_networks import assert_same as assert_close
 from tests.shallow.torch_networks import points, points_and_outsiders, shared
-from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, WITH_HEAD, Specimen, chain, identity, tent
+from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, WITH_HEAD, Specimen, chain, identity, tent, transformed
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain
@@ -40,7 +41,7 @@ SOME = tuple(s for s in (*DEGENERATE, *ARCHITECTURES, *PIECEWISE, *WITH_HEAD) if
 
 
 def stored_of(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example(), domain=specimen.domain)
+    return copy.deepcopy(transformed(specimen))
 
 
 def on_demand(stored: ShallowReLU) -> ShallowReLU:
@@ -112,7 +113,7 @@ def test_the_part_of_a_network_that_is_left_in_a_box(monkeypatch: pytest.MonkeyP
     assert_same_function(on_demand(stored), stored, points_of(stored))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(data=st.data())
 def test_random_programs_in_all_domains(data: st.DataObject) -> None:
     program = draw_program(data)
@@ -192,7 +193,7 @@ def test_copies_and_state(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch and its exporter
-@pytest.mark.parametrize("name", ["skip", "head"])
+@pytest.mark.parametrize("name", thinned(["skip", "head"], "head"))
 def test_what_torch_makes_of_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     stored, x, inside = shared(name), points_and_outsiders(name), points(name, 5)

@@ -6,6 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
+from tests.cases import thinned
 from tests.shallow.torch_networks import NAMES, assert_same, network, points, points_and_outsiders
 from torch_shallow import ShallowReLU
 
@@ -25,8 +26,8 @@ def gradient_of(call: ShallowReLU, x: torch.Tensor) -> torch.Tensor:
     return x.grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("name", thinned(NAMES, "dense in a box", "descent in a polytope", "skip", "head"))
 def test_one_graph(name: str, dtype: torch.dtype) -> None:
     shallow = network(name)
     compiled = torch.compile(shallow, fullgraph=True, backend="aot_eager")
@@ -42,7 +43,7 @@ def test_one_input_and_other_precisions() -> None:
         assert_same(compiled(given), shallow(given))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, "descent in a box", "skip"))
 def test_any_batch_size_without_compiling_again(name: str) -> None:
     shallow = network(name)
     compiled = torch.compile(shallow, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -53,7 +54,7 @@ def test_any_batch_size_without_compiling_again(name: str) -> None:
             assert_same(compiled(x[:count]), shallow(x[:count]))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, "descent", "projected"))
 def test_backward(name: str) -> None:
     shallow = network(name)
     compiled = torch.compile(shallow, fullgraph=True, backend="aot_eager")
@@ -61,7 +62,7 @@ def test_backward(name: str) -> None:
     assert_same(gradient_of(compiled, x), gradient_of(shallow, x))
 
 
-@pytest.mark.parametrize("name", ["descent in a box", pytest.param("head", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", thinned(["descent in a box", "head"], "descent in a box"))
 def test_by_the_inductor(name: str) -> None:
     shallow = network(name)
     compiled = torch.compile(shallow, fullgraph=True)

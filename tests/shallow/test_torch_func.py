@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
+from tests.cases import thinned
 from tests.shallow.torch_networks import NAMES, assert_same, model_of, network, points, points_and_outsiders, shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about itself
@@ -125,7 +126,7 @@ def test_a_gradient_for_each_row(name: str) -> None:
         assert_same(gradient, weights.grad)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, "descent in a box", "head"))
 def test_forward_mode_in_compiled_code(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     shallow, x = network(name), points(name)

@@ -100,6 +100,7 @@ def test_nothing_is_trained_unless_asked(name: str) -> None:
     assert not shallow(x).requires_grad
 
 
+@pytest.mark.usefixtures("several_threads")
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_gradient_of_a_sum_over_a_large_batch(dense: bool) -> None:
     # Rows in many threads, each with the gradient of its own region.

@@ -45,6 +45,7 @@ def test_in_two_worker_processes(name: str, start: str) -> None:
     assert_same(torch.cat(list(DataLoader(x, collate_fn=InBatches(shallow), **common))), expected)
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_a_large_batch_after_a_fork() -> None:
     # Large enough that the rows are shared between threads, before the fork and after it.
     shallow, x = network("descent in a box"), 3.0 * torch.rand(200_000, 2, dtype=torch.float64) - 1.0

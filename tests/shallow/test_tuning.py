@@ -16,6 +16,8 @@ from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.errors import TransformError
 from torch_shallow.shallow.visited import module as visited_module
 
+pytestmark = pytest.mark.quick
+
 
 def visited() -> ShallowReLU:
     torch.manual_seed(0)

@@ -10,25 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.shallow.laws import assert_equal, corner_points, deep
-from tests.shallow.visiting import SMALL, SOME, complete_of, points_of, visited_of
-from tests.zoo import ARCHITECTURES, Specimen, chain, trap
+from tests.shallow.laws import assert_equal, corner_points, deep, patterns_at
+from tests.shallow.visiting import SMALL, SOME, points_of, visited_of
+from tests.zoo import ARCHITECTURES, Specimen, chain, transformed, trap
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import WholeSpace
 from torch_shallow.shallow.visited import module, neurons
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.module import VisitedReLU
-from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model, trace_model
-
-
-def brute_force(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Patterns by plain matrix products, and at which points they are clear."""
-    flat = x.double().reshape(len(x), -1).numpy()
-    z = program.preactivations(flat)
-    size = 1.0 + np.abs(flat).max(axis=1, keepdims=True)
-    return z > 0.0, ((np.abs(z) > 1e-7 * size) | (z == 0.0)).all(axis=1)
 
 
 def patterns(shallow: VisitedReLU) -> list[tuple[bool, ...]]:
@@ -43,7 +34,7 @@ def test_right_on_the_data_and_where_the_pattern_is_known_and_nowhere_else(speci
     assert_equal(shallow(x), deep(specimen, x), 1e-9)
     assert (shallow.locate(x) >= 0).all()
     more = points_of(specimen, 300, seed=1)
-    found, clear = brute_force(program, more)
+    found, clear = patterns_at(program, more)
     known = patterns(shallow)
     expected = np.array([known.index(tuple(row)) if tuple(row) in known else -1 for row in found.tolist()])
     at = shallow.locate(more)
@@ -68,12 +59,12 @@ def test_maps_are_those_of_the_program_under_the_pattern(specimen: Specimen) -> 
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_one_point_of_each_region_gives_the_partition_of_the_whole(specimen: Specimen) -> None:
-    complete = complete_of(specimen)
+    complete = transformed(specimen)
     inside = torch.from_numpy(complete.partition.interior_points()).reshape(-1, *complete.in_shape)
     shallow = visited_of(specimen.model(), inside, specimen.domain)
     assert shallow.num_regions == complete.num_regions
     x = points_of(specimen)
-    _, clear = brute_force(complete.partition.program, x)
+    _, clear = patterns_at(complete.partition.program, x)
     assert torch.equal(shallow.locate(x)[clear], complete.locate(x)[clear])
     assert_equal(shallow(x), complete(x), 1e-9)
     assert_equal(shallow.local_map(x[clear])[0], complete.local_map(x[clear])[0], 1e-9)
@@ -82,7 +73,7 @@ def test_one_point_of_each_region_gives_the_partition_of_the_whole(specimen: Spe
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_corners_are_in_a_region_that_holds_them(specimen: Specimen) -> None:
-    complete = complete_of(specimen)
+    complete = transformed(specimen)
     inside = torch.from_numpy(complete.partition.interior_points()).reshape(-1, *complete.in_shape)
     shallow = visited_of(specimen.model(), inside, specimen.domain)
     x = corner_points(complete, most=10)[:200]
@@ -95,7 +86,7 @@ def test_corners_are_in_a_region_that_holds_them(specimen: Specimen) -> None:
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)
 def test_data_on_boundaries_are_located(specimen: Specimen) -> None:
-    x = torch.cat([corner_points(complete_of(specimen), most=10)[:100], points_of(specimen, 10)])
+    x = torch.cat([corner_points(transformed(specimen), most=10)[:100], points_of(specimen, 10)])
     shallow = visited_of(specimen.model(), x, specimen.domain)
     assert shallow.coverage(x) == 1.0
     alone = torch.stack([shallow.trunk(row) for row in x])
@@ -262,7 +253,7 @@ def test_a_domain_bounds_the_network() -> None:
 
 
 def test_a_complete_network_does_not_grow() -> None:
-    complete = complete_of(next(s for s in ARCHITECTURES if s.name == "image"))
+    complete = transformed(next(s for s in ARCHITECTURES if s.name == "image"))
     x = torch.full((4, 1, 2, 3), 0.5)
     x[0] = 2.0
     assert complete.grow(x) == 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen, chain
-from torch_shallow import ShallowReLU, transform
+from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen, chain, transformed
+from torch_shallow import ShallowReLU
 
 
 class Shortcut(nn.Module):
@@ -34,12 +33,7 @@ def shallow_of(specimen: Specimen | str) -> ShallowReLU:
     """A new shallow network of a model of the zoo."""
     if isinstance(specimen, str):
         specimen = next(s for s in TUNED if s.name == specimen)
-    return copy.deepcopy(_transformed(specimen))
-
-
-@cache
-def _transformed(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example().double(), domain=specimen.domain)
+    return copy.deepcopy(transformed(specimen))
 
 
 def shaken(network: nn.Module, size: float, seed: int = 0) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from torch import Tensor, nn
 
 from tests.shallow.laws import random_points
-from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen
-from torch_shallow import ShallowReLU, transform
+from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, transformed
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.module import VisitedReLU
@@ -30,10 +27,5 @@ def visited_of(model: nn.Module, x: Tensor, domain: Domain | None = None, exampl
     return visited_network(trace_model(model, x[:1] if example is None else example), x, domain or WholeSpace())
 
 
-@cache
-def complete_of(specimen: Specimen) -> ShallowReLU:
-    return transform(specimen.model(), specimen.example(), domain=specimen.domain)
-
-
 def points_of(specimen: Specimen, count: int = 300, seed: int = 0) -> Tensor:
-    return random_points(complete_of(specimen), count, seed)
+    return random_points(transformed(specimen), count, seed)

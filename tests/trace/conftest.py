@@ -35,8 +35,3 @@ def reads() -> Reads:
         return program
 
     return read
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.cases import examples
 from tests.zoo import ARCHITECTURES, DEGENERATE, Residual, SharedLinear, Specimen, chain, random_mlp
 from torch_shallow import transform
 from torch_shallow.certify.checks import certify
@@ -109,7 +110,7 @@ def whole_patterns(partition: Partition) -> set[bytes]:
 
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([0.01, 0.3, 1.0, 10.0]))
 def test_no_point_of_the_box_leaves_the_bounds(specimen: Specimen, seed: int, width: float) -> None:
     traced, rng = traced_specimen(specimen), np.random.default_rng(seed)
@@ -124,7 +125,7 @@ def test_no_point_of_the_box_leaves_the_bounds(specimen: Specimen, seed: int, wi
 
 
 @pytest.mark.parametrize("specimen", MODELS, ids=str)
-@settings(max_examples=5)
+@examples(5)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([0.01, 0.3, 1.0, 10.0]))
 def test_the_program_of_a_box_is_the_model_there(specimen: Specimen, seed: int, width: float) -> None:
     traced, rng = traced_specimen(specimen), np.random.default_rng(seed)
@@ -146,7 +147,7 @@ COUNTED = tuple(s for s in MODELS if s.name not in ("image", "convolutions", "30
 
 
 @pytest.mark.parametrize("specimen", COUNTED, ids=str)
-@settings(max_examples=4)
+@examples(4)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([0.05, 0.4, 1.5]))
 def test_the_program_of_a_box_has_the_regions_of_the_model_there(specimen: Specimen, seed: int, width: float) -> None:
     traced, rng = traced_specimen(specimen), np.random.default_rng(seed)

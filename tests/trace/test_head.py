@@ -14,6 +14,8 @@ from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.trace.reader import read_model, trace_model
 from torch_shallow.trace.tracer import trace
 
+pytestmark = pytest.mark.quick
+
 
 class Model(nn.Module):
     """A ReLU network with an end of the test's making."""

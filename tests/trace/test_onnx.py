@@ -241,9 +241,13 @@ MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize("dynamic", [True, False], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["dynamic", "fixed"])
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
-@pytest.mark.parametrize(("make", "in_shape"), MODELS, ids=[row[0].__name__ for row in MODELS])
+@pytest.mark.parametrize(
+    ("make", "in_shape"),
+    [pytest.param(*row, marks=[] if row[0] in (convolutional, Shapes) else [pytest.mark.slow]) for row in MODELS],
+    ids=[row[0].__name__ for row in MODELS],
+)
 def test_files_of_torch(
     tmp_path: Path,
     reads: Reads,

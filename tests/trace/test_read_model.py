@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
+from tests.cases import examples
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model
 from torch_shallow.trace.tracer import trace
+
+pytestmark = pytest.mark.quick
 
 Reads = Callable[..., ReLUProgram]
 
@@ -335,7 +338,7 @@ def test_weights_are_read_exactly_next_to_biases_of_any_size(size: float) -> Non
     assert not program.out_weight[:, :3].any()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.data())
 def test_random_graphs(data: st.DataObject) -> None:
     """Any directed graph of Linear, relu (in place or not), addition, slices and concatenation is read right."""

@@ -28,6 +28,7 @@ def client() -> Iterator[Any]:
         yield client
 
 
+@pytest.mark.slow
 def test_the_same_regions_though_a_worker_is_killed(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "FIRST_SECONDS", 0.0)  # however fast the machine is, most is left for the cluster
     program = mlp(3, 8, 8, 1)

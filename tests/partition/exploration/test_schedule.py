@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import examples
 from tests.clock import Clock
 from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.partition.walks import Counting, assert_same, known_of, problem_of
@@ -44,7 +45,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_any_number_of_threads(case: tuple[ReLUProgram, Domain, dict[str, Any]], workers: int) -> None:
     program, domain, options = case
@@ -54,7 +55,7 @@ def test_any_number_of_threads(case: tuple[ReLUProgram, Domain, dict[str, Any]],
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_any_way_to_cut_the_work_into_tasks(data: st.DataObject) -> None:
     program = draw_program(data)
     domain = draw_domain(data, program.num_inputs)
@@ -214,6 +215,7 @@ def test_an_executor_that_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
     assert "the executor has broken down and takes no more tasks (a process died)" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_a_process_that_is_killed(caplog: pytest.LogCaptureFixture) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -311,6 +313,8 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_logs_nothing_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    enumerate_regions(PROGRAM, WholeSpace(), workers=2)  # which says so if it has to be compiled
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         enumerate_regions(PROGRAM, WholeSpace(), workers=2)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("torch_shallow")]
