@@ -17,7 +17,7 @@ quick: .venv/installed-test  ## a cut through all tests, for the daily loop
 	$(BIN)/python -m pytest -m quick -n auto --maxprocesses=4 --dist=worksteal
 
 test-all: .venv/installed-test  ## every test, with new random examples each time
-	$(BIN)/python -m pytest --hypothesis-profile=thorough
+	$(BIN)/python -m pytest --hypothesis-profile=thorough --typecheck
 
 bench: .venv/installed-bench  ## side by side with other tools
 	$(BIN)/python -m benchmarks.enumerate
