@@ -14,7 +14,7 @@ test: .venv/installed-test  ## the tests that run in minutes, on up to four core
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses=4 --dist=worksteal
 
 quick: .venv/installed-test  ## a cut through all tests, for the daily loop
-	$(BIN)/python -m pytest -m quick -n auto --maxprocesses=4 --dist=worksteal
+	$(BIN)/python -m pytest -m "quick and not slow" -n auto --maxprocesses=4 --dist=worksteal
 
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough --typecheck

@@ -96,10 +96,10 @@ def test_edits_of_files_compile_nothing_unless_compiled_code_changes(tmp_path):
     assert compiled_in(folder, cache) > 0
 
 
-def test_worker_processes_find_it():
+def test_a_worker_process_finds_it():
     first_use()
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        assert [work.result() for work in [pool.submit(first_use) for _ in range(2)]] == [0, 0]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(first_use).result() == 0
 
 
 def test_the_log_says_it_once(caplog):

@@ -62,7 +62,8 @@ def test_backward(name: str) -> None:
     assert_same(gradient_of(compiled, x), gradient_of(shallow, x))
 
 
-@pytest.mark.parametrize("name", thinned(["descent in a box", "head"], "descent in a box"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["descent in a box", "head"])
 def test_by_the_inductor(name: str) -> None:
     shallow = network(name)
     compiled = torch.compile(shallow, fullgraph=True)
