@@ -27,8 +27,6 @@ from torch_shallow.partition.solver.engine import walk_by_solver
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.reader import read_model
 
-pytestmark = pytest.mark.quick
-
 Engine = Callable[[ReLUProgram, Domain], Partition]
 
 
