@@ -22,8 +22,6 @@ from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Polygons
 from torch_shallow.plot.subject import read_subject
 
-pytestmark = pytest.mark.quick
-
 TWO_INPUTS = [specimen for specimen in zoo.ALL if torch.Size(specimen.in_shape).numel() == 2]
 
 
