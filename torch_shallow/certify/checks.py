@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch_shallow.certify.deep import DeepModel
 from torch_shallow.certify.equality import check_equality, check_float32
 from torch_shallow.certify.head import check_head
-from torch_shallow.certify.places import in_known_regions, interior_points, random_points, vertices_and_facets
+from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
 from torch_shallow.certify.stable import check_stable_neurons
@@ -114,15 +114,15 @@ def _checks(
     if subject.shallow.head is not None:
         yield check_head(subject, deep, inside)
     for places in vertices_and_facets(subject, regions, rng, max_rays):
-        yield check_equality(subject, deep, in_known_regions(subject, places))
+        yield check_equality(subject, deep, places)
     scattered = random_points(subject, points, rng)
-    yield check_equality(subject, deep, in_known_regions(subject, scattered))
+    yield check_equality(subject, deep, scattered)
     if not subject.shallow.complete and deep.num_neurons == len(subject.program.network.active):
         yield check_unexplored(subject, deep, scattered)
     if subject.program.whole is not None and deep.num_neurons == len(subject.program.network.active):
         yield check_stable_neurons(subject, deep, scattered, rng)
     if single is not None:
-        yield check_float32(subject, single, in_known_regions(subject, scattered, np.float32))
+        yield check_float32(subject, single, scattered)
 
 
 def _is_float32(model: nn.Module) -> bool:

@@ -32,7 +32,7 @@ def check_interior_points(subject: Subject) -> Check:
     )
     for block in subject.blocks(np.arange(count), subject.program.num_inputs):
         x = partition.interior_points(block)
-        at = subject.shallow.locate(subject.tensor(x)).cpu().numpy()
+        at = subject.locate(x)
         tally.add_all(at != block, partial(_elsewhere, block, x, at))
     return Check(
         "interior points",

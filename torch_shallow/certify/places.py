@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -109,25 +109,6 @@ def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Pla
         longest = np.minimum(longest, _room(b - x @ a.T, step @ a.T, np.inf) * rng.uniform(size=count))
     x += longest[:, None] * step
     return Places("random points", x, np.full(count, -1), "points", count, None)
-
-
-def in_known_regions(subject: Subject, places: Places, dtype: type[np.floating] = np.float64) -> Places:
-    """The points that the network locates in a region when they are given in a precision; all, if it is complete."""
-    if subject.shallow.complete:
-        return places
-    count, known = len(places.points), np.zeros(len(places.points), dtype=bool)
-    for block in subject.blocks(np.arange(count), subject.program.num_inputs):
-        x = subject.tensor(places.points[block].astype(dtype))
-        known[block] = (subject.shallow.locate(x) >= 0).cpu().numpy()
-    kept = int(known.sum())
-    note = f"{count - kept:,} other points lie in unexplored cells" * (kept < count)
-    return replace(
-        places,
-        points=places.points[known],
-        regions=places.regions[known],
-        examined=kept if places.total is None else places.examined,
-        note=", ".join(filter(None, (places.note, note))),
-    )
 
 
 def _room(

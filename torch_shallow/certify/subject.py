@@ -130,6 +130,10 @@ class Subject:
             y = self.shallow.trunk(self.tensor(x))
         return y.reshape(len(x), self.program.num_outputs).cpu().numpy()
 
+    def locate(self, x: Float[np.ndarray, "points inputs"]) -> Int[np.ndarray, "points"]:
+        """The region of each point, as the network's own forward pass of these points finds it."""
+        return self.shallow.locate(self.tensor(x)).cpu().numpy()
+
     def tensor(self, x: Float[np.ndarray, "points inputs"]) -> torch.Tensor:
         """Points as an input of the network."""
         return torch.tensor(x, device=self.shallow.half_spaces.offsets.device).reshape(len(x), *self.program.in_shape)
