@@ -47,7 +47,7 @@ ACTIVATIONS = (nn.LeakyReLU(0.3), nn.LeakyReLU(-0.7), nn.RReLU(), nn.PReLU(1, 0.
         for row, arrangement in enumerate(SMALL)
         for column, activation in enumerate(ACTIVATIONS)
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_leaky_relu_has_the_regions_of_relu(arrangement: Arrangement, activation: nn.Module) -> None:
     model = arrangement.module()
