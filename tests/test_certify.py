@@ -17,7 +17,7 @@ import torch_shallow
 from tests.cases import examples
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.certify import Certificate, certify
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.programs import sign_by_programs
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError
@@ -25,6 +25,7 @@ from torch_shallow.partition.enumerate import enumerate_regions
 from torch_shallow.region.cone import generators
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.transform import transform
 
 pytestmark = pytest.mark.quick
 
@@ -313,3 +314,40 @@ def test_two_ways_to_the_sign_on_a_cone(data: st.DataObject) -> None:
     wrong = sign_by_programs(half_spaces, functions, np.ones(20), active, 1e-9)
     both = np.concatenate([np.abs(lines @ functions), -(rays @ functions)])
     assert ((both.max(axis=0) > 1e-8) == (wrong > 1e-8)).all()
+
+
+class ZeroUpToRounding(nn.Module):
+    """Half of its neurons are zero in exact arithmetic, and rounding errors in floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 600), nn.Linear(600, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last(torch.relu(h) + torch.relu(3.0 * h - h - 2.0 * h))
+
+
+def test_neurons_that_are_zero_up_to_rounding_are_no_alarm() -> None:
+    torch.manual_seed(0)
+    model = ZeroUpToRounding().double()
+    shallow = transform(model, torch.zeros(1, 3).double(), domain=Box(-0.003, 0.003))
+    shallow.certify(model, sample=20).require()
+
+
+def test_rounding_errors_are_told_from_the_terms_of_all_layers() -> None:
+    torch.manual_seed(0)
+    model = ZeroUpToRounding().double()
+    shallow = transform(model, torch.zeros(1, 3).double(), domain=Box(-0.003, 0.003))
+    deep = DeepModel(model, shallow.partition.program)
+    x = 0.003 * np.random.default_rng(0).uniform(-1.0, 1.0, (50, 3))
+    neurons, outputs = deep.rounding(x)
+    z = deep.preactivations(x)
+    assert neurons.shape == z.shape
+    assert outputs.shape == (50, 1)
+    of_zero = z[:, 600:]
+    assert np.abs(of_zero).max() > 0.0
+    assert (np.abs(of_zero) <= ALLOWED * EPSILON * neurons[:, 600:]).all()
+    assert (np.abs(z[:, :600]) > ALLOWED * EPSILON * neurons[:, :600]).mean() > 0.99
+    nothing = deep.rounding(x, np.zeros(50, dtype=bool))
+    assert not nothing[0].any()

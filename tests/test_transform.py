@@ -15,7 +15,8 @@ from torch import nn
 
 import torch_shallow
 from tests.zoo import ARCHITECTURES, chain
-from torch_shallow import Box, Polytope, ShallowReLU, TransformError, UnsupportedOperation, transform
+from torch_shallow import Box, Polytope, ShallowReLU, TransformError, UnsupportedOperation, estimate, explain, transform
+from torch_shallow.explain.counterfactuals import AtLeast
 
 
 @pytest.fixture(autouse=True)
@@ -296,3 +297,17 @@ def test_progress_is_shown_if_asked_for(model: nn.Module, capsys: pytest.Capture
         assert "regions" not in capsys.readouterr().err
         count = transform(model, method=method, progress=True).num_regions
         assert f"{count} regions" in capsys.readouterr().err
+
+
+def test_more_inputs_in_a_box_than_a_float_has_exponents() -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(1030, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2)]
+    x = torch.rand(1030)
+    box = Box(x - 0.01, x + 0.01)
+    shallow = transform(models[0], domain=box)
+    assert shallow.partition.chart.num_corners == 2**1030
+    assert estimate(models[0], domain=box).regions == shallow.num_regions
+    found = explain.output_range(shallow)
+    assert bool((found.lower <= shallow(x)).all() & (shallow(x) <= found.upper).all())
+    assert explain.counterfactual(models[0], x, AtLeast(float(found.upper[0]) - 1e-3), upper=1.1).distance > 0.0
+    assert bool((explain.difference(models[0], models[1], box).largest > 0.0).all())

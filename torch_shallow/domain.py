@@ -24,8 +24,16 @@ class Domain(ABC):
         """`(A, b)`, float64, with finite `b`, so that the domain is `A x <= b` for the flattened input `x`."""
 
     @abstractmethod
-    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
-        """The arrays that `inside` takes to tell which points lie in the domain."""
+    def limits(
+        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
+    ) -> tuple[Float[np.ndarray, "..."], ...]:
+        """The arrays that `inside` takes to tell which points lie in the domain.
+
+        Args:
+            in_shape: shape of one input.
+            lengths: where nothing else tells how much rounding is (at a bound with no other bound opposite, and at
+                inequalities), limits are moved outwards by `TOLERANCE` times these lengths of the inputs.
+        """
 
     def contains(self, x: Float[Tensor, "*batch inputs"], tolerance: float = TOLERANCE) -> Bool[Tensor, "*batch"]:
         """Which rows of `x` (flattened inputs, floating point) lie in the domain; see `inside` for `tolerance`."""
@@ -46,8 +54,9 @@ def inside(
     Args:
         x: points, floating point.
         limits: `(lower, upper)`, `(A, b)`, or nothing.
-        tolerance: how far a point may be outside, relative to the width of the box or the size of the terms of the
-            inequality; never less than `rounding`, so that a point on the boundary is inside.
+        tolerance: how far a point may be outside, relative to the width of the box (none, where it has no other bound)
+            or the size of the terms of the inequality; never less than `rounding`, so that a point on the boundary is
+            inside.
         rounding: the unit of rounding of the dtype in which the points were given: that of `x` if None.
     """
     rounding = torch.finfo(x.dtype).eps if rounding is None else rounding
@@ -59,7 +68,7 @@ def inside(
     first, second = limits
     if first.dim() == 2:
         return finite & (x @ first.T <= second + slack * (x.abs() @ first.abs().T + second.abs())).all(-1)
-    width = torch.where((second - first).isfinite(), second - first, 1.0)
+    width = torch.where((second - first).isfinite(), second - first, 0.0)
     allowed = slack * width + rounding * x.abs()
     return finite & ((x >= first - allowed) & (x <= second + allowed)).all(-1)
 
@@ -73,7 +82,9 @@ class WholeSpace(Domain):
         """No inequality at all."""
         return np.zeros((0, int(np.prod(in_shape, dtype=np.int64)))), np.zeros(0)
 
-    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(
+        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
+    ) -> tuple[Float[np.ndarray, "..."], ...]:
         """Nothing."""
         return ()
 
@@ -138,9 +149,13 @@ class Box(Domain):
         low, high = np.isfinite(lower), np.isfinite(upper)
         return np.concatenate([-eye[low], eye[high]]), np.concatenate([-lower[low], upper[high]])
 
-    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(
+        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
+    ) -> tuple[Float[np.ndarray, "..."], ...]:
         """Lower and upper bounds."""
-        return self.bounds(in_shape)
+        lower, upper = self.bounds(in_shape)
+        room = np.where(np.isfinite(lower) & np.isfinite(upper), 0.0, TOLERANCE * lengths)
+        return lower - room, upper + room
 
     def __repr__(self) -> str:
         return f"Box(lower={_short(self.lower)}, upper={_short(self.upper)})"
@@ -179,9 +194,12 @@ class Polytope(Domain):
             )
         return self.A, self.b
 
-    def limits(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(
+        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
+    ) -> tuple[Float[np.ndarray, "..."], ...]:
         """`A` and `b`."""
-        return self.inequalities(in_shape)
+        a, b = self.inequalities(in_shape)
+        return a, b + TOLERANCE * (np.abs(a) * lengths).sum(axis=1)
 
     def __repr__(self) -> str:
         return f"Polytope({self.A.shape[0]} inequalities)"

@@ -39,10 +39,14 @@ def test_the_chart_shows_all_that_the_program_reads_of_the_domain(data: st.DataO
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     chart = make_chart(program, domain)
     points = points_of(rng, domain, program.num_inputs, chart.lift(chart.inner[None])[0])
-    v, *_ = np.linalg.lstsq(chart.directions.T, (points - chart.origin).T, rcond=None)
+    a, b = domain.inequalities(program.in_shape)
+    bounded = np.isfinite(np.stack(domain.bounds(program.in_shape))).any(axis=0) if isinstance(domain, Box) else False
+    free = np.ones(program.num_inputs, dtype=bool) & ~bounded
+    lines = chart.lines(np.concatenate([program.reads, a]), free)
+    both, *_ = np.linalg.lstsq(np.concatenate([chart.directions, lines]).T, (points - chart.origin).T, rcond=None)
+    v = both[: chart.num_coordinates]
     lifted = chart.lift(v.T)
     np.testing.assert_allclose(program.preactivations(lifted), program.preactivations(points), rtol=1e-9, atol=1e-9)
-    a, b = domain.inequalities(program.in_shape)
     assert np.all(lifted @ a.T <= b + 1e-9)
     homogeneous = np.column_stack([v.T, np.ones(len(points))])
     assert np.all(homogeneous @ chart.inequalities.T >= -1e-9)
@@ -105,7 +109,7 @@ def test_fixed_inputs_keep_their_value() -> None:
 @examples(60)
 def test_the_basis_of_a_row_space_spans_it(seed: int, rows: int, columns: int) -> None:
     matrix = np.random.default_rng(seed).integers(-1, 2, (rows, columns)).astype(np.float64)
-    basis = row_space(matrix)
+    basis = row_space(matrix, np.ones(columns))
     expected = rank(matrix)
     assert len(basis) == expected
     assert rank(np.concatenate([matrix, basis])) == expected if expected else basis.shape == (0, columns)

@@ -47,7 +47,7 @@ def patterns_at(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray
     flat = x.double().reshape(len(x), -1).numpy()
     z = program.preactivations(flat)
     size = 1.0 + np.abs(flat).max(axis=1, keepdims=True)
-    return z > 0.0, ((np.abs(z) > 1e-7 * size) | (z == 0.0)).all(axis=1)
+    return z > 0.0, ((np.abs(z) > 1e-7 * size) | (z == 0.0).all(axis=0)).all(axis=1)
 
 
 def sizes_of_terms(shallow: ShallowReLU, x: Tensor) -> Tensor:

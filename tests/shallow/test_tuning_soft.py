@@ -33,7 +33,7 @@ def path_distances(soft: SoftReLU, x: Tensor, region: int) -> Tensor:
     columns = [u[:, :1] * 0 + math.inf]
     for cut, active in soft.partition.path(region):
         n = soft.normals[cut]
-        z = (u @ n + soft.offsets[cut]) / n.norm()
+        z = (u @ n + soft.offsets[cut]) / (n if soft.projection is None else n @ soft.projection).norm()
         columns.append((z if active else -z)[:, None])
     return torch.cat(columns, 1)
 

@@ -79,8 +79,10 @@ class _Examiner:
         self._half_spaces = np.zeros((most, domain.shape[1]))
         self._half_spaces[: len(domain)] = domain
         cone = whole_space(domain.shape[1], most)
-        while (status := intersect(cone, self._half_spaces, len(domain), subject.tolerance, max_rays)) == FULL:
-            cone = with_more_room(cone)
+        status = GIVEN_UP if subject.chart.num_corners > max_rays else FULL
+        while status == FULL:
+            status = intersect(cone, self._half_spaces, len(domain), subject.tolerance, max_rays)
+            cone = with_more_room(cone) if status == FULL else cone
         self._domain_given_up = status == GIVEN_UP
         self._domain = Cone(*(array.copy() for array in cone))
         self._cone = cone

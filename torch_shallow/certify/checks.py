@@ -122,7 +122,7 @@ def _checks(
     if subject.program.whole is not None and deep.num_neurons == len(subject.program.network.active):
         yield check_stable_neurons(subject, deep, scattered, rng)
     if single is not None:
-        yield check_float32(subject, single, scattered)
+        yield check_float32(subject, single, deep, scattered)
 
 
 def _is_float32(model: nn.Module) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Size, Tensor, nn
 from torch.fx import Interpreter, Node
 
@@ -17,6 +18,10 @@ from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.program import ReLUProgram
 from torch_shallow.trace.traced import TracedModel
 from torch_shallow.trace.tracer import trace_copy
+
+EPSILON = float(np.finfo(np.float64).eps)
+ALLOWED = 256.0  # how many times its expected size rounding may have, before it counts as a difference
+SHAKE = 2.0**-30  # much more than roundoff, much less than what changes signs
 
 
 class DeepModel:
@@ -68,6 +73,44 @@ class DeepModel:
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
         """The value that enters each ReLU, in float64, at each row of `x`."""
+        return self._run(x)[0]
+
+    def rounding(
+        self, x: Float[np.ndarray, "points inputs"], doubtful: Bool[np.ndarray, "points"] | None = None, probes: int = 4
+    ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"]]:
+        """How large rounding errors are of what enters each ReLU and of the trunk's outputs, in units of roundoff.
+
+        Every intermediate result is changed by a small random share, and the changes that this makes are taken for
+        those that rounding makes (Monte Carlo arithmetic: Parker, "Monte Carlo arithmetic", 1997). So terms count that
+        cancel later, in any layer.
+
+        Args:
+            x: points.
+            doubtful: the points at which it is asked for, all if None; elsewhere the answer is 0.
+            probes: how many times; the changes are the root mean squares.
+        """
+        rows = np.ones(len(x), dtype=bool) if doubtful is None else doubtful
+        found = np.zeros((len(x), self.num_neurons)), np.zeros((len(x), Size(self._out_shape).numel()))
+        if not rows.any():
+            return found
+        generator = torch.Generator().manual_seed(0)
+
+        def shaken(value: Any) -> Any:
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                return value
+            change = torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
+            return value * (1.0 + SHAKE * 12.0**0.5 * (change - 0.5))  # of variance 1
+
+        values = self._run(x[rows])
+        for _ in range(probes):
+            for total, changed, value in zip(found, self._run(x[rows], shaken), values, strict=True):
+                total[rows] += (changed - value) ** 2 / (probes * SHAKE**2)
+        return np.sqrt(found[0]), np.sqrt(found[1])
+
+    def _run(
+        self, x: Float[np.ndarray, "points inputs"], at_value: Callable[[Any], Any] | None = None
+    ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"]]:
+        """What enters each ReLU, and the trunk's outputs, by the traced graph in float64."""
         layouts, values = iter(self.traced.layouts), [np.zeros((len(x), 0))]
 
         def at_relu(_: object, z: Tensor) -> Tensor:
@@ -75,8 +118,8 @@ class DeepModel:
             return z.relu()
 
         with torch.no_grad():
-            self.traced.run(self._input(x).double(), at_relu)
-        return np.concatenate(values, axis=1)
+            y = self.traced.run(self._input(x).double(), at_relu, at_value)
+        return np.concatenate(values, axis=1), self._rows(y)
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
         """The Jacobian at each row of `x`, by automatic differentiation of the traced graph.

@@ -9,14 +9,12 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.places import Places
 from torch_shallow.certify.report import Check, Failure
-from torch_shallow.certify.rounding import expected_rounding
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tally import Tally
 
-EPSILON = float(np.finfo(np.float64).eps)
 EPSILON_32 = float(np.finfo(np.float32).eps)
 
 
@@ -24,19 +22,27 @@ def check_equality(subject: Subject, model: DeepModel, places: Places) -> Check:
     """The network's output is the model's, both in float64."""
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        _, noise = expected_rounding(subject.program, x, EPSILON)
-        expected = model.outputs(x)
-        return subject.evaluate(x), expected, subject.tolerance * (1.0 + np.abs(expected)) + 8 * noise
+        found, expected = subject.evaluate(x), model.outputs(x)
+        allowed = subject.tolerance * (1.0 + np.abs(expected))
+        _, rounding = model.rounding(x, ~(np.abs(found - expected) <= allowed).all(axis=1))
+        return found, expected, allowed + ALLOWED * EPSILON * rounding
 
     return _check(subject, places, compare, f"equal, {places.name}", f"{subject.tolerance:.0e}")
 
 
-def check_float32(subject: Subject, model: DeepModel, places: Places) -> Check:
-    """The network's output is the model's, both called in float32, up to the rounding that float32 makes on the way."""
+def check_float32(subject: Subject, model: DeepModel, deep: DeepModel, places: Places) -> Check:
+    """The network's output is the model's, both called in float32, up to the rounding that float32 makes on the way.
+
+    Args:
+        subject: the network.
+        model: the model, in its own precision.
+        deep: the model in float64, which tells the size of rounding errors.
+        places: where to look.
+    """
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        _, noise = expected_rounding(subject.program, x.astype(np.float64), EPSILON_32)
-        return subject.evaluate(x), model.outputs(x), 8 * noise
+        _, rounding = deep.rounding(x)
+        return subject.evaluate(x), model.outputs(x), ALLOWED * EPSILON_32 * rounding
 
     rounded = replace(places, points=places.points.astype(np.float32))
     return _check(subject, rounded, compare, f"equal in float32, {places.name}", "rounding")

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float, Int
 
 from torch_shallow.certify.compiled import margins
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.report import Check, Failure
-from torch_shallow.certify.rounding import expected_rounding
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tally import Tally
 
-EPSILON = float(np.finfo(np.float64).eps)
+TINY = 1e-300  # in place of a size of 0
 
 
 def check_interior_points(subject: Subject) -> Check:
@@ -67,12 +66,11 @@ def check_patterns(subject: Subject, model: DeepModel) -> Check:
     for block in subject.blocks(np.arange(examined), program.num_inputs + 4 * neurons):
         x = partition.interior_points(block)
         z = model.preactivations(x)
-        noise = np.zeros_like(z)  # neurons that keep their sign in the domain do so by more than rounding
-        noise[:, program.network.neurons], _ = expected_rounding(program, x, EPSILON)
         active = program.whole_pattern(partition.patterns(block))
         wrong = np.where(active, -z, z)
+        rounding, _ = model.rounding(x, np.any(wrong > 0.0, axis=1))
         worst = max(worst, wrong.max(initial=0.0))
-        _add_neurons(subject, tally, block, x, ~(wrong <= 8 * noise), z, active)
+        _add_neurons(subject, tally, block, x, ~(wrong <= ALLOWED * EPSILON * rounding), z, active)
     return Check(
         "deep pattern",
         "at every interior point the model's ReLUs are active where the region's pattern says so",
@@ -110,35 +108,35 @@ def _add_neurons(
 
 def check_jacobians(subject: Subject, model: DeepModel) -> Check:
     """At every interior point the model's Jacobian is the region's weight."""
-    tally, shallow, count = Tally(), subject.shallow, subject.num_regions
-    entries = subject.program.num_inputs * subject.program.num_outputs
-    differences, sizes = np.zeros(count), np.zeros(count)
+    tally, shallow, count, worst = Tally(), subject.shallow, subject.num_regions, 0.0
+    terms, entries = subject.program.slope_terms, subject.program.num_inputs * subject.program.num_outputs
     for block in subject.blocks(np.arange(count), 4 * entries + subject.program.num_neurons):
+        x = shallow.partition.interior_points(block)
         found = shallow.affine_maps(torch.tensor(block, device=shallow.device))[0].cpu().numpy()
-        expected = model.jacobians(shallow.partition.interior_points(block))
-        differences[block] = np.abs(found - expected).max(axis=(1, 2))
-        sizes[block] = np.abs(expected).max(axis=(1, 2))
-    scale = np.maximum(sizes, 1e-3 * sizes.max())
-    relative = differences / np.where(scale > 0.0, scale, 1.0)
-    limit = subject.tolerance
-    tally.add_all(
-        ~(relative <= limit),
-        lambda region: Failure(
-            f"its weight differs from the model's Jacobian by {differences[region]:.3g}, entries being up to "
-            f"{sizes[region]:.3g}",
-            region=region,
-            point=tuple(shallow.partition.interior_points(np.array([region]))[0]),
-        ),
-    )
+        difference = np.abs(found - model.jacobians(x))
+        relative = np.where(difference > 0.0, difference / np.where(terms > 0.0, terms, TINY), 0.0)
+        relative = relative.max(axis=(1, 2), initial=0.0)
+        worst = max(worst, float(relative.max()))
+        tally.add_all(~(relative <= subject.tolerance), partial(_other_weight, block, x, relative))
     return Check(
         "deep Jacobian",
         "at every interior point the model's Jacobian, by automatic differentiation, is the region's weight (relative "
-        "to its largest entry, or a thousandth of the largest of all regions)",
+        "to the terms that each entry is added up from)",
         "regions",
         count,
         count,
-        float(relative.max()),
-        f"{limit:.0e}",
+        worst,
+        f"{subject.tolerance:.0e}",
         tuple(tally.kept),
         tally.count,
     )
+
+
+def _other_weight(
+    block: Int[np.ndarray, "regions"],
+    x: Float[np.ndarray, "regions inputs"],
+    relative: Float[np.ndarray, "regions"],
+    at: int,
+) -> Failure:
+    what = f"its weight differs from the model's Jacobian by a relative {relative[at]:.3g}"
+    return Failure(what, region=int(block[at]), point=tuple(x[at]))

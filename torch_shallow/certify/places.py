@@ -51,7 +51,8 @@ def vertices_and_facets(
     """
     corners, faces, in_part = [], [], 0
     most = max(2, min(64, (1 << 25) // max(1, len(regions) * subject.program.num_inputs)))
-    too_many = polyhedron(subject.chart.inequalities, max_rays) is None  # in the domain, so in all regions
+    chart = subject.chart  # what is too much in the domain is so in all regions
+    too_many = chart.num_corners > max_rays or polyhedron(chart.inequalities, max_rays) is None
     for region in regions.tolist():
         half_spaces = subject.half_spaces(region)
         shape = None if too_many else polyhedron(half_spaces, max_rays)
@@ -91,13 +92,16 @@ def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray,
 
 
 def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Places:
-    """Random points of the domain: steps of many lengths, 1e-3 to 1e6, from random interior points or from 0."""
+    """Random points of the domain: steps from random interior points or from 0.
+
+    They are of many lengths, 1e-3 to 1e6 times that in which the domain or the network measures each input.
+    """
     domain, d = subject.shallow.domain, subject.program.num_inputs
     starts = rng.integers(subject.num_regions, size=count)
     x = subject.shallow.partition.interior_points(starts)
     if isinstance(domain, WholeSpace):
         x[::2] = 0.0
-    step = rng.standard_normal((count, d))
+    step = rng.standard_normal((count, d)) * _lengths(subject)
     if isinstance(domain, Box):
         lower, upper = domain.bounds(subject.program.in_shape)
         step[:, lower == upper] = 0.0
@@ -109,6 +113,15 @@ def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Pla
         longest = np.minimum(longest, _room(b - x @ a.T, step @ a.T, np.inf) * rng.uniform(size=count))
     x += longest[:, None] * step
     return Places("random points", x, np.full(count, -1), "points", count, None)
+
+
+def _lengths(subject: Subject) -> Float[np.ndarray, "inputs"]:
+    lengths, domain = subject.chart.lengths, subject.shallow.domain
+    others = subject.program.units
+    if isinstance(domain, Box):
+        lower, upper = domain.bounds(subject.program.in_shape)
+        others = np.where(np.isfinite(upper - lower), (upper - lower) / 2, others)
+    return np.where(lengths > 0.0, lengths, others)
 
 
 def _room(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,12 +77,18 @@ class Questions:
         return np.where((known == ~silent) | doubtful, wrong, np.inf)
 
     def directions(self, steps: Points) -> Points:
-        """Steps of unit length, along no input that the domain fixes."""
+        """Steps of unit length, each input being measured in the size of its visiting values; none of fixed inputs."""
         if isinstance(self.shallow.domain, Box):
             lower, upper = self.shallow.domain.bounds(self.shallow.in_shape)
             steps = np.where(lower == upper, 0.0, steps)
         length = np.linalg.norm(steps, axis=1, keepdims=True)
-        return steps / np.where(length > 0.0, length, 1.0)
+        return self.units * steps / np.where(length > 0.0, length, 1.0)
+
+    @cached_property
+    def units(self) -> Float[np.ndarray, "inputs"]:
+        """The largest size of each input among those that have visited regions, as a power of two; 1 if that is 0."""
+        largest = np.abs(self.shallow.points.cpu().numpy()).max(axis=0)
+        return np.where(largest > 0.0, np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)
 
     def reach(self, x: Points, regions: Owners, direction: Points, scale: float = 2.0**100) -> Answers:
         """How far one can go from points of regions until a neuron changes sign or the domain ends.
@@ -91,7 +98,7 @@ class Questions:
         Args:
             x: the points.
             regions: their regions.
-            direction: unit directions.
+            direction: directions, as `directions` gives them.
             scale: a power of two, so large that biases are lost next to slopes.
         """
         neurons, distances = self.shallow.neurons, np.full(len(x), np.inf)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.places import Places
 from torch_shallow.certify.report import Check, Failure
 from torch_shallow.certify.subject import Subject
@@ -36,6 +36,8 @@ def check_stable_neurons(
     for block in subject.blocks(np.arange(len(x)), program.num_inputs + 4 * len(network.active)):
         z = model.preactivations(x[block])[:, left_out]
         wrong = np.where(network.active[left_out], -z, z)
+        rounding, _ = model.rounding(x[block], np.any(wrong > 0.0, axis=1))
+        wrong -= ALLOWED * EPSILON * rounding[:, left_out]
         worst = max(worst, float(wrong.max(initial=0.0)))
         at = wrong.argmax(axis=1, keepdims=True)
         failed = np.take_along_axis(wrong, at, axis=1)[:, 0] > 0.0
@@ -48,7 +50,7 @@ def check_stable_neurons(
         len(x),
         None,
         worst,
-        "0",
+        "rounding",
         tuple(tally.kept),
         tally.count,
     )

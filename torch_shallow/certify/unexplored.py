@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.places import Places
 from torch_shallow.certify.report import Check, Failure
-from torch_shallow.certify.rounding import expected_rounding
 from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tally import Tally
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 
 def check_unexplored(subject: Subject, model: DeepModel, places: Places) -> Check:
@@ -23,9 +20,9 @@ def check_unexplored(subject: Subject, model: DeepModel, places: Places) -> Chec
     known_patterns = set(map(bytes, subject.partition.packed_patterns))
     for block in subject.blocks(np.arange(len(places.points)), program.num_inputs + 4 * model.num_neurons):
         x = places.points[block]
-        z = model.preactivations(x)[:, program.network.neurons]
-        noise, _ = expected_rounding(program, x, EPSILON)
-        decided = (np.abs(z) > 8 * noise).all(axis=1)
+        neurons = program.network.neurons
+        z, rounding = model.preactivations(x)[:, neurons], model.rounding(x)[0][:, neurons]
+        decided = (np.abs(z) > ALLOWED * EPSILON * rounding).all(axis=1)
         known = np.array([bytes(pattern) in known_patterns for pattern in np.packbits(z > 0.0, axis=1)])
         is_nan = np.isnan(subject.evaluate(x)).any(axis=1)
         silent, examined = silent + int((decided & is_nan).sum()), examined + int(decided.sum())

@@ -20,7 +20,8 @@ class AffineMaps:
     """Half-spaces and affine maps in the coordinates `u = projection @ x` that the network reads of its input.
 
     Attributes:
-        projection: orthonormal rows, or None where `u` is the whole flattened input.
+        projection: independent rows, orthonormal in the typical lengths of the inputs, or None where `u` is the whole
+            flattened input.
         rows: cut j is the half-space `rows[j] @ [u, 1] > 0`: the pre-activation of its neuron.
         weights: on region k the output is `weights[k] @ u + biases[k] + skip @ x`; of no region if local models are not
             stored.
@@ -64,10 +65,11 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
 
     program = partition.program
     d, neurons, outputs = program.num_inputs, program.num_neurons, program.num_outputs
-    basis = row_space(np.concatenate([np.zeros((0, d)), *(stage.weight[:, :d] for stage in program.stages)]))
+    units = program.units
+    basis = row_space(program.reads, units)
     projection, skip, out_weight = None, None, program.out_weight
     if len(basis) < d:
-        projection, out_weight = basis, out_weight.copy()
+        projection, basis, out_weight = basis / units, basis * units, out_weight.copy()
         skip = out_weight[:, :d].copy() if out_weight[:, :d].any() else None
         out_weight[:, :d] = 0.0
     else:

@@ -116,8 +116,7 @@ def pose(
     if solver is not None:
         solver = check_installed(solver)
     chart = make_chart(program, domain)
-    corners = 2.0**chart.num_coordinates if chart.is_box else 0
-    by_rays = method == "double-description" or (method == "auto" and corners <= max_corners)
+    by_rays = method == "double-description" or (method == "auto" and chart.num_corners <= max_corners)
     return Problem.of(program, chart, Search(by_rays, solver, tolerance, max_rays if method == "auto" else None))
 
 

@@ -17,8 +17,8 @@ class Problem:
     Attributes:
         program: the network.
         chart: coordinates and domain.
-        network: the program packed in the coordinates of the chart; not packed again by a worker, whose linear algebra
-            may round in another way.
+        network: the balanced program packed in the coordinates of the chart; not packed again by a worker, whose linear
+            algebra may round in another way.
         search: how cells are searched.
     """
 
@@ -30,4 +30,4 @@ class Problem:
     @classmethod
     def of(cls, program: ReLUProgram, chart: Chart, search: Search) -> Problem:
         """Pack a program."""
-        return cls(program, chart, pack(program, chart), search)
+        return cls(program, chart, pack(program.balanced, chart), search)

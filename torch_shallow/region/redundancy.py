@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
+from torch_shallow.units import typical_lengths
 
 
 def irredundant(
@@ -28,10 +29,12 @@ def irredundant(
     Raises:
         TransformError: HiGHS does not solve a linear program.
     """
-    norms = np.linalg.norm(a, axis=1)
-    normals, slack = a / norms[:, None], (b - a @ point) / norms
-    if not len(slack):
+    if not len(b):
         return np.zeros(0, dtype=bool)
+    slack = b - a @ point
+    a = a * typical_lengths(a, slack)
+    norms = np.linalg.norm(a, axis=1)
+    normals, slack = a / norms[:, None], slack / norms
     slack /= np.median(slack)
     sure = seen_first(normals, slack, tolerance)
     needed = _tightest(normals, slack)

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.partition import Partition, activation_partition
 from torch_shallow.region.ball import largest_ball
 from torch_shallow.region.half_spaces import RegionHalfSpaces, region_half_spaces
-from torch_shallow.region.shape import Shape, fixed_inputs
+from torch_shallow.region.shape import Shape, fixed_inputs, reads_of
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
@@ -178,8 +179,9 @@ class Region:
 
         Args:
             x: floating point, of shape `(*batch, *in_shape)`.
-            tolerance: how far a half-space may be missed, relative to the largest entry of the input plus the length
-                in which the domain or the first hyperplanes are measured.
+            tolerance: how far a half-space may be missed, relative to the terms that are added up in it, each entry of
+                the input being taken for no less than the length in which the domain or the first hyperplanes are
+                measured along it.
 
         Raises:
             TransformError: `x` has another shape.
@@ -191,13 +193,19 @@ class Region:
                 f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape it."
             )
         points = x.reshape(*batch, half_spaces.A.shape[1]).to(half_spaces.A)
-        size = half_spaces.A.abs().sum(-1) * (points.abs().amax(-1, keepdim=True) + self._length)
+        size = (points.abs() + self._tensor(self._lengths)) @ half_spaces.A.abs().T
         return (points @ half_spaces.A.T <= half_spaces.b + tolerance * size).all(-1)
 
     @property
-    def _length(self) -> float:
-        """The length in which the domain or the first hyperplanes are measured."""
-        return float(np.abs(self.shallow.partition.chart.directions).max(initial=0.0))
+    def _lengths(self) -> Float[np.ndarray, "inputs"]:
+        """For each input, the length in which the domain or the first hyperplanes are measured along it."""
+        lengths = self.shallow.partition.chart.lengths
+        if isinstance(self.shallow.domain, Box):
+            lower, upper = self.shallow.domain.bounds(self.shallow.in_shape)
+            with np.errstate(invalid="ignore"):
+                width = upper - lower
+            lengths = np.where((lengths == 0.0) & np.isfinite(width), width / 2, lengths)
+        return lengths
 
     @property
     def _fixed(self) -> Bool[np.ndarray, "inputs"]:
@@ -205,7 +213,8 @@ class Region:
         return fixed_inputs(self.shallow.domain, self.shallow.in_shape)
 
     def _shape(self, max_rays: int) -> Shape:
-        return Shape(*self.half_spaces.numpy(), self.shallow.domain, self.shallow.partition.chart, max_rays)
+        shallow = self.shallow
+        return Shape(*self.half_spaces.numpy(), shallow.domain, shallow.partition.chart, reads_of(shallow), max_rays)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.shallow.device)

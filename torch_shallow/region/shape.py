@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -13,6 +14,9 @@ from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart
 from torch_shallow.region.polyhedron import Polyhedron, polyhedron
+
+if TYPE_CHECKING:
+    from torch_shallow.shallow.module import ShallowReLU
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Shape:
         b: see `a`.
         domain: the domain.
         chart: the chart.
+        reads: rows that span what network and domain read of the inputs.
         max_rays: more vertices and rays are not computed.
     """
 
@@ -34,6 +39,7 @@ class Shape:
     b: Float[np.ndarray, "rows"]
     domain: Domain
     chart: Chart
+    reads: Float[np.ndarray, "rows inputs"]
     max_rays: int
 
     def vertices(self) -> Float[np.ndarray, "vertices inputs"]:
@@ -67,12 +73,7 @@ class Shape:
     def lines(self) -> Float[np.ndarray, "lines inputs"]:
         """See `Region.lines`."""
         lower, upper = self._limits
-        free = np.flatnonzero(~np.isfinite(lower) & ~np.isfinite(upper))
-        moving = self.chart.directions[:, free]
-        moving = moving[moving.any(axis=1)]
-        _, _, basis = np.linalg.svd(moving, full_matrices=True)
-        still = np.zeros((len(free) - len(moving), len(lower)))
-        still[:, free] = basis[len(moving) :]
+        still = self.chart.lines(self.reads, ~np.isfinite(lower) & ~np.isfinite(upper))
         return _unit(np.concatenate([self._in_chart.lines @ self.chart.directions, still]))
 
     def needed(self) -> Bool[np.ndarray, "rows"]:
@@ -140,6 +141,14 @@ def fixed_inputs(domain: Domain, in_shape: tuple[int, ...]) -> Bool[np.ndarray, 
     if isinstance(domain, Box):
         return np.equal(*domain.bounds(in_shape))
     return np.zeros(np.prod(in_shape, dtype=np.int64), dtype=bool)
+
+
+def reads_of(shallow: ShallowReLU) -> Float[np.ndarray, "rows inputs"]:
+    """Rows that span what a network and its domain read of the inputs."""
+    a, _ = shallow.domain.inequalities(shallow.in_shape)
+    projection = shallow.half_spaces.projection
+    own = np.eye(a.shape[1]) if projection is None else projection.cpu().numpy()
+    return np.concatenate([own, a])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import make_chart
+from torch_shallow.region.ball import largest_ball
 from torch_shallow.region.half_spaces import RegionHalfSpaces
 from torch_shallow.region.redundancy import irredundant
 from torch_shallow.region.region import MAX_RAYS, Region
 from torch_shallow.region.shape import Shape
 from torch_shallow.trace.program import ReLUProgram, Stage
+from torch_shallow.units import typical_lengths
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
@@ -94,29 +96,34 @@ class VisitedRegion(Region):
         Raises:
             TransformError: there is none.
         """
-        point = self.interior_point.flatten().cpu().numpy()
-        free = ~self._fixed
-        size = np.abs(a[:, free]).sum(axis=1) * self._length
-        if ((b - a @ point)[size > 0.0] > 1e-9 * size[size > 0.0]).all():
+        point, free = self.interior_point.flatten().cpu().numpy(), ~self._fixed
+        slack, units, a = b - a @ point, self._lengths[free], a[:, free]
+        size = np.abs(a) @ (np.abs(point[free]) + units)
+        if (slack[size > 0.0] > 1e-9 * size[size > 0.0]).all():
             return point
-        centre, radius = self.chebyshev()
-        if not radius > NO_INTERIOR * self._length:
+        # Each input is measured in its own length, or a ball would be as small as the smallest of them.
+        centre, radius = largest_ball(a * units, slack + a @ point[free], point[free] / units, None)
+        if not radius > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
             raise TransformError(
                 f"region {self.index}: it has no interior, for the input that visited it lies where neurons are "
                 "exactly zero; look at the region of an input beside it."
             )
-        return centre.flatten().cpu().numpy()
+        point[free] = units * centre
+        return point
 
     @property
-    def _length(self) -> float:
-        return float(self.interior_point.abs().max()) or 1.0
+    def _lengths(self) -> Float[np.ndarray, "inputs"]:
+        """For each input, the typical distance along it from the visiting input to the half-spaces."""
+        a, b = self.half_spaces.numpy()
+        return typical_lengths(a, b - a @ self.interior_point.flatten().cpu().numpy())
 
     def _shape(self, max_rays: int) -> Shape:
         half_spaces, shallow = self.half_spaces, self.shallow
         a, b = half_spaces.numpy()
         point = self._inside(a, b)
         neurons = (half_spaces.neurons >= 0).cpu().numpy()
-        stage, outputs = Stage("", a[neurons], b[neurons]), shallow.neurons.num_outputs
+        # Lengths are measured from the point.
+        stage, outputs = Stage("", a[neurons], (b - a @ point)[neurons]), shallow.neurons.num_outputs
         size, rows = len(point), int(neurons.sum())
         program = ReLUProgram(
             shallow.in_shape, shallow.trunk_shape, (stage,), np.zeros((outputs, size + rows)), np.zeros(outputs)
@@ -127,4 +134,4 @@ class VisitedRegion(Region):
         speed = np.linalg.norm(hyperplanes[:, :-1], axis=1)
         distances = hyperplanes[speed > 0.0, -1] / speed[speed > 0.0]
         unit = 2.0 ** np.round(np.log2(np.median(distances))) if len(distances) else 1.0
-        return Shape(a, b, shallow.domain, replace(chart, directions=unit * chart.directions), max_rays)
+        return Shape(a, b, shallow.domain, replace(chart, directions=unit * chart.directions), a, max_rays)

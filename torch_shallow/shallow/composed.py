@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torch_shallow.errors import TransformError
+from torch_shallow.partition.chart import right_inverse
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.tree import Tree
 from torch_shallow.shallow.blocks import blocks
@@ -96,16 +97,16 @@ class ComposedSelection(nn.Module):
         self.register_buffer("patterns", torch.from_numpy(np.ascontiguousarray(partition.packed_patterns)))
         self.register_buffer("bits", torch.tensor([1 << k for k in reversed(range(8))], dtype=torch.uint8), False)
         self.register_buffer("skip", None if skip is None else torch.tensor(skip))
+        lift = None if projection is None else right_inverse(projection, program.units)
         bounds = [program.num_inputs + offset for offset in program.offsets]
         self.stages = nn.ModuleList()
         for stage in program.stages:
             of_input, *hidden = np.split(stage.weight, bounds[: len(self.stages) + 1], axis=1)[:-1]
-            of_input = of_input if projection is None else of_input @ projection.T
+            of_input = of_input if lift is None else of_input @ lift
             self.stages.append(AffineStage([of_input, *hidden], stage.bias))
         of_input, *hidden = np.split(program.out_weight, bounds[:-1], axis=1)
-        of_input = (
-            of_input if projection is None else np.zeros((self.num_outputs, len(projection)))
-        )  # that is what skip is
+        if lift is not None:
+            of_input = np.zeros((self.num_outputs, lift.shape[1]))  # that is what skip is
         self.stages.append(AffineStage([of_input, *hidden], program.out_bias))
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
@@ -34,14 +35,19 @@ class Network(nn.Module):
     head: nn.Module | None
 
     def _describe(
-        self, in_shape: tuple[int, ...], trunk_shape: tuple[int, ...], domain: Domain, head: nn.Module | None
+        self,
+        in_shape: tuple[int, ...],
+        trunk_shape: tuple[int, ...],
+        domain: Domain,
+        head: nn.Module | None,
+        lengths: Float[np.ndarray, "inputs"] | float = 0.0,
     ) -> None:
-        """Keep what every network has, after its own parts are there."""
+        """Keep what every network has, after its own parts are there; for `lengths` see `Domain.limits`."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
         self._known_everywhere = self.complete and isinstance(domain, WholeSpace)
         self.head = None if head is None else in_float64(head, trunk_shape)
         self._out_shape = output_shape(self.head, trunk_shape)
-        limits = domain.limits(in_shape)
+        limits = domain.limits(in_shape, lengths)
         self.register_buffer("first_limit", torch.tensor(limits[0]) if limits else None)
         self.register_buffer("second_limit", torch.tensor(limits[1]) if limits else None)
         self.eval()

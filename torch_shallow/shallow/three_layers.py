@@ -47,7 +47,7 @@ class ThreeLayers(Network):
             Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
         )
         self.may_be_discontinuous = False
-        self._describe(partition.in_shape, partition.out_shape, partition.domain, head)
+        self._describe(partition.in_shape, partition.out_shape, partition.domain, head, partition.chart.lengths)
 
     @property
     def num_regions(self) -> int:

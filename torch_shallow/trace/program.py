@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from torch_shallow.units import LEAST, exponents_of, typical_lengths
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,52 @@ class ReLUProgram:
     def num_inputs(self) -> int:
         """Number of entries of one input."""
         return int(np.prod(self.in_shape, dtype=np.int64))
+
+    @cached_property
+    def reads(self) -> Float[np.ndarray, "neurons inputs"]:
+        """What each neuron reads of the input itself."""
+        d = self.num_inputs
+        return np.concatenate([np.zeros((0, d)), *(stage.weight[:, :d] for stage in self.stages)])
+
+    @property
+    def biases(self) -> Float[np.ndarray, "neurons"]:
+        """The bias of each neuron."""
+        return np.concatenate([np.zeros(0), *(stage.bias for stage in self.stages)])
+
+    @cached_property
+    def units(self) -> Float[np.ndarray, "inputs"]:
+        """A length for each input, a power of two, in which the network's own numbers are of ordinary size."""
+        return typical_lengths(self.reads, self.biases)
+
+    @cached_property
+    def balanced(self) -> ReLUProgram:
+        """The same function, with neurons whose largest terms are about 1: each is multiplied by a power of two.
+
+        The neurons keep their signs, and no bit changes but exponents.
+        """
+        d, exponents, stages = self.num_inputs, exponents_of(self.units), []
+        for stage in self.stages:
+            terms = np.where(stage.weight != 0.0, exponents_of(stage.weight) + exponents, LEAST)
+            terms = np.column_stack([terms, np.where(stage.bias != 0.0, exponents_of(stage.bias), LEAST)]).max(axis=1)
+            own = np.where(terms == LEAST, 0, terms)
+            weight = np.ldexp(stage.weight, np.append(np.zeros(d, dtype=np.int64), exponents[d:]) - own[:, None])
+            stages.append(replace(stage, weight=weight, bias=np.ldexp(stage.bias, -own)))
+            exponents = np.append(exponents, own)
+        exponents[:d] = 0
+        return replace(self, stages=tuple(stages), out_weight=np.ldexp(self.out_weight, exponents))
+
+    @cached_property
+    def slope_terms(self) -> Float[np.ndarray, "outputs inputs"]:
+        """The size of the terms that slopes of the outputs are added up from, which their rounding is relative to.
+
+        Weights are multiplied as independent errors are, with all neurons active.
+        """
+        d = self.num_inputs
+        sizes = np.eye(d)
+        for weight in (*(stage.weight for stage in self.stages), self.out_weight):
+            hidden = np.sqrt((weight[:, d:] ** 2) @ (sizes[d:] ** 2))
+            sizes = np.concatenate([sizes, hidden + np.abs(weight[:, :d])])
+        return sizes[len(sizes) - self.num_outputs :]
 
     @property
     def num_outputs(self) -> int:

@@ -112,20 +112,26 @@ class TracedModel:
         """Shape of one output of the trunk. Raises as `layouts`."""
         return self._shapes[1]
 
-    def run(self, x: Float[Tensor, "points *in_shape"], at_relu: Callable[[Node, Tensor], Tensor]) -> Tensor:
+    def run(
+        self,
+        x: Float[Tensor, "points *in_shape"],
+        at_relu: Callable[[Node, Tensor], Tensor],
+        at_value: Callable[[Any], Any] | None = None,
+    ) -> Tensor:
         """The output of the trunk, in float64, with `at_relu` for its ReLUs.
 
         Args:
             x: a batch of inputs, float64.
             at_relu: makes the result of a ReLU, of the same shape, from its node and from what enters it. ReLUs come
                 in the order of `layouts`.
+            at_value: what to put in place of the value of every node; nothing else if None.
 
         Raises:
             TransformError: the model fails on such a batch, or its output is not a floating-point tensor.
         """
         try:
             with InFloat64():
-                y = _Visitor(self.root, self.graph, at_relu).run(x)
+                y = _Visitor(self.root, self.graph, at_relu, at_value).run(x)
         except TransformError:
             raise
         except Exception as error:
@@ -143,17 +149,25 @@ class TracedModel:
 class _Visitor(Interpreter):
     """Runs a graph, except for its ReLUs: `at_relu` makes their result from their input."""
 
-    def __init__(self, root: nn.Module, graph: Graph, at_relu: Callable[[Node, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: Graph,
+        at_relu: Callable[[Node, Tensor], Tensor],
+        at_value: Callable[[Any], Any] | None,
+    ) -> None:
         super().__init__(root, graph=graph)
         self.extra_traceback = False
-        self.at_relu = at_relu
+        self.at_relu, self.at_value = at_relu, at_value
 
     def run_node(self, n: Node) -> Any:
         """The value of a node."""
         if STAGE in n.meta:
             (z,), _ = self.fetch_args_kwargs_from_env(n)
-            return self.at_relu(n, z)
-        return super().run_node(n)
+            value = self.at_relu(n, z)
+        else:
+            value = super().run_node(n)
+        return value if self.at_value is None else self.at_value(value)
 
 
 def _layout(name: str, two: Size, three: Size) -> Layout:

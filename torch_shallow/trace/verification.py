@@ -48,7 +48,9 @@ def verify(
         TransformError: they differ, or the model's rows depend on each other; says by how much and where.
     """
     rng = np.random.default_rng(0)
-    x = np.concatenate([_points(program, domain, rng, scale) for scale in _SCALES])
+    # At points of ordinary size, and at those that are so in the program's units.
+    lengths = [scale * units for units in (np.ones(program.num_inputs), _units(program)) for scale in _SCALES]
+    x = np.concatenate([_points(program, domain, rng, length) for length in lengths])
     expected = _forward(model, program.in_shape, x)
     found = _outputs(program, head, x)
     if found.shape != expected.shape:
@@ -56,10 +58,11 @@ def verify(
             f"model: expected {found.shape[1]} values in each of its outputs for {len(x)} inputs, found "
             f"{expected.shape[1]}; it must treat each row of a batch by itself."
         )
-    size = np.abs(expected).reshape(len(_SCALES), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
+    size = np.abs(expected).reshape(len(lengths), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
     terms = _terms(program, x) if head is None else np.zeros(())
     allowed = tolerance * size + 1e-3 * tolerance * terms
-    worst = 1e3 * tolerance * (1.0 + np.abs(expected).max())
+    ordinary = np.abs(expected[: len(expected) // 2])
+    worst = 1e3 * tolerance * np.maximum(1.0 + ordinary.max(), size)
 
     picked = list(range(0, len(x), 4))
     alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
@@ -81,7 +84,7 @@ def verify(
         x,
         found,
         expected,
-        np.full_like(found, worst),
+        worst,
         f"constants as large as {terms.max():.1g} cancel in it, so that float64 has too few digits left for the rest; "
         "use smaller ones (a mask of -1e4 in place of -1e30)",
     )
@@ -109,7 +112,7 @@ def verify_in_own_precision(
     Raises:
         TransformError: they differ by more than rounding explains.
     """
-    drawn = _points(program, domain, np.random.default_rng(0), 1.0)
+    drawn = _points(program, domain, np.random.default_rng(0), np.ones(program.num_inputs))
     x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(own_dtype(model, example_input))
     points = x.double().numpy().reshape(len(x), -1)
     size = None if head is not None else _terms(program, points)
@@ -160,14 +163,19 @@ def compare_in_own_precision(
     )
 
 
+def _units(program: ReLUProgram) -> Float[np.ndarray, "inputs"]:
+    """The program's units, except those so far from 1 that numbers might overflow; and 1 in a box."""
+    return np.ones(program.num_inputs) if program.whole is not None else np.clip(program.units, 2.0**-100, 2.0**100)
+
+
 def _points(
-    program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, scale: float
+    program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, lengths: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "points inputs"]:
     """Four random points of this size; of a program that holds only in a box, points of the box.
 
-    They fill the middle of the box for a small scale and go up to its corners for a large one.
+    They fill the middle of the box for small lengths and go up to its corners for large ones.
     """
-    x = scale * rng.standard_normal((4, program.num_inputs))
+    x = lengths * rng.standard_normal((4, program.num_inputs))
     if program.whole is None or not isinstance(domain, Box):
         return x
     lower, upper = domain.bounds(program.in_shape)

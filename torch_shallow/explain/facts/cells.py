@@ -67,9 +67,8 @@ class CellWalk:
         subject, tree = self._subject, self._subject.tree
         walls, children = subject.chart.inequalities, tree.children.astype(np.int64)
         root = 0 if len(children) else ~0
-        if (subject.chart.is_box and 2.0 ** walls.shape[1] > 2 * self._max_rays) or (
-            generators(walls, self._tolerance, self._max_rays) is None
-        ):
+        too_many = subject.chart.num_corners > self._max_rays
+        if too_many or generators(walls, self._tolerance, self._max_rays) is None:
             self.large = np.arange(tree.num_regions)
             return
         storage, (lines, rays, top), used = intersection(walls, self._tolerance)

@@ -104,9 +104,10 @@ def _factor(subject: Subject) -> float:
     lower, upper = subject.bounds
     if len(subject.lines):
         return np.inf
-    directions = subject.chart.directions
-    basis = np.linalg.svd(directions, full_matrices=False)[1] if len(directions) else np.ones(1)
-    return float(np.prod(basis) * np.prod((upper - lower)[subject.idle]))
+    units = subject.chart.lengths
+    moving = units > 0.0
+    volume = abs(np.linalg.det(subject.chart.directions[:, moving] / units[moving])) * np.prod(units[moving])
+    return float(volume * np.prod((upper - lower)[subject.idle]))
 
 
 def _domain_volume(subject: Subject, tolerance: float) -> float:

@@ -190,7 +190,7 @@ def monotonicity(
     domain: Domain | None = None,
     *,
     features: Features | Sequence[str] | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-12,
 ) -> Monotonicity:
     """Whether each output of the trunk is increasing, decreasing, constant or neither in each input: exactly.
 
@@ -201,7 +201,7 @@ def monotonicity(
         shallow: a network that knows all regions of its domain; or a model, which is transformed.
         domain: of a model, where to look.
         features: names and units of the inputs.
-        tolerance: a weight up to this size, relative to the largest weight of the output in all regions, is rounding.
+        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding.
 
     Raises:
         TransformError: not all regions are known, the weights may have been trained, so that the network may jump, the
@@ -223,18 +223,15 @@ def monotonicity(
     named = read_features(features, subject.num_inputs)
     shape = (subject.num_outputs, subject.num_inputs)
     ends, regions = np.full((2, *shape), np.inf), np.zeros((2, *shape), dtype=np.int64)
-    largest = np.zeros(subject.num_outputs)
     for block in subject.blocks():
-        weight = subject.maps(block)[0]
-        largest = np.maximum(largest, np.abs(weight).max(axis=(0, 2), initial=0.0))
-        weight = weight / named.scale
+        weight = subject.maps(block)[0] / named.scale
         for side, signed in enumerate((weight, -weight)):
             at = signed.argmin(axis=0)
             value = np.take_along_axis(signed, at[None], axis=0)[0]
             better = value < ends[side]
             ends[side] = np.where(better, value, ends[side])
             regions[side] = np.where(better, at + block.start, regions[side])
-    rounding = tolerance * largest[:, None] / np.abs(named.scale)
+    rounding = tolerance * subject.terms / np.abs(named.scale)
     place = (*network.trunk_shape, *network.in_shape)
     return Monotonicity(
         network,

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.facts.extrema import find_extrema
+from torch_shallow.explain.facts.extrema import Extrema, find_extrema
 from torch_shallow.explain.facts.subject import Subject, check_limits
 from torch_shallow.explain.function import known_network
 from torch_shallow.shallow.module import ShallowReLU
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
-NEAR = 1e-2  # of the chart's lengths: a point nearer to 0 is not known any better than one that far away
+NEAR = 1e-2  # in chart coordinates: a point nearer to 0 is not known any better than one that far away
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,15 +120,13 @@ def range_of(
     check_limits(max_rays, tolerance)
     outputs = subject.num_outputs
     sizes = largest_maps(subject) if sizes is None else sizes
-    lengths = np.linalg.norm(subject.chart.directions, axis=1).max(initial=0.0)
-    flat = 10 * tolerance * sizes[0]
-    found, programs = find_extrema(subject, lengths * flat, max_rays, tolerance)
+    found, programs = find_extrema(subject, 10 * tolerance * sizes[0], max_rays, tolerance)
     values = found.best.copy()
     points, rays = (np.full((outputs, 2, subject.num_inputs), np.nan) for _ in range(2))
     for i in range(outputs):
         for side, sign in enumerate((-1.0, 1.0)):
             at = found.at[i, side]
-            moved, by, ray = _idle_part(subject, i, sign, float(flat[i]))
+            moved, by, ray = _idle_part(subject, i, sign)
             if at[-1] == 0.0:
                 direction = at[:-1] @ subject.chart.directions
                 ray = direction / np.linalg.norm(direction)
@@ -139,7 +137,7 @@ def range_of(
             x = subject.chart.lift(at[None, :-1])[0]
             x[subject.idle] = moved
             points[i, side] = np.clip(x, *subject.bounds)
-    residual = _residual(subject, values, points, found.where, cancelled * sizes)
+    residual = _residual(subject, values, points, found, cancelled * sizes)
     attained = residual <= ATTAINED
     if not attained and not subject.shallow.may_be_discontinuous:
         raise TransformError(
@@ -163,17 +161,16 @@ def range_of(
 
 
 def largest_maps(subject: Subject) -> Float[np.ndarray, "2 outputs"]:
-    """Of each output, the steepest slope and the largest bias of all local models."""
+    """Of each output, the steepest slope of all local models in chart coordinates, and the largest bias."""
     sizes = np.zeros((2, subject.num_outputs))
     for block in subject.blocks():
-        weight, bias = subject.maps(block)
-        slopes = np.linalg.norm(weight, axis=-1).max(axis=0)
-        sizes = np.maximum(sizes, np.stack([slopes, np.abs(bias).max(axis=0)]))
+        slopes = np.linalg.norm(subject.rows(block)[..., :-1], axis=-1).max(axis=0)
+        sizes = np.maximum(sizes, np.stack([slopes, np.abs(subject.maps(block)[1]).max(axis=0)]))
     return sizes
 
 
 def _idle_part(
-    subject: Subject, output: int, sign: float, flat: float
+    subject: Subject, output: int, sign: float
 ) -> tuple[Float[np.ndarray, "idle"], float, Float[np.ndarray, "inputs"] | None]:
     """Where the inputs that no neuron reads make an output greatest (or least, for sign -1).
 
@@ -183,14 +180,14 @@ def _idle_part(
     """
     slopes, origin = sign * subject.skip[output], subject.chart.origin
     for line in subject.lines:
-        if abs(slopes @ line) > flat:
+        if abs(slopes @ line) > CANCELLED * (np.abs(slopes) @ np.abs(line)):
             return origin[subject.idle], 0.0, np.sign(slopes @ line) * line
     moved, added = origin[subject.idle].copy(), 0.0
     for k, i in enumerate(subject.idle.tolist()):
         end = subject.bounds[1][i] if slopes[i] > 0.0 else subject.bounds[0][i]
         if np.isfinite(end):
             moved[k] = end
-        elif abs(slopes[i]) > flat:
+        elif slopes[i] != 0.0:
             ray = np.zeros(subject.num_inputs)
             ray[i] = np.sign(slopes[i])
             return moved, 0.0, ray
@@ -203,23 +200,22 @@ def _residual(
     subject: Subject,
     values: Float[np.ndarray, "outputs 2"],
     points: Float[np.ndarray, "outputs 2 inputs"],
-    regions: Int[np.ndarray, "outputs 2"],
+    found: Extrema,
     sizes: Float[np.ndarray, "2 outputs"],
 ) -> float:
     """How far the network is from the values at the points, relative to the size of the terms; NaN counts as far."""
     worst, shallow = 0.0, subject.shallow
-    near = NEAR * np.linalg.norm(subject.chart.directions, axis=1).max(initial=0.0)
     for side in range(2):
         rows = np.flatnonzero(np.isfinite(points[:, side]).all(axis=1))
         if len(rows) == 0:
             continue
         x = points[rows, side]
         y = shallow.trunk(subject.tensor(x, (len(x), *shallow.in_shape))).reshape(len(x), -1).cpu().numpy()
-        weight, bias = subject.maps(regions[rows, side])
+        weight, bias = subject.maps(found.where[rows, side])
         own = np.arange(len(rows))
         size = (np.abs(weight[own, rows]) * np.abs(x)).sum(axis=1) + np.abs(bias[own, rows])
         # What cancels in the local model leaves rounding of larger terms.
-        size += sizes[0, rows] * (np.linalg.norm(x, axis=1) + near) + sizes[1, rows]
+        size += sizes[0, rows] * (np.linalg.norm(found.at[rows, side, :-1], axis=1) + NEAR) + sizes[1, rows]
         differences = np.abs(y[own, rows] - values[rows, side])
         relative = np.where(differences == 0.0, 0.0, differences / np.where(size > 0.0, size, 1e-300))
         worst = max(worst, float(np.nan_to_num(relative, nan=np.inf).max()))

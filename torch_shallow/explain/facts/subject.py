@@ -14,8 +14,9 @@ from torch import Size, Tensor
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.chart import Chart
+from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.tree import Tree
-from torch_shallow.region.shape import fixed_inputs
+from torch_shallow.region.shape import fixed_inputs, reads_of
 from torch_shallow.shallow.blocks import blocks
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.tuning.in_chart import cut_rows
@@ -112,14 +113,21 @@ class Subject:
 
     @cached_property
     def lines(self) -> Float[np.ndarray, "lines inputs"]:
-        """An orthonormal basis of the directions without bounds along which no neuron changes."""
-        free = np.flatnonzero(~np.isfinite(self.bounds[0]) & ~np.isfinite(self.bounds[1]))
-        moving = self.chart.directions[:, free]
-        moving = moving[moving.any(axis=1)]
-        _, _, basis = np.linalg.svd(moving, full_matrices=True)
-        still = np.zeros((len(free) - len(moving), self.num_inputs))
-        still[:, free] = basis[len(moving) :]
-        return still
+        """Independent unit directions without bounds along which no neuron changes."""
+        return self.chart.lines(reads_of(self.shallow), ~np.isfinite(self.bounds[0]) & ~np.isfinite(self.bounds[1]))
+
+    @cached_property
+    def terms(self) -> Float[np.ndarray, "outputs inputs"]:
+        """The size of the terms that a slope is added up from, which its rounding is relative to.
+
+        Where there is no deep network, the largest slope of all regions.
+        """
+        if isinstance(self.tree, Partition):
+            return self.tree.program.slope_terms
+        largest = np.zeros((self.num_outputs, self.num_inputs))
+        for block in self.blocks():
+            largest = np.maximum(largest, np.abs(self.maps(block)[0]).max(axis=0))
+        return largest
 
     def tensor(self, array: np.ndarray, shape: tuple[int, ...]) -> Tensor:
         """An array as a tensor on the network's device."""

@@ -13,7 +13,6 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.facts.output_range import largest_maps
 from torch_shallow.explain.facts.subject import Subject, continuous
 from torch_shallow.explain.facts.volumes import Volumes
 from torch_shallow.explain.features import Features, read_features
@@ -76,7 +75,7 @@ def unused_features(
     *,
     features: Features | Sequence[str] | None = None,
     volumes: Volumes | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-12,
 ) -> UnusedFeatures:
     """Which inputs the trunk never uses, and in which regions it does not use the others.
 
@@ -85,7 +84,7 @@ def unused_features(
         domain: of a model, where to look.
         features: names of the inputs.
         volumes: what `volumes` gives of the same network, for shares of the volume.
-        tolerance: a weight up to this size, relative to the steepest local model of the output, is rounding.
+        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding.
 
     Raises:
         TransformError: not all regions are known, the weights may have been trained, the features or the volumes do not
@@ -104,7 +103,7 @@ def unused_features(
     network = continuous(known_network(shallow, domain), "unused_features")
     subject = Subject(network)
     named = read_features(features, subject.num_inputs)
-    rounding = tolerance * largest_maps(subject)[0][:, None]
+    rounding = tolerance * subject.terms
     unused = np.zeros((subject.num_regions, subject.num_inputs), dtype=bool)
     for block in subject.blocks():
         unused[block] = (np.abs(subject.maps(block)[0]) <= rounding).all(axis=1)

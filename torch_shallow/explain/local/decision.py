@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
+from torch_shallow.units import typical_lengths
 
 ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
 
@@ -60,6 +61,8 @@ def decide(
     """
     order = np.argsort(-output, kind="stable")
     label, others = int(order[0]), order[1:].tolist()
+    units = typical_lengths(a, slack)
+    a, weight = a * units, weight * units
     norms = np.linalg.norm(a, axis=1)
     normals, distances = a / norms[:, None], slack / norms
     ahead = distances[distances > 0.0]
@@ -74,7 +77,7 @@ def decide(
             slope / size, (output[label] - output[other]) / size / unit, normals, distances / unit, tolerance
         )
         if step is not None:
-            rival, at = other, x + unit * step
+            rival, at = other, x + units * (unit * step)
             break
     return Decision(label, others[0], float(output[label] - output[others[0]]), rival is None, rival, at)
 

@@ -65,7 +65,7 @@ class _Walk:
     """The depth-first walk. The solver's rows are always the half-spaces of the cell at hand, the domain's first."""
 
     def __init__(self, problem: Problem, harvest: Harvest) -> None:
-        self.charted = ChartedProgram.of(problem.program, problem.chart)
+        self.charted = ChartedProgram.of(problem.program.balanced, problem.chart)
         self.chart, self.harvest, self.tolerance = problem.chart, harvest, problem.search.tolerance
         chart = problem.chart
         lower, upper = -np.ones(chart.num_coordinates + 1), np.ones(chart.num_coordinates + 1)

@@ -55,7 +55,7 @@ def keep_inside_box(x, lower, upper, slack, rounding, region, start, stop):
         for c in range(x.shape[1]):
             value = np.float64(x[p, c])
             width = upper[c] - lower[c]
-            allowed = slack * (width if np.isfinite(width) else 1.0) + rounding * abs(value)
+            allowed = slack * (width if np.isfinite(width) else 0.0) + rounding * abs(value)
             if not (np.isfinite(value) and lower[c] - allowed <= value <= upper[c] + allowed):
                 region[p] = -1
                 break

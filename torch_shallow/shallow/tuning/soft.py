@@ -86,7 +86,9 @@ class SoftReLU(Network):
         self.levels = Levels(shallow.partition.children)
         self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
         self.sharpness = sharpness
-        self._describe(shallow.in_shape, shallow.trunk_shape, shallow.domain, shallow.head)
+        self._describe(
+            shallow.in_shape, shallow.trunk_shape, shallow.domain, shallow.head, shallow.partition.chart.lengths
+        )
         self.to(shallow.device)
 
     @property
@@ -136,7 +138,8 @@ class SoftReLU(Network):
         return points if self.projection is None else linear(points, self.projection)
 
     def _shares(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points regions"]:
-        square = self.normals.square().sum(-1)
+        normals = self.normals if self.projection is None else self.normals @ self.projection
+        square = normals.square().sum(-1)
         length = torch.where(square > 0.0, square, 1.0).sqrt()  # a cut without direction has no distance: one side
         z = self.scale * linear(u, self.normals / length[:, None], self.offsets / length)
         return self.levels(logsigmoid(torch.stack([-z, z], -1).flatten(1))).exp()

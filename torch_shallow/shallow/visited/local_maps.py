@@ -69,5 +69,7 @@ def clean_neuron_maps(
     (weight, bias), _ = neuron_maps(neurons, slopes)
     factors = 0.5 + torch.rand(len(slopes), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (terms, _), _ = neuron_maps(neurons, slopes * factors.to(slopes.device))
-    weight[weight.norm(dim=1) <= ROUNDING * terms.norm(dim=1)] = 0.0
+    if len(weight):
+        units = terms.abs().amax(dim=0).clamp(min=torch.finfo(terms.dtype).tiny)  # whatever the units of the inputs
+        weight[(weight / units).norm(dim=1) <= ROUNDING * (terms / units).norm(dim=1)] = 0.0
     return weight, bias

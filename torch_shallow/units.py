@@ -1,0 +1,46 @@
+"""Units of the inputs: lengths that follow when an input is measured in another unit."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+LEAST = -(1 << 40)  # in place of the exponent of 0, below all others
+
+
+def typical_lengths(
+    normals: Float[np.ndarray, "rows inputs"], offsets: Float[np.ndarray, "rows"]
+) -> Float[np.ndarray, "inputs"]:
+    """A length for each input, a power of two: the median distance from 0, along its axis, to the hyperplanes.
+
+    Hyperplanes through 0 tell lengths relative to those of other inputs, and where there are no others, nothing is
+    known but that terms should be about 1. An input that no hyperplane crosses has the length 1.
+
+    Only exponents are compared. If an input is in other units by a power of two, so is its length, and no other length
+    changes; if a row is multiplied by a power of two, nothing changes.
+    """
+    reads, sizes, measured = normals != 0.0, exponents_of(offsets), offsets != 0.0  # sizes of terms, where measured
+    lengths, known = np.zeros(normals.shape[1], dtype=np.int64), ~reads.any(axis=0)
+    while not known.all():
+        through = np.flatnonzero(~measured & (reads & known).any(axis=1))
+        if len(through):
+            terms = np.where(reads[through] & known, exponents_of(normals[through]) + lengths, LEAST)
+            sizes[through], measured[through] = terms.max(axis=1), True
+        new = np.flatnonzero(~known & reads[measured].any(axis=0))
+        for column in new:
+            rows = reads[:, column] & measured
+            lengths[column] = _median(sizes[rows] - exponents_of(normals[rows, column]))
+        if len(new) == 0:
+            new = np.flatnonzero(~known)[:1]
+            lengths[new] = -_median(exponents_of(normals[reads[:, new[0]], new[0]]))
+        known[new] = True
+    return np.ldexp(1.0, lengths)
+
+
+def exponents_of(values: Float[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
+    """The least powers of two above the absolute values; 0 of 0."""
+    return np.frexp(values)[1].astype(np.int64)
+
+
+def _median(exponents: Int64[np.ndarray, "some"]) -> int:
+    return int(np.sort(exponents)[(len(exponents) - 1) // 2])
