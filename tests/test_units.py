@@ -22,8 +22,8 @@ from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.counterfactuals import AtLeast
 
-SEEDS = thinned(range(500), *map(str, range(0, 500, 25)))
-FEW = thinned(range(500), *map(str, range(7, 500, 50)))
+SEEDS = thinned(range(500), *map(str, range(0, 500, 50)))
+FEW = thinned(range(500), *map(str, range(7, 500, 100)))
 
 
 class Scaled(nn.Module):
