@@ -63,7 +63,8 @@ def transform(
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
             each answer, and HiGHS for a program that it cannot settle. Not used for data.
         max_regions: stop when there are so many regions; no limit if None. Not used for data, as all that follow.
-        time_limit: stop looking for regions after so many seconds; no limit if None.
+        time_limit: stop looking for regions so early that the network is there after about so many seconds; no limit if
+            None.
         workers: a number of threads, or any `concurrent.futures.Executor`: of processes, or of a cluster, such as
             `client.get_executor()` of Dask. All of its workers must have this version of the package.
         task_seconds: how long one task of a worker may take, before it gives back what is left.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +61,35 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
     Raises:
         TransformError: there is a cut with open cells below it alone.
     """
+    maps, fill = _composer(partition, local_models)
+    share(threads, partition.num_regions, fill)
+    return maps
+
+
+def seconds_for_each_map(partition: Partition, *, local_models: bool = True, runs: int = 16, length: int = 64) -> float:
+    """How long `affine_maps` takes for a region on one thread, measured with runs of some here and there.
+
+    Args:
+        partition: as for `affine_maps`.
+        local_models: likewise.
+        runs: how many.
+        length: how many regions each has.
+    """
+    _, fill = _composer(partition, local_models)
+    fill(0, 1)  # something may have to be compiled
+    regions, begun = partition.num_regions, time.perf_counter()
+    starts = range(0, regions, max(length, regions // runs))
+    for start in starts:
+        fill(start, min(start + length, regions))
+    return (time.perf_counter() - begun) / min(regions, length * len(starts))
+
+
+def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Callable[[int, int], None]]:
+    """Room for the maps, and what fills in those of some regions.
+
+    Raises:
+        TransformError: see `affine_maps`.
+    """
     # Imported here because numba takes a while.
     from torch_shallow.partition.compose_maps import fill_maps, first_regions, sort_cuts
     from torch_shallow.partition.network import pack
@@ -112,5 +143,4 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
             stop,
         )
 
-    share(threads, regions, fill)
-    return AffineMaps(projection, rows, weights, biases, skip)
+    return AffineMaps(projection, rows, weights, biases, skip), fill

@@ -19,7 +19,7 @@ from torch_shallow.partition.exploration.checkpoint import Checkpoint
 from torch_shallow.partition.exploration.interruption import interruptible
 from torch_shallow.partition.exploration.progress import shown
 from torch_shallow.partition.exploration.schedule import INTERRUPTED, Schedule
-from torch_shallow.partition.exploration.watch import Forecast, MemoryWatch
+from torch_shallow.partition.exploration.watch import FinishingTime, Forecast, MemoryWatch
 from torch_shallow.partition.exploration.workers import make_workers
 from torch_shallow.partition.growth import Growth, Piece
 from torch_shallow.partition.partition import Partition
@@ -67,7 +67,7 @@ def enumerate_regions(
         max_corners: `"auto"` begins a box of more corners with half-spaces.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
         max_regions: find no more regions than this; no limit if None.
-        time_limit: stop after so many seconds; no limit if None.
+        time_limit: stop so early that a network is made of what is found after so many seconds; no limit if None.
         workers: a number of threads, or any `concurrent.futures.Executor`.
         task_seconds: how long one task may take, before it gives back what is left of its cells.
         checkpoint: a file to keep what is found in, and to go on from if it is there.
@@ -207,6 +207,8 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
             growth, keep = _kept(stack, how.checkpoint, problem, domain, growth)
             observers.append(keep)
         observers += [MemoryWatch(problem, how.store_maps), Forecast(problem, growth)]
+        if how.budget.time_limit is not None:
+            observers.append(FinishingTime(problem, domain, how.store_maps, threads_of(how.workers), how.budget))
         if how.progress:
             observers.append(stack.enter_context(shown(growth)))
         schedule = Schedule(

@@ -13,13 +13,15 @@ FOREVER = 1e15  # seconds
 TASK_SECONDS = 0.5  # of one task, before it gives back what is left of its cells
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
     """How much may be found, and in what time; None is no limit.
 
     Attributes:
         max_regions: how many regions there may be, those known before included.
-        time_limit: seconds for finding regions, from now on.
+        time_limit: seconds from now on, with those that it takes to make a network of what is found.
+        begun: when now is.
+        finishing: seconds that it takes, for each region, to make a network of it; 0 if that is not known.
 
     Raises:
         TransformError: a limit is not positive.
@@ -28,6 +30,7 @@ class Budget:
     max_regions: int | None = None
     time_limit: float | None = None
     begun: float = field(default_factory=lambda: time.monotonic())  # looked up late: tests have a clock of their own
+    finishing: float = 0.0
 
     def __post_init__(self) -> None:
         most, seconds = self.max_regions, self.time_limit
@@ -40,15 +43,14 @@ class Budget:
         """How many more regions there may be; None if any number."""
         return None if self.max_regions is None else max(0, min(int(self.max_regions), MOST_REGIONS) - known)
 
-    @property
-    def seconds_left(self) -> float:
-        """How much time is left."""
+    def seconds_left(self, known: int) -> float:
+        """How much time is left for finding regions, when so many are known."""
         if self.time_limit is None or self.time_limit > FOREVER:
             return float("inf")
-        return float(self.time_limit) - (time.monotonic() - self.begun)
+        return float(self.time_limit) - (time.monotonic() - self.begun) - self.finishing * known
 
     def exceeded(self, known: int) -> str:
         """Which limit is reached, as the user gave it; empty if none is."""
         if self.regions_left(known) == 0:
             return f"max_regions={self.max_regions}"
-        return f"time_limit={self.time_limit}" if self.seconds_left <= 0.0 else ""
+        return f"time_limit={self.time_limit}" if self.seconds_left(known) <= 0.0 else ""

@@ -19,6 +19,7 @@ from torch_shallow.partition.problem import Problem
 logger = logging.getLogger(__name__)
 
 FIRST_TASKS, FIRST_SECONDS = 4, 0.01  # done here, so that there is something to hand out
+FIRST_SHARE = 50  # of the time limit: a task of which nothing is known takes no longer than one part of so many
 ATTEMPTS = 3  # of a task whose workers die
 INTERRUPTED = "Ctrl-C"
 
@@ -122,7 +123,7 @@ class Schedule:
             starts, seconds, regions = self.frontier.take_deepest(1), float("inf"), 1
         else:
             starts = self.frontier.take(most, int(self.workers.shortest / max(self.seconds_per_cell, 1e-9)))
-            seconds = max(0.0, min(seconds, self.budget.seconds_left))
+            seconds = max(0.0, min(seconds, self._seconds_left()))
         paths = tuple(self.growth.path(code) for code in starts)
         task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
         try:
@@ -142,6 +143,13 @@ class Schedule:
         self.num_tasks += workers is self.workers
         self.at_work[future] = task, time.monotonic()
         return True
+
+    def _seconds_left(self) -> float:
+        """For one task, which also has to leave time to make a network of what it finds."""
+        left = self.budget.seconds_left(self.growth.num_regions)
+        if not self.seconds:  # nothing is known: a small part of the time
+            return left / FIRST_SHARE
+        return left / (1.0 + self.budget.finishing * self.workers.most * self.growth.num_regions / self.seconds)
 
     def _task_seconds(self) -> float:
         """Tasks get longer as the run does, of whose end, where some workers wait for others, they are a small part."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 
+from torch_shallow.domain import Domain
+from torch_shallow.partition.affine_maps import seconds_for_each_map
 from torch_shallow.partition.estimate.sampling import estimate_open
+from torch_shallow.partition.exploration.budget import Budget
 from torch_shallow.partition.exploration.memory import check_memory
 from torch_shallow.partition.growth import Growth, Piece
 from torch_shallow.partition.problem import Problem
@@ -38,6 +42,35 @@ class MemoryWatch:
             program, chart = self.problem.program, self.problem.chart
             check_memory(program, chart, growth.num_regions, self.store_maps, growth.explored)
             self.looked = time.monotonic()
+
+
+class FinishingTime:
+    """Measures how long it takes to make a network of what is found, which a time limit has to leave time for.
+
+    First when there are a few regions, then each time that there are twice as many.
+
+    Args:
+        problem: what is enumerated.
+        domain: where.
+        store_maps: whether local models will be stored.
+        threads: how many will make them.
+        budget: where the time is noted.
+        enough: how many regions to wait for at first.
+    """
+
+    def __init__(
+        self, problem: Problem, domain: Domain, store_maps: bool, threads: int, budget: Budget, enough: int = 32
+    ) -> None:
+        self.problem, self.domain, self.store_maps = problem, domain, store_maps
+        self.threads, self.budget, self.enough = threads, budget, enough
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Measure, if there are enough regions."""
+        if growth.num_regions >= self.enough:
+            self.enough = 2 * growth.num_regions
+            so_far = replace(growth, pieces=[*growth.pieces])  # the pieces of what is finished are given up
+            partition = so_far.finish(self.problem, self.domain)
+            self.budget.finishing = seconds_for_each_map(partition, local_models=self.store_maps) / self.threads
 
 
 class Forecast:
