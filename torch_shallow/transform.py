@@ -13,12 +13,14 @@ from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.exploration.budget import TASK_SECONDS
+from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.threads import threads_of
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.verification import verify_in_own_precision
 from torch_shallow.trace.reader import read_traced, trace_model
+from torch_shallow.trace.traced import TracedModel
 from torch_shallow.trace.weights_hash import weights_hash
 
 
@@ -132,7 +134,48 @@ def transform(
         store_maps=store_maps,
         progress=progress,
     )
-    maps = affine_maps(partition, threads_of(workers), local_models=store_maps)
+    return _network(model, traced, partition, threads_of(workers), store_maps)
+
+
+def transform_all(
+    model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
+) -> ShallowReLU:
+    """All regions of a domain, or KeyboardInterrupt: for what must not be computed of a part of them.
+
+    Args:
+        model: as for `transform`.
+        example_input: likewise.
+        domain: likewise.
+
+    Returns:
+        The same network as that of `transform`, which is complete.
+
+    Raises:
+        TransformError: as `transform`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            return transform_all(model, example_input, domain=domain)
+    from torch_shallow.partition.enumerate import enumerate_regions
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    traced = trace_model(model, example_input, stacklevel=4)
+    program = read_traced(traced, model, example_input, domain)
+    partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
+    return _network(model, traced, partition)
+
+
+def _network(
+    model: nn.Module | ExportedProgram,
+    traced: TracedModel,
+    partition: Partition,
+    threads: int = 1,
+    store_maps: bool = True,
+) -> ShallowReLU:
+    """The shallow network of a partition, which knows whose it is."""
+    maps = affine_maps(partition, threads, local_models=store_maps)
     shallow = ShallowReLU(partition, maps, head=traced.head, store_maps=store_maps).to(traced.device)
     shallow.source_hash = weights_hash(model)
     return shallow
