@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +94,10 @@ def transform(
         >>> torch.allclose(shallow(x), model(x), atol=1e-6)
         True
     """
-    if torch.is_inference_mode_enabled():  # or what is made here could not take part in gradients
+    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
         arguments = {**locals()}
-        with torch.inference_mode(False), torch.no_grad():
+        with _outside():
+            arguments |= {name: _ordinary(arguments[name]) for name in ("example_input", "data")}
             return transform(**arguments)
     # Imported here because numba takes a while.
     from torch_shallow.partition.enumerate import enumerate_regions
@@ -154,9 +157,9 @@ def transform_all(
         TransformError: as `transform`.
         KeyboardInterrupt: Ctrl-C.
     """
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False), torch.no_grad():
-            return transform_all(model, example_input, domain=domain)
+    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
+        with _outside():
+            return transform_all(model, _ordinary(example_input), domain=domain)
     from torch_shallow.partition.enumerate import enumerate_regions
 
     if domain is not None and not isinstance(domain, Domain):
@@ -165,6 +168,19 @@ def transform_all(
     program = read_traced(traced, model, example_input, domain)
     partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
     return _network(model, traced, partition)
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Not in inference mode, where nothing can take part in gradients, nor on meta, where nothing has values."""
+    inference = torch.is_inference_mode_enabled()
+    with torch.device("cpu"), torch.inference_mode(False), torch.set_grad_enabled(not inference):
+        yield
+
+
+def _ordinary(x: Tensor | None) -> Tensor | None:
+    """A tensor that can be saved for gradients, which one made in inference mode cannot."""
+    return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
 
 
 def _network(

@@ -72,3 +72,16 @@ def test_a_network_of_visited_regions_does_not_print_the_deep_one() -> None:
     text = str(transform(MODEL, data=torch.randn(5, 3)))
     assert "(neurons): Neurons(4 neurons of the deep network)" in text
     assert "Linear(" not in text
+
+
+def test_modes_of_torch_do_not_matter() -> None:
+    x, box = torch.rand(4, 3), Box(0.0, 1.0)
+    expected, shallow = explain.output_range(MODEL, box).upper, transform(MODEL, domain=box)
+    for mode in (torch.inference_mode(), torch.autocast("cpu")):
+        with mode:
+            assert torch.equal(explain.output_range(MODEL, box).upper, expected)
+            inference = transform(MODEL, data=x.clone())
+        torch.testing.assert_close(inference(x), shallow(x))
+    with torch.device("meta"):
+        made = transform(MODEL, domain=box)
+    assert torch.equal(made(x), shallow(x))
