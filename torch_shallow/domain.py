@@ -96,7 +96,9 @@ class Box(Domain):
     """The inputs between `lower` and `upper`, entry by entry.
 
     Args:
-        lower: lowest value of each entry: a number for all, or an array of the input's shape; may be `-inf`.
+        lower: lowest value of each entry: a number for all, or an array of the input's shape; may be `-inf`. Bounds
+            that are float32 numbers are shown in the fewest digits that give them back as float32: -2.4, not
+            -2.4000000953674316.
         upper: highest value likewise; may be `inf`. An entry with `lower == upper` is fixed.
 
     Raises:
@@ -218,4 +220,10 @@ def _float64(name: str, value: object) -> np.ndarray:
 
 
 def _short(array: np.ndarray) -> str:
-    return str(array.tolist()) if array.size <= 6 else f"array of shape {array.shape}"
+    """Few numbers as they are, in float32 digits where all of them are float32; of many, their shape."""
+    if array.size > 6:
+        return f"array of shape {array.shape}"
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    digits = np.array([float(str(value)) for value in single.ravel()]).reshape(array.shape)
+    return str((digits if np.array_equal(single, array) else array).tolist())

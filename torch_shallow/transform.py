@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,14 @@ from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.exploration.budget import TASK_SECONDS
+from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.threads import threads_of
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
 from torch_shallow.shallow.visited.build import visited_network
 from torch_shallow.shallow.visited.verification import verify_in_own_precision
 from torch_shallow.trace.reader import read_traced, trace_model
+from torch_shallow.trace.traced import TracedModel
 from torch_shallow.trace.weights_hash import weights_hash
 
 
@@ -91,9 +95,10 @@ def transform(
         >>> torch.allclose(shallow(x), model(x), atol=1e-6)
         True
     """
-    if torch.is_inference_mode_enabled():  # or what is made here could not take part in gradients
+    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
         arguments = {**locals()}
-        with torch.inference_mode(False), torch.no_grad():
+        with _outside():
+            arguments |= {name: _ordinary(arguments[name]) for name in ("example_input", "data")}
             return transform(**arguments)
     # Imported here because numba takes a while.
     from torch_shallow.partition.enumerate import enumerate_regions
@@ -133,7 +138,61 @@ def transform(
         store_maps=store_maps,
         progress=progress,
     )
-    maps = affine_maps(partition, threads_of(workers), local_models=store_maps)
+    return _network(model, traced, partition, threads_of(workers), store_maps)
+
+
+def transform_all(
+    model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
+) -> ShallowReLU:
+    """All regions of a domain, or KeyboardInterrupt: for what must not be computed of a part of them.
+
+    Args:
+        model: as for `transform`.
+        example_input: likewise.
+        domain: likewise.
+
+    Returns:
+        The same network as that of `transform`, which is complete.
+
+    Raises:
+        TransformError: as `transform`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
+        with _outside():
+            return transform_all(model, _ordinary(example_input), domain=domain)
+    from torch_shallow.partition.enumerate import enumerate_regions
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    traced = trace_model(model, example_input, stacklevel=4)
+    program = read_traced(traced, model, example_input, domain)
+    partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
+    return _network(model, traced, partition)
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Not in inference mode, where nothing can take part in gradients, nor on meta, where nothing has values."""
+    inference = torch.is_inference_mode_enabled()
+    with torch.device("cpu"), torch.inference_mode(False), torch.set_grad_enabled(not inference):
+        yield
+
+
+def _ordinary(x: Tensor | None) -> Tensor | None:
+    """A tensor that can be saved for gradients, which one made in inference mode cannot."""
+    return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
+
+
+def _network(
+    model: nn.Module | ExportedProgram,
+    traced: TracedModel,
+    partition: Partition,
+    threads: int = 1,
+    store_maps: bool = True,
+) -> ShallowReLU:
+    """The shallow network of a partition, which knows whose it is."""
+    maps = affine_maps(partition, threads, local_models=store_maps)
     shallow = ShallowReLU(partition, maps, head=traced.head, store_maps=store_maps).to(traced.device)
     shallow.source_hash = weights_hash(model)
     return shallow

@@ -194,3 +194,34 @@ def test_weights_that_are_computed_from_others_cannot_be_unfrozen() -> None:
     parametrize.register_parametrization(shallow.selection, "weights", Doubled())
     with pytest.raises(TransformError, match="unfreeze: expected weights as a buffer"):
         shallow.unfreeze()
+
+
+def test_the_half_spaces_of_another_model_with_the_same_tree_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
+    shallow, other = transform(model), copy.deepcopy(model)
+    with torch.no_grad():
+        other[0].weight.mul_(2.0)
+        other[0].bias.mul_(2.0)
+        other[0].bias[0] += 1e-3
+    x = torch.randn(20, 1)
+    expected, state = shallow(x), transform(other).state_dict()
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape for key, value in shallow.state_dict().items()
+    }
+    with pytest.raises(RuntimeError, match=r"half_spaces\.rows: expected the half-spaces of this network"):
+        shallow.load_state_dict({key: value for key, value in state.items() if "half" in key}, strict=False)
+    assert torch.equal(shallow(x), expected)
+
+
+def test_a_network_with_loaded_local_models_knows_that_they_are_others() -> None:
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
+    shallow, other = transform(model), copy.deepcopy(model)
+    same = {k: v.float() if v.is_floating_point() else v for k, v in transform(model).state_dict().items()}
+    shallow.load_state_dict(same)
+    assert not shallow.may_be_discontinuous
+    assert shallow.made_from(model)
+    with torch.no_grad():
+        other[2].weight.mul_(3.0)  # the half-spaces are the same
+    shallow.load_state_dict(transform(other).state_dict())
+    assert shallow.may_be_discontinuous
+    assert not shallow.made_from(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -88,7 +89,9 @@ def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[
     Raises:
         TransformError: it is no such thing, there is no such entry, or there is more than one.
     """
-    numbers = torch.arange(torch.Size(out_shape).numel()).reshape(out_shape)
+    numbers = torch.arange(torch.Size(out_shape).numel(), device="cpu").reshape(out_shape)
+    if isinstance(target, np.ndarray | np.generic):
+        target = torch.as_tensor(target)
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TransformError(f"target: expected whole numbers, found a tensor of {target.dtype}.")

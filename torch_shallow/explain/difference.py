@@ -108,6 +108,7 @@ def difference(
         ),
         place,
         workers=workers,
+        keep_part=False,
     )
     network = ShallowReLU(partition).to(_device(a))
     # What cancels leaves rounding of the networks' own size, not of that of their difference.

@@ -99,10 +99,9 @@ class Features:
         """
         if isinstance(feature, str):
             if self.names.count(feature) != 1:
-                found = f"{self.names.count(feature)} features of this name" if feature in self.names else "none"
-                raise TransformError(
-                    f"{name}: expected one of the features {_short(self.names)}, found {found}: {feature!r}."
-                )
+                count = self.names.count(feature)
+                found = f"{feature!r}, the name of {count} features; give a number" if count else f"{feature!r}"
+                raise TransformError(f"{name}: expected one of the features {_short(self.names)}, found {found}.")
             return self.names.index(feature)
         if not -len(self) <= feature < len(self):
             raise TransformError(f"{name}: expected a number from {-len(self)} to {len(self) - 1}, found {feature}.")

@@ -23,7 +23,7 @@ from torch_shallow.shallow.visited.neurons import Neurons
 from torch_shallow.trace.model_copy import check_model, copy_model
 from torch_shallow.trace.reader import trace_model
 from torch_shallow.trace.verification import compare_in_own_precision, own_dtype
-from torch_shallow.transform import transform
+from torch_shallow.transform import transform_all
 
 VERIFIED_ROWS = 3
 
@@ -198,7 +198,7 @@ def known_network(f: object, domain: Domain | None = None, name: str = "shallow"
         raise TransformError(f"{name}: expected a network of regions, found a SoftReLU; pass what its harden() gives.")
     if isinstance(f, nn.Module | ExportedProgram) and not isinstance(f, ShallowReLU):
         try:
-            return transform(f, domain=domain)
+            return transform_all(f, domain=domain)
         except TransformError as error:
             if not str(error).startswith("example_input: needed"):
                 raise

@@ -49,6 +49,7 @@ def enumerate_regions(
     checkpoint: str | os.PathLike[str] | None = None,
     store_maps: bool = True,
     progress: bool = False,
+    keep_part: bool = True,
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
@@ -73,6 +74,7 @@ def enumerate_regions(
         checkpoint: a file to keep what is found in, and to go on from if it is there.
         store_maps: whether local models are to be stored, which the forecast of memory has to know.
         progress: show regions, their rate, the explored share and the time to go.
+        keep_part: whether Ctrl-C gives what has been found so far; if False, it is KeyboardInterrupt at any time.
 
     Returns:
         The partition; if it has stopped early, one that is not `complete`, with a warning.
@@ -80,11 +82,12 @@ def enumerate_regions(
     Raises:
         TransformError: an argument is none of these, a domain does not fit, the checkpoint is of another network, or
             memory would not suffice.
-        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
+        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time; or any
+            time, if no part is to be kept.
     """
     problem = pose(program, domain, method, solver, tolerance, max_corners, max_rays)
     budget = Budget(max_regions, time_limit)
-    how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
+    how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress, keep_part)
     return _explore(problem, domain, Growth(), how)
 
 
@@ -159,6 +162,7 @@ class _How:
     checkpoint: str | os.PathLike[str] | None
     store_maps: bool
     progress: bool
+    keep_part: bool = True
 
     def __post_init__(self) -> None:
         if (
@@ -222,6 +226,8 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
         )
         reason = schedule.run()
         if reason == INTERRUPTED and not growth.num_regions:
+            raise KeyboardInterrupt
+        if interrupted() and not how.keep_part:
             raise KeyboardInterrupt
     explored = min(99.9, 100.0 * growth.explored)
     partition = growth.finish(problem, domain)

@@ -18,7 +18,7 @@ from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import TOLERANCE, Polygons, Window, tree_polygons
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.visited.neurons import Neurons
-from torch_shallow.transform import transform
+from torch_shallow.transform import transform_all
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Subject:
         if isinstance(self.network, ShallowReLU):
             return Drawn(self.network, plane, plane, None)
         box = None if window is None else Box(window.lower, window.upper)
-        shallow = transform(_on_plane(self.network, self.in_shape, plane), domain=box)
+        shallow = transform_all(_on_plane(self.network, self.in_shape, plane), domain=box)
         a, b = self.domain.inequalities(self.in_shape)
         rows = plane.pull_back(a, -b)
         return Drawn(shallow, Plane.all_of_it(), plane, Polytope(rows[:, :2], -rows[:, 2]) if len(rows) else None)

@@ -13,6 +13,7 @@ from torch.nn.functional import linear, pad
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.affine_maps import AffineMaps
 from torch_shallow.partition.tree import Tree
+from torch_shallow.shallow.identity import Sketch
 from torch_shallow.shallow.operators.locate import locate
 from torch_shallow.shallow.operators.select import select
 
@@ -34,6 +35,9 @@ class HalfSpaces(nn.Module):
         super().__init__()
         self.register_buffer("projection", None if maps.projection is None else _tensor(maps.projection))
         self.register_buffer("rows", _tensor(maps.rows))
+        self._sketches = {"rows": Sketch(maps.rows)}
+        if maps.projection is not None:
+            self._sketches["projection"] = Sketch(maps.projection)
 
     @property
     def normals(self) -> Float[Tensor, "cuts coordinates"]:
@@ -52,6 +56,27 @@ class HalfSpaces(nn.Module):
     def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points cuts"]:
         """The pre-activation that makes each cut, positive on its active side, float64."""
         return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        others = [name for name, sketch in self._sketches.items() if not sketch.is_of(state_dict.get(prefix + name))]
+        if others:  # the regions belong to these half-spaces
+            error_msgs.append(
+                f"{prefix}{others[0]}: expected the half-spaces of this network, found those of another network with "
+                "as many; transform the model that they are of, or use ShallowReLU.save and ShallowReLU.load."
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def extra_repr(self) -> str:
         """Number of half-spaces."""

@@ -89,9 +89,18 @@ def check_floating(name: str, x: object) -> None:
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TransformError(
-            f"{name}: expected a floating-point tensor, found {found}; convert it with .float() or .double()."
-        )
+        raise TransformError(f"{name}: expected a floating-point tensor, found {found}; convert it with {_remedy(x)}.")
+
+
+def _remedy(x: object) -> str:
+    """How to make a floating-point tensor of what users of NumPy, pandas and scikit-learn have."""
+    if isinstance(x, Tensor):
+        return ".float() or .double()"
+    if hasattr(x, "to_numpy"):
+        return 'torch.from_numpy(x.to_numpy(dtype="float32"))'
+    if hasattr(x, "__array__"):
+        return 'torch.from_numpy(x.astype("float32"))'
+    return "torch.tensor(x, dtype=torch.float32)"
 
 
 def check_rows(name: str, x: Tensor, in_shape: tuple[int, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.partition.tree import Tree
 from torch_shallow.shallow.composed import ComposedSelection
+from torch_shallow.shallow.identity import differ
 from torch_shallow.shallow.layers import HalfSpaces, Indicator, Selection
 from torch_shallow.shallow.network import Network
 from torch_shallow.shallow.points import flatten_points, rounding_of
@@ -22,6 +25,8 @@ for leaf in ("inside", "rounding_of", "flatten_points"):
 
 class ThreeLayers(Network):
     """Half-spaces, indicator, selection, and the head behind them: see `ShallowReLU`."""
+
+    source_hash: str | None = None
 
     def __init__(
         self,
@@ -48,6 +53,14 @@ class ThreeLayers(Network):
         )
         self.may_be_discontinuous = False
         self._describe(partition.in_shape, partition.out_shape, partition.domain, head, partition.chart.lengths)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take note where what is loaded is not what is there: then no deep network is known that computes it."""
+        changed = [name for name, known in self.state_dict().items() if differ(state_dict.get(prefix + name), known)]
+        if changed:
+            self.source_hash = None
+            self.may_be_discontinuous |= any(name.startswith("selection.") for name in changed)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
     def num_regions(self) -> int:

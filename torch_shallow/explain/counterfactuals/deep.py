@@ -12,7 +12,7 @@ from torch_shallow.explain.counterfactuals.problem import Problem
 from torch_shallow.explain.counterfactuals.search import FAR, Search
 from torch_shallow.explain.function import Function
 from torch_shallow.shallow.visited.neurons import Neurons
-from torch_shallow.transform import transform
+from torch_shallow.transform import transform_all
 
 GROWTH = 1.5
 
@@ -45,7 +45,7 @@ def search_boxes(
         within = problem if radius >= reach else problem.within(radius)
         box = within.box()
         box.lower, box.upper = (bound.reshape(function.in_shape) for bound in (box.lower, box.upper))
-        search = Search(transform(model, example, domain=box), within, tolerance, solver)
+        search = Search(transform_all(model, example, domain=box), within, tolerance, solver)
         near = search.run()
         limit = np.inf if radius >= reach else radius
         if near.found is not None and near.found.distance <= limit:

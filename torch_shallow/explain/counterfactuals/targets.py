@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from torch_shallow.errors import TransformError
 
@@ -86,7 +87,7 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
     """
     if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
         raise TransformError(f"margin: expected a finite number from 0, found {margin!r}.")
-    eye = np.eye(outputs)
+    eye, target = np.eye(outputs), _one_number(target)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         if outputs < 2:
             raise TransformError(
@@ -114,6 +115,15 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
     if upper < math.inf:
         rows, offsets = [*rows, row], [*offsets, -upper]
     return TargetRows(np.array(rows), np.array(offsets, dtype=np.float64))
+
+
+def _one_number(target: object) -> object:
+    """The class that a tensor or an array of one whole number is, such as an `argmax()`; anything else as it is."""
+    if isinstance(target, Tensor):
+        target = target.detach().cpu().numpy()
+    if isinstance(target, np.ndarray) and target.size == 1 and target.dtype.kind in "iu":
+        return int(target.item())
+    return target
 
 
 def _output(number: int, outputs: int) -> int:

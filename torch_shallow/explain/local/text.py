@@ -73,8 +73,10 @@ def _decision(explanation: Explanation, digits: int) -> list[str]:
     decision = explanation.decision
     if decision is None:
         return []
-    where = "in the whole region" if decision.constant else f"but {decision.rival} is elsewhere in the region"
-    line = f"Output {decision.label} of {len(explanation.output)} is the largest, {where}; "
+    where = ", in the whole region"
+    if not decision.constant:
+        where = f" here, but output {decision.rival} exceeds it elsewhere in the region, as at decision.rival_at"
+    line = f"Output {decision.label} of {len(explanation.output)} is the largest{where}; "
     behind = f"{number(decision.margin, digits)} less" if decision.margin else "as large"
     return [line + f"the next, {decision.runner_up}, is {behind}"]
 

@@ -55,6 +55,10 @@ class Neurons(nn.Module):
         self.traced, self.root = traced, traced.root
         self.offsets = tuple(accumulate((layout.num_neurons for layout in traced.layouts), initial=0))
 
+    def __repr__(self) -> str:
+        """One line: the deep network prints itself."""
+        return f"Neurons({self.num_neurons} neurons of the deep network)"
+
     @property
     def num_inputs(self) -> int:
         """Number of entries of one input."""

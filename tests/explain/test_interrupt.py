@@ -1,0 +1,80 @@
+"""Ctrl-C ends an explanation: it is never computed of a part of the regions."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from tests.cases import thinned
+from torch_shallow import Box, explain, plot
+from torch_shallow.partition.exploration.schedule import Schedule
+from torch_shallow.transform import transform, transform_all
+
+MODEL = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+BOX = Box(-1.0, 1.0)
+CALLS: dict[str, Callable[[], object]] = {
+    "transform_all": lambda: transform_all(MODEL, domain=BOX),
+    "output_range": lambda: explain.output_range(MODEL, BOX),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX),
+    "monotonicity": lambda: explain.monotonicity(MODEL, BOX),
+    "unused_features": lambda: explain.unused_features(MODEL, BOX),
+    "neuron_activity": lambda: explain.neuron_activity(MODEL, BOX),
+    "volumes": lambda: explain.volumes(MODEL, BOX),
+    "moments": lambda: explain.moments(MODEL, BOX),
+    "difference": lambda: explain.difference(MODEL, MODEL, BOX),
+    "counterfactual": lambda: explain.counterfactual(MODEL, torch.zeros(2), target=other_class()),
+    "plot.regions": lambda: plot.regions(MODEL, lower=-1.0, upper=1.0),
+}
+
+
+def other_class() -> int:
+    return 1 - int(MODEL(torch.zeros(1, 2)).argmax())
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, which processes in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", thinned(CALLS, "transform_all", "output_range", "difference", "counterfactual"))
+def test_ctrl_c_while_regions_are_found(name: str, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pressed, run = [], Schedule.run
+
+    def pressing(schedule: Schedule) -> str:
+        def press() -> None:
+            if not pressed:
+                pressed.append(True)
+                signal.raise_signal(signal.SIGINT)
+
+        if late:  # after the last look whether it was pressed
+            reason = run(schedule)
+            press()
+            return reason
+        schedule.task_seconds = 1e-9
+        schedule.observers = [*schedule.observers, lambda *_: press()]
+        return run(schedule)
+
+    monkeypatch.setattr(Schedule, "run", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        CALLS[name]()
+    assert pressed
+
+
+def test_the_network_is_that_of_transform() -> None:
+    x = torch.rand(100, 2) * 2 - 1
+    found, expected = transform_all(MODEL, domain=BOX), transform(MODEL, domain=BOX)
+    assert found.complete
+    assert found.made_from(MODEL)
+    assert torch.equal(found(x), expected(x))
+    with torch.inference_mode():
+        assert not transform_all(MODEL, domain=BOX).selection.weights.is_inference()
