@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
 from torch_shallow.trace.reader import read_traced, trace_model
 
 
@@ -53,6 +54,7 @@ class Estimate:
         )
 
 
+@outside_modes
 def estimate(
     model: nn.Module | ExportedProgram,
     example_input: Tensor | None = None,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.exploration.budget import TASK_SECONDS
 from torch_shallow.partition.partition import Partition
@@ -26,6 +24,7 @@ from torch_shallow.trace.traced import TracedModel
 from torch_shallow.trace.weights_hash import weights_hash
 
 
+@outside_modes
 def transform(
     model: nn.Module | ExportedProgram,
     example_input: Tensor | None = None,
@@ -95,11 +94,6 @@ def transform(
         >>> torch.allclose(shallow(x), model(x), atol=1e-6)
         True
     """
-    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
-        arguments = {**locals()}
-        with _outside():
-            arguments |= {name: _ordinary(arguments[name]) for name in ("example_input", "data")}
-            return transform(**arguments)
     # Imported here because numba takes a while.
     from torch_shallow.partition.enumerate import enumerate_regions
 
@@ -118,12 +112,12 @@ def transform(
             store_maps=not store_maps,
         )
         check_floating("data", data)
-        traced = trace_model(model, shown, stacklevel=3)
+        traced = trace_model(model, shown, stacklevel=4)
         visited = visited_network(traced, data, domain or WholeSpace(), progress)
         verify_in_own_precision(visited, model, data)
         visited.source_hash = weights_hash(model)
         return visited
-    traced = trace_model(model, shown, stacklevel=3)
+    traced = trace_model(model, shown, stacklevel=4)
     program = read_traced(traced, model, shown, domain)
     partition = enumerate_regions(
         program,
@@ -141,6 +135,7 @@ def transform(
     return _network(model, traced, partition, threads_of(workers), store_maps)
 
 
+@outside_modes
 def transform_all(
     model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
 ) -> ShallowReLU:
@@ -158,30 +153,14 @@ def transform_all(
         TransformError: as `transform`.
         KeyboardInterrupt: Ctrl-C.
     """
-    if torch.is_inference_mode_enabled() or torch.get_default_device().type == "meta":
-        with _outside():
-            return transform_all(model, _ordinary(example_input), domain=domain)
     from torch_shallow.partition.enumerate import enumerate_regions
 
     if domain is not None and not isinstance(domain, Domain):
         raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    traced = trace_model(model, example_input, stacklevel=4)
+    traced = trace_model(model, example_input, stacklevel=5)
     program = read_traced(traced, model, example_input, domain)
     partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
     return _network(model, traced, partition)
-
-
-@contextmanager
-def _outside() -> Iterator[None]:
-    """Not in inference mode, where nothing can take part in gradients, nor on meta, where nothing has values."""
-    inference = torch.is_inference_mode_enabled()
-    with torch.device("cpu"), torch.inference_mode(False), torch.set_grad_enabled(not inference):
-        yield
-
-
-def _ordinary(x: Tensor | None) -> Tensor | None:
-    """A tensor that can be saved for gradients, which one made in inference mode cannot."""
-    return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
 
 
 def _network(

@@ -22,6 +22,7 @@ from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tree import check_tree
 from torch_shallow.certify.unexplored import check_unexplored
 from torch_shallow.certify.visited import certify_visited
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.trace.model_copy import check_model
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
 
 
+@outside_modes
 @torch.no_grad()  # local models may be parameters
 def certify(
     shallow: ShallowReLU,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.optional import require
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.tree import Tree
 from torch_shallow.shallow.tuning.contacts import Contacts
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_RAYS = 100_000  # as for the vertices of a region
 
 
+@outside_modes
 def adjacency(shallow: object, *, max_rays: int = MAX_RAYS, tolerance: float = 1e-9) -> Graph[int]:
     """The graph of regions that share a facet, of one dimension less than the inputs that vary.
 

@@ -15,6 +15,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.output_range import OutputRange, largest_maps, range_of
 from torch_shallow.explain.facts.subject import Subject
 from torch_shallow.explain.function import known_network
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.partition import Partition
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.trace.program import ReLUProgram, Stage, WholeNetwork
@@ -53,6 +54,7 @@ class Difference:
         return "\n".join([*lines, f"({self.network.num_regions} regions, domain {self.network.domain!r})"])
 
 
+@outside_modes
 def difference(
     a: Network,
     b: Network,

@@ -24,6 +24,7 @@ from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.segments.deep import deep_average_gradients
 from torch_shallow.explain.segments.segment import pieces
 from torch_shallow.explain.segments.tree import tree_breakpoints
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.layers import Selection
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import rounding_of
@@ -57,8 +58,7 @@ def integrated_gradients(
     return_convergence_delta: Literal[True],
     tolerance: float = TOLERANCE,
 ) -> tuple[Inputs, Tensor]: ...
-
-
+@outside_modes
 def integrated_gradients(
     f: Explained,
     inputs: Inputs,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.optional import require
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_rows
 
@@ -25,6 +26,7 @@ class _Column(NamedTuple):
     values: Float[np.ndarray, "rows"]
 
 
+@outside_modes
 def region_table(
     shallow: ShallowReLU, x: Tensor, y: Tensor | None = None, *, outputs: Tensor | None = None
 ) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from torch_shallow.modes import outside_modes
+
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
 
@@ -47,6 +49,7 @@ class RegionHalfSpaces:
         return RegionHalfSpaces(self.A[rows], self.b[rows], self.neurons[rows], names)
 
 
+@outside_modes
 def region_half_spaces(shallow: ShallowReLU, region: int) -> RegionHalfSpaces:
     """The cuts on a region's path, root first, then the domain."""
     partition, layer = shallow.partition, shallow.half_spaces

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
 
 from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
 from torch_shallow.partition.partition import Partition
 from torch_shallow.partition.rebuild import build, collapse
@@ -27,6 +28,7 @@ TINY = 1e-300  # in place of a size of 0
 ROUNDING = 4e-15  # what composing maps leaves of terms that cancel
 
 
+@outside_modes
 def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
     """See `ShallowReLU.merge`.
 

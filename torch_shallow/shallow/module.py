@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.exploration.budget import TASK_SECONDS
 from torch_shallow.partition.partition import activation_partition
@@ -298,6 +299,7 @@ class ShallowReLU(ThreeLayers):
         """
         return continuity_gap(self, sample, seed, progress=progress)
 
+    @outside_modes
     def soften(self, sharpness: float) -> SoftReLU:
         """A network with finite weights, smooth in all of them, that tends to this one as `sharpness` grows.
 

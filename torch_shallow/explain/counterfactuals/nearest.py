@@ -18,6 +18,7 @@ from torch_shallow.explain.counterfactuals.result import Counterfactual
 from torch_shallow.explain.counterfactuals.targets import Target, read_target
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import Function, known_network, read_function
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.visited.module import VisitedReLU
 
@@ -25,6 +26,7 @@ SEARCHED = 1e-9  # what the search leaves out, relative to the distance; roundin
 ROUNDING = 8  # units of rounding: a value that changes by less does not change
 
 
+@outside_modes
 def counterfactual(
     f: nn.Module | ExportedProgram | Callable[[Tensor], Tensor],
     x: Float[Tensor, "*in_shape"],

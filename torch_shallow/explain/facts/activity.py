@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch_shallow.domain import Domain
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.optional import require
+from torch_shallow.modes import outside_modes
 from torch_shallow.partition.partition import activation_partition
 from torch_shallow.shallow.blocks import blocks
 from torch_shallow.shallow.module import ShallowReLU
@@ -69,6 +70,7 @@ class NeuronActivity:
         return "\n".join(lines)
 
 
+@outside_modes
 def neuron_activity(shallow: ShallowReLU | nn.Module | ExportedProgram, domain: Domain | None = None) -> NeuronActivity:
     """In how many activation regions each neuron is active; which are dead, which always on, in the whole domain.
 

@@ -17,6 +17,7 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.subject import Subject, continuous
 from torch_shallow.explain.function import known_network
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 
@@ -43,6 +44,7 @@ class LipschitzConstant:
         return f"L{self.norm:g} Lipschitz constant {self.value:.6g}, reached in region {self.region}"
 
 
+@outside_modes
 def lipschitz_constant(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     norm: int | float = 2,

@@ -15,6 +15,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.integrals import integrals
 from torch_shallow.explain.facts.subject import Subject
 from torch_shallow.explain.function import known_network, read_function
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 ROWS_AT_ONCE = 1 << 14
@@ -57,6 +58,7 @@ class Moments:
         return "\n".join([f"uniform inputs, {how}", *lines])
 
 
+@outside_modes
 def moments(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     domain: Domain | None = None,

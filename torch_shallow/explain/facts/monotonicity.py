@@ -18,6 +18,7 @@ from torch_shallow.explain.facts.subject import Subject, continuous
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.optional import require
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 
@@ -185,6 +186,7 @@ class Monotonicity:
         return output, self.features.index(feature)
 
 
+@outside_modes
 def monotonicity(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     domain: Domain | None = None,

@@ -15,6 +15,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.extrema import Extrema, find_extrema
 from torch_shallow.explain.facts.subject import Subject, check_limits
 from torch_shallow.explain.function import known_network
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
@@ -60,6 +61,7 @@ class OutputRange:
         return "\n".join(f"output {i}: {low:.6g} to {high:.6g}" for i, (low, high) in enumerate(pairs))
 
 
+@outside_modes
 def output_range(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     domain: Domain | None = None,

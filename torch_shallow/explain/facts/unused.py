@@ -18,6 +18,7 @@ from torch_shallow.explain.facts.volumes import Volumes
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.optional import require
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 
@@ -69,6 +70,7 @@ class UnusedFeatures:
         return "\n".join([f"never used: {never}", *lines])
 
 
+@outside_modes
 def unused_features(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     domain: Domain | None = None,

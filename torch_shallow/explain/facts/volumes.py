@@ -14,6 +14,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.facts.integrals import integrals
 from torch_shallow.explain.facts.subject import Subject
 from torch_shallow.explain.function import known_network
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 
 
@@ -52,6 +53,7 @@ class Volumes:
         )
 
 
+@outside_modes
 def volumes(
     shallow: ShallowReLU | nn.Module | ExportedProgram,
     domain: Domain | None = None,

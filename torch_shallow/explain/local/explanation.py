@@ -17,6 +17,7 @@ from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.local.decision import Decision, decide
 from torch_shallow.explain.local.facets import Facet, facets_of, fixed_of, room, seen_from, slack_of
 from torch_shallow.explain.local.text import facets_frame, features_frame, text
+from torch_shallow.modes import outside_modes
 from torch_shallow.region import Region
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
@@ -103,6 +104,7 @@ class Explanation:
         return text(self)
 
 
+@outside_modes
 def explain(shallow: ShallowReLU, x: Tensor, *, features: Features | Sequence[str] | None = None) -> Explanation:
     """What a network computes at one input and around it: its region, its local linear model, and what ends it.
 

@@ -13,6 +13,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.local.conditions import inequality, interval
 from torch_shallow.explain.local.facets import facets_of, fixed_of
+from torch_shallow.modes import outside_modes
 from torch_shallow.region import Region
 from torch_shallow.region.half_spaces import RegionHalfSpaces
 from torch_shallow.shallow.points import check_floating
@@ -105,6 +106,7 @@ class Rules:
         return words
 
 
+@outside_modes
 def rules(region: Region, *, features: Features | Sequence[str] | None = None, digits: int = 4) -> Rules:
     """When an input is in a region, as conditions without redundant ones; of all of R^n `always`.
 

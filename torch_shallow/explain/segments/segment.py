@@ -15,6 +15,7 @@ from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.segments.deep import deep_breakpoints
 from torch_shallow.explain.segments.grid import Grid
 from torch_shallow.explain.segments.tree import tree_breakpoints
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import rounding_of
 from torch_shallow.shallow.visited.local_maps import local_maps
@@ -126,6 +127,7 @@ class Segment:
         return replace(self, t=t, regions=regions, patterns=None if self.patterns is None else self.patterns[pieces])
 
 
+@outside_modes
 def segment(
     f: nn.Module | ExportedProgram | Callable[..., Tensor],
     start: Float[Tensor, "*in_shape"],

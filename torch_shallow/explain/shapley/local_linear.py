@@ -15,6 +15,7 @@ from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.optional import require
 from torch_shallow.explain.shapley.explanation import explanation, read_points
+from torch_shallow.modes import outside_modes
 from torch_shallow.region.half_spaces import region_half_spaces
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_floating
@@ -42,6 +43,7 @@ class LocalLinearShap:
     equals_shap: Bool[np.ndarray, "rows"]
 
 
+@outside_modes
 @torch.no_grad()
 def local_linear_shap(
     f: object,

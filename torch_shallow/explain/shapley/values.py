@@ -15,6 +15,7 @@ from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import read_function
 from torch_shallow.explain.optional import require
 from torch_shallow.explain.shapley.explanation import explanation, read_points
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.points import check_floating
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST_PLAYERS = 40
 
 
+@outside_modes
 @torch.no_grad()
 def shap_values(
     f: object,

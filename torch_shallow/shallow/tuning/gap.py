@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Size, Tensor
 
 from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.blocks import blocks
 from torch_shallow.shallow.completeness import require_all_regions
 from torch_shallow.shallow.tuning.contacts import Contacts, Face
@@ -47,6 +48,7 @@ class ContinuityGap:
     num_regions: int
 
 
+@outside_modes
 def continuity_gap(
     shallow: ShallowReLU, sample: int | None = None, seed: int = 0, *, progress: bool = False
 ) -> ContinuityGap:
