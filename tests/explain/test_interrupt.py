@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from tests.cases import thinned
+from tests.explain import interrupted
 from torch_shallow import Box, explain, plot
 from torch_shallow.partition.exploration.schedule import Schedule
 from torch_shallow.transform import transform, transform_all
@@ -78,3 +82,12 @@ def test_the_network_is_that_of_transform() -> None:
     assert torch.equal(found(x), expected(x))
     with torch.inference_mode():
         assert not transform_all(MODEL, domain=BOX).selection.weights.is_inference()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", interrupted.CALLS)
+def test_ctrl_c_at_any_instant_gives_the_whole_answer_or_none(name: str) -> None:
+    """In a process of its own, which must not die either."""
+    command = [sys.executable, "-m", "tests.explain.interrupted", name]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=900)
+    assert not done.returncode, done.stdout + done.stderr

@@ -1,0 +1,71 @@
+"""A program: Ctrl-C at random instants in one function; it fails if any answer is not that of a whole run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from torch_shallow import Box, estimate, explain, transform
+
+INSTANTS = 10
+torch.manual_seed(0)
+MODEL = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+OTHER = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 2))
+SMALL = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2))
+X, BOX = torch.rand(4), Box(-1.0, 1.0)
+
+CALLS: dict[str, Callable[[], object]] = {
+    "transform": lambda: transform(MODEL, domain=BOX).locate(X[None]).shape,
+    "certify": lambda: transform(SMALL, domain=BOX).certify(SMALL).passed,
+    "output_range": lambda: explain.output_range(MODEL, BOX).lower.tolist(),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX).value,
+    "monotonicity": lambda: explain.monotonicity(MODEL, BOX).least.tolist(),
+    "unused_features": lambda: explain.unused_features(MODEL, BOX).share.tolist(),
+    "volumes": lambda: explain.volumes(SMALL, BOX).values.tolist(),
+    "moments": lambda: explain.moments(SMALL, BOX).mean.tolist(),
+    "difference": lambda: explain.difference(SMALL, OTHER, BOX).largest.tolist(),
+    "counterfactual": lambda: explain.counterfactual(MODEL, 3.0 * X, 0).distance,
+    "continuity_gap": lambda: transform(SMALL, domain=BOX).continuity_gap().facets,
+    "merge": lambda: transform(MODEL, domain=BOX).num_regions and transform(SMALL, domain=BOX).merge().num_regions,
+    "shap_values": lambda: explain.shap_values(MODEL, torch.rand(8, 4), torch.ones(64, 4)).values.tolist(),
+    "estimate": lambda: estimate(MODEL, domain=BOX).upper_bound,
+}
+
+
+def main(name: str) -> None:
+    call = CALLS[name]
+    torch.manual_seed(1)
+    expected = call()
+    begun = time.monotonic()
+    torch.manual_seed(1)
+    call()
+    seconds = time.monotonic() - begun
+    draw = random.Random(0)
+    stopped = 0
+    for _ in range(INSTANTS):
+        timer = threading.Timer(draw.random() * seconds, os.kill, (os.getpid(), signal.SIGINT))
+        torch.manual_seed(1)
+        try:
+            timer.start()
+            found = call()
+            timer.join()
+            time.sleep(0.01)  # or the signal may come in the next round
+        except KeyboardInterrupt:
+            stopped += 1
+            continue
+        if not np.array_equal(np.asarray(found), np.asarray(expected)):
+            raise SystemExit(f"{name}: {found} in place of {expected}")
+    sys.stdout.write(f"{name}: {stopped} of {INSTANTS} were stopped, {seconds:.2f} s\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
