@@ -72,7 +72,7 @@ UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
     (lambda m, h: m.p[h.long()], "long", "not on the list"),
     (lambda m, h: m.p.index_select(0, h), "index_select", "argument 3"),
     (lambda m, h: h.to(torch.int64), "to", "rounds"),
-    (lambda m, h: torch.where(h > 0, h, 0 * h), "gt", "compares"),
+    (lambda m, h: torch.where(h > 0, h, 0 * h - 1), "gt", "compares"),
     (lambda m, h: h * h[0].sum().item(), "item", "Python number"),
     (lambda m, h: h + torch.rand_like(h), "rand_like", "random"),
     (lambda m, h: h + torch.empty_like(h).normal_(), "normal", "random"),

@@ -20,8 +20,9 @@ from torch_shallow.trace.head import split_head
 from torch_shallow.trace.input_shape import given_shape
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
 from torch_shallow.trace.parts import transformable_parts
+from torch_shallow.trace.rewriting.choices import rewrite_choices
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
-from torch_shallow.trace.rewriting.rewrite import STAGE, module_path, rewrite
+from torch_shallow.trace.rewriting.rewrite import STAGE, Writer, module_path, rewrite
 
 
 def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
@@ -108,10 +109,13 @@ def take_apart(root: nn.Module, in_shape: tuple[int, ...] | None) -> Parts:
     """
     graph, head = symbolic_trace(root, in_shape), None
     accounts, known = account(root, graph), KnownShapes(root, graph, in_shape)
-    rewrite(root, graph, accounts, known)
+    writer, behind = Writer(root, graph, accounts, known), accounts.behind_heads()
+    rewrite_choices(root, graph, accounts, writer, behind)
+    rewrite(writer, behind)
     if accounts.refusals:
         possible, head = split_head(root, graph, accounts, known)
         if not possible:
+            rewrite(writer, set())  # for the parts on offer
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
     calls: Counter[str] = Counter()
     for node in graph.nodes:

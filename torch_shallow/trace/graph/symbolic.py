@@ -149,7 +149,9 @@ class _OneInputTracer(Tracer):
         try:
             shape = self.in_shape or shape_of_first_linear(self.root, self.graph)
             with InFloat64():
-                first, second = (read(_value(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3))
+                first, second = (
+                    read(value_of(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3)
+                )
         except Exception:  # its cause is said where the node is accounted for or the shape is needed
             return otherwise(obj)
         finally:
@@ -194,7 +196,7 @@ def _refuse_number(obj: Any) -> int:
     raise TraceError(f"the code needs {obj.node} as a number, which depends on the input or on how many there are")
 
 
-def _value(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
+def value_of(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
     """The value of a node of a graph that is not finished, when the input is `x`."""
     interpreter = Interpreter(root, garbage_collect_values=False, graph=graph)
     needed = {node}
