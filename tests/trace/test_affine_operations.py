@@ -56,6 +56,7 @@ OPERATIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "tril triu diagonal": lambda m, h: (h[:, None] * m.matrix).tril().diagonal(dim1=1, dim2=2) + h,
     "sum mean cumsum diff": lambda m, h: h.sum(1, keepdim=True) + h.mean(-1, keepdim=True) + h.cumsum(1),
     "sum to one value": lambda m, h: h.sum(dim=-1),
+    "data": lambda m, h: h.data.view(h.data.size(0), -1) + h.view(h.size(0), -1),
     "nan_to_num index_fill": lambda m, h: torch.nan_to_num(h) + h.index_fill(1, torch.tensor([0, 2]), 0.5),
     "torch.sparse.mm": lambda m, h: torch.sparse.mm(m.matrix.to_sparse(), h.T).T,
     "where masked_fill": lambda m, h: torch.where(m.mask, h, -h) + h.masked_fill(m.mask, 0.5),

@@ -50,7 +50,7 @@ _RULES = {
     "=input": """
         reshape view flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis .T .mT
         getitem chunk split tensor_split hsplit vsplit dsplit unbind narrow select diagonal expand broadcast_to unfold
-        ravel contiguous detach pos positive float double half bfloat16 type cpu cuda .values .indices
+        ravel contiguous detach .data pos positive float double half bfloat16 type cpu cuda .values .indices
         dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
         """,
     "=input #other": "view_as reshape_as expand_as type_as to",
@@ -136,6 +136,7 @@ _PIECEWISE_RULES = {
         adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
         """,
     "input hx -nonlinearity -weights": "rnn_cell",
+    "input hx -w_ih -w_hh -b_ih -b_hh": "rnn_relu_cell",
     "input hx -nonlinearity -weights -bidirectional -batch_first": "rnn",
 }
 
