@@ -56,5 +56,5 @@ def test_idioms(kind: type[Network]) -> None:
 
 
 def test_an_example_is_asked_for() -> None:
-    with pytest.raises(TransformError, match="example_input: needed.*pass a batch of inputs"):
+    with pytest.raises(TransformError, match=r"example_input: needed.*pass a batch of inputs"):
         read_model(Recurrent())
