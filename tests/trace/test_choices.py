@@ -129,6 +129,7 @@ def test_a_jump_is_refused(choice: Callable[[Any, Tensor], Tensor], reason: str)
         lambda y: torch.where(y[:, :1] > 0, y, -y),
         lambda y: y * (y.flip(1) > 0),
         lambda y: F.hardshrink(y),
+        lambda y: y.norm(p=1, dim=1),
         lambda y: y.quantile(torch.tensor(0.5), dim=0),
         lambda y: y.gather(1, y.argmax(1, keepdim=True)),
     ],

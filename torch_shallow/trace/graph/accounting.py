@@ -11,7 +11,7 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.graph.identify import Operation, first_argument, identify, refuse_dependent
+from torch_shallow.trace.graph.identify import Operation, argument, first_argument, identify, refuse_dependent
 from torch_shallow.trace.graph.operations import Rule, is_decision, may_end, way_out
 
 
@@ -138,6 +138,8 @@ class _Ledger:
             self.dependent.add(node)
             follows = not reason and node.kwargs.get("out") is None
             ends = follows and (may_end(operation.name) or _is_product(operation, used))
+            if operation.name == "norm" and argument(node, 1, "p", 2) not in (2, None, "fro"):
+                reason, ends = reason or "is a head for p=2 alone; write x.abs().sum(dim) or x.abs().amax(dim)", False
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:
             self.accounts.refusals.append(Refusal(node, operation.name, reason, ends, follows))

@@ -107,6 +107,9 @@ def _identify_module(module: nn.Module) -> Operation:
     # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     name = kind.__name__
+    if ".quantized." in kind.__module__:
+        refusal = "is quantised and rounds its values; pass the model from before it was quantised"
+        return Operation(f"{kind.__module__}.{name}", None, refusal=refusal)
     if issubclass(kind, tuple(PIECEWISE_MODULES)):
         random = module.training and (isinstance(module, nn.RReLU) or bool(getattr(module, "dropout", False)))
         operation = next(PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES)
