@@ -187,7 +187,10 @@ class _Choices:
             values = self.writer.arguments(node, operation)
             result = function(self.writer.shapes, *(self._argument(value, node) for value in values))
             return result if isinstance(result, Sliced) else Sliced.of_constant(result)
-        values = [*node.args, *(node.kwargs[k] for k in node.kwargs if k not in ("inplace", "alpha", "rounding_mode"))]
+        named = [k for k in node.kwargs if k not in ("inplace", "alpha", "rounding_mode")]
+        if len(named) > 1:
+            raise NotRewritable("has several arguments by name; pass them by position")
+        values = [*node.args, *(node.kwargs[k] for k in named)]
         if operation.name == "index_put":
             values[1] = values[1][0] if len(values[1]) == 1 else None
         found = [self._value(value, node) for value in values]
@@ -197,7 +200,10 @@ class _Choices:
             raise NotRewritable("rounds its result, which is not continuous")
         if operation.name in ("setitem", "index_put") and not found[1].boolean:
             raise NotRewritable("writes at places that depend on the input")
-        return _FUNCTIONS[operation.name](*found)
+        try:
+            return _FUNCTIONS[operation.name](*found)
+        except TypeError as error:
+            raise NotRewritable(f"has arguments that are not known here ({error})") from error
 
     def _argument(self, value: Any, reader: Node) -> Any:
         return self._value(value, reader) if isinstance(value, Node) else value
