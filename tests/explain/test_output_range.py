@@ -217,3 +217,17 @@ def test_everything_meets_in_a_vertex(max_rays, scale):
         own = torch.arange(2 * sizes[-1]) % sizes[-1]
         values = torch.cat([found.lower, found.upper])
         assert (y[torch.arange(len(y)), own] - values).abs().max() < 1e-9 * size
+
+
+def test_a_head_that_grows_carries_the_range_over_and_others_are_named() -> None:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    logits = output_range(trunk, Box(-1.0, 1.0))
+    found = output_range(nn.Sequential(trunk, nn.Sigmoid()), Box(-1.0, 1.0))
+    assert torch.allclose(found.lower, logits.lower.sigmoid())
+    assert torch.allclose(found.upper, logits.upper.sigmoid())
+    assert not found.before_head
+    assert str(found).startswith("output 0")
+    found = output_range(nn.Sequential(trunk, nn.Softmax(-1)), Box(-1.0, 1.0))
+    assert found.before_head
+    assert str(found).startswith("value before the head 0")

@@ -51,6 +51,10 @@ HEADS: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], tuple[int, ...]]
     "the input too": (lambda m, y, x: y.sum(1, keepdim=True) * x, (5,)),
     "maximum, then softmax": (lambda m, y, x: torch.maximum(y, m.other(y)).softmax(1), (3,)),
     "shape of the input": (lambda m, y, x: y.exp().view(x.shape[0], 1, 3), (7,)),
+    "scaled by parameters": (lambda m, y, x: y.tanh() * m.scale + m.scale, (3,)),
+    "clamped": (lambda m, y, x: y.softmax(1).clamp(1e-7, 1 - 1e-7), (3,)),
+    "largest probability": (lambda m, y, x: y.softmax(1).max(1)[0], (3,)),
+    "normalised": (lambda m, y, x: F.normalize(y), (3,)),
     "dead end": (lambda m, y, x: (y.exp(), y)[1], (3,)),
 }
 
@@ -74,13 +78,13 @@ def test_heads(end: Callable[[Any, Tensor, Tensor], Tensor], shape: tuple[int, .
     ("middle", "named"),
     [
         (lambda m, y, x: m.other(y.sigmoid()), "sigmoid"),
-        (lambda m, y, x: F.relu(torch.tanh(y)), "tanh"),
-        (lambda m, y, x: y.softmax(1) * m.scale, "softmax"),
+        (lambda m, y, x: m.other(F.relu(torch.tanh(y))), "tanh"),
+        (lambda m, y, x: y.softmax(1) @ m.other.weight, "softmax"),
         (lambda m, y, x: y[:, 1:] + y.exp_()[:, 1:], "exp"),
         (lambda m, y, x: y[:, 1:] + y[:, :2].exp_(), "exp"),
         (lambda m, y, x: torch.cat([y.exp(), y.clamp_(max=1e4), y], 1), "exp"),
         (lambda m, y, x: torch.cat([y.exp(), y.add_(1.0)], 1), "exp"),
-        (lambda m, y, x: F.max_pool1d(y.exp(), 3), "exp"),
+        (lambda m, y, x: F.layer_norm(m.other(y).quantile(0.5, 1), (1,)), "quantile"),
         (lambda m, y, x: m.body(F.pad(y, (0, 1)).tanh()), "tanh"),
         (lambda m, y, x: y.softmax(1) + torch.rand(3), "rand"),
     ],

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
 
-from torch_shallow.trace.graph.accounting import Accounts
+from torch_shallow.trace.graph.accounting import Accounts, Refusal
 from torch_shallow.trace.graph.identify import first_argument, identify
-from torch_shallow.trace.rewriting.rewrite import STAGE
+from torch_shallow.trace.graph.operations import is_decision
 from torch_shallow.trace.rewriting.shapes import NotRewritable, Shape
 
 
@@ -35,6 +35,7 @@ def split_head(
         None if the output does not depend on such operations at all.
     """
     refused = {refusal.node for refusal in accounts.refusals}
+    heads = {refusal.node for refusal in accounts.refusals if refusal.may_end}
     output = next(node for node in reversed(graph.nodes))
     late = set(refused)
     for node in graph.nodes:
@@ -42,8 +43,9 @@ def split_head(
             late.add(node)
     start, constants = _reads(graph, late, accounts)
     possible = (
-        all(refusal.may_end for refusal in accounts.refusals)
-        and not any(_must_not_follow(root, node, accounts, late, node in refused) for node in late - {output})
+        all(refusal.may_end or _follows(refusal, accounts, late) for refusal in accounts.refusals)
+        and not _chooses(accounts, late)
+        and not any(_must_not_follow(root, node, accounts, late, node in heads) for node in late - {output})
         and not all(node.op == "placeholder" for node in start)
         and not _overwritten_after(root, graph, late, accounts)
     )
@@ -64,16 +66,34 @@ def split_head(
     return True, head
 
 
+def _follows(refusal: Refusal, accounts: Accounts, late: set[Node]) -> bool:
+    """Whether a node reads nothing of the trunk, but only what the operations of a head give."""
+    read = [used for used in refusal.node.all_input_nodes if used in accounts.dependent]
+    return refusal.may_follow and bool(read) and all(used in late for used in read)
+
+
+def _chooses(accounts: Accounts, late: set[Node]) -> bool:
+    """Whether something that jumps may choose between values of the trunk, so that it is no head but an activation."""
+    if not any(is_decision(refusal.operation) for refusal in accounts.refusals):
+        return False
+    heads = {refusal.node for refusal in accounts.refusals if refusal.may_end and not refusal.is_product}
+    return any(used in accounts.dependent - late for node in late - heads for used in node.all_input_nodes)
+
+
+_SCALES = frozenset(["mul", "multiply", "add", "sub", "subtract", "rsub", "div", "divide", "true_divide", "truediv"])
+
+
 def _must_not_follow(root: nn.Module, node: Node, accounts: Accounts, late: set[Node], refused: bool) -> bool:
-    """Whether a node after the last piecewise-linear one is one itself, or changes a value that the trunk reads."""
-    if STAGE in node.meta:
-        return True
-    if identify(root, node).in_place:
+    """Whether a node of the head mixes its values with weights, or changes a value that the trunk reads."""
+    if node.op == "get_attr":
+        return False
+    operation = identify(root, node)
+    if operation.in_place:
         # Values of the trunk that share memory do so no longer in the head.
         first = first_argument(node)
         if any(user not in late or not (used in late or used is first) for user, used in accounts.later_uses(node)):
             return True
-    if refused:
+    if refused or operation.name in _SCALES:
         return False
     if node.op == "call_module":
         return any(True for _ in root.get_submodule(str(node.target)).parameters())

@@ -20,8 +20,10 @@ from torch_shallow.trace.head import split_head
 from torch_shallow.trace.input_shape import given_shape
 from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hooks
 from torch_shallow.trace.parts import transformable_parts
+from torch_shallow.trace.rewriting.choices import rewrite_choices
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
-from torch_shallow.trace.rewriting.rewrite import STAGE, module_path, rewrite
+from torch_shallow.trace.rewriting.rewrite import STAGE, Writer, module_path, rewrite
+from torch_shallow.trace.rewriting.shapes import NotRewritable
 
 
 def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
@@ -86,32 +88,46 @@ def trace_copy(
     """
     copy = copy_model(model, precision())
     try:
-        return take_apart(copy, in_shape)
+        return take_apart(copy, in_shape, precision)
     except CannotTrace as error:
         if in_shape is None:
-            raise
+            raise CannotTrace(
+                "example_input: needed, as torch.export, which can follow more code, wants to know the shape of the "
+                f"input; pass a batch of inputs, such as torch.zeros(1, ...). {error}"
+            ) from error.__cause__
         exported = export_model(copy_model(model, nullcontext()), in_shape, error)
     copy = copy_model(exported, precision())
-    return take_apart(copy, in_shape)
+    return take_apart(copy, in_shape, precision)
 
 
-def take_apart(root: nn.Module, in_shape: tuple[int, ...] | None) -> Parts:
+def take_apart(
+    root: nn.Module,
+    in_shape: tuple[int, ...] | None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Parts:
     """The graph and the head of a module that is ours to change.
 
     Args:
         root: a copy of the user's model; constants that its code makes are attached to it.
         in_shape: shape of one input, if known: control flow may then depend on the input's shape.
+        precision: makes a context for the constants that its code computes.
 
     Raises:
         TransformError: the module cannot be traced.
         UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
     """
-    graph, head = symbolic_trace(root, in_shape), None
+    with precision():
+        graph = symbolic_trace(root, in_shape)
+    head = None
     accounts, known = account(root, graph), KnownShapes(root, graph, in_shape)
-    rewrite(root, graph, accounts, known)
+    _keep_batch(graph, known)
+    writer, behind = Writer(root, graph, accounts, known), accounts.behind_heads()
+    rewrite_choices(root, graph, accounts, writer, behind)
+    rewrite(writer, behind)
     if accounts.refusals:
         possible, head = split_head(root, graph, accounts, known)
         if not possible:
+            rewrite(writer, set())  # for the parts on offer
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
     calls: Counter[str] = Counter()
     for node in graph.nodes:
@@ -121,6 +137,17 @@ def take_apart(root: nn.Module, in_shape: tuple[int, ...] | None) -> Parts:
             node.meta[STAGE] = name if calls[name] == 1 else f"{name} (call {calls[name]})"
     graph.lint()
     return Parts(root, graph, head)
+
+
+def _keep_batch(graph: Graph, known: KnownShapes) -> None:
+    """Name the dimensions of each `squeeze()`, so that a batch of one input keeps its own."""
+    for node in graph.nodes:
+        if node.target in ("squeeze", torch.squeeze) and len(node.args) == 1 and not node.kwargs:
+            try:
+                two, three = known(node.args[0])
+            except (NotRewritable, TransformError):  # said where the graph is run, or the shape is needed
+                continue
+            node.args = (*node.args, tuple(i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a == b == 1))
 
 
 def _list_refusals(refusals: list[Refusal]) -> str:

@@ -210,6 +210,8 @@ def _forward(
             f"model: it fails on a batch of {len(x)} inputs of shape {in_shape}: {error}. It must take batches of any "
             "size."
         ) from error
+    if isinstance(y, Tensor) and len(x) == 1 and y.shape[:1] != (1,):
+        y = y[None]  # a squeeze() has taken the dimension of a batch of one
     if not isinstance(y, Tensor) or y.shape[:1] != (len(x),):
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(

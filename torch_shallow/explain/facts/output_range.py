@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
@@ -17,6 +18,7 @@ from torch_shallow.explain.facts.subject import Subject, check_limits
 from torch_shallow.explain.function import known_network
 from torch_shallow.modes import outside_modes
 from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.trace.graph.identify import identify
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
@@ -25,7 +27,7 @@ NEAR = 1e-2  # in chart coordinates: a point nearer to 0 is not known any better
 
 @dataclass(frozen=True, eq=False)
 class OutputRange:
-    """The exact range of every output of the trunk. All tensors are float64.
+    """The exact range of every output, or of the values before a head. All tensors are float64.
 
     Attributes:
         lower: the least value of each output, of shape `(*out_shape)`; -inf where it falls without bound.
@@ -41,6 +43,7 @@ class OutputRange:
         attained: whether the network has the values at the points. False only for a network whose weights may have been
             trained: where it jumps, a bound may be approached and not reached.
         programs: how many linear programs were solved, for regions of too many vertices.
+        before_head: whether these are the values before the network's head (logits), and not its outputs.
     """
 
     lower: Float[Tensor, "*out_shape"]
@@ -54,11 +57,13 @@ class OutputRange:
     residual: float
     attained: bool
     programs: int
+    before_head: bool = False
 
     def __str__(self) -> str:
-        """One line for each output."""
+        """One line for each output, or for each value before the head."""
         pairs = zip(self.lower.reshape(-1).tolist(), self.upper.reshape(-1).tolist(), strict=True)
-        return "\n".join(f"output {i}: {low:.6g} to {high:.6g}" for i, (low, high) in enumerate(pairs))
+        name = "value before the head" if self.before_head else "output"
+        return "\n".join(f"{name} {i}: {low:.6g} to {high:.6g}" for i, (low, high) in enumerate(pairs))
 
 
 @outside_modes
@@ -69,7 +74,10 @@ def output_range(
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> OutputRange:
-    """The exact minimum and maximum of every output of the trunk over the domain, and where they are.
+    """The exact minimum and maximum of every output over the domain, and where they are.
+
+    Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
+    of one with another head, such as a softmax, the values before it, and `before_head` is True.
 
     A local model is least at a vertex of its region, or falls without bound along a ray: the vertices and rays of all
     regions are computed anew from the half-spaces, and the local models evaluated there. The points are given to the
@@ -97,7 +105,31 @@ def output_range(
         True
     """
     network = known_network(shallow, domain)
-    return range_of(Subject(network), max_rays, tolerance)
+    found = range_of(Subject(network), max_rays, tolerance)
+    if network.head is None:
+        return found
+    if not is_increasing(network.head):
+        return replace(found, before_head=True)
+    with torch.no_grad():
+        lower, upper = (network.head(values[None]).double()[0] for values in (found.lower, found.upper))
+    return replace(found, lower=lower, upper=upper)
+
+
+_INCREASING = frozenset({"sigmoid", "tanh", "exp", "expm1", "logsigmoid", "softsign", "atan", "erf"})
+
+
+def is_increasing(head: nn.Module) -> bool:
+    """Whether a head is one operation that grows with each value by itself.
+
+    Args:
+        head: as `transform` makes it.
+    """
+    if not isinstance(head, GraphModule):
+        return False
+    calls = [node for node in head.graph.nodes if node.op.startswith("call_")]
+    casts = [node for node in calls if node.target == "double"]
+    left = [identify(head, node).name.lower() for node in calls if node not in casts]
+    return len(left) == 1 and left[0] in _INCREASING and not any(node.op == "get_attr" for node in head.graph.nodes)
 
 
 def range_of(

@@ -11,8 +11,8 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.graph.identify import Operation, first_argument, identify, refuse_dependent
-from torch_shallow.trace.graph.operations import Rule, way_out
+from torch_shallow.trace.graph.identify import Operation, argument, first_argument, identify, refuse_dependent
+from torch_shallow.trace.graph.operations import Rule, is_decision, may_end, way_out
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,20 @@ class Refusal:
         node: the node.
         operation: what it does, as the user would name it.
         reason: why it is refused, and the way out.
-        may_end: whether it is at least a function of each input by itself, so that it may end a model.
+        may_end: whether it is known as an operation that may end a model, such as a softmax.
+        may_follow: whether it is a function of each input by itself, so that it may follow one that may end a model.
     """
 
     node: Node
     operation: str
     reason: str
     may_end: bool = False
+    may_follow: bool = False
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies or divides values that depend on the input."""
+        return self.may_end and not may_end(self.operation)
 
 
 @dataclass
@@ -51,6 +58,15 @@ class Accounts:
     def replace(self, node: Node, by: Node) -> None:
         """Say that another node has taken the place of a node."""
         self.owner[by] = self.owner.get(node, node)
+
+    def behind_heads(self) -> set[Node]:
+        """The operations that may end a model, but for comparisons, and all nodes behind them."""
+        found = {r.node for r in self.refusals if r.may_end and not (r.is_product or is_decision(r.operation))}
+        graph = next((node.graph for node in found), None)
+        for node in graph.nodes if graph is not None else ():
+            if not found.isdisjoint(node.all_input_nodes):
+                found.add(node)
+        return found
 
     def seen_later(self, node: Node) -> bool:
         """Whether what a node writes into its first argument is seen by a later node, other than by its result."""
@@ -115,15 +131,18 @@ class _Ledger:
         if isinstance(first, Node) and operation.may_share_memory:
             self.owner[node] = self.owner[first]
         used = [slot for slot, value in _slots(node) if self._depends(value) and not _by_shape(operation.rule, slot)]
-        reason, may_end = operation.refusal, False
+        reason, ends, follows = operation.refusal, False, False
         if isinstance(first, Node) and operation.in_place:
             reason = reason or self._overwrite(self.owner[first], bool(used))
         if used:
             self.dependent.add(node)
-            may_end = not reason and "out" not in node.kwargs
+            follows = not reason and node.kwargs.get("out") is None
+            ends = follows and (may_end(operation.name) or _is_product(operation, used))
+            if operation.name == "norm" and argument(node, 1, "p", 2) not in (2, None, "fro"):
+                reason, ends = reason or "is a head for p=2 alone; write x.abs().sum(dim) or x.abs().amax(dim)", False
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:
-            self.accounts.refusals.append(Refusal(node, operation.name, reason, may_end))
+            self.accounts.refusals.append(Refusal(node, operation.name, reason, ends, follows))
         elif used and operation.is_piecewise:
             self.accounts.piecewise.append((node, operation))
 
@@ -147,6 +166,14 @@ def _slots(node: Node) -> Iterator[tuple[int | str, Any]]:
 
 def _by_shape(rule: Rule | None, slot: int | str) -> bool:
     return rule is not None and rule.kind(slot) == "#"
+
+
+def _is_product(operation: Operation, used: list[int | str]) -> bool:
+    """Whether an operation multiplies two values that depend on the input, or divides by one."""
+    if operation.rule is None:
+        return operation.name in ("prod", "cumprod")
+    kinds = [operation.rule.kind(slot) for slot in used]
+    return kinds.count("*") > 1 or (operation.name in ("div", "divide", "true_divide", "truediv") and "-" in kinds)
 
 
 def _refuse_slots(operation: Operation, used: list[int | str]) -> str:

@@ -24,7 +24,7 @@ from torch_shallow.trace.graph.operations import (
     Rule,
 )
 
-_NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg)
+_NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg, torch.sparse)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
 _AUGMENTED = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 _RANDOM = "is in train mode, where its result is random; call model.eval() first"
@@ -77,12 +77,16 @@ def identify(root: nn.Module, node: Node) -> Operation:
         name = node.target._schema.name.removeprefix("aten::")
     else:
         name = getattr(node.target, "__name__", str(node.target))
-        if not any(getattr(space, name, None) is node.target for space in _NAMESPACES):
+        if not any(
+            node.target in (getattr(space, name, None), getattr(space, name.removeprefix("_sparse_"), None))
+            for space in _NAMESPACES
+        ):
             return Operation(name, None, refusal="is a function that torch.fx does not look into; call torch's own")
         if node.target is getattr:
             name = f".{node.args[1]}"
     augmented = node.target in _AUGMENTED
     in_place = augmented or node.target is operator.setitem or name.endswith("_") or bool(node.kwargs.get("inplace"))
+    in_place = in_place and node.target not in (operator.and_, operator.or_, operator.not_)
     name = name[1:] if augmented else name.rstrip("_")
     name = "threshold" if name == "_threshold" else name  # the function behind nn.functional.threshold
     if name == "where" and node.op == "call_method":
@@ -103,6 +107,9 @@ def _identify_module(module: nn.Module) -> Operation:
     # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     name = kind.__name__
+    if ".quantized." in kind.__module__:
+        refusal = "is quantised and rounds its values; pass the model from before it was quantised"
+        return Operation(f"{kind.__module__}.{name}", None, refusal=refusal)
     if issubclass(kind, tuple(PIECEWISE_MODULES)):
         random = module.training and (isinstance(module, nn.RReLU) or bool(getattr(module, "dropout", False)))
         operation = next(PIECEWISE_MODULES[parent][0] for parent in kind.__mro__ if parent in PIECEWISE_MODULES)

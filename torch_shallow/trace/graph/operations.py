@@ -50,7 +50,7 @@ _RULES = {
     "=input": """
         reshape view flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis .T .mT
         getitem chunk split tensor_split hsplit vsplit dsplit unbind narrow select diagonal expand broadcast_to unfold
-        ravel contiguous detach pos positive float double half bfloat16 type cpu cuda .values .indices
+        ravel contiguous detach .data pos positive float double half bfloat16 type cpu cuda .values .indices
         dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
         """,
     "=input #other": "view_as reshape_as expand_as type_as to",
@@ -74,7 +74,9 @@ _RULES = {
     "-condition input other": "where",
     "input -condition other": ".where",
     "input -mask value": "masked_fill",
-    "*input *other": "mul multiply matmul mm mv bmm dot inner outer ger kron tensordot cross",
+    "input -nan -posinf -neginf": "nan_to_num",  # its input is finite
+    "input -dim -index value": "index_fill",
+    "*input *other": "mul multiply matmul mm mv bmm dot inner outer ger kron tensordot cross _sparse_mm",
     "-equation *input *other": "einsum",
     "*input *weight bias": """
         linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
@@ -134,6 +136,7 @@ _PIECEWISE_RULES = {
         adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
         """,
     "input hx -nonlinearity -weights": "rnn_cell",
+    "input hx -w_ih -w_hh -b_ih -b_hh": "rnn_relu_cell",
     "input hx -nonlinearity -weights -bidirectional -batch_first": "rnn",
 }
 
@@ -182,6 +185,107 @@ RUNNING_NORMS = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
+DECISIONS = frozenset(
+    [
+        "gt",
+        "ge",
+        "lt",
+        "le",
+        "eq",
+        "ne",
+        "greater",
+        "greaterequal",
+        "less",
+        "lessequal",
+        "notequal",
+        "sign",
+        "sgn",
+        "heaviside",
+        "round",
+        "floor",
+        "ceil",
+        "trunc",
+    ]
+)
+"""Operations that jump and may end a model, if it gives their result and not a value that they choose."""
+
+HEADS = DECISIONS | frozenset(
+    [
+        "sigmoid",
+        "logsigmoid",
+        "tanh",
+        "softmax",
+        "softmax2d",
+        "logsoftmax",
+        "softmin",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "atan",
+        "arctan",
+        "sinh",
+        "cosh",
+        "sqrt",
+        "rsqrt",
+        "square",
+        "pow",
+        "gelu",
+        "silu",
+        "mish",
+        "swish",
+        "elu",
+        "selu",
+        "celu",
+        "softplus",
+        "softsign",
+        "tanhshrink",
+        "hardswish",
+        "erf",
+        "erfc",
+        "norm",
+        "vectornorm",
+        "linalgvectornorm",
+        "normalize",
+        "reciprocal",
+        "logsumexp",
+        "logcumsumexp",
+        "glu",
+        "layernorm",
+        "groupnorm",
+        "rmsnorm",
+        "localresponsenorm",
+        "argmax",
+        "argmin",
+        "argsort",
+        "cosinesimilarity",
+        "safesoftmax",
+        "nativelayernorm",
+    ]
+)
+"""Operations that may end a model without being piecewise linear, in lower case and without underscores."""
+
+
+def may_end(operation: str) -> bool:
+    """Whether an operation, which is not piecewise linear, may end a model."""
+    return _key(operation) in HEADS
+
+
+def is_decision(operation: str) -> bool:
+    """Whether an operation may end a model only if it gives its own result, and not a value chosen by it."""
+    return _key(operation) in DECISIONS
+
+
+def _key(operation: str) -> str:
+    return operation.lower().replace("_", "").lstrip(".")
+
+
 _WAYS_OUT = {
     "is not piecewise linear, and does not end the model; put a ReLU in its place and train again": """
         sigmoid logsigmoid tanh softmax softmax2d logsoftmax softmin exp log sin cos sqrt square pow gelu silu mish
@@ -202,5 +306,6 @@ _WAY_OUT = {name: text for text, names in _WAYS_OUT.items() for name in names.sp
 
 def way_out(operation: str) -> str:
     """What to do about an operation (a class of modules or a function) that is not on the list."""
-    key = operation.lower().replace("_", "").lstrip(".")
-    return _WAY_OUT.get(key, "is not on the list of piecewise-linear operations; replace it by some that are")
+    return _WAY_OUT.get(
+        _key(operation), "is not on the list of piecewise-linear operations; replace it by some that are"
+    )

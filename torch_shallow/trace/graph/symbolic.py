@@ -7,6 +7,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_stack, walk_tb
 from types import FrameType
@@ -51,7 +52,7 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
     """
     random_state = torch.get_rng_state()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _len_of_proxies(root):
             graph = _OneInputTracer(in_shape).trace(root)
     except TransformError:
         raise
@@ -77,6 +78,26 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
             "that is its train mode, or draw them once and keep them in a buffer."
         )
     return graph
+
+
+@contextmanager
+def _len_of_proxies(root: nn.Module) -> Iterator[None]:
+    """Let `len(x)` in the code of a module's parts be `x.size(0)`: Python itself wants a number."""
+    forwards = (getattr(type(module).forward, "__globals__", None) for module in root.modules())
+    names = [found for found in forwards if found is not None and "len" not in found]
+    for found in names:
+        found["len"] = _len
+    try:
+        yield
+    finally:
+        for found in names:
+            found.pop("len", None)
+
+
+def _len(obj: Any) -> Any:
+    if isinstance(obj, _WritableProxy):
+        return obj.tracer.known(obj, len, lambda _: obj.size(0), of_values=False)
+    return len(obj)
 
 
 class _OneInputTracer(Tracer):
@@ -149,7 +170,9 @@ class _OneInputTracer(Tracer):
         try:
             shape = self.in_shape or shape_of_first_linear(self.root, self.graph)
             with InFloat64():
-                first, second = (read(_value(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3))
+                first, second = (
+                    read(value_of(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3)
+                )
         except Exception:  # its cause is said where the node is accounted for or the shape is needed
             return otherwise(obj)
         finally:
@@ -194,7 +217,7 @@ def _refuse_number(obj: Any) -> int:
     raise TraceError(f"the code needs {obj.node} as a number, which depends on the input or on how many there are")
 
 
-def _value(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
+def value_of(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
     """The value of a node of a graph that is not finished, when the input is `x`."""
     interpreter = Interpreter(root, garbage_collect_values=False, graph=graph)
     needed = {node}

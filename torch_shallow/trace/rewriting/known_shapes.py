@@ -36,6 +36,11 @@ class KnownShapes:
         two, three = self._look_up(node)
         return tuple(two.shape), tuple(three.shape)
 
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input. Raises as a call."""
+        return self._in_shape or shape_of_first_linear(self._root, self._graph)
+
     def number(self, node: Node) -> Any:
         """A size, or several, that the model's code asks for; None if the value is a tensor.
 

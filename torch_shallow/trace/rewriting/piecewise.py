@@ -16,7 +16,7 @@ import torch
 from torch.fx import Proxy
 
 from torch_shallow.trace.rewriting.maxima import Tensorlike, adaptive_windows, max_of_groups, pooling_windows, sort
-from torch_shallow.trace.rewriting.recurrent import rnn, rnn_cell
+from torch_shallow.trace.rewriting.recurrent import rnn, rnn_cell, rnn_relu_cell
 from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 _MIXES_ROWS = "goes over the whole batch, so that the inputs depend on each other; give it a dim"
@@ -231,6 +231,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "median": _median,
     **_POOLS,
     "rnn_cell": rnn_cell,
+    "rnn_relu_cell": rnn_relu_cell,
     "rnn": rnn,
 }
 """How each operation of `operations.PIECEWISE_RULES` is written."""

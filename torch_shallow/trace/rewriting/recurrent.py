@@ -24,6 +24,19 @@ def rnn_cell(
     return torch.relu(_step(weights, linear(x, weights[0], *weights[2:3]), h))
 
 
+def rnn_relu_cell(
+    shapes: Shapes,
+    x: Tensorlike,
+    h: Tensorlike,
+    w_ih: Tensorlike,
+    w_hh: Tensorlike,
+    b_ih: Tensorlike = None,
+    b_hh: Tensorlike = None,
+) -> Tensorlike:
+    """The same, as `torch.export` writes it."""
+    return rnn_cell(shapes, x, h, "relu", [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
+
+
 def rnn(
     shapes: Shapes,
     x: Tensorlike,

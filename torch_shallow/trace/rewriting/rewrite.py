@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.fx.node import map_arg
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from torch_shallow.trace.graph.accounting import Accounts, Refusal
-from torch_shallow.trace.graph.identify import Operation, identify
+from torch_shallow.trace.graph.identify import Operation, first_argument, identify
 from torch_shallow.trace.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
 from torch_shallow.trace.graph.symbolic import PLACE
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
@@ -25,31 +25,39 @@ STAGE = "torch_shallow_stage"
 """Key in `node.meta` of a ReLU: the name of its stage."""
 
 
-def rewrite(root: nn.Module, graph: Graph, accounts: Accounts, known: KnownShapes) -> None:
+def rewrite(writer: Writer, behind: set[Node]) -> None:
     """Rewrite the piecewise-linear nodes of a graph in place; its ReLUs are then the nodes with a `meta[STAGE]`.
 
     Args:
-        root: the module that `graph` was traced from.
-        graph: its graph.
-        accounts: what its nodes are; what cannot be rewritten is added to the refusals, new nodes to the dependent
-            ones.
-        known: shapes of the tensors in the graph.
+        writer: for the graph. What cannot be rewritten is added to the refusals of its accounts, new nodes to the
+            dependent ones.
+        behind: nodes that are left as they are, because they follow a head.
 
     Raises:
         TransformError: the shape of the input is needed and not known.
     """
-    writer = _Writer(root, graph, accounts, known)
+    accounts = writer.accounts
     for node, operation in accounts.piecewise:
+        if node in behind:
+            continue
         try:
             writer.replace(node, operation)
         except NotRewritable as reason:
             accounts.refusals.append(Refusal(node, operation.name, str(reason)))
-    order = {node: i for i, node in enumerate(graph.nodes)}
+    accounts.piecewise = [(node, operation) for node, operation in accounts.piecewise if node in behind]
+    order = {node: i for i, node in enumerate(writer.graph.nodes)}
     accounts.refusals.sort(key=lambda refusal: order[refusal.node])
 
 
-class _Writer(GraphAppendingTracer):
-    """Writes what replaces a node in front of it."""
+class Writer(GraphAppendingTracer):
+    """Writes what replaces a node in front of it.
+
+    Args:
+        root: the module that `graph` was traced from.
+        graph: its graph.
+        accounts: what its nodes are.
+        known: shapes of the tensors in the graph.
+    """
 
     def __init__(self, root: nn.Module, graph: Graph, accounts: Accounts, known: KnownShapes) -> None:
         super().__init__(graph)
@@ -65,8 +73,13 @@ class _Writer(GraphAppendingTracer):
             self.accounts.dependent.add(node)
         return node
 
-    def replace(self, node: Node, operation: Operation) -> None:
+    def replace(self, node: Node, operation: Operation, write: Callable[[], Any] | None = None) -> None:
         """Replace a node by what the rewriting of its operation writes.
+
+        Args:
+            node: the node.
+            operation: what it does.
+            write: writes its result, in place of the rewriting of the operation.
 
         Raises:
             NotRewritable: there is none for its arguments.
@@ -74,7 +87,7 @@ class _Writer(GraphAppendingTracer):
         self.written = []
         try:
             with self.graph.inserting_before(node):
-                result = self._write(node, operation)
+                result = self._write(node, operation) if write is None else self._kept(node, operation, write())
         except NotRewritable:
             self._erase_written()
             raise
@@ -86,10 +99,35 @@ class _Writer(GraphAppendingTracer):
         if not node.users:
             self.graph.erase_node(node)
 
+    def arguments(self, node: Node, operation: Operation) -> list[Any]:
+        """The arguments of an operation in the order of its rule, among them the attributes of a module.
+
+        Raises:
+            NotRewritable: there are some that are not known.
+        """
+        given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
+        return in_order(PIECEWISE_RULES[operation.name], WRITTEN[operation.name], node.args, given)
+
+    def constant(self, value: Tensor) -> Proxy:
+        """A tensor as a buffer of the root, in the precision of the model."""
+        tensors = [*self.root.parameters(), *self.root.buffers()]
+        like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+        number = 0
+        while hasattr(self.root, name := f"torch_shallow_constant_{number}"):
+            number += 1
+        self.root.register_buffer(name, value.to(like))
+        return Proxy(self.create_node("get_attr", name, (), {}), self)
+
+    def _kept(self, node: Node, operation: Operation, result: Any) -> Any:
+        """A result as the value of a node, written over its first argument where later nodes would see that."""
+        if operation.in_place:
+            first = first_argument(node)
+            return Proxy(cast(Node, first), self).copy_(result) if self.accounts.seen_later(node) else result
+        return self._own(result)
+
     def _write(self, node: Node, operation: Operation) -> Any:
         rule, function = PIECEWISE_RULES[operation.name], WRITTEN[operation.name]
-        given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
-        values = _in_order(rule, function, node.args, given)
+        values = self.arguments(node, operation)
         for slot, kind in enumerate(rule.kinds):
             values[slot] = map_arg(values[slot], partial(self._value, constant=kind == "-"))
         try:
@@ -169,7 +207,7 @@ class _Writer(GraphAppendingTracer):
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
-def _in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+def in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The arguments of an operation by position.
 
     Raises:
