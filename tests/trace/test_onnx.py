@@ -307,15 +307,11 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "text.onnx").write_bytes(content)
         with pytest.raises(TransformError, match="is not an ONNX file"):
             from_onnx(tmp_path / "text.onnx")
-    with pytest.raises(TransformError, match="found inputs x, z and outputs y"):
-        from_onnx(written(tmp_path, [node("Add", "x", "z")], (2,), inputs=("x", "z")))
     with pytest.raises(TransformError, match="float32, float16 or float64"):
         from_onnx(written(tmp_path, [node("Neg", "x")], (2,), kind=TensorProto.INT64))
-    nodes = [node("LpNormalization", "x", out="h"), node("Det", "h")]
-    with pytest.raises(UnsupportedOperation, match=r"LpNormalization \(at the_LpNormalization\), Det \(at the_Det\)"):
+    nodes = [node("LpPool", "x", out="h", kernel_shape=[1, 1]), node("Det", "x", out="d"), node("Add", "h", "d")]
+    with pytest.raises(UnsupportedOperation, match=r"LpPool \(at the_LpPool\), Det \(at the_Det\)\. .* as output="):
         from_onnx(written(tmp_path, nodes, (2, 2)))
-    with pytest.raises(TransformError, match=r"MaxPool \(at the_MaxPool\) has paddings that differ"):
-        from_onnx(written(tmp_path, [node("MaxPool", "x", kernel_shape=[2], pads=[0, 1])], (2, 4)))
     with pytest.raises(TransformError, match=r"Reshape .* needs a constant as its input"):
         from_onnx(written(tmp_path, [node("Reshape", "x", "x")], (4,)))
     with pytest.raises(TransformError, match="joins the batch"):
