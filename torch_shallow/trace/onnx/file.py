@@ -103,7 +103,7 @@ def _part(model: Any, output: str | None) -> Any:
     graph = model.graph
     values = {name for node in graph.node for name in node.output if name}
     if output is None and len(graph.output) > 1:
-        raise TransformError(f"output: expected one of the outputs of the graph, which are {_names(graph.output)}.")
+        raise TransformError(f"output: expected the name of one of the outputs, which are {_names(graph.output)}.")
     if output is not None and output not in values | {value.name for value in graph.output}:
         raise TransformError(
             f"output: expected a value of the graph, found {output!r}; its outputs are {_names(graph.output)}, and "
@@ -120,11 +120,28 @@ def _part(model: Any, output: str | None) -> Any:
     for node in graph.node:
         node.domain = "" if node.domain in _DOMAINS else node.domain
     nodes = [_copy(node) for node in needed(graph, name)]
+    _refuse_undefined(graph, nodes)
     kept = _copy(kept)
     del graph.node[:], graph.output[:]
     graph.node.extend(nodes)
     graph.output.append(kept)
     return model
+
+
+def _refuse_undefined(graph: Any, nodes: list[Any]) -> None:
+    if graph.sparse_initializer:
+        raise TransformError("model: it has sparse constants, which are not read; write them as dense ones.")
+    defined = {value.name for value in graph.input} | {name for node in nodes for name in node.output} | {""}
+    defined |= {tensor.name for tensor in graph.initializer} | {
+        tensor.values.name for tensor in graph.sparse_initializer
+    }
+    for node in nodes:
+        missing = [name for name in node.input if name not in defined]
+        if missing:
+            raise TransformError(
+                f"model: {node.op_type} (at {node.name or node.output[0]}) uses {missing[0]!r}, which is neither an "
+                "input nor a constant nor made by an operator; the file is not whole, export it again."
+            )
 
 
 def _copy(proto: Any) -> Any:

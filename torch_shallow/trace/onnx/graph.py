@@ -74,7 +74,9 @@ class Reader:
         if dimensions is None or None in dimensions[1:] or 0 in dimensions[1:]:
             return
         moves = bool(dimensions) and dimensions[0] in (None, 0, self.writer.batch)
-        shapes = [(count, *dimensions[1:]) if moves else dimensions for count in (*BATCHES, self.writer.batch or 1)]
+        shapes = [
+            (count, *dimensions[1:]) if moves else dimensions for count in (*BATCHES, self.writer.batch or BATCHES[0])
+        ]
         self.writer.rehearsal.begin(proxy.node, shapes[:-1], types[kind])  # type: ignore[arg-type]
         if len(dimensions) > 1 or not moves:
             proxy.node.meta["val"] = torch.empty(shapes[-1], dtype=types[kind], device="meta")  # type: ignore[arg-type]
@@ -97,7 +99,7 @@ class Reader:
             if not self.unread.isdisjoint(node.input):
                 self.unread.update(node.output)
                 continue
-            self.writer.place = (node.name or next(iter(node.output), node.op_type), node.op_type)
+            self.writer.place = (node.name or next(filter(None, node.output), node.op_type), node.op_type)
             try:
                 results = self._results(node)
             except NotRead as reason:

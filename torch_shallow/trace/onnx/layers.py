@@ -84,6 +84,14 @@ def local_response_normalization(
     return functional.local_response_norm(x.tensor, size, alpha, beta, bias)
 
 
+def dequantize(x: Value, scale: Value, zero: Value | None = None, *, axis: int = 1, block_size: int = 0) -> Any:
+    if block_size:
+        raise NotRead("has one scale for each block; write the weights in floating point")
+    along = [-1 if k == axis % x.rank else 1 for k in range(x.rank)] if scale.rank == 1 else []
+    entries, scales = x.array.astype(scale.array.dtype), scale.array.reshape(along)
+    return (entries if zero is None else entries - zero.array.reshape(along).astype(entries.dtype)) * scales
+
+
 def rnn(
     x: Value,
     weight: Value,
@@ -123,6 +131,7 @@ def rnn(
 
 LAYERS: dict[str, Callable[..., Any]] = {
     "BatchNormalization": batch_normalization,
+    "DequantizeLinear": dequantize,
     "Einsum": einsum,
     "Gemm": gemm,
     "GroupNormalization": group_normalization,

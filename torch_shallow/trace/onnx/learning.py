@@ -48,8 +48,12 @@ def linear_regressor(
 
 
 def array_feature_extractor(x: Value, places: Value) -> Any:
-    chosen = x.writer.constant(places.name, places.array.reshape(-1).astype(np.int64))
-    return torch.index_select(x.tensor, x.rank - 1, chosen)
+    if places.is_constant:
+        chosen = x.writer.constant(places.name, places.array.reshape(-1).astype(np.int64))
+    else:
+        chosen = places.tensor.reshape((-1,))
+    found = torch.index_select(x.tensor, x.rank - 1, chosen)
+    return found.unsqueeze(0) if x.rank == 1 else found
 
 
 def feature_vectorizer(*values: Value, inputdimensions: Sequence[int] | None = None) -> Any:

@@ -46,7 +46,7 @@ def squeeze(x: Value, axes: Value | None = None) -> Any:
     if axes is not None:
         return torch.squeeze(x.tensor, tuple(axes.sizes))
     sizes = x.dimensions
-    if None in sizes[1:] or (sizes[:1] == (1,) and x.writer.batch == 1):
+    if None in sizes[1:] or (x.writer.batch == 1 and _is_batch(x)):
         raise NotRead(
             "does not say which dimensions it leaves out, and some have a size that is not known, or that of the "
             "batch; name its axes"

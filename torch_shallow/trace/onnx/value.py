@@ -64,6 +64,8 @@ class Writer(GraphAppendingTracer):
 
     def constant(self, name: str, array: np.ndarray) -> Any:
         """A proxy of a tensor that the module keeps as a buffer."""
+        if array.dtype.kind not in "biufc":
+            raise NotRead(f"uses text ({name!r}), of which PyTorch has no tensors; choose another value as output=")
         name = self.free(name)
         self.root.register_buffer(name, torch.from_numpy(np.array(array)))
         return self.create_proxy("get_attr", name, (), {})
