@@ -105,7 +105,7 @@ def cast_like(x: Value, like: Value, *, saturate: int = 1, round_mode: str = "up
 
 def _as_type(x: Value, number: int) -> Any:
     if number == BOOL:
-        return torch.ne(x.tensor, 0)
+        return x.tensor if x.kind is torch.bool else torch.ne(x.tensor, 0)
     if number not in TYPES:
         raise NotRead(f"makes values of the type of number {number}, which is neither a real type nor an integer one")
     whole = x.is_integer or x.kind is torch.bool or number in FLOATS

@@ -58,7 +58,9 @@ class Reader:
         if isinstance(result.content, list):
             raise TransformError(f"model: its output {name!r} is a sequence of tensors; name one of them by output=.")
         self.writer.graph.output(result.tensor.node)
-        return GraphModule(self.writer.root, self.writer.graph, identifier(graph.name) or "OnnxModel")
+        module = GraphModule(self.writer.root, self.writer.graph)
+        module.graph.eliminate_dead_code()
+        return GraphModule(module, module.graph, identifier(graph.name) or "OnnxModel")
 
     def _input(self, placeholder: Any, types: dict[int, torch.dtype]) -> None:
         name, kind = placeholder.name, placeholder.type.tensor_type.elem_type
