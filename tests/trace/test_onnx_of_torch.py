@@ -116,7 +116,7 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     **{
         kind.__name__: kind()
         for kind in (
-            *(nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Hardshrink, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU),
+            *(nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU),
             *(nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign),
         )
     },
