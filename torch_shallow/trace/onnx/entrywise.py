@@ -62,6 +62,7 @@ def mean(*values: Value) -> Any:
 
 def where(condition: Value, a: Value, b: Value) -> Any:
     soft = _soft_threshold(condition, a, b)
+    soft = _softplus(condition, a, b) if soft is None else soft
     return torch.where(condition.tensor, a.operand, b.operand) if soft is None else soft
 
 
@@ -78,6 +79,20 @@ def _soft_threshold(condition: Value, a: Value, b: Value) -> Any:
         return None
     tensor: Any = Proxy(x, a.writer)
     return functional.softshrink(tensor, bound)
+
+
+def _softplus(condition: Value, a: Value, b: Value) -> Any:
+    """The softplus of x if torch has written it as `where(s * x > c, x, softplus(s * x) / s)`; else None."""
+    compared, quotient = _call(condition.content, torch.gt), _call(b.content, operator.truediv)
+    if not compared or not isinstance(a.content, Proxy) or not isinstance(b.content, Proxy):
+        return None
+    (scaled, cut), x = compared, a.content.node
+    plus, slope = quotient or (b.content.node, None)
+    number, bound = 1.0 if slope is None else _number(a, slope), _number(a, cut)
+    same = scaled is x if slope is None else _call(scaled, operator.mul) == (x, slope)
+    if _call(plus, functional.softplus) != (scaled,) or not same or not number or bound is None:
+        return None
+    return functional.softplus(a.tensor, number, bound)
 
 
 def _call(of: Any, function: Callable[..., Any]) -> tuple[Any, ...] | None:
