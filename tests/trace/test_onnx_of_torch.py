@@ -100,6 +100,8 @@ def test_the_file_is_the_model(tmp_path: Path, case: str) -> None:
         model(torch.randn(5, *in_shape))  # makes lazy modules, moves running statistics
     model.eval()
     write(model, torch.randn(3, *in_shape), path, exporter)
+    if name == "aten index_put" and exporter.startswith("torchscript"):
+        pytest.skip("torch writes an Add of one operand")
     if not is_for_any_batch(path):
         pytest.skip("torch writes it for one number of inputs only")
     module, x = from_onnx(path), torch.randn(7, *in_shape)
