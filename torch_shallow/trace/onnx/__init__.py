@@ -1,1 +1,1 @@
-"""ONNX files as modules: `file` is the way in, and compares what it made with the reference implementation of ONNX."""
+"""ONNX files as modules: `file` is the way in, `graph` reads operators, `check` compares the result with the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,21 @@ from torch import nn
 from torch.fx import Graph, Node, Proxy
 from torch.fx.proxy import GraphAppendingTracer
 
+from torch_shallow.trace.onnx.rehearsal import Rehearsal
+
 Dimensions = tuple[int | None, ...] | None
 """Sizes of a value, None for one that is not known; None if nothing is known of it."""
 
-
-FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
+FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16}
 """Floating-point types by their numbers in ONNX."""
+
+INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64}
+"""Integer types by their numbers in ONNX."""
+
+BOOL = 9
+"""The number of the type of truth values in ONNX."""
+
+TYPES = {**FLOATS, **INTEGERS, BOOL: torch.bool}
 
 
 class NotRead(Exception):
@@ -35,6 +44,7 @@ class Writer(GraphAppendingTracer):
         known: as given.
         batch: the number of inputs that the file is made for; None if for any.
         place: name and type of the operator that is being read.
+        rehearsal: knows the shapes of what is written.
     """
 
     def __init__(self, known: dict[str, Dimensions]) -> None:
@@ -43,27 +53,40 @@ class Writer(GraphAppendingTracer):
         self.known = known
         self.batch: int | None = None
         self.place = ("", "")
+        self.rehearsal = Rehearsal(self.root)
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
-        """A node that knows the operator it is a part of."""
+        """A node that knows the operator it is a part of, and whose shape is known if it can be."""
         node = super().create_node(*args, **kwargs)
         node.meta["nn_module_stack"] = {self.place[0]: self.place}
+        self.rehearsal.run(node)
         return node
 
-    def constant(self, name: str, array: np.ndarray, is_weight: bool) -> Any:
-        """A proxy of a tensor that the module keeps."""
-        name, tensor = self.free(name), torch.from_numpy(np.array(array))
-        if is_weight and tensor.is_floating_point():
-            self.root.register_parameter(name, nn.Parameter(tensor))
-        else:
-            self.root.register_buffer(name, tensor)
+    def constant(self, name: str, array: np.ndarray) -> Any:
+        """A proxy of a tensor that the module keeps as a buffer."""
+        if array.dtype.kind not in "biufc":
+            raise NotRead(f"uses text ({name!r}), of which PyTorch has no tensors; choose another value as output=")
+        name = self.free(name)
+        self.root.register_buffer(name, torch.from_numpy(np.array(array)))
         return self.create_proxy("get_attr", name, (), {})
 
-    def call(self, module: nn.Module, x: Proxy) -> Proxy:
-        """What a module makes of a value; it is called as the operator that is being read."""
+    def learn(self, constant: Proxy) -> None:
+        """Make a constant a parameter of the module."""
+        name = str(constant.node.target)
+        tensor = self.root._buffers.get(name)
+        if tensor is not None and tensor.is_floating_point():
+            delattr(self.root, name)
+            self.root.register_parameter(name, nn.Parameter(tensor))
+
+    def call(self, module: nn.Module, *args: Any) -> Proxy:
+        """What a module makes of some values; it is called as the operator that is being read."""
         name = self.free(self.place[0])
         self.root.add_module(name, module)
-        return self.create_proxy("call_module", name, (x,), {})
+        return self.create_proxy("call_module", name, args, {})
+
+    def apply(self, function: Any, *args: Any) -> Proxy:
+        """A call of a function that Python would carry out at once, such as `int`."""
+        return self.create_proxy("call_function", function, args, {})
 
     def free(self, name: str) -> str:
         """An attribute of the root that is not taken, by the name of a value or an operator."""
@@ -88,31 +111,70 @@ class Value:
     Attributes:
         writer: what writes the graph.
         name: of the value in the file.
-        content: a proxy if it depends on the input; else its constant value. An array of objects has integers and
-            sizes of tensors, which are known when the module runs.
-        is_weight: whether it is stored in the file as such.
+        content: a proxy if it depends on the input; else its constant value. An array of objects has numbers and
+            sizes of tensors, which are known when the module runs. A sequence is a list of values.
     """
 
     writer: Writer
     name: str
-    content: Proxy | np.ndarray
-    is_weight: bool = False
+    content: Proxy | np.ndarray | list[Value]
+    _constant: Proxy | None = field(default=None, repr=False)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value is an array."""
+        return isinstance(self.content, np.ndarray)
 
     @property
     def tensor(self) -> Any:
         """A proxy of the value as a tensor; typed as the functions of PyTorch want it."""
-        if isinstance(self.content, np.ndarray):
-            if self.content.dtype == object:
+        if isinstance(self.content, list):
+            raise NotRead(f"takes a tensor, but its input {self.name!r} is a sequence")
+        if isinstance(self.content, Proxy):
+            return self.content
+        if self._constant is None:
+            array = settled(self.content)
+            if array.dtype == object:
                 raise NotRead("computes with the number of inputs")
-            self.content = self.writer.constant(self.name, self.content, self.is_weight)
-        return self.content
+            self._constant = self.writer.constant(self.name, array)
+        return self._constant
+
+    @property
+    def operand(self) -> Any:
+        """The value as a tensor, or the number of inputs (or what is computed from it) as a number."""
+        if isinstance(self.content, np.ndarray) and self.content.size == 1:
+            only = self.content.reshape(-1)[0]
+            return only if isinstance(only, Proxy) else self.tensor
+        return self.tensor
+
+    @property
+    def weight(self) -> Any:
+        """A proxy of the value as a tensor that is a parameter of the module, if it is constant."""
+        found = self.tensor
+        if self.is_constant:
+            self.writer.learn(found)
+        return found
 
     @property
     def array(self) -> np.ndarray:
         """The value as an array; refused if it depends on the input."""
-        if isinstance(self.content, Proxy):
-            raise NotRead(f"needs a constant as its input {self.name!r}")
+        if not isinstance(self.content, np.ndarray):
+            raise NotRead(f"needs a constant as its input {self.name!r}, which depends on the input of the network")
         return self.content
+
+    @property
+    def parts(self) -> list[Value]:
+        """The values of a sequence."""
+        if not isinstance(self.content, list):
+            raise NotRead(f"takes a sequence, but its input {self.name!r} is a tensor")
+        return self.content
+
+    @property
+    def number(self) -> Any:
+        """The only entry of a constant, a Python number."""
+        if self.array.size != 1:
+            raise NotRead(f"needs one number as its input {self.name!r}, which has shape {self.array.shape}")
+        return self.array.reshape(-1).tolist()[0]
 
     @property
     def sizes(self) -> list[Any]:
@@ -121,25 +183,58 @@ class Value:
 
     @property
     def dimensions(self) -> tuple[int | None, ...]:
-        """Sizes of its dimensions."""
+        """Sizes of its dimensions; None for one that is not known or depends on the number of inputs."""
         if isinstance(self.content, np.ndarray):
             return self.content.shape
-        found = self.writer.known.get(self.name)
+        found = self.writer.rehearsal.dimensions(self.tensor.node) or self.writer.known.get(self.name)
         if found is None:
             raise NotRead(f"needs to know the number of dimensions of {self.name!r}, which the file does not say")
         return found
+
+    @property
+    def kind(self) -> torch.dtype | type | None:
+        """Type of its entries; None if it is not known."""
+        if isinstance(self.content, np.ndarray):
+            array = settled(self.content)
+            return int if array.dtype == object else torch.from_numpy(np.zeros(0, array.dtype)).dtype
+        return self.writer.rehearsal.kind(self.tensor.node)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether its entries are known to be integers."""
+        return self.kind is int or self.kind in INTEGERS.values()
 
     @property
     def rank(self) -> int:
         """Number of dimensions."""
         return len(self.dimensions)
 
+    def axis(self, axis: int) -> int:
+        """A dimension, counted from the first."""
+        if not -self.rank <= axis < max(self.rank, 1):
+            raise NotRead(f"takes dimension {axis} of {self.name!r}, which has {self.rank}")
+        return axis % max(self.rank, 1)
+
     def size(self, axis: int) -> int:
         """Size of one dimension."""
-        found = self.dimensions[axis]
+        found = self.dimensions[self.axis(axis)]
         if found is None:
-            raise NotRead(f"needs to know the size of dimension {axis} of {self.name!r}, which the file does not say")
+            raise NotRead(
+                f"needs to know the size of dimension {axis} of {self.name!r}, which the file does not say, or which "
+                "is the number of inputs"
+            )
         return found
+
+    def named(self, content: Any) -> Value:
+        """Another value of the same name."""
+        return Value(self.writer, self.name, content)
+
+
+def settled(array: np.ndarray) -> np.ndarray:
+    """An array of numbers in place of an array of objects, if all of these are numbers."""
+    if array.dtype != object or any(isinstance(entry, Proxy) for entry in array.reshape(-1)):
+        return array
+    return np.array(array.reshape(-1).tolist() or np.zeros(0, np.int64)).reshape(array.shape)
 
 
 def constant_or(value: Value | None, default: Any) -> Any:
