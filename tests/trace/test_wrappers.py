@@ -268,3 +268,26 @@ def test_lightning_modules(tmp_path: Any) -> None:
         assert torch.allclose(shallow(x), model(x), atol=1e-5)
     assert shallow.certify(model).passed
     assert model.trainer is trainer
+
+
+def test_a_shallow_network_is_a_part_of_a_model() -> None:
+    torch.manual_seed(0)
+    deep = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2), nn.ReLU(), nn.Linear(2, 2), nn.Softmax(1))
+    shallow, first = torch_shallow.transform(deep), nn.Linear(4, 3)
+    chained, x = nn.Sequential(first, shallow), torch.randn(50, 4)
+    found = torch_shallow.transform(chained)
+    assert found.num_regions == torch_shallow.transform(nn.Sequential(first, deep)).num_regions
+    torch.testing.assert_close(found(x), chained(x))
+    found.certify(chained).require()
+    assert torch_shallow.transform(shallow).num_regions == shallow.num_regions
+
+
+def test_a_shallow_network_of_less_than_everything_is_no_part_of_a_model() -> None:
+    deep = mlp()
+    for part in (torch_shallow.transform(deep, domain=torch_shallow.Box(-1.0, 1.0)), deep_by_data(deep)):
+        with pytest.raises(TransformError, match=r"1: expected a complete shallow network of all of R\^n.*deep model"):
+            torch_shallow.transform(nn.Sequential(nn.Linear(3, 3), part))
+
+
+def deep_by_data(deep: nn.Module) -> nn.Module:
+    return torch_shallow.transform(deep, data=torch.rand(5, 3))

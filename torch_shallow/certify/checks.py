@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch_shallow.certify.deep import DeepModel
 from torch_shallow.certify.equality import check_equality, check_float32
 from torch_shallow.certify.head import check_head
+from torch_shallow.certify.hooks import POINTS, check_hooks
 from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
@@ -24,7 +25,7 @@ from torch_shallow.certify.unexplored import check_unexplored
 from torch_shallow.certify.visited import certify_visited
 from torch_shallow.modes import outside_modes
 from torch_shallow.partition.partition import activation_partition
-from torch_shallow.trace.model_copy import check_model
+from torch_shallow.trace.model_copy import check_model, hooked_parts
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.module import ShallowReLU
@@ -83,6 +84,10 @@ def certify(
     if paths is not None:
         subject = Subject(shallow, paths, tolerance)
         single = DeepModel(model, subject.program, float64=False) if _is_float32(model) else None
+        if hooked_parts(model):
+            own = single or DeepModel(model, subject.program, float64=False)
+            some = subject.sample(POINTS, np.random.default_rng(seed))
+            checks.append(check_hooks(model, own, subject.partition.interior_points(some)))
         rng = np.random.default_rng(seed)
         checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
     if not shallow.complete:

@@ -49,7 +49,7 @@ class DeepModel:
         self._in_shape, self._out_shape = program.in_shape, program.out_shape
         root, graph, head = trace_copy(model, self._precision, self._in_shape)
         self.traced = TracedModel(root, graph, self._in_shape, head)
-        tensors = (*self._copy.parameters(), *self._copy.buffers())
+        tensors = (*model.parameters(), *model.buffers())
         own = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
         self._dtype = torch.float64 if float64 else own
         with self._precision(), torch.no_grad():
@@ -64,12 +64,12 @@ class DeepModel:
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
         """The output at each row of `x`."""
         with self._precision(), torch.no_grad():
-            return self._rows(self._trunk(self._input(x)))
+            return self._rows(self._trunk(self.tensor(x)))
 
     def final_outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
         """The output of the whole model, its head included, at each row of `x`."""
         with self._precision(), torch.no_grad():
-            return self._rows(self._copy(self._input(x)))
+            return self._rows(self._copy(self.tensor(x)))
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
         """The value that enters each ReLU, in float64, at each row of `x`."""
@@ -118,7 +118,7 @@ class DeepModel:
             return z.relu()
 
         with torch.no_grad():
-            y = self.traced.run(self._input(x).double(), at_relu, at_value)
+            y = self.traced.run(self.tensor(x).double(), at_relu, at_value)
         return np.concatenate(values, axis=1), self._rows(y)
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
@@ -126,7 +126,7 @@ class DeepModel:
 
         Of the graph, because PyTorch differentiates some operations in float32 (hardsigmoid), and none behind a detach.
         """
-        points = self._input(x).requires_grad_()
+        points = self.tensor(x).requires_grad_()
         with self._precision(), torch.enable_grad():
             # A clone, since the model may work in place.
             y = _Attached(self.traced.root, graph=self.traced.graph).run(points.clone()).reshape(len(x), -1)
@@ -144,7 +144,8 @@ class DeepModel:
             return self._copy(x)
         return Interpreter(self.traced.root, graph=self.traced.graph).run(x)
 
-    def _input(self, x: Float[np.ndarray, "points inputs"]) -> Tensor:
+    def tensor(self, x: Float[np.ndarray, "points inputs"]) -> Tensor:
+        """Points as an input of the model, in its precision and on its device."""
         return torch.tensor(x.reshape(len(x), *self._in_shape), dtype=self._dtype, device=self.traced.device)
 
     @staticmethod
@@ -158,7 +159,7 @@ class DeepModel:
             TransformError: the model fails or gives another shape.
         """
         try:
-            y = self._trunk(self._input(np.zeros((count, Size(self._in_shape).numel()))))
+            y = self._trunk(self.tensor(np.zeros((count, Size(self._in_shape).numel()))))
         except Exception as error:
             raise TransformError(
                 f"model: it fails on {count} inputs of shape {self._in_shape}: {error}. Certify with the model that "

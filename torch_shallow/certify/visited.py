@@ -11,9 +11,11 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.hooks import check_hooks
 from torch_shallow.certify.questions import Question, Questions
 from torch_shallow.certify.report import Certificate, Check, Failure
 from torch_shallow.certify.tally import Tally
+from torch_shallow.trace.model_copy import hooked_parts
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
@@ -42,6 +44,9 @@ def certify_visited(
         checks = [Check("neurons", "the model has the network's ReLUs", "models", 1, 1, None, "", (failure,), 1)]
     else:
         checks = list(_checks(questions, sample, points, tolerance, np.random.default_rng(seed)))
+        if hooked_parts(model):
+            own = DeepModel(model, shallow.neurons.traced, float64=False)
+            checks.append(check_hooks(model, own, shallow.points.cpu().numpy()))
     return Certificate(shallow.extra_repr(), tuple(checks))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from concurrent.futures import Executor
 
@@ -16,7 +17,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.modes import outside_modes
 from torch_shallow.partition.affine_maps import affine_maps
 from torch_shallow.partition.exploration.budget import TASK_SECONDS
-from torch_shallow.partition.partition import activation_partition
+from torch_shallow.partition.partition import Partition, activation_partition
 from torch_shallow.partition.threads import threads_of
 from torch_shallow.region import Region, Regions
 from torch_shallow.shallow.completeness import require_all_regions
@@ -28,6 +29,7 @@ from torch_shallow.shallow.three_layers import ThreeLayers
 from torch_shallow.shallow.tuning.gap import ContinuityGap, continuity_gap
 from torch_shallow.shallow.tuning.parameters import freeze, unfreeze
 from torch_shallow.shallow.tuning.soft import SoftReLU
+from torch_shallow.trace.program_network import ProgramNetwork
 from torch_shallow.trace.weights_hash import weights_hash
 
 SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
@@ -370,6 +372,23 @@ class ShallowReLU(ThreeLayers):
             True
         """
         return certify(self, model, sample=sample, cells=cells)
+
+    def deep_network(self, name: str = "shallow") -> nn.Module:
+        """A deep network of the same function, which `transform` reads in its place where it is a part of a model.
+
+        Args:
+            name: of the network, for errors.
+
+        Raises:
+            TransformError: it does not know all of R^n, or is not that of a deep network any more.
+        """
+        partition = getattr(self, "partition", None)  # there is none of visited regions
+        if not (isinstance(partition, Partition) and self._known_everywhere) or self.may_be_discontinuous:
+            raise TransformError(
+                f"{name}: expected a complete shallow network of all of R^n, not trained, as a part of a model that "
+                f"is read, found {self.extra_repr()}; put the deep model in its place."
+            )
+        return ProgramNetwork(partition.program, copy.deepcopy(self.head))
 
     def made_from(self, model: nn.Module | ExportedProgram) -> bool:
         """Whether the network was made from a model of these very weights, dtypes and names included.

@@ -98,11 +98,7 @@ def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
         model: the model.
         stacklevel: of the warning, counted from the caller.
     """
-    places = [
-        name or "(root)"
-        for name, module in model.named_modules()
-        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
-    ]
+    places = hooked_parts(model)
     if places:
         warnings.warn(
             f"The forward hooks of {', '.join(places)} are not part of the function that is transformed and are left "
@@ -110,6 +106,15 @@ def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def hooked_parts(model: nn.Module) -> list[str]:
+    """The parts of a model that have forward hooks of the user."""
+    return [
+        name or "(root)"
+        for name, module in model.named_modules()
+        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
+    ]
 
 
 def _is_torch_made(hook: object) -> bool:
@@ -129,7 +134,7 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
     Raises:
         TransformError: the model cannot be deep-copied.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = _deep_networks(model)
     ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
     for module in model.modules():
         ours += [(module, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
@@ -154,6 +159,19 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
     # A torch.nn module on its own would be traced into, through code that fx cannot follow.
     alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
     return nn.Sequential(duplicate) if alone else duplicate
+
+
+def _deep_networks(model: nn.Module) -> dict[int, Any]:
+    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function.
+
+    Raises:
+        TransformError: one is not that of a deep network on all of R^n.
+    """
+    found: dict[int, Any] = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "deep_network"):
+            found[id(module)] = module.deep_network(name or "model")
+    return found
 
 
 def _share_trainers(model: nn.Module, memo: dict[int, Any]) -> None:

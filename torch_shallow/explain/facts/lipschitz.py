@@ -32,6 +32,7 @@ class LipschitzConstant:
         point: an interior point of this region.
         direction: a change of the input, of norm 1, in which it is reached: `f(point + t direction)` changes by
             `value * t` as long as it is in the region. Zero in inputs that have only one value.
+        before_head: whether f is what enters the network's head (logits), and not its output.
     """
 
     value: float
@@ -39,9 +40,11 @@ class LipschitzConstant:
     region: int
     point: Float[Tensor, "*in_shape"]
     direction: Float[Tensor, "*in_shape"]
+    before_head: bool = False
 
     def __str__(self) -> str:
-        return f"L{self.norm:g} Lipschitz constant {self.value:.6g}, reached in region {self.region}"
+        of = " of the values before the head" * self.before_head
+        return f"L{self.norm:g} Lipschitz constant{of} {self.value:.6g}, reached in region {self.region}"
 
 
 @outside_modes
@@ -92,7 +95,12 @@ def lipschitz_constant(
     direction = np.zeros(subject.num_inputs)
     direction[~subject.fixed] = _steepest(weight, norm)
     return LipschitzConstant(
-        largest, float(norm), region, subject.point(region), subject.tensor(direction, network.in_shape)
+        largest,
+        float(norm),
+        region,
+        subject.point(region),
+        subject.tensor(direction, network.in_shape),
+        before_head=network.head is not None,
     )
 
 

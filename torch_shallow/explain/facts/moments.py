@@ -33,6 +33,7 @@ class Moments:
         standard_error: of the mean; 0 where it is exact.
         samples: number of random points; 0 where nothing is sampled.
         exact: whether the integrals are exact, up to rounding, or estimated from random points.
+        before_head: whether these are moments of what enters the network's head (logits), and not of its outputs.
     """
 
     mean: Float[Tensor, "*out_shape"]
@@ -40,6 +41,7 @@ class Moments:
     standard_error: Float[Tensor, "*out_shape"]
     samples: int
     exact: bool
+    before_head: bool = False
 
     @property
     def variance(self) -> Float[Tensor, "*out_shape"]:
@@ -49,6 +51,7 @@ class Moments:
     def __str__(self) -> str:
         """One line for each output."""
         how = "exact" if self.exact else f"estimated from {self.samples:,} random points"
+        how += ", of the values before the head" * self.before_head
         columns = (self.mean, self.variance.sqrt(), self.standard_error)
         rows = zip(*(column.reshape(-1).tolist() for column in columns), strict=True)
         lines = [
@@ -130,6 +133,7 @@ def moments(
         subject.tensor(np.zeros(outputs), shape),
         0,
         True,
+        subject.shallow.head is not None,
     )
 
 
@@ -165,4 +169,5 @@ def _sampled(f: ShallowReLU | nn.Module | ExportedProgram, domain: Domain | None
         torch.from_numpy(error).reshape(shape).to(device),
         samples,
         False,
+        isinstance(f, ShallowReLU) and f.head is not None,
     )

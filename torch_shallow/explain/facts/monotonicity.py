@@ -147,7 +147,7 @@ class Monotonicity:
     def __str__(self) -> str:
         """A line for each output and input."""
         width = max([len(name) for name in self.features.names], default=0)
-        lines = []
+        lines = ["of the values before the head:"] * (self.shallow.head is not None)
         for i in range(self._outputs):
             lines += [f"output {i}:"] * (self._outputs > 1)
             for k, name in enumerate(self.features.names):

@@ -62,6 +62,8 @@ def text(explanation: Explanation, *, digits: int = 4, most_features: int = 10, 
         most_facets: so many facets, the nearest.
     """
     lines = [f"Input in {explanation.region!r}", *_decision(explanation, digits), ""]
+    if explanation.region.shallow.head is not None:
+        lines.insert(1, "Outputs are the values before the network's head.")
     lines += _model(explanation, digits, most_features)
     lines += ["", *_facets(explanation, digits, most_facets)]
     if explanation.region.shallow.may_be_discontinuous:

@@ -14,6 +14,9 @@ from torch_shallow.errors import TransformError
 from torch_shallow.trace.graph.identify import Operation, argument, first_argument, identify, refuse_dependent
 from torch_shallow.trace.graph.operations import Rule, is_decision, may_end, way_out
 
+NORMS = {"norm": "p", "normalize": "p", "vector_norm": "ord", "linalg_vector_norm": "ord", "linalg_norm": "ord"}
+"""The argument that says which norm an operation takes; behind the value, it is the first."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -138,7 +141,8 @@ class _Ledger:
             self.dependent.add(node)
             follows = not reason and node.kwargs.get("out") is None
             ends = follows and (may_end(operation.name) or _is_product(operation, used))
-            if operation.name == "norm" and argument(node, 1, "p", 2) not in (2, None, "fro"):
+            order = NORMS.get(operation.name)
+            if order is not None and argument(node, 1, order, 2) not in (2, None, "fro"):
                 reason, ends = reason or "is a head for p=2 alone; write x.abs().sum(dim) or x.abs().amax(dim)", False
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:

@@ -24,7 +24,16 @@ from torch_shallow.trace.graph.operations import (
     Rule,
 )
 
-_NAMESPACES = (torch, nn.functional, operator, Tensor, builtins, math, torch._C._nn, torch.linalg, torch.sparse)
+_NAMESPACES = (
+    torch,
+    nn.functional,
+    operator,
+    Tensor,
+    builtins,
+    math,
+    torch._C._nn,
+    *(torch.linalg, torch.sparse, torch.special),
+)
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
 _AUGMENTED = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 _RANDOM = "is in train mode, where its result is random; call model.eval() first"
@@ -62,6 +71,13 @@ class Operation:
         return self.in_place or (self.rule is not None and self.rule.kinds[0] == "=")
 
 
+def _not_looked_into(function: object) -> str:
+    """Why a function of a graph that is not torch's is refused."""
+    if str(getattr(function, "__module__", "")).startswith("torch_shallow"):
+        return "belongs to a network of this package, which is not read; use the deep model in its place"
+    return "is a function that torch.fx does not look into; write it with functions of torch"
+
+
 def identify(root: nn.Module, node: Node) -> Operation:
     """The operation of a node.
 
@@ -77,11 +93,9 @@ def identify(root: nn.Module, node: Node) -> Operation:
         name = node.target._schema.name.removeprefix("aten::")
     else:
         name = getattr(node.target, "__name__", str(node.target))
-        if not any(
-            node.target in (getattr(space, name, None), getattr(space, name.removeprefix("_sparse_"), None))
-            for space in _NAMESPACES
-        ):
-            return Operation(name, None, refusal="is a function that torch.fx does not look into; call torch's own")
+        spellings = {name, *(name.removeprefix(prefix) for prefix in ("_sparse_", "linalg_", "special_"))}
+        if not any(getattr(space, one, None) is node.target for space in _NAMESPACES for one in spellings):
+            return Operation(name, None, refusal=_not_looked_into(node.target))
         if node.target is getattr:
             name = f".{node.args[1]}"
     augmented = node.target in _AUGMENTED

@@ -185,89 +185,26 @@ RUNNING_NORMS = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
-DECISIONS = frozenset(
-    [
-        "gt",
-        "ge",
-        "lt",
-        "le",
-        "eq",
-        "ne",
-        "greater",
-        "greaterequal",
-        "less",
-        "lessequal",
-        "notequal",
-        "sign",
-        "sgn",
-        "heaviside",
-        "round",
-        "floor",
-        "ceil",
-        "trunc",
-    ]
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+DECISIONS = _names(
+    """
+        gt ge lt le eq ne greater greaterequal less lessequal notequal sign sgn heaviside round floor ceil trunc
+    """
 )
 """Operations that jump and may end a model, if it gives their result and not a value that they choose."""
 
-HEADS = DECISIONS | frozenset(
-    [
-        "sigmoid",
-        "logsigmoid",
-        "tanh",
-        "softmax",
-        "softmax2d",
-        "logsoftmax",
-        "softmin",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "sin",
-        "cos",
-        "tan",
-        "atan",
-        "arctan",
-        "sinh",
-        "cosh",
-        "sqrt",
-        "rsqrt",
-        "square",
-        "pow",
-        "gelu",
-        "silu",
-        "mish",
-        "swish",
-        "elu",
-        "selu",
-        "celu",
-        "softplus",
-        "softsign",
-        "tanhshrink",
-        "hardswish",
-        "erf",
-        "erfc",
-        "norm",
-        "vectornorm",
-        "linalgvectornorm",
-        "normalize",
-        "reciprocal",
-        "logsumexp",
-        "logcumsumexp",
-        "glu",
-        "layernorm",
-        "groupnorm",
-        "rmsnorm",
-        "localresponsenorm",
-        "argmax",
-        "argmin",
-        "argsort",
-        "cosinesimilarity",
-        "safesoftmax",
-        "nativelayernorm",
-    ]
+HEADS = DECISIONS | _names(
+    """
+        sigmoid logsigmoid tanh softmax softmax2d logsoftmax softmin exp exp2 expm1 log log2 log10 log1p sin cos
+        tan atan arctan sinh cosh sqrt rsqrt square pow gelu silu mish swish elu selu celu softplus softsign
+        tanhshrink hardswish erf erfc norm vectornorm linalgvectornorm normalize linalgnorm reciprocal logsumexp
+        logcumsumexp glu layernorm groupnorm rmsnorm localresponsenorm argmax argmin argsort cosinesimilarity
+        safesoftmax nativelayernorm
+    """
 )
 """Operations that may end a model without being piecewise linear, in lower case and without underscores."""
 
