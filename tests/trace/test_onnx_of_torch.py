@@ -50,7 +50,6 @@ EXPORTERS = ("torchscript-11", "torchscript-20", "dynamo-18", "dynamo-23")
 OLDEST, NEWEST = EXPORTERS[0], EXPORTERS[-1]
 
 ROUNDED = {"affine casts"}  # the model rounds in between, the program does not
-CHOICES: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
@@ -102,13 +101,15 @@ def test_the_file_is_the_model(tmp_path: Path, case: str) -> None:
     write(model, torch.randn(3, *in_shape), path, exporter)
     if name == "aten index_put" and exporter.startswith("torchscript"):
         pytest.skip("torch writes an Add of one operand")
+    if name == "affine data" and exporter.startswith("torchscript"):
+        pytest.skip("torch writes .data as a constant")
     if not is_for_any_batch(path):
         pytest.skip("torch writes it for one number of inputs only")
     module, x = from_onnx(path), torch.randn(7, *in_shape)
     with torch.no_grad():
         expected = model(x.clone())
         torch.testing.assert_close(module(x.clone()), expected, rtol=1e-4, atol=1e-4)
-    if name in ROUNDED or name.split()[-1] in CHOICES:
+    if name in ROUNDED:
         return
     found = read_model(module)(x.double().numpy().reshape(7, -1)).reshape(expected.shape)
     np.testing.assert_allclose(found, expected.double().numpy(), rtol=1e-3, atol=1e-3)

@@ -90,10 +90,21 @@ def export_model(model: nn.Module, in_shape: tuple[int, ...], reason: TransformE
             program = export(model, (x,), dynamic_shapes=({0: Dim("batch")},), strict=False)
     except Exception as error:
         raise TransformError(
-            f"{str(reason).rstrip('.')}. torch.export cannot either: {_short(error)}."
+            f"{str(reason).rstrip('.')}. torch.export cannot either: {_short(error)}.{_smaller(model)}"
         ) from reason.__cause__
     _log.warning("torch.fx cannot trace the model, torch.export was taken instead. %s", _short(reason))
     return plain_module(program.module())
+
+
+def _smaller(model: nn.Module) -> str:
+    """What else to pass."""
+    names = [name for name, module in model.named_children() if any(True for _ in module.parameters())]
+    if not names:
+        return ""
+    return (
+        " Pass a part that is a function of tensors alone: an nn.Module whose forward() calls some of "
+        f"{', '.join(names[:8])}{', ...' * (len(names) > 8)}, without drawing random numbers or making choices."
+    )
 
 
 class _Plain(Transformer):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from torch_shallow.errors import TransformError
@@ -44,13 +45,23 @@ def check_model(model: object) -> nn.Module:
                 f"model: {name or 'it'} is a TorchScript module, which torch.fx cannot trace; pass the nn.Module that "
                 "was scripted."
             )
+        if any(kind.__name__ == "FakeQuantizeBase" for kind in type(module).__mro__):
+            raise TransformError(
+                f"model: {name or 'it'} is a {type(module).__name__}, which rounds as quantised numbers do; pass the "
+                "model from before prepare_qat (of torch.ao.quantization)."
+            )
         if module.training and (norm := _power_iteration(module)):
             raise TransformError(
                 f"model: the {norm} of {name or 'it'} is in train mode, where each forward pass changes the weights; "
                 "call model.eval() first."
             )
     wrong = [f"{name} {what}" for name, tensor in model.named_parameters() if (what := _not_a_weight(tensor, True))]
-    wrong += [f"{name} {what}" for name, tensor in model.named_buffers() if (what := _not_a_weight(tensor, False))]
+    bounds = _possible_bounds(model)
+    wrong += [
+        f"{name} {what}"
+        for name, tensor in model.named_buffers()
+        if (what := _not_a_weight(tensor, False, may_be_infinite=id(tensor) in bounds))
+    ]
     if wrong:
         raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
     return model
@@ -75,7 +86,13 @@ def _power_iteration(module: nn.Module) -> str:
     return next((name.lstrip("_") for name in names if name in {"SpectralNorm", "_SpectralNorm"}), "")
 
 
-def _not_a_weight(tensor: Tensor, parameter: bool) -> str:
+def _possible_bounds(model: nn.Module) -> set[int]:
+    """The buffers of the user's own code, which may hold infinite bounds; any other use of them is refused later."""
+    own = (m for m in model.modules() if isinstance(m, GraphModule) or not type(m).__module__.startswith("torch."))
+    return {id(buffer) for module in own for buffer in module._buffers.values()}
+
+
+def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False) -> str:
     if is_lazy(tensor):
         return "is not initialised (lazy module): call the model once on an example input first"
     if tensor.is_meta:
@@ -88,7 +105,7 @@ def _not_a_weight(tensor: Tensor, parameter: bool) -> str:
     if tensor.sum().isfinite() or tensor.isfinite().all():
         return ""
     kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
-    return f"contains {' and '.join(kinds)}"
+    return "" if may_be_infinite and kinds == ["inf"] else f"contains {' and '.join(kinds)}"
 
 
 def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:

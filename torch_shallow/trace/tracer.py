@@ -22,7 +22,7 @@ from torch_shallow.trace.model_copy import check_model, copy_model, warn_of_hook
 from torch_shallow.trace.parts import transformable_parts
 from torch_shallow.trace.rewriting.choices import rewrite_choices
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
-from torch_shallow.trace.rewriting.rewrite import STAGE, Writer, module_path, rewrite
+from torch_shallow.trace.rewriting.rewrite import STAGE, Writer, attribute_of, module_path, rewrite
 from torch_shallow.trace.rewriting.shapes import NotRewritable
 
 
@@ -129,6 +129,7 @@ def take_apart(
         if not possible:
             rewrite(writer, set())  # for the parts on offer
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
+    _refuse_infinities(root, graph)
     calls: Counter[str] = Counter()
     for node in graph.nodes:
         if STAGE in node.meta:
@@ -148,6 +149,21 @@ def _keep_batch(graph: Graph, known: KnownShapes) -> None:
             except (NotRewritable, TransformError):  # said where the graph is run, or the shape is needed
                 continue
             node.args = (*node.args, tuple(i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a == b == 1))
+
+
+def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
+    """Make sure that no constant with infinite entries is left where it is not a bound.
+
+    Raises:
+        TransformError: there is one.
+    """
+    for node in graph.nodes:
+        value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise TransformError(
+                f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as of "
+                "clamp(); use large numbers in its place (a mask of -1e4)."
+            )
 
 
 def _list_refusals(refusals: list[Refusal]) -> str:

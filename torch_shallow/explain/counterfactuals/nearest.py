@@ -99,6 +99,7 @@ def counterfactual(
         >>> print(counterfactual(shallow, torch.tensor([1.0, -1.0]), AtLeast(3.0), norm=1))
         L1 distance 2, nothing is nearer than 2
           x0  1 -> 3
+        output 0: 1 -> 3
     """
     visited = isinstance(f, VisitedReLU) or isinstance(getattr(f, "__self__", None), VisitedReLU)
     if visited:
@@ -137,7 +138,7 @@ def counterfactual(
     here = attempt(problem, np.zeros(len(problem.free)), evaluate, x.dtype)
     if here.excess <= 0.0 and here.distance == 0.0 and problem.allows(np.zeros(len(problem.free)), rounding):
         nearest = Nearest(None, -1, 0.0)
-        return _result(x, problem, nearest, here, network, tolerance, np.inf, {})
+        return _result(x, problem, nearest, here, network, tolerance, np.inf, {}, evaluate)
     # Imported here because numba takes a while.
     from torch_shallow.explain.counterfactuals.deep import search_boxes
     from torch_shallow.explain.counterfactuals.search import Search
@@ -149,7 +150,7 @@ def counterfactual(
         search = Search(network, problem, searched, solver)
         nearest = search.run()
     best = None if nearest.found is None else polished(search, nearest, evaluate, x.dtype)
-    return _result(x, problem, nearest, best, network, tolerance, radius, search.tally)
+    return _result(x, problem, nearest, best, network, tolerance, radius, search.tally, evaluate)
 
 
 def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
@@ -172,6 +173,7 @@ def _result(
     tolerance: float,
     radius: float,
     tally: dict[str, int],
+    evaluate: Callable[[Tensor], np.ndarray],
 ) -> Counterfactual:
     if best is None:
         return Counterfactual(None, np.inf, nearest.bound, -1, problem.norm, np.inf, tolerance, {}, radius, tally)
@@ -190,7 +192,39 @@ def _result(
         {problem.features.names[i]: (float(before[i]), float(after[i])) for i in moved},
         radius,
         tally,
+        _outputs(problem, best, evaluate),
+        _digits(problem, best, after, moved, evaluate),
     )
+
+
+def _outputs(
+    problem: Problem, best: Polished, evaluate: Callable[[Tensor], np.ndarray]
+) -> dict[int, tuple[float, float]]:
+    """Before and after, of the outputs that the target is about."""
+    before, after = evaluate(torch.from_numpy(problem.x)), evaluate(best.x.double())
+    concerned = np.flatnonzero(problem.target.rows.any(axis=0))
+    if len(concerned) > 2:
+        concerned = np.unique([before.argmax(), after.argmax()])
+    return {int(i): (float(before[i]), float(after[i])) for i in concerned}
+
+
+def _digits(
+    problem: Problem,
+    best: Polished,
+    values: np.ndarray,
+    moved: np.ndarray,
+    evaluate: Callable[[Tensor], np.ndarray],
+    least: int = 6,
+    most: int = 17,
+) -> int:
+    """How many digits of the new values are needed so that the target is reached with them."""
+    for digits in range(least, most):
+        typed, x = values.copy(), best.x.double().numpy().copy()
+        typed[moved] = [float(f"{value:.{digits}g}") for value in values[moved]]
+        x[moved] = problem.features.rescale(typed)[moved]
+        if problem.target.excess(evaluate(torch.from_numpy(x).to(best.x.dtype).double())) <= max(0.0, best.excess):
+            return digits
+    return most
 
 
 def _values(problem: Problem, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:

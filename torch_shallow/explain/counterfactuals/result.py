@@ -23,6 +23,9 @@ class Counterfactual:
             it do so only in points that rounding cannot hit.
         tolerance: what `proven` allows.
         changes: value before and after of each feature that changes by more than rounding, in units of the features.
+        outputs: value before and after of each output that the target is about, by its number in the flattened output;
+            of a class, those of the classes before and after.
+        digits: how many digits the values of `changes` need so that the target is reached with them: 6 or more.
         radius: of a deep network, the largest box around the input that was looked at; inf of a shallow one.
         tally: how many cells were opened, left out and by what, and how many programs were solved.
     """
@@ -37,6 +40,8 @@ class Counterfactual:
     changes: Mapping[str, tuple[float, float]]
     radius: float
     tally: Mapping[str, int] = field(default_factory=dict)
+    outputs: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    digits: int = 6
 
     @property
     def proven(self) -> bool:
@@ -49,5 +54,8 @@ class Counterfactual:
             return f"No counterfactual: the target is not reached within {name} distance {self.bound:.6g}."
         lines = [f"{name} distance {self.distance:.6g}, nothing is nearer than {self.bound:.6g}"]
         width = max(map(len, self.changes), default=0)
-        lines += [f"  {feature:<{width}}  {old:.6g} -> {new:.6g}" for feature, (old, new) in self.changes.items()]
+        lines += [
+            f"  {feature:<{width}}  {old:.6g} -> {new:.{self.digits}g}" for feature, (old, new) in self.changes.items()
+        ]
+        lines += [f"output {number}: {old:.6g} -> {new:.6g}" for number, (old, new) in self.outputs.items()]
         return "\n".join(lines)

@@ -135,6 +135,7 @@ _PIECEWISE_RULES = {
         adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices
         adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
         """,
+    "input -dim -index src -reduce -include_self": "scatter_reduce",
     "input hx -nonlinearity -weights": "rnn_cell",
     "input hx -w_ih -w_hh -b_ih -b_hh": "rnn_relu_cell",
     "input hx -nonlinearity -weights -bidirectional -batch_first": "rnn",

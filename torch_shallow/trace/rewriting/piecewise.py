@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,12 +32,36 @@ def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> 
     numbers = isinstance(low, float | int) and isinstance(high, float | int)
     low = min(low, high) if numbers else low
     bounded = x if low is None else _at_least(x, low)
-    return bounded if high is None else bounded - torch.relu((x if numbers else bounded) - high)
+    return bounded if high is None else bounded - _relu_beyond(x if numbers else bounded, high, 1.0)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bounds of which some are infinite.
+
+    Attributes:
+        value: the finite ones, and 0 elsewhere.
+        finite: 1 where they are finite, 0 elsewhere.
+        signs: of the infinite ones.
+    """
+
+    value: Tensorlike
+    finite: Tensorlike
+    signs: set[float]
+
+
+def _relu_beyond(x: Tensorlike, bound: Any, sign: float) -> Tensorlike:
+    """By how much each entry is above a bound, or for sign -1 below it."""
+    if not isinstance(bound, Bound):
+        return torch.relu(x - bound if sign > 0.0 else bound - x)
+    if bound.signs != {sign}:
+        raise NotRewritable("has an infinite bound, which leaves no finite value")
+    return torch.relu(bound.finite * (x - bound.value if sign > 0.0 else bound.value - x))
 
 
 def _at_least(x: Tensorlike, low: Any) -> Tensorlike:
     # The skip is x, not the bound: one of -1e30 would leave no digit of x in low + relu(x - low).
-    return torch.relu(x) if isinstance(low, float | int) and low == 0 else x + torch.relu(low - x)
+    return torch.relu(x) if isinstance(low, float | int) and low == 0 else x + _relu_beyond(x, low, -1.0)
 
 
 def _unless_infinite(bound: Any, none: float) -> Any:
@@ -93,11 +118,11 @@ def _abs(shapes: Shapes, x: Tensorlike) -> Tensorlike:
 
 
 def _maximum(shapes: Shapes, x: Tensorlike, other: Tensorlike) -> Tensorlike:
-    return x + torch.relu(other - x)
+    return x + _relu_beyond(x, other, -1.0)
 
 
 def _minimum(shapes: Shapes, x: Tensorlike, other: Tensorlike) -> Tensorlike:
-    return x - torch.relu(x - other)
+    return x - _relu_beyond(x, other, 1.0)
 
 
 def _amax(shapes: Shapes, x: Tensorlike, dims: Any = None, keepdim: bool = False, *, sign: float = 1.0) -> Tensorlike:
@@ -111,6 +136,29 @@ def _amax(shapes: Shapes, x: Tensorlike, dims: Any = None, keepdim: bool = False
     for axis in sorted((axis for axis, _ in axes), reverse=True):
         x = x if keepdim else x.squeeze(axis)
     return x if sign > 0.0 else -x
+
+
+def _scatter_reduce(
+    shapes: Shapes,
+    x: Tensorlike,
+    dim: int,
+    index: Tensorlike,
+    src: Tensorlike,
+    reduce: str,
+    include_self: bool = True,
+) -> Tensorlike:
+    if reduce not in ("amax", "amin"):
+        raise NotRewritable(f"has reduce={reduce!r}; 'amax' and 'amin' are read, and a sum as scatter_add")
+    (axis, size), (_, given) = shapes.axis(x, dim), shapes.axis(src, dim)
+    rows = shapes.value(index).movedim(axis, -1).flatten(0, -2)
+    if len(rows) == 0 or rows.shape[1] != given or not (rows == rows[:1]).all():
+        raise NotRewritable("has an index that is not the same along all other dimensions, as expand() makes it")
+    groups = [[size + j for j, place in enumerate(rows[0].tolist()) if place == k] for k in range(size)]
+    groups = [[k, *group] if include_self or not group else group for k, group in enumerate(groups)]
+    sign = 1.0 if reduce == "amax" else -1.0
+    both = torch.cat([x, src], axis)
+    found = max_of_groups(both if sign > 0.0 else -both, axis, size + given, groups)
+    return found if sign > 0.0 else -found
 
 
 def _max(shapes: Shapes, x: Tensorlike, dim: Any = None, keepdim: bool = False, *, sign: float = 1.0) -> Tensorlike:
@@ -230,6 +278,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "kthvalue": _kthvalue,
     "median": _median,
     **_POOLS,
+    "scatter_reduce": _scatter_reduce,
     "rnn_cell": rnn_cell,
     "rnn_relu_cell": rnn_relu_cell,
     "rnn": rnn,

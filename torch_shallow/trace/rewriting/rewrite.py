@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from inspect import Parameter, signature
 from typing import Any, cast
 
@@ -16,9 +16,10 @@ from torch.fx.proxy import GraphAppendingTracer, TraceError
 from torch_shallow.trace.graph.accounting import Accounts, Refusal
 from torch_shallow.trace.graph.identify import Operation, first_argument, identify
 from torch_shallow.trace.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
-from torch_shallow.trace.graph.symbolic import PLACE
+from torch_shallow.trace.graph.symbolic import PLACE, value_of
+from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.rewriting.known_shapes import KnownShapes
-from torch_shallow.trace.rewriting.piecewise import WRITTEN
+from torch_shallow.trace.rewriting.piecewise import WRITTEN, Bound
 from torch_shallow.trace.rewriting.shapes import NotRewritable, Shapes
 
 STAGE = "torch_shallow_stage"
@@ -49,6 +50,11 @@ def rewrite(writer: Writer, behind: set[Node]) -> None:
     accounts.refusals.sort(key=lambda refusal: order[refusal.node])
 
 
+def attribute_of(root: nn.Module, node: Node) -> Any:
+    """The value of a node that gets an attribute of the root or of one of its parts."""
+    return reduce(getattr, str(node.target).split("."), root)
+
+
 class Writer(GraphAppendingTracer):
     """Writes what replaces a node in front of it.
 
@@ -62,7 +68,7 @@ class Writer(GraphAppendingTracer):
     def __init__(self, root: nn.Module, graph: Graph, accounts: Accounts, known: KnownShapes) -> None:
         super().__init__(graph)
         self.root, self.accounts, self.known = root, accounts, known
-        self.shapes = Shapes(lambda x: known(x.node))
+        self.shapes = Shapes(lambda x: known(x.node), self._constant_value)
         self.written: list[Node] = []
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
@@ -140,9 +146,24 @@ class Writer(GraphAppendingTracer):
 
     def _value(self, node: Node, constant: bool) -> Any:
         """An argument: a proxy, or a number where the code computes it from the shapes of tensors."""
+        if node.op == "get_attr" and (bound := self._bound(node)) is not None:
+            return bound
         computed = constant and node.op.startswith("call_") and node not in self.accounts.dependent
         number = self.known.number(node) if computed else None
         return Proxy(node, self) if number is None else number
+
+    def _constant_value(self, x: Proxy) -> Tensor:
+        with InFloat64(), torch.no_grad():
+            return cast(Tensor, value_of(self.root, self.graph, x.node, torch.zeros(2, *self.known.in_shape)))
+
+    def _bound(self, node: Node) -> Bound | None:
+        """A constant with infinite entries, as bounds: what is finite of it, and where; None if it is all finite."""
+        value = attribute_of(self.root, node)
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.isfinite().all():
+            return None
+        finite = value.isfinite()
+        signs = {float(sign) for sign in value[~finite].sign().unique()}
+        return Bound(self.constant(torch.where(finite, value, 0.0)), self.constant(finite.double()), signs)
 
     def _own(self, result: Proxy | None) -> Proxy | None:
         """A result in memory of its own: a maximum of one entry is that entry, and may be written to later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
 from torch.fx import Proxy
 
 Shape = tuple[int, ...]
@@ -18,10 +19,11 @@ class Shapes:
 
     Args:
         look_up: gives the shape of a proxy's tensor for two inputs, and for three.
+        value: gives the tensor that a proxy stands for, which does not depend on the input, for two inputs.
     """
 
-    def __init__(self, look_up: Callable[[Proxy], tuple[Shape, Shape]]) -> None:
-        self._look_up = look_up
+    def __init__(self, look_up: Callable[[Proxy], tuple[Shape, Shape]], value: Callable[[Proxy], Tensor]) -> None:
+        self._look_up, self.value = look_up, value
 
     def num_dims(self, x: Proxy) -> int:
         """Number of dimensions."""
