@@ -365,3 +365,15 @@ def test_hooks_that_change_values_fail(by_data: bool) -> None:
     model[0].register_forward_pre_hook(lambda _, args: (2 * args[0],))
     certificate = shallow.certify(model)
     assert {check.name for check in certificate.checks if not check.passed} == {"hooks"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regions_as_thin_as_the_tolerance_are_no_alarm(seed: int) -> None:
+    torch.manual_seed(seed)
+    first = nn.Linear(3, 8)
+    with torch.no_grad():
+        for neuron, apart in enumerate((1e-9, 1e-12, 1e-15, 1e-7), start=1):
+            first.weight[neuron] = first.weight[0] * (1.0 + apart * torch.randn(3))
+            first.bias[neuron] = first.bias[0] * (1.0 + apart)
+    model = nn.Sequential(first.double(), nn.ReLU(), nn.Linear(8, 6).double(), nn.ReLU(), nn.Linear(6, 1).double())
+    transform(model, domain=Box(-2.0, 2.0)).certify(model, sample=20).require()

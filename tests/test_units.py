@@ -218,3 +218,27 @@ def test_the_order_of_inputs_does_not_matter(seed: int) -> None:
     assert set(map(bytes, one.partition.packed_patterns)) == set(map(bytes, two.partition.packed_patterns))
     x = torch.from_numpy(one.partition.interior_points())
     torch.testing.assert_close(one(x), two(x[:, torch.from_numpy(order)]), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_order_of_neurons_does_not_matter(seed: int) -> None:
+    case = case_of(seed)
+    one, moved = case.shallow(), copy.deepcopy(case.net)
+    linear = [layer for layer in moved if isinstance(layer, nn.Linear)]
+    orders = []
+    with torch.no_grad():
+        for before, after in pairwise(linear):
+            if before is linear[0] and not isinstance(moved[1], nn.ReLU):
+                continue
+            order = torch.from_numpy(case.rng.permutation(before.out_features))
+            before.weight.copy_(before.weight[order])
+            if before.bias is not None:
+                before.bias.copy_(before.bias[order])
+            after.weight.copy_(after.weight[:, order])
+            orders.append(order.numpy() + sum(map(len, orders)))
+    case.net = moved
+    two = case.shallow()
+    patterns = {tuple(pattern) for pattern in one.partition.patterns()[:, np.concatenate(orders)].tolist()}
+    assert patterns == {tuple(pattern) for pattern in two.partition.patterns().tolist()}
+    x = everywhere(one, case.rng)
+    torch.testing.assert_close(one(x), two(x), rtol=1e-9, atol=1e-9, equal_nan=True)

@@ -88,6 +88,10 @@ OPERATIONS: dict[str, tuple[Callable[[Any, Tensor], Tensor], int]] = {
     "topk": (lambda m, h: h.topk(2).values, 11),
     "topk of half": (lambda m, h: h.topk(h.size(1) // 3).values, 11),
     "topk smallest": (lambda m, h: torch.topk(h, 1, dim=1, largest=False)[0], 5),
+    "scatter_reduce": (
+        lambda m, h: h.scatter_reduce(1, torch.tensor([[0, 1, 1, 0, 3, 1]]).repeat(len(h), 1), h, "amax"),
+        6,
+    ),
     "kthvalue": (lambda m, h: h.view(-1, 2, 3).kthvalue(2).values, 6),
     "median of three": (lambda m, h: h.view(-1, 2, 3).median(2, keepdim=True).values, 6),
     "median of six": (lambda m, h: torch.median(h, dim=1).values, 10),

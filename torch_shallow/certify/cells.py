@@ -14,6 +14,8 @@ from torch_shallow.certify.subject import NeuronRows, Subject
 from torch_shallow.certify.tally import Tally
 from torch_shallow.region.cone import FULL, GIVEN_UP, Cone, intersect, whole_space, with_more_room
 
+THINNER = 0.1  # than the tolerance of the search: a cell with no more room than this has no interior
+
 
 def check_cells(subject: Subject, regions: Int[np.ndarray, "regions"], max_rays: int = 1024) -> Check:
     """Compute the lines and rays of each cell anew, from the half-spaces on its path, and all neurons' values there.
@@ -76,12 +78,14 @@ class _Examiner:
         domain = subject.chart.inequalities
         most = len(domain) + subject.paths.longest
         self._subject, self._max_rays = subject, max_rays
+        # A region that was found may be as thin as the tolerance of the search.
+        self._tolerance = min(subject.tolerance, THINNER * subject.partition.search.tolerance)
         self._half_spaces = np.zeros((most, domain.shape[1]))
         self._half_spaces[: len(domain)] = domain
         cone = whole_space(domain.shape[1], most)
         status = GIVEN_UP if subject.chart.num_corners > max_rays else FULL
         while status == FULL:
-            status = intersect(cone, self._half_spaces, len(domain), subject.tolerance, max_rays)
+            status = intersect(cone, self._half_spaces, len(domain), self._tolerance, max_rays)
             cone = with_more_room(cone) if status == FULL else cone
         self._domain_given_up = status == GIVEN_UP
         self._domain = Cone(*(array.copy() for array in cone))
@@ -104,7 +108,7 @@ class _Examiner:
                 neurons.rows,
                 neurons.sizes,
                 neurons.active,
-                self._subject.tolerance,
+                self._tolerance,
                 self._max_rays,
                 done,
                 values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from types import ModuleType
 
@@ -17,7 +18,10 @@ def require(name: str, extra: str) -> ModuleType:
         ImportError: it cannot be imported; the message says why, and how to install it.
     """
     try:
-        return import_module(name)
+        with warnings.catch_warnings():  # what libraries use of each other is no concern of the user's
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return import_module(name)
     except ImportError as error:
         how = f"pip install 'torch_shallow[{extra}]'"
         raise ImportError(f"{name} is needed for this and cannot be imported ({error}): {how}.", name=name) from error

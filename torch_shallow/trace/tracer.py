@@ -159,7 +159,7 @@ def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
     """
     for node in graph.nodes:
         value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.to_dense().isfinite().all():
             raise TransformError(
                 f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as of "
                 "clamp(); use large numbers in its place (a mask of -1e4)."

@@ -159,7 +159,7 @@ class Writer(GraphAppendingTracer):
     def _bound(self, node: Node) -> Bound | None:
         """A constant with infinite entries, as bounds: what is finite of it, and where; None if it is all finite."""
         value = attribute_of(self.root, node)
-        if not isinstance(value, Tensor) or not value.is_floating_point() or value.isfinite().all():
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.to_dense().isfinite().all():
             return None
         finite = value.isfinite()
         signs = {float(sign) for sign in value[~finite].sign().unique()}
