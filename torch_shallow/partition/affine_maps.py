@@ -66,7 +66,7 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
     return maps
 
 
-def seconds_for_each_map(partition: Partition, *, local_models: bool = True, runs: int = 16, length: int = 64) -> float:
+def seconds_for_each_map(partition: Partition, *, local_models: bool = True, runs: int = 8, length: int = 256) -> float:
     """How long `affine_maps` takes for a region on one thread, measured with runs of some here and there.
 
     Args:
