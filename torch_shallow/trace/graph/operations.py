@@ -187,18 +187,19 @@ RUNNING_NORMS = (
 )
 
 
-def _names(names: str) -> frozenset[str]:
-    return frozenset(names.split())
+def names_of(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
 
 
-DECISIONS = _names(
+DECISIONS = names_of(
     """
         gt ge lt le eq ne greater greaterequal less lessequal notequal sign sgn heaviside round floor ceil trunc
     """
 )
 """Operations that jump and may end a model, if it gives their result and not a value that they choose."""
 
-HEADS = DECISIONS | _names(
+HEADS = DECISIONS | names_of(
     """
         sigmoid logsigmoid tanh softmax softmax2d logsoftmax softmin exp exp2 expm1 log log2 log10 log1p sin cos
         tan atan arctan sinh cosh sqrt rsqrt square pow gelu silu mish swish elu selu celu softplus softsign

@@ -14,6 +14,7 @@ from torch.fx import Graph, Node, Proxy
 
 from torch_shallow.trace.graph.accounting import Accounts
 from torch_shallow.trace.graph.identify import Operation, first_argument, identify
+from torch_shallow.trace.graph.operations import names_of
 from torch_shallow.trace.graph.symbolic import value_of
 from torch_shallow.trace.precision import InFloat64
 from torch_shallow.trace.rewriting.piecewise import WRITTEN
@@ -29,41 +30,18 @@ _COMPARISONS: dict[str, Callable[[Tensor], Tensor]] = {
     "eq": lambda sign: sign == 0,
     **dict.fromkeys(["ne", "not_equal"], lambda sign: sign != 0),
 }
-_SAME = [
-    "clone",
-    "detach",
-    "contiguous",
-    "positive",
-    "pos",
-    "float",
-    "double",
-    "half",
-    "bfloat16",
-    "to",
-    "type",
-    "type_as",
-    "int",
-    "long",
-    "bool",
-    "_to_copy",
-    "Identity",
-]
-_ELEMENTWISE = [
-    "relu",
-    "relu6",
-    "hardtanh",
-    "hardsigmoid",
-    "leaky_relu",
-    "softshrink",
-    "abs",
-    "absolute",
-    "clamp",
-    "clip",
-    "clamp_min",
-    "clamp_max",
-    "maximum",
-    "minimum",
-]
+_SAME = names_of(
+    """
+    clone detach contiguous positive pos float double half bfloat16 to type type_as int long bool
+    _to_copy Identity
+    """
+)
+_ELEMENTWISE = names_of(
+    """
+    relu relu6 hardtanh hardsigmoid leaky_relu softshrink abs absolute clamp clip clamp_min clamp_max
+    maximum minimum
+    """
+)
 
 
 def _signum(x: Sliced) -> Sliced:
