@@ -21,6 +21,7 @@ from torch_shallow import Box, Polytope, ShallowReLU, explain, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.counterfactuals import AtLeast
+from torch_shallow.units import lengths_around, typical_lengths
 
 SEEDS = thinned(range(500), *map(str, range(0, 500, 50)))
 FEW = thinned(range(500), *map(str, range(7, 500, 100)))
@@ -242,3 +243,19 @@ def test_the_order_of_neurons_does_not_matter(seed: int) -> None:
     assert patterns == {tuple(pattern) for pattern in two.partition.patterns().tolist()}
     x = everywhere(one, case.rng)
     torch.testing.assert_close(one(x), two(x), rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def test_lengths_are_medians_of_intercepts_in_powers_of_two() -> None:
+    normals = np.array([[1.0, 0.0, 4.0, 0.0], [0.5, 0.0, 1.0, 0.0], [0.0, 2.0, 8.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
+    offsets = np.array([2.0, 2.0, 0.0, 0.0])
+    # The second input is known by the third row, in which its term is as large as that of the third input.
+    assert typical_lengths(normals, offsets).tolist() == [2.0, 2.0, 0.5, 1.0]
+    factors = 2.0 ** np.array([30, -20, 7, 3])
+    assert typical_lengths(normals / factors, offsets).tolist() == [2.0 * 2**30, 2.0 * 2**-20, 0.5 * 2**7, 1.0]
+    rows = 2.0 ** np.array([-30, 20, 5, 9])
+    assert typical_lengths(normals * rows[:, None], offsets * rows).tolist() == [2.0, 2.0, 0.5, 1.0]
+
+
+def test_lengths_around_a_point_are_those_to_the_first_half_space() -> None:
+    normals, slack = np.array([[1.0, 1e-17, 0.0], [-4.0, 2.0, 0.0], [8.0, 8.0, 0.0]]), np.array([1.0, 8.0, 0.0])
+    assert lengths_around(normals, slack).tolist() == [1.0, 4.0, 1.0]

@@ -37,6 +37,25 @@ def typical_lengths(
     return np.ldexp(1.0, lengths)
 
 
+def lengths_around(
+    normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"]
+) -> Float[np.ndarray, "inputs"]:
+    """A length for each input, a power of two: how far a point is, along its axis, from the first half-space.
+
+    What rounding has left in place of 0 does not matter. An input that no half-space bounds has the length 1.
+
+    Args:
+        normals: of half-spaces `normals @ step <= slack` around the point.
+        slack: not negative; where it is 0, nothing is told.
+    """
+    around = slack > 0.0
+    ways = np.where(
+        normals[around] != 0.0, exponents_of(slack[around])[:, None] - exponents_of(normals[around]), -LEAST
+    )
+    nearest = ways.min(axis=0, initial=-LEAST)
+    return np.ldexp(1.0, np.where(nearest == -LEAST, 0, nearest))
+
+
 def exponents_of(values: Float[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
     """The least powers of two above the absolute values; 0 of 0."""
     return np.frexp(values)[1].astype(np.int64)

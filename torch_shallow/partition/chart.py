@@ -62,7 +62,7 @@ class Chart:
         rank = int(self.directions[:, columns].any(axis=1).sum())
         lines = np.zeros((len(columns) - rank, len(free)))
         if len(lines):
-            units = typical_lengths(reads[:, columns], np.zeros(len(reads)))
+            units = np.where(self.lengths > 0.0, self.lengths, 1.0)[columns]
             triangle = np.linalg.qr(reads[:, columns] * units, mode="r")
             lines[:, columns] = np.linalg.svd(triangle, full_matrices=True)[2][rank:] * units
         return lines / np.linalg.norm(lines, axis=1, keepdims=True)

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.units import typical_lengths
+from torch_shallow.partition.chart import row_space
+from torch_shallow.units import lengths_around
 
 
 def irredundant(
@@ -32,7 +33,7 @@ def irredundant(
     if not len(b):
         return np.zeros(0, dtype=bool)
     slack = b - a @ point
-    a = a * typical_lengths(a, slack)
+    a = _in_coordinates(a, lengths_around(a, slack))
     norms = np.linalg.norm(a, axis=1)
     normals, slack = a / norms[:, None], slack / norms
     slack /= np.median(slack)
@@ -47,6 +48,21 @@ def irredundant(
         if not needed[row]:
             program.move(row, np.inf)
     return needed
+
+
+def _in_coordinates(
+    a: Float[np.ndarray, "rows inputs"], units: Float[np.ndarray, "inputs"]
+) -> Float[np.ndarray, "rows coordinates"]:
+    """The rows with each input in its unit, and without the directions along which none of them changes.
+
+    Along these, rounding would let a linear program go on for ever.
+    """
+    used, alone = a.any(axis=0), a[np.count_nonzero(a, axis=1) == 1].any(axis=0)
+    if not alone[used].all():  # else there are none
+        basis = row_space(a, units)
+        if len(basis) < used.sum():
+            return (a * units) @ basis.T
+    return a * units
 
 
 def seen_first(

@@ -18,7 +18,7 @@ from torch_shallow.region.redundancy import irredundant
 from torch_shallow.region.region import MAX_RAYS, Region
 from torch_shallow.region.shape import Shape
 from torch_shallow.trace.program import ReLUProgram, Stage
-from torch_shallow.units import typical_lengths
+from torch_shallow.units import lengths_around
 
 if TYPE_CHECKING:
     from torch_shallow.shallow.visited.module import VisitedReLU
@@ -115,7 +115,7 @@ class VisitedRegion(Region):
     def _lengths(self) -> Float[np.ndarray, "inputs"]:
         """For each input, the typical distance along it from the visiting input to the half-spaces."""
         a, b = self.half_spaces.numpy()
-        return typical_lengths(a, b - a @ self.interior_point.flatten().cpu().numpy())
+        return lengths_around(a, b - a @ self.interior_point.flatten().cpu().numpy())
 
     def _shape(self, max_rays: int) -> Shape:
         half_spaces, shallow = self.half_spaces, self.shallow

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.errors import TransformError
-from torch_shallow.units import typical_lengths
+from torch_shallow.units import lengths_around
 
 ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
 
@@ -61,7 +61,7 @@ def decide(
     """
     order = np.argsort(-output, kind="stable")
     label, others = int(order[0]), order[1:].tolist()
-    units = typical_lengths(a, slack)
+    units = lengths_around(a, slack)
     a, weight = a * units, weight * units
     norms = np.linalg.norm(a, axis=1)
     normals, distances = a / norms[:, None], slack / norms
