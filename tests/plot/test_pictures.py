@@ -364,3 +364,14 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(TransformError, match=message):
             draw()
     assert not pyplot.get_fignums()
+
+
+def test_values_before_a_head_are_called_so() -> None:
+    torch.manual_seed(0)
+    shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2), nn.Softmax(1)))
+    window = {"lower": -1.0, "upper": 1.0}
+    flat, tall = Figure(), Figure()
+    regions(shallow, color="output", output=1, ax=flat.subplots(), **window)
+    assert "output 1 before the head" in [ax.get_ylabel() for ax in flat.axes]
+    ax = surface(shallow, ax=tall.add_subplot(projection="3d"), **window)
+    assert ax.get_zlabel() == "output 0 before the head"

@@ -16,7 +16,7 @@ from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.picture import thin
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
-from torch_shallow.plot.subject import network_of
+from torch_shallow.plot.subject import network_of, output_name
 from torch_shallow.plot.window import read_window
 from torch_shallow.shallow.module import ShallowReLU
 from torch_shallow.shallow.points import check_rows
@@ -106,7 +106,7 @@ def _picture(f: object, feature: str | int, output: int, features: Any, asked: A
     shade = ScalarMappable(_around_zero(values[polygons.known]), colormaps[DIVERGING])
     canvas.fill(polygons, shade.to_rgba(np.nan_to_num(values)))
     canvas.lines(polygons.between(polygons.regions), thin(len(polygons)))
-    canvas.colorbar(shade, f"coefficient of {names.names[column]} for output {output}")
+    canvas.colorbar(shade, f"coefficient of {names.names[column]} for {subject.output_name(output)}")
     size = window.upper - window.lower
     canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
     return ax
@@ -132,7 +132,7 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
     by_unit, _ = names.affine(weight[:, output].detach().cpu().numpy(), bias[:, output].detach().cpu().numpy())
     ax = axes_for(ax)
     image = ax.imshow(by_unit, aspect="auto", cmap=DIVERGING, norm=_around_zero(by_unit), interpolation="nearest")
-    Canvas.of(ax).colorbar(image, f"coefficient for output {output % outputs}")
+    Canvas.of(ax).colorbar(image, f"coefficient for {output_name(output % outputs, shallow.head is not None)}")
     if len(names) <= TEXTS:
         ax.set_xticks(range(len(names)), names.names, rotation=45, ha="right", rotation_mode="anchor")
     if len(order) <= TEXTS:

@@ -31,6 +31,7 @@ class Style:
         numbers: write the number of each region.
         class_names: of the classes, or None for their numbers.
         colorbar: explain colours beside the axes.
+        output_name: what the output is called there.
     """
 
     color: str
@@ -41,6 +42,7 @@ class Style:
     numbers: bool
     class_names: Sequence[str] | None
     colorbar: bool
+    output_name: str = ""
 
     def __post_init__(self) -> None:
         if self.color not in COLORS:
@@ -155,7 +157,7 @@ def _shade(canvas: Canvas, polygons: Polygons, style: Style) -> None:
         shade = ScalarMappable(Normalize(low - (abs(low) or 1.0), low + (abs(low) or 1.0)), colormaps["viridis"])
         canvas.fill(polygons, shade.to_rgba(np.full(len(polygons), low)))
         if style.colorbar:
-            canvas.colorbar(shade, f"output {style.output}", [low])
+            canvas.colorbar(shade, style.output_name, [low])
         return
     canvas.hatch([canvas.place(polygons.outline(int(p))) for p in np.flatnonzero(~polygons.known)])
     shown = Triangulation(places[:, 0], places[:, 1], triangles[kept])
@@ -163,7 +165,7 @@ def _shade(canvas: Canvas, polygons: Polygons, style: Style) -> None:
         shown, np.nan_to_num(values), levels=np.linspace(low, high, SHADES + 1), cmap="viridis", antialiased=False
     )
     if style.colorbar:
-        canvas.colorbar(filled, f"output {style.output}", MaxNLocator(7))
+        canvas.colorbar(filled, style.output_name, MaxNLocator(7))
 
 
 def _count(canvas: Canvas, polygons: Polygons, style: Style, counts: Int[np.ndarray, "regions"]) -> None:

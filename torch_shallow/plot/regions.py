@@ -89,6 +89,7 @@ def regions(
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
     asked = read_window(lower, upper)
     subject = two_inputs(f, data)
+    style = replace(style, output_name=subject.output_name(output))
     plane = Plane.all_of_it()
     rows = None if data is None else subject.rows("data", data)
     drawn, window = draw_on(subject, plane, asked, data=rows)
@@ -142,7 +143,7 @@ def draw_on(
         if subject.num_inputs != 2:
             raise
         everywhere = subject.on(plane, None)
-        known = Subject(subject.in_shape, subject.out_shape, subject.domain, everywhere.shallow)
+        known = replace(subject, network=everywhere.shallow)
         return everywhere, choose_window(known, plane)
     return subject.on(plane, window), window
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +89,7 @@ def slice(  # noqa: A001 (as a picture is called)
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
     asked = read_window(lower, upper)
     subject = read_subject(f, *tells_shape(points, directions))
+    style = replace(style, output_name=subject.output_name(output))
     plane, marks = read_plane(subject, points, origin, directions)
     rows = None if data is None else subject.rows("data", data)
     drawn, window = draw_on(subject, plane, asked, marks, rows)

@@ -30,12 +30,14 @@ class Subject:
         out_shape: shape of one output of the trunk.
         domain: where it is known.
         network: a shallow network with a tree of cuts; or a deep one, which is transformed on the plane that is drawn.
+        before_head: whether a head follows the trunk.
     """
 
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     domain: Domain
     network: ShallowReLU | Neurons
+    before_head: bool = False
 
     @property
     def num_inputs(self) -> int:
@@ -46,6 +48,10 @@ class Subject:
     def num_outputs(self) -> int:
         """Number of entries of one output."""
         return Size(self.out_shape).numel()
+
+    def output_name(self, output: int) -> str:
+        """What an output is called in a picture."""
+        return output_name(output % self.num_outputs, self.before_head)
 
     def rows(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
         """A batch of inputs as rows.
@@ -180,7 +186,13 @@ def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Subj
     f = network_of(f)
     function = read_function(f.trunk if isinstance(f, ShallowReLU) else f, x)
     domain = f.domain if isinstance(f, ShallowReLU) else WholeSpace()
-    return Subject(function.in_shape, function.out_shape, domain, function.network)
+    has_head = isinstance(f, ShallowReLU) and f.head is not None
+    return Subject(function.in_shape, function.out_shape, domain, function.network, has_head)
+
+
+def output_name(output: int, before_head: bool) -> str:
+    """What an output of a trunk is called in a picture."""
+    return f"output {output}" + " before the head" * before_head
 
 
 def network_of(f: object) -> object:

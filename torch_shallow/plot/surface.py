@@ -86,8 +86,9 @@ def surface(
     if engine == "plotly":
         if ax is not None:
             raise TransformError('ax: plotly makes a figure of its own; leave it out, or use engine="matplotlib".')
-        return _plotly(polygons, output, color, edges, names)
-    return _matplotlib(axes_for(ax, subplot_kw={"projection": "3d"}), polygons, output, color, edges, names)
+        return _plotly(polygons, output, subject.output_name(output), color, edges, names)
+    ax = axes_for(ax, subplot_kw={"projection": "3d"})
+    return _matplotlib(ax, polygons, output, subject.output_name(output), color, edges, names)
 
 
 def lifted(polygons: Polygons, output: int, features: Features | None) -> np.ndarray:
@@ -97,7 +98,9 @@ def lifted(polygons: Polygons, output: int, features: Features | None) -> np.nda
     return np.column_stack([xy, polygons.values(output)])
 
 
-def _matplotlib(ax: Any, polygons: Polygons, output: int, color: str, edges: bool, features: Features | None) -> Axes3D:
+def _matplotlib(
+    ax: Any, polygons: Polygons, output: int, name: str, color: str, edges: bool, features: Features | None
+) -> Axes3D:
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -120,11 +123,11 @@ def _matplotlib(ax: Any, polygons: Polygons, output: int, color: str, edges: boo
     if features is not None:
         ax.set_xlabel(features.names[0])
         ax.set_ylabel(features.names[1])
-    ax.set_zlabel(f"output {output}")
+    ax.set_zlabel(name)
     return ax
 
 
-def _plotly(polygons: Polygons, output: int, color: str, edges: bool, features: Features | None) -> Figure:
+def _plotly(polygons: Polygons, output: int, name: str, color: str, edges: bool, features: Features | None) -> Figure:
     graph: Any = require("plotly.graph_objects", "plot")
     corners = lifted(polygons, output, features)
     triangles, owner = polygons.triangles()
@@ -141,7 +144,7 @@ def _plotly(polygons: Polygons, output: int, color: str, edges: bool, features: 
         shades = by_region(polygons)
         colours: dict[str, Any] = {"facecolor": [_hex(shades[polygon]) for polygon in owner[kept]]}
     else:
-        colours = {"intensity": places[:, 2], "colorscale": "Viridis", "colorbar": {"title": f"output {output}"}}
+        colours = {"intensity": places[:, 2], "colorscale": "Viridis", "colorbar": {"title": name}}
     (x, y, z), (i, j, k) = places.T, triangles[kept].T
     mesh = graph.Mesh3d(
         x=x, y=y, z=z, i=i, j=j, k=k, text=hover, hovertemplate="%{text}<extra></extra>", flatshading=True, **colours
@@ -163,7 +166,7 @@ def _plotly(polygons: Polygons, output: int, color: str, edges: bool, features: 
         scene={
             "xaxis": {"title": {"text": first}},
             "yaxis": {"title": {"text": second}},
-            "zaxis": {"title": {"text": f"output {output}"}},
+            "zaxis": {"title": {"text": name}},
         },
     )
     return figure
