@@ -101,7 +101,8 @@ def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Pla
     x = subject.shallow.partition.interior_points(starts)
     if isinstance(domain, WholeSpace):
         x[::2] = 0.0
-    step = rng.standard_normal((count, d)) * _lengths(subject)
+    lengths = subject.chart.lengths_in(domain, subject.program.in_shape)
+    step = rng.standard_normal((count, d)) * np.where(lengths > 0.0, lengths, subject.program.units)
     if isinstance(domain, Box):
         lower, upper = domain.bounds(subject.program.in_shape)
         step[:, lower == upper] = 0.0
@@ -113,15 +114,6 @@ def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Pla
         longest = np.minimum(longest, _room(b - x @ a.T, step @ a.T, np.inf) * rng.uniform(size=count))
     x += longest[:, None] * step
     return Places("random points", x, np.full(count, -1), "points", count, None)
-
-
-def _lengths(subject: Subject) -> Float[np.ndarray, "inputs"]:
-    lengths, domain = subject.chart.lengths, subject.shallow.domain
-    others = subject.program.units
-    if isinstance(domain, Box):
-        lower, upper = domain.bounds(subject.program.in_shape)
-        others = np.where(np.isfinite(upper - lower), (upper - lower) / 2, others)
-    return np.where(lengths > 0.0, lengths, others)
 
 
 def _room(

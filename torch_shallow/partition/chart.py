@@ -49,6 +49,15 @@ class Chart:
         """How far each input moves when one chart coordinate moves by 1; 0 if it does not."""
         return np.abs(self.directions).max(axis=0, initial=0.0)
 
+    def lengths_in(self, domain: Domain, in_shape: tuple[int, ...]) -> Float[np.ndarray, "inputs"]:
+        """As `lengths`; for an input that nothing reads, half its width in a box, or 0 if that is infinite."""
+        if not isinstance(domain, Box):
+            return self.lengths
+        lower, upper = domain.bounds(in_shape)
+        bounded = np.isfinite(lower) & np.isfinite(upper)
+        half = np.subtract(upper, lower, out=np.zeros(len(lower)), where=bounded) / 2
+        return np.where(self.lengths > 0.0, self.lengths, half)
+
     def lines(
         self, reads: Float[np.ndarray, "rows inputs"], free: Bool[np.ndarray, "inputs"]
     ) -> Float[np.ndarray, "lines inputs"]:

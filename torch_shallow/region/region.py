@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.partition.partition import Partition, activation_partition
 from torch_shallow.region.ball import largest_ball
@@ -199,13 +198,7 @@ class Region:
     @property
     def _lengths(self) -> Float[np.ndarray, "inputs"]:
         """For each input, the length in which the domain or the first hyperplanes are measured along it."""
-        lengths = self.shallow.partition.chart.lengths
-        if isinstance(self.shallow.domain, Box):
-            lower, upper = self.shallow.domain.bounds(self.shallow.in_shape)
-            with np.errstate(invalid="ignore"):
-                width = upper - lower
-            lengths = np.where((lengths == 0.0) & np.isfinite(width), width / 2, lengths)
-        return lengths
+        return self.shallow.partition.chart.lengths_in(self.shallow.domain, self.shallow.in_shape)
 
     @property
     def _fixed(self) -> Bool[np.ndarray, "inputs"]:
