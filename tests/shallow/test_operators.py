@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from tests.cases import thinned
 from tests.shallow.torch_networks import NAMES, points, points_and_outsiders, shared
+from torch_shallow.shallow.operators import threads
 from torch_shallow.shallow.operators.locate import level_by_level
 from torch_shallow.shallow.operators.select import gathered, scattered
 from torch_shallow.shallow.operators.threads import ROWS_AT_ONCE, share_rows
@@ -109,3 +113,22 @@ def test_an_error_in_any_thread_is_raised() -> None:
 
     with pytest.raises(ValueError, match="row"):
         share_rows(8 * ROWS_AT_ONCE, work)
+
+
+def test_a_thread_that_comes_late_holds_nothing_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], object]] = []
+    monkeypatch.setattr(threads, "start_new_thread", lambda function, _: late.append(function))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    x = torch.zeros(3 * threads.ROWS_AT_ONCE)
+    alive = weakref.ref(x)
+
+    def call(x: Tensor) -> None:
+        threads.share_rows(len(x), lambda start, stop: x[start:stop].add_(1.0))
+        assert bool((x == 1.0).all())
+
+    call(x)
+    del x
+    assert len(late) == 2
+    assert alive() is None
+    for helper in late:
+        helper()

@@ -18,7 +18,8 @@ def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
 
     Whoever has time takes the next rows, and a thread that comes too late is not waited for: torch's own threads keep
     cores busy for some milliseconds after each of its operations. (`threading` would wait for the start of each.)
-    Threads end with the call, so that nothing is left to go wrong in a forked process.
+    Threads end with the call, so that nothing is left to go wrong in a forked process. One that ends later, perhaps
+    while the interpreter does, holds nothing of the call: to free a tensor then would end the process.
 
     Args:
         rows: how many there are.
@@ -27,11 +28,12 @@ def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
     starts = range(0, rows, ROWS_AT_ONCE)
     taken, left = iter(starts), len(starts)
     done: SimpleQueue[BaseException | None] = SimpleQueue()
+    shared = [work]  # with all threads, for as long as the call lasts
 
     def help_out() -> None:
         for start in taken:
             try:
-                work(start, min(start + ROWS_AT_ONCE, rows))
+                shared[0](start, min(start + ROWS_AT_ONCE, rows))
             except BaseException as error:  # raised in the thread that waits
                 done.put(error)
             else:
@@ -44,9 +46,10 @@ def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
         for start in taken:
             work(start, min(start + ROWS_AT_ONCE, rows))
             left -= 1
-    finally:
-        deque(taken, maxlen=0)  # after an interrupt, nothing is left for the others
-    for _ in range(left):
-        error = done.get()
-        if error is not None:
-            raise error
+        for _ in range(left):
+            error = done.get()
+            if error is not None:
+                raise error
+    finally:  # after an interrupt, nothing is left for the others
+        deque(taken, maxlen=0)
+        shared.clear()
