@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torch_shallow
-from tests.cases import examples
+from tests.cases import examples, thinned
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.certify import Certificate, certify
 from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
@@ -377,3 +377,14 @@ def test_regions_as_thin_as_the_tolerance_are_no_alarm(seed: int) -> None:
             first.bias[neuron] = first.bias[0] * (1.0 + apart)
     model = nn.Sequential(first.double(), nn.ReLU(), nn.Linear(8, 6).double(), nn.ReLU(), nn.Linear(6, 1).double())
     transform(model, domain=Box(-2.0, 2.0)).certify(model, sample=20).require()
+
+
+@pytest.mark.parametrize("seed", thinned(range(10), "0", "1"))
+def test_steep_terms_that_cancel_far_out_are_rounding_of_the_composed_map(seed: int) -> None:
+    """Saturated one after the other, the model is constant to the last bit; a composed map has slopes of 1e-16."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [part for pair in ((3, 2), (2, 1), (1, 1)) for part in (nn.Linear(*pair), nn.Hardtanh())]
+    model = nn.Sequential(*layers, nn.Linear(1, 3)).double()
+    for parameter in model.parameters():
+        parameter.data = 2.0 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    transform(model, torch.zeros(1, 3).double()).certify(model).require()

@@ -19,13 +19,14 @@ EPSILON_32 = float(np.finfo(np.float32).eps)
 
 
 def check_equality(subject: Subject, model: DeepModel, places: Places) -> Check:
-    """The network's output is the model's, both in float64."""
+    """The network's output is the model's, both in float64, up to rounding: the model's, and that of composed maps."""
+    terms = subject.program.slope_terms
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found, expected = subject.evaluate(x), model.outputs(x)
         allowed = subject.tolerance * (1.0 + np.abs(expected))
         _, rounding = model.rounding(x, ~(np.abs(found - expected) <= allowed).all(axis=1))
-        return found, expected, allowed + ALLOWED * EPSILON * rounding
+        return found, expected, allowed + ALLOWED * EPSILON * (rounding + np.abs(x) @ terms.T)
 
     return _check(subject, places, compare, f"equal, {places.name}", f"{subject.tolerance:.0e}")
 
