@@ -27,7 +27,7 @@ from benchmarks.measure import LIBRARIES
 from benchmarks.subjects import Argmax, Subject, subjects
 
 HEADS = (nn.Softmax, nn.LogSoftmax, Argmax)
-PRELOADED = ["benchmarks.conversions", "affinitree", "relucent", "torch_shallow.partition.enumerate"]
+PRELOADED = ["benchmarks.conversions", "affinitree", "relucent", "torch_shallow.search.enumerate"]
 
 
 def agreement(model: nn.Module, ways: Iterator[Way], x: Float[Tensor, "rows ..."], omissions: str = "") -> str:

@@ -72,10 +72,10 @@ def measure(name: str, result: str) -> None:
         result: where to write.
     """
     from torch_shallow.domain import Box
-    from torch_shallow.partition.enumerate import enumerate_regions
-    from torch_shallow.shallow.module import ShallowReLU
-    from torch_shallow.trace.linear.bounds import preactivation_bounds
-    from torch_shallow.trace.reader import read_model, trace_model
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+    from torch_shallow.program.preactivation_bounds import preactivation_bounds
+    from torch_shallow.program.reading import read_model, trace_model
+    from torch_shallow.search.enumerate import enumerate_regions
 
     cube = Box(-1.0, 1.0)
     small = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1))

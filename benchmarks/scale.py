@@ -106,15 +106,15 @@ def weigh_tasks(name: str, result: str) -> None:
         name: of the case.
         result: where to write.
     """
-    from torch_shallow.partition.affine_maps import affine_maps
-    from torch_shallow.partition.enumerate import pose
-    from torch_shallow.partition.exploration.budget import TASK_SECONDS, Budget
-    from torch_shallow.partition.exploration.schedule import Schedule
-    from torch_shallow.partition.exploration.task import Task, packed
-    from torch_shallow.partition.exploration.workers import make_workers
-    from torch_shallow.partition.growth import Growth, Piece
-    from torch_shallow.partition.rebuild import balanced
-    from torch_shallow.trace.reader import read_model
+    from torch_shallow.program.reading import read_model
+    from torch_shallow.search.affine_maps import affine_maps
+    from torch_shallow.search.balance import balanced
+    from torch_shallow.search.enumerate import pose
+    from torch_shallow.search.growing_tree import Growth, Piece
+    from torch_shallow.search.runs.budget import TASK_SECONDS, Budget
+    from torch_shallow.search.runs.schedule import Schedule
+    from torch_shallow.search.runs.task import Task, packed
+    from torch_shallow.search.runs.workers import make_workers
 
     case = load(name)
     transform(load("5-8-8-1"), 1)

@@ -27,7 +27,7 @@ class Clock:
 
 def replaced_clock(patch: pytest.MonkeyPatch) -> Clock:
     """The clock of every module of the package that looks at one, from now on."""
-    importlib.import_module("torch_shallow.partition.enumerate")  # and all that it imports
+    importlib.import_module("torch_shallow.search.enumerate")  # and all that it imports
     clock = Clock()
     modules = [module for name, module in sys.modules.items() if name.startswith("torch_shallow.")]
     for module in modules:

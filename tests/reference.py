@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from torch_shallow.domain import Box, Domain
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.program.relu_program import ReLUProgram
 
 
 def brute_force_patterns(program: ReLUProgram, domain: Domain, least_radius: float = 1e-6) -> set[tuple[bool, ...]]:

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 import torch_shallow
 from tests.cases import examples, thinned
 from tests.partition.programs import draw_domain, draw_program, mlp
+from torch_shallow._transform import transform
 from torch_shallow.certify import Certificate, certify
-from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.programs import sign_by_programs
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.region.cone import generators
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.transform import transform
+from torch_shallow.geometry.rays.generators import generators
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.enumerate import enumerate_regions
 
 pytestmark = pytest.mark.quick
 

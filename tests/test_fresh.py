@@ -16,8 +16,8 @@ from tests.shallow.laws import corner_points, deep, patterns_at, random_points, 
 from tests.zoo import Specimen
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.partition.enumerate import METHODS, enumerate_regions
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.search.enumerate import METHODS, enumerate_regions
 
 pytestmark = pytest.mark.quick
 

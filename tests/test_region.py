@@ -18,11 +18,11 @@ from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.reference import rank
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.region import Region, Regions
-from torch_shallow.region.polyhedron import polyhedron
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace.program import ReLUProgram, Stage
+from torch_shallow.functions import Region, Regions
+from torch_shallow.geometry.polyhedron import polyhedron
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.relu_program import ReLUProgram, Stage
+from torch_shallow.search.enumerate import enumerate_regions
 
 
 def shallow_of(program: ReLUProgram, domain: Domain) -> ShallowReLU:

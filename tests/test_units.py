@@ -21,7 +21,7 @@ from torch_shallow import Box, Polytope, ShallowReLU, explain, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.counterfactuals import AtLeast
-from torch_shallow.units import lengths_around, typical_lengths
+from torch_shallow.geometry.units import lengths_around, typical_lengths
 
 SEEDS = thinned(range(500), *map(str, range(0, 500, 50)))
 FEW = thinned(range(500), *map(str, range(7, 500, 100)))

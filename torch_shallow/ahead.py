@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from torch_shallow import domain, explain, plot
-from torch_shallow.estimate import estimate
+from torch_shallow._estimate import estimate
+from torch_shallow._transform import transform
 from torch_shallow.explain.function import read_function
-from torch_shallow.partition.partition import activation_partition
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.transform import transform
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.search.partition import activation_partition
 
 BOX = domain.Box(-1.0, 1.0)
 
@@ -103,7 +103,7 @@ def _facts() -> None:
 
 
 def _programs() -> None:
-    from torch_shallow.partition.enumerate import enumerate_regions
+    from torch_shallow.search.enumerate import enumerate_regions
 
     estimate(_model(), domain=BOX, time_limit=0.01)
     transform(_model(), domain=BOX, method="lp")
@@ -126,8 +126,7 @@ def _certificates() -> None:
 
 
 def _shapley() -> None:
-    from torch_shallow.explain.shapley.by_values import play_by_values
-    from torch_shallow.explain.shapley.solve import solve
+    from torch_shallow.explain.shapley.solve import play_by_values, solve
 
     x = torch.ones(1, 2, dtype=torch.float64)
     function = read_function(_model(), x)

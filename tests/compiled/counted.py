@@ -41,7 +41,7 @@ def forget_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Non
 
 def first_use() -> int:
     """How many functions the first call of a small entry point compiles in this process."""
-    from torch_shallow.partition.compose_maps import first_regions
+    from torch_shallow.search.compose_maps import first_regions
 
     with compilations() as count:
         first_regions(np.array([[-1, -2]]), np.zeros(1, dtype=np.int64))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from torch_shallow.compiled.bundle import Bundle
-from torch_shallow.compiled.functions import compiled
+from torch_shallow.compiled.decorator import compiled
 
 
 class Inside(Bundle):

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from tests.compiled.counted import compilations, first_use, forget_what_is_on_disk
-from torch_shallow.compiled.announce import Announcement
 from torch_shallow.compiled.cache import closure, key
-from torch_shallow.compiled.functions import compiled
+from torch_shallow.compiled.decorator import Announcement, compiled
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -62,7 +61,7 @@ def test_the_key_stays_where_nothing_compiled_changes(old, new):
 
 
 def test_the_closure_is_all_that_is_called():
-    from torch_shallow.partition.order_cuts import order_cuts
+    from torch_shallow.search.order_cuts import order_cuts
 
     names = {part.py_func.__name__ for part in closure(order_cuts)}
     assert names == {"order_cuts", "is_leaf", "most_even", "fewest_kinds", "divide"}
@@ -82,14 +81,14 @@ def test_edits_of_files_compile_nothing_unless_compiled_code_changes(tmp_path):
     folder, cache = tmp_path / "clone", tmp_path / "cache"
     shutil.copytree(ROOT / "torch_shallow", folder / "torch_shallow", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "compiled", folder / "tests" / "compiled")
-    compose_maps = folder / "torch_shallow" / "partition" / "compose_maps.py"
+    compose_maps = folder / "torch_shallow" / "search" / "compose_maps.py"
 
     def edit(file: Path, change: Callable[[str], str]) -> None:
         file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
 
     assert compiled_in(folder, cache) > 0
     edit(folder / "torch_shallow" / "errors.py", lambda text: text + "\n# one more line\n")
-    edit(folder / "torch_shallow" / "partition" / "network.py", lambda text: "# one more line\n" + text)
+    edit(folder / "torch_shallow" / "search" / "packed_program.py", lambda text: "# one more line\n" + text)
     edit(compose_maps, lambda text: "# one more line\n" + text)
     assert compiled_in(folder, cache) == 0
     edit(compose_maps, lambda text: text.replace("below = children[cut]", "below = children[cut + 0]"))

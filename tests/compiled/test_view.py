@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
 from tests.compiled.counted import compilations, forget_what_is_on_disk
-from torch_shallow.compiled.functions import compiled
+from torch_shallow.compiled.decorator import compiled
 from torch_shallow.compiled.linking import InnerLibrary
 
 DTYPES = [np.float64, np.int32, np.bool_]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.relu_program import ReLUProgram
 
 cp: Any = cvxpy  # mypy finds no functions in it
 

@@ -15,7 +15,7 @@ from tests.piecewise_models import digits_cnn
 from tests.zoo import Specimen, chain
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.explain.integrated_gradients import integrated_gradients
-from torch_shallow.explain.segments import deep
+from torch_shallow.explain.segments import deep_segments as deep
 from torch_shallow.explain.segments.segment import segment
 
 captum = pytest.importorskip("captum.attr")

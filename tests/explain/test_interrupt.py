@@ -15,8 +15,8 @@ from torch import nn
 from tests.cases import thinned
 from tests.explain import interrupted
 from torch_shallow import Box, explain, plot
-from torch_shallow.partition.exploration.schedule import Schedule
-from torch_shallow.transform import transform, transform_all
+from torch_shallow._transform import transform, transform_all
+from torch_shallow.search.runs.schedule import Schedule
 
 MODEL = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
 BOX = Box(-1.0, 1.0)

@@ -19,10 +19,10 @@ from tests.zoo import ALL, ARCHITECTURES, DEGENERATE, Specimen, chain, transform
 from torch_shallow import Box, Polytope, ShallowReLU, TransformError, transform
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.features import Features
-from torch_shallow.explain.local.explanation import explain
-from torch_shallow.explain.local.facets import facets_of
-from torch_shallow.region.polyhedron import polyhedron
-from torch_shallow.region.redundancy import irredundant
+from torch_shallow.explain.locally.explanation import explain
+from torch_shallow.explain.locally.seen_facets import facets_of
+from torch_shallow.geometry.inequalities import irredundant
+from torch_shallow.geometry.polyhedron import polyhedron
 
 pytestmark = pytest.mark.quick
 

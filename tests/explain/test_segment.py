@@ -18,7 +18,8 @@ from tests.cases import examples
 from tests.zoo import Specimen, chain, linear
 from torch_shallow import Box, Polytope, TransformError, transform
 from torch_shallow.explain import function
-from torch_shallow.explain.segments import deep, sweep
+from torch_shallow.explain.segments import deep_segments as deep
+from torch_shallow.explain.segments import sweep
 from torch_shallow.explain.segments.segment import Segment, pieces, segment
 
 pytestmark = pytest.mark.quick

@@ -20,10 +20,9 @@ from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import read_function
 from torch_shallow.explain.shapley import local_linear_shap, shap_values
-from torch_shallow.explain.shapley import source as source_module
-from torch_shallow.explain.shapley.by_values import play_by_values
-from torch_shallow.explain.shapley.solve import solve
-from torch_shallow.explain.shapley.weights import write_weights
+from torch_shallow.explain.shapley import solve as source_module
+from torch_shallow.explain.shapley.reduction import write_weights
+from torch_shallow.explain.shapley.solve import play_by_values, solve
 
 with warnings.catch_warnings():  # matplotlib warns of what shap does when it is imported
     warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ import torch_shallow
 from tests import zoo
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain import Features
-from torch_shallow.explain.facts import lipschitz_constant, monotonicity, neuron_activity, unused_features, volumes
+from torch_shallow.explain.globally import lipschitz_constant, monotonicity, neuron_activity, unused_features, volumes
 
 BOX = Box(-1.0, 1.0)
 NORMS = (1, 2, math.inf)

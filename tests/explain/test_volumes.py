@@ -10,7 +10,7 @@ from torch import nn
 import torch_shallow
 from tests import zoo
 from torch_shallow import Box, Polytope, TransformError
-from torch_shallow.explain.facts import moments, volumes
+from torch_shallow.explain.globally import moments, volumes
 
 BOX = Box(-1.0, 1.0)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
-from torch_shallow.trace.program import ReLUProgram, Stage
+from torch_shallow.program.relu_program import ReLUProgram, Stage
 
 
 def dense_program(num_inputs: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> ReLUProgram:

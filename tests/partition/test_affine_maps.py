@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.domain import Box, WholeSpace
-from torch_shallow.partition import threads as sharing
-from torch_shallow.partition.affine_maps import AffineMaps, affine_maps
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.rebuild import collapse_open
+from torch_shallow.geometry import sharing as sharing
+from torch_shallow.search.affine_maps import AffineMaps, affine_maps
+from torch_shallow.search.balance import collapse_open
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.partition import Partition
 
 
 def with_open_cells(partition: Partition, known: np.ndarray) -> tuple[Partition, np.ndarray]:

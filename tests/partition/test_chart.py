@@ -12,9 +12,9 @@ from tests.partition.programs import arrangement, dense_program, draw_domain, dr
 from tests.reference import rank
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.chart import make_chart, row_space
-from torch_shallow.partition.network import compose, pack
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.geometry.chart import make_chart, row_space
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.packed_program import compose, pack
 
 pytestmark = pytest.mark.quick
 

@@ -13,9 +13,9 @@ from scipy.spatial import HalfspaceIntersection
 
 from tests.cases import examples
 from tests.reference import rank
-from torch_shallow.partition.double_description import cone
-from torch_shallow.partition.double_description import storage as rays
-from torch_shallow.partition.double_description.storage import double_description, intersection
+from torch_shallow.geometry.rays import cone
+from torch_shallow.geometry.rays import storage as rays
+from torch_shallow.geometry.rays.storage import double_description, intersection
 
 pytestmark = pytest.mark.quick
 

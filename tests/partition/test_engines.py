@@ -15,17 +15,17 @@ from tests.partition.walks import problem_of, walked
 from tests.reference import brute_force_patterns
 from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, Specimen
 from torch_shallow.domain import Box, Domain, WholeSpace
-from torch_shallow.partition.cells import Cell
-from torch_shallow.partition.double_description.engine import RayWalk
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.harvest import Harvest
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.simplex import engine as by_simplex
-from torch_shallow.partition.simplex import walk as simplex_walk
-from torch_shallow.partition.simplex.engine import SimplexWalk
-from torch_shallow.partition.solver.engine import walk_by_solver
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines import simplex_engine as by_simplex
+from torch_shallow.search.engines import simplex_walk as simplex_walk
+from torch_shallow.search.engines.ray_engine import RayWalk
+from torch_shallow.search.engines.simplex_engine import SimplexWalk
+from torch_shallow.search.engines.solver.engine import walk_by_solver
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.partition import Partition
+from torch_shallow.search.problem import Cell
+from torch_shallow.search.task_output import Harvest
 
 Engine = Callable[[ReLUProgram, Domain], Partition]
 

@@ -16,17 +16,15 @@ from tests.partition.programs import arrangement, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of
 from tests.zoo import ALL, Specimen
 from torch_shallow.domain import Box, WholeSpace
-from torch_shallow.partition.enumerate import enumerate_regions, pose
-from torch_shallow.partition.estimate.probe import Prober
-from torch_shallow.partition.estimate.sampling import LEAST_PROBES, estimate_open
-from torch_shallow.partition.estimate.thinning import thin
-from torch_shallow.partition.estimate.upper_bound import upper_bound
-from torch_shallow.partition.exploration.task import Task, explore, explore_until, packed
-from torch_shallow.partition.exploration.watch import Forecast
-from torch_shallow.partition.growth import ROOT, Growth
-from torch_shallow.partition.harvest import Quota
-from torch_shallow.partition.problem import Problem
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.search.enumerate import enumerate_regions, pose
+from torch_shallow.search.estimation import LEAST_PROBES, Prober, estimate_open, thin
+from torch_shallow.search.growing_tree import ROOT, Growth
+from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.task import Task, explore, explore_until, packed
+from torch_shallow.search.runs.watch import Forecast
+from torch_shallow.search.task_output import Quota
+from torch_shallow.search.upper_bound import upper_bound
 
 WHOLE = [Growth().path(ROOT)]
 ENGINES = {

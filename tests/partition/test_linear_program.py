@@ -18,11 +18,11 @@ from tests.partition.walks import problem_of, walked
 from tests.reference import brute_force_patterns
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.cells import Cell
-from torch_shallow.partition.harvest import Harvest
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.solver.engine import walk_by_solver
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines.solver.engine import walk_by_solver
+from torch_shallow.search.partition import Partition
+from torch_shallow.search.problem import Cell
+from torch_shallow.search.task_output import Harvest
 
 
 def partition_of(program: ReLUProgram, domain: Domain | None = None, **options: object) -> Partition:

@@ -15,9 +15,9 @@ from tests.arrangements import ARRANGEMENTS, Arrangement
 from tests.reference import brute_force_patterns
 from tests.zoo import PIECEWISE, Specimen
 from torch_shallow.domain import WholeSpace
-from torch_shallow.partition.enumerate import METHODS, enumerate_regions
-from torch_shallow.partition.partition import Partition
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.search.enumerate import METHODS, enumerate_regions
+from torch_shallow.search.partition import Partition
 
 SMALL = tuple(arrangement for arrangement in ARRANGEMENTS if arrangement.regions <= 200)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.partition.programs import draw_domain, draw_program, mlp
 from torch_shallow.domain import Box, WholeSpace
-from torch_shallow.partition import threads as sharing
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.rebuild import Leaves, balanced, build, collapse
+from torch_shallow.geometry import sharing as sharing
+from torch_shallow.search.balance import Leaves, balanced, build, collapse
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.partition import Partition
 
 
 def obvious(partition: Partition, kinds: np.ndarray) -> list[object]:

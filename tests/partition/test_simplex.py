@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from tests.cases import examples
-from torch_shallow.partition.simplex.dual_simplex import ABOVE, BELOW, FAILED, maximise
-from torch_shallow.partition.simplex.engine import _room
+from torch_shallow.geometry.dual_simplex import ABOVE, BELOW, FAILED, maximise
+from torch_shallow.search.engines.simplex_engine import _room
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ from tests.cases import examples
 from tests.partition.programs import mlp
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.solver.charted import ChartedProgram
-from torch_shallow.partition.solver.programs.cell_program import Answer, CellProgram
-from torch_shallow.partition.solver.programs.choice import cell_program
-from torch_shallow.partition.solver.witnesses import Witnesses, recentred
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.search.engines.solver.charted import ChartedProgram
+from torch_shallow.search.engines.solver.programs.cell_program import Answer, CellProgram
+from torch_shallow.search.engines.solver.programs.choice import cell_program
+from torch_shallow.search.engines.solver.witnesses import Witnesses, recentred
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

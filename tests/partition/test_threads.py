@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from torch_shallow.partition import threads as sharing
-from torch_shallow.partition.threads import share, share_tree
+from torch_shallow.geometry import sharing as sharing
+from torch_shallow.geometry.sharing import share, share_tree
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

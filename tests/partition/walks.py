@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from torch_shallow.domain import Domain
-from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.growth import ROOT, Growth
-from torch_shallow.partition.harvest import Harvest, Quota
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.problem import Problem
-from torch_shallow.partition.search import Search
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.growing_tree import ROOT, Growth
+from torch_shallow.search.partition import Partition, Search
+from torch_shallow.search.problem import Problem
+from torch_shallow.search.task_output import Harvest, Quota
 
 
 def problem_of(program: ReLUProgram, domain: Domain, **search: object) -> Problem:

@@ -25,11 +25,11 @@ from torch_shallow import Box, TransformError
 from torch_shallow.explain.features import Features
 from torch_shallow.plot.adjacency import adjacency
 from torch_shallow.plot.animate import animate
+from torch_shallow.plot.canvas import distinct
 from torch_shallow.plot.coefficients import coefficients
-from torch_shallow.plot.colours import distinct
-from torch_shallow.plot.geometry import polygons
 from torch_shallow.plot.picture import COLORS
 from torch_shallow.plot.regions import regions
+from torch_shallow.plot.slice import polygons
 from torch_shallow.plot.slice import slice as draw_slice
 from torch_shallow.plot.surface import surface
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.zoo import Specimen
 from torch_shallow.domain import Box, Domain
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.relu_program import ReLUProgram
 
 SCALES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.shallow.torch_networks import BOUNDED, shared
 from torch_shallow import ShallowReLU
-from torch_shallow.partition.affine_maps import affine_maps
-from torch_shallow.partition.partition import Partition
+from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.partition import Partition
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from tests.shallow.visiting import SMALL, points_of, visited_of
 from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, WITH_HEAD, Specimen, chain
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.domain import WholeSpace
-from torch_shallow.partition.affine_maps import affine_maps
-from torch_shallow.partition.free_tree import FreeTree
-from torch_shallow.partition.partition import Partition
-from torch_shallow.shallow.visited import module
-from torch_shallow.shallow.visited.module import VisitedReLU
-from torch_shallow.trace.linear import extent
+from torch_shallow.geometry.tree import FreeTree
+from torch_shallow.modules import visited_relu as module
+from torch_shallow.modules.visited_relu import VisitedReLU
+from torch_shallow.program import extraction as extent
+from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.partition import Partition
 
 SOME = (*DEGENERATE[:4], *ARCHITECTURES[3:8], *PIECEWISE[:1], *WITH_HEAD)
 TRAINED = ("selection.", "local_models.")

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from tests.zoo import chain
 from torch_shallow import Box, ShallowReLU, TransformError, transform
-from torch_shallow.shallow.files import container
-from torch_shallow.trace.weights_hash import hash_tensors
+from torch_shallow.modules.files import container
+from torch_shallow.program.weights_hash import hash_tensors
 
 Description = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.errors import IncompleteWarning
-from torch_shallow.shallow.visited.module import VisitedReLU
+from torch_shallow.modules.visited_relu import VisitedReLU
 
 FILES = Path(__file__).parent / "files"
 POINTS = torch.tensor([[0.0, 0.0], [0.5, -0.25], [-1.0, 1.0], [0.75, 0.5], [3.0, 0.0]], dtype=torch.float64)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torch_shallow.shallow.files.damage import Damaged
-from torch_shallow.shallow.files.graph.decode import function_of, module_of
-from torch_shallow.shallow.files.graph.encode import NotWritable, encode
-from torch_shallow.shallow.files.graph.operations import name_of, operation
-from torch_shallow.shallow.files.graph.written import WrittenGraph
+from torch_shallow.modules.files.damage import Damaged
+from torch_shallow.modules.files.graph.decode import function_of, module_of
+from torch_shallow.modules.files.graph.encode import NotWritable, encode
+from torch_shallow.modules.files.graph.operations import name_of, operation
+from torch_shallow.modules.files.graph.written import WrittenGraph
 
 
 class Code(nn.Module):

@@ -14,9 +14,9 @@ from tests.zoo import chain
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.shallow.visited.build import visited_network
-from torch_shallow.trace.reader import read_model, trace_model
+from torch_shallow.modules.visited_relu import visited_network
+from torch_shallow.program.reading import read_model, trace_model
+from torch_shallow.search.enumerate import enumerate_regions
 
 
 class Hides(nn.Module):

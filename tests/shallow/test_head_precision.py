@@ -10,8 +10,8 @@ from torch.fx import GraphModule
 
 from tests.zoo import chain
 from torch_shallow import TransformError, transform
-from torch_shallow.shallow.head import in_float64
-from torch_shallow.trace.precision import InFloat64
+from torch_shallow.modules.network import in_float64
+from torch_shallow.program.precision import InFloat64
 
 
 class Casts(nn.Module):

@@ -22,8 +22,8 @@ from tests.shallow.opened import everywhere, network_of, opened, part_of, some_c
 from tests.shallow.torch_networks import assert_same, model_of, shared
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import Certificate, certify
-from torch_shallow.partition.affine_maps import affine_maps
-from torch_shallow.shallow.files import container
+from torch_shallow.modules.files import container
+from torch_shallow.search.affine_maps import affine_maps
 
 NAMES = ("descent", "descent in a box", "descent in a polytope", "image", "projected", "skip", "head")
 FEW = ("descent in a polytope", "projected", "head")

@@ -15,7 +15,7 @@ from tests.shallow.laws import assert_equal, corner_points, deep, random_points
 from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, WITH_HEAD, Specimen, chain, transformed
 from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.enumerate import enumerate_regions
+from torch_shallow.search.enumerate import enumerate_regions
 
 MODELS = (*DEGENERATE, *ARCHITECTURES, *(s for s in DEEP if s.regions <= 16))
 

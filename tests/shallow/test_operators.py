@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tests.cases import thinned
 from tests.shallow.torch_networks import NAMES, points, points_and_outsiders, shared
-from torch_shallow.shallow.operators import threads
-from torch_shallow.shallow.operators.locate import level_by_level
-from torch_shallow.shallow.operators.select import gathered, scattered
-from torch_shallow.shallow.operators.threads import ROWS_AT_ONCE, share_rows
+from torch_shallow.functions.operators import registration as threads
+from torch_shallow.functions.operators.locate import level_by_level
+from torch_shallow.functions.operators.registration import ROWS_AT_ONCE, share_rows
+from torch_shallow.functions.operators.select import gathered, scattered
 
 
 def random_tree(cuts: int, rng: np.random.Generator, open_share: float = 0.0) -> tuple[Tensor, int]:

@@ -28,12 +28,12 @@ from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, WITH_HEAD, Specimen,
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain
-from torch_shallow.partition.affine_maps import affine_maps
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.partition import Partition
-from torch_shallow.shallow import composed
-from torch_shallow.trace.linear import extent
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.functions import composed
+from torch_shallow.program import extraction as extent
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.partition import Partition
 
 NAMES = ("residual", "densely connected", "branches", "image", "30-5-4-2", "4-7-6-5", "3-6-5-2", "LeakyReLU")
 NAMES += ("MaxMin", "no ReLU", "constant", "zero weights", "zero at a corner", "classifier")

@@ -14,7 +14,7 @@ from tests.shallow.tuned import TUNED, shallow_of
 from tests.zoo import Specimen, chain
 from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.errors import TransformError
-from torch_shallow.shallow.visited import module as visited_module
+from torch_shallow.modules import visited_relu as visited_module
 
 pytestmark = pytest.mark.quick
 

@@ -18,9 +18,9 @@ from tests.zoo import ALL, ARCHITECTURES, ARRANGEMENTS, DEEP, WITH_HEAD, Specime
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.affine_maps import AffineMaps
-from torch_shallow.partition.chart import Chart
-from torch_shallow.partition.free_tree import FreeTree
+from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.tree import FreeTree
+from torch_shallow.search.affine_maps import AffineMaps
 
 MANY = {"type B 5", "type D 5", "Shi 5", "Catalan 5", "Linial 6", "semiorder 5", "3-16-16-1", "pooled image"}
 SPECIMENS = tuple(s for s in (*ALL, *WITH_HEAD) if s.name not in MANY)

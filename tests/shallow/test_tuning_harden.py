@@ -15,8 +15,8 @@ from tests.shallow.tuned import TUNED, shaken, shallow_of
 from tests.zoo import ALL, Specimen, chain, tent
 from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.free_tree import FreeTree
-from torch_shallow.shallow.tuning.soft import SoftReLU
+from torch_shallow.geometry.tree import FreeTree
+from torch_shallow.modules.soft_relu import SoftReLU
 
 SOME = thinned(TUNED, "2-5-4-1", "image", "30-5-4-2", "PReLU", "shortcut")
 KNOWN = tuple(s for s in ALL if s.regions is not None and s.regions <= 100)

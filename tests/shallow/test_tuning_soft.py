@@ -16,7 +16,7 @@ from tests.shallow.tuned import TUNED, shaken, shallow_of
 from tests.zoo import Specimen, chain
 from torch_shallow import Box, transform
 from torch_shallow.errors import TransformError
-from torch_shallow.shallow.tuning.soft import SoftReLU
+from torch_shallow.modules.soft_relu import SoftReLU
 
 SMALL = tuple(s for s in TUNED if s.name in ("2-5-4-1", "shortcut", "image", "30-5-4-2"))
 

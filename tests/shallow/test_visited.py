@@ -16,10 +16,10 @@ from tests.zoo import ARCHITECTURES, Specimen, chain, transformed, trap
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import WholeSpace
-from torch_shallow.shallow.visited import module, neurons
-from torch_shallow.shallow.visited.build import visited_network
-from torch_shallow.shallow.visited.module import VisitedReLU
-from torch_shallow.trace.reader import read_model, trace_model
+from torch_shallow.functions import deep_function as neurons
+from torch_shallow.modules import visited_relu as module
+from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
+from torch_shallow.program.reading import read_model, trace_model
 
 
 def patterns(shallow: VisitedReLU) -> list[tuple[bool, ...]]:

@@ -11,7 +11,7 @@ from tests.shallow.visiting import SMALL, points_of, visited_of
 from tests.zoo import Specimen, chain
 from torch_shallow import TransformError
 from torch_shallow.certify import certify
-from torch_shallow.shallow.visited.module import VisitedReLU
+from torch_shallow.modules.visited_relu import VisitedReLU
 
 
 @pytest.mark.parametrize("specimen", SMALL, ids=str)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tests.shallow.visiting import visited_of
 from tests.zoo import chain
 from torch_shallow import Box, TransformError, transform
-from torch_shallow.shallow.visited.build import visited_network
-from torch_shallow.trace.reader import trace_model
+from torch_shallow.modules.visited_relu import visited_network
+from torch_shallow.program.reading import trace_model
 
 
 def test_rows_that_lie_elsewhere_in_the_precision_of_the_model() -> None:

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from tests.shallow.laws import random_points
 from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, transformed
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.shallow.visited.build import visited_network
-from torch_shallow.shallow.visited.module import VisitedReLU
-from torch_shallow.trace.reader import trace_model
+from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
+from torch_shallow.program.reading import trace_model
 
 NAMES = ("no ReLU in a box", "trap", "zero at a corner", "zero rows", "coincident across stages")
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.reader import read_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.relu_program import ReLUProgram
 
 Reads = Callable[..., ReLUProgram]
 

@@ -19,15 +19,15 @@ from torch_shallow import transform
 from torch_shallow.certify.checks import certify
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.partition import Partition
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace.linear import extent
-from torch_shallow.trace.linear.bounds import preactivation_bounds
-from torch_shallow.trace.linear.linearity import read_program
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.reader import read_model, trace_model
-from torch_shallow.trace.traced import TracedModel
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program import extraction as extent
+from torch_shallow.program.extraction import read_program
+from torch_shallow.program.preactivation_bounds import preactivation_bounds
+from torch_shallow.program.reading import read_model, trace_model
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.program.traced import TracedModel
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.partition import Partition
 
 
 class BatchInTheMiddle(nn.Module):

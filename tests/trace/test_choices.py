@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_shallow.errors import UnsupportedOperation
-from torch_shallow.trace.reader import read_model
-from torch_shallow.trace.tracer import trace
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.tracer import trace
 
 pytestmark = pytest.mark.quick
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torch_shallow._transform import transform
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.reader import read_model
-from torch_shallow.transform import transform
+from torch_shallow.program.reading import read_model
 
 pytestmark = pytest.mark.quick
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
-from torch_shallow.trace.input_shape import given_shape
-from torch_shallow.trace.model_copy import check_model
-from torch_shallow.trace.reader import read_model
-from torch_shallow.trace.tracer import trace
+from torch_shallow.program.input_shape import given_shape
+from torch_shallow.program.model import check_model
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.tracer import trace
 
 
 class TwoInputs(nn.Module):

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from tests.cases import examples
-from torch_shallow.trace.program import ReLUProgram
-from torch_shallow.trace.reader import read_model
-from torch_shallow.trace.tracer import trace
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.program.tracer import trace
 
 pytestmark = pytest.mark.quick
 

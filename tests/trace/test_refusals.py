@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
-from torch_shallow.trace.graph.operations import RULES
-from torch_shallow.trace.reader import read_model
-from torch_shallow.trace.tracer import trace
+from torch_shallow.program.graph.operations import RULES
+from torch_shallow.program.reading import read_model
+from torch_shallow.program.tracer import trace
 
 
 class Model(nn.Module):

@@ -7,12 +7,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int
 
-from torch_shallow.certify.compiled import TOO_MANY, Verdicts, examine_cells
+from torch_shallow.certify.cell_signs import TOO_MANY, Verdicts, examine_cells
 from torch_shallow.certify.programs import failure, limit, sign_by_programs
-from torch_shallow.certify.report import Check, Failure
+from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.certify.subject import NeuronRows, Subject
-from torch_shallow.certify.tally import Tally
-from torch_shallow.region.cone import FULL, GIVEN_UP, Cone, intersect, whole_space, with_more_room
+from torch_shallow.geometry.rays.generators import FULL, GIVEN_UP, Cone, intersect, whole_space, with_more_room
 
 THINNER = 0.1  # than the tolerance of the search: a cell with no more room than this has no interior
 

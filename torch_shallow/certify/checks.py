@@ -11,25 +11,23 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from torch_shallow.certify.deep import DeepModel
-from torch_shallow.certify.equality import check_equality, check_float32
-from torch_shallow.certify.head import check_head
+from torch_shallow.certify.deep_model import DeepModel
+from torch_shallow.certify.equality import check_equality, check_float32, check_head
 from torch_shallow.certify.hooks import POINTS, check_hooks
+from torch_shallow.certify.outside import check_stable_neurons, check_unexplored
 from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
-from torch_shallow.certify.stable import check_stable_neurons
 from torch_shallow.certify.subject import Subject
-from torch_shallow.certify.tree import check_tree
-from torch_shallow.certify.unexplored import check_unexplored
+from torch_shallow.certify.tree_check import check_tree
 from torch_shallow.certify.visited import certify_visited
 from torch_shallow.modes import outside_modes
-from torch_shallow.partition.partition import activation_partition
-from torch_shallow.trace.model_copy import check_model, hooked_parts
+from torch_shallow.program.model import check_model, hooked_parts
+from torch_shallow.search.partition import activation_partition
 
 if TYPE_CHECKING:
-    from torch_shallow.shallow.module import ShallowReLU
-    from torch_shallow.shallow.visited.module import VisitedReLU
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+    from torch_shallow.modules.visited_relu import VisitedReLU
 
 
 @outside_modes

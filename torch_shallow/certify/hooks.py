@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep_model import DeepModel
 from torch_shallow.certify.report import Check, Failure
-from torch_shallow.trace.model_copy import hooked_parts
+from torch_shallow.program.model import hooked_parts
 
 POINTS = 10
 ROUNDING = 1e3  # in units of the precision, of the largest output

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from torch_shallow.certify.compiled import margins
-from torch_shallow.certify.deep import ALLOWED, EPSILON, DeepModel
-from torch_shallow.certify.report import Check, Failure
+from torch_shallow.certify.cell_signs import margins
+from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.certify.subject import Subject
-from torch_shallow.certify.tally import Tally
 
 TINY = 1e-300  # in place of a size of 0
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch_shallow.certify.programs import minimiser
 from torch_shallow.certify.subject import Subject
 from torch_shallow.domain import Box, Polytope, WholeSpace
-from torch_shallow.region.polyhedron import Polyhedron, polyhedron
+from torch_shallow.geometry.polyhedron import Polyhedron, polyhedron
 
 
 @dataclass

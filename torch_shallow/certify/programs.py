@@ -8,9 +8,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from torch_shallow.certify.report import Check, Failure
+from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.certify.subject import Subject
-from torch_shallow.certify.tally import Tally
 
 
 def check_programs(subject: Subject, regions: Int[np.ndarray, "regions"]) -> Check:

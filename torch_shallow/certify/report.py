@@ -1,9 +1,12 @@
-"""What a certificate says."""
+"""Collecting the failures of a check."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
 
 from torch_shallow.errors import TransformError
 
@@ -149,3 +152,21 @@ def _explain(check: Check) -> list[str]:
     more = check.num_failures - len(check.failures)
     lines = [f"{check.name}: FAILED at {check.num_failures:,} {'places' if check.num_failures != 1 else 'place'}:"]
     return [*lines, *(f"  {failure}" for failure in check.failures), *[f"  and {more:,} more"] * (more > 0)]
+
+
+class Tally:
+    """Failures, counted; only the first ones are described."""
+
+    def __init__(self) -> None:
+        self.kept: list[Failure] = []
+        self.count = 0
+
+    def add(self, failure: Failure) -> None:
+        """Note one failure."""
+        self.add_all(np.ones(1, dtype=bool), lambda _: failure)
+
+    def add_all(self, failed: Bool[np.ndarray, "places"], describe: Callable[[int], Failure]) -> None:
+        """Note those of many places that failed; `describe` is called with the number of a place."""
+        places = np.flatnonzero(failed)
+        self.count += len(places)
+        self.kept += [describe(int(place)) for place in places[: KEPT_FAILURES - len(self.kept)]]

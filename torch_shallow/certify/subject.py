@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from torch_shallow.certify.tree import Paths
+from torch_shallow.certify.tree_check import Paths
 
 if TYPE_CHECKING:
-    from torch_shallow.partition.chart import Chart
-    from torch_shallow.partition.partition import Partition
-    from torch_shallow.shallow.module import ShallowReLU
-    from torch_shallow.trace.program import ReLUProgram
+    from torch_shallow.geometry.chart import Chart
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+    from torch_shallow.program.relu_program import ReLUProgram
+    from torch_shallow.search.partition import Partition
 
 
 @dataclass(frozen=True)

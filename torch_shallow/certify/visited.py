@@ -2,23 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
-from torch import nn
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from torch_shallow.certify.deep import DeepModel
+from torch_shallow.certify.deep_model import DeepModel
 from torch_shallow.certify.hooks import check_hooks
-from torch_shallow.certify.questions import Question, Questions
-from torch_shallow.certify.report import Certificate, Check, Failure
-from torch_shallow.certify.tally import Tally
-from torch_shallow.trace.model_copy import hooked_parts
+from torch_shallow.certify.report import Certificate, Check, Failure, Tally
+from torch_shallow.domain import Box
+from torch_shallow.program.model import hooked_parts
 
 if TYPE_CHECKING:
-    from torch_shallow.shallow.visited.module import VisitedReLU
+    from torch_shallow.modules.visited_relu import VisitedReLU
+
+Points = Float[np.ndarray, "points inputs"]
+Owners = Int[np.ndarray, "points"]
+Answers = Float[np.ndarray, "points"]
+Question = Callable[[Points, Owners], Answers]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The docstring of each question is what a check claims.
+
+    Attributes:
+        shallow: the network.
+        model: the model.
+    """
+
+    shallow: VisitedReLU
+    model: DeepModel
+
+    def pattern(self, x: Points, regions: Owners) -> Answers:
+        """The model's ReLUs are active where the region's pattern says so."""
+        differs = (self.model.preactivations(x) > 0.0) != self._patterns(regions)
+        return (differs & ~self._undecided(x)).any(axis=1).astype(np.float64)
+
+    def region(self, x: Points, regions: Owners) -> Answers:
+        """The point is located in its region, or in another one if it is on the boundary."""
+        at = self._located(x)
+        boundary = (at >= 0) & self._undecided(x).any(axis=1)
+        return ((at != regions) & ~boundary).astype(np.float64)
+
+    def weight(self, x: Points, regions: Owners) -> Answers:
+        """The model's Jacobian, by automatic differentiation, is the region's weight, unless on the boundary."""
+        found = self.shallow.affine_maps(torch.from_numpy(regions))[0].cpu().numpy()
+        expected = self.model.jacobians(x)
+        size = np.abs(expected).max(axis=(1, 2), initial=0.0)
+        wrong = np.abs(found - expected).max(axis=(1, 2), initial=0.0) / np.where(size > 0.0, size, 1.0)
+        return np.where(self._undecided(x).any(axis=1), 0.0, wrong)
+
+    def value(self, x: Points, regions: Owners) -> Answers:
+        """The network's output is the model's; the worst difference is relative to 1 + |y|."""
+        with torch.no_grad():
+            return _difference(self.shallow.trunk(self._tensor(x)), self.model.outputs(x))
+
+    def final_value(self, x: Points, regions: Owners) -> Answers:
+        """The network's output behind the head is the model's; the worst difference is relative to 1 + |y|."""
+        with torch.no_grad():
+            return _difference(self.shallow(self._tensor(x)), self.model.final_outputs(x))
+
+    def elsewhere(self, x: Points, regions: Owners) -> Answers:
+        """The network's output is the model's if the model's pattern is known, and NaN if not, unless on a boundary."""
+        packed = np.packbits(self.model.preactivations(x) > 0.0, axis=1)
+        known = (self.shallow.known_patterns.find(packed) >= 0) & self._in_domain(x)
+        with torch.no_grad():
+            y = self.shallow.trunk(self._tensor(x))
+        silent = y.isnan().flatten(1).all(1).cpu().numpy()
+        wrong = np.where(silent, 0.0, _difference(y, self.model.outputs(x)))
+        doubtful = self._undecided(x).any(axis=1)
+        return np.where((known == ~silent) | doubtful, wrong, np.inf)
+
+    def directions(self, steps: Points) -> Points:
+        """Steps of unit length, each input being measured in the size of its visiting values; none of fixed inputs."""
+        if isinstance(self.shallow.domain, Box):
+            lower, upper = self.shallow.domain.bounds(self.shallow.in_shape)
+            steps = np.where(lower == upper, 0.0, steps)
+        length = np.linalg.norm(steps, axis=1, keepdims=True)
+        return self.units * steps / np.where(length > 0.0, length, 1.0)
+
+    @cached_property
+    def units(self) -> Float[np.ndarray, "inputs"]:
+        """The largest size of each input among those that have visited regions, as a power of two; 1 if that is 0."""
+        largest = np.abs(self.shallow.points.cpu().numpy()).max(axis=0)
+        return np.where(largest > 0.0, np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)
+
+    def reach(self, x: Points, regions: Owners, direction: Points, scale: float = 2.0**100) -> Answers:
+        """How far one can go from points of regions until a neuron changes sign or the domain ends.
+
+        Under a region's pattern every neuron is affine, so that two runs tell its value and slope along a direction.
+
+        Args:
+            x: the points.
+            regions: their regions.
+            direction: directions, as `directions` gives them.
+            scale: a power of two, so large that biases are lost next to slopes.
+        """
+        neurons, distances = self.shallow.neurons, np.full(len(x), np.inf)
+        a, b = self.shallow.domain.inequalities(self.shallow.in_shape)
+        for block in neurons.blocks(len(x)):
+            active = self.shallow.patterns(torch.from_numpy(regions[block]))
+            runs = (self._rows(rows) for rows in (x[block], scale * direction[block], 0.0 * x[block]))
+            with torch.no_grad():
+                value, far, bias = (neurons.frozen(rows, active)[0].cpu().numpy() for rows in runs)
+            sign = np.where(active.cpu().numpy(), 1.0, -1.0)
+            room, speed = sign * value, -sign * (far - bias) / scale
+            room = np.concatenate([room, b - x[block] @ a.T], axis=1)
+            speed = np.concatenate([speed, direction[block] @ a.T], axis=1)
+            hits = np.where(speed > 0.0, np.maximum(room, 0.0) / np.where(speed > 0.0, speed, 1.0), np.inf)
+            distances[block] = hits.min(axis=1, initial=np.inf)
+        return distances
+
+    def _patterns(self, regions: Owners) -> Bool[np.ndarray, "points neurons"]:
+        return self.shallow.patterns(torch.from_numpy(regions)).cpu().numpy()
+
+    def _located(self, x: Points) -> Owners:
+        return self.shallow.locate(self._tensor(x)).cpu().numpy()
+
+    def _undecided(self, x: Points) -> Bool[np.ndarray, "points neurons"]:
+        return self.shallow.neurons.rounded(self._rows(x)).undecided.cpu().numpy()
+
+    def _in_domain(self, x: Points) -> Bool[np.ndarray, "points"]:
+        return self.shallow.domain.contains(torch.from_numpy(x)).numpy()
+
+    def _rows(self, x: Points) -> Float[Tensor, "points inputs"]:
+        return torch.from_numpy(x).to(self.shallow.device)
+
+    def _tensor(self, x: Points) -> Tensor:
+        return self._rows(x).reshape(len(x), *self.shallow.in_shape)
+
+
+def _difference(y: Tensor, expected: Float[np.ndarray, "points outputs"]) -> Answers:
+    found = y.double().flatten(1).cpu().numpy() if y.dim() > 1 else y.double().cpu().numpy()[:, None]
+    with np.errstate(invalid="ignore"):  # infinities, as of log_softmax
+        difference = np.where(found == expected, 0.0, np.abs(found - expected))
+    size = 1.0 + np.abs(np.where(np.isfinite(expected), expected, 0.0)).max(axis=1, initial=0.0)
+    return difference.max(axis=1, initial=0.0) / size
 
 
 def certify_visited(

@@ -1,7 +1,7 @@
 """How the inner loops are compiled, and kept.
 
-`functions` has the two decorators: `compiled` for what Python calls, `inner` for what only compiled code calls.
+`decorator` has the two decorators: `compiled` for what Python calls, `inner` for what only compiled code calls.
 `bundle` hands many arrays to compiled code by one pointer. `linking` puts the machine code of an entry point together
-once, `cache` keeps it on disk as long as no compiled function has changed, and `announce` says that something is
+once, `cache` keeps it on disk as long as no compiled function has changed, and says in the log that something is
 compiled.
 """

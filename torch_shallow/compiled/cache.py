@@ -20,7 +20,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic as Intrinsic
 
-HOW = ("bundle.py", "functions.py", "linking.py", "view.py")
+HOW = ("bundle.py", "decorator.py", "linking.py", "view.py")
 
 
 class _Place(CompileResultCacheImpl):  # type: ignore[misc]

@@ -8,7 +8,8 @@ straight line, `facts` at the whole domain, `difference` at two networks.
 from torch_shallow.explain.adjacency import adjacency
 from torch_shallow.explain.counterfactuals import AtLeast, AtMost, Between, Counterfactual, counterfactual
 from torch_shallow.explain.difference import Difference, difference
-from torch_shallow.explain.facts import (
+from torch_shallow.explain.features import Features
+from torch_shallow.explain.globally import (
     Counterexample,
     LipschitzConstant,
     Moments,
@@ -25,10 +26,9 @@ from torch_shallow.explain.facts import (
     unused_features,
     volumes,
 )
-from torch_shallow.explain.features import Features
 from torch_shallow.explain.integrated_gradients import integrated_gradients
-from torch_shallow.explain.local.explanation import Explanation, explain
-from torch_shallow.explain.local.rules import Rules, rules
+from torch_shallow.explain.locally.explanation import Explanation, explain
+from torch_shallow.explain.locally.rules import Rules, rules
 from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values
 from torch_shallow.explain.table import region_table

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import known_network
-from torch_shallow.explain.optional import require
+from torch_shallow.geometry.contacts import Contacts
+from torch_shallow.geometry.homogeneous import cut_rows
+from torch_shallow.geometry.tree import Tree
 from torch_shallow.modes import outside_modes
-from torch_shallow.partition.partition import Partition
-from torch_shallow.partition.tree import Tree
-from torch_shallow.shallow.tuning.contacts import Contacts
-from torch_shallow.shallow.tuning.in_chart import cut_rows
+from torch_shallow.optional import require
+from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:
     from networkx import Graph

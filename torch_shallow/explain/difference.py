@@ -12,14 +12,14 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.facts.output_range import OutputRange, largest_maps, range_of
-from torch_shallow.explain.facts.subject import Subject
 from torch_shallow.explain.function import known_network
+from torch_shallow.explain.globally.output_range import OutputRange, largest_maps, range_of
+from torch_shallow.explain.globally.subject import Subject
 from torch_shallow.modes import outside_modes
-from torch_shallow.partition.partition import Partition
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.trace.program import ReLUProgram, Stage, WholeNetwork
-from torch_shallow.trace.reader import read_traced, trace_model
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.reading import read_traced, trace_model
+from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
+from torch_shallow.search.partition import Partition
 
 CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
 
@@ -89,7 +89,7 @@ def difference(
         >>> difference(model, model, torch_shallow.Box(-1.0, 1.0)).equal()
         True
     """
-    from torch_shallow.partition.enumerate import enumerate_regions  # numba takes a while
+    from torch_shallow.search.enumerate import enumerate_regions  # numba takes a while
 
     if domain is not None and not isinstance(domain, Domain):
         raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")

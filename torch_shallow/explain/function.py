@@ -12,18 +12,18 @@ from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow._transform import transform_all
 from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import check_floating, rounding_of
-from torch_shallow.shallow.tuning.soft import SoftReLU
-from torch_shallow.shallow.visited.data import clamp_into_box
-from torch_shallow.shallow.visited.module import VisitedReLU
-from torch_shallow.shallow.visited.neurons import Neurons
-from torch_shallow.trace.model_copy import check_model, copy_model
-from torch_shallow.trace.reader import trace_model
-from torch_shallow.trace.verification import compare_in_own_precision, own_dtype
-from torch_shallow.transform import transform_all
+from torch_shallow.functions.data import clamp_into_box
+from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.functions.points import check_floating, rounding_of
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.soft_relu import SoftReLU
+from torch_shallow.modules.visited_relu import VisitedReLU
+from torch_shallow.program.model import check_model, copy_model
+from torch_shallow.program.reading import trace_model
+from torch_shallow.program.verification import compare_in_own_precision, own_dtype
 
 VERIFIED_ROWS = 3
 

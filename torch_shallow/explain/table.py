@@ -10,10 +10,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.optional import require
+from torch_shallow.functions.points import check_rows
 from torch_shallow.modes import outside_modes
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import check_rows
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.optional import require
 
 if TYPE_CHECKING:
     import pandas as pd

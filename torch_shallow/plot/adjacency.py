@@ -10,15 +10,14 @@ from jaxtyping import Float
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.adjacency import adjacency as graph_of
 from torch_shallow.explain.function import known_network
-from torch_shallow.explain.optional import require
-from torch_shallow.partition.partition import Partition
-from torch_shallow.plot.canvas import Canvas, axes_for, inside
-from torch_shallow.plot.colours import LINE, class_colours
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.optional import require
+from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
+from torch_shallow.plot.drawn import read_subject
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Window, tree_polygons
-from torch_shallow.plot.subject import read_subject
 from torch_shallow.plot.window import around, choose_window
-from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.drawn import read_subject
 from torch_shallow.plot.picture import Style
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.regions import SQUARE, draw_on, picture
 from torch_shallow.plot.slice import read_plane
-from torch_shallow.plot.subject import read_subject
 from torch_shallow.plot.window import read_window
 
 if TYPE_CHECKING:

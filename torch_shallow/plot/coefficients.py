@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Size, Tensor
 
+from torch_shallow._transform import transform
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
+from torch_shallow.functions.points import check_rows
+from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.drawn import network_of, output_name
 from torch_shallow.plot.picture import thin
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
-from torch_shallow.plot.subject import network_of, output_name
 from torch_shallow.plot.window import read_window
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import check_rows
-from torch_shallow.transform import transform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

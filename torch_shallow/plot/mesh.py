@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from torch_shallow.compiled.bundle import Bundle
-from torch_shallow.compiled.functions import compiled
+from torch_shallow.compiled.decorator import compiled
 
 DONE, FULL = 0, 1
 BOTH = 2

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from torch_shallow.errors import TransformError
-from torch_shallow.plot.canvas import Canvas
-from torch_shallow.plot.colours import AREAS, BLANK, class_colours, distinct, pale
+from torch_shallow.plot.canvas import AREAS, BLANK, Canvas, class_colours, distinct, pale
 from torch_shallow.plot.polygons import Polygons
 
 COLORS = ("region", "class", "output", "count", "none")

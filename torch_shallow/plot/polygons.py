@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.plot.plane import Plane
-from torch_shallow.shallow.blocks import blocks
-from torch_shallow.shallow.module import ShallowReLU
 
 TOLERANCE = 1e-11  # relative to the window
 ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.plot.canvas import Canvas, axes_for, inside
-from torch_shallow.plot.colours import LINE, class_colours
+from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
+from torch_shallow.plot.drawn import Drawn, Subject, read_subject
 from torch_shallow.plot.picture import Style, draw
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Window
-from torch_shallow.plot.subject import Drawn, Subject, read_subject
 from torch_shallow.plot.window import choose_window, read_window
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.optional import require
 from torch_shallow.explain.segments.segment import segment as cut_segment
-from torch_shallow.plot.colours import class_colours, pale
+from torch_shallow.optional import require
+from torch_shallow.plot.canvas import class_colours, pale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

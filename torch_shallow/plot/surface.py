@@ -10,14 +10,14 @@ from torch import Tensor
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.optional import require
+from torch_shallow.optional import require
 from torch_shallow.plot.canvas import axes_for
+from torch_shallow.plot.drawn import Subject, read_subject
 from torch_shallow.plot.picture import by_region, thin
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Polygons
 from torch_shallow.plot.regions import draw_on, two_inputs
 from torch_shallow.plot.slice import read_plane
-from torch_shallow.plot.subject import Subject, read_subject
 from torch_shallow.plot.window import read_window
 
 if TYPE_CHECKING:

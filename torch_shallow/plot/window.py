@@ -8,10 +8,10 @@ from torch import Tensor
 
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.plot.drawn import Subject
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Window, tree_polygons
-from torch_shallow.plot.subject import Subject
-from torch_shallow.shallow.module import ShallowReLU
 
 MARGIN = 0.25  # on each side, relative to what is shown
 FAR = 1e3  # how far away corners are looked for, in units of the distance between regions

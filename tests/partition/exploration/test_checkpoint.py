@@ -24,13 +24,13 @@ from tests.cases import examples
 from tests.partition.programs import mlp
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.exploration import checkpoint as checkpoint_module
-from torch_shallow.partition.exploration.checkpoint import Checkpoint
-from torch_shallow.partition.exploration.journal import fingerprint, opening
-from torch_shallow.partition.exploration.journal.fingerprint import Setting
-from torch_shallow.partition.growth import Piece
-from torch_shallow.trace.program import ReLUProgram, WholeNetwork
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.program.relu_program import ReLUProgram, WholeNetwork
+from torch_shallow.search.growing_tree import Piece
+from torch_shallow.search.runs import checkpoint as checkpoint_module
+from torch_shallow.search.runs.checkpoint import Checkpoint
+from torch_shallow.search.runs.journal import fingerprint, opening
+from torch_shallow.search.runs.journal.fingerprint import Setting
 
 PROGRAM, DOMAIN = mlp(2, 3, 1), Box(-1.0, 1.0)
 CHART = make_chart(PROGRAM, DOMAIN)

@@ -12,8 +12,8 @@ import pytest
 from tests.partition.programs import mlp
 from tests.partition.walks import Counting, assert_same
 from torch_shallow.domain import WholeSpace
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.exploration import schedule
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.runs import schedule
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed (in the extra test)")
 pytestmark = pytest.mark.filterwarnings("default")  # what a cluster says of ports and of workers that end

@@ -14,10 +14,10 @@ from tests.partition.programs import mlp
 from tests.partition.walks import assert_same
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import IncompleteWarning
-from torch_shallow.partition.enumerate import enumerate_regions, resume
-from torch_shallow.partition.exploration import schedule
-from torch_shallow.partition.exploration.checkpoint import Checkpoint
-from torch_shallow.partition.growth import Piece
+from torch_shallow.search.enumerate import enumerate_regions, resume
+from torch_shallow.search.growing_tree import Piece
+from torch_shallow.search.runs import schedule
+from torch_shallow.search.runs.checkpoint import Checkpoint
 
 PROGRAM = mlp(4, 8, 8, 1)
 

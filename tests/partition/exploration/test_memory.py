@@ -13,10 +13,9 @@ import pytest
 from tests.partition.programs import dense_program, mlp
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
-from torch_shallow.partition.chart import make_chart
-from torch_shallow.partition.exploration import memory
-from torch_shallow.partition.exploration.cgroup import cgroup_memory
-from torch_shallow.partition.exploration.memory import available_memory, check_memory, needed_memory
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.search.runs import memory
+from torch_shallow.search.runs.memory import available_memory, cgroup_memory, check_memory, needed_memory
 
 
 def make(root: Path, files: dict[str, str]) -> Path:
@@ -91,7 +90,7 @@ def test_no_more_than_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LIMITED = """
 import resource
-from torch_shallow.partition.exploration.memory import available_memory
+from torch_shallow.search.runs.memory import available_memory
 
 for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
     before = available_memory()
@@ -119,10 +118,10 @@ import sys
 from pathlib import Path
 from tests.partition.programs import mlp
 from torch_shallow.domain import Box, WholeSpace
-from torch_shallow.partition.exploration.memory import needed_memory
-from torch_shallow.partition.enumerate import enumerate_regions
-from torch_shallow.partition.growth import Growth
-from torch_shallow.shallow.module import ShallowReLU
+from torch_shallow.search.runs.memory import needed_memory
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.growing_tree import Growth
+from torch_shallow.modules.shallow_relu import ShallowReLU
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

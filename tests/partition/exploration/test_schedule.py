@@ -25,13 +25,13 @@ from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.partition.walks import Counting, assert_same, known_of, problem_of
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError
-from torch_shallow.partition.enumerate import enumerate_regions, resume
-from torch_shallow.partition.exploration import schedule
-from torch_shallow.partition.exploration.schedule import ATTEMPTS
-from torch_shallow.partition.exploration.task import Task, explore, packed
-from torch_shallow.partition.growth import ROOT, Growth, Piece
-from torch_shallow.partition.harvest import Quota
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.enumerate import enumerate_regions, resume
+from torch_shallow.search.growing_tree import ROOT, Growth, Piece
+from torch_shallow.search.runs import schedule
+from torch_shallow.search.runs.schedule import ATTEMPTS
+from torch_shallow.search.runs.task import Task, explore, packed
+from torch_shallow.search.task_output import Quota
 
 SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
 PROGRAM = mlp(4, 10, 10, 1)

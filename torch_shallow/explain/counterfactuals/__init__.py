@@ -5,7 +5,6 @@ which is compiled, as are the programs `quadratic` and `linear`; `integers` bran
 """
 
 from torch_shallow.explain.counterfactuals.nearest import counterfactual
-from torch_shallow.explain.counterfactuals.result import Counterfactual
-from torch_shallow.explain.counterfactuals.targets import AtLeast, AtMost, Between
+from torch_shallow.explain.counterfactuals.targets import AtLeast, AtMost, Between, Counterfactual
 
 __all__ = ["AtLeast", "AtMost", "Between", "Counterfactual", "counterfactual"]

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.counterfactuals.integers import Nearest
+from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
+from torch_shallow.explain.counterfactuals.constraints import Feature, Problem, Range, read_problem
 from torch_shallow.explain.counterfactuals.polish import Polished, attempt, polished
-from torch_shallow.explain.counterfactuals.problem import Feature, Problem, Range, read_problem
-from torch_shallow.explain.counterfactuals.result import Counterfactual
-from torch_shallow.explain.counterfactuals.targets import Target, read_target
+from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target, read_target
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import Function, known_network, read_function
 from torch_shallow.modes import outside_modes
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.visited.module import VisitedReLU
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.visited_relu import VisitedReLU
 
 SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
 ROUNDING = 8  # units of rounding: a value that changes by less does not change
@@ -140,8 +139,8 @@ def counterfactual(
         nearest = Nearest(None, -1, 0.0)
         return _result(x, problem, nearest, here, network, tolerance, np.inf, {}, evaluate)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.counterfactuals.deep import search_boxes
-    from torch_shallow.explain.counterfactuals.search import Search
+    from torch_shallow.explain.counterfactuals.growing_boxes import search_boxes
+    from torch_shallow.explain.counterfactuals.nearest_search import Search
 
     radius, searched = np.inf, min(SEARCHED, 0.1 * tolerance)
     if network is None and isinstance(f, nn.Module | ExportedProgram):

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.explain.counterfactuals.integers import Nearest
-from torch_shallow.explain.counterfactuals.problem import Problem
+from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
+from torch_shallow.explain.counterfactuals.constraints import Problem
 
 if TYPE_CHECKING:
-    from torch_shallow.explain.counterfactuals.search import Search
+    from torch_shallow.explain.counterfactuals.nearest_search import Search
 
 MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
 

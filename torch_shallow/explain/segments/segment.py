@@ -12,13 +12,13 @@ from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import Function, read_function
-from torch_shallow.explain.segments.deep import deep_breakpoints
+from torch_shallow.explain.segments.deep_segments import deep_breakpoints
 from torch_shallow.explain.segments.grid import Grid
-from torch_shallow.explain.segments.tree import tree_breakpoints
+from torch_shallow.explain.segments.tree_segments import tree_breakpoints
+from torch_shallow.functions.local_maps import local_maps
+from torch_shallow.functions.points import rounding_of
 from torch_shallow.modes import outside_modes
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import rounding_of
-from torch_shallow.shallow.visited.local_maps import local_maps
+from torch_shallow.modules.shallow_relu import ShallowReLU
 
 SHORTEST = 1e-12  # shorter pieces of a segment are rounding
 EPSILON = torch.finfo(torch.float64).eps

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 
 from torch_shallow.explain.segments.grid import Grid, Refinement, TooLong, refine
-from torch_shallow.shallow.visited.neurons import Neurons
-from torch_shallow.trace.graph.identify import identify
-from torch_shallow.trace.precision import InFloat64
-from torch_shallow.trace.rewriting.rewrite import STAGE
-from torch_shallow.trace.traced import Layout
+from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.program.graph.identify import identify
+from torch_shallow.program.precision import InFloat64
+from torch_shallow.program.rewriting.rewrite import STAGE
+from torch_shallow.program.traced import Layout
 
 Kind: TypeAlias = "Layout | int | tuple[Kind, ...] | None"
 """How a value depends on the number of rows: a tensor of rows, a multiple of their number, a tuple or list, not."""

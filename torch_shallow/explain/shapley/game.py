@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.compiled.functions import compiled
+from torch_shallow.compiled.decorator import compiled
 from torch_shallow.explain.shapley.coalitions import play_part
 from torch_shallow.explain.shapley.packed import Packed, Stack, Work
-from torch_shallow.explain.shapley.parts import collect_part, find_parts
-from torch_shallow.explain.shapley.reduction import reduce_program
-from torch_shallow.explain.shapley.weights import write_weights
+from torch_shallow.explain.shapley.reduction import collect_part, find_parts, reduce_program, write_weights
 
 ELSEWHERE, PLAYER, JOINED, ABSENT = 0, 1, 2, 3  # where an input is; elsewhere it has no part in what is played
 DONE = 0

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import Function, read_function
-from torch_shallow.explain.optional import require
-from torch_shallow.explain.shapley.explanation import explanation, read_points
+from torch_shallow.explain.shapley.values import explanation, read_points
+from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.functions.half_spaces import region_half_spaces
+from torch_shallow.functions.local_maps import local_maps, neuron_maps
+from torch_shallow.functions.points import check_floating
 from torch_shallow.modes import outside_modes
-from torch_shallow.region.half_spaces import region_half_spaces
-from torch_shallow.shallow.module import ShallowReLU
-from torch_shallow.shallow.points import check_floating
-from torch_shallow.shallow.visited.local_maps import local_maps, neuron_maps
-from torch_shallow.shallow.visited.neurons import Neurons
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.optional import require
 
 if TYPE_CHECKING:
     import shap

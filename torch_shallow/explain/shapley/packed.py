@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.compiled.bundle import Bundle
-from torch_shallow.trace.program import ReLUProgram
+from torch_shallow.program.relu_program import ReLUProgram
 
 BLOCK_PLAYERS, LANES = 7, 128  # players and coalitions of a block, which are looked at together
 HIDDEN = 8  # where neurons begin in a form

@@ -3,9 +3,105 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
-from torch_shallow.compiled.functions import compiled
-from torch_shallow.explain.shapley.packed import Packed, Reduced
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.explain.shapley.packed import Packed, Parts, Reduced
+
+
+@compiled()
+def write_weights(
+    joined: int,
+    absent: int,
+    players: int,
+    on: Float[np.ndarray, "sizes"],
+    off: Float[np.ndarray, "sizes"],
+) -> None:
+    """Write what the value of a coalition counts for those inside of it, and (negatively) for those outside.
+
+    The game is one of `joined + absent + players` players in which only coalitions have a value that contain the first,
+    none of the second, and any `t` of the third. With n players and s members these are (s - 1)! (n - s)! / n! and
+    s! (n - s - 1)! / n!, for all s = joined + t; where nobody is inside or outside, 0.
+    """
+    n = joined + absent + players
+    for t in range(players + 1):
+        on[t] = off[t] = 0.0
+    if n == 0:
+        return
+    first = 1 if joined == 0 else 0  # the least t with somebody inside
+    if first <= players:
+        s = joined + first
+        weight = 1.0 / n
+        for i in range(s - 1):  # 1 / (n binomial(n - 1, s - 1))
+            weight *= (i + 1) / (n - 1 - i)
+        for t in range(first, players + 1):
+            on[t] = weight
+            s = joined + t
+            if s < n:
+                weight *= s / (n - s)
+    for t in range(players + 1):
+        s = joined + t
+        if s < n:  # what a player counts for who is about to join
+            off[t] = on[t + 1] if t < players else on[t] * s / (n - s) if s > 0 else 1.0 / n
+
+
+@compiled()
+def find_parts(reduced: Reduced, parts: Parts) -> None:
+    """Write the forest that joins players and neurons on which an output depends: those of a part have one root."""
+    k, m = reduced.counts[0], reduced.counts[1]
+    n = reduced.status.shape[0]
+    for i in range(k + m):
+        parts.parents[i] = i
+    for j in range(m - 1, -1, -1):
+        parts.relevant[j] = 0
+        for row in range(n, reduced.hidden.shape[0]):
+            if reduced.hidden[row, j] != 0.0:
+                parts.relevant[j] = 1
+        for later in range(j + 1, m):
+            if parts.relevant[later] == 1 and reduced.hidden[reduced.left[later], j] != 0.0:
+                parts.relevant[j] = 1
+    for j in range(m):
+        if parts.relevant[j] == 0:
+            continue
+        row = reduced.left[j]
+        for p in range(k):
+            if reduced.joins[row, p] != 0.0:
+                _join(parts.parents, k + j, p)
+        for earlier in range(j):
+            if reduced.hidden[row, earlier] != 0.0:
+                _join(parts.parents, k + j, k + earlier)
+
+
+@compiled()
+def collect_part(reduced: Reduced, parts: Parts, root: int) -> tuple[int, int]:
+    """Write the players and the relevant neurons of the part of a root; returns their numbers."""
+    players = neurons = 0
+    k = reduced.counts[0]
+    for p in range(k):
+        if find(parts.parents, p) == root:
+            parts.players[players] = p
+            players += 1
+    for j in range(reduced.counts[1]):
+        if parts.relevant[j] == 1 and find(parts.parents, k + j) == root:
+            parts.neurons[neurons] = j
+            neurons += 1
+    return players, neurons
+
+
+@compiled()
+def find(parents: np.ndarray, i: int) -> int:
+    """The root of the tree that something is in."""
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = parents[i]
+    return i
+
+
+@compiled()
+def _join(parents: np.ndarray, a: int, b: int) -> None:
+    a, b = find(parents, a), find(parents, b)
+    parents[max(a, b)] = min(a, b)
+
 
 INACTIVE, ACTIVE, LEFT = 0, 1, 2
 

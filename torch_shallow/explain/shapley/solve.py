@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from math import isqrt
 from queue import SimpleQueue
 
 import numpy as np
@@ -10,13 +11,109 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_shallow.domain import TOLERANCE
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import Function
-from torch_shallow.explain.shapley.by_values import play_by_values
 from torch_shallow.explain.shapley.game import DONE, play
 from torch_shallow.explain.shapley.packed import Packed, Work, pack, work_space
-from torch_shallow.explain.shapley.source import check_coalitions, program_between, program_of
-from torch_shallow.shallow.visited.data import with_progress
+from torch_shallow.explain.shapley.reduction import write_weights
+from torch_shallow.functions.data import with_progress
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.extraction import read_program
+from torch_shallow.program.preactivation_bounds import preactivation_bounds
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.partition import Partition
+
+POINTS_AT_ONCE = 1 << 14
+
+
+def play_by_values(
+    function: Function, x: Float[Tensor, "inputs"], reference: Float[Tensor, "inputs"]
+) -> Float[np.ndarray, "inputs outputs"]:
+    """Shapley values of the game between two points.
+
+    Args:
+        function: anything that has values at all coalitions.
+        x: the point at which all have joined.
+        reference: that at which nobody has.
+
+    Raises:
+        TransformError: the function is not known at some coalition.
+    """
+    values = np.zeros((function.num_inputs, function.num_outputs))
+    players = np.flatnonzero((x != reference).cpu().numpy())
+    k = len(players)
+    on, off = np.zeros(k + 1), np.zeros(k + 1)
+    write_weights(0, 0, k, on, off)
+    at_empty = function(reference[None]).cpu().numpy()
+    for start in range(0, 1 << k, POINTS_AT_ONCE):
+        numbers = np.arange(start, min(start + POINTS_AT_ONCE, 1 << k))
+        joined = (numbers[:, None] >> np.arange(k)) & 1 == 1
+        points = reference.repeat(len(numbers), 1)
+        points[:, players] = torch.where(torch.from_numpy(joined).to(x.device), x[players], points[:, players])
+        y = function(points).cpu().numpy() - at_empty
+        sizes = joined.sum(axis=1)
+        values[players] += np.where(joined, on[sizes, None], -off[sizes, None]).T @ y
+    return values
+
+
+SMALL = 1 << 20  # a program of at most so many weights is kept as one matrix, of which there are several copies
+
+
+def program_of(function: Function) -> ReLUProgram | None:
+    """The program of a whole function, good wherever the function is known; None if there is none, or a large one."""
+    network = function.network
+    if not isinstance(network, ShallowReLU):
+        sizes = (function.num_inputs, network.num_neurons, function.num_outputs)
+        return read_program(network.traced) if _is_small(*sizes) else None
+    partition = network.partition
+    if network.may_be_discontinuous or not network.complete or not isinstance(partition, Partition):
+        return None
+    program = partition.program
+    sizes = (program.num_inputs, program.num_neurons, program.num_outputs)
+    return program if _is_small(*sizes) else None
+
+
+def check_coalitions(function: Function, x: Float[Tensor, "inputs"], background: Float[Tensor, "rows inputs"]) -> None:
+    """Make sure that all coalitions lie in the domain of a function, given that its points do.
+
+    The largest value of an inequality on the box between two points is at a corner, which is a coalition.
+
+    Raises:
+        TransformError: somewhere they do not.
+    """
+    if isinstance(function.network, ShallowReLU):
+        limits = function.network.domain.limits(function.in_shape)
+        if limits and limits[0].ndim == 2:
+            a, b = (background.new_tensor(array) for array in limits)
+            for row in range(len(background)):
+                highest = (a * x).maximum(a * background[row]).sum(1)
+                size = (a.abs() * x.abs().maximum(background[row].abs())).sum(1) + b.abs()
+                function.check_known((highest <= b + TOLERANCE * size).all()[None])
+
+
+def program_between(
+    function: Function, x: Float[np.ndarray, "inputs"], reference: Float[np.ndarray, "inputs"]
+) -> ReLUProgram | None:
+    """The program of a large deep network on the box between two points; None if it is too large there, too.
+
+    Without neurons it is not larger than the values are.
+    """
+    traced = None if isinstance(function.network, ShallowReLU) else function.network.traced
+    if traced is None:
+        return None
+    inputs, outputs = len(x), function.num_outputs
+    # The largest m with (m + outputs) (inputs + m) <= SMALL.
+    most = max(0, (isqrt((inputs - outputs) ** 2 + 4 * SMALL) - inputs - outputs) // 2)
+    bounds = preactivation_bounds(traced, np.minimum(x, reference), np.maximum(x, reference), max_unstable=most)
+    if len(bounds) < len(traced.layouts) or sum(int(stage.unstable.sum()) for stage in bounds) > most:
+        return None
+    return read_program(traced, bounds)
+
+
+def _is_small(inputs: int, neurons: int, outputs: int) -> bool:
+    return (neurons + outputs) * (inputs + neurons) <= SMALL
+
 
 LARGEST = 15  # a part of more players is split into halves
 FEW = 10  # a game of so few players is played on a large network itself

@@ -1,0 +1,172 @@
+"""How large the result of `transform` would be, before it is computed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.errors import TransformError
+from torch_shallow.modes import outside_modes
+from torch_shallow.program.reading import read_traced, trace_model
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `estimate` says.
+
+    Attributes:
+        upper_bound: there are no more regions than this, whatever the weights: see `upper_bound`.
+        regions: the estimated number of activation regions: unbiased, and exact if `exact`; NaN if a few probes would
+            take more than five times the time limit, as are then `standard_error` and `seconds`, and `bytes` is 0.
+        standard_error: how far `regions` may well be off: an estimate itself, as from `probes` samples.
+        exact: whether all regions were found within the time limit.
+        probes: how many independent random probes there were; 0 if `exact`.
+        seconds: about how long one thread takes to find all regions; to make a network of them adds about a third.
+        bytes: memory that `transform` needs at its peak, local models included.
+    """
+
+    upper_bound: int
+    regions: float
+    standard_error: float
+    exact: bool
+    probes: int
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        if isnan(self.regions):
+            return f"no estimate in this time; at most {_count(self.upper_bound)} regions"
+        if self.exact:
+            number = f"{self.regions:,.0f} regions (all found)"
+        else:
+            error = _count(self.standard_error, 2)
+            number = f"about {_count(self.regions)} regions (standard error {error}, {self.probes} probes)"
+        return (
+            f"{number}, at most {_count(self.upper_bound)}; on one thread about {_seconds(self.seconds)} "
+            f"and {_bytes(self.bytes)}"
+        )
+
+
+@outside_modes
+def estimate(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    time_limit: float = 2.0,
+    seed: int = 0,
+) -> Estimate:
+    """Say how many activation regions a network has, about, and what it would take to find them all.
+
+    A part of the time goes into finding regions as `transform` does. Unless these are all, random probes of what is
+    left estimate their number: see `Prober`. Of a network of very many regions the number is rough, and so is its
+    standard error, but its order of magnitude tells whether `transform` takes seconds or years.
+
+    Args:
+        model: see `transform`, as for all up to `solver`.
+        example_input: see there.
+        domain: see there.
+        method: see there.
+        solver: see there.
+        time_limit: about how many seconds to take, and never more than a few times as many; without reading the model,
+            and compiling on a new machine.
+        seed: of the random choices. How many there are depends on the speed of the machine.
+
+    Raises:
+        TransformError: an argument does not fit, or the model cannot be read.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> expected = torch_shallow.estimate(model)
+        >>> expected.exact, expected.regions, expected.upper_bound
+        (True, 37.0, 37)
+    """
+    if torch.is_inference_mode_enabled():  # as in `transform`
+        with torch.inference_mode(False), torch.no_grad():
+            return estimate(
+                model, example_input, domain=domain, method=method, solver=solver, time_limit=time_limit, seed=seed
+            )
+    # Imported here because numba takes a while.
+    from torch_shallow.search.enumerate import pose
+    from torch_shallow.search.estimation import estimate_open
+    from torch_shallow.search.growing_tree import ROOT, Growth
+    from torch_shallow.search.runs.memory import needed_memory
+    from torch_shallow.search.runs.task import Task, explore_until
+    from torch_shallow.search.task_output import Quota
+    from torch_shallow.search.upper_bound import upper_bound
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    if isinstance(time_limit, bool) or not isinstance(time_limit, Real) or not time_limit > 0.0:
+        raise TransformError(f"time_limit: expected a positive number of seconds, found {time_limit!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise TransformError(f"seed: expected a non-negative integer, found {seed!r}.")
+    traced = trace_model(model, example_input, stacklevel=3)
+    program = read_traced(traced, model, example_input, domain)
+    problem = pose(program, domain or WholeSpace(), method, solver)
+    root = (ROOT,), (Growth().path(ROOT),)
+    for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed
+        other = replace(problem, search=replace(problem.search, max_rays=max_rays))
+        explore_until(lambda: False, other, Task(*root, Quota(cuts=1)))
+    begun = time.monotonic()
+    first = explore_until(lambda: False, problem, Task(*root, Quota(seconds=time_limit / 4)))
+    growth = Growth()
+    growth.add(first.piece)
+    # A region costs about one cut, but of the first ones some have no regions yet.
+    seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
+    left = max(time_limit / 2, begun + time_limit - time.monotonic())
+    sample = estimate_open(problem, growth, left, seed)
+    if sample is None:
+        return Estimate(upper_bound(problem), nan, nan, False, 0, nan, 0)
+    pieces = 4 * 8 + first.piece.packed_patterns.shape[1] + 8 * first.piece.points.shape[1]  # bytes of a region
+    regions = round(sample.regions)
+    return Estimate(
+        upper_bound(problem),
+        sample.regions,
+        sample.standard_error,
+        sample.exact,
+        0 if sample.exact else len(sample.totals),
+        seconds_per_region * sample.regions,
+        regions * pieces + needed_memory(program, problem.chart.num_coordinates, regions, store_maps=True),
+    )
+
+
+def _count(number: float | int, digits: int = 3) -> str:
+    """A number, to so many digits unless it is a small integer: `"37"`, `"338,000"`, `"1.2e+31"`."""
+    if number >= 1e12:
+        return _scientific(number)
+    if number < 10**digits:
+        return f"{number:.3g}"
+    scale = 10 ** (len(str(int(number))) - digits)
+    return f"{scale * round(number / scale):,}"
+
+
+def _scientific(number: float | int) -> str:
+    """Two digits and a power of ten, also of integers that no float can hold."""
+    digits = str(int(number))
+    return f"{digits[0]}.{digits[1]}e+{len(digits) - 1:02d}"
+
+
+def _seconds(seconds: float) -> str:
+    for unit, size in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * size:
+            return f"{_count(seconds / size)} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def _bytes(size: int) -> str:
+    for unit, power in (("PB", 15), ("TB", 12), ("GB", 9)):
+        if size >= 10**power:
+            return f"{_count(size / 10**power)} {unit}"
+    return f"{size / 1e6:.0f} MB"

@@ -1,0 +1,186 @@
+"""The whole pipeline on one screen: module, program, partition, shallow network."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Executor
+
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.errors import TransformError
+from torch_shallow.functions.points import check_floating
+from torch_shallow.geometry.sharing import threads_of
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.visited_relu import visited_network
+from torch_shallow.modules.visited_verification import verify_in_own_precision
+from torch_shallow.program.reading import read_traced, trace_model
+from torch_shallow.program.traced import TracedModel
+from torch_shallow.program.weights_hash import weights_hash
+from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.partition import Partition
+from torch_shallow.search.runs.budget import TASK_SECONDS
+
+
+@outside_modes
+def transform(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    data: Tensor | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    max_regions: int | None = None,
+    time_limit: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+    checkpoint: str | os.PathLike[str] | None = None,
+    store_maps: bool = True,
+    progress: bool = False,
+) -> ShallowReLU:
+    """Turn a piecewise-linear network into the shallow network that computes the same function.
+
+    Without data, every activation region of the domain is found, up to the tolerance of `enumerate_regions`: the
+    function is the same at every point of the domain. With data, only the regions that their rows visit are found,
+    which works for networks of any size: the function is the same in these regions, and NaN elsewhere.
+
+    The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
+    becomes the `head` of the shallow network.
+
+    A search that is stopped by a budget, or by Ctrl-C, gives what it has found, with a warning: the output is NaN in
+    what is not explored, `complete` is False, and `shallow.resume(model)` goes on. The result is the same, bit for bit,
+    with stops or without, and whoever does the work.
+
+    Args:
+        model: an `nn.Module` of affine and piecewise-linear operations, in eval mode, that `torch.fx` or `torch.export`
+            can trace; or an exported program.
+        example_input: a batch of inputs (first dimension: batch), or a single input of one dimension. Needed only where
+            the input's shape cannot be seen from the model or the data.
+        domain: a `Box` or a `Polytope`; all of R^n if None. Of a large network in a bounded `Box`, such as a ball
+            around an image, only the neurons that may change sign there are looked at.
+        data: a batch of inputs, of shape `(rows, *in_shape)`, inside the domain.
+        method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`. Not used for data.
+        solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, and HiGHS for a program that it cannot settle. Not used for data.
+        max_regions: stop when there are so many regions; no limit if None. Not used for data, as all that follow.
+        time_limit: stop looking for regions so early that the network is there after about so many seconds; no limit if
+            None.
+        workers: a number of threads, or any `concurrent.futures.Executor`: of processes, or of a cluster, such as
+            `client.get_executor()` of Dask. All of its workers must have this version of the package.
+        task_seconds: how long one task of a worker may take, before it gives back what is left.
+        checkpoint: a file in which what is found is kept while it is found. If it is there, the run goes on from it:
+            one that was killed at any instant loses at most its unfinished tasks.
+        store_maps: keep the affine map of each region; if False, they are computed from the deep network's weights
+            whenever they are needed, which takes less memory and more time.
+        progress: show a bar: regions, their rate, the explored share of the tree, and the time to go.
+
+    Returns:
+        The shallow network, on the device of the model. `complete` says whether it knows all regions of the domain.
+
+    Raises:
+        UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
+            are listed.
+        TransformError: another argument with which no exact result is possible; the message says which and why.
+        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> shallow = torch_shallow.transform(model)
+        >>> x = torch.randn(5, 2)
+        >>> torch.allclose(shallow(x), model(x), atol=1e-6)
+        True
+    """
+    # Imported here because numba takes a while.
+    from torch_shallow.search.enumerate import enumerate_regions
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    shown = data if example_input is None else example_input
+    if data is not None:
+        _check_unused(
+            method=method != "auto",
+            solver=solver is not None,
+            max_regions=max_regions is not None,
+            time_limit=time_limit is not None,
+            workers=workers != 1,
+            checkpoint=checkpoint is not None,
+            task_seconds=task_seconds != TASK_SECONDS,
+            store_maps=not store_maps,
+        )
+        check_floating("data", data)
+        traced = trace_model(model, shown, stacklevel=4)
+        visited = visited_network(traced, data, domain or WholeSpace(), progress)
+        verify_in_own_precision(visited, model, data)
+        visited.source_hash = weights_hash(model)
+        return visited
+    traced = trace_model(model, shown, stacklevel=4)
+    program = read_traced(traced, model, shown, domain)
+    partition = enumerate_regions(
+        program,
+        domain or WholeSpace(),
+        method=method,
+        solver=solver,
+        max_regions=max_regions,
+        time_limit=time_limit,
+        workers=workers,
+        task_seconds=task_seconds,
+        checkpoint=checkpoint,
+        store_maps=store_maps,
+        progress=progress,
+    )
+    return _network(model, traced, partition, threads_of(workers), store_maps)
+
+
+@outside_modes
+def transform_all(
+    model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
+) -> ShallowReLU:
+    """All regions of a domain, or KeyboardInterrupt: for what must not be computed of a part of them.
+
+    Args:
+        model: as for `transform`.
+        example_input: likewise.
+        domain: likewise.
+
+    Returns:
+        The same network as that of `transform`, which is complete.
+
+    Raises:
+        TransformError: as `transform`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    from torch_shallow.search.enumerate import enumerate_regions
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    traced = trace_model(model, example_input, stacklevel=5)
+    program = read_traced(traced, model, example_input, domain)
+    partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
+    return _network(model, traced, partition)
+
+
+def _network(
+    model: nn.Module | ExportedProgram,
+    traced: TracedModel,
+    partition: Partition,
+    threads: int = 1,
+    store_maps: bool = True,
+) -> ShallowReLU:
+    """The shallow network of a partition, which knows whose it is."""
+    maps = affine_maps(partition, threads, local_models=store_maps)
+    shallow = ShallowReLU(partition, maps, head=traced.head, store_maps=store_maps).to(traced.device)
+    shallow.source_hash = weights_hash(model)
+    return shallow
+
+
+def _check_unused(**given: bool) -> None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise TransformError(
+            "data: with data the regions that it visits are looked up, and none are searched for, found "
+            f"{', '.join(names)}; leave them out, or leave out data to find all regions."
+        )

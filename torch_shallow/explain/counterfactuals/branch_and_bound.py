@@ -1,0 +1,128 @@
+"""Branch and bound over the integer features of one region."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.explain.counterfactuals.constraints import Problem
+
+Vector = Float[np.ndarray, "dimension"]
+INTEGRAL = 1e-6
+
+
+class Answer(NamedTuple):
+    """Of one program: a proven bound, and the nearest point; None if it is not nearer than the cutoff."""
+
+    bound: float
+    point: Vector | None
+
+
+class Found(NamedTuple):
+    """A point with its distance, and the box of its integers."""
+
+    distance: float
+    point: Vector
+    lower: Vector
+    upper: Vector
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """What a search has found.
+
+    Attributes:
+        found: the nearest point, or None.
+        region: where it is.
+        bound: nothing is nearer.
+    """
+
+    found: Found | None
+    region: int
+    bound: float
+
+
+Solve = Callable[[Vector, Vector, float], Answer]
+
+
+def nearest_whole(
+    problem: Problem, nearest: Solve, first: Answer, norm: float, cutoff: Callable[[float], float], best: float
+) -> tuple[float, Found | None]:
+    """The nearest point whose integers are whole.
+
+    Args:
+        problem: which entries are integers.
+        nearest: solves a program in a box, given a cutoff.
+        first: its answer in the whole box.
+        norm: of the distance.
+        cutoff: what is at least so far is left out, given the best distance.
+        best: distance of what is known.
+
+    Returns:
+        A bound of all that was left out, and the nearest point, if it is nearer than the best.
+    """
+    if first.point is None:
+        return first.bound, None
+    floor, number = np.inf, count()
+    found: Found | None = None
+    heap: list[tuple[float, int, Vector, Vector, Vector]] = [
+        (first.bound, next(number), first.point, problem.lower, problem.upper)
+    ]
+    while heap:
+        bound, _, point, lower, upper = heapq.heappop(heap)
+        if bound >= cutoff(best):
+            floor = min(floor, bound)
+            continue
+        values = problem.values(point)
+        off = np.where(problem.whole, np.abs(values - np.round(values)), 0.0)
+        if off.max(initial=0.0) <= INTEGRAL:
+            ends = np.where(problem.whole, problem.of_values(np.round(values)), 0.0)
+            low, high = (np.where(problem.whole, ends, box) for box in (lower, upper))
+            answer = nearest(low, high, cutoff(best)) if problem.whole.any() else Answer(bound, point)
+            if answer.point is not None:
+                distance = float(np.linalg.norm(answer.point, norm))
+                if distance < best:
+                    best, found = distance, Found(distance, answer.point, low, high)
+            if bound >= cutoff(best) or not (problem.whole & (lower < upper)).any():
+                floor = min(floor, bound)
+                continue
+        open_ends = problem.whole & (lower < upper)
+        chosen = int(np.where(open_ends, off, -1.0).argmax())
+        for low, high in _branches(problem, chosen, values, lower, upper):
+            answer = nearest(low, high, cutoff(best)) if (low <= high).all() else Answer(np.inf, None)
+            if answer.point is None:
+                floor = min(floor, max(bound, answer.bound))
+            else:
+                heapq.heappush(heap, (max(bound, answer.bound), next(number), answer.point, low, high))
+    return floor, found
+
+
+def _branches(
+    problem: Problem, chosen: int, values: Vector, lower: Vector, upper: Vector
+) -> list[tuple[Vector, Vector]]:
+    """Boxes below and above the value of an entry, and at it where it is whole, that share no integer."""
+    near = float(np.round(values[chosen]))
+    whole = abs(values[chosen] - near) <= INTEGRAL
+    below = near - 1.0 if whole else float(np.floor(values[chosen]))
+    parts = (
+        [(-np.inf, below), (near, near), (near + 1.0, np.inf)] if whole else [(-np.inf, below), (below + 1.0, np.inf)]
+    )
+    boxes = []
+    for part in parts:
+        ends = values.copy()
+        limits = []
+        for end in part:
+            ends[chosen] = end
+            limits.append(float(problem.of_values(ends)[chosen]))
+        low, high = lower.copy(), upper.copy()
+        low[chosen], high[chosen] = max(low[chosen], min(limits)), min(high[chosen], max(limits))
+        if low[chosen] > high[chosen] and low[chosen] - high[chosen] <= 1e-12 * (1.0 + abs(low[chosen])):
+            low[chosen] = high[chosen]  # an end of the range, up to rounding
+        boxes.append((low, high))
+    return boxes

@@ -1,0 +1,246 @@
+"""The tree of cuts from near to far: cells are opened in the order of a proven lower bound of their distance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.dual_simplex import Simplex
+from torch_shallow.geometry.least_norm import nearest
+from torch_shallow.geometry.quadratic import BEYOND, NEAREST, Quadratic
+
+DONE, LEAVES, NEED_ROOM = range(3)
+NUM_TALLIES = 4
+BY_TARGET, BY_CELL, OPENED, SAME_POINT = range(NUM_TALLIES)
+
+
+class Frontier(Bundle):
+    """Cells that are still to be looked at, as a heap."""
+
+    counts: np.ndarray  # int64 (2,): cells in the heap, cells ever
+    heap: np.ndarray  # int64 (capacity,): cells, nearest first
+    bounds: np.ndarray  # float64 (capacity,): of each cell: no counterfactual in it is nearer
+    children: np.ndarray  # int64 (capacity,): a cut, or ~region
+    parents: np.ndarray  # int64 (capacity,): 2 * cut + side of the cut above, -1 for the root
+    points: np.ndarray  # float64 (capacity, dimension): the nearest point of the cell; NaN if it is not known
+
+
+class Cuts(Bundle):
+    """The tree, in coordinates in which x is 0."""
+
+    children: np.ndarray  # int64 (cuts, 2)
+    parents: np.ndarray  # int64 (cuts,): 2 * cut + side
+    rows: np.ndarray  # float64 (cuts, dimension): unit rows, active where rows @ d + offsets > 0
+    offsets: np.ndarray  # float64 (cuts,)
+    by_target: np.ndarray  # float64 (cuts,): how near the target can be reached below each cut
+    of_regions: np.ndarray  # float64 (regions,): the same for each region
+
+
+def frontier(dimension: int, capacity: int, root: int, bound: float) -> Frontier:
+    """A heap of one cell: the domain."""
+    integers = [np.zeros(capacity, dtype=np.int64) for _ in range(3)]
+    found = Frontier(
+        np.ones(2, dtype=np.int64),
+        integers[0],
+        np.zeros(capacity),
+        integers[1],
+        integers[2],
+        np.zeros((capacity, dimension)),
+    )
+    found.bounds[0], found.children[0], found.parents[0], found.points[0] = bound, root, -1, np.nan
+    return found
+
+
+def with_more_room(found: Frontier) -> Frontier:
+    """The same cells with room for twice as many."""
+    counts, *others = found
+    return Frontier(counts, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
+
+
+@compiled()
+def spread(cuts: Cuts) -> None:
+    """Fill in `by_target` of all cuts from that of the regions; a child comes after its parent."""
+    for cut in range(cuts.children.shape[0] - 1, -1, -1):
+        least = np.inf
+        for side in range(2):
+            child = cuts.children[cut, side]
+            least = min(least, cuts.by_target[child] if child >= 0 else cuts.of_regions[~child])
+        cuts.by_target[cut] = least
+
+
+@compiled()
+def advance(
+    found: Frontier,
+    cuts: Cuts,
+    work: Quadratic,
+    simplex: Simplex,
+    norm: float,
+    extra: int,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    cutoff: float,
+    leaves: np.ndarray,
+    tallies: np.ndarray,
+    floor: np.ndarray,
+) -> tuple[int, int]:
+    """Open cells until as many regions as `leaves` has room for may have a counterfactual nearer than the cutoff.
+
+    Args:
+        found: the frontier.
+        cuts: the tree.
+        work: half-spaces, the first `extra` of which hold everywhere.
+        simplex: see `nearest`.
+        norm: see `nearest`.
+        extra: see `work`.
+        lower: of the box.
+        upper: of the box.
+        cutoff: what is farther is left out.
+        leaves: of the regions, their cells in `found`.
+        tallies: what was done, is added up here.
+        floor: float64 (1,): the least bound of all that is left out.
+
+    Returns:
+        How it ended, and how many regions there are.
+    """
+    number = 0
+    while found.counts[0] > 0:
+        if found.counts[1] + 2 > found.bounds.shape[0]:
+            return NEED_ROOM, number
+        cell = found.heap[0]
+        if found.bounds[cell] >= cutoff:
+            floor[0] = min(floor[0], found.bounds[cell])
+            found.counts[0] = 0
+            break
+        child = found.children[cell]
+        if child < 0:
+            if number == leaves.shape[0]:
+                return LEAVES, number
+            leaves[number] = cell
+            number += 1
+            pop(found)
+            continue
+        pop(found)
+        tallies[OPENED] += 1
+        value = cuts.offsets[child]
+        for i in range(lower.shape[0]):
+            value += cuts.rows[child, i] * found.points[cell, i]
+        # On this side of the cut, the nearest point is that of the cell.
+        same = (1 if value > 0.0 else 0) if value == value else -1
+        for side in range(2):
+            below = cuts.children[child, side]
+            bound = max(found.bounds[cell], cuts.by_target[below] if below >= 0 else cuts.of_regions[~below])
+            if bound >= cutoff:
+                tallies[BY_TARGET] += 1
+                floor[0] = min(floor[0], bound)
+                continue
+            new = found.counts[1]
+            if side == same:
+                tallies[SAME_POINT] += 1
+                for i in range(lower.shape[0]):
+                    found.points[new, i] = found.points[cell, i]
+            else:
+                count = write_path(work, extra, 2 * child + side, cuts)
+                status = nearest(work, simplex, norm, count, lower, upper, cutoff)
+                bound = max(bound, work.bound[0])
+                if status == BEYOND:
+                    tallies[BY_CELL] += 1
+                    floor[0] = min(floor[0], bound)
+                    continue
+                for i in range(lower.shape[0]):
+                    found.points[new, i] = work.point[i] if status == NEAREST else np.nan
+            found.bounds[new], found.children[new], found.parents[new] = bound, below, 2 * child + side
+            found.counts[1] += 1
+            push(found, new)
+    return DONE if number == 0 else LEAVES, number
+
+
+@compiled()
+def solve_leaves(
+    found: Frontier,
+    cuts: Cuts,
+    work: Quadratic,
+    simplex: Simplex,
+    norm: float,
+    extra: int,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    cutoff: float,
+    leaves: np.ndarray,
+    goals: np.ndarray,
+    limits: np.ndarray,
+    results: np.ndarray,
+) -> None:
+    """The nearest counterfactual of each of some regions.
+
+    Args:
+        found: the frontier.
+        cuts: the tree.
+        work: see `advance`, as for the other arguments.
+        simplex: see there.
+        norm: see there.
+        extra: see there.
+        lower: see there.
+        upper: see there.
+        cutoff: see there; it comes down to the nearest counterfactual found on the way.
+        leaves: cells.
+        goals: float64 (leaves, goals, dimension): the target in each region, as unit rows `goals @ d <= limits`.
+        limits: float64 (leaves, goals).
+        results: float64 (leaves, 2 + dimension): how it ended, the proven bound, and the point.
+    """
+    for leaf in range(leaves.shape[0]):
+        count = write_path(work, extra, found.parents[leaves[leaf]], cuts)
+        for j in range(goals.shape[1]):
+            work.rhs[count + j] = limits[leaf, j]
+            for i in range(lower.shape[0]):
+                work.rows[count + j, i] = goals[leaf, j, i]
+        status = nearest(work, simplex, norm, count + goals.shape[1], lower, upper, cutoff)
+        results[leaf, 0] = status
+        results[leaf, 1] = max(work.bound[0], found.bounds[leaves[leaf]])
+        for i in range(lower.shape[0]):
+            results[leaf, 2 + i] = work.point[i]
+
+
+@compiled()
+def write_path(work: Quadratic, extra: int, code: int, cuts: Cuts) -> int:
+    """Write the half-spaces above a parent's code behind `extra` rows; returns the number of all rows."""
+    row = extra
+    while code >= 0:
+        cut = code // 2
+        sign = -1.0 if code % 2 == 1 else 1.0
+        work.rhs[row] = -sign * cuts.offsets[cut]
+        for i in range(work.point.shape[0]):
+            work.rows[row, i] = sign * cuts.rows[cut, i]
+        row += 1
+        code = cuts.parents[cut]
+    return row
+
+
+@compiled()
+def push(found: Frontier, cell: int) -> None:
+    """Put a cell into the heap."""
+    heap, bounds = found.heap, found.bounds
+    at = found.counts[0]
+    found.counts[0] += 1
+    while at > 0 and bounds[heap[(at - 1) // 2]] > bounds[cell]:
+        heap[at] = heap[(at - 1) // 2]
+        at = (at - 1) // 2
+    heap[at] = cell
+
+
+@compiled()
+def pop(found: Frontier) -> None:
+    """Take the nearest cell out of the heap."""
+    heap, bounds = found.heap, found.bounds
+    found.counts[0] -= 1
+    size = found.counts[0]
+    cell, at = heap[size], 0
+    while 2 * at + 1 < size:
+        below = 2 * at + 1
+        if below + 1 < size and bounds[heap[below + 1]] < bounds[heap[below]]:
+            below += 1
+        if bounds[heap[below]] >= bounds[cell]:
+            break
+        heap[at] = heap[below]
+        at = below
+    heap[at] = cell

@@ -1,0 +1,251 @@
+"""The search for the nearest counterfactual over all regions of a shallow network."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.counterfactuals import near_to_far as walk
+from torch_shallow.explain.counterfactuals.branch_and_bound import Answer, Found, Nearest, Solve, Vector, nearest_whole
+from torch_shallow.explain.counterfactuals.by_cvxpy import nearest_by_cvxpy
+from torch_shallow.explain.counterfactuals.constraints import Problem
+from torch_shallow.geometry.dual_simplex import Simplex
+from torch_shallow.geometry.least_norm import linear_program, nearest
+from torch_shallow.geometry.quadratic import BEYOND, NEAREST, UNSETTLED, quadratic
+from torch_shallow.modules.shallow_relu import ShallowReLU
+
+MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 MB
+MOST_LEAVES = 256  # regions that are solved together
+FAR = 1e9  # so many times the length of the input is taken for infinity where there is no limit
+
+ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
+
+
+class Search:
+    """Best first: cells of the tree by a proven bound of their distance, and a program for each region that is left.
+
+    Args:
+        shallow: a complete network.
+        problem: what is looked for.
+        tolerance: what is nearer by less, relative to the distance, is left out.
+        solver: a solver of cvxpy for the programs of regions, in place of compiled code.
+    """
+
+    def __init__(self, shallow: ShallowReLU, problem: Problem, tolerance: float, solver: str | None) -> None:
+        self.shallow, self.problem, self.tolerance, self.solver = shallow, problem, tolerance, solver
+        partition, layer = shallow.partition, shallow.half_spaces
+        normals = layer.normals if layer.projection is None else layer.normals @ layer.projection
+        rows, offsets = problem.pull_back(normals.detach().cpu().numpy(), layer.offsets.detach().cpu().numpy())
+        self.cuts = walk.Cuts(
+            np.ascontiguousarray(partition.children),
+            np.ascontiguousarray(partition.parents[0]),
+            np.ascontiguousarray(rows),
+            np.ascontiguousarray(offsets),
+            np.zeros(len(offsets)),
+            self._target_bounds(),
+        )
+        walk.spread(self.cuts)
+        self.extra, dimension = len(problem.rows), len(problem.free)
+        self.capacity = self.extra + shallow.indicator.depth + len(problem.target.rows)
+        self.work = quadratic(dimension, self.capacity)
+        self.work.rows[: self.extra], self.work.rhs[: self.extra] = problem.rows, problem.limits
+        self.tallies, self.programs = np.zeros(walk.NUM_TALLIES, dtype=np.int64), 0
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """What was done."""
+        cells = dict(zip(ROUNDS, self.tallies.tolist(), strict=True))
+        return {"regions": self.shallow.num_regions, **cells, "programs of regions": self.programs}
+
+    def run(self) -> Nearest:
+        """The nearest counterfactual, and a bound for all others."""
+        problem = self.problem
+        if self.solver is not None:
+            return self._by_solver()
+        size = np.abs(problem.x[problem.free] * problem.weights)
+        ends = np.concatenate([problem.lower, problem.upper])
+        length = max(1.0, size.max(initial=0.0), np.abs(ends[np.isfinite(ends)]).max(initial=0.0))
+        nearest = self._walk(2.0, FAR * length, None, -1)
+        if problem.norm == 2.0:
+            return nearest
+        if nearest.found is None:
+            root = 1.0 if problem.norm == 1.0 else np.sqrt(max(1, len(problem.free)))
+            return Nearest(None, -1, nearest.bound / float(root))
+        found = nearest.found._replace(distance=float(np.linalg.norm(nearest.found.point, problem.norm)))
+        if found.distance == 0.0:
+            return Nearest(found, nearest.region, 0.0)
+        return self._walk(problem.norm, found.distance, found, nearest.region)
+
+    def goals(
+        self, regions: Int[np.ndarray, "some"]
+    ) -> tuple[Float[np.ndarray, "some goals dimension"], Float[np.ndarray, "some goals"]]:
+        """The target in some regions: `rows @ d <= limits`."""
+        where = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(self.shallow.device)
+        with torch.no_grad():
+            weight, bias = (array.cpu().numpy() for array in self.shallow.affine_maps(where))
+        target = self.problem.target
+        rows, offsets = self.problem.pull_back(target.rows @ weight, bias @ target.rows.T + target.offsets)
+        return rows, -offsets
+
+    def rows_of(self, region: int) -> tuple[np.ndarray, np.ndarray]:
+        """All half-spaces of a region with the target, which comes last."""
+        goals, limits = self.goals(np.array([region]))
+        count = walk.write_path(self.work, self.extra, self.shallow.partition.parents[1][region], self.cuts)
+        return np.concatenate([self.work.rows[:count], goals[0]]), np.concatenate([self.work.rhs[:count], limits[0]])
+
+    def inner(self, near: Nearest, share: float, sizes: Vector, cells: bool) -> Vector | None:
+        """The nearest point that keeps off the target's boundary, in the box of what was found.
+
+        Args:
+            near: what was found.
+            share: how far, as a share of the terms of each half-space.
+            sizes: of the terms, by entry.
+            cells: keep off the boundary of the region too.
+        """
+        if near.found is None:
+            return None
+        rows, limits = self.rows_of(near.region)
+        margin = share * (np.abs(limits) + np.abs(rows) @ (sizes + np.abs(near.found.point)))
+        margin[: self.extra if cells else len(rows) - len(self.problem.target.rows)] = 0.0
+        simplex = linear_program(len(self.problem.free), self.capacity, self.problem.norm)
+        self.work.rows[: len(rows)], self.work.rhs[: len(rows)] = rows, limits - margin
+        box, cutoff = (near.found.lower, near.found.upper), 2.0 * near.found.distance + float(sizes.max(initial=1.0))
+        status = nearest(self.work, simplex, self.problem.norm, len(rows), *box, cutoff)
+        return self.work.point.copy() if status == NEAREST else None
+
+    def _cutoff(self, best: float) -> float:
+        return best * (1.0 - self.tolerance)
+
+    def _target_bounds(self) -> Float[np.ndarray, "regions"]:
+        """How far the half-space of the target is in each region, by the norm dual to that of the distance.
+
+        Of the Euclidean norm for all: L1 is larger, and the search for the others starts with it.
+        """
+        problem, bounds = self.problem, np.zeros(self.shallow.num_regions)
+        step = max(
+            1, MAP_VALUES // (len(problem.x) * max(1, self.shallow.affine_maps(torch.zeros(1).long())[1].numel()))
+        )
+        for start in range(0, len(bounds), step):
+            rows, limits = self.goals(np.arange(start, min(start + step, len(bounds))))
+            # An input that may not go where it would help does not count.
+            helps = np.where(rows > 0.0, problem.lower < 0.0, problem.upper > 0.0) * rows
+            size = np.linalg.norm(helps, axis=-1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                least = np.where(rows > 0.0, rows * problem.lower, np.where(rows < 0.0, rows * problem.upper, 0.0)).sum(
+                    -1
+                )
+                apart = (1.0 - 1e-12) * -limits / size
+            terms = np.abs(rows) @ (np.abs(problem.x[problem.free] * problem.weights)) + np.abs(limits)
+            bound = np.where(limits < 0.0, np.where(size > 0.0, apart, np.inf), 0.0)
+            none = least > limits + 1e-12 * (terms + np.abs(np.where(np.isfinite(least), least, 0.0)))
+            bounds[start : start + len(rows)] = np.where(none, np.inf, np.maximum(bound, 0.0)).max(axis=1)
+        return bounds
+
+    def _walk(self, norm: float, best: float, found: Found | None, region: int) -> Nearest:
+        problem, work = self.problem, self.work
+        simplex = linear_program(len(problem.free), self.capacity, norm)
+        self.cuts.of_regions[:] /= self._shrink(norm)
+        self.cuts.by_target[:] /= self._shrink(norm)
+        cells = walk.frontier(len(problem.free), 1024, 0 if self.shallow.partition.num_cuts else -1, 0.0)
+        floor, room, bound = np.array([np.inf]), 1, np.inf
+        while True:
+            leaves = np.zeros(room, dtype=np.int64)
+            box = (problem.lower, problem.upper)
+            status, number = walk.advance(
+                cells, self.cuts, work, simplex, norm, self.extra, *box, self._cutoff(best), leaves, self.tallies, floor
+            )
+            leaves = leaves[:number]
+            if number:
+                self.programs += number
+                regions = ~cells.children[leaves]
+                goals, limits = self.goals(regions)
+                results = np.zeros((number, 2 + len(problem.free)))
+                walk.solve_leaves(
+                    cells,
+                    self.cuts,
+                    work,
+                    simplex,
+                    norm,
+                    self.extra,
+                    *box,
+                    self._cutoff(best),
+                    leaves,
+                    np.ascontiguousarray(goals),
+                    limits,
+                    results,
+                )
+                for result, one in zip(results, regions.tolist(), strict=True):
+                    if result[0] == BEYOND or result[1] >= self._cutoff(best):
+                        bound = min(bound, float(result[1]))
+                        continue
+                    solve = self._solver_of(one, norm, simplex)
+                    answer = Answer(float(result[1]), result[2:].copy())
+                    if result[0] != NEAREST:
+                        answer = solve(problem.lower, problem.upper, self._cutoff(best))
+                        answer = answer._replace(bound=max(answer.bound, float(result[1])))
+                    left, more = nearest_whole(problem, solve, answer, norm, self._cutoff, best)
+                    bound = min(bound, left)
+                    if more is not None:
+                        best, found, region = more.distance, more, one
+            elif status == walk.DONE:
+                break
+            if status == walk.NEED_ROOM:
+                cells = walk.with_more_room(cells)
+            room = min(2 * room, MOST_LEAVES)
+        bound = min(bound, float(floor[0]))
+        return Nearest(found, region, bound if found is None else min(bound, best))
+
+    def _shrink(self, norm: float) -> float:
+        """By what a Euclidean bound is divided to be one of another norm."""
+        return float(np.sqrt(max(1, len(self.problem.free)))) if norm == np.inf else 1.0
+
+    def _solver_of(self, region: int, norm: float, simplex: Simplex | None) -> Solve:
+        rows, limits = self.rows_of(region)
+
+        def solve(lower: Vector, upper: Vector, cutoff: float) -> Answer:
+            self.programs += 1
+            if self.solver is None:
+                self.work.rows[: len(rows)], self.work.rhs[: len(rows)] = rows, limits
+                status = nearest(self.work, simplex, norm, len(rows), lower, upper, cutoff)
+                bound = float(self.work.bound[0])
+                if status != UNSETTLED:
+                    return Answer(bound, self.work.point.copy() if status == NEAREST else None)
+                for name in ("CLARABEL", "HIGHS"):
+                    with suppress(TransformError):
+                        return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, name))
+                return Answer(bound, None)  # nobody can tell: the bound of the result says so
+            return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, self.solver))
+
+        return solve
+
+    def _by_solver(self) -> Nearest:
+        """The same with a bound for each region from single half-spaces, and a solver of cvxpy for those left."""
+        problem, cuts = self.problem, self.cuts
+        shrink = self._shrink(problem.norm)
+        bounds = cuts.of_regions / shrink
+        above = np.zeros(len(cuts.offsets))
+        for cut in range(len(above)):
+            for side, child in enumerate(cuts.children[cut].tolist()):
+                sign = -1.0 if side else 1.0
+                apart = max(0.0, sign * cuts.offsets[cut]) / shrink if cuts.rows[cut].any() else 0.0
+                apart = max(above[cut], (1.0 - 1e-12) * apart)
+                if child >= 0:
+                    above[child] = apart
+                else:
+                    bounds[~child] = max(bounds[~child], apart)
+        best, found, region, bound = np.inf, None, -1, np.inf
+        for one in np.argsort(bounds, kind="stable").tolist():
+            if bounds[one] >= self._cutoff(best):
+                bound = min(bound, float(bounds[one]))
+                break
+            solve = self._solver_of(one, problem.norm, None)
+            answer = solve(problem.lower, problem.upper, self._cutoff(best))
+            left, more = nearest_whole(problem, solve, answer, problem.norm, self._cutoff, best)
+            bound = min(bound, left)
+            if more is not None:
+                best, found, region = more.distance, more, one
+        return Nearest(found, region, bound if found is None else min(bound, best))

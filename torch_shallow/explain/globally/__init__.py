@@ -1,0 +1,31 @@
+"""Facts about a network on its whole domain, from all of its regions.
+
+`subject` is the network in the chart, `cells` gives the vertices and rays of every region; each of the others is one
+fact. All are of the trunk.
+"""
+
+from torch_shallow.explain.globally.activity import NeuronActivity, neuron_activity
+from torch_shallow.explain.globally.lipschitz import LipschitzConstant, lipschitz_constant
+from torch_shallow.explain.globally.moments import Moments, moments
+from torch_shallow.explain.globally.monotonicity import Counterexample, Monotonicity, monotonicity
+from torch_shallow.explain.globally.output_range import OutputRange, output_range
+from torch_shallow.explain.globally.unused import UnusedFeatures, unused_features
+from torch_shallow.explain.globally.volumes import Volumes, volumes
+
+__all__ = [
+    "Counterexample",
+    "LipschitzConstant",
+    "Moments",
+    "Monotonicity",
+    "NeuronActivity",
+    "OutputRange",
+    "UnusedFeatures",
+    "Volumes",
+    "lipschitz_constant",
+    "moments",
+    "monotonicity",
+    "neuron_activity",
+    "output_range",
+    "unused_features",
+    "volumes",
+]

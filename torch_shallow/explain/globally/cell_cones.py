@@ -1,0 +1,249 @@
+"""The cell of every region as vertices, rays and lines, computed anew from the network's half-spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.explain.globally.subject import Subject
+from torch_shallow.geometry.rays.cone import NEED_PAIRS, NEED_WORDS, OK, Cones, Scratch, evaluate, split
+from torch_shallow.geometry.rays.generators import generators
+from torch_shallow.geometry.rays.storage import ConeStorage, grown, intersection
+
+NODE, START, LINES, RAYS, TOP = range(5)  # columns of a frame
+DONE, FLUSH = -1, -2  # beside the statuses of a cut; a new frame always has room: there are as many as cuts on a path
+
+
+class Stack(Bundle):
+    """Cells that wait, the next one last."""
+
+    frames: np.ndarray  # int64 (capacity, 5): node, start, lines and rays in the arena, first free row of the pool
+    used: np.ndarray  # uint64 (capacity, words): half-spaces of each
+
+
+class Harvest(Bundle):
+    """Cells of regions, and what has none."""
+
+    regions: np.ndarray  # int64 (capacity,)
+    ends: np.ndarray  # int64 (capacity + 1,): generators of cell k are ends[k] to ends[k + 1], lines first
+    num_lines: np.ndarray  # int64 (capacity,)
+    generators: np.ndarray  # float64 (room, dimension): unit vectors
+    sets: np.ndarray  # uint64 (room, words): half-spaces each lies on
+    thin: np.ndarray  # int64 (nodes,): nodes whose cells have no interior
+    large: np.ndarray  # int64 (nodes,): nodes whose cells have too many rays
+
+
+@compiled()
+def walk(
+    cones: Cones,
+    scratch: Scratch,
+    stack: Stack,
+    harvest: Harvest,
+    counts: Int[np.ndarray, "4"],
+    children: Int[np.ndarray, "cuts 2"],
+    cuts: Float[np.ndarray, "cuts homogeneous"],
+    tolerance: float,
+    max_rays: int,
+) -> int:
+    """Go on with the cells on the stack.
+
+    `counts` are cells on the stack, regions in the harvest, thin nodes, large nodes. A cell that a cut does not divide
+    goes on to the cut's side on which it lies; the other side is thin.
+
+    Returns:
+        DONE; FLUSH: take the regions out of the harvest and call again; or a status of `split`: make room and call
+        again.
+    """
+    frames, values = stack.frames, scratch.values
+    while counts[0] > 0:
+        frame = frames[counts[0] - 1]
+        node, start, lines, rays = frame[NODE], frame[START], frame[LINES], frame[RAYS]
+        if lines + rays > max_rays:
+            harvest.large[counts[3]] = node
+            counts[3] += 1
+            counts[0] -= 1
+            continue
+        if node < 0:
+            at = harvest.ends[counts[1]]
+            if counts[1] == harvest.regions.shape[0] or at + lines + rays > harvest.generators.shape[0]:
+                return FLUSH
+            for r in range(lines + rays):
+                for k in range(cuts.shape[1]):
+                    harvest.generators[at + r, k] = cones.pool[cones.ids[start + r], k]
+                for w in range(cones.sets.shape[1]):
+                    harvest.sets[at + r, w] = cones.sets[start + r, w]
+            harvest.regions[counts[1]], harvest.num_lines[counts[1]] = ~node, lines
+            counts[1] += 1
+            harvest.ends[counts[1]] = at + lines + rays
+            counts[0] -= 1
+            continue
+        if lines + rays > values.shape[0]:
+            return NEED_PAIRS
+        low, high = evaluate(cones.pool, cones.ids, start, lines + rays, cuts[node], values)
+        for r in range(lines):
+            low, high = min(low, -abs(values[r])), max(high, abs(values[r]))
+        if high <= tolerance or low >= -tolerance:
+            side = 0 if high <= tolerance else 1
+            harvest.thin[counts[2]] = children[node, 1 - side]
+            counts[2] += 1
+            frame[NODE] = children[node, side]
+            continue
+        used = stack.used[counts[0] - 1]
+        code, top = split(cones, scratch, frame[START:TOP], used, tolerance, frame[TOP])
+        if code != OK:
+            return code
+        for side in (1, 0):
+            at = counts[0] - side
+            frames[at, NODE], frames[at, TOP] = children[node, side], top
+            for k in range(3):
+                frames[at, START + k] = scratch.children[side, k]
+            for w in range(used.shape[0]):
+                stack.used[at, w] = scratch.child_used[side, w]
+        counts[0] += 1
+    return DONE
+
+
+@compiled()
+def below(
+    nodes: Int[np.ndarray, "nodes"],
+    children: Int[np.ndarray, "cuts 2"],
+    stack: Int[np.ndarray, "room"],
+    regions: Int[np.ndarray, "regions"],
+) -> int:
+    """Write the regions below some nodes; returns how many there are."""
+    count = 0
+    for root in range(nodes.shape[0]):
+        stack[0], top = nodes[root], 1
+        while top > 0:
+            top -= 1
+            at = stack[top]
+            if at < 0:
+                regions[count] = ~at
+                count += 1
+                continue
+            stack[top], stack[top + 1] = children[at, 1], children[at, 0]
+            top += 2
+    return count
+
+
+AT_ONCE = 1 << 17  # generators in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Some cells, each a cone in homogeneous chart coordinates.
+
+    Attributes:
+        regions: their numbers.
+        ends: the generators of cell k are `ends[k]` to `ends[k + 1]`, its lines first.
+        num_lines: of each cell.
+        generators: unit lines and rays (v, t); a ray with t > 0 is the vertex v / t.
+        sets: which half-spaces each generator lies on, as bits that mean the same within a cell.
+    """
+
+    regions: Int[np.ndarray, "cells"]
+    ends: Int[np.ndarray, "cells_and_one"]
+    num_lines: Int[np.ndarray, "cells"]
+    generators: Float[np.ndarray, "generators homogeneous"]
+    sets: UInt64[np.ndarray, "generators words"]
+
+
+class CellWalk:
+    """The cells of all regions, by double description down the tree; iterate over it once.
+
+    Complete, and sound up to `tolerance`: a cut that the generators of a cell are no further from does not divide it,
+    and a vertex further away than the reciprocal counts as a ray.
+
+    Args:
+        subject: the network.
+        max_rays: a cell of more lines and rays is left out, with all that are below it.
+        tolerance: a value up to this size, of a unit row at a unit vector, counts as zero.
+
+    Attributes:
+        thin: after the walk, the regions whose cells have no interior, up to the tolerance.
+        large: likewise, the regions in cells of too many rays.
+    """
+
+    def __init__(self, subject: Subject, max_rays: int, tolerance: float) -> None:
+        self._subject, self._max_rays, self._tolerance = subject, max_rays, tolerance
+        self.thin = self.large = np.zeros(0, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Cells]:
+        """The cells, many at a time; the arrays are used again for the next ones.
+
+        Yields:
+            Cells whose generators fit into memory.
+        """
+        from torch_shallow.explain.globally import cell_cones as walk  # compiled code is imported when it is used
+
+        subject, tree = self._subject, self._subject.tree
+        walls, children = subject.chart.inequalities, tree.children.astype(np.int64)
+        root = 0 if len(children) else ~0
+        too_many = subject.chart.num_corners > self._max_rays
+        if too_many or generators(walls, self._tolerance, self._max_rays) is None:
+            self.large = np.arange(tree.num_regions)
+            return
+        storage, (lines, rays, top), used = intersection(walls, self._tolerance)
+        room = max(AT_ONCE, 2 * self._max_rays)
+        deepest = 2 + tree.depth
+        stack = walk.Stack(np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64))
+        stack.frames[0], stack.used[0] = (root, 0, lines, rays, top), used
+        harvest = _harvest(walk.Harvest, room, walls.shape[1], storage.words, len(children))
+        counts = np.array([1, 0, 0, 0])
+        while True:
+            status = walk.walk(
+                storage.cones,
+                storage.scratch,
+                stack,
+                harvest,
+                counts,
+                children,
+                subject.cuts,
+                self._tolerance,
+                self._max_rays,
+            )
+            if status in (walk.DONE, walk.FLUSH):
+                count, end = counts[1], harvest.ends[counts[1]]
+                yield Cells(
+                    harvest.regions[:count],
+                    harvest.ends[: count + 1],
+                    harvest.num_lines[:count],
+                    harvest.generators[:end],
+                    harvest.sets[:end],
+                )
+                counts[1] = 0
+            else:
+                stack, harvest = _grow(storage, status, stack, harvest)
+            if status == walk.DONE:
+                break
+        for name, nodes in (("thin", harvest.thin[: counts[2]]), ("large", harvest.large[: counts[3]])):
+            found = np.zeros(tree.num_regions, dtype=np.int64)
+            count = walk.below(nodes, children, np.zeros(deepest + 1, dtype=np.int64), found)
+            setattr(self, name, np.sort(found[:count]))
+
+
+def _harvest(kind: Any, room: int, dimension: int, words: int, cuts: int) -> Any:
+    capacity = 1 + room // 2
+    return kind(
+        np.zeros(capacity, dtype=np.int64),
+        np.zeros(capacity + 1, dtype=np.int64),
+        np.zeros(capacity, dtype=np.int64),
+        np.zeros((room, dimension)),
+        np.zeros((room, words), dtype=np.uint64),
+        np.zeros(2 * cuts + 1, dtype=np.int64),
+        np.zeros(2 * cuts + 1, dtype=np.int64),
+    )
+
+
+def _grow(storage: ConeStorage, status: int, stack: Any, harvest: Any) -> tuple[Any, Any]:
+    storage.grow(status)
+    if status != NEED_WORDS:
+        return stack, harvest
+    wider = harvest.replaced(sets=grown(harvest.sets, axis=1))
+    return stack.replaced(used=grown(stack.used, axis=1)), wider

@@ -1,0 +1,124 @@
+"""Which output of a classifier is the largest, and whether that is so in the whole region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.units import lengths_around
+
+ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The class of a point: the number of the largest output, the first of several.
+
+    Attributes:
+        label: the class.
+        runner_up: the class of the next largest output.
+        margin: how much it is behind.
+        constant: whether no other output is larger anywhere in the region.
+        rival: a class that is larger somewhere in the region; None if there is none.
+        rival_at: an input of the network in the region at which it is larger; None if there is none.
+    """
+
+    label: int
+    runner_up: int
+    margin: float
+    constant: bool
+    rival: int | None
+    rival_at: Float[np.ndarray, "inputs"] | None
+
+
+def decide(
+    output: Float[np.ndarray, "outputs"],
+    weight: Float[np.ndarray, "outputs inputs"],
+    x: Float[np.ndarray, "inputs"],
+    a: Float[np.ndarray, "rows inputs"],
+    slack: Float[np.ndarray, "rows"],
+    tolerance: float = 1e-7,
+) -> Decision:
+    """The class at a point, and by a linear program for each other class, in its whole region.
+
+    That a class is nowhere larger is said by the multipliers of the program, and that it is by a point: both are
+    checked, whatever the solver says. Classes whose weights differ by rounding only are as far apart as at the point.
+
+    Args:
+        output: at the point.
+        weight: of the local model; 0 for inputs that cannot change.
+        x: the point.
+        a: the region is all `x + step` with `a @ step <= slack`; none of the rows is zero.
+        slack: see `a`.
+        tolerance: how far a class must get ahead, relative to the typical distance of the facets from the point (or to
+            a millionth of how far it is behind, if that is more), and how far multipliers may be wrong.
+
+    Raises:
+        TransformError: a linear program cannot be solved as exactly as that.
+    """
+    order = np.argsort(-output, kind="stable")
+    label, others = int(order[0]), order[1:].tolist()
+    units = lengths_around(a, slack)
+    a, weight = a * units, weight * units
+    norms = np.linalg.norm(a, axis=1)
+    normals, distances = a / norms[:, None], slack / norms
+    ahead = distances[distances > 0.0]
+    unit = float(np.median(ahead)) if len(ahead) else 1.0
+    rival, at = None, None
+    for other in others:
+        slope = weight[label] - weight[other]
+        size = float(np.linalg.norm(slope))
+        if size <= ROUNDING * float(np.linalg.norm(weight[[label, other]])):
+            continue  # always as far behind as here
+        step = _overtaken(
+            slope / size, (output[label] - output[other]) / size / unit, normals, distances / unit, tolerance
+        )
+        if step is not None:
+            rival, at = other, x + units * (unit * step)
+            break
+    return Decision(label, others[0], float(output[label] - output[others[0]]), rival is None, rival, at)
+
+
+def _overtaken(
+    slope: Float[np.ndarray, "inputs"],
+    lead: float,
+    normals: Float[np.ndarray, "rows inputs"],
+    slack: Float[np.ndarray, "rows"],
+    tolerance: float,
+) -> Float[np.ndarray, "inputs"] | None:
+    """A step in `normals @ step <= slack` with `lead + slope @ step < 0`, or None if there is none.
+
+    The program minimises `slope @ step`, but goes no further than a little below what is needed, so it is bounded. This
+    asks for no less: from the step 0 one cannot come further down without passing there.
+
+    Raises:
+        TransformError: the solution is not exact enough to tell.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array
+
+    below = max(1.0, 1e-6 * lead)  # much more than rounding
+    rows, limits = csr_array(np.vstack([normals, -slope])), np.append(slack, lead + below)
+    found = linprog(
+        slope,
+        A_ub=rows,
+        b_ub=limits,
+        bounds=(None, None),
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if found.status == 0:
+        step, multipliers = found.x, np.maximum(-found.ineqlin.marginals, 0.0)
+        allowed = 1e-9 * (1.0 + slack) + ROUNDING * (np.abs(normals) @ np.abs(step))
+        if lead + slope @ step < -tolerance * below and (normals @ step <= slack + allowed).all():
+            return step
+        residual = np.abs(slope + rows.T @ multipliers).max(initial=0.0)
+        if residual <= tolerance and lead - limits @ multipliers >= -2.0 * tolerance * below:
+            return None
+    raise TransformError(
+        f"x: HiGHS ended with {found.message!r} in a linear program for the classes in the region of x, and what it "
+        "found is not exact; look at another input of the region, or at shallow.local_map(x) alone."
+    )

@@ -1,0 +1,156 @@
+"""The conditions of a region in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Size, Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.locally.seen_facets import facets_of, fixed_of
+from torch_shallow.explain.locally.wording import inequality, interval
+from torch_shallow.functions import Region
+from torch_shallow.functions.half_spaces import RegionHalfSpaces
+from torch_shallow.functions.points import check_floating
+from torch_shallow.modes import outside_modes
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """When an input is in a region: conditions that all have to hold, none of which follows from the others.
+
+    The numbers in the words are rounded; `A`, `b`, `lower` and `upper` are not. All are in units of the user. The
+    region is closed: its boundary belongs to its neighbours too.
+
+    Attributes:
+        region: the region.
+        features: names and units of the inputs.
+        half_spaces: the conditions over inputs of the network; two for each fixed input.
+        A: the same conditions over values in units of the user: `A @ value <= b`.
+        b: see `A`.
+        fixed: which inputs have only one value in the domain.
+        lower: lowest value of each feature by the conditions that are of this feature alone; -inf if there is none.
+        upper: highest value likewise.
+        oblique: which rows of `A` are conditions of several features.
+        digits: significant digits of the numbers in words.
+    """
+
+    region: Region
+    features: Features
+    half_spaces: RegionHalfSpaces
+    A: Float[np.ndarray, "rows inputs"]
+    b: Float[np.ndarray, "rows"]
+    fixed: Bool[np.ndarray, "inputs"]
+    lower: Float[np.ndarray, "inputs"]
+    upper: Float[np.ndarray, "inputs"]
+    oblique: Bool[np.ndarray, "rows"]
+    digits: int
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """All conditions in words, in full: intervals of single features first, then inequalities."""
+        return tuple(self._words(None))
+
+    def contains(self, x: Tensor, tolerance: float = 1e-9) -> Bool[np.ndarray, "*batch"]:
+        """Whether the conditions hold, by the numbers that are not rounded.
+
+        Args:
+            x: inputs as the network reads them, floating point, of shape `(*batch, *in_shape)`.
+            tolerance: how far a condition may be missed, relative to the terms that it is added up from.
+
+        Raises:
+            TransformError: `x` has another shape, or is not floating point.
+        """
+        check_floating("x", x)
+        in_shape = self.region.shallow.in_shape
+        batch = x.shape[: max(0, x.dim() - len(in_shape))]
+        if x.shape != (*batch, *in_shape):
+            shape = ", ".join(map(str, in_shape))
+            raise TransformError(f"x: expected shape (*batch, {shape}), found {tuple(x.shape)}; reshape it.")
+        points = x.detach().double().cpu().numpy().reshape(*batch, Size(in_shape).numel())
+        a, b = self.half_spaces.numpy()
+        size = np.abs(points) @ np.abs(a).T + np.abs(b)
+        return np.asarray((points @ a.T <= b + tolerance * size).all(axis=-1) & np.isfinite(points).all(axis=-1))
+
+    def text(self, *, most_conditions: int | None = 40, most_terms: int | None = 10) -> str:
+        """The conditions as lines; what is left out is counted.
+
+        Args:
+            most_conditions: so many conditions; all if None.
+            most_terms: so many terms of each, of the largest coefficients over inputs of the network; all if None.
+        """
+        words = self._words(most_terms)
+        if not words:
+            return "always"
+        shown = words[:most_conditions]
+        lines = [f"{'IF ' if k == 0 else 'AND'} {condition}" for k, condition in enumerate(shown)]
+        if len(shown) < len(words):
+            lines.append(f"AND ... ({len(words) - len(shown)} more conditions)")
+        return "\n".join([*lines, f"(numbers rounded to {self.digits} digits; those of A and b are not)"])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _words(self, most_terms: int | None) -> list[str]:
+        names = self.features.names
+        bounded = np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
+        words = [interval(names[i], float(self.lower[i]), float(self.upper[i]), self.digits) for i in bounded]
+        for row in np.flatnonzero(self.oblique):
+            moving = np.where(self.fixed, 0.0, self.A[row])
+            bound = float(self.b[row] - self.A[row, self.fixed] @ self.lower[self.fixed])
+            words.append(inequality(moving, bound, names, self.digits, most_terms, self.features.scale))
+        return words
+
+
+@outside_modes
+def rules(region: Region, *, features: Features | Sequence[str] | None = None, digits: int = 4) -> Rules:
+    """When an input is in a region, as conditions without redundant ones; of all of R^n `always`.
+
+    What is a condition of one feature alone is said as an interval, also where some of its ends are those of the
+    domain; all else as linear inequalities.
+
+    Args:
+        region: any region of any network.
+        features: names of the entries of the flattened input, or `Features` that also tell their units.
+        digits: significant digits of the numbers in words; more where an interval would have one number twice.
+
+    Raises:
+        TransformError: there are more or fewer features than inputs, `digits` is not from 1 to 17, a visited region has
+            no interior, or a linear program fails.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.copy_(torch.tensor([[2.0, -1.0]])), model[0].bias.fill_(-1.0)
+        >>> shallow = torch_shallow.transform(model, domain=torch_shallow.Box(0.0, 3.0))
+        >>> region = shallow.regions[int(shallow.locate(torch.tensor([2.0, 1.0])))]
+        >>> print(rules(region, features=["income", "debt"]))
+        IF  income at most 3
+        AND debt between 0 and 3
+        AND 2 income - debt >= 1
+        (numbers rounded to 4 digits; those of A and b are not)
+    """
+    if not isinstance(digits, int) or not 1 <= digits <= 17:
+        raise TransformError(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
+    named = read_features(features, Size(region.shallow.in_shape).numel())
+    half_spaces, fixed = facets_of(region), fixed_of(region)
+    a, b = half_spaces.numpy()
+    by_unit, constant = named.affine(a, -b)
+    lower, upper = np.full((2, len(named)), np.array([[-np.inf], [np.inf]]))
+    lower[fixed] = upper[fixed] = named.unscale(region.interior_point.flatten().cpu().numpy())[fixed]
+    moving = np.where(fixed, 0.0, by_unit)
+    counts = np.count_nonzero(moving, axis=1)
+    for row in np.flatnonzero(counts == 1):
+        (i,) = np.flatnonzero(moving[row])
+        bound = -(constant[row] + by_unit[row, fixed] @ lower[fixed]) / moving[row, i]
+        if moving[row, i] > 0.0:
+            upper[i] = min(upper[i], bound)
+        else:
+            lower[i] = max(lower[i], bound)
+    lower, upper = named.settled(lower), named.settled(upper)
+    return Rules(region, named, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits)

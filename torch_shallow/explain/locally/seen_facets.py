@@ -1,0 +1,160 @@
+"""The facets of a region as they are seen from a point in it: how far, and by which feature alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+
+from torch_shallow.functions import Region, VisitedRegion
+from torch_shallow.functions.half_spaces import RegionHalfSpaces
+from torch_shallow.functions.shape import fixed_inputs
+from torch_shallow.geometry.inequalities import irredundant
+
+PAIRS_AT_ONCE = 1 << 22  # of facets whose normals are compared at once: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Facet:
+    """One facet of the region of a point x.
+
+    Attributes:
+        name: what is so on this side of it, such as `"stage 1 neuron 3 active"`; `"domain"` if the domain ends there.
+        neuron: its neuron, numbered through all stages of the network; -1 if it is made by none.
+        distance: from x straight to the facet's hyperplane, Euclidean, in inputs of the network; fixed inputs stay.
+        direct: whether the region reaches as far as that. If so, this is the distance to the facet itself, else less.
+        feature: which entry of the flattened input, changed alone, reaches this facet with the smallest change of the
+            network's input; None if each of them leaves the region through another facet, or never.
+        change: of this feature, in units of the user; NaN if there is none.
+        normal: the region's side is `normal @ x <= offset`, over inputs of the network.
+        offset: see `normal`.
+    """
+
+    name: str
+    neuron: int
+    distance: float
+    direct: bool
+    feature: int | None
+    change: float
+    normal: Float[np.ndarray, "inputs"]
+    offset: float
+
+
+def facets_of(region: Region) -> RegionHalfSpaces:
+    """The half-spaces of a region without the redundant ones, as `Region.facets`, by linear programs.
+
+    `Region.facets` takes them from the region's vertices, of which a box of 10 inputs has a thousand.
+
+    Args:
+        region: the region.
+
+    Raises:
+        TransformError: a visited region has no interior, or a linear program fails.
+    """
+    half_spaces = region.half_spaces
+    a, b = half_spaces.numpy()
+    if isinstance(region, VisitedRegion):
+        point = region._inside(a, b)
+    else:
+        point = region.interior_point.reshape(-1).cpu().numpy()
+    fixed = fixed_of(region)
+    moving = np.any(a[:, ~fixed], axis=1)
+    needed = np.any(a, axis=1) & ~moving
+    rest = b[moving] - a[moving][:, fixed] @ point[fixed]
+    needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
+    return half_spaces.pick(torch.from_numpy(needed).to(half_spaces.A.device))
+
+
+def fixed_of(region: Region) -> Bool[np.ndarray, "inputs"]:
+    """Which inputs have only one value in the domain."""
+    return fixed_inputs(region.shallow.domain, region.shallow.in_shape)
+
+
+def slack_of(
+    a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"], x: Float[np.ndarray, "inputs"]
+) -> Float[np.ndarray, "rows"]:
+    """How much is left of each half-space at a point in all of them; none where it is outside by rounding."""
+    return np.maximum(b - a @ x, 0.0)
+
+
+def room(
+    a: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], fixed: Bool[np.ndarray, "inputs"]
+) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+    """How far each input can go down and up alone, within half-spaces: not below 0; infinite where nothing stops it."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        steps = slack[:, None] / a
+    down = np.where(a < 0.0, -steps, np.inf).min(axis=0, initial=np.inf)
+    up = np.where(a > 0.0, steps, np.inf).min(axis=0, initial=np.inf)
+    return np.where(fixed, 0.0, down), np.where(fixed, 0.0, up)
+
+
+def seen_from(
+    x: Float[np.ndarray, "inputs"],
+    half_spaces: RegionHalfSpaces,
+    fixed: Bool[np.ndarray, "inputs"],
+    scale: Float[np.ndarray, "inputs"],
+    tolerance: float = 1e-9,
+) -> tuple[Facet, ...]:
+    """The facets of a region as seen from a point in it, the nearest first.
+
+    Args:
+        x: the point.
+        half_spaces: those that are facets.
+        fixed: inputs that cannot change.
+        scale: units of the user in one unit of each input.
+        tolerance: what is beyond a facet by less, relative to the larger of its distance and the other's, is on it.
+    """
+    a, b = half_spaces.numpy()
+    neurons = half_spaces.neurons.cpu().numpy()
+    moving = np.flatnonzero(np.any(a[:, ~fixed], axis=1))
+    a, b, slack = a[moving], b[moving], slack_of(a, b, x)[moving]
+    free = np.where(fixed, 0.0, a)
+    norms = np.linalg.norm(free, axis=1)
+    distances = slack / norms
+    direct = _foot_inside(free / norms[:, None], distances, tolerance)
+    features, changes = _alone(free, slack, tolerance)
+    facets = [
+        Facet(
+            half_spaces.names[row],
+            int(neurons[row]),
+            float(distances[k]),
+            bool(direct[k]),
+            int(features[k]) if features[k] >= 0 else None,
+            float(changes[k] * scale[features[k]]) if features[k] >= 0 else np.nan,
+            a[k],
+            float(b[k]),
+        )
+        for k, row in enumerate(moving)
+    ]
+    return tuple(sorted(facets, key=lambda facet: facet.distance))
+
+
+def _foot_inside(
+    normals: Float[np.ndarray, "facets inputs"], distances: Float[np.ndarray, "facets"], tolerance: float
+) -> Bool[np.ndarray, "facets"]:
+    """Whether the point straight below on each facet's hyperplane lies on the right side of all others."""
+    inside = np.ones(len(distances), dtype=bool)
+    size = max(1, PAIRS_AT_ONCE // max(1, len(distances)))
+    for start in range(0, len(distances), size):
+        block = slice(start, start + size)
+        advance = (normals[block] @ normals.T) * distances[block, None]
+        allowed = tolerance * np.maximum(distances[block, None], distances)
+        inside[block] = (advance <= distances + allowed).all(axis=1)
+    return inside
+
+
+def _alone(
+    a: Float[np.ndarray, "facets inputs"], slack: Float[np.ndarray, "facets"], tolerance: float
+) -> tuple[Int64[np.ndarray, "facets"], Float[np.ndarray, "facets"]]:
+    """The input (-1 if none) that reaches each facet with the smallest change of its own, and this change."""
+    down, up = room(a, slack, np.zeros(a.shape[1], dtype=bool))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        steps = slack[:, None] / a
+    limits = np.where(a > 0.0, up, down)
+    first = (a != 0.0) & np.isfinite(steps) & (np.abs(steps) <= limits * (1.0 + tolerance))
+    sizes = np.where(first, np.abs(steps), np.inf)
+    best = sizes.argmin(axis=1)
+    rows = np.arange(len(a))
+    return np.where(first.any(axis=1), best, -1), steps[rows, best] + 0.0  # no -0.0

@@ -1,0 +1,135 @@
+"""Segments through a tree of cuts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from torch_shallow.domain import inside
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.segments.grid import Grid
+from torch_shallow.modules.shallow_relu import ShallowReLU
+
+ENTRIES_AT_ONCE = 1 << 22  # of gathered half-spaces: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Parts of segments on their way down the tree: segment, node, and where they start and end."""
+
+    segment: Int64[Tensor, "parts"]
+    node: Int64[Tensor, "parts"]
+    lower: Float[Tensor, "parts"]
+    upper: Float[Tensor, "parts"]
+
+    def __getitem__(self, some: Tensor) -> _Level:
+        return _Level(self.segment[some], self.node[some], self.lower[some], self.upper[some])
+
+    @staticmethod
+    def joined(levels: list[_Level]) -> _Level:
+        names = ("segment", "node", "lower", "upper")
+        return _Level(*(torch.cat([getattr(level, name) for level in levels]) for name in names))
+
+
+@torch.no_grad()
+def tree_breakpoints(
+    shallow: ShallowReLU,
+    start: Float[Tensor, "segments inputs"],
+    end: Float[Tensor, "segments inputs"],
+    *,
+    name: str = "f",
+    rounding: float = torch.finfo(torch.float64).eps,
+) -> tuple[Grid, Int64[Tensor, "pieces"]]:
+    """Where segments cross from one region of a shallow network to another, with their ends; and the regions.
+
+    Args:
+        shallow: the network.
+        start: where they start.
+        end: where they end.
+        name: of the argument that the network is, for errors.
+        rounding: of the dtype in which the ends were given.
+
+    Raises:
+        TransformError: an end lies outside the domain, or a part of a segment in a cell that is not explored.
+    """
+    for which, x in (("start", start), ("end", end)):
+        within = inside(x, shallow._limits, rounding=rounding)
+        if not within.all():
+            raise TransformError(
+                f"{name}: expected a network whose domain has both ends of each segment in it, found the {which} of "
+                f"{int((~within).sum())} of {len(within)} outside, first of segment {int((~within).nonzero()[0])}; "
+                "transform the model in a larger domain, or pass the deep network itself."
+            )
+    u, v = shallow.half_spaces.coordinates(start), shallow.half_spaces.coordinates(end)
+    rows, tree = shallow.half_spaces.rows, shallow.indicator.tree
+    count = len(start)
+    zeros = start.new_zeros(count)
+    root = 0 if len(tree) else ~0
+    level = _Level(
+        torch.arange(count, device=start.device), torch.full_like(zeros, root, dtype=torch.int64), zeros, zeros + 1.0
+    )
+    leaves = [level[level.node < 0]]
+    level = level[level.node >= 0]
+    while len(level.node):
+        below = _descend(level, u, v, rows, tree)
+        leaves.append(below[below.node < 0])
+        level = below[below.node >= 0]
+    found = _Level.joined(leaves)
+    order = found.lower.argsort(stable=True)
+    found = found[order[found.segment[order].argsort(stable=True)]]
+    _check_explored(shallow, found, name)
+    return _grid(found), ~found.node
+
+
+def _descend(level: _Level, u: Tensor, v: Tensor, rows: Tensor, tree: Tensor) -> _Level:
+    """The parts one level lower: cut in two where the cut of their node crosses them."""
+    ends = [_at_ends(level, u, v, rows, block) for block in _blocks(len(level.node), rows.shape[1])]
+    z_start, z_end = (torch.cat(z) for z in zip(*ends, strict=True))
+    z_lower, z_upper = torch.lerp(z_start, z_end, level.lower), torch.lerp(z_start, z_end, level.upper)
+    share = z_lower / (z_lower - z_upper)
+    middle = torch.lerp(level.lower, level.upper, share)
+    crosses = ((z_lower > 0.0) & (z_upper < 0.0)) | ((z_lower < 0.0) & (z_upper > 0.0))
+    crosses &= (middle > level.lower) & (middle < level.upper)
+    children = tree[level.node]
+    active = torch.where(crosses, z_lower > 0.0, 0.5 * z_lower + 0.5 * z_upper > 0.0)
+    near = torch.where(active, children[:, 1], children[:, 0])
+    far = torch.where(active, children[:, 0], children[:, 1])
+    first = _Level(level.segment, near, level.lower, torch.where(crosses, middle, level.upper))
+    second = _Level(level.segment, far, middle, level.upper)[crosses]
+    return _Level.joined([first, second])
+
+
+def _at_ends(level: _Level, u: Tensor, v: Tensor, rows: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    row, segment = rows[level.node[block]], level.segment[block]
+    z_start, z_end = ((row[:, :-1] * x[segment]).sum(1) + row[:, -1] for x in (u, v))
+    return z_start, z_end
+
+
+def _blocks(count: int, width: int) -> list[slice]:
+    size = max(1, ENTRIES_AT_ONCE // width)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _check_explored(shallow: ShallowReLU, found: _Level, name: str) -> None:
+    unknown = found.node == ~shallow.num_regions
+    if unknown.any():
+        first = int(unknown.nonzero()[0])
+        raise TransformError(
+            f"{name}: expected a network that is known on the whole of each segment, found {int(unknown.sum())} parts "
+            f"in cells that are not explored, the first of them of segment {int(found.segment[first])} from "
+            f"t = {float(found.lower[first]):.6g} to {float(found.upper[first]):.6g}: {shallow.missing}; or pass the "
+            "deep network itself."
+        )
+
+
+def _grid(found: _Level) -> Grid:
+    """Where the parts start, and 1 behind the last one of each segment."""
+    last = torch.ones_like(found.segment, dtype=torch.bool)
+    last[:-1] = found.segment[1:] != found.segment[:-1]
+    segment = torch.cat([found.segment, found.segment[last]])
+    t = torch.cat([found.lower, torch.ones_like(found.lower[last])])
+    order = segment.argsort(stable=True)
+    return Grid(segment[order], t[order])

@@ -1,0 +1,266 @@
+"""Third layer without stored local models: the deep network's own weights, under the pattern of a point's region."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.chart import right_inverse
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.geometry.tree import Tree
+from torch_shallow.search.partition import Partition
+
+POINT_VALUES = 1 << 20  # of points that are run at once: 8 MB; more would leave the cache
+REGION_VALUES = 1 << 22  # of regions whose maps are composed at once: 32 MB
+SAME_WEIGHTS = 1e-12  # weights that differ by less, relative to their size, differ by rounding
+
+Parts = list[tuple[Tensor, list[tuple[int, Tensor]]]]
+
+
+class AffineStage(nn.Module):
+    """One stage of a program, or its output: a bias, and a matrix for each source that it reads.
+
+    Source 0 is the input, source s is stage s. Matrices of zeros are left out, unless it is all.
+
+    Args:
+        weights: the matrix of each source.
+        bias: what is added.
+    """
+
+    bias: Tensor
+
+    def __init__(self, weights: list[np.ndarray], bias: Float[np.ndarray, "neurons"]) -> None:
+        super().__init__()
+        # One that reads nothing reads zeros, so that its derivative is zero rather than none.
+        self.reads = tuple(source for source, weight in enumerate(weights) if weight.any()) or (0,)
+        self.register_buffer("bias", torch.tensor(bias))
+        for source in self.reads:
+            self.register_buffer(f"weight_{source}", torch.tensor(weights[source]))
+
+    @property
+    def parts(self) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+        """The bias, and the sources with their matrices."""
+        return self.bias, [(source, getattr(self, f"weight_{source}")) for source in self.reads]
+
+    def extra_repr(self) -> str:
+        """Size, and what is read."""
+        names = ("input" if source == 0 else f"stage {source}" for source in self.reads)
+        return f"{len(self.bias)} of {', '.join(names)}"
+
+
+class ComposedSelection(nn.Module):
+    """Third layer: the local linear model of the region, computed when it is needed.
+
+    The local model of a region is the program with each ReLU replaced by 1 or 0, as the region's pattern says. At a
+    point it is evaluated stage by stage, at the cost of the deep network. It is linear in the point, so its derivatives
+    are those of the local model. In place of the local models it has a bit for each region and neuron.
+
+    Args:
+        partition: the regions.
+        projection: the coordinates that the network reads of its input, or None: see `AffineMaps`.
+        skip: what the output reads of the input itself, where the coordinates do not show it, or None.
+
+    Attributes:
+        patterns: the pattern of each region, as `np.packbits` packs it; in the memory of the partition, on the CPU.
+        skip: see above.
+        stages: the stages in these coordinates, the output last.
+
+    Raises:
+        TransformError: the regions are not those of a deep network.
+    """
+
+    patterns: Tensor
+    bits: Tensor
+    skip: Tensor | None
+
+    def __init__(
+        self,
+        partition: Tree,
+        projection: Float[np.ndarray, "coordinates inputs"] | None,
+        skip: Float[np.ndarray, "outputs inputs"] | None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(partition, Partition):
+            raise TransformError(
+                "store_maps: expected a partition of a deep network's input, from whose weights local models can be "
+                f"computed, found a {type(partition).__name__}; make the network with store_maps=True."
+            )
+        program = partition.program
+        self.num_neurons, self.num_outputs = program.num_neurons, program.num_outputs
+        self.num_coordinates = program.num_inputs if projection is None else len(projection)
+        self.register_buffer("patterns", torch.from_numpy(np.ascontiguousarray(partition.packed_patterns)))
+        self.register_buffer("bits", torch.tensor([1 << k for k in reversed(range(8))], dtype=torch.uint8), False)
+        self.register_buffer("skip", None if skip is None else torch.tensor(skip))
+        lift = None if projection is None else right_inverse(projection, program.units)
+        bounds = [program.num_inputs + offset for offset in program.offsets]
+        self.stages = nn.ModuleList()
+        for stage in program.stages:
+            of_input, *hidden = np.split(stage.weight, bounds[: len(self.stages) + 1], axis=1)[:-1]
+            of_input = of_input if lift is None else of_input @ lift
+            self.stages.append(AffineStage([of_input, *hidden], stage.bias))
+        of_input, *hidden = np.split(program.out_weight, bounds[:-1], axis=1)
+        if lift is not None:
+            of_input = np.zeros((self.num_outputs, lift.shape[1]))  # that is what skip is
+        self.stages.append(AffineStage([of_input, *hidden], program.out_bias))
+
+    def __len__(self) -> int:
+        return len(self.patterns)
+
+    @property
+    def _parts(self) -> Parts:
+        return [stage.parts for stage in self.stages if isinstance(stage, AffineStage)]
+
+    def forward(
+        self,
+        region: Int64[Tensor, "points"],
+        u: Float[Tensor, "points coordinates"],
+        x: Float[Tensor, "points inputs"],
+    ) -> Float[Tensor, "points outputs"]:
+        """The output of the region's affine map; NaN where the region is -1."""
+        y = evaluate(self._parts, self.patterns, self.bits, region, u)
+        return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
+
+    def maps(
+        self, regions: Int64[Tensor, "some"]
+    ) -> tuple[Float[Tensor, "some outputs coordinates"], Float[Tensor, "some outputs"]]:
+        """Weight and bias of the local models of some regions, without `skip`."""
+        q, shape = self.num_coordinates, (len(regions), self.num_outputs)
+        rows = torch.eye(q + 1, dtype=torch.float64, device=self.patterns.device)
+        found = [rows.new_zeros(0, q + 1, self.num_outputs)]
+        entries = (q + 1) * (q + 1 + self.num_neurons + self.num_outputs)
+        for block in blocks(len(regions), entries, REGION_VALUES):
+            active = unpack(self.patterns[regions[block]], self.bits, self.num_neurons)
+            y = run(self._parts, rows[:, :q], rows[:, q:], active[:, None])
+            found.append(y.broadcast_to(len(active), *y.shape[-2:]))
+        y = torch.cat(found)
+        return y[:, :q].transpose(1, 2).reshape(*shape, q), y[:, q]
+
+    def require_program(self, argument: str, partition: Tree, projection: Tensor | None) -> None:
+        """Make sure that weights and patterns are those of a partition, from which they can be made again.
+
+        Args:
+            argument: what is asked for, for the message.
+            partition: the partition.
+            projection: the coordinates, or None.
+
+        Raises:
+            TransformError: they were changed.
+        """
+        basis = None if projection is None else projection.detach().cpu().numpy()
+        for name, expected in ComposedSelection(partition, basis, None).state_dict().items():
+            if not _same(self.get_buffer(name).cpu(), expected):
+                raise TransformError(
+                    f"{argument}: expected local models of the network that the partition is of, found "
+                    f"selection.{name} changed; transform the changed model anew."
+                )
+
+    def _are_others(self, patterns: object) -> bool:
+        """Whether these are the patterns of as many regions of another network."""
+        known = self.patterns
+        if not isinstance(patterns, Tensor) or patterns.shape != known.shape or patterns.is_meta or known.is_meta:
+            return False
+        return not torch.equal(patterns.to(known.device), known)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        if self._are_others(state_dict.get(f"{prefix}patterns")):  # or they would be written into the partition
+            error_msgs.append(
+                f"{prefix}patterns: expected the activation patterns of this network, found those of another; use "
+                "ShallowReLU.save and ShallowReLU.load for networks as a whole."
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def extra_repr(self) -> str:
+        """Number of local models and their size."""
+        return (
+            f"{len(self)} local models on demand, {self.num_coordinates} coordinates to {self.num_outputs} outputs "
+            f"through {self.num_neurons} neurons"
+        )
+
+
+@torch.fx.wrap
+def evaluate(
+    stages: Parts,
+    patterns: UInt8[Tensor, "regions bytes"],
+    bits: UInt8[Tensor, "8"],
+    region: Int64[Tensor, "points"],
+    u: Float[Tensor, "points coordinates"],
+) -> Float[Tensor, "points outputs"]:
+    """The local model of each point's region at the point, float64; NaN where there is no region (-1).
+
+    Args:
+        stages: of the program, the output last.
+        patterns: of the regions, packed.
+        bits: of a byte, the highest first.
+        region: of each point.
+        u: the points.
+    """
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():  # which know no number of points
+        return _evaluate(stages, patterns, bits, region, u)
+    some = list(blocks(len(u), u.shape[1] + sum(len(bias) for bias, _ in stages), POINT_VALUES))
+    if len(some) <= 1:
+        return _evaluate(stages, patterns, bits, region, u)
+    return torch.cat([_evaluate(stages, patterns, bits, region[block], u[block]) for block in some])
+
+
+def _evaluate(stages: Parts, patterns: Tensor, bits: Tensor, region: Tensor, u: Tensor) -> Tensor:
+    """The same of as many points as are run at once."""
+    active = unpack(patterns[region.clamp(min=0)], bits, sum(len(bias) for bias, _ in stages[:-1]))
+    y = run(stages, u.to(torch.float64), torch.ones((), dtype=torch.float64, device=u.device), active)
+    return torch.where(region[:, None] < 0, torch.nan, y)
+
+
+def unpack(
+    packed: UInt8[Tensor, "some bytes"], bits: UInt8[Tensor, "8"], neurons: int
+) -> Bool[Tensor, "some {neurons}"]:
+    """Which neurons are active."""
+    return (packed[..., None] & bits).flatten(-2)[..., :neurons] != 0
+
+
+def run(
+    stages: Parts,
+    u: Float[Tensor, "*rows coordinates"],
+    one: Float[Tensor, "*row_or_rows"],
+    active: Bool[Tensor, "*patterns neurons"],
+) -> Float[Tensor, "*rows_of_patterns outputs"]:
+    """The output of the program under given patterns, a linear function of `u` and `one`.
+
+    Args:
+        stages: of the program, the output last.
+        u: the input.
+        one: the factor of all biases, 1 at a point.
+        active: which neurons pass on what enters them; the others pass on 0.
+    """
+    values, start = [u], 0
+    for bias, weights in stages:
+        z = one * bias
+        for source, weight in weights:
+            z = z + linear(values[source], weight)
+        mask = active[..., start : start + len(bias)]
+        start += len(bias)
+        values.append(torch.where(mask, z, 0.0) if len(values) < len(stages) else z)
+    return values[-1]
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    """Whether tensors are equal, up to rounding where they are not whole numbers."""
+    if not found.is_floating_point():
+        return torch.equal(found, expected)
+    return bool((found - expected).norm() <= SAME_WEIGHTS * expected.norm())

@@ -1,0 +1,184 @@
+"""A deep network of any size, kept as a graph and run in batches that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from itertools import accumulate, count
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Size, Tensor, nn
+
+from torch_shallow.program.relu_program import neuron_name
+from torch_shallow.program.traced import TracedModel
+
+VALUES_AT_ONCE = 1 << 22  # of inputs, neurons and outputs in a batch: 32 MB; convolutions take several times as much
+ROUNDING = 1e-10  # a neuron is undecided up to this share of the terms that it is added up from
+PROBES = 2
+
+Rule = Callable[[int, Float[Tensor, "points neurons"]], Float[Tensor, "points neurons"]]
+
+
+class Rounded(NamedTuple):
+    """Neurons and outputs at some points, as far as rounding leaves them.
+
+    Attributes:
+        positive: which neurons are positive.
+        undecided: which are zero up to rounding, so that they might be on either side.
+        terms: size of the terms that each output is added up from.
+    """
+
+    positive: Bool[Tensor, "points neurons"]
+    undecided: Bool[Tensor, "points neurons"]
+    terms: Float[Tensor, "points outputs"]
+
+
+class Neurons(nn.Module):
+    """The neurons of a deep network; rows of float64 stand for inputs, neurons and outputs of the trunk.
+
+    Args:
+        traced: the network. Constants of its code become buffers, so that they move with the module.
+
+    Attributes:
+        traced: the network.
+        root: its modules.
+    """
+
+    def __init__(self, traced: TracedModel) -> None:
+        super().__init__()
+        for module in traced.root.modules():
+            for name in [name for name, value in vars(module).items() if isinstance(value, Tensor)]:
+                value = module.__dict__.pop(name)
+                module.register_buffer(name, value, persistent=False)
+        self.traced, self.root = traced, traced.root
+        self.offsets = tuple(accumulate((layout.num_neurons for layout in traced.layouts), initial=0))
+
+    def __repr__(self) -> str:
+        """One line: the deep network prints itself."""
+        return f"Neurons({self.num_neurons} neurons of the deep network)"
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of entries of one input."""
+        return Size(self.traced.in_shape).numel()
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of entries of one output of the trunk."""
+        return Size(self.traced.out_shape).numel()
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of ReLUs."""
+        return self.offsets[-1]
+
+    def blocks(self, rows: int) -> Iterator[slice]:
+        """Rows in blocks of as many as are run at once."""
+        size = max(1, VALUES_AT_ONCE // (self.num_inputs + self.num_neurons + self.num_outputs))
+        return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+    def name(self, neuron: int) -> str:
+        """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
+        return neuron_name([layout.num_neurons for layout in self.traced.layouts], neuron)
+
+    def run(self, x: Float[Tensor, "points inputs"], rule: Rule) -> Float[Tensor, "points outputs"]:
+        """The outputs, with `rule` in place of the ReLUs: called with the number of a stage and what enters it."""
+        stages = count()
+
+        def at_relu(_: object, z: Tensor) -> Tensor:
+            stage = next(stages)
+            layout = self.traced.layouts[stage]
+            return layout.tensor(rule(stage, layout.rows(z)))
+
+        # A clone, since the model may work in place.
+        return self.traced.run(x.clone().reshape(-1, *self.traced.in_shape), at_relu).reshape(len(x), -1)
+
+    @torch.no_grad()
+    def signs(self, x: Float[Tensor, "points inputs"]) -> Bool[Tensor, "points neurons"]:
+        """Which neurons are positive."""
+        stages = [x.new_zeros(len(x), 0, dtype=torch.bool)]
+
+        def rule(_: int, z: Tensor) -> Tensor:
+            stages.append(z > 0.0)
+            return z.relu()
+
+        self.run(x, rule)
+        return torch.cat(stages, 1)
+
+    @torch.no_grad()
+    def rounded(self, x: Float[Tensor, "points inputs"]) -> Rounded:
+        """What is left of the neurons and outputs after rounding.
+
+        Rounding is relative to the terms that a value is added up from. How large they are is told by the same sum with
+        each term times a random number, which does not cancel. So neither the scale of a neuron nor that of its
+        neighbours matters.
+        """
+        generator = torch.Generator().manual_seed(0)
+
+        def shaken(size: Tensor) -> Tensor:
+            factors = torch.rand(2, PROBES, size.shape[1], dtype=torch.float64, generator=generator).to(size.device)
+            return (torch.sign(factors[0] - 0.5) * (0.5 + factors[1]))[:, None] * size
+
+        positive, either = [x.new_zeros(len(x), 0, dtype=torch.bool)], [x.new_zeros(len(x), 0, dtype=torch.bool)]
+
+        def rule(_: int, rows: Tensor) -> Tensor:
+            rows = rows.unflatten(0, (1 + PROBES, len(x)))
+            z, size = rows[0], rows.abs().amax(0)
+            positive.append(z > 0.0)
+            either.append(z.abs() <= ROUNDING * size)
+            # What is left of a cancellation has the rounding of the terms.
+            return torch.cat([z.relu()[None], shaken(torch.where(positive[-1] | either[-1], size, 0.0))]).flatten(0, 1)
+
+        y = self.run(torch.cat([x[None], shaken(x)]).flatten(0, 1), rule)
+        terms = y.unflatten(0, (1 + PROBES, len(x))).abs().amax(0)
+        return Rounded(torch.cat(positive, 1), torch.cat(either, 1), terms)
+
+    def frozen(
+        self, x: Float[Tensor, "points inputs"], active: Bool[Tensor, "points neurons"]
+    ) -> tuple[Float[Tensor, "points neurons"], Float[Tensor, "points outputs"]]:
+        """What enters the neurons, and the outputs, where each neuron passes on what enters it, or nothing.
+
+        Affine in `x`, for each row with the pattern of its own.
+        """
+        stages = [x.new_zeros(len(x), 0)]
+
+        def rule(stage: int, z: Tensor) -> Tensor:
+            stages.append(z.clone())  # the model may work in place
+            return torch.where(active[:, self.offsets[stage] : self.offsets[stage + 1]], z, 0.0)
+
+        y = self.run(x, rule)
+        return torch.cat(stages, 1), y
+
+    def gradients(
+        self, active: Bool[Tensor, "points neurons"]
+    ) -> tuple[Float[Tensor, "points outputs inputs"], Float[Tensor, "points outputs"]]:
+        """Weight and bias of the outputs under some patterns, by a backward pass for each output from the input 0."""
+        shape, device = (len(active), self.num_outputs, self.num_inputs), self.traced.device
+        with torch.inference_mode(False), torch.enable_grad():
+            weight = torch.zeros(shape, dtype=torch.float64, device=device)
+            x = torch.zeros(shape[0], shape[2], dtype=torch.float64, device=device, requires_grad=True)
+            _, y = self.frozen(x, active.clone())  # active may be of inference mode
+            for output in range(shape[1] if y.requires_grad else 0):
+                more = output + 1 < shape[1]
+                (gradient,) = torch.autograd.grad(y[:, output].sum(), x, retain_graph=more, allow_unused=True)
+                if gradient is not None:
+                    weight[:, output] = gradient
+        return weight, y.detach()
+
+    @cached_property
+    def differentiates(self) -> bool:
+        """Whether gradients tell the affine maps: code can hide values from them, as by `detach()`.
+
+        They are compared with values on the way from 0 along a random direction, all neurons being active.
+        """
+        tolerance, scale = 1e-9, 2.0**100  # so large that biases are lost next to slopes
+        x = torch.rand(1, self.num_inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        x = x.to(self.traced.device)
+        active = torch.ones(1, self.num_neurons, dtype=torch.bool, device=x.device)
+        weight, bias = self.gradients(active)
+        with torch.no_grad():
+            slope = (self.frozen(scale * x, active)[1] - bias) / scale
+        size = weight[0].abs() @ x[0] + bias[0].abs() / scale
+        return bool(((slope[0] - weight[0] @ x[0]).abs() <= tolerance * size.max()).all())

@@ -1,0 +1,215 @@
+"""The three hidden layers, as masks: half-spaces, indicator, selection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+
+from torch_shallow.errors import TransformError
+from torch_shallow.functions.identity import Sketch
+from torch_shallow.functions.operators.locate import locate
+from torch_shallow.functions.operators.select import select
+from torch_shallow.geometry.tree import Tree
+from torch_shallow.search.affine_maps import AffineMaps
+
+for leaf in ("locate", "select"):
+    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+
+
+class HalfSpaces(nn.Module):
+    """First layer: on which side of every cut a point lies.
+
+    The half-spaces are given in the coordinates `u = projection @ x` that the network reads of its input, or of
+    the input itself where `projection` is None.
+    """
+
+    projection: Tensor | None
+    rows: Tensor  # a normal and an offset each: a point that goes down the tree finds them together in memory
+
+    def __init__(self, maps: AffineMaps) -> None:
+        super().__init__()
+        self.register_buffer("projection", None if maps.projection is None else _tensor(maps.projection))
+        self.register_buffer("rows", _tensor(maps.rows))
+        self._sketches = {"rows": Sketch(maps.rows)}
+        if maps.projection is not None:
+            self._sketches["projection"] = Sketch(maps.projection)
+
+    @property
+    def normals(self) -> Float[Tensor, "cuts coordinates"]:
+        """Cut j is positive where `normals[j] @ u + offsets[j] > 0`."""
+        return self.rows[:, :-1]
+
+    @property
+    def offsets(self) -> Float[Tensor, "cuts"]:
+        """See `normals`."""
+        return self.rows[:, -1]
+
+    def coordinates(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
+        """What the network reads of the input; float64 where that is not the input itself."""
+        return x if self.projection is None else linear(x.to(torch.float64), self.projection)
+
+    def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points cuts"]:
+        """The pre-activation that makes each cut, positive on its active side, float64."""
+        return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        others = [name for name, sketch in self._sketches.items() if not sketch.is_of(state_dict.get(prefix + name))]
+        if others:  # the regions belong to these half-spaces
+            error_msgs.append(
+                f"{prefix}{others[0]}: expected the half-spaces of this network, found those of another network with "
+                "as many; transform the model that they are of, or use ShallowReLU.save and ShallowReLU.load."
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def extra_repr(self) -> str:
+        """Number of half-spaces."""
+        return f"{self.normals.shape[0]} half-spaces in {self.normals.shape[1]} coordinates"
+
+
+class Indicator(nn.Module):
+    """Second layer: the one region whose half-spaces all agree with the point.
+
+    Args:
+        partition: the tree.
+        dense: make masks of the whole tree too, for `forward`.
+
+    Raises:
+        TransformError: the tree is not complete, but masks are asked for.
+    """
+
+    tree: Tensor
+    must_be_active: Tensor
+    must_be_inactive: Tensor
+
+    def __init__(self, partition: Tree, dense: bool) -> None:
+        super().__init__()
+        if dense and not partition.complete:
+            raise TransformError(
+                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
+                "leave out dense, or explore all of them first: see shallow.resume(model)."
+            )
+        self.dense = dense
+        self.num_regions = partition.num_regions
+        self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
+        self.depth = partition.depth
+        self._children = partition.children
+        regions = partition.num_regions if dense else 0
+        active, inactive = (torch.zeros(regions, partition.num_cuts, dtype=torch.float64) for _ in range(2))
+        if dense:
+            for region in range(partition.num_regions):
+                for cut, side in partition.path(region):
+                    (active if side else inactive)[region, cut] = 1.0
+        self.register_buffer("must_be_active", active, persistent=False)
+        self.register_buffer("must_be_inactive", inactive, persistent=False)
+
+    def forward(self, z: Float[Tensor, "points cuts"]) -> Int64[Tensor, "points"]:
+        """Index of the region of each point: the one without a violated half-space.
+
+        Args:
+            z: all pre-activations that make cuts.
+        """
+        positive = (z > 0.0).to(torch.float64)
+        violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
+        return violated.argmin(dim=-1)
+
+    def descend(
+        self,
+        u: Float[Tensor, "points coordinates"],
+        x: Float[Tensor, "points inputs"],
+        limits: tuple[Tensor | None, Tensor | None],
+        half_spaces: HalfSpaces,
+        rounding: float,
+    ) -> Int64[Tensor, "points"]:
+        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets."""
+        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, self.num_regions, rounding)
+
+    def _is_other(self, tree: object) -> bool:
+        """Whether this is the tree of another network, with as many cuts."""
+        if not isinstance(tree, Tensor) or tree.shape != self.tree.shape or tree.is_meta:
+            return False
+        return not np.array_equal(tree.detach().cpu().numpy(), self._children)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        tree = state_dict.get(f"{prefix}tree")
+        if self._is_other(tree):
+            error_msgs.append(
+                f"{prefix}tree: expected the tree of cuts of this network, found that of another network with as many "
+                "cuts; use ShallowReLU.save and ShallowReLU.load for networks as a whole."
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def extra_repr(self) -> str:
+        """Number of regions, and how they are found."""
+        return f"{self.num_regions} regions, {'dense masks' if self.dense else 'tree descent'}"
+
+
+class Selection(nn.Module):
+    """Third layer: the local linear model of the region, and of no other."""
+
+    weights: Tensor
+    biases: Tensor
+    skip: Tensor | None
+
+    def __init__(self, maps: AffineMaps) -> None:
+        super().__init__()
+        self.register_buffer("weights", _tensor(maps.weights))
+        self.register_buffer("biases", _tensor(maps.biases))
+        self.register_buffer("skip", None if maps.skip is None else _tensor(maps.skip))
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+    def forward(
+        self,
+        region: Int64[Tensor, "points"],
+        u: Float[Tensor, "points coordinates"],
+        x: Float[Tensor, "points inputs"],
+    ) -> Float[Tensor, "points outputs"]:
+        """The output of the region's affine map; NaN where the region is -1."""
+        y = select(self.weights, self.biases, region, u)
+        return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
+
+    def maps(
+        self, regions: Int64[Tensor, "some"]
+    ) -> tuple[Float[Tensor, "some outputs coordinates"], Float[Tensor, "some outputs"]]:
+        """Weight and bias of the local models of some regions, without `skip`."""
+        return self.weights[regions], self.biases[regions]
+
+    def extra_repr(self) -> str:
+        """Number of local models and their size."""
+        regions, outputs, coordinates = self.weights.shape
+        return f"{regions} local models, {coordinates} coordinates to {outputs} outputs"
+
+
+def _tensor(array: Float[np.ndarray, "..."]) -> Tensor:
+    # From NumPy's memory, since NumPy asks for large pages, which a point finds faster.
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,122 @@
+"""`torch.ops.torch_shallow.locate`: the region of each point, found by descending the tree of cuts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from torch_shallow.domain import TOLERANCE, inside
+from torch_shallow.functions.operators.registration import share_rows, vmap_over_rows
+
+NAME = "torch_shallow::locate"
+torch.library.define(
+    NAME,
+    "(Tensor u, Tensor x, Tensor? first_limit, Tensor? second_limit, Tensor half_spaces, Tensor tree, "
+    "int depth, int regions, float rounding) -> Tensor",
+)
+
+
+@torch.fx.wrap
+def locate(
+    u: Float[Tensor, "points coordinates"],
+    x: Float[Tensor, "points inputs"],
+    first_limit: Tensor | None,
+    second_limit: Tensor | None,
+    half_spaces: Float[Tensor, "cuts homogeneous"],
+    tree: Int64[Tensor, "cuts 2"],
+    depth: int,
+    regions: int,
+    rounding: float,
+) -> Int64[Tensor, "points"]:
+    """Index of the region of each point; -1 outside the domain, and in cells that are not explored.
+
+    On the CPU by a compiled loop that visits only the cuts on a point's path, elsewhere level by level with the
+    operations of torch. ONNX knows no operators of ours, so a graph exported to it has those operations.
+
+    Args:
+        u: what the cuts read of the points: float32 or float64.
+        x: the points.
+        first_limit: the domain's limits, as `inside` takes them, or None.
+        second_limit: see `first_limit`.
+        half_spaces: cut j is positive where `half_spaces[j] @ [u, 1] > 0`. float64.
+        tree: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`, or an open cell if `~c`
+            is `regions`.
+        depth: most cuts on a path.
+        regions: number of regions.
+        rounding: the unit of rounding of the dtype in which the points were given.
+    """
+    where = level_by_level if torch.onnx.is_in_onnx_export() else torch.ops.torch_shallow.locate
+    return where(
+        u.detach(), x.detach(), first_limit, second_limit, half_spaces.detach(), tree, depth, regions, rounding
+    )
+
+
+def level_by_level(
+    u: Tensor,
+    x: Tensor,
+    first_limit: Tensor | None,
+    second_limit: Tensor | None,
+    half_spaces: Tensor,
+    tree: Tensor,
+    depth: int,
+    regions: int,
+    rounding: float,
+) -> Tensor:
+    """All points a level at a time, with the operations of torch: nothing waits for the device."""
+    u = u.to(torch.float64)
+    node = u.new_full((u.shape[0],), 0 if tree.shape[0] else ~0, dtype=torch.int64)
+    for _ in range(depth):
+        cut = node.clamp(min=0)
+        rows = half_spaces[cut]
+        z = (rows[:, :-1] * u).sum(-1) + rows[:, -1]
+        below = tree[cut]
+        node = torch.where(node < 0, node, torch.where(z > 0.0, below[:, 1], below[:, 0]))
+    limits = tuple(limit for limit in (first_limit, second_limit) if limit is not None)
+    known = inside(x, limits, rounding=rounding) & (node != ~regions)
+    return torch.where(known, -1 - node, -1)
+
+
+def _compiled(
+    u: Tensor,
+    x: Tensor,
+    first_limit: Tensor | None,
+    second_limit: Tensor | None,
+    half_spaces: Tensor,
+    tree: Tensor,
+    depth: int,
+    regions: int,
+    rounding: float,
+) -> Tensor:
+    # Imported here because numba takes a while.
+    from torch_shallow.functions.operators.kernels import TOGETHER, descend_rows, keep_inside_box, keep_inside_polytope
+
+    rows, points = u.contiguous().numpy(), x.contiguous().numpy()
+    cuts = half_spaces.to(torch.float64).contiguous().numpy(), tree.contiguous().numpy()
+    found = torch.empty(len(rows), dtype=torch.int64)
+    region, slack = found.numpy(), max(TOLERANCE, rounding)
+    if first_limit is None or second_limit is None:
+        limits = np.zeros((0, points.shape[1])), np.zeros(0)
+    else:
+        limits = first_limit.contiguous().numpy(), second_limit.contiguous().numpy()
+
+    def work(start: int, stop: int) -> None:
+        descend_rows(rows, *cuts, regions, region, start, stop, *np.empty((2, TOGETHER), dtype=np.int64))
+        if limits[0].ndim == 2:
+            keep_inside_polytope(points, *limits, slack, region, start, stop)
+        else:
+            keep_inside_box(points, *limits, slack, rounding, region, start, stop)
+
+    share_rows(len(rows), work)
+    return found
+
+
+def _fake(u: Tensor, *others: object) -> Tensor:
+    return u.new_empty(u.shape[:1], dtype=torch.int64)
+
+
+torch.library.impl(NAME, "CompositeExplicitAutograd", level_by_level)
+torch.library.impl(NAME, "CPU", _compiled)
+torch.library.register_fake(NAME, _fake)
+torch.library.register_vmap(NAME, vmap_over_rows(torch.ops.torch_shallow.locate, rows=(0, 1)))

@@ -1,0 +1,157 @@
+"""Third layer of a network of visited regions: their affine maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8, UInt64
+from torch import Tensor, nn
+
+FEW = 16  # so many candidates are compared whole
+
+
+class Patterns(nn.Module):
+    """Known activation patterns, all different, as bits.
+
+    Args:
+        num_neurons: length of a pattern.
+
+    Attributes:
+        packed: a row for each pattern, as `np.packbits` packs it.
+    """
+
+    packed: Tensor
+    _numbers: dict[bytes, int] | None
+    _transposed: np.ndarray | None
+
+    def __init__(self, num_neurons: int) -> None:
+        super().__init__()
+        self.num_neurons = num_neurons
+        self.register_buffer("packed", torch.zeros(0, -(-num_neurons // 8), dtype=torch.uint8))
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def unpacked(self, regions: Int64[np.ndarray, "some"]) -> Bool[np.ndarray, "some neurons"]:
+        """Some of the patterns."""
+        rows = self.packed[torch.from_numpy(regions).to(self.packed.device)].cpu().numpy()
+        return np.unpackbits(rows, axis=1, count=self.num_neurons).astype(bool)
+
+    def new(self, blocks: Iterable[UInt8[np.ndarray, "rows bytes"]]) -> dict[bytes, int]:
+        """The patterns of some rows that are not known, in the order in which they come, each with its first row."""
+        first: dict[bytes, int] = {}
+        for row, key in enumerate(bytes(row) for block in blocks for row in block):
+            if key not in self._table:
+                first.setdefault(key, row)
+        return first
+
+    def add(self, patterns: Collection[bytes]) -> None:
+        """Add patterns that are new."""
+        rows = np.frombuffer(b"".join(patterns), dtype=np.uint8).reshape(len(patterns), self.packed.shape[1])
+        self.packed = torch.cat([self.packed, torch.tensor(rows, device=self.packed.device)])
+        self._forget()
+
+    def find(self, packed: UInt8[np.ndarray, "rows bytes"]) -> Int64[np.ndarray, "rows"]:
+        """Number of each pattern; -1 for unknown ones."""
+        return np.array([self._table.get(key, -1) for key in map(bytes, packed)], dtype=np.int64)
+
+    def find_agreeing(
+        self, packed: UInt8[np.ndarray, "rows bytes"], undecided: UInt8[np.ndarray, "rows bytes"]
+    ) -> Int64[np.ndarray, "rows"]:
+        """Number of the first pattern that agrees with each row wherever the row is decided; -1 if there is none."""
+        rows, decided = _words(packed), ~_words(undecided)
+        return np.array([self._first(*pair) for pair in zip(rows, decided, strict=True)], dtype=np.int64)
+
+    def _first(self, row: UInt64[np.ndarray, "words"], decided: UInt64[np.ndarray, "words"]) -> int:
+        candidates = np.arange(len(self))
+        for known, bits, mask in zip(self._columns, row, decided, strict=True):
+            if len(candidates) <= FEW:
+                break
+            candidates = candidates[(known[candidates] ^ bits) & mask == 0]
+        differs = (self._columns[:, candidates] ^ row[:, None]) & decided[:, None]
+        candidates = candidates[~differs.any(axis=0)]
+        return int(candidates[0]) if len(candidates) else -1
+
+    @property
+    def _table(self) -> dict[bytes, int]:
+        """Number of each pattern."""
+        if self._numbers is None:
+            self._numbers = {key: number for number, key in enumerate(map(bytes, self.packed.cpu().numpy()))}
+        return self._numbers
+
+    @property
+    def _columns(self) -> UInt64[np.ndarray, "words patterns"]:
+        """The patterns in words, transposed."""
+        if self._transposed is None:
+            self._transposed = np.ascontiguousarray(_words(self.packed.cpu().numpy()).T)
+        return self._transposed
+
+    def _forget(self) -> None:
+        """Drop what was made of the patterns: they have changed."""
+        self._numbers = None
+        self._transposed = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._forget()
+
+    def extra_repr(self) -> str:
+        """Number of patterns and neurons."""
+        return f"{len(self)} patterns of {self.num_neurons} neurons"
+
+
+def pack(bits: Bool[Tensor, "rows neurons"]) -> UInt8[np.ndarray, "rows bytes"]:
+    """Eight neurons a byte."""
+    return np.packbits(bits.cpu().numpy(), axis=1)
+
+
+def _words(packed: UInt8[np.ndarray, "rows bytes"]) -> UInt64[np.ndarray, "rows words"]:
+    """Eight bytes a word, the last one filled up with zeros."""
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+
+
+ENTRIES_AT_ONCE = 1 << 24  # of gathered weights: 128 MB
+
+
+class LocalModels(nn.Module):
+    """The affine maps of the regions, one after the other.
+
+    Args:
+        num_outputs: entries of one output of the trunk.
+        num_inputs: entries of one input.
+    """
+
+    weights: Tensor
+    biases: Tensor
+
+    def __init__(self, num_outputs: int, num_inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.zeros(0, num_outputs, num_inputs, dtype=torch.float64))
+        self.register_buffer("biases", torch.zeros(0, num_outputs, dtype=torch.float64))
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+    def forward(
+        self, region: Int64[Tensor, "points"], x: Float[Tensor, "points inputs"]
+    ) -> Float[Tensor, "points outputs"]:
+        """The output of each region's map, of a few points at a time, since their weights are gathered."""
+        size = max(1, ENTRIES_AT_ONCE // max(1, self.weights[:1].numel()))
+        parts = [
+            torch.einsum("poi,pi->po", self.weights[some], rows) + self.biases[some]
+            for some, rows in zip(region.split(size), x.split(size), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def forget(self) -> None:
+        """Drop all maps."""
+        self.weights, self.biases = self.weights[:0].clone(), self.biases[:0].clone()
+
+    def extra_repr(self) -> str:
+        """Number of maps and their size."""
+        regions, outputs, inputs = self.weights.shape
+        return f"{regions} local models, {inputs} inputs to {outputs} outputs"

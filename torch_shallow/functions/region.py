@@ -1,0 +1,252 @@
+"""All regions of a network, as a sequence of views."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.functions.half_spaces import RegionHalfSpaces, region_half_spaces
+from torch_shallow.functions.shape import Shape, fixed_inputs, reads_of
+from torch_shallow.geometry.inequalities import largest_ball
+from torch_shallow.search.partition import Partition, activation_partition
+
+if TYPE_CHECKING:
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+
+MAX_RAYS = 100_000  # a region may have this many vertices and rays, unless more are asked for
+
+
+@dataclass(frozen=True, repr=False)
+class Region:
+    """A view of one activation region: nothing is computed before it is asked for.
+
+    The region is a closed set of inputs in the domain, those with one activation pattern and their limits; on it the
+    network's trunk is the affine map `weight x + bias`. All tensors are float64, on the network's device.
+
+    Attributes:
+        shallow: the network.
+        index: number of the region, as `shallow.locate` gives it.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+        >>> shallow = torch_shallow.transform(model)
+        >>> shallow.regions[1]
+        Region(1 of 2: 1 of 1 neurons active, 1 cut above)
+    """
+
+    shallow: ShallowReLU
+    index: int
+
+    def __repr__(self) -> str:
+        partition = self.shallow.partition
+        cuts, neurons = len(partition.path(self.index)), ""
+        if isinstance(partition, Partition) and partition.mixed is None:
+            pattern = self.pattern
+            neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active, "
+        return f"Region({self.index} of {self.shallow.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
+
+    @property
+    def pattern(self) -> Bool[Tensor, "neurons"]:
+        """Which neurons of the whole network are active: pre-activation > 0 inside the region.
+
+        Raises:
+            TransformError: it is no activation region: merged from several, or of a network that was trained.
+        """
+        partition = activation_partition(self.shallow.partition)
+        return self._tensor(partition.program.whole_pattern(partition.patterns(np.array([self.index]))[0]))
+
+    @property
+    def weight(self) -> Float[Tensor, "*out_and_in_shape"]:
+        """The linear part of the region's map, of shape `(*trunk_shape, *in_shape)`."""
+        weight, _ = self.shallow.affine_maps(torch.tensor([self.index]))
+        return weight.reshape(*self.shallow.trunk_shape, *self.shallow.in_shape)
+
+    @property
+    def bias(self) -> Float[Tensor, "*out_shape"]:
+        """The constant part of the region's map."""
+        _, bias = self.shallow.affine_maps(torch.tensor([self.index]))
+        return bias.reshape(self.shallow.trunk_shape)
+
+    @property
+    def interior_point(self) -> Float[Tensor, "*in_shape"]:
+        """A point inside (of fixed inputs, at their value)."""
+        point = self.shallow.partition.interior_points(np.array([self.index]))[0]
+        return self._rows(self._shape(0).inside(point)[None])[0]
+
+    @property
+    def half_spaces(self) -> RegionHalfSpaces:
+        """The cuts on the region's path in the tree, root first, then the domain; some may be redundant.
+
+        A fixed input of a box gives two opposite rows.
+        """
+        return region_half_spaces(self.shallow, self.index)
+
+    def facets(self, max_rays: int = MAX_RAYS) -> RegionHalfSpaces:
+        """The half-spaces without the redundant ones: these alone make the region.
+
+        One for each facet (the first, where several have one hyperplane), and the two rows of each fixed input.
+
+        Args:
+            max_rays: as for `vertices`.
+
+        Raises:
+            TransformError: as for `vertices`.
+        """
+        return self.half_spaces.pick(self._tensor(self._shape(max_rays).needed()))
+
+    def vertices(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "vertices *in_shape"]:
+        """The vertices; the region is conv(vertices) + cone(rays) + span(lines).
+
+        Where there are lines the region has no vertex, and these are points of its smallest faces, one of each.
+        A vertex more than 10^9 typical lengths away is taken for a ray.
+
+        Args:
+            max_rays: how many vertices and rays may be computed, on the way too.
+
+        Raises:
+            TransformError: there are more than `max_rays`.
+        """
+        return self._rows(self._shape(max_rays).vertices())
+
+    def rays(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "rays *in_shape"]:
+        """Unit directions of the unbounded edges; `max_rays` and errors as for `vertices`."""
+        return self._rows(self._shape(max_rays).rays())
+
+    def lines(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "lines *in_shape"]:
+        """Independent unit directions, unbounded on both sides; `max_rays` and errors as for `vertices`."""
+        return self._rows(self._shape(max_rays).lines())
+
+    def chebyshev(self, solver: str | None = None) -> tuple[Float[Tensor, "*in_shape"], float]:
+        """Centre and radius of a largest ball in the region, by cvxpy.
+
+        Fixed inputs do not count: the ball is one of the other inputs. Where balls of every size fit in the region,
+        the radius is inf and the centre is the interior point.
+
+        Args:
+            solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
+
+        Raises:
+            TransformError: the solver fails.
+        """
+        a, b = self.half_spaces.numpy()
+        point = self.interior_point.reshape(-1).cpu().numpy()
+        free = ~self._fixed
+        centre, radius = largest_ball(a[:, free], b - a[:, ~free] @ point[~free], point[free], solver)
+        point[free] = centre
+        return self._rows(point[None])[0], radius
+
+    def constraints(self, x: Any) -> list[Any]:
+        """The region as constraints for a cvxpy problem of one's own.
+
+        Args:
+            x: a cvxpy expression of shape `(inputs,)` or of the input's shape.
+
+        Returns:
+            One inequality for all rows, and one equality for all fixed inputs, if there are any.
+
+        Raises:
+            TransformError: `x` has another shape.
+        """
+        import cvxpy
+
+        in_shape = self.shallow.in_shape
+        size = torch.Size(in_shape).numel()
+        if not isinstance(x, cvxpy.Expression) or x.shape not in ((size,), in_shape):
+            found = x.shape if isinstance(x, cvxpy.Expression) else type(x).__name__
+            raise TransformError(
+                f"x: expected a cvxpy expression of shape {(size,)} or {in_shape}, found {found}; "
+                f"make one with cvxpy.Variable({size})."
+            )
+        x = x if x.ndim == 1 else x.flatten(order="C")
+        a, b = self.half_spaces.numpy()
+        fixed = self._fixed
+        moving = a[:, ~fixed].any(axis=1)
+        constraints = [a[moving] @ x <= b[moving]] if moving.any() else []
+        if fixed.any():
+            constraints.append(x[np.flatnonzero(fixed)] == self.interior_point.flatten().cpu().numpy()[fixed])
+        return constraints
+
+    def contains(self, x: Float[Tensor, "*batch_and_in_shape"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
+        """Which inputs lie in the closed region; one on a boundary lies in several regions.
+
+        Args:
+            x: floating point, of shape `(*batch, *in_shape)`.
+            tolerance: how far a half-space may be missed, relative to the terms that are added up in it, each entry of
+                the input being taken for no less than the length in which the domain or the first hyperplanes are
+                measured along it.
+
+        Raises:
+            TransformError: `x` has another shape.
+        """
+        in_shape, half_spaces = self.shallow.in_shape, self.half_spaces
+        batch = x.shape[: max(0, x.dim() - len(in_shape))]
+        if x.shape != (*batch, *in_shape):
+            raise TransformError(
+                f"x: expected shape (*batch, {', '.join(map(str, in_shape))}), found {tuple(x.shape)}; reshape it."
+            )
+        points = x.reshape(*batch, half_spaces.A.shape[1]).to(half_spaces.A)
+        size = (points.abs() + self._tensor(self._lengths)) @ half_spaces.A.abs().T
+        return (points @ half_spaces.A.T <= half_spaces.b + tolerance * size).all(-1)
+
+    @property
+    def _lengths(self) -> Float[np.ndarray, "inputs"]:
+        """For each input, the length in which the domain or the first hyperplanes are measured along it."""
+        return self.shallow.partition.chart.lengths_in(self.shallow.domain, self.shallow.in_shape)
+
+    @property
+    def _fixed(self) -> Bool[np.ndarray, "inputs"]:
+        """Which inputs have only one value in the domain."""
+        return fixed_inputs(self.shallow.domain, self.shallow.in_shape)
+
+    def _shape(self, max_rays: int) -> Shape:
+        shallow = self.shallow
+        return Shape(*self.half_spaces.numpy(), shallow.domain, shallow.partition.chart, reads_of(shallow), max_rays)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.shallow.device)
+
+    def _rows(self, array: Float[np.ndarray, "rows inputs"]) -> Float[Tensor, "rows *in_shape"]:
+        return self._tensor(array).reshape(len(array), *self.shallow.in_shape)
+
+
+class Regions(Sequence[Region]):
+    """The regions of a network, in its own order; a slice is again such a view.
+
+    Args:
+        shallow: the network.
+        numbers: which regions; all if None.
+    """
+
+    def __init__(self, shallow: ShallowReLU, numbers: range | None = None) -> None:
+        self._shallow = shallow
+        self._numbers = range(shallow.num_regions) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Region: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Regions: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Region | Regions:
+        """The region at an index (negative: from the end), or those of a slice."""
+        if isinstance(index, slice):
+            return Regions(self._shallow, self._numbers[index])
+        number, count = operator.index(index), len(self)
+        if not -count <= number < count:
+            raise IndexError(f"index: expected {-count} to {count - 1}, for {count} regions, found {number}.")
+        return self._shallow.region_type(self._shallow, self._numbers[number])
+
+    def __repr__(self) -> str:
+        return f"Regions({len(self)} of {self._shallow.num_regions} activation regions)"

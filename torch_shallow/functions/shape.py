@@ -1,0 +1,155 @@
+"""The polyhedron of a region among all inputs: found in the chart, lifted, times what the network does not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.polyhedron import Polyhedron, polyhedron
+
+if TYPE_CHECKING:
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A region's vertices, rays, lines and facets.
+
+    The region is the lifted polyhedron of the chart, times an interval for each input of a box that no neuron reads,
+    times the lines along which nothing changes.
+
+    Attributes:
+        a: the region is `a x <= b`.
+        b: see `a`.
+        domain: the domain.
+        chart: the chart.
+        reads: rows that span what network and domain read of the inputs.
+        max_rays: more vertices and rays are not computed.
+    """
+
+    a: Float[np.ndarray, "rows inputs"]
+    b: Float[np.ndarray, "rows"]
+    domain: Domain
+    chart: Chart
+    reads: Float[np.ndarray, "rows inputs"]
+    max_rays: int
+
+    def vertices(self) -> Float[np.ndarray, "vertices inputs"]:
+        """See `Region.vertices`.
+
+        Raises:
+            TransformError: there are more than `max_rays`.
+        """
+        lower, upper = self._limits
+        corners = [i for i in np.flatnonzero(self._idle) if np.isfinite(lower[i]) and np.isfinite(upper[i])]
+        inner = self.chart.lift(self._in_chart.vertices)
+        inner[:, self._half_idle] = self._ends[self._half_idle]
+        if len(inner) << min(len(corners), 60) > self.max_rays:
+            raise TransformError(
+                self._too_many(f"{len(corners)} inputs that no neuron reads are bounded by the domain")
+            )
+        outer = np.array(list(product(*((lower[i], upper[i]) for i in corners))))
+        vertices = np.repeat(inner, len(outer), axis=0)
+        vertices[:, corners] = np.tile(outer, (len(inner), 1))
+        return vertices
+
+    def rays(self) -> Float[np.ndarray, "rays inputs"]:
+        """See `Region.rays`."""
+        outer = np.diag(self._inwards)[self._half_idle]
+        return _unit(np.concatenate([self._in_chart.rays @ self.chart.directions, outer]))
+
+    def inside(self, point: Float[np.ndarray, "inputs"]) -> Float[np.ndarray, "inputs"]:
+        """A point in the interior, from one whose image in the chart is: the chart may be at the edge of the domain."""
+        return np.where(self._half_idle, self._ends + self._inwards, point)
+
+    def lines(self) -> Float[np.ndarray, "lines inputs"]:
+        """See `Region.lines`."""
+        lower, upper = self._limits
+        still = self.chart.lines(self.reads, ~np.isfinite(lower) & ~np.isfinite(upper))
+        return _unit(np.concatenate([self._in_chart.lines @ self.chart.directions, still]))
+
+    def needed(self) -> Bool[np.ndarray, "rows"]:
+        """Which rows are facets (one for each), or fix an input."""
+        needed = self.a.any(axis=1) & ~self._in_chart_rows
+        needed[self._in_chart_rows] = self._in_chart.facets
+        return needed
+
+    @property
+    def fixed(self) -> Bool[np.ndarray, "inputs"]:
+        """Which inputs have only one value in the domain."""
+        return fixed_inputs(self.domain, (self.a.shape[1],))
+
+    @cached_property
+    def _limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of each input for a box; a polytope's chart has no idle inputs but those free altogether."""
+        size = self.a.shape[1]
+        if isinstance(self.domain, Box):
+            return self.domain.bounds((size,))
+        return np.full(size, -np.inf), np.full(size, np.inf)
+
+    @property
+    def _idle(self) -> Bool[np.ndarray, "inputs"]:
+        return ~self.chart.directions.any(axis=0) & ~self.fixed
+
+    @property
+    def _half_idle(self) -> Bool[np.ndarray, "inputs"]:
+        """Inputs that no neuron reads and that have one bound."""
+        lower, upper = self._limits
+        return self._idle & (np.isfinite(lower) ^ np.isfinite(upper))
+
+    @property
+    def _ends(self) -> Float[np.ndarray, "inputs"]:
+        lower, upper = self._limits
+        return np.where(np.isfinite(lower), lower, upper)
+
+    @property
+    def _inwards(self) -> Float[np.ndarray, "inputs"]:
+        return np.where(np.isfinite(self._limits[0]), 1.0, -1.0)
+
+    @cached_property
+    def _homogeneous(self) -> Float[np.ndarray, "rows homogeneous"]:
+        return self.chart.pull_back(-self.a, self.b)
+
+    @property
+    def _in_chart_rows(self) -> Bool[np.ndarray, "rows"]:
+        return np.any(self._homogeneous[:, :-1], axis=1)
+
+    @cached_property
+    def _in_chart(self) -> Polyhedron:
+        found = polyhedron(self._homogeneous[self._in_chart_rows], self.max_rays)
+        if found is None:
+            raise TransformError(self._too_many("at the end or on the way there"))
+        return found
+
+    def _too_many(self, why: str) -> str:
+        return (
+            f"max_rays: the region has more than {self.max_rays} vertices and rays ({why}); allow more, or optimise "
+            "over the region with cvxpy, through its constraints()."
+        )
+
+
+def fixed_inputs(domain: Domain, in_shape: tuple[int, ...]) -> Bool[np.ndarray, "inputs"]:
+    """Which inputs have only one value in a domain."""
+    if isinstance(domain, Box):
+        return np.equal(*domain.bounds(in_shape))
+    return np.zeros(np.prod(in_shape, dtype=np.int64), dtype=bool)
+
+
+def reads_of(shallow: ShallowReLU) -> Float[np.ndarray, "rows inputs"]:
+    """Rows that span what a network and its domain read of the inputs."""
+    a, _ = shallow.domain.inequalities(shallow.in_shape)
+    projection = shallow.half_spaces.projection
+    own = np.eye(a.shape[1]) if projection is None else projection.cpu().numpy()
+    return np.concatenate([own, a])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

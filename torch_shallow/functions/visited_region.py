@@ -1,0 +1,136 @@
+"""A view of one region of a network that knows only visited regions: its half-spaces are computed when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.functions.half_spaces import RegionHalfSpaces
+from torch_shallow.functions.region import MAX_RAYS, Region
+from torch_shallow.functions.shape import Shape
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.geometry.inequalities import irredundant, largest_ball
+from torch_shallow.geometry.units import lengths_around
+from torch_shallow.program.relu_program import ReLUProgram, Stage
+
+if TYPE_CHECKING:
+    from torch_shallow.modules.visited_relu import VisitedReLU
+
+NO_INTERIOR = 1e-12  # a region whose largest ball is smaller than this share of its distance from 0 has no interior
+
+
+@dataclass(frozen=True, repr=False)
+class VisitedRegion(Region):
+    """A view of one visited region: as `Region`, but nothing of it is stored except its pattern and one point.
+
+    The point may be on the region's boundary, if some neurons are exactly zero at the input that visited it; the region
+    may then even have no interior.
+    """
+
+    shallow: VisitedReLU
+
+    def __repr__(self) -> str:
+        pattern = self.pattern
+        neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active"
+        return f"VisitedRegion({self.index} of {self.shallow.num_regions} visited: {neurons})"
+
+    @property
+    def pattern(self) -> Bool[Tensor, "neurons"]:
+        """Which neurons are active: pre-activation > 0 where the region was visited first."""
+        return self.shallow.patterns(torch.tensor([self.index]))[0]
+
+    @property
+    def interior_point(self) -> Float[Tensor, "*in_shape"]:
+        """The input that visited the region first."""
+        return self.shallow.points[self.index].reshape(self.shallow.in_shape).clone()
+
+    @property
+    def half_spaces(self) -> RegionHalfSpaces:
+        """A half-space for each neuron, in order, then the domain; many may be redundant.
+
+        A neuron that is constant on the region makes none.
+        """
+        neurons, active = self.shallow.neurons, self.pattern
+        weight, bias = self.shallow.neuron_maps(self.index)
+        numbers = weight.any(1).nonzero()[:, 0]
+        sign = torch.where(active[numbers], -1.0, 1.0).to(bias)
+        a, b = (torch.tensor(array).to(bias) for array in self.shallow.domain.inequalities(self.shallow.in_shape))
+        names = [f"{neurons.name(n)} {'active' if active[n] else 'inactive'}" for n in numbers.tolist()]
+        return RegionHalfSpaces(
+            torch.cat([sign[:, None] * weight[numbers], a]),
+            torch.cat([-sign * bias[numbers], b]),
+            torch.cat([numbers, numbers.new_full((len(b),), -1)]),
+            (*names, *["domain"] * len(b)),
+        )
+
+    def facets(self, max_rays: int = MAX_RAYS) -> RegionHalfSpaces:
+        """The half-spaces without the redundant ones, found by a linear program for each that is not plainly needed.
+
+        One for each facet (the first, where several have one hyperplane), and the two rows of each fixed input.
+
+        Args:
+            max_rays: not needed here, where no vertex is computed.
+
+        Raises:
+            TransformError: the region has no interior, or a linear program fails.
+        """
+        half_spaces = self.half_spaces
+        a, b = half_spaces.numpy()
+        fixed, point = self._fixed, self._inside(a, b)
+        moving = np.any(a[:, ~fixed], axis=1)
+        needed = np.any(a, axis=1) & ~moving
+        rest = b[moving] - a[moving][:, fixed] @ point[fixed]
+        needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
+        return half_spaces.pick(self._tensor(needed))
+
+    def _inside(self, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "inputs"]:
+        """A point in the interior.
+
+        Raises:
+            TransformError: there is none.
+        """
+        point, free = self.interior_point.flatten().cpu().numpy(), ~self._fixed
+        slack, units, a = b - a @ point, self._lengths[free], a[:, free]
+        size = np.abs(a) @ (np.abs(point[free]) + units)
+        if (slack[size > 0.0] > 1e-9 * size[size > 0.0]).all():
+            return point
+        # Each input is measured in its own length, or a ball would be as small as the smallest of them.
+        centre, radius = largest_ball(a * units, slack + a @ point[free], point[free] / units, None)
+        if not radius > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
+            raise TransformError(
+                f"region {self.index}: it has no interior, for the input that visited it lies where neurons are "
+                "exactly zero; look at the region of an input beside it."
+            )
+        point[free] = units * centre
+        return point
+
+    @property
+    def _lengths(self) -> Float[np.ndarray, "inputs"]:
+        """For each input, the typical distance along it from the visiting input to the half-spaces."""
+        a, b = self.half_spaces.numpy()
+        return lengths_around(a, b - a @ self.interior_point.flatten().cpu().numpy())
+
+    def _shape(self, max_rays: int) -> Shape:
+        half_spaces, shallow = self.half_spaces, self.shallow
+        a, b = half_spaces.numpy()
+        point = self._inside(a, b)
+        neurons = (half_spaces.neurons >= 0).cpu().numpy()
+        # Lengths are measured from the point.
+        stage, outputs = Stage("", a[neurons], (b - a @ point)[neurons]), shallow.neurons.num_outputs
+        size, rows = len(point), int(neurons.sum())
+        program = ReLUProgram(
+            shallow.in_shape, shallow.trunk_shape, (stage,), np.zeros((outputs, size + rows)), np.zeros(outputs)
+        )
+        chart = replace(make_chart(program, shallow.domain), origin=point)
+        # Lengths of about one: the typical distance from the point to the hyperplanes.
+        hyperplanes = chart.pull_back(-a, b)
+        speed = np.linalg.norm(hyperplanes[:, :-1], axis=1)
+        distances = hyperplanes[speed > 0.0, -1] / speed[speed > 0.0]
+        unit = 2.0 ** np.round(np.log2(np.median(distances))) if len(distances) else 1.0
+        return Shape(a, b, shallow.domain, replace(chart, directions=unit * chart.directions), a, max_rays)

@@ -1,0 +1,239 @@
+"""Coordinates in which a network is enumerated: no idle directions, no fixed inputs, lengths of about one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from torch_shallow.domain import Box, Domain, Polytope
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.units import typical_lengths
+from torch_shallow.program.relu_program import ReLUProgram
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The affine map `x = origin + v @ directions` from chart coordinates `v` to flattened inputs `x`.
+
+    Every activation region of the domain is the preimage of its image in the chart: directions in which no
+    neuron changes are left out (the quotient by the lineality space), and so are fixed inputs.
+
+    Attributes:
+        origin: the input at `v = 0`.
+        directions: how the input moves with each chart coordinate; rows are linearly independent.
+        inequalities: the domain in homogeneous chart coordinates: `inequalities @ [v, 1] >= 0`; unit rows.
+        inner: a point in the interior of the domain.
+        is_box: whether the domain is `|v| <= 1`.
+    """
+
+    origin: Float[np.ndarray, "inputs"]
+    directions: Float[np.ndarray, "coordinates inputs"]
+    inequalities: Float[np.ndarray, "rows homogeneous"]
+    inner: Float[np.ndarray, "coordinates"]
+    is_box: bool = False
+
+    @property
+    def num_coordinates(self) -> int:
+        """Dimension of the chart."""
+        return self.directions.shape[0]
+
+    @property
+    def num_corners(self) -> int:
+        """How many vertices the domain has, if it is a box with bounds of all coordinates; else 0."""
+        return 1 << self.num_coordinates if self.is_box else 0
+
+    @property
+    def lengths(self) -> Float[np.ndarray, "inputs"]:
+        """How far each input moves when one chart coordinate moves by 1; 0 if it does not."""
+        return np.abs(self.directions).max(axis=0, initial=0.0)
+
+    def lengths_in(self, domain: Domain, in_shape: tuple[int, ...]) -> Float[np.ndarray, "inputs"]:
+        """As `lengths`; for an input that nothing reads, half its width in a box, or 0 if that is infinite."""
+        if not isinstance(domain, Box):
+            return self.lengths
+        lower, upper = domain.bounds(in_shape)
+        bounded = np.isfinite(lower) & np.isfinite(upper)
+        half = np.subtract(upper, lower, out=np.zeros(len(lower)), where=bounded) / 2
+        return np.where(self.lengths > 0.0, self.lengths, half)
+
+    def lines(
+        self, reads: Float[np.ndarray, "rows inputs"], free: Bool[np.ndarray, "inputs"]
+    ) -> Float[np.ndarray, "lines inputs"]:
+        """Independent unit directions along which some inputs move, and nothing that is read changes.
+
+        Args:
+            reads: rows that span what the network and the domain read of the inputs.
+            free: the inputs that may move.
+        """
+        columns = np.flatnonzero(free)
+        rank = int(self.directions[:, columns].any(axis=1).sum())
+        lines = np.zeros((len(columns) - rank, len(free)))
+        if len(lines):
+            units = np.where(self.lengths > 0.0, self.lengths, 1.0)[columns]
+            triangle = np.linalg.qr(reads[:, columns] * units, mode="r")
+            lines[:, columns] = np.linalg.svd(triangle, full_matrices=True)[2][rank:] * units
+        return lines / np.linalg.norm(lines, axis=1, keepdims=True)
+
+    def lift(self, v: Float[np.ndarray, "points coordinates"]) -> Float[np.ndarray, "points inputs"]:
+        """Inputs at chart coordinates `v`."""
+        return self.origin + v @ self.directions
+
+    def pull_back(
+        self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
+    ) -> Float[np.ndarray, "rows homogeneous"]:
+        """The affine functions `weight x + bias` as linear functions of `[v, 1]`."""
+        return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
+
+
+def make_chart(program: ReLUProgram, domain: Domain) -> Chart:
+    """Choose the chart of a domain for a program.
+
+    Lengths are measured for each input by itself, in powers of two: the chart of a network whose inputs are in other
+    units, and of the domain in these units, is the same.
+
+    Raises:
+        TransformError: the domain does not fit the input, is empty or, for a polytope, has no interior.
+    """
+    if isinstance(domain, Box):
+        return _box_chart(program.reads, program.biases, *domain.bounds(program.in_shape))
+    if isinstance(domain, Polytope):
+        return _polytope_chart(program.reads, program.biases, *domain.inequalities(program.in_shape))
+    directions = program.units * row_space(program.reads, program.units)
+    p, d = directions.shape
+    return Chart(np.zeros(d), directions, np.zeros((0, p + 1)), np.zeros(p))
+
+
+def row_space(
+    matrix: Float[np.ndarray, "rows columns"], units: Float[np.ndarray, "columns"]
+) -> Float[np.ndarray, "rank columns"]:
+    """A basis of the row space of `matrix * units`: axes where it is everything they span, else orthonormal rows.
+
+    Rows are compared in unit length, so that the rank depends neither on the units of inputs nor on those of neurons.
+    """
+    used = np.flatnonzero(matrix.any(axis=0))
+    axes = np.eye(matrix.shape[1])[used]
+    if len(used) == 0:
+        return axes
+    scaled = matrix[:, used] * units[used]
+    scaled = scaled[scaled.any(axis=1)]
+    scaled = np.ldexp(scaled, -np.frexp(np.abs(scaled).max(axis=1, keepdims=True))[1])
+    _, singular, basis = np.linalg.svd(scaled, full_matrices=False)
+    rank = int(np.sum(singular > singular[0] * max(matrix.shape) * np.finfo(np.float64).eps))
+    return axes if rank == len(used) else basis[:rank] @ axes
+
+
+def right_inverse(
+    projection: Float[np.ndarray, "coordinates inputs"], units: Float[np.ndarray, "inputs"]
+) -> Float[np.ndarray, "inputs coordinates"]:
+    """For coordinates `u = projection @ x`, an `x` of each `u`: the least one, each input being measured in its unit.
+
+    For `projection = row_space(...) / units` this is the transpose of `row_space(...) * units`.
+    """
+    scaled = projection * units
+    return units[:, None] * np.linalg.solve(scaled @ scaled.T, scaled).T
+
+
+def _box_chart(reads: np.ndarray, offsets: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Chart:
+    low, high = np.isfinite(lower), np.isfinite(upper)
+    used = reads.any(axis=0) & (lower < upper)
+    bounded, half, free = (np.flatnonzero(used & mask) for mask in (low & high, low ^ high, ~low & ~high))
+    with np.errstate(invalid="ignore"):
+        middle = lower + (upper - lower) / 2
+        # A half-bounded input that is read starts at its bound, one that is not read in its interior.
+        inside = np.where(used, 0.0, 1.0 + np.abs(np.where(low, lower, upper)))
+        one_sided = np.where(low, lower + inside, np.where(high, upper - inside, 0.0))
+    origin = np.where(lower == upper, lower, np.where(low & high, middle, one_sided))
+    units = typical_lengths(reads, reads @ origin + offsets) if len(half) + len(free) else np.ones(len(origin))
+    units[bounded] = ((upper - lower) / 2)[bounded]
+    eye = np.eye(len(lower))
+    loose = row_space(reads[:, free], units[free]) @ eye[free] if len(free) else np.zeros((0, len(lower)))
+    sign = np.where(low[half], 1.0, -1.0)
+    directions = units * np.concatenate([eye[bounded], eye[half] * sign[:, None], loose])
+    p, n = len(directions), len(bounded)
+    rows = np.eye(p + 1)
+    walls = np.concatenate([rows[p] - rows[:n], rows[p] + rows[:n], rows[n : n + len(half)]])
+    inner = np.zeros(p)
+    inner[n : n + len(half)] = 1.0
+    return Chart(origin, directions, _unit_rows(walls), inner, is_box=n == p)
+
+
+def _polytope_chart(reads: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np.ndarray) -> Chart:
+    middle, units = _bounded_by_rows(a, b)
+    rest = np.isnan(units)
+    middle[rest] = 0.0
+    room = b - a @ middle
+    walls = a[room != 0.0][:, rest]
+    of_domain = typical_lengths(walls, room[room != 0.0])
+    of_all = typical_lengths(np.concatenate([a, reads])[:, rest], np.concatenate([room, reads @ middle + offsets]))
+    units[rest] = np.where(walls.any(axis=0), of_domain, of_all)
+    scaled = a * units
+    norms = np.linalg.norm(scaled, axis=1)
+    norms[norms == 0.0] = 1.0
+    centre, radius = _chebyshev_ball(scaled / norms[:, None], room / norms)
+    radius = radius if np.isfinite(radius) else 1.0
+    origin = middle + units * centre
+    directions = radius * units * row_space(np.concatenate([reads, a]), units)
+    inequalities = np.column_stack([-a @ directions.T, b - a @ origin])
+    return Chart(origin, directions, _unit_rows(inequalities), np.zeros(len(directions)))
+
+
+def _bounded_by_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The middle and half the width of each input between rows that bound it alone; NaN for the others."""
+    lower, upper = np.full(a.shape[1], -np.inf), np.full(a.shape[1], np.inf)
+    for row in np.flatnonzero(np.count_nonzero(a, axis=1) == 1):
+        column = int(a[row].nonzero()[0][0])
+        bound = b[row] / a[row, column]
+        if a[row, column] > 0.0:
+            upper[column] = min(upper[column], bound)
+        else:
+            lower[column] = max(lower[column], bound)
+    both = np.isfinite(lower) & np.isfinite(upper) & (lower < upper)
+    with np.errstate(invalid="ignore"):
+        half = (upper - lower) / 2
+        return np.where(both, lower + half, np.nan), np.where(both, half, np.nan)
+
+
+def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre and radius of the largest ball in `a x <= b`; radius `inf` where there is none largest.
+
+    Rows are of unit length, or zero.
+
+    Raises:
+        TransformError: there is no such ball, or it is not found.
+    """
+    from scipy.optimize import linprog
+
+    norms = a.any(axis=1).astype(np.float64)
+    if len(a) == 0:
+        return np.zeros(a.shape[1]), np.inf
+    cost = np.append(np.zeros(a.shape[1]), -1.0)
+    bounds = [(None, None)] * a.shape[1] + [(0.0, None)]
+    solution = linprog(cost, A_ub=np.column_stack([a, norms]), b_ub=b, bounds=bounds, method="highs")
+    if solution.status == 3:  # unbounded: balls of every size fit
+        fixed = linprog(
+            np.zeros(a.shape[1] + 1),
+            A_ub=np.column_stack([a, norms]),
+            b_ub=b,
+            bounds=[*bounds[:-1], (1.0, 1.0)],
+            method="highs",
+        )
+        return fixed.x[:-1], np.inf
+    if solution.status == 2:
+        raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
+    if solution.status != 0:
+        raise TransformError(f"domain: looking for a point of the polytope failed: {solution.message}")
+    centre, radius = solution.x[:-1], float(solution.x[-1])
+    size = 1.0 + float(np.abs(centre).max(initial=0.0))
+    if radius <= 1e-9 * size:
+        raise TransformError(
+            "domain: the polytope has no interior (its inequalities force an equality); fix inputs with a Box that "
+            "has lower == upper, or substitute the equality into the model."
+        )
+    return centre, radius
+
+
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows[norm[:, 0] > 0.0] / norm[norm[:, 0] > 0.0]

@@ -1,0 +1,154 @@
+"""Room for cones that grows when the compiled code asks for it, and the cone of a list of half-spaces."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt64
+
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.rays.cone import (
+    NEED_ARENA,
+    NEED_PAIRS,
+    NEED_POOL,
+    NEED_WORDS,
+    OK,
+    Cones,
+    Scratch,
+    evaluate,
+    split,
+)
+
+
+def grown(array: np.ndarray, axis: int = 0) -> np.ndarray:
+    """A copy of twice the length along an axis, filled up with zeros."""
+    shape = list(array.shape)
+    shape[axis] = max(1, 2 * shape[axis])
+    larger = np.zeros(shape, dtype=array.dtype)
+    larger[tuple(slice(n) for n in array.shape)] = array
+    return larger
+
+
+class ConeStorage:
+    """The arrays of `Cones` and `Scratch`, for cones of one dimension."""
+
+    def __init__(self, dimension: int, words: int) -> None:
+        self.words = words
+        rays = 1024
+        self.cones = Cones(
+            np.zeros((4 * rays, dimension)), np.zeros(8 * rays, dtype=np.int32), np.zeros((8 * rays, words), np.uint64)
+        )
+        self.scratch = self._scratch(rays)
+
+    def _scratch(self, rays: int) -> Scratch:
+        pairs = 4 * rays
+        slots = 4 * rays * max(4, 1 << int(np.ceil(np.log2(self.cones.pool.shape[1]))))
+        codes = np.random.default_rng(0).integers(1 << 63, size=64 * self.words, dtype=np.uint64)
+        return Scratch(
+            np.zeros(rays),
+            np.zeros(rays + 1, dtype=np.int32),
+            np.zeros(rays + 1, dtype=np.int32),
+            np.zeros(rays + 1, dtype=np.int32),
+            np.zeros(rays, dtype=np.uint64),
+            np.zeros((pairs, 2), dtype=np.int32),
+            np.zeros(slots, dtype=np.int32),
+            np.zeros(slots, dtype=np.uint64),
+            np.zeros((2, 3), dtype=np.int64),
+            np.zeros((2, self.words), dtype=np.uint64),
+            np.zeros(rays + 1, dtype=np.uint8),
+            codes,
+        )
+
+    def grow(self, status: int) -> None:
+        """Double what the status of a cut asked for."""
+        if status == NEED_POOL:
+            self.cones = self.cones.replaced(pool=grown(self.cones.pool))
+        elif status == NEED_ARENA:
+            self.cones = self.cones.replaced(ids=grown(self.cones.ids), sets=grown(self.cones.sets))
+        elif status == NEED_PAIRS:
+            self.scratch = self._scratch(2 * len(self.scratch.values))
+        elif status == NEED_WORDS:
+            self.words *= 2
+            self.cones = self.cones.replaced(sets=grown(self.cones.sets, axis=1))
+            self.scratch = self._scratch(len(self.scratch.values))
+
+
+@compiled()
+def intersect(cones, scratch, used, half_spaces, tolerance, state):
+    """Cut the cone at the start of the arena by half-spaces, keeping the positive side of each.
+
+    `state` holds the next half-space, the start, lines and rays of the cone, and the first free row of the pool; the
+    call can be repeated after growth. A cone without interior ends with no lines and rays.
+    """
+    children, child_used, values = scratch.children, scratch.child_used, scratch.values
+    while state[0] < half_spaces.shape[0]:
+        lines, rays = state[2], state[3]
+        if lines + rays > values.shape[0]:
+            return NEED_PAIRS
+        _, greatest = evaluate(cones.pool, cones.ids, state[1], lines + rays, half_spaces[state[0]], values)
+        for r in range(lines):
+            greatest = max(greatest, abs(values[r]))
+        if greatest <= tolerance:
+            state[2], state[3] = 0, 0
+            return OK
+        code, top = split(cones, scratch, state[1:4], used, tolerance, state[4])
+        if code != OK:
+            return code
+        state[2], state[3], state[4] = children[1, 1], children[1, 2], top
+        for r in range(state[2] + state[3]):
+            cones.ids[r] = cones.ids[children[1, 0] + r]
+            for w in range(used.shape[0]):
+                cones.sets[r, w] = cones.sets[children[1, 0] + r, w]
+        for w in range(used.shape[0]):
+            used[w] = child_used[1, w]
+        state[0] += 1
+    return OK
+
+
+def intersection(
+    half_spaces: Float[np.ndarray, "rows dimension"], tolerance: float
+) -> tuple[ConeStorage, tuple[int, int, int], UInt64[np.ndarray, "words"]]:
+    """The cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`, by double description.
+
+    Args:
+        half_spaces: unit rows, or rows of about unit length.
+        tolerance: a value up to this size, at a unit ray, counts as zero.
+
+    Returns:
+        Storage whose arena starts with the cone; its numbers of lines and rays (none if it has no interior) and the
+        first free row of the pool; and the bit set of its facets.
+    """
+    dimension = half_spaces.shape[1]
+    storage = ConeStorage(dimension, 1 + len(half_spaces) // 64)
+    storage.cones.pool[:dimension] = np.eye(dimension)
+    storage.cones.ids[:dimension] = np.arange(dimension)
+    used = np.zeros(storage.words, dtype=np.uint64)
+    used[0] = 1  # the half-space t >= 0: all lines lie on it, the ray (0, 1) does not
+    storage.cones.sets[: dimension - 1, 0] = 1
+    state = np.array([0, 0, dimension - 1, 1, dimension])
+    while len(half_spaces):
+        status = intersect(storage.cones, storage.scratch, used, half_spaces, tolerance, state)
+        if status == OK:
+            break
+        storage.grow(status)
+        used = np.concatenate([used, np.zeros(storage.words - len(used), dtype=np.uint64)])
+    return storage, (int(state[2]), int(state[3]), int(state[4])), used
+
+
+def double_description(
+    half_spaces: Float[np.ndarray, "rows dimension"], tolerance: float = 1e-9
+) -> tuple[Float[np.ndarray, "lines dimension"], Float[np.ndarray, "rays dimension"]]:
+    """Lines and extreme rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`.
+
+    A ray with t > 0 is a vertex v / t of the polyhedron at t = 1, a ray with t = 0 a direction to infinity.
+
+    Args:
+        half_spaces: rows; they are scaled to unit length.
+        tolerance: a value up to this size, at a unit ray, counts as zero.
+
+    Returns:
+        Unit lines and unit rays; none of either if the cone has no interior.
+    """
+    norms = np.linalg.norm(half_spaces, axis=1, keepdims=True)
+    storage, (lines, rays, _), _ = intersection(half_spaces / np.where(norms > 0.0, norms, 1.0), tolerance)
+    ids = storage.cones.ids
+    return storage.cones.pool[ids[:lines]], storage.cones.pool[ids[lines : lines + rays]]

@@ -1,0 +1,116 @@
+"""By how much a shallow network is discontinuous, measured exactly on the facets between its regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Size, Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.contacts import Contacts, Face
+from torch_shallow.geometry.homogeneous import cut_rows, map_rows
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.completeness import require_all_regions
+
+if TYPE_CHECKING:
+    from torch_shallow.modules.shallow_relu import ShallowReLU
+
+MAX_RAYS = 100_000  # as for the vertices of a region
+VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
+GROWTH = 1e-9  # what a difference may grow along a unit of length by rounding, relative to the steepest map
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuityGap:
+    """The largest jump of a network's trunk between two regions that touch.
+
+    Attributes:
+        value: the largest absolute difference of an output; `inf` if it grows without bound along a facet.
+        point: where, of the input's shape: a point of the facet that both regions have in common. Of an infinite
+            gap, a point from which it grows. None if no regions touch.
+        regions: the two regions; None if no regions touch.
+        facets: how many common facets were measured.
+        measured: of how many regions all facets were measured.
+        num_regions: how many regions there are.
+    """
+
+    value: float
+    point: Float[Tensor, "*in_shape"] | None
+    regions: tuple[int, int] | None
+    facets: int
+    measured: int
+    num_regions: int
+
+
+@outside_modes
+def continuity_gap(
+    shallow: ShallowReLU, sample: int | None = None, seed: int = 0, *, progress: bool = False
+) -> ContinuityGap:
+    """See `ShallowReLU.continuity_gap`.
+
+    A difference of affine maps has its largest absolute value over conv(vertices) + cone(rays) + span(lines) at a
+    vertex, unless it grows along a ray or a line.
+
+    Raises:
+        TransformError: not all regions are known, a region has too many vertices and rays, or `sample` is not positive.
+    """
+    reason = "the largest jump needs all regions, which are the neighbours of each other"
+    require_all_regions(shallow, "continuity_gap", reason)
+    if sample is not None and sample < 1:
+        raise TransformError(f"sample: expected a number of regions, 1 or more, or None for all; found {sample}.")
+    tree, half, local = shallow.partition, shallow.half_spaces, shallow.selection
+    count = tree.num_regions
+
+    def maps(regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
+        weights, biases = local.maps(torch.from_numpy(regions).to(shallow.device))
+        return map_rows(tree.chart, half.projection, weights, biases)
+
+    entries = Size(shallow.trunk_shape).numel() * (half.normals.shape[1] + tree.chart.num_coordinates + 2)
+    steepest = [
+        np.linalg.norm(maps(np.arange(block.start, block.stop))[..., :-1], axis=-1).max(axis=0)
+        for block in blocks(count, entries, VALUES_AT_ONCE)
+    ]
+    rounding = GROWTH * np.max(steepest, axis=0)
+    contacts = Contacts(tree, cut_rows(tree.chart, half.projection, half.normals, half.offsets), MAX_RAYS)
+    chosen = np.arange(count)
+    if sample is not None and sample < count:
+        chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
+    both, measured = len(chosen) < count, set(chosen.tolist())
+    gap, point, regions, facets = 0.0, None, None, 0
+    for region in _with_progress(chosen.tolist(), progress):
+        for contact in contacts.of(region, both):
+            if contact.active and contact.other in measured:
+                continue  # this one is met from the other side
+            facets += 1
+            one, other = maps(np.array([contact.region, contact.other]))
+            value, at = _largest(one - other, rounding, contact.face)
+            if point is None or value > gap:
+                gap, point, regions = value, at, (contact.region, contact.other)
+    where = None if point is None else torch.from_numpy(tree.chart.lift(point[None])).reshape(shallow.in_shape)
+    return ContinuityGap(gap, None if where is None else where.to(shallow.device), regions, facets, len(chosen), count)
+
+
+def _largest(
+    difference: Float[np.ndarray, "outputs homogeneous"], rounding: Float[np.ndarray, "outputs"], face: Face
+) -> tuple[float, Float[np.ndarray, "coordinates"]]:
+    """The largest absolute value of an affine map on a face, and where it is; growth up to `rounding` is none."""
+    slopes, directions = difference[:, :-1].T, face.directions
+    grows = ~(np.abs(directions @ slopes) <= rounding).all(axis=1)
+    if grows.any():
+        return np.inf, face.vertices[0] + directions[grows.argmax()]
+    values = np.nan_to_num(np.abs(face.vertices @ slopes + difference[:, -1]), nan=np.inf).max(axis=1)
+    return float(values.max()), face.vertices[values.argmax()]
+
+
+def _with_progress(regions: list[int], progress: bool) -> Iterable[int]:
+    if progress:
+        from tqdm.auto import tqdm
+
+        return tqdm(regions, desc="continuity gap", unit=" regions")
+    return regions

@@ -1,0 +1,188 @@
+"""What every network here is: a trunk that is known on a domain, and perhaps a head behind it."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+from torch.fx import GraphModule, Tracer, symbolic_trace
+
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.errors import TransformError
+from torch_shallow.functions.points import mask_head, unflatten
+from torch_shallow.program.precision import InFloat64, write_in_float64
+
+
+def in_float64(head: nn.Module, trunk_shape: tuple[int, ...]) -> nn.Module:
+    """A copy of a head that computes in float64 whatever precisions its code names.
+
+    Args:
+        head: the head.
+        trunk_shape: shape of one output of the trunk.
+
+    Raises:
+        TransformError: torch.fx cannot follow its code.
+    """
+    if Tracer().is_leaf_module(head, ""):  # a module of torch, which names no precision
+        return copy.deepcopy(head).double()
+    try:
+        with InFloat64():
+            graph = copy.deepcopy(head) if isinstance(head, GraphModule) else symbolic_trace(copy.deepcopy(head))
+    except Exception as error:
+        raise TransformError(
+            f"head: torch.fx cannot follow its code ({type(error).__name__}: {error}); write it without control flow "
+            "that depends on values."
+        ) from error
+    tensor = next(chain(graph.parameters(), graph.buffers()), torch.empty(0))
+    write_in_float64(graph, torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
+    return graph
+
+
+def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one output of a head.
+
+    Args:
+        head: the head, or None.
+        trunk_shape: shape of one output of the trunk.
+
+    Raises:
+        TransformError: the head's output is not a tensor with the batch in front.
+    """
+    if head is None:
+        return trunk_shape
+    tensor = next(head.parameters(), next(head.buffers(), torch.empty(0)))
+    with torch.no_grad():
+        y = head(torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
+    if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != 2:
+        found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise TransformError(
+            f"model: expected what follows its last piecewise-linear operation to give one tensor, with the batch as "
+            f"its first dimension; found {found} for 2 inputs."
+        )
+    if y.is_complex():
+        raise TransformError(f"model: expected real outputs, found {y.dtype}; return their parts as real tensors.")
+    return tuple(y.shape[1:])
+
+
+for leaf in ("mask_head", "unflatten"):
+    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+
+Self = TypeVar("Self", bound="Network")
+
+
+class Network(nn.Module):
+    """A trunk on a domain, and a head: float64 inside, the caller's dtype outside, and never in train mode.
+
+    Attributes:
+        first_limit: the domain, as `inside` takes it: lower bounds of a box, or inequalities; None for all of R^n.
+        second_limit: upper bounds, or right-hand sides.
+        head: what follows the trunk, or None.
+    """
+
+    first_limit: Tensor | None
+    second_limit: Tensor | None
+    head: nn.Module | None
+
+    def _describe(
+        self,
+        in_shape: tuple[int, ...],
+        trunk_shape: tuple[int, ...],
+        domain: Domain,
+        head: nn.Module | None,
+        lengths: Float[np.ndarray, "inputs"] | float = 0.0,
+    ) -> None:
+        """Keep what every network has, after its own parts are there; for `lengths` see `Domain.limits`."""
+        self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
+        self._known_everywhere = self.complete and isinstance(domain, WholeSpace)
+        self.head = None if head is None else in_float64(head, trunk_shape)
+        self._out_shape = output_shape(self.head, trunk_shape)
+        limits = domain.limits(in_shape, lengths)
+        self.register_buffer("first_limit", torch.tensor(limits[0]) if limits else None)
+        self.register_buffer("second_limit", torch.tensor(limits[1]) if limits else None)
+        self.eval()
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Set `training`, which changes nothing: all parts stay in eval mode, in which the model was transformed."""
+        super().train(False)
+        self.training = mode
+        return self
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self._in_shape
+
+    @property
+    def trunk_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk; without a head, `out_shape`."""
+        return self._trunk_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one output."""
+        return self._out_shape
+
+    @property
+    def complete(self) -> bool:
+        """Whether every region of the domain is known."""
+        return True
+
+    @property
+    def domain(self) -> Domain:
+        """What the network is of; elsewhere `forward` gives NaN."""
+        return self._domain
+
+    def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch_and_out_shape"]:
+        """The output at each input.
+
+        Args:
+            x: floating point, of shape `(*batch, *in_shape)` with any number of batch dimensions, none included.
+
+        Returns:
+            Shape `(*batch, *out_shape)`, the device of `x`, and its dtype where a head does not make whole numbers; NaN
+            where `x` is outside the domain, or in no region that is known.
+
+        Raises:
+            TransformError: `x` has another shape, or is not floating point; or some of it is where there should be NaN,
+                but the head makes whole numbers.
+        """
+        y, known = self._evaluate(x)
+        if self.head is not None:
+            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known, self._known_everywhere)
+        return unflatten(y, x, self.in_shape, self.out_shape)
+
+    def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
+        """The piecewise-linear part of the output, without the head: of a classifier, often the logits.
+
+        Returns:
+            The dtype and device of `x`, of shape `(*batch, *trunk_shape)`; NaN as in `forward`. Argument and errors as
+            there.
+        """
+        y, _ = self._evaluate(x)
+        return unflatten(y, x, self.in_shape, self.trunk_shape)
+
+    @abstractmethod
+    def _evaluate(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
+        """Values of the trunk, float64 if there is a head; and where they are known, for elsewhere they are NaN."""
+
+    @property
+    def _limits(self) -> tuple[Tensor, ...]:
+        return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device, but keep the dtypes: the one outside is that of the input."""
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)

@@ -1,0 +1,450 @@
+"""The shallow network: an `nn.Module` of three hidden layers that computes what the deep one computed."""
+
+from __future__ import annotations
+
+import copy
+import os
+from concurrent.futures import Executor
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.certify import Certificate, certify
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.functions import Region, Regions
+from torch_shallow.functions.points import check_rows
+from torch_shallow.geometry.sharing import threads_of
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.completeness import require_all_regions
+from torch_shallow.modules.continuity import ContinuityGap, continuity_gap
+from torch_shallow.modules.extended import ExtendedLayer, extended_weights
+from torch_shallow.modules.merging import map_numbers, merged
+from torch_shallow.modules.parameters import freeze, unfreeze
+from torch_shallow.modules.sequential import LiteralNetwork, to_sequential
+from torch_shallow.modules.soft_relu import SoftReLU
+from torch_shallow.modules.three_layers import ThreeLayers
+from torch_shallow.program.relu_program import ProgramNetwork
+from torch_shallow.program.weights_hash import weights_hash
+from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.partition import Partition, activation_partition
+from torch_shallow.search.runs.budget import TASK_SECONDS
+
+SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
+
+
+class ShallowReLU(ThreeLayers):
+    """A ReLU network with three hidden layers: half-spaces, indicator, selection.
+
+    Computes exactly the function of the network it was made from (Villani & Schoots, "Any ReLU Network Is
+    Shallow", arXiv 2306.11827), in float64 inside whatever the dtype outside. Its layers are masks in place of the
+    paper's infinite weights; `extended_weights` gives those. Outside a bounded domain the output is NaN, and in the
+    unexplored cells of a network that is not `complete`.
+
+    What is piecewise linear is the trunk. Where the deep network goes on behind its last piecewise-linear operation, as
+    with a softmax, that is the `head`; regions and affine maps are those of the trunk.
+
+    Args:
+        partition: the regions, such as the activation regions that `enumerate_regions` finds.
+        maps: half-spaces and affine maps; those of the partition's program if None.
+        dense: evaluate all half-spaces, in three matrix steps, as the theorem does. Going down the tree was faster for
+            every size of network and batch (on the CPU; see benchmarks/README.md).
+        head: makes the network's outputs of a batch of the trunk's, in float64, each by itself; nothing if None.
+        store_maps: keep the local models; if False, they are computed from the deep network's weights when they are
+            needed, which takes a byte for eight neurons of a region in place of the numbers of its local model.
+
+    Raises:
+        TransformError: `dense` with a partition that is not complete, or `store_maps=False` with a partition of no deep
+            network or with local models among `maps`.
+
+    Attributes:
+        partition: tree and interior points of the regions; patterns too, if it is a `Partition`.
+        half_spaces: the first layer.
+        indicator: the second layer.
+        selection: the third layer.
+        head: what follows the trunk, or None.
+        source_hash: `weights_hash` of the model that the network was made from, if `transform` made it.
+        may_be_discontinuous: whether weights may have been trained, so that the output may jump between regions; see
+            `continuity_gap`.
+    """
+
+    source_hash: str | None = None
+    region_type: type[Region] = Region
+    _has_tree: bool = True
+
+    @property
+    def num_linear_regions(self) -> int:
+        """Number of different affine maps of the known regions, up to rounding: see `merge`.
+
+        Computed anew each time. A map counts once even where its regions do not touch.
+        """
+        return int(map_numbers(self, SAME_MAP).max()) + 1
+
+    @property
+    def regions(self) -> Regions:
+        """The regions, as a sequence of `Region`."""
+        return Regions(self)
+
+    def coverage(self, x: Float[Tensor, "rows *in_shape"]) -> float:
+        """The share of a batch of inputs that lie in known regions.
+
+        Raises:
+            TransformError: `x` is not a floating-point tensor of shape `(rows, *in_shape)` with one or more rows.
+        """
+        check_rows("x", x, self.in_shape)
+        return float((self.locate(x) >= 0).double().mean())
+
+    def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
+        """Add the regions of a batch of inputs, in place, to a network of visited regions.
+
+        Args:
+            x: floating point, of shape `(rows, *in_shape)`.
+            progress: show a bar.
+
+        Returns:
+            How many regions are new: none here, where all of them are known.
+
+        Raises:
+            TransformError: `x` has another shape, or is not floating point; or cells of a tree are unexplored.
+        """
+        check_rows("x", x, self.in_shape)
+        require_all_regions(self, "grow", "inputs add no regions to a tree of cuts")
+        return 0
+
+    def resume(
+        self,
+        model: nn.Module | ExportedProgram,
+        *,
+        max_regions: int | None = None,
+        time_limit: float | None = None,
+        workers: int | Executor = 1,
+        task_seconds: float = TASK_SECONDS,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> ShallowReLU:
+        """Go on looking for regions where `transform` was stopped: the result is as if it had not been.
+
+        Args:
+            model: the model that this network was made from.
+            max_regions: stop when there are so many regions, those known included; no limit if None.
+            time_limit: stop after so many seconds from now; no limit if None.
+            workers: see `transform`, as for all that follow.
+            task_seconds: see there.
+            checkpoint: see there; of a file that is there, this network's regions or more.
+            progress: see there.
+
+        Returns:
+            A new network, on the device of this one, complete unless it was stopped again; this very network if it is
+            complete.
+
+        Raises:
+            TransformError: `model` is another one, the network's weights may have been trained, or as `transform`.
+
+        Example:
+            >>> import torch, torch_shallow, warnings
+            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+            >>> with warnings.catch_warnings():
+            ...     warnings.simplefilter("ignore")
+            ...     part = torch_shallow.transform(model, max_regions=10)
+            >>> whole = part.resume(model)
+            >>> part.num_regions, part.complete, whole.complete
+            (10, False, True)
+        """
+        if torch.is_inference_mode_enabled():  # as in `transform`
+            arguments = {name: value for name, value in locals().items() if name not in ("self", "model")}
+            with torch.inference_mode(False), torch.no_grad():
+                return self.resume(model, **arguments)
+        # Imported here because numba takes a while.
+        from torch_shallow.search.enumerate import resume
+
+        if not self.made_from(model):
+            raise TransformError(
+                "model: expected the model that this network was made from, found one of other weights, dtypes or "
+                "names; transform it on its own."
+            )
+        if self.complete:
+            return self
+        if not self._has_tree:
+            raise TransformError(f"resume: expected a network that transform() has stopped, but {self.missing}.")
+        if self.may_be_discontinuous:
+            raise TransformError(
+                "resume: expected the network that transform() returned, found one whose weights may have been "
+                "trained, which would be lost; resume before training."
+            )
+        partition = resume(
+            activation_partition(self.partition),
+            max_regions=max_regions,
+            time_limit=time_limit,
+            workers=workers,
+            task_seconds=task_seconds,
+            checkpoint=checkpoint,
+            store_maps=self.stores_maps,
+            progress=progress,
+        )
+        maps = affine_maps(partition, threads_of(workers), local_models=self.stores_maps)
+        more = ShallowReLU(partition, maps, head=self.head, store_maps=self.stores_maps).to(self.device)
+        more.source_hash = self.source_hash
+        return more
+
+    def extended_weights(self) -> list[ExtendedLayer]:
+        """The literal matrices of the theorem, entries -inf included: see `torch_shallow.modules.extended`.
+
+        Raises:
+            TransformError: not all regions are known.
+        """
+        return extended_weights(self)
+
+    def to_sequential(
+        self, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
+    ) -> LiteralNetwork:
+        """The three hidden layers as `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
+
+        It equals this network, up to rounding, at points of the domain at which no cut on the way has a pre-activation
+        between 0 and `margin`, which is `1 / infinity`: see `torch_shallow.modules.sequential`.
+
+        Args:
+            infinity: the number in place of infinity.
+            domain: where the result has to be exact, bounded; that of this network if None.
+            max_bytes: upper limit for the memory of the weights, which grows with the product of regions and
+                half-spaces.
+
+        Returns:
+            Modules in float64 with weights of their own; the last is the head, if there is one.
+
+        Raises:
+            TransformError: an argument is no such number or domain, the weights would take more memory or overflow, or
+                not all regions are known.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+            >>> literal = shallow.to_sequential(domain=torch_shallow.Box(-1.0, 1.0))
+            >>> [type(layer).__name__ for layer in literal]
+            ['Linear', 'ReLU', 'Linear', 'ReLU', 'Linear', 'ReLU', 'Linear']
+            >>> x = torch.rand(100, 2, dtype=torch.float64)
+            >>> torch.allclose(literal(x), shallow(x))
+            True
+        """
+        return to_sequential(self, infinity, domain, max_bytes=max_bytes)
+
+    @property
+    def _trainable(self) -> nn.Module:
+        """The layer that has the local models."""
+        return self.selection
+
+    def unfreeze(self) -> ShallowReLU:
+        """Make the local models parameters, in place, so that any optimizer of torch can train them.
+
+        Where that changes them, the network is no longer the deep one, and it jumps between regions: see
+        `continuity_gap`. Names in the state dict stay the same.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            TransformError: the local models are not stored, as with `store_maps=False`, or of a network of visited
+                regions in which they would take more than a gigabyte.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)))
+            >>> optimizer = torch.optim.Adam(shallow.unfreeze().parameters())
+            >>> shallow(torch.randn(5, 2)).square().mean().backward()
+            >>> optimizer.step()
+            >>> shallow.freeze().may_be_discontinuous
+            True
+        """
+        if not self.stores_maps:
+            raise TransformError(
+                "unfreeze: the local models of this network are not stored but computed when they are needed, so there "
+                "is nothing to train; make it with store_maps=True."
+            )
+        unfreeze(self._trainable)
+        self.may_be_discontinuous = True
+        return self
+
+    def freeze(self) -> ShallowReLU:
+        """Make the local models buffers again, in place, with the values that they have.
+
+        Returns:
+            The network itself.
+        """
+        freeze(self._trainable)
+        return self
+
+    def continuity_gap(self, sample: int | None = None, seed: int = 0, *, progress: bool = False) -> ContinuityGap:
+        """The largest jump of the trunk between two regions that touch, over the whole of their common facets.
+
+        It is exact: the maximum over a facet is at one of its vertices, or infinite along one of its rays. The facets
+        of each region are computed, which costs a millisecond or less a region in few dimensions, and as much as
+        `Region.vertices` in many.
+
+        Args:
+            sample: measure all facets of so many regions, drawn at random; of all regions if None.
+            seed: of the random choice.
+            progress: show a bar.
+
+        Returns:
+            The size of the jump, where it is, and how many facets and regions were measured.
+
+        Raises:
+            TransformError: not all regions are known, a region has more than 100,000 vertices and rays, or `sample` is
+                not positive.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)))
+            >>> shallow.continuity_gap().value < 1e-9
+            True
+        """
+        return continuity_gap(self, sample, seed, progress=progress)
+
+    @outside_modes
+    def soften(self, sharpness: float) -> SoftReLU:
+        """A network with finite weights, smooth in all of them, that tends to this one as `sharpness` grows.
+
+        Train it, half-spaces included, and `harden()` gives a shallow network back: see `SoftReLU`.
+
+        Args:
+            sharpness: how fast a half-space changes sides, in units of one over length: at a distance of d from a cut,
+                sigmoid(-sharpness d) of a point goes to the wrong side.
+
+        Raises:
+            TransformError: the sharpness is not positive and finite, or not all regions are known.
+        """
+        return SoftReLU(self, sharpness)
+
+    def merge(self, tolerance: float = SAME_MAP) -> ShallowReLU:
+        """The same function with fewer regions: those with the same affine map are one where the tree allows it.
+
+        The tree is built again with cuts that keep such regions together. A region is then a cell of cuts on which the
+        trunk is one affine map; it has no activation pattern of its own, and `certify` is for networks before merging.
+
+        Args:
+            tolerance: maps are the same if for each output no weight differs by more than this, relative to the
+                largest weight of the two, and the bias likewise. What rounding leaves of the largest weights and
+                biases of all regions is never a difference.
+
+        Raises:
+            TransformError: not all regions are known, the tolerance is no number from 0 to below 1, or there are local
+                models that are not finite.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> twice = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+            >>> with torch.no_grad():
+            ...     _ = twice[0].weight.copy_(torch.tensor([[1.0], [1.0]]))
+            ...     _ = twice[0].bias.copy_(torch.tensor([0.0, -1.0]))
+            ...     _ = twice[2].weight.copy_(torch.tensor([[1.0, 0.0]]))
+            >>> shallow = torch_shallow.transform(twice)
+            >>> shallow.num_regions, shallow.num_linear_regions, shallow.merge().num_regions
+            (3, 2, 2)
+        """
+        return merged(self, tolerance)
+
+    def certify(
+        self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
+    ) -> Certificate:
+        """Check that this network is the model and that its regions are activation regions: all, if it is complete.
+
+        Of unexplored cells nothing is claimed but that the output is NaN there, and the certificate says that there are
+        some.
+
+        `torch_shallow.certify.certify` is the same with more arguments.
+
+        Args:
+            model: the model that the network was made from; it is not changed.
+            sample: number of regions for the checks that cost most (linear programs, vertices, facets); all if None.
+            cells: number of regions on whose cells the signs of all neurons are checked; all if None.
+
+        Returns:
+            The certificate, to be printed or asked; `certificate.require()` raises if a check failed.
+
+        Raises:
+            TransformError: the model cannot be read, or its input or output has another shape.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+            >>> torch_shallow.transform(model).certify(model).passed
+            True
+        """
+        return certify(self, model, sample=sample, cells=cells)
+
+    def deep_network(self, name: str = "shallow") -> nn.Module:
+        """A deep network of the same function, which `transform` reads in its place where it is a part of a model.
+
+        Args:
+            name: of the network, for errors.
+
+        Raises:
+            TransformError: it does not know all of R^n, or is not that of a deep network any more.
+        """
+        partition = getattr(self, "partition", None)  # there is none of visited regions
+        if not (isinstance(partition, Partition) and self._known_everywhere) or self.may_be_discontinuous:
+            raise TransformError(
+                f"{name}: expected a complete shallow network of all of R^n, not trained, as a part of a model that "
+                f"is read, found {self.extra_repr()}; put the deep model in its place."
+            )
+        return ProgramNetwork(partition.program, copy.deepcopy(self.head))
+
+    def made_from(self, model: nn.Module | ExportedProgram) -> bool:
+        """Whether the network was made from a model of these very weights, dtypes and names included.
+
+        Raises:
+            TransformError: `model` is neither a module nor an exported program.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+            >>> shallow = torch_shallow.transform(model)
+            >>> shallow.made_from(model), shallow.made_from(nn.Linear(2, 3))
+            (True, False)
+        """
+        return weights_hash(model) == self.source_hash
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network into one safetensors file, all or nothing.
+
+        Args:
+            path: of the file; one that is there is replaced.
+
+        Raises:
+            TransformError: the file cannot be written, or the head (or of a network of visited regions, the deep
+                network) is code that cannot be written as operations of torch.
+
+        Example:
+            >>> import tempfile, torch, torch_shallow
+            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+            >>> x = torch.randn(5, 2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     shallow.save(f"{folder}/network.safetensors")
+            ...     again = ShallowReLU.load(f"{folder}/network.safetensors")
+            >>> torch.equal(again(x), shallow(x))
+            True
+        """
+        from torch_shallow.modules.files.save import save  # knows this class, and those made of it
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ShallowReLU:
+        """The network in a file that `save` wrote, on the CPU.
+
+        No code in the file is executed, and only pure operations of torch are read back. A hostile file can hold
+        another network, or one that takes any time and memory, as any model can.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            A network of the kind that was saved, whichever class this is called on.
+
+        Raises:
+            TransformError: there is no such file, or it is truncated, altered, of a newer format, or something else.
+        """
+        from torch_shallow.modules.files.load import load  # knows this class, and those made of it
+
+        return load(path)

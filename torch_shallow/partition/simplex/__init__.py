@@ -1,1 +1,0 @@
-"""Cells as half-spaces, with a compiled dual simplex method that proves its answers."""

@@ -1,0 +1,218 @@
+"""What is drawn: a network of any kind, on a plane of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MethodType
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Size, Tensor, nn
+from torch.fx import GraphModule
+
+from torch_shallow._transform import transform_all
+from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.function import read_function
+from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.plot.plane import Plane
+from torch_shallow.plot.polygons import TOLERANCE, Polygons, Window, tree_polygons
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be drawn: its trunk.
+
+    Attributes:
+        in_shape: shape of one input.
+        out_shape: shape of one output of the trunk.
+        domain: where it is known.
+        network: a shallow network with a tree of cuts; or a deep one, which is transformed on the plane that is drawn.
+        before_head: whether a head follows the trunk.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    domain: Domain
+    network: ShallowReLU | Neurons
+    before_head: bool = False
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of entries of one input."""
+        return Size(self.in_shape).numel()
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of entries of one output."""
+        return Size(self.out_shape).numel()
+
+    def output_name(self, output: int) -> str:
+        """What an output is called in a picture."""
+        return output_name(output % self.num_outputs, self.before_head)
+
+    def rows(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
+        """A batch of inputs as rows.
+
+        Args:
+            name: of the argument.
+            x: of shape `(rows, *in_shape)`.
+
+        Raises:
+            TransformError: it has another shape, or entries that are not finite.
+        """
+        if not isinstance(x, Tensor) or x.shape[1:] != self.in_shape or x.dim() == 0:
+            found, remedy = _found(x)
+            shape = ", ".join(["rows", *map(str, self.in_shape)])
+            raise TransformError(f"{name}: expected a tensor of shape ({shape}), found {found}; {remedy}.")
+        rows: np.ndarray = x.detach().reshape(len(x), self.num_inputs).to("cpu", torch.float64).numpy()
+        if not np.isfinite(rows).all():
+            raise TransformError(f"{name}: expected finite numbers, found NaN or inf; leave these rows out.")
+        return rows
+
+    def in_fixed(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
+        """A batch of inputs as rows; where the domain fixes an input and they differ by rounding only, at that value.
+
+        Args:
+            name: of the argument.
+            x: as for `rows`. Raises as there.
+        """
+        rows = self.rows(name, x)
+        if not isinstance(self.domain, Box):
+            return rows
+        lower, upper = self.domain.bounds(self.in_shape)
+        rounding = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
+        near = (lower == upper) & (np.abs(rows - lower) <= rounding * np.abs(rows))
+        return np.where(near, lower, rows)
+
+    def check_output(self, output: int) -> int:
+        """The number of an output, from 0.
+
+        Raises:
+            TransformError: there is no such output.
+        """
+        if not -self.num_outputs <= output < self.num_outputs:
+            raise TransformError(
+                f"output: expected a number from {-self.num_outputs} to {self.num_outputs - 1}, found {output}."
+            )
+        return output % self.num_outputs
+
+    def on(self, plane: Plane, window: Window | None) -> Drawn:
+        """The network on a plane, known in a window or, if that is None, everywhere.
+
+        Raises:
+            TransformError: a deep network cannot be transformed there.
+        """
+        if isinstance(self.network, ShallowReLU):
+            return Drawn(self.network, plane, plane, None)
+        box = None if window is None else Box(window.lower, window.upper)
+        shallow = transform_all(_on_plane(self.network, self.in_shape, plane), domain=box)
+        a, b = self.domain.inequalities(self.in_shape)
+        rows = plane.pull_back(a, -b)
+        return Drawn(shallow, Plane.all_of_it(), plane, Polytope(rows[:, :2], -rows[:, 2]) if len(rows) else None)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A network with a tree of cuts, and the plane that is drawn of it.
+
+    Attributes:
+        shallow: the network.
+        inner: the plane, in its inputs.
+        plane: the plane, in the inputs of the network that was asked for.
+        domain: where to stop, in the inputs of `shallow`, besides at its own domain.
+    """
+
+    shallow: ShallowReLU
+    inner: Plane
+    plane: Plane
+    domain: Domain | None
+
+    def polygons(
+        self, window: Window, *, by_largest: bool = False, threshold: float | None = None, tolerance: float = TOLERANCE
+    ) -> Polygons:
+        """See `tree_polygons`. Raises as it does."""
+        found = tree_polygons(
+            self.shallow,
+            self.inner,
+            window,
+            by_largest=by_largest,
+            threshold=threshold,
+            domain=self.domain,
+            tolerance=tolerance,
+        )
+        return replace(found, plane=self.plane)
+
+    def locate(self, x: Float[np.ndarray, "rows inputs"]) -> Int[np.ndarray, "rows"]:
+        """The region of each input.
+
+        Raises:
+            TransformError: it is known only on the plane, and some inputs are not on it.
+        """
+        if self.inner is not self.plane:
+            places = self.plane.project(x)
+            away = np.abs(self.plane.lift(places) - x).max(axis=1, initial=0.0)
+            if (away > 1e-6 * (1.0 + np.abs(x).max(initial=0.0))).any():
+                raise TransformError(
+                    "data: the regions of a deep network are known only on the plane that is drawn, and some rows are "
+                    'not on it, so they cannot be counted; choose another color than "count", or transform the model '
+                    "without data first."
+                )
+            x = places
+        points = torch.from_numpy(x).reshape(-1, *self.shallow.in_shape).to(self.shallow.device)
+        found: np.ndarray = self.shallow.locate(points).cpu().numpy()
+        return found
+
+
+def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Subject:
+    """What is to be drawn of a network.
+
+    Args:
+        f: an `nn.Module` or an exported program; a `ShallowReLU`, of which the trunk is drawn; or its trunk method.
+            Of a network of visited regions the deep network is drawn, which is known everywhere.
+        x: a batch of inputs, which tells the shape of one.
+        name: of the batch, for errors.
+
+    Raises:
+        TransformError: `f` is something else, or cannot be transformed; or `x` is no tensor.
+    """
+    if x is not None and not isinstance(x, Tensor):
+        found, remedy = _found(x)
+        raise TransformError(f"{name}: expected a tensor of inputs, found {found}; {remedy}.")
+    if x is not None and not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
+    f = network_of(f)
+    function = read_function(f.trunk if isinstance(f, ShallowReLU) else f, x)
+    domain = f.domain if isinstance(f, ShallowReLU) else WholeSpace()
+    has_head = isinstance(f, ShallowReLU) and f.head is not None
+    return Subject(function.in_shape, function.out_shape, domain, function.network, has_head)
+
+
+def output_name(output: int, before_head: bool) -> str:
+    """What an output of a trunk is called in a picture."""
+    return f"output {output}" + " before the head" * before_head
+
+
+def network_of(f: object) -> object:
+    """A network itself where its trunk method is given: what is drawn is the trunk in any case."""
+    trunk = isinstance(f, MethodType) and isinstance(f.__self__, ShallowReLU) and f.__func__.__name__ == "trunk"
+    return f.__self__ if trunk and isinstance(f, MethodType) else f
+
+
+def _found(x: object) -> tuple[object, str]:
+    """What was given in place of a batch of inputs, and what to do about it."""
+    if isinstance(x, Tensor):
+        return tuple(x.shape), "reshape it"
+    values = "x.to_numpy()" if hasattr(x, "to_numpy") else "x"
+    return type(x).__name__, f"convert it, as by torch.tensor({values}, dtype=torch.float64)"
+
+
+def _on_plane(neurons: Neurons, in_shape: tuple[int, ...], plane: Plane) -> nn.Module:
+    """A deep network, as a function of coordinates in a plane."""
+    lift = nn.Linear(2, len(plane.origin), dtype=torch.float64, device=neurons.traced.device).requires_grad_(False)
+    lift.weight.copy_(torch.from_numpy(plane.directions.T.copy()))
+    lift.bias.copy_(torch.from_numpy(plane.origin))
+    model = GraphModule(neurons.traced.root, neurons.traced.graph)
+    return nn.Sequential(lift, nn.Unflatten(1, in_shape), model).eval()

@@ -1,0 +1,267 @@
+"""torch.fx symbolic tracing of a module of one input, with its failures explained."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_stack, walk_tb
+from types import FrameType
+from typing import Any, TypeVar
+
+import jaxtyping
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Interpreter, Node, Proxy, Tracer
+from torch.fx.proxy import TraceError
+from torch.fx.traceback import get_current_meta, preserve_node_meta
+
+from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.program.graph.accounting import account
+from torch_shallow.program.input_shape import shape_of_first_linear
+from torch_shallow.program.precision import InFloat64
+
+T = TypeVar("T")
+PLACE = "torch_shallow_place"
+"""Key in `node.meta`: the line of the user's code that made the node, as `" at file:line"`, or empty."""
+
+_PACKAGE = Path(__file__).parents[2]
+_NOT_USER_CODE = (str(Path(torch.__file__).parent), str(Path(jaxtyping.__file__).parent), str(_PACKAGE), "<")
+_RECORDED_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+class CannotTrace(TransformError):
+    """torch.fx cannot follow the code of a model."""
+
+
+def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
+    """The graph of a module, all its arguments but the first at their defaults.
+
+    Args:
+        root: a copy of the user's model; constants that its code makes are attached to it.
+        in_shape: shape of one input, if known: control flow may then depend on the input's shape.
+
+    Raises:
+        CannotTrace: torch.fx cannot follow the code of the module.
+        TransformError: the module has no forward pass of one tensor to one tensor.
+        UnsupportedOperation: its code draws random numbers.
+    """
+    random_state = torch.get_rng_state()
+    try:
+        with torch.no_grad(), _len_of_proxies(root):
+            graph = _OneInputTracer(in_shape).trace(root)
+    except TransformError:
+        raise
+    except TraceError as error:
+        raise CannotTrace(
+            f"model: its control flow depends on the input{_place(error)}. torch.fx follows the code once, with no "
+            "numbers, so an if, a loop or an assert cannot look at the values of a tensor; express the choice with "
+            "relu, or make it in the constructor. If it looks at the shape alone, pass example_input. torch.fx says: "
+            f"{error}"
+        ) from error
+    except Exception as error:
+        raise CannotTrace(
+            f"model: torch.fx cannot trace it{_place(error)}: {type(error).__name__}: {error}. Its code may use only "
+            "tensor operations on the input, whose values are unknown while tracing (and x.new_zeros(...) rather than "
+            "torch.zeros(...) for a tensor of as many rows)."
+        ) from error
+    finally:
+        drew = not torch.equal(random_state, torch.get_rng_state())
+        torch.set_rng_state(random_state)
+    if drew:
+        raise UnsupportedOperation(
+            "model: its forward() draws random numbers, so it is not a function of its input; call model.eval() if "
+            "that is its train mode, or draw them once and keep them in a buffer."
+        )
+    return graph
+
+
+@contextmanager
+def _len_of_proxies(root: nn.Module) -> Iterator[None]:
+    """Let `len(x)` in the code of a module's parts be `x.size(0)`: Python itself wants a number."""
+    forwards = (getattr(type(module).forward, "__globals__", None) for module in root.modules())
+    names = [found for found in forwards if found is not None and "len" not in found]
+    for found in names:
+        found["len"] = _len
+    try:
+        yield
+    finally:
+        for found in names:
+            found.pop("len", None)
+
+
+def _len(obj: Any) -> Any:
+    if isinstance(obj, _WritableProxy):
+        return obj.tracer.known(obj, len, lambda _: obj.size(0), of_values=False)
+    return len(obj)
+
+
+class _OneInputTracer(Tracer):
+    """Traces `root(x)`, following control flow that depends on the shape of one input alone."""
+
+    def __init__(self, in_shape: tuple[int, ...] | None) -> None:
+        super().__init__(param_shapes_constant=True)
+        self.in_shape = in_shape
+        self._evaluating = False
+
+    def create_args_for_root(
+        self,
+        root_fn: Callable[..., Any],
+        is_module: bool,
+        concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """The bound forward method and a placeholder for its first argument."""
+        name = _first_argument(self.root)
+        forward = self._follow if isinstance(self.root, GraphModule) else self.root.forward
+        return forward, [self.create_proxy("placeholder", name, (), {})]
+
+    def _follow(self, x: Any) -> Any:
+        """The output of a graph, whose nodes keep the names of modules and lines of code that they know."""
+        with preserve_node_meta():
+            return Interpreter(self.root).run(x)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> Node:
+        """A node that knows the line of the user's code it comes from."""
+        node = super().create_node(*args, **kwargs)
+        node.meta[PLACE] = _recorded_line() or _user_line(walk_stack(sys._getframe(1)))
+        return node
+
+    def proxy(self, node: Node) -> Proxy:
+        """A value that records what is written into it."""
+        return _WritableProxy(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether to take a module for what its class says: not if it has a forward pass of its own."""
+        return super().is_leaf_module(m, module_qualified_name) and "forward" not in vars(m)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A node for the call of a module, unless we are looking at an example."""
+        return forward(*args, **kwargs) if self._evaluating else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A value that stands for a parameter, unless we are looking at an example."""
+        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: Any) -> bool:
+        """The truth of a value that depends on the shape of the input alone."""
+        return self.known(obj, bool, super().to_bool)
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """The items of a list or tensor whose length depends on the shape of the input alone."""
+        length = self.known(obj, len, lambda _: None, of_values=False)
+        return super().iter(obj) if length is None else iter([obj[i] for i in range(length)])
+
+    def known(self, obj: Any, read: Callable[[Any], T], otherwise: Callable[[Any], T], of_values: bool = True) -> T:
+        """What `read` says of a value, if it says the same for any values and number of inputs.
+
+        Args:
+            obj: stands for the value.
+            read: what is asked.
+            otherwise: called with `obj` if the answer is not known.
+            of_values: whether the answer may change with the entries of a tensor, and not only with its shape.
+        """
+        if of_values and obj.node in account(self.root, self.graph).dependent:
+            return otherwise(obj)
+        self._evaluating = True
+        try:
+            shape = self.in_shape or shape_of_first_linear(self.root, self.graph)
+            with InFloat64():
+                first, second = (
+                    read(value_of(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3)
+                )
+        except Exception:  # its cause is said where the node is accounted for or the shape is needed
+            return otherwise(obj)
+        finally:
+            self._evaluating = False
+        return first if first == second else otherwise(obj)
+
+
+class _WritableProxy(Proxy):
+    """Records `x += y` and `x[i] = y` as what they are: torch.fx knows the first as `x = x + y`, the second not.
+
+    Sizes that do not depend on the number of inputs can be used as numbers.
+    """
+
+    tracer: _OneInputTracer
+
+    def __index__(self) -> int:
+        return self.tracer.known(self, operator.index, _refuse_number)
+
+    def __len__(self) -> int:
+        return self.tracer.known(self, len, _refuse_number, of_values=False)
+
+    def _write(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, *args), {})
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._write(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._write(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._write(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._write(operator.itruediv, other)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._write(operator.setitem, index, value)
+
+
+def _refuse_number(obj: Any) -> int:
+    raise TraceError(f"the code needs {obj.node} as a number, which depends on the input or on how many there are")
+
+
+def value_of(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
+    """The value of a node of a graph that is not finished, when the input is `x`."""
+    interpreter = Interpreter(root, garbage_collect_values=False, graph=graph)
+    needed = {node}
+    for earlier in reversed(graph.nodes):
+        if earlier in needed:
+            needed.update(earlier.all_input_nodes)
+    for earlier in graph.nodes:
+        if earlier in needed:
+            interpreter.env[earlier] = x if earlier.op == "placeholder" else interpreter.run_node(earlier)
+    return interpreter.env[node]
+
+
+def _first_argument(root: nn.Module) -> str:
+    parameters = list(inspect.signature(root.forward).parameters.values())
+    positional = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters[1:] if p.default is p.empty and p.kind not in variadic]
+    if not positional:
+        raise TransformError("model: its forward() takes no input; expected one tensor as its first argument.")
+    if needed:
+        raise TransformError(
+            f"model: expected a forward() of one tensor, found that it also needs {', '.join(needed)}; hold them "
+            f"constant: torch_shallow.hold(model, {', '.join(f'{name}=...' for name in needed)})."
+        )
+    return positional[0].name
+
+
+def _user_line(frames: Iterable[tuple[FrameType, int]]) -> str:
+    """The line nearest to the tensor operation, innermost frame first, that is neither torch's nor ours."""
+    for frame, line in frames:
+        if frame.f_code.co_name == symbolic_trace.__name__ and frame.f_code.co_filename == __file__:
+            break
+        if not frame.f_code.co_filename.startswith(_NOT_USER_CODE):
+            return f" at {frame.f_code.co_filename}:{line}"
+    return ""
+
+
+def _recorded_line() -> str:
+    """The same, as recorded by `torch.export` for the node of a graph that is being copied."""
+    places = _RECORDED_LINE.findall(get_current_meta().get("stack_trace") or "")
+    return next(
+        (f" at {f}:{line}" for f, line in reversed(places) if not f.startswith((*_NOT_USER_CODE, "torch/"))), ""
+    )
+
+
+def _place(error: BaseException) -> str:
+    return _user_line(reversed(list(walk_tb(error.__traceback__))))

@@ -1,0 +1,190 @@
+"""ONNX files as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch.fx import GraphModule
+
+from torch_shallow.errors import TransformError
+from torch_shallow.program.onnx.check import check_any_batch, check_values
+from torch_shallow.program.onnx.graph_reader import Reader, needed, used_names
+
+_OPSET = 18  # from here on the operators have the inputs and attributes that are read
+_DOMAINS = ("", "ai.onnx")
+
+
+def from_onnx(model: str | PathLike[str] | Any, *, output: str | None = None, verify: bool = True) -> GraphModule:
+    """The network of an ONNX file, as a module that can be transformed, run, trained and saved as any other.
+
+    Operators are those of piecewise-linear networks and of what usually comes before and after them; files of old
+    opsets are upgraded. Weights of products, convolutions and normalisations, and biases, are parameters, in the
+    precision of the file; other constants are buffers. A file for a fixed number of inputs becomes a module of any
+    number: reshapes to a batch of that size are read as reshapes to the size of the batch. A graph of several inputs
+    becomes a module of several arguments, all but one of which `hold` makes constant.
+
+    Args:
+        model: the path of the file, or an `onnx.ModelProto`; the first dimension of its first input is the batch.
+        output: name of the value that the module gives. May be any value of the graph; needed if the graph has several
+            outputs. What this value does not depend on is not read.
+        verify: compare the module with ONNX's own reference implementation at a random input.
+
+    Raises:
+        TransformError: there is no such file, it cannot be read, `output` is not a value of it or one has to be chosen;
+            or `onnx` is not installed.
+        UnsupportedOperation: it has operators that are not known; all are named.
+
+    Example:
+        >>> model = from_onnx("network.onnx")  # doctest: +SKIP
+        >>> shallow = torch_shallow.transform(model)  # doctest: +SKIP
+    """
+    proto = _at_known_opset(_part(_load(model), output))
+    inputs = _inputs(proto.graph)
+    module = Reader(proto, inputs).module()
+    check_any_batch(module)
+    if verify:
+        check_values(proto, module, [value.name for value in inputs])
+    return module
+
+
+def _load(source: Any) -> Any:
+    """A model of our own to change.
+
+    Raises:
+        TransformError: there is none.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise TransformError("model: onnx is needed to read ONNX files: pip install 'torch_shallow[onnx]'.") from error
+    model = onnx.ModelProto()
+    if isinstance(source, onnx.ModelProto):
+        model.CopyFrom(source)
+        source = "the given ModelProto"
+    elif not isinstance(source, str | PathLike):
+        raise TransformError(
+            f"model: expected the path of an ONNX file or an onnx.ModelProto, found {type(source).__name__}."
+        )
+    elif not Path(source).is_file():
+        raise TransformError(f"model: expected an ONNX file, found no file at {source}.")
+    else:
+        try:
+            model = onnx.load(source)
+        except Exception as error:
+            raise TransformError(f"model: {source} is not an ONNX file, or not all of one: {error}") from error
+    versions: dict[str, set[int]] = {}
+    for opset in model.opset_import:
+        versions.setdefault("" if opset.domain in _DOMAINS else opset.domain, set()).add(opset.version)
+    if not versions or not model.graph.output:
+        raise TransformError(f"model: {source} is not an ONNX file: it has no operators or no output.")
+    for domain, found in versions.items():
+        if len(found) > 1:
+            raise TransformError(
+                f"model: expected one opset of {domain or 'ai.onnx'}, found {sorted(found)} in {source}; leave the one "
+                "in model.opset_import that its operators are written for."
+            )
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, found.pop()) for domain, found in versions.items())
+    return model
+
+
+def _part(model: Any, output: str | None) -> Any:
+    """A model with the operators that its output needs, in order, and without functions of its own.
+
+    Raises:
+        TransformError: the output is not one of its values, or has to be chosen; or the functions cannot be put in.
+    """
+    from onnx import helper, inliner
+
+    graph = model.graph
+    values = {name for node in graph.node for name in node.output if name}
+    if output is None and len(graph.output) > 1:
+        raise TransformError(f"output: expected the name of one of the outputs, which are {_names(graph.output)}.")
+    if output is not None and output not in values | {value.name for value in graph.output}:
+        raise TransformError(
+            f"output: expected a value of the graph, found {output!r}; its outputs are {_names(graph.output)}, and "
+            f"its operators make {', '.join(sorted(values)[:20])}{' and others' if len(values) > 20 else ''}."
+        )
+    name = output or graph.output[0].name
+    shown = {value.name: value for value in (*graph.value_info, *graph.output)}
+    kept = shown.get(name) or helper.make_empty_tensor_value_info(name)
+    try:
+        model = inliner.inline_local_functions(model) if model.functions else model
+    except Exception as error:
+        raise TransformError(f"model: its functions cannot be put in place of their calls: {error}") from error
+    graph = model.graph
+    for node in graph.node:
+        node.domain = "" if node.domain in _DOMAINS else node.domain
+    nodes = [_copy(node) for node in needed(graph, name)]
+    _refuse_undefined(graph, nodes)
+    kept = _copy(kept)
+    del graph.node[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.output.append(kept)
+    return model
+
+
+def _refuse_undefined(graph: Any, nodes: list[Any]) -> None:
+    if graph.sparse_initializer:
+        raise TransformError("model: it has sparse constants, which are not read; write them as dense ones.")
+    defined = {value.name for value in graph.input} | {name for node in nodes for name in node.output} | {""}
+    defined |= {tensor.name for tensor in graph.initializer} | {
+        tensor.values.name for tensor in graph.sparse_initializer
+    }
+    for node in nodes:
+        missing = [name for name in node.input if name not in defined]
+        if missing:
+            raise TransformError(
+                f"model: {node.op_type} (at {node.name or node.output[0]}) uses {missing[0]!r}, which is neither an "
+                "input nor a constant nor made by an operator; the file is not whole, export it again."
+            )
+
+
+def _copy(proto: Any) -> Any:
+    made = type(proto)()
+    made.CopyFrom(proto)
+    return made
+
+
+def _at_known_opset(model: Any) -> Any:
+    """A model at opset 18 or above, with the shapes of its values as far as ONNX finds them.
+
+    Raises:
+        TransformError: it cannot be brought there.
+    """
+    from onnx import shape_inference, version_converter
+
+    version = next((opset.version for opset in model.opset_import if not opset.domain), _OPSET)
+    try:
+        if version < _OPSET:
+            model = version_converter.convert_version(model, _OPSET)
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:
+        raise TransformError(
+            f"model: it cannot be brought from opset {version} to {_OPSET}: {error}. Write it again with a newer "
+            f"exporter, opset_version={_OPSET} or above."
+        ) from error
+
+
+def _inputs(graph: Any) -> list[Any]:
+    """The inputs that the output depends on.
+
+    Raises:
+        TransformError: there is none.
+    """
+    used = {name for node in graph.node for name in used_names(node)} | {value.name for value in graph.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants and value.name in used]
+    if not inputs:
+        raise TransformError(
+            f"model: expected an output that depends on an input, found the inputs {_names(graph.input)} and that "
+            f"{_names(graph.output)} depends on none of them."
+        )
+    return inputs
+
+
+def _names(values: Iterable[Any]) -> str:
+    return ", ".join(value.name for value in values) or "none"

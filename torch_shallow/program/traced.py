@@ -1,0 +1,186 @@
+"""A model taken apart: a graph of affine nodes and ReLUs that runs with any rule for its ReLUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Size, Tensor, nn
+from torch.fx import Graph, Interpreter, Node
+
+from torch_shallow.errors import TransformError
+from torch_shallow.program.precision import InFloat64
+from torch_shallow.program.rewriting.rewrite import STAGE
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the values of the neurons of a stage lie in the tensor that enters its ReLU.
+
+    Attributes:
+        name: of the stage.
+        shape: of the tensor for one input.
+        axis: its dimension that holds the batch; for n inputs it is n times as long, one input after the other.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axis: int
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of neurons."""
+        return Size(self.shape).numel()
+
+    def rows(self, z: Tensor) -> Float[Tensor, "points neurons"]:
+        """The tensor, one row for each input."""
+        inner = self.shape[self.axis]
+        split = (*z.shape[: self.axis], z.shape[self.axis] // max(inner, 1), inner, *z.shape[self.axis + 1 :])
+        return z.reshape(split).movedim(self.axis, 0).flatten(1)
+
+    def tensor(self, rows: Float[Tensor, "points neurons"]) -> Tensor:
+        """The tensor of which these are the rows."""
+        points = len(rows)
+        shape = (*self.shape[: self.axis], points * self.shape[self.axis], *self.shape[self.axis + 1 :])
+        return rows.reshape(points, *self.shape).movedim(0, self.axis).reshape(shape)
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model as a graph of affine nodes and ReLUs.
+
+    Attributes:
+        root: a copy of the model in float64, with the submodules and attributes that the graph uses.
+        graph: affine nodes and ReLUs, as `trace_graph` makes it; its output is the trunk's.
+        in_shape: shape of one input.
+        head: what follows the last piecewise-linear node, if that is not piecewise linear: a module of a batch of the
+            trunk's outputs.
+    """
+
+    root: nn.Module
+    graph: Graph
+    in_shape: tuple[int, ...]
+    head: nn.Module | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(chain(self.root.parameters(), self.root.buffers()), torch.empty(0)).device
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[Layout, ...], tuple[int, ...]]:
+        """Layouts of the stages and shape of one output, from what two and three inputs become."""
+        seen: list[dict[Node, Size]] = []
+        outputs = []
+        for count in (2, 3):
+            shapes: dict[Node, Size] = {}
+
+            def keep(node: Node, z: Tensor, shapes: dict[Node, Size] = shapes) -> Tensor:
+                shapes[node] = z.shape
+                return z.relu()
+
+            x = torch.zeros(count, *self.in_shape, dtype=torch.float64, device=self.device)
+            outputs.append(self.run(x, keep).shape)
+            seen.append(shapes)
+        two, three = outputs
+        if not two or two[0] != 2 or three != (3, *two[1:]):
+            raise TransformError(
+                f"model: the first dimension of its output must be the batch, as in its input; found output of shape "
+                f"{tuple(two)} for 2 inputs, and {tuple(three)} for 3."
+            )
+        if not Size(two[1:]).numel():
+            raise TransformError(f"model: its output has no entries: shape {tuple(two)} for 2 inputs.")
+        layouts = (_layout(node.meta[STAGE], shape, seen[1][node]) for node, shape in seen[0].items())
+        return tuple(layouts), tuple(two[1:])
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The stages, in the order in which the graph runs them.
+
+        Raises:
+            TransformError: the model does not run, or a batch dimension cannot be told.
+        """
+        return self._shapes[0]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk. Raises as `layouts`."""
+        return self._shapes[1]
+
+    def run(
+        self,
+        x: Float[Tensor, "points *in_shape"],
+        at_relu: Callable[[Node, Tensor], Tensor],
+        at_value: Callable[[Any], Any] | None = None,
+    ) -> Tensor:
+        """The output of the trunk, in float64, with `at_relu` for its ReLUs.
+
+        Args:
+            x: a batch of inputs, float64.
+            at_relu: makes the result of a ReLU, of the same shape, from its node and from what enters it. ReLUs come
+                in the order of `layouts`.
+            at_value: what to put in place of the value of every node; nothing else if None.
+
+        Raises:
+            TransformError: the model fails on such a batch, or its output is not a floating-point tensor.
+        """
+        try:
+            with InFloat64():
+                y = _Visitor(self.root, self.graph, at_relu, at_value).run(x)
+        except TransformError:
+            raise
+        except Exception as error:
+            raise TransformError(
+                f"model: it fails on a batch of {x.shape[0]} inputs of shape {tuple(x.shape[1:])}: {error}. Check the "
+                "shape of example_input (its first dimension is the batch), and that the model takes batches of any "
+                "size."
+            ) from error
+        if not isinstance(y, Tensor) or not y.is_floating_point():
+            found = y.dtype if isinstance(y, Tensor) else type(y).__name__
+            raise TransformError(f"model: expected one floating-point tensor as its output, found {found}.")
+        return y
+
+
+class _Visitor(Interpreter):
+    """Runs a graph, except for its ReLUs: `at_relu` makes their result from their input."""
+
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: Graph,
+        at_relu: Callable[[Node, Tensor], Tensor],
+        at_value: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(root, graph=graph)
+        self.extra_traceback = False
+        self.at_relu, self.at_value = at_relu, at_value
+
+    def run_node(self, n: Node) -> Any:
+        """The value of a node."""
+        if STAGE in n.meta:
+            (z,), _ = self.fetch_args_kwargs_from_env(n)
+            value = self.at_relu(n, z)
+        else:
+            value = super().run_node(n)
+        return value if self.at_value is None else self.at_value(value)
+
+
+def _layout(name: str, two: Size, three: Size) -> Layout:
+    """The layout of a stage, from the shapes that enter its ReLU for two and for three inputs.
+
+    Raises:
+        TransformError: it is not one dimension that grows with the number of inputs.
+    """
+    axes = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
+    if len(two) != len(three) or len(axes) != 1 or two[axes[0]] * 3 != three[axes[0]] * 2:
+        raise TransformError(
+            f"model: cannot tell the batch dimension of what enters {name!r}: shape {tuple(two)} for 2 inputs, "
+            f"{tuple(three)} for 3; keep the batch in a dimension of its own."
+        )
+    axis = axes[0]
+    return Layout(name, (*two[:axis], two[axis] // 2, *two[axis + 1 :]), axis)

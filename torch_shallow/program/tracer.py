@@ -1,0 +1,251 @@
+"""nn.Module to torch.fx graph of affine nodes and relu."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, Node
+
+from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.program.exported import export_model, shown_shape
+from torch_shallow.program.graph.accounting import Accounts, Refusal, account
+from torch_shallow.program.graph.symbolic import PLACE, CannotTrace, symbolic_trace
+from torch_shallow.program.head import split_head
+from torch_shallow.program.input_shape import given_shape
+from torch_shallow.program.model import check_model, copy_model, warn_of_hooks
+from torch_shallow.program.rewriting.choices import rewrite_choices
+from torch_shallow.program.rewriting.known_shapes import KnownShapes
+from torch_shallow.program.rewriting.rewrite import STAGE, Writer, attribute_of, module_path, rewrite
+from torch_shallow.program.rewriting.shapes import NotRewritable
+
+
+def transformable_parts(root: nn.Module, graph: Graph, refused: set[Node]) -> list[str]:
+    """The largest submodules, and slices of an `nn.Sequential`, with ReLUs and without anything refused.
+
+    Args:
+        root: the module that `graph` was traced from.
+        graph: its graph, rewritten.
+        refused: the nodes that are not piecewise linear.
+
+    Returns:
+        Each as one would write it, such as `"model.encoder"` or `"model.body[2:5]"`.
+    """
+    wrong, used = set[str](), set[str]()
+    for node in graph.nodes:
+        modules = _modules(node)
+        if node in refused:
+            wrong.update(modules)
+        elif STAGE in node.meta:
+            used.update(modules)
+    return list(_search(root, "", wrong, used))
+
+
+def _search(module: nn.Module, name: str, wrong: set[str], used: set[str]) -> Iterator[str]:
+    if name in used - wrong and next(module.children(), None) is not None:
+        yield _written(name)
+        return
+    children = [(f"{name}.{child}".lstrip("."), part) for child, part in module.named_children()]
+    if not isinstance(module, nn.Sequential):
+        for child, part in children:
+            yield from _search(part, child, wrong, used)
+        return
+    for clean, run in groupby(enumerate(children), key=lambda item: item[1][0] not in wrong):
+        numbered = list(run)
+        if not clean:
+            for _, (child, part) in numbered:
+                yield from _search(part, child, wrong, used)
+        elif len(numbered) == 1:
+            yield from _search(numbered[0][1][1], numbered[0][1][0], wrong, used)
+        elif any(child in used for _, (child, _) in numbered):
+            yield f"{_written(name)}[{numbered[0][0]}:{numbered[-1][0] + 1}]"
+
+
+def _modules(node: Node) -> set[str]:
+    """Qualified names of all modules in whose forward() a node is made."""
+    stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
+    return {path for path, _ in stack.values()} | ({str(node.target)} if node.op == "call_module" else set())
+
+
+def _written(name: str) -> str:
+    """A submodule as code, an index for each number."""
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in filter(None, name.split(".")))
+
+
+def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
+    """The model as a graph of affine operations and ReLUs.
+
+    Every piecewise-linear operation is written with affine operations and calls of `torch.relu`. The graph computes the
+    same function, up to rounding, in the same dtype; if the model ends with something that is not piecewise linear
+    (a softmax), it stops before that. The model itself is not changed.
+
+    Args:
+        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+            used) and one tensor result.
+        example_input: if given, a batch of inputs (or one input of one dimension) on which the graph is compared with
+            the model; needed if the model's control flow looks at the shape of its input.
+
+    Raises:
+        TransformError: the model cannot be traced.
+        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
+
+    Example:
+        >>> graph_module = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+        >>> [node.op for node in graph_module.graph.nodes]
+        ['placeholder', 'call_module', 'call_function', 'output']
+    """
+    name, module = type(model).__name__, check_model(model)
+    warn_of_hooks(module, stacklevel=2)
+    parts = trace_copy(module, nullcontext, given_shape(example_input, None) or shown_shape(module))
+    graph_module = GraphModule(parts.root, parts.graph, name)
+    if example_input is not None:
+        _compare(graph_module, parts, example_input)
+    return graph_module
+
+
+class Parts(NamedTuple):
+    """A model taken apart.
+
+    Attributes:
+        root: a copy of the model, whose submodules and attributes graph and head use.
+        graph: affine nodes and ReLUs, each ReLU named in its `meta[STAGE]`.
+        head: what follows, if the model's end is not piecewise linear: a module of the graph's output.
+    """
+
+    root: nn.Module
+    graph: Graph
+    head: nn.Module | None
+
+
+def trace_copy(
+    model: nn.Module, precision: Callable[[], AbstractContextManager[object]], in_shape: tuple[int, ...] | None
+) -> Parts:
+    """A copy of a model taken apart, by torch.fx or, where that cannot follow the code, by `torch.export`.
+
+    Args:
+        model: a model that passed `check_model`.
+        precision: makes a context for the copy, see `copy_model`.
+        in_shape: shape of one input, if known; `torch.export` needs it.
+
+    Raises:
+        CannotTrace: torch.fx cannot follow the code, and `torch.export` would need the shape of the input.
+        TransformError: the model cannot be traced in either way.
+        UnsupportedOperation: as `take_apart`.
+    """
+    copy = copy_model(model, precision())
+    try:
+        return take_apart(copy, in_shape, precision)
+    except CannotTrace as error:
+        if in_shape is None:
+            raise CannotTrace(
+                "example_input: needed, as torch.export, which can follow more code, wants to know the shape of the "
+                f"input; pass a batch of inputs, such as torch.zeros(1, ...). {error}"
+            ) from error.__cause__
+        exported = export_model(copy_model(model, nullcontext()), in_shape, error)
+    copy = copy_model(exported, precision())
+    return take_apart(copy, in_shape, precision)
+
+
+def take_apart(
+    root: nn.Module,
+    in_shape: tuple[int, ...] | None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Parts:
+    """The graph and the head of a module that is ours to change.
+
+    Args:
+        root: a copy of the user's model; constants that its code makes are attached to it.
+        in_shape: shape of one input, if known: control flow may then depend on the input's shape.
+        precision: makes a context for the constants that its code computes.
+
+    Raises:
+        TransformError: the module cannot be traced.
+        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
+    """
+    with precision():
+        graph = symbolic_trace(root, in_shape)
+    head = None
+    accounts, known = account(root, graph), KnownShapes(root, graph, in_shape)
+    _keep_batch(graph, known)
+    writer, behind = Writer(root, graph, accounts, known), accounts.behind_heads()
+    rewrite_choices(root, graph, accounts, writer, behind)
+    rewrite(writer, behind)
+    if accounts.refusals:
+        possible, head = split_head(root, graph, accounts, known)
+        if not possible:
+            rewrite(writer, set())  # for the parts on offer
+            raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
+    _refuse_infinities(root, graph)
+    calls: Counter[str] = Counter()
+    for node in graph.nodes:
+        if STAGE in node.meta:
+            name = node.meta[STAGE]
+            calls[name] += 1
+            node.meta[STAGE] = name if calls[name] == 1 else f"{name} (call {calls[name]})"
+    graph.lint()
+    return Parts(root, graph, head)
+
+
+def _keep_batch(graph: Graph, known: KnownShapes) -> None:
+    """Name the dimensions of each `squeeze()`, so that a batch of one input keeps its own."""
+    for node in graph.nodes:
+        if node.target in ("squeeze", torch.squeeze) and len(node.args) == 1 and not node.kwargs:
+            try:
+                two, three = known(node.args[0])
+            except (NotRewritable, TransformError):  # said where the graph is run, or the shape is needed
+                continue
+            node.args = (*node.args, tuple(i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a == b == 1))
+
+
+def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
+    """Make sure that no constant with infinite entries is left where it is not a bound.
+
+    Raises:
+        TransformError: there is one.
+    """
+    for node in graph.nodes:
+        value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.to_dense().isfinite().all():
+            raise TransformError(
+                f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as of "
+                "clamp(); use large numbers in its place (a mask of -1e4)."
+            )
+
+
+def _list_refusals(refusals: list[Refusal]) -> str:
+    lines = [
+        f"  {module_path(refusal.node) or '(root)'}: {refusal.operation}{refusal.node.meta[PLACE]} {refusal.reason}."
+        for refusal in refusals
+    ]
+    count = "an operation that is" if len(lines) == 1 else f"{len(lines)} operations that are"
+    return "\n".join([f"model: found {count} not piecewise linear:", *lines])
+
+
+def _offer_parts(root: nn.Module, graph: Graph, accounts: Accounts) -> str:
+    parts = transformable_parts(root, graph, {refusal.node for refusal in accounts.refusals})
+    return f"\nThese parts of the model could be transformed on their own: {', '.join(parts)}." if parts else ""
+
+
+def _compare(graph_module: GraphModule, parts: Parts, example_input: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            expected = parts.root(example_input.clone())
+            found = graph_module(example_input.clone())
+            found = found if parts.head is None else parts.head(found)
+    except Exception as error:
+        raise TransformError(
+            f"example_input: the model fails on it (shape {tuple(example_input.shape)}, {example_input.dtype}): {error}"
+        ) from error
+    found, expected = (torch.nan_to_num(y.double()) for y in (found, expected))
+    rounding = torch.finfo(example_input.dtype).eps ** 0.5 * (1.0 + expected.abs().max())
+    if found.shape != expected.shape or not bool(((found - expected).abs() <= rounding).all()):
+        raise TransformError(
+            "model: its traced graph does not give the same values on example_input; its forward() does something that "
+            "torch.fx does not see (random numbers, global state, a choice made by Python)."
+        )

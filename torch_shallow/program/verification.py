@@ -1,0 +1,236 @@
+"""A program held against the forward pass of the model that it was read from."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.program.precision import InFloat64
+from torch_shallow.program.relu_program import ReLUProgram
+
+_log = logging.getLogger(__name__)
+MIXES_ROWS = (
+    "its output for one input alone differs from its output for the same input in a batch; a model must treat each row "
+    "of a batch by itself and draw no random numbers (is it in train mode? call model.eval())"
+)
+UNSEEN = (
+    "what was read from it differs from its forward pass, which does something that torch.fx does not see (random "
+    "numbers, global state, a choice made by Python)"
+)
+_SCALES = (1e-2, 1.0, 1e2)
+
+
+def verify(
+    program: ReLUProgram,
+    model: nn.Module,
+    domain: Domain | None = None,
+    head: nn.Module | None = None,
+    tolerance: float = 1e-9,
+) -> None:
+    """Compare program and model at random points, in a batch and one at a time.
+
+    Args:
+        program: the program.
+        model: a copy of the model, in float64 and without hooks.
+        domain: the box, if the program only holds there; the points are points of it.
+        head: what the model does after the program, in float64.
+        tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus
+            a thousandth of it relative to the size of the terms that the output is a sum of. Rows may differ by a
+            hundred times as much between a batch and alone, for rounding.
+
+    Raises:
+        TransformError: they differ, or the model's rows depend on each other; says by how much and where.
+    """
+    rng = np.random.default_rng(0)
+    # At points of ordinary size, and at those that are so in the program's units.
+    lengths = [scale * units for units in (np.ones(program.num_inputs), _units(program)) for scale in _SCALES]
+    x = np.concatenate([_points(program, domain, rng, length) for length in lengths])
+    expected = _forward(model, program.in_shape, x)
+    found = _outputs(program, head, x)
+    if found.shape != expected.shape:
+        raise TransformError(
+            f"model: expected {found.shape[1]} values in each of its outputs for {len(x)} inputs, found "
+            f"{expected.shape[1]}; it must treat each row of a batch by itself."
+        )
+    size = np.abs(expected).reshape(len(lengths), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
+    terms = _terms(program, x) if head is None else np.zeros(())
+    allowed = tolerance * size + 1e-3 * tolerance * terms
+    ordinary = np.abs(expected[: len(expected) // 2])
+    worst = 1e3 * tolerance * np.maximum(1.0 + ordinary.max(), size)
+
+    picked = list(range(0, len(x), 4))
+    alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
+    _compare(
+        x[picked],
+        alone,
+        expected[picked],
+        100 * tolerance * size[picked],
+        MIXES_ROWS,
+    )
+    _compare(
+        x,
+        found,
+        expected,
+        allowed,
+        UNSEEN,
+    )
+    _compare(
+        x,
+        found,
+        expected,
+        worst,
+        f"constants as large as {terms.max():.1g} cancel in it, so that float64 has too few digits left for the rest; "
+        "use smaller ones (a mask of -1e4 in place of -1e30)",
+    )
+
+
+def verify_in_own_precision(
+    program: ReLUProgram,
+    model: nn.Module,
+    example_input: Tensor | None = None,
+    domain: Domain | None = None,
+    head: nn.Module | None = None,
+) -> None:
+    """Compare program and model at random points, the model in the precision that it has.
+
+    This is a coarse check, of everything that may differ between precisions: a cast that makes a copy in one of them
+    only, a choice that the code makes by dtype.
+
+    Args:
+        program: the program, verified in float64.
+        model: a copy of the model without hooks.
+        example_input: tells the dtype of inputs; else the first parameter does.
+        domain: as for `verify`.
+        head: as for `verify`; then this looks at floating-point outputs alone.
+
+    Raises:
+        TransformError: they differ by more than rounding explains.
+    """
+    drawn = _points(program, domain, np.random.default_rng(0), np.ones(program.num_inputs))
+    x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(own_dtype(model, example_input))
+    points = x.double().numpy().reshape(len(x), -1)
+    size = None if head is not None else _terms(program, points)
+    compare_in_own_precision(_outputs(program, head, points), model, x, size)
+
+
+def own_dtype(model: nn.Module, example_input: Tensor | None = None) -> torch.dtype:
+    """The dtype of a model's inputs: that of the example, or else that of its first parameter."""
+    default = torch.empty(0) if example_input is None else example_input
+    return next((p.dtype for p in model.parameters() if example_input is None), default.dtype)
+
+
+def compare_in_own_precision(
+    found: Float[np.ndarray, "points values"],
+    model: nn.Module,
+    x: Float[Tensor, "points *in_shape"],
+    size: Float[np.ndarray, "points values"] | None = None,
+) -> None:
+    """Compare outputs computed in float64 with those of the model in the precision that it has.
+
+    Args:
+        found: the outputs, flattened.
+        model: a copy of the model without hooks.
+        x: the inputs, in the model's dtype. If the model cannot run on them here, a line is logged, and that is all.
+        size: size of the terms of each output, for rounding; if None, one more than the output.
+
+    Raises:
+        TransformError: they differ by more than rounding explains.
+    """
+    try:
+        device = next((p.device for p in model.parameters()), x.device)
+        with torch.no_grad():
+            output = model(x.to(device, copy=True))
+            y = output.double().cpu().numpy().reshape(len(x), -1)
+    except Exception as error:
+        _log.info("model not checked in %s, in which it cannot run here: %s", x.dtype, error)
+        return
+    if not output.is_floating_point():
+        return
+    y = np.where(np.isfinite(y), y, found)  # float16 overflows
+    rounding = max(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+    _compare(
+        x.double().cpu().numpy().reshape(len(x), -1),
+        found,
+        y,
+        10.0 * rounding**0.5 * (1.0 + np.abs(found) if size is None else size),
+        f"what was read from it differs from its forward pass in {x.dtype}; its code does something else in float64",
+    )
+
+
+def _units(program: ReLUProgram) -> Float[np.ndarray, "inputs"]:
+    """The program's units, except those so far from 1 that numbers might overflow; and 1 in a box."""
+    return np.ones(program.num_inputs) if program.whole is not None else np.clip(program.units, 2.0**-100, 2.0**100)
+
+
+def _points(
+    program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, lengths: Float[np.ndarray, "inputs"]
+) -> Float[np.ndarray, "points inputs"]:
+    """Four random points of this size; of a program that holds only in a box, points of the box.
+
+    They fill the middle of the box for small lengths and go up to its corners for large ones.
+    """
+    x = lengths * rng.standard_normal((4, program.num_inputs))
+    if program.whole is None or not isinstance(domain, Box):
+        return x
+    lower, upper = domain.bounds(program.in_shape)
+    return lower + (upper - lower) * (1.0 + np.clip(x, -1.0, 1.0)) / 2
+
+
+def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
+    """Size of the terms that each output is a sum of."""
+    sources = np.concatenate([x, np.maximum(program.preactivations(x), 0.0)], axis=1)
+    terms: np.ndarray = np.abs(sources) @ np.abs(program.out_weight).T + np.abs(program.out_bias)
+    return terms
+
+
+def _outputs(
+    program: ReLUProgram, head: nn.Module | None, x: Float[np.ndarray, "points inputs"]
+) -> Float[np.ndarray, "points values"]:
+    """What the program computes, and then the head."""
+    y = program(x)
+    return y if head is None else _forward(head, program.out_shape, y)
+
+
+def _forward(
+    module: nn.Module, in_shape: tuple[int, ...], x: Float[np.ndarray, "points inputs"]
+) -> Float[np.ndarray, "points values"]:
+    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    batch = torch.from_numpy(x.copy()).reshape(-1, *in_shape).to(device)
+    try:
+        with InFloat64(), torch.no_grad():
+            y = module(batch)
+    except Exception as error:
+        raise TransformError(
+            f"model: it fails on a batch of {len(x)} inputs of shape {in_shape}: {error}. It must take batches of any "
+            "size."
+        ) from error
+    if isinstance(y, Tensor) and len(x) == 1 and y.shape[:1] != (1,):
+        y = y[None]  # a squeeze() has taken the dimension of a batch of one
+    if not isinstance(y, Tensor) or y.shape[:1] != (len(x),):
+        found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise TransformError(
+            f"model: expected one tensor as its output, with a row for each of {len(x)} inputs, found {found}."
+        )
+    if y.is_complex():
+        raise TransformError(f"model: expected real outputs, found {y.dtype}; return their parts as real tensors.")
+    return y.double().reshape(len(x), -1).cpu().numpy()
+
+
+def _compare(x: np.ndarray, found: np.ndarray, expected: np.ndarray, allowed: np.ndarray, what: str) -> None:
+    with np.errstate(invalid="ignore"):
+        difference = np.where(found == expected, 0.0, np.abs(found - expected))
+    wrong = ~(difference <= allowed)
+    if not wrong.any():
+        return
+    row, output = np.unravel_index(np.argmax(np.where(wrong, difference, -1.0)), wrong.shape)
+    at = np.array2string(x[row], precision=6, threshold=8, edgeitems=3)
+    raise TransformError(
+        f"model: {what}. Largest difference: output {output} is {found[row, output]:.9g} instead of "
+        f"{expected[row, output]:.9g} at the flattened input {at}."
+    )

@@ -1,0 +1,1 @@
+"""The engines that walk cells: `ray_engine` by double description, `simplex_engine` by linear programs."""

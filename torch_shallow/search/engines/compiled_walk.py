@@ -1,0 +1,83 @@
+"""What the two compiled walks have in common: called again and again, each time with room for more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int
+
+from torch_shallow.search.problem import Cell, Problem
+from torch_shallow.search.task_output import (
+    CUTS,
+    DONE,
+    FULL,
+    OFF_PATH,
+    TOP,
+    Found,
+    Harvest,
+    empty_block,
+    new_counts,
+    off_path,
+)
+
+
+class CompiledWalk(ABC):
+    """Gives cuts and regions to a harvest, cells that it cannot walk to another engine, and what is left at last back.
+
+    Args:
+        problem: what is enumerated.
+        harvest: where to append.
+        hand_over: called with each cell that this engine cannot walk; it has to append what is below the cell to the
+            harvest.
+    """
+
+    engine: ClassVar[str]
+    hands_over: ClassVar[int]  # status of a walk whose top cell is for another engine
+    parent_and_spent: ClassVar[tuple[int, int]]  # columns of the stack
+
+    def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
+        self.problem, self.harvest, self.hand_over = problem, harvest, hand_over
+        self.found = empty_block(problem.program, problem.chart.num_coordinates + 1)
+
+    @property
+    @abstractmethod
+    def frames(self) -> Int[np.ndarray, "cells columns"]:
+        """The stack."""
+
+    @abstractmethod
+    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
+        """Go on with the compiled walk, and return its status."""
+
+    @abstractmethod
+    def _grow(self, status: int) -> None:
+        """Make room for what the walk has asked for."""
+
+    @abstractmethod
+    def _top_cell(self, top: int) -> Cell:
+        """The cell on top of the stack, for another engine."""
+
+    def _walk_all(self) -> None:
+        """Walk everything below the one cell on the stack, as far as it is below the path of the harvest."""
+        harvest, counts = self.harvest, new_counts(self.harvest.num_cuts)
+        while True:
+            status = self._walk(harvest.room(self.found), counts)
+            harvest.take(self.engine, self.found, counts)
+            if status == DONE:
+                return
+            if status == OFF_PATH:
+                raise off_path()
+            if status == self.hands_over:
+                cell = self._top_cell(int(counts[TOP]))
+                counts[TOP] -= 1
+                self.hand_over(cell)
+                counts[CUTS] = harvest.num_cuts
+            elif status != FULL:
+                self._grow(status)
+            if harvest.spent:
+                parent, spent = self.parent_and_spent
+                frames = self.frames[: counts[TOP] + 1]
+                harvest.leave(frames[frames[:, spent] == 0, parent])
+                return

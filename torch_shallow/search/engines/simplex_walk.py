@@ -1,0 +1,229 @@
+"""The same walk over cells given by half-spaces, for those that have too many rays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.dual_simplex import BELOW, FAILED, maximise
+from torch_shallow.search.packed_program import compose, pack_pattern
+from torch_shallow.search.task_output import (
+    CUT_ROWS,
+    CUTS,
+    DONE,
+    FULL,
+    NEED_FRAMES,
+    OFF_PATH,
+    REGION_ROWS,
+    TOP,
+    UNDECIDED,
+    guided_side,
+)
+
+NEED_ROWS = 20  # more half-spaces on the path than there is room for
+NEED_POINTS = 21  # no room for the points of two more cells
+UNSETTLED = 22  # a linear program of the cell on top of the stack could not be settled
+
+PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH = range(10)
+NUM_COLUMNS = 10
+
+
+class Cells(Bundle):
+    """Cells still to be walked, each with some points of its closure: the first is in the interior."""
+
+    frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
+    status: np.ndarray  # uint8 (capacity, largest stage): of the neurons of the cell's stage
+    points: np.ndarray  # float64 (capacity, dimension): homogeneous, each cell's together
+    maps: np.ndarray  # as in `walk.Stack`
+    norms: np.ndarray
+    pattern: np.ndarray
+    row: np.ndarray  # float64 (dimension,): work space
+    active: np.ndarray  # int64 (neurons,): work space
+
+
+@compiled("contract", "nsz")
+def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
+    """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
+    compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
+    n, offset, dimension = network.sizes[stage], network.offsets[stage], simplex.lower.shape[0]
+    for i in range(n):
+        low, high = 0.0, 0.0
+        for k in range(dimension):
+            slope = cells.maps[offset * dimension + k * n + i]
+            low += min(slope * simplex.lower[k], slope * simplex.upper[k])
+            high += max(slope * simplex.lower[k], slope * simplex.upper[k])
+        threshold = tolerance * cells.norms[offset + i]
+        status[i] = UNDECIDED
+        if high <= threshold:
+            status[i] = 0
+        elif low >= -threshold:
+            status[i] = 1
+
+
+@compiled()
+def two_signs(simplex, cells, frame, row, max_points, tolerance):
+    """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
+
+    Each maximum found is kept as a point of the cell, up to `max_points`.
+
+    Returns:
+        0 or 1 for the one sign it has (0: nowhere positive), 2 for both, -1 if a program could not be settled.
+    """
+    dimension, points = row.shape[0], cells.points
+    low, high = 0.0, 0.0
+    for p in range(frame[FIRST], frame[FIRST] + frame[POINTS]):
+        value = 0.0
+        for k in range(dimension):
+            value += row[k] * points[p, k]
+        low, high = min(low, value), max(high, value)
+    for sign in (1.0, -1.0):
+        if (high if sign > 0.0 else -low) > tolerance:
+            continue
+        for k in range(dimension):
+            simplex.objective[k] = sign * row[k]
+        answer = maximise(simplex, frame[ROWS], simplex.objective, tolerance, 0.1 * tolerance)
+        if answer == FAILED:
+            return -1
+        if answer == BELOW:
+            return 0 if sign > 0.0 else 1
+        value = 0.0
+        at = frame[FIRST] + (frame[POINTS] if frame[POINTS] < max_points else max_points - 1)
+        for k in range(dimension):
+            value += row[k] * simplex.point[k]
+            points[at, k] = simplex.point[k]
+        frame[POINTS] = at + 1 - frame[FIRST]
+        low, high = min(low, value), max(high, value)
+    return 2
+
+
+@compiled()
+def share_points(cells, frame, row, child_frame, first):
+    """Give a child the points of its parent on its side of `row`, led by one in its interior."""
+    points, dimension = cells.points, row.shape[0]
+    start, count = frame[FIRST], frame[POINTS]
+    inner, best, best_value, at = 0.0, start, -np.inf, first + 1
+    for p in range(start, start + count):
+        value = 0.0
+        for k in range(dimension):
+            value += row[k] * points[p, k]
+        if p == start:
+            inner = value
+        if value > best_value:
+            best, best_value = p, value
+        if value >= 0.0:
+            for k in range(dimension):
+                points[at, k] = points[p, k]
+            at += 1
+    # Towards the point furthest on the child's side until the row has half its value there.
+    share = 0.0 if inner >= 0.5 * best_value else (0.5 * best_value - inner) / (best_value - inner)
+    for k in range(dimension):
+        points[first, k] = (1.0 - share) * points[start, k] + share * points[best, k]
+    # Halfway to the mean of all points, which is deeper inside.
+    for k in range(dimension):
+        mean = 0.0
+        for p in range(first, at):
+            mean += points[p, k]
+        points[first, k] = 0.5 * (points[first, k] + mean / (at - first))
+    child_frame[FIRST], child_frame[POINTS] = first, at - first
+
+
+@compiled(vectorise=True)
+def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path):
+    """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled.
+
+    The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
+    """
+    frames, status = cells.frames, cells.status
+    num_stages, dimension = network.sizes.shape[0], simplex.lower.shape[0]
+    row = cells.row
+    while counts[TOP] >= 0:
+        top = counts[TOP]
+        frame = frames[top]
+        if frame[SPENT]:
+            counts[TOP] -= 1
+            continue
+        if counts[REGION_ROWS] == found.points.shape[0] or counts[CUT_ROWS] == found.cut_neurons.shape[0]:
+            return FULL
+        if top + 3 > frames.shape[0]:
+            return NEED_FRAMES
+        if frame[ROWS] + 1 > simplex.rows.shape[0]:
+            return NEED_ROWS
+        if frame[FIRST] + 3 * (max_points + 1) > cells.points.shape[0]:
+            return NEED_POINTS
+        stage = frame[STAGE]
+        if frame[NEURON] >= 0:  # the last half-space of the path is this cell's own
+            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[ROWS] - 1])
+            frame[NEURON] = -1
+        if stage == num_stages:
+            at = counts[REGION_ROWS]
+            pack_pattern(network, cells.pattern, found.patterns, at)
+            found.region_parents[at] = frame[PARENT]
+            for k in range(dimension - 1):
+                found.points[at, k] = cells.points[frame[FIRST], k] / cells.points[frame[FIRST], dimension - 1]
+            counts[REGION_ROWS] += 1
+            counts[TOP] -= 1
+            continue
+        if frame[CURSOR] < 0:
+            settle_by_bounds(network, simplex, cells, stage, status[top], tolerance)
+            frame[CURSOR] = 0
+        n, offset = network.sizes[stage], network.offsets[stage]
+        cut = False
+        while frame[CURSOR] < n:
+            i = frame[CURSOR]
+            if status[top, i] == UNDECIDED:
+                read_row(network, cells, offset + i, stage, 1.0, row)
+                answer = two_signs(simplex, cells, frame, row, max_points, tolerance)
+                if answer < 0:
+                    return UNSETTLED
+                if answer == 2:
+                    cut = True
+                    break
+                status[top, i] = answer
+            frame[CURSOR] += 1
+        if not cut:
+            for i in range(n):
+                cells.pattern[offset + i] = status[top, i]
+            frame[STAGE] += 1
+            frame[CURSOR] = -1
+            continue
+        i = frame[CURSOR]
+        only_side = guided_side(path, frame[DEPTH], offset + i)
+        if only_side == OFF_PATH:
+            return OFF_PATH
+        if only_side < 0:
+            found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
+            found.cut_neurons[counts[CUT_ROWS]] = offset + i
+            counts[CUT_ROWS] += 1
+        frame[SPENT] = 1
+        first = frame[FIRST] + frame[POINTS]
+        for side in range(1, -1, -1):  # the negative child is walked first: it goes on top
+            if only_side == 1 - side:
+                continue
+            child = top + 1 if only_side >= 0 else top + 2 - side
+            frames[child, STAGE] = stage
+            frames[child, CURSOR] = i + 1
+            frames[child, ROWS] = frame[ROWS] + 1
+            frames[child, DEPTH] = frame[DEPTH] + 1
+            frames[child, NEURON] = offset + i
+            frames[child, SIDE] = side
+            frames[child, SPENT] = 0
+            frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
+            read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
+            share_points(cells, frame, row, frames[child], first)
+            first += frames[child, POINTS]
+            for j in range(n):
+                status[child, j] = status[top, j]
+            status[child, i] = side
+        counts[CUTS] += only_side < 0
+        counts[TOP] = top + 1 + (only_side < 0)
+    return DONE
+
+
+@compiled()
+def read_row(network, cells, neuron, stage, sign, row):
+    """The pre-activation of a neuron of a composed stage, times `sign`, at the scale its sign is judged by."""
+    n, offset, dimension = network.sizes[stage], network.offsets[stage], row.shape[0]
+    scale = sign / cells.norms[neuron] if cells.norms[neuron] > 0.0 else 0.0
+    for k in range(dimension):
+        row[k] = scale * cells.maps[offset * dimension + k * n + neuron - offset]

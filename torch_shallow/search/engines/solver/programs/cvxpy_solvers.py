@@ -1,0 +1,137 @@
+"""Any solver of cvxpy, through one parametrised problem that is compiled once for each capacity."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.search.engines.solver.programs.cell_program import Answer, CellProgram
+
+
+class _Compiled(NamedTuple):
+    """A problem of cvxpy, its parameters, and what is read off its solution."""
+
+    problem: Any
+    objective: Any
+    padded: Any
+    above: Any  # the constraints of the rows
+    point: Any
+
+
+class CvxpyProgram(CellProgram):
+    """Linear programs whose objective and rows are parameters (disciplined parametrised programming).
+
+    The rows are padded with zeros up to a capacity; for paths that outgrow it there is another problem, of twice the
+    capacity. First-order solvers (SCS, OSQP) are asked for an accuracy that they may miss; then the check of
+    `CellProgram` refuses their answer. They are for tolerances of 1e-6 or more.
+
+    Args:
+        lower: lower bounds.
+        upper: upper bounds.
+        tolerance: see `CellProgram`.
+        solver: a name in `cvxpy.installed_solvers()`.
+        capacity: most rows of the smallest problem.
+    """
+
+    def __init__(
+        self,
+        lower: Float[np.ndarray, "dimension"],
+        upper: Float[np.ndarray, "dimension"],
+        tolerance: float,
+        solver: str,
+        capacity: int = 32,
+    ) -> None:
+        super().__init__(lower, upper, tolerance)
+        self.name = solver
+        self._capacity, self._warm = capacity, False
+        self._compiled: dict[int, _Compiled] = {}
+
+    def forget(self) -> None:
+        """Begin the next program without the solution of the last."""
+        super().forget()
+        self._warm = False
+
+    def _program(self) -> _Compiled:
+        """The problem for the number of half-spaces at present, compiled once."""
+        capacity = self._capacity
+        while capacity < self._count:
+            capacity *= 2
+        if capacity not in self._compiled:
+            self._compiled[capacity] = self._compile(capacity)
+        return self._compiled[capacity]
+
+    def _compile(self, capacity: int) -> _Compiled:
+        import cvxpy as cp
+
+        fixed = self.lower == self.upper
+        free = np.flatnonzero(~fixed)
+        y = cp.Variable(len(self.lower))
+        objective = cp.Parameter(len(self.lower))
+        padded = cp.Parameter((capacity, len(self.lower)))
+        above = padded @ y >= 0.0
+        constraints = [above]
+        if len(free):
+            constraints += [y[free] >= self.lower[free], y[free] <= self.upper[free]]
+        if fixed.any():
+            constraints.append(y[np.flatnonzero(fixed)] == self.lower[fixed])
+        return _Compiled(cp.Problem(cp.Minimize(-objective @ y), constraints), objective, padded, above, y)
+
+    def _like(self, lower: np.ndarray, upper: np.ndarray) -> CvxpyProgram:
+        return CvxpyProgram(lower, upper, self.tolerance, self.name, self._capacity)
+
+    def _solve(self, objective: Float[np.ndarray, "dimension"], *, careful: bool) -> Answer:
+        import cvxpy as cp
+
+        program = self._program()
+        padded = np.zeros(program.padded.shape)
+        padded[: self._count] = self.rows
+        program.padded.value, program.objective.value = padded, objective
+        settings = _settings(self.name, 0.01 * self.tolerance, 10 if careful else 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "may be inaccurate": accuracy is checked, not believed
+            try:
+                program.problem.solve(solver=self.name, warm_start=self._warm and not careful, **settings)
+            except cp.error.SolverError as error:
+                return Answer(None, None, str(error))
+        self._warm = True
+        status = str(program.problem.status)
+        if program.point.value is None or program.above.dual_value is None or not status.startswith(cp.OPTIMAL):
+            return Answer(None, None, status)
+        return Answer(program.point.value, program.above.dual_value[: self._count], status)
+
+
+def check_installed(solver: str) -> str:
+    """The name of a solver as cvxpy writes it.
+
+    Raises:
+        TransformError: it is not installed.
+    """
+    import cvxpy as cp
+
+    installed = cp.installed_solvers()
+    if not isinstance(solver, str) or solver.upper() not in installed:
+        raise TransformError(
+            f"solver: expected None (HiGHS, driven directly) or a name in cvxpy.installed_solvers(), which are "
+            f"{', '.join(installed)}; found {solver!r}."
+        )
+    return solver.upper()
+
+
+def _settings(solver: str, accuracy: float, effort: int) -> dict[str, Any]:
+    """How each solver is asked for an accuracy; a solver not listed keeps its own."""
+    settings: dict[str, dict[str, Any]] = {
+        "CLARABEL": {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy, "max_iter": 200 * effort},
+        "SCS": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iters": 20_000 * effort},
+        "OSQP": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iter": 20_000 * effort, "polishing": True},
+        "ECOS": {"abstol": accuracy, "reltol": accuracy, "feastol": accuracy, "max_iters": 200 * effort},
+        "HIGHS": {
+            "primal_feasibility_tolerance": max(accuracy, 1e-10),
+            "dual_feasibility_tolerance": max(accuracy, 1e-10),
+        },
+        "GUROBI": {"FeasibilityTol": 1e-9, "OptimalityTol": 1e-9},
+    }
+    return settings.get(solver, {})

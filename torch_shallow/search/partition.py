@@ -1,0 +1,109 @@
+"""The result of an enumeration: a binary space partition of the domain into activation regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.tree import Tree
+from torch_shallow.program.relu_program import ReLUProgram
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which engine is at work, and what it counts as a cut.
+
+    Attributes:
+        by_rays: whether cells are rays at first; else half-spaces.
+        solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code, and HiGHS
+            for a program that it cannot settle.
+        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
+        max_rays: a cell with more rays changes to half-spaces; None: none does.
+    """
+
+    by_rays: bool = True
+    solver: str | None = None
+    tolerance: float = 1e-10
+    max_rays: int | None = 1024
+
+
+@dataclass(frozen=True)
+class Partition(Tree):
+    """A tree whose cuts are half-spaces of neurons: each a pre-activation, affine on the cell it cuts.
+
+    Attributes:
+        program: the network.
+        domain: see `Tree`, as for `chart`, `children` and `points`.
+        chart: see `Tree`.
+        cut_neurons: the neuron of the program that makes each cut.
+        children: see `Tree`.
+        packed_patterns: activation pattern of each region, as `np.packbits` packs it.
+        points: see `Tree`.
+        method: how each region was found: regions by engine name.
+        mixed: where activation regions were merged, the neurons that take both signs on each region, packed likewise
+            (its pattern is then that of one of them); None if every region is an activation region.
+        search: how the regions were searched for.
+    """
+
+    program: ReLUProgram
+    domain: Domain
+    chart: Chart
+    cut_neurons: Int[np.ndarray, "cuts"]
+    children: Int[np.ndarray, "cuts 2"]
+    packed_patterns: UInt8[np.ndarray, "regions bytes"]
+    points: Float[np.ndarray, "regions coordinates"]
+    method: dict[str, int] = field(default_factory=dict)
+    mixed: UInt8[np.ndarray, "regions bytes"] | None = None
+    search: Search = field(default_factory=Search)
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.program.in_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of one output of the trunk."""
+        return self.program.out_shape
+
+    @property
+    def kind(self) -> str:
+        """What the regions are, in words."""
+        return "activation regions" if self.mixed is None else "regions (merged activation regions)"
+
+    def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
+        """The neuron that makes each of some cuts, numbered through all stages of the whole network."""
+        return self.program.network.neurons[self.cut_neurons[list(cuts)]]
+
+    def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
+        """Sides of cuts in words, such as `"stage 1 neuron 3 active"`."""
+        neurons = self.neurons([cut for cut, _ in steps])
+        return [
+            f"{self.program.neuron_name(int(neuron))} {'active' if side else 'inactive'}"
+            for neuron, (_, side) in zip(neurons, steps, strict=True)
+        ]
+
+    def patterns(self, regions: slice | Int[np.ndarray, "some"] = slice(None)) -> Bool[np.ndarray, "some neurons"]:
+        """Activation patterns of some regions (all by default)."""
+        packed = self.packed_patterns[regions]
+        return np.unpackbits(packed, axis=1, count=self.program.num_neurons).astype(bool)
+
+
+def activation_partition(tree: Tree) -> Partition:
+    """The partition into activation regions that a tree is.
+
+    Raises:
+        TransformError: its regions are others: merged, or not of a deep network.
+    """
+    if not isinstance(tree, Partition) or tree.mixed is not None:
+        found = "merged ones" if isinstance(tree, Partition) else "regions that belong to no deep network"
+        raise TransformError(
+            f"partition: expected activation regions, found {found}; ask the network that transform() returned."
+        )
+    return tree

@@ -1,0 +1,145 @@
+"""What looks ahead now and then while regions are found: is there memory for them, and how many will there be?"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from torch_shallow.domain import Domain
+from torch_shallow.search.affine_maps import seconds_for_each_map
+from torch_shallow.search.estimation import estimate_open
+from torch_shallow.search.growing_tree import Growth, Piece
+from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.budget import Budget
+from torch_shallow.search.runs.memory import check_memory
+
+FORMAT = "{percentage:5.1f} % explored |{bar}| {unit} [{elapsed}<{remaining}]"
+
+
+@contextmanager
+def shown(growth: Growth) -> Iterator[Callable[[Growth, Piece], None]]:
+    """Show a bar of the explored share of the tree, with the number of regions and their rate.
+
+    Each cut gives half of its cell's weight to either side. The time to go is what it would be if the rest took as long
+    for its weight as what is done, which the first seconds tell poorly.
+
+    Args:
+        growth: what is known.
+
+    Yields:
+        What to call to move it.
+    """
+    from tqdm.auto import tqdm
+
+    known = growth.num_regions
+    with tqdm(total=1.0, initial=growth.explored, bar_format=FORMAT, unit=f"{known:,} regions") as bar:
+
+        def move(growth: Growth, _: Piece) -> None:
+            seconds = max(bar.format_dict["elapsed"], 1e-9)
+            rate = (growth.num_regions - known) / seconds
+            bar.unit = f"{growth.num_regions:,} regions, {rate:,.0f} a second"
+            bar.update(growth.explored - bar.n)
+
+        yield move
+
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryWatch:
+    """Raises an error before memory runs out.
+
+    Args:
+        problem: what is enumerated.
+        store_maps: whether local models will be stored.
+        interval: seconds between two looks.
+    """
+
+    def __init__(self, problem: Problem, store_maps: bool, interval: float = 0.25) -> None:
+        self.problem, self.store_maps, self.interval = problem, store_maps, interval
+        self.looked = time.monotonic()
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Look, if it is time.
+
+        Raises:
+            TransformError: there is not enough memory to make a network of what has been found.
+        """
+        if time.monotonic() - self.looked >= self.interval:
+            program, chart = self.problem.program, self.problem.chart
+            check_memory(program, chart, growth.num_regions, self.store_maps, growth.explored)
+            self.looked = time.monotonic()
+
+
+class FinishingTime:
+    """Measures how long it takes to make a network of what is found, which a time limit has to leave time for.
+
+    First when there are a few regions, then each time that there are twice as many.
+
+    Args:
+        problem: what is enumerated.
+        domain: where.
+        store_maps: whether local models will be stored.
+        threads: how many will make them.
+        budget: where the time is noted.
+        enough: how many regions to wait for at first.
+    """
+
+    def __init__(
+        self, problem: Problem, domain: Domain, store_maps: bool, threads: int, budget: Budget, enough: int = 32
+    ) -> None:
+        self.problem, self.domain, self.store_maps = problem, domain, store_maps
+        self.threads, self.budget, self.enough = threads, budget, enough
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Measure, if there are enough regions."""
+        if growth.num_regions >= self.enough:
+            self.enough = 2 * growth.num_regions
+            so_far = replace(growth, pieces=[*growth.pieces])  # the pieces of what is finished are given up
+            partition = so_far.finish(self.problem, self.domain)
+            self.budget.finishing = seconds_for_each_map(partition, local_models=self.store_maps) / self.threads
+
+
+class Forecast:
+    """Logs, once in a long run, how many regions there may be, and how long that may take.
+
+    The clock starts with the first piece, as before that code may have been compiled.
+
+    Args:
+        problem: what is enumerated.
+        growth: what is known at the beginning.
+        patience: seconds after which a run is long.
+        seconds: how long to look.
+    """
+
+    def __init__(self, problem: Problem, growth: Growth, patience: float = 20.0, seconds: float = 1.0) -> None:
+        self.problem, self.patience, self.seconds = problem, patience, seconds
+        self.known, self.begun, self.is_told = growth.num_regions, np.inf, False
+
+    def __call__(self, growth: Growth, _: Piece) -> None:
+        """Look, if it is time and has not been done."""
+        if self.begun == np.inf:
+            self.known, self.begun = growth.num_regions, time.monotonic()
+            return
+        elapsed = time.monotonic() - self.begun
+        if self.is_told or elapsed < self.patience or not growth.open or not growth.num_regions:
+            return
+        self.is_told = True
+        sample = estimate_open(self.problem, growth, self.seconds)
+        if sample is None:
+            return
+        rate = (growth.num_regions - self.known) / elapsed
+        logger.warning(
+            "%s regions so far, %.3g %% of the tree explored; about %s regions in all (standard error %s), which would "
+            "take about %s s more; max_regions, time_limit and Ctrl-C stop with what is known",
+            f"{growth.num_regions:,}",
+            100 * growth.explored,
+            f"{sample.regions:,.3g}",
+            f"{sample.standard_error:,.2g}",
+            f"{max(0.0, sample.regions - growth.num_regions) / max(rate, 1e-9):,.3g}",
+        )

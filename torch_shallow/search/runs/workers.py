@@ -1,0 +1,128 @@
+"""Who does the tasks: this thread, some threads, or the workers of any executor."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from numbers import Integral
+
+from torch_shallow.errors import TransformError
+from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.task import Result, Task, explore, explore_until, packed
+
+SHORTEST = 0.01  # seconds of a task before it yields
+LEAST = 4  # tasks to have at work elsewhere
+
+
+class Workers(ABC):
+    """Takes tasks, and gives futures of their results.
+
+    Attributes:
+        most: how many tasks to have at work at the same time.
+        shortest: seconds that a task should take at least, so that handing it out is worth while.
+        may_die: whether a task may fail for no reason of its own, so that it is to be done again.
+        yielding: whether tasks at work should end soon, since others have nothing to do, or all should stop.
+    """
+
+    most: int
+    shortest: float = 0.02
+    may_die: bool = False
+    yielding: bool = False
+
+    @abstractmethod
+    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+        """Begin a task."""
+
+    def learn(self, turnaround: float, seconds: float) -> None:
+        """Take note that a task took so long from its beginning here to its end, and so many seconds of work."""
+        return
+
+    def close(self) -> None:
+        """Let go of what is this object's own."""
+        return
+
+
+class ThisThread(Workers):
+    """Does each task at once."""
+
+    most = 1
+
+    def __init__(self, interrupted: Callable[[], bool]) -> None:
+        self.interrupted = interrupted
+
+    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+        """Do a task."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(explore_until(self.interrupted, problem, task))
+        except Exception as error:  # whoever asks for the result gets it
+            future.set_exception(error)
+        return future
+
+
+class Threads(Workers):
+    """Threads of this process; the compiled code releases the GIL."""
+
+    def __init__(self, count: int, interrupted: Callable[[], bool]) -> None:
+        self.most, self.interrupted = count, interrupted
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="torch_shallow")
+
+    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+        """Give a task to a thread."""
+        return self._pool.submit(self._explore, problem, task)
+
+    def _explore(self, problem: Problem, task: Task) -> Result:
+        soonest = time.monotonic() + SHORTEST
+
+        def interrupted() -> bool:
+            return self.interrupted() or (self.yielding and time.monotonic() >= soonest)
+
+        return explore_until(interrupted, problem, task)
+
+    def close(self) -> None:
+        """End the threads."""
+        self.yielding = True
+        self._pool.shutdown()
+
+
+class Elsewhere(Workers):
+    """The workers of an executor, however many they are.
+
+    An executor does not say how many workers it has. As many tasks are given to it as begin at once, and some more.
+    """
+
+    shortest = 0.1  # Dask takes ten milliseconds to hand out a task
+    may_die = True
+
+    def __init__(self, executor: Executor) -> None:
+        self.most, self._executor = LEAST, executor
+        self._packed: tuple[Problem, bytes] | None = None
+
+    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+        """Give a task to the executor."""
+        if self._packed is None or self._packed[0] is not problem:
+            self._packed = problem, packed(problem)
+        return self._executor.submit(explore, self._packed[1], task)
+
+    def learn(self, turnaround: float, seconds: float) -> None:
+        """Give one task more where none had to wait, and one less where they wait for long."""
+        if seconds >= self.shortest:  # of others, most of the time is that on the way
+            self.most += (turnaround < 1.5 * seconds) - (turnaround > 3.0 * seconds and self.most > LEAST)
+
+
+def make_workers(workers: int | Executor, interrupted: Callable[[], bool]) -> Workers:
+    """Threads or an executor.
+
+    Raises:
+        TransformError: it is neither a positive number nor an executor.
+    """
+    if isinstance(workers, Executor):
+        return Elsewhere(workers)
+    if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
+        raise TransformError(
+            f"workers: expected a positive number of threads, or a concurrent.futures.Executor, found {workers!r}; of "
+            "Dask it is client.get_executor()."
+        )
+    return ThisThread(interrupted) if workers == 1 else Threads(int(workers), interrupted)

@@ -1,0 +1,232 @@
+"""What one task finds, and how much it may find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Int32, UInt8
+
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.errors import TransformError
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.growing_tree import Piece
+
+DONE = 10  # nothing left to do
+FULL = 11  # the output arrays are full
+NEED_FRAMES = 13  # the stack is full
+OFF_PATH = 14  # the first cuts are not those of the path
+UNDECIDED = 2  # status of a neuron that may take both signs on a cell; else 0 or 1
+
+# What a walk counts: top of its stack, cuts found in all calls, and rows of `Found` in use.
+TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
+NUM_COUNTS = 4
+
+BLOCK = 1 << 15
+
+
+class Found(Bundle):
+    """Cuts and regions found, in order. A parent is coded `2 * cut + side`; `-1 - k` is the cell after k given cuts."""
+
+    cut_parents: np.ndarray  # int64
+    cut_neurons: np.ndarray  # int64
+    region_parents: np.ndarray  # int64
+    patterns: np.ndarray  # uint8 (capacity, bytes)
+    points: np.ndarray  # float64 (capacity, dimension - 1)
+
+    def first(self, rows: int) -> Found:
+        """The room for the first rows."""
+        return Found(*(array[:rows] for array in self))
+
+
+def new_counts(cuts: int) -> np.ndarray:
+    """Counts of a walk whose first cut has a given number, with one cell on the stack."""
+    counts = np.zeros(NUM_COUNTS, dtype=np.int64)
+    counts[CUTS] = cuts
+    return counts
+
+
+def empty_block(program: ReLUProgram, dimension: int) -> Found:
+    """Room for some cuts and regions."""
+    size = max(1024, min(BLOCK, (1 << 24) // (8 * dimension + program.num_neurons // 8)))
+    return Found(
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=np.int64),
+        np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
+        np.zeros((size, dimension - 1)),
+    )
+
+
+@compiled()
+def guided_side(path, depth, neuron):
+    """The side to take of a cut: -1 for both, behind the end of the path; or OFF_PATH.
+
+    An entry of a path is `2 * neuron + side`.
+    """
+    if depth >= path.shape[0]:
+        return -1
+    return path[depth] & 1 if path[depth] >> 1 == neuron else OFF_PATH
+
+
+FIRST_ROWS = 4  # room that a walk is given at first: a cut may take a second
+RESPONSE = 0.05  # seconds that a compiled walk should take between two looks at the clock
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much one task may do. It always finds something, and ends at the next look at the clock.
+
+    Attributes:
+        seconds: how long it may take.
+        regions: how many regions it may find; None is no limit.
+        cuts: how many cuts it may make; None is no limit.
+    """
+
+    seconds: float = float("inf")
+    regions: int | None = None
+    cuts: int | None = None
+
+
+class Harvest:
+    """Cuts, regions and open cells of a task in the order found.
+
+    Args:
+        quota: how much it may find.
+        interrupted: asked now and then whether to stop early.
+    """
+
+    def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
+        self.quota, self.interrupted = quota, interrupted
+        self._rows = FIRST_ROWS
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that was found, and begin to count the quota anew."""
+        self.num_cuts = self.num_regions = 0
+        self._blocks: list[tuple[np.ndarray, ...]] = []
+        self._first_cuts: list[int] = []
+        self._open: list[np.ndarray] = []
+        self._method: dict[str, int] = {}
+        self._begun = self._looked = time.monotonic()
+        self.begin(0, np.zeros(0, dtype=np.int32))
+
+    def begin(self, start: int, path: Int32[np.ndarray, "depth"]) -> None:
+        """What is added from now on is below a start of the task, behind the cuts of its path."""
+        self._start, self.given = start, path
+
+    @property
+    def spent(self) -> bool:
+        """Whether the quota is used up, or there is an interruption; never before something is found."""
+        return self.spent_with(0, 0)
+
+    def spent_with(self, cuts: int, regions: int) -> bool:
+        """The same, with some more cuts and regions."""
+        cuts, regions = cuts + self.num_cuts, regions + self.num_regions
+        return cuts + regions > 0 and (
+            self._left(cuts, regions) <= 0 or time.monotonic() - self._begun >= self.quota.seconds or self.interrupted()
+        )
+
+    def _left(self, cuts: int, regions: int) -> float:
+        """How many more regions, or cuts, there may be."""
+        limits = ((self.quota.cuts, cuts), (self.quota.regions, regions))
+        return min((float(limit - found) for limit, found in limits if limit is not None), default=float("inf"))
+
+    def room(self, found: Found) -> Found:
+        """As much of a block as should be filled before the next look at the clock."""
+        self._looked = time.monotonic()
+        left = self._left(self.num_cuts, self.num_regions)
+        return found.first(int(max(1, min(self._rows, left, len(found.points)))))
+
+    def take(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
+        """Append what a compiled walk has written since the last call."""
+        cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
+        seconds = time.monotonic() - self._looked
+        if seconds < RESPONSE / 2 and max(cuts, regions) >= self._rows:
+            self._rows = min(8 * self._rows, BLOCK)
+        elif seconds > RESPONSE * 2:
+            self._rows = max(self._rows // 4, 1)
+        # Copies, since a view would keep a whole block for a few rows.
+        self.add(
+            engine,
+            found.cut_parents[:cuts],
+            found.cut_neurons[:cuts].copy(),
+            found.region_parents[:regions],
+            found.patterns[:regions].copy(),
+            found.points[:regions].copy(),
+        )
+        counts[CUT_ROWS] = counts[REGION_ROWS] = 0
+
+    def add(
+        self,
+        engine: str,
+        cut_parents: Int[np.ndarray, "cuts"],
+        cut_neurons: Int[np.ndarray, "cuts"],
+        region_parents: Int[np.ndarray, "regions"],
+        packed_patterns: UInt8[np.ndarray, "regions bytes"],
+        points: Float[np.ndarray, "regions coordinates"],
+    ) -> None:
+        """Append cuts, numbered on from `num_cuts`, and regions, with parents coded as in `Found`.
+
+        Raises:
+            TransformError: a region is found before the path has ended.
+        """
+        self._first_cuts.append(self.num_cuts)
+        self._blocks.append(
+            (self._placed(cut_parents), cut_neurons, self._placed(region_parents), packed_patterns, points)
+        )
+        self.num_cuts += len(cut_neurons)
+        self.num_regions += len(points)
+        if len(points):
+            self._method[engine] = self._method.get(engine, 0) + len(points)
+
+    def leave(self, parents: Int[np.ndarray, "open"]) -> None:
+        """Cells that are left open. One before the end of the path stands for the cell at its end."""
+        self._open.append(np.where(parents >= 0, parents, -1 - self._start))
+
+    def _placed(self, parents: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
+        given = parents < 0
+        if (parents[given] != -1 - len(self.given)).any():
+            raise off_path()
+        return np.where(given, -1 - self._start, parents)
+
+    def path(self, parent: int, depth: int) -> list[tuple[int, int]]:
+        """The cuts above a cell, from the root down, each as its neuron and the side taken (1: active).
+
+        Args:
+            parent: coded as in `Found`.
+            depth: how many cuts there are above it.
+        """
+        steps = []
+        while parent >= 0:
+            at = int(np.searchsorted(self._first_cuts, parent // 2, side="right")) - 1
+            parents, neurons = self._blocks[at][:2]
+            row = parent // 2 - self._first_cuts[at]
+            steps.append((int(neurons[row]), parent % 2))
+            parent = int(parents[row])
+        given = [(int(step) // 2, int(step) % 2) for step in self.given[:depth]]
+        return given + steps[::-1]
+
+    def piece(self, starts: Int[np.ndarray, "starts"]) -> Piece:
+        """Everything that was found below some cells of the whole tree."""
+        cut_parents, cut_neurons, region_parents, patterns, points = (
+            np.concatenate(column) for column in zip(*self._blocks, strict=True)
+        )
+        # Small to send; only a task of billions of cuts needs larger numbers.
+        cut_parents, cut_neurons, region_parents = (
+            codes.astype(np.int32) if self.num_cuts < 1 << 30 else codes
+            for codes in (cut_parents, cut_neurons, region_parents)
+        )
+        open_parents = np.concatenate([np.zeros(0, dtype=np.int64), *self._open])
+        return Piece(starts, cut_parents, cut_neurons, region_parents, patterns, points, open_parents, self._method)
+
+
+def off_path() -> TransformError:
+    """The error where a path does not exist."""
+    return TransformError(
+        "model: expected the network that the regions so far were found of, on the same kind of machine, found one "
+        "whose cells are cut by other neurons; begin anew, without what is there."
+    )

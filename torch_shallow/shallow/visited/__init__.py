@@ -1,1 +1,0 @@
-"""Shallow networks of the regions that some data visit."""
