@@ -23,10 +23,11 @@ bench: .venv/installed-bench  ## side by side with other tools
 	$(BIN)/python -m benchmarks.enumerate
 	$(BIN)/python -m benchmarks.forward
 
-lint: .venv/installed-dev  ## style, formatting, types
+lint: .venv/installed-dev  ## style, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 notebooks: .venv/installed-tutorials  ## run the tutorials and keep their outputs
 	$(BIN)/python -m tutorials.execute

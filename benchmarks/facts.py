@@ -23,7 +23,7 @@ from benchmarks.networks import load, random_mlp
 from tests.explain.milp import largest_by_milp
 from torch_shallow.explain.difference import difference
 from torch_shallow.explain.globally import lipschitz_constant, output_range
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 NETWORKS = (
     (1, 16, 16, 1), (2, 8, 8, 1), (2, 16, 16, 1), (2, 8, 8, 8, 1), (3, 8, 8, 1), (3, 12, 12, 1), (4, 8, 8, 1),

@@ -73,8 +73,8 @@ def measure(name: str, result: str) -> None:
     """
     from torch_shallow.domain import Box
     from torch_shallow.modules.shallow_relu import ShallowReLU
+    from torch_shallow.program.model import Model, read_model
     from torch_shallow.program.preactivation_bounds import preactivation_bounds
-    from torch_shallow.program.reading import read_model, trace_model
     from torch_shallow.search.enumerate import enumerate_regions
 
     cube = Box(-1.0, 1.0)
@@ -92,7 +92,7 @@ def measure(name: str, result: str) -> None:
         nonlocal start
         seconds[what], start = time.perf_counter() - start, time.perf_counter()
 
-    preactivation_bounds(trace_model(model, in_shape=setting.in_shape), *box.bounds(setting.in_shape))
+    preactivation_bounds(Model.of(model, in_shape=setting.in_shape).traced, *box.bounds(setting.in_shape))
     lap("bounds")
     program = read_model(model, in_shape=setting.in_shape, domain=box)
     lap("bounds, reading and verification")

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import nn
 
 import torch_shallow
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 ACAS_XU_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
 

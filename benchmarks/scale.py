@@ -106,7 +106,7 @@ def weigh_tasks(name: str, result: str) -> None:
         name: of the case.
         result: where to write.
     """
-    from torch_shallow.program.reading import read_model
+    from torch_shallow.program.model import read_model
     from torch_shallow.search.affine_maps import affine_maps
     from torch_shallow.search.balance import balanced
     from torch_shallow.search.enumerate import pose

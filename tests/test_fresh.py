@@ -16,7 +16,7 @@ from tests.shallow.laws import corner_points, deep, patterns_at, random_points, 
 from tests.zoo import Specimen
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.search.enumerate import METHODS, enumerate_regions
 
 pytestmark = pytest.mark.quick

@@ -16,9 +16,12 @@ import torch_shallow
 from tests.cases import examples
 from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.reference import rank
+from tests.zoo import chain, linear
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
+from torch_shallow.explain import adjacency
 from torch_shallow.functions import Region, Regions
+from torch_shallow.functions.shape import fixed_inputs
 from torch_shallow.geometry.polyhedron import polyhedron
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.relu_program import ReLUProgram, Stage
@@ -131,10 +134,10 @@ def test_the_largest_ball(data: st.DataObject) -> None:
     regions = draw_regions(data)
     region = regions[data.draw(st.integers(0, len(regions) - 1))]
     a, b = region.half_spaces.numpy()
-    domain = region.shallow.domain
+    domain = region.function.domain
     free = np.ones(a.shape[1], dtype=bool)
     if isinstance(domain, Box):
-        lower, upper = domain.bounds(region.shallow.in_shape)
+        lower, upper = domain.bounds(region.function.in_shape)
         free = lower < upper
     centre, radius = region.chebyshev()
     norms = np.linalg.norm(a[:, free], axis=1)
@@ -167,7 +170,7 @@ def test_constraints_are_the_region(data: st.DataObject) -> None:
 @given(st.data())
 def test_one_map_and_one_pattern_in_a_region(data: st.DataObject) -> None:
     regions = draw_regions(data)
-    program = regions[0].shallow.partition.program
+    program = regions[0].function.tree.program
     for region in regions:
         rng = np.random.default_rng(region.index)
         vertices, point = region.vertices(), region.interior_point
@@ -177,7 +180,7 @@ def test_one_map_and_one_pattern_in_a_region(data: st.DataObject) -> None:
         assert region.contains(x).all()
         assert torch.allclose(x @ region.weight.T + region.bias, torch.from_numpy(program(x.numpy())), atol=1e-9)
         assert (program.pattern(point[None].numpy())[0] == region.pattern.numpy()).all()
-        assert region.shallow.locate(point) == region.index
+        assert region.function.locate(point) == region.index
 
 
 def test_shapes_and_dtypes() -> None:
@@ -294,3 +297,82 @@ def test_idle_inputs_of_a_box_multiply_vertices() -> None:
     assert len(small.regions[0].vertices()) == 8
     polytope = Polytope(np.eye(40)[:2], np.ones(2))
     assert len(torch_shallow.transform(model, domain=polytope).regions[0].lines()) == 38
+
+
+def neighbours_of(regions: Regions) -> dict[int, list[int]]:
+    return {region.index: [other.index for other in region.neighbours()] for region in regions}
+
+
+@examples(15)
+@given(st.data())
+def test_neighbours_are_those_of_the_graph(data: st.DataObject) -> None:
+    regions = draw_regions(data)
+    found, graph = neighbours_of(regions), adjacency(regions[0].function)
+    assert found == {region: sorted(graph[region]) for region in graph}
+    assert all(one in found[other] for one in found for other in found[one])
+
+
+def test_neighbours_share_a_facet() -> None:
+    cross = torch_shallow.transform(nn.Sequential(linear([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]), nn.ReLU()))
+    assert [len(others) for others in neighbours_of(cross.regions).values()] == [2, 2, 2, 2]  # a corner is none
+    assert cross.regions[0].neighbours()[0] == cross.regions[cross.regions[0].neighbours()[0].index]
+    assert torch_shallow.transform(nn.Linear(3, 2)).regions[0].neighbours() == []
+    with torch.inference_mode():
+        assert len(cross.regions[0].neighbours()) == 2
+    merged = shallow_of(mlp(2, 4, 3, 1), Box(-1.0, 1.0)).merge()
+    assert neighbours_of(merged.regions) == {region: sorted(others) for region, others in adjacency(merged).adjacency()}
+
+
+@pytest.mark.filterwarnings("ignore::torch_shallow.IncompleteWarning")
+def test_neighbours_that_are_not_known() -> None:
+    torch.manual_seed(0)
+    model = chain(2, 8, 8, 1)
+    whole, part = torch_shallow.transform(model), torch_shallow.transform(model, max_regions=60)
+    told = 0
+    for region in part.regions:
+        expected = whole.regions[int(whole.locate(region.interior_point))].neighbours()
+        expected = sorted(int(part.locate(other.interior_point)) for other in expected)
+        if expected[0] >= 0:
+            assert [other.index for other in region.neighbours()] == expected
+            told += 1
+        else:
+            with pytest.raises(TransformError, match=f"region {region.index} touches a cell that is not explored"):
+                region.neighbours()
+    assert 0 < told < part.num_regions
+    visited = torch_shallow.transform(model, data=torch.zeros(1, 2))
+    with pytest.raises(TransformError, match="neighbours: expected a network that knows all regions"):
+        visited.regions[0].neighbours()
+    with pytest.raises(TransformError, match="max_rays: region 0 has more than 1 vertices"):
+        whole.regions[0].neighbours(max_rays=1)
+
+
+@examples(15)
+@given(st.data())
+def test_a_region_as_a_domain(data: st.DataObject) -> None:
+    regions = draw_regions(data)
+    region = regions[data.draw(st.integers(0, len(regions) - 1))]
+    if fixed_inputs(region.function.domain, region.function.in_shape).any():
+        with pytest.raises(TransformError, match="as_polytope: expected a region in a domain in which every input"):
+            region.as_polytope()
+        return
+    alone = shallow_of(region.function.tree.program, region.as_polytope())
+    assert alone.num_regions == 1
+    assert torch.allclose(alone.regions[0].weight, region.weight)
+    assert torch.allclose(alone.regions[0].bias, region.bias)
+    x = region.interior_point + torch.randn(100, len(region.interior_point), generator=torch.manual_seed(0)).double()
+    assert torch.equal(alone.locate(x) == 0, region.contains(x))
+
+
+def test_another_model_in_a_region() -> None:
+    torch.manual_seed(0)
+    model, other = (nn.Sequential(nn.Flatten(), chain(4, 6, 1)).double() for _ in range(2))
+    x = torch.randn(1, 2, 2).double()
+    visited = torch_shallow.transform(model, data=x)
+    for shallow in (visited, torch_shallow.transform(model, x)):
+        region = shallow.regions[int(shallow.locate(x))]
+        assert torch_shallow.transform(model, x, domain=region.as_polytope()).num_regions == 1
+        within = torch_shallow.transform(other, x, domain=region.as_polytope() & Box.around(x[0], 0.5))
+        near = x[0] + torch.rand(200, 2, 2).double() - 0.5
+        assert torch.equal(within.locate(near) >= 0, region.contains(near))
+        known = within.locate(near) >= 0
+        assert torch.allclose(within(near[known]), other(near[known]))

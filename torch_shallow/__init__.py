@@ -9,25 +9,30 @@ from torch_shallow import explain, plot
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
 from torch_shallow.certify import Certificate
-from torch_shallow.domain import Box, Polytope
-from torch_shallow.errors import TransformError, UnsupportedOperation
+from torch_shallow.domain import Box, Polytope, WholeSpace
+from torch_shallow.errors import IncompleteWarning, TransformError, UnsupportedOperation
 from torch_shallow.functions import Region
 from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
 from torch_shallow.program.onnx.file import from_onnx
 from torch_shallow.program.tracer import trace
+from torch_shallow.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Box",
     "Certificate",
     "Estimate",
+    "IncompleteWarning",
     "Polytope",
     "Region",
     "ShallowReLU",
     "TransformError",
     "UnsupportedOperation",
+    "VisitedReLU",
+    "WholeSpace",
     "estimate",
     "explain",
     "from_onnx",

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import WrongTypeError, argument_error
 from torch_shallow.modes import outside_modes
-from torch_shallow.program.reading import read_traced, trace_model
+from torch_shallow.program.model import Model
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def estimate(
         seed: of the random choices. How many there are depends on the speed of the machine.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: an argument does not fit, or the model cannot be read.
 
     Example:
@@ -99,21 +100,21 @@ def estimate(
             )
     # Imported here because numba takes a while.
     from torch_shallow.search.enumerate import pose
-    from torch_shallow.search.estimation import estimate_open
+    from torch_shallow.search.estimation import estimate_open, upper_bound
     from torch_shallow.search.growing_tree import ROOT, Growth
     from torch_shallow.search.runs.memory import needed_memory
     from torch_shallow.search.runs.task import Task, explore_until
     from torch_shallow.search.task_output import Quota
-    from torch_shallow.search.upper_bound import upper_bound
 
     if domain is not None and not isinstance(domain, Domain):
-        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     if isinstance(time_limit, bool) or not isinstance(time_limit, Real) or not time_limit > 0.0:
-        raise TransformError(f"time_limit: expected a positive number of seconds, found {time_limit!r}.")
+        raise argument_error(time_limit, Real)(
+            f"time_limit: expected a positive number of seconds, found {time_limit!r}."
+        )
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise TransformError(f"seed: expected a non-negative integer, found {seed!r}.")
-    traced = trace_model(model, example_input, stacklevel=3)
-    program = read_traced(traced, model, example_input, domain)
+        raise argument_error(seed, int)(f"seed: expected a non-negative integer, found {seed!r}.")
+    program = Model.of(model, example_input, stacklevel=3).program(domain)
     problem = pose(program, domain or WholeSpace(), method, solver)
     root = (ROOT,), (Growth().path(ROOT),)
     for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed

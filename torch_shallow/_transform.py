@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor
+from typing import overload
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.functions.points import check_floating
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.modules.visited_relu import visited_network
+from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
 from torch_shallow.modules.visited_verification import verify_in_own_precision
-from torch_shallow.program.reading import read_traced, trace_model
-from torch_shallow.program.traced import TracedModel
-from torch_shallow.program.weights_hash import weights_hash
+from torch_shallow.program.model import Model
 from torch_shallow.search.affine_maps import affine_maps
 from torch_shallow.search.partition import Partition
 from torch_shallow.search.runs.budget import TASK_SECONDS
+
+
+@overload
+def transform(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    data: None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    max_regions: int | None = None,
+    time_limit: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+    checkpoint: str | os.PathLike[str] | None = None,
+    store_maps: bool = True,
+    progress: bool = False,
+) -> ShallowReLU: ...
+
+
+@overload
+def transform(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    data: Tensor,
+    progress: bool = False,
+) -> VisitedReLU: ...
 
 
 @outside_modes
@@ -40,7 +69,7 @@ def transform(
     checkpoint: str | os.PathLike[str] | None = None,
     store_maps: bool = True,
     progress: bool = False,
-) -> ShallowReLU:
+) -> ShallowReLU | VisitedReLU:
     """Turn a piecewise-linear network into the shallow network that computes the same function.
 
     Without data, every activation region of the domain is found, up to the tolerance of `enumerate_regions`: the
@@ -62,10 +91,11 @@ def transform(
         domain: a `Box` or a `Polytope`; all of R^n if None. Of a large network in a bounded `Box`, such as a ball
             around an image, only the neurons that may change sign there are looked at.
         data: a batch of inputs, of shape `(rows, *in_shape)`, inside the domain.
-        method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`. Not used for data.
+        method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`.
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
-            each answer, and HiGHS for a program that it cannot settle. Not used for data.
-        max_regions: stop when there are so many regions; no limit if None. Not used for data, as all that follow.
+            each answer, and HiGHS for a program that it cannot settle.
+        max_regions: stop when there are so many regions; no limit if None. With `data` no regions are searched for, so
+            that this is an error, as is every other argument behind `data` but `progress`.
         time_limit: stop looking for regions so early that the network is there after about so many seconds; no limit if
             None.
         workers: a number of threads, or any `concurrent.futures.Executor`: of processes, or of a cluster, such as
@@ -83,6 +113,7 @@ def transform(
     Raises:
         UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
             are listed.
+        WrongTypeError: an argument is of another type.
         TransformError: another argument with which no exact result is possible; the message says which and why.
         KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
 
@@ -98,7 +129,7 @@ def transform(
     from torch_shallow.search.enumerate import enumerate_regions
 
     if domain is not None and not isinstance(domain, Domain):
-        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     shown = data if example_input is None else example_input
     if data is not None:
         _check_unused(
@@ -112,15 +143,14 @@ def transform(
             store_maps=not store_maps,
         )
         check_floating("data", data)
-        traced = trace_model(model, shown, stacklevel=4)
-        visited = visited_network(traced, data, domain or WholeSpace(), progress)
-        verify_in_own_precision(visited, model, data)
-        visited.source_hash = weights_hash(model)
+        read = Model.of(model, shown, stacklevel=4)
+        visited = visited_network(read.traced, data, domain or WholeSpace(), progress)
+        verify_in_own_precision(visited, read, data)
+        visited.source_hash = read.hash
         return visited
-    traced = trace_model(model, shown, stacklevel=4)
-    program = read_traced(traced, model, shown, domain)
+    read = Model.of(model, shown, stacklevel=4)
     partition = enumerate_regions(
-        program,
+        read.program(domain),
         domain or WholeSpace(),
         method=method,
         solver=solver,
@@ -132,7 +162,7 @@ def transform(
         store_maps=store_maps,
         progress=progress,
     )
-    return _network(model, traced, partition, threads_of(workers), store_maps)
+    return _network(read, partition, threads_of(workers), store_maps)
 
 
 @outside_modes
@@ -150,30 +180,24 @@ def transform_all(
         The same network as that of `transform`, which is complete.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: as `transform`.
         KeyboardInterrupt: Ctrl-C.
     """
     from torch_shallow.search.enumerate import enumerate_regions
 
     if domain is not None and not isinstance(domain, Domain):
-        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    traced = trace_model(model, example_input, stacklevel=5)
-    program = read_traced(traced, model, example_input, domain)
-    partition = enumerate_regions(program, domain or WholeSpace(), keep_part=False)
-    return _network(model, traced, partition)
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    read = Model.of(model, example_input, stacklevel=5)
+    partition = enumerate_regions(read.program(domain), domain or WholeSpace(), keep_part=False)
+    return _network(read, partition)
 
 
-def _network(
-    model: nn.Module | ExportedProgram,
-    traced: TracedModel,
-    partition: Partition,
-    threads: int = 1,
-    store_maps: bool = True,
-) -> ShallowReLU:
+def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bool = True) -> ShallowReLU:
     """The shallow network of a partition, which knows whose it is."""
     maps = affine_maps(partition, threads, local_models=store_maps)
-    shallow = ShallowReLU(partition, maps, head=traced.head, store_maps=store_maps).to(traced.device)
-    shallow.source_hash = weights_hash(model)
+    shallow = ShallowReLU(partition, maps, head=read.traced.head, store_maps=store_maps).to(read.traced.device)
+    shallow.source_hash = read.hash
     return shallow
 
 

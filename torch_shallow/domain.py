@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 
 TOLERANCE = 1e-9  # how far a point may be outside of a domain, relative to the domain's size
 
 
 class Domain(ABC):
-    """A closed convex set of inputs, given by linear inequalities."""
+    """A closed convex set of inputs, given by linear inequalities; `one & other` is the intersection of two."""
 
     @abstractmethod
     def inequalities(
@@ -40,6 +41,21 @@ class Domain(ABC):
         return inside(
             x, tuple(torch.as_tensor(a, device=x.device) for a in self.limits(tuple(x.shape[-1:]))), tolerance
         )
+
+    def __and__(self, other: Domain) -> Domain:
+        """The inputs in both: a `Box` of two of them, and a `Polytope` where one of the two is a polytope.
+
+        A polytope takes the finite bounds of a box as rows. It has no interior where the box fixes an entry, and then
+        `transform` refuses it.
+
+        Raises:
+            TransformError: they are sets of inputs of different sizes, or two boxes without a common point.
+
+        Example:
+            >>> Box(-1.0, 1.0) & Box([0.0, -2.0], 2.0) & Polytope([[1.0, 1.0]], [0.5])
+            Polytope(5 inequalities)
+        """
+        return _intersection(self, other) if isinstance(other, Domain) else NotImplemented
 
 
 @torch.fx.wrap
@@ -74,7 +90,12 @@ def inside(
 
 
 class WholeSpace(Domain):
-    """All of R^n: the domain when none is given."""
+    """All of R^n: the domain when none is given.
+
+    Example:
+        >>> WholeSpace(), WholeSpace() & Box(-1.0, 1.0)
+        (R^n, Box(lower=-1.0, upper=1.0))
+    """
 
     def inequalities(
         self, in_shape: tuple[int, ...]
@@ -128,6 +149,34 @@ class Box(Domain):
         if np.isposinf(low).any() or np.isneginf(high).any():
             raise TransformError("Box: a lower bound is +inf or an upper bound is -inf, which leaves no point.")
 
+    @classmethod
+    def around(cls, x: object, radius: object) -> Box:
+        """The box of the inputs that differ from `x` by at most `radius`, entry by entry, in float64.
+
+        Args:
+            x: one input, as a tensor or an array of the input's shape; or a number, for all entries.
+            radius: a number for all entries, or an array of the shape of `x`; not negative. An entry of radius 0 is
+                fixed, and one of radius `inf` has no bounds.
+
+        Raises:
+            TransformError: `x` is not finite, or the radius is negative, NaN, or of another shape.
+
+        Example:
+            >>> Box.around([1.0, 2.0], 0.5)
+            Box(lower=[0.5, 1.5], upper=[1.5, 2.5])
+        """
+        centre, distance = _float64("Box.around: x", x), _float64("Box.around: radius", radius)
+        if not np.isfinite(centre).all():
+            raise TransformError("Box.around: x contains infinity; expected the finite entries of one input.")
+        if distance.ndim and distance.shape != centre.shape:
+            raise TransformError(
+                f"Box.around: radius has shape {distance.shape} and x has shape {centre.shape}; expected the same "
+                "shape, or a number for radius."
+            )
+        if (distance < 0.0).any():
+            raise TransformError(f"Box.around: expected a radius from 0, found {distance.min()}.")
+        return cls(centre - distance, centre + distance)
+
     def bounds(self, in_shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
         """Both bounds for each entry of the flattened input."""
         size = int(np.prod(in_shape, dtype=np.int64))
@@ -172,6 +221,10 @@ class Polytope(Domain):
 
     Raises:
         TransformError: the shapes do not fit, or an entry is not a finite number.
+
+    Example:
+        >>> Polytope([[1.0, 1.0], [-1.0, 0.0]], [1.0, 0.0])  # x + y <= 1 and x >= 0
+        Polytope(2 inequalities)
     """
 
     def __init__(self, A: object, b: object) -> None:  # noqa: N803 (the field's notation)
@@ -207,13 +260,71 @@ class Polytope(Domain):
         return f"Polytope({self.A.shape[0]} inequalities)"
 
 
+def _intersection(one: Domain, other: Domain) -> Domain:
+    """What two domains have in common.
+
+    Raises:
+        TransformError: they are of different sizes, or boxes without a common point.
+    """
+    if isinstance(one, WholeSpace):
+        return other
+    if isinstance(other, WholeSpace):
+        return one
+    shape = _common_shape(one, other)
+    if isinstance(one, Box) and isinstance(other, Box):
+        return _common_box(one, other, shape)
+    (a, b), (c, d) = one.inequalities(shape), other.inequalities(shape)
+    return Polytope(np.concatenate([a, c]), np.concatenate([b, d]))
+
+
+def _common_box(one: Box, other: Box, shape: tuple[int, ...]) -> Box:
+    """What two boxes have in common, of which all bounds that are not numbers have as many entries as the shape.
+
+    Raises:
+        TransformError: they have no common point.
+    """
+    bounds = [b.reshape(shape) if b.ndim else b for b in (one.lower, other.lower, one.upper, other.upper)]
+    lower, upper = np.maximum(*bounds[:2]), np.minimum(*bounds[2:])
+    low, high = np.broadcast_arrays(lower, upper)
+    apart = np.argwhere(low > high)
+    if len(apart):
+        at = tuple(int(i) for i in apart[0])
+        raise TransformError(
+            f"Box & Box: expected boxes with a common point, found that one ends at {high[at]} and the other begins at "
+            f"{low[at]}{f' at index {at}' if at else ''}."
+        )
+    return Box(lower, upper)
+
+
+def _common_shape(one: Domain, other: Domain) -> tuple[int, ...]:
+    """The shape of the inputs that two domains are of; `()` if both are boxes with the same bounds for all entries.
+
+    Raises:
+        TransformError: they do not have the same number of entries.
+    """
+    shapes = [*_shapes(one), *_shapes(other)]
+    if len({math.prod(shape) for shape in shapes}) > 1:
+        raise TransformError(
+            f"{type(one).__name__} & {type(other).__name__}: expected sets of inputs of one size, found "
+            f"{' and '.join(map(str, dict.fromkeys(shapes)))}; give them the same number of entries."
+        )
+    return shapes[0] if shapes else ()
+
+
+def _shapes(domain: Domain) -> list[tuple[int, ...]]:
+    """The shapes of one input that the arrays of a domain tell; none if it has the same bounds for all entries."""
+    if isinstance(domain, Polytope):
+        return [domain.A.shape[1:]]
+    return [bound.shape for bound in (domain.lower, domain.upper) if bound.ndim] if isinstance(domain, Box) else []
+
+
 def _float64(name: str, value: object) -> np.ndarray:
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TransformError(f"{name} must be a real number or an array of them, found {value!r}.") from error
+        raise WrongTypeError(f"{name} must be a real number or an array of them, found {value!r}.") from error
     if np.isnan(array).any():
         raise TransformError(f"{name} contains NaN; every bound must be a number.")
     return array

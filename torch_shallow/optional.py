@@ -6,6 +6,8 @@ import warnings
 from importlib import import_module
 from types import ModuleType
 
+from torch_shallow.errors import MissingPackageError
+
 
 def require(name: str, extra: str) -> ModuleType:
     """Import a library that is an extra of this package.
@@ -15,7 +17,7 @@ def require(name: str, extra: str) -> ModuleType:
         extra: which extra installs it.
 
     Raises:
-        ImportError: it cannot be imported; the message says why, and how to install it.
+        MissingPackageError: it cannot be imported; the message says why, and how to install it.
     """
     try:
         with warnings.catch_warnings():  # what libraries use of each other is no concern of the user's
@@ -24,4 +26,4 @@ def require(name: str, extra: str) -> ModuleType:
             return import_module(name)
     except ImportError as error:
         how = f"pip install 'torch_shallow[{extra}]'"
-        raise ImportError(f"{name} is needed for this and cannot be imported ({error}): {how}.", name=name) from error
+        raise MissingPackageError(f"{name} is needed for this and cannot be imported ({error}): {how}.") from error

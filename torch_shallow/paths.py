@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import argument_error
 
 
 def check_path(path: object, argument: str = "path", example: str = "network.safetensors") -> Path:
@@ -22,11 +22,10 @@ def check_path(path: object, argument: str = "path", example: str = "network.saf
     Raises:
         TransformError: it is none.
     """
-    if isinstance(path, str | os.PathLike):
-        text = os.fspath(path)
-        if isinstance(text, str) and text and "\0" not in text and _has_bytes(text):
-            return Path(text)
-    raise TransformError(
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if isinstance(text, str) and text and "\0" not in text and _has_bytes(text):
+        return Path(text)
+    raise argument_error(text, str)(
         f"{argument}: expected a path as text or pathlib.Path, found {path!r}; give the name of a file, such as "
         f"{example!r}."
     )

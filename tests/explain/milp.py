@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 
 cp: Any = cvxpy  # mypy finds no functions in it

@@ -70,7 +70,7 @@ def test_bounds_of_float32_are_shown_as_such() -> None:
 
 def test_a_network_of_visited_regions_does_not_print_the_deep_one() -> None:
     text = str(transform(MODEL, data=torch.randn(5, 3)))
-    assert "(neurons): Neurons(4 neurons of the deep network)" in text
+    assert "(neurons): DeepFunction(4 neurons of the deep network)" in text
     assert "Linear(" not in text
 
 

@@ -17,7 +17,7 @@ from tests.zoo import chain
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain import Features
 from torch_shallow.explain.counterfactuals import AtLeast, AtMost, Between, counterfactual
-from torch_shallow.geometry.quadratic import BEYOND, project, quadratic
+from torch_shallow.geometry.nearest_point import BEYOND, project, quadratic
 
 NORMS = [1, 2, math.inf]
 

@@ -13,7 +13,7 @@ from tests import zoo
 from tests.explain.milp import largest_by_milp
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain.difference import difference
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 BOX = Box(-1.0, 1.0)
 

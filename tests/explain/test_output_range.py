@@ -10,7 +10,7 @@ from tests import zoo
 from tests.explain.milp import largest_by_milp
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.explain.globally import output_range
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 SMALL = ("2-5-4-1", "residual", "densely connected", "hand-written", "branches", "duplicated", "signs")
 SPECIMENS = [specimen for specimen in zoo.ALL if specimen.name in SMALL]

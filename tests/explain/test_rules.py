@@ -15,8 +15,8 @@ from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, linear, transf
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.domain import WholeSpace
 from torch_shallow.explain.features import Features
+from torch_shallow.explain.locally.conditions import inequality, interval, number
 from torch_shallow.explain.locally.rules import rules
-from torch_shallow.explain.locally.wording import inequality, interval, number
 
 SMALL = [s for s in (*DEGENERATE, *ARCHITECTURES[:5]) if s.regions is None or s.regions < 200]
 
@@ -121,7 +121,7 @@ def test_merged_visited_and_trained_networks() -> None:
     for shallow in (whole.merge(), transform(model, data=x, domain=Box(-4.0, 4.0)), whole.soften(9.0).harden()):
         for number_of in shallow.locate(x).unique().tolist():
             region = shallow.regions[number_of]
-            assert (rules(region).contains(x) == (region.contains(x)).numpy()).all()
+            assert torch.equal(rules(region).contains(x), region.contains(x))
             assert "IF" in str(rules(region))
 
 

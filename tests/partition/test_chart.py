@@ -41,7 +41,7 @@ def test_the_chart_shows_all_that_the_program_reads_of_the_domain(data: st.DataO
     points = points_of(rng, domain, program.num_inputs, chart.lift(chart.inner[None])[0])
     a, b = domain.inequalities(program.in_shape)
     bounded = np.isfinite(np.stack(domain.bounds(program.in_shape))).any(axis=0) if isinstance(domain, Box) else False
-    free = np.ones(program.num_inputs, dtype=bool) & ~bounded
+    free = np.ones(program.num_inputs, dtype=bool) & np.logical_not(bounded)
     lines = chart.lines(np.concatenate([program.reads, a]), free)
     both, *_ = np.linalg.lstsq(np.concatenate([chart.directions, lines]).T, (points - chart.origin).T, rcond=None)
     v = both[: chart.num_coordinates]
@@ -97,6 +97,18 @@ def test_directions_that_no_neuron_reads_are_left_out() -> None:
     assert make_chart(unread, Box(2.0, 2.0)).num_coordinates == 0
     assert make_chart(unread, Polytope([[0.0, 1.0, 0.0]], [1.0])).num_coordinates == 2
     assert make_chart(dense_program(3, [], []), WholeSpace()).num_coordinates == 0
+
+
+@pytest.mark.parametrize("rounding", [0.0, 4e-16, -4e-16])
+def test_what_rounding_leaves_of_a_wall_through_the_middle_tells_no_length(rounding: float) -> None:
+    rows = [[2.0, -2.0, -2.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]
+    polytope = Polytope(rows, [-2.0 + rounding, 1.0, 2.0, 1.0, 2.0, 1.0])
+    box = Box([-np.inf, -1.0, -1.0], [1.0, 2.0, 2.0])
+    program = arrangement(np.array([[1.0, -1.0, -1.0]]), np.array([rounding]))
+    for domain in (polytope, box):
+        lengths = make_chart(program, domain).lengths
+        assert (lengths > 0.1).all()
+        assert (lengths < 10.0).all()
 
 
 def test_fixed_inputs_keep_their_value() -> None:

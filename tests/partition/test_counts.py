@@ -14,7 +14,7 @@ from tests.data import needs_acas_xu
 from tests.known_counts import ACAS_XU, BRAID, RANDOM_NETWORKS, SHI, TENTS, TYPE_B
 from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, random_mlp, tent
 from torch_shallow.domain import Box, Domain, WholeSpace
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.search.enumerate import METHODS, enumerate_regions
 from torch_shallow.search.partition import Partition
 

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from tests.cases import examples
 from tests.partition.programs import dense_program, draw_domain, draw_program, mlp
-from tests.partition.walks import problem_of, walked
+from tests.partition.walks import asking, problem_of, walked
 from tests.reference import brute_force_patterns
 from tests.zoo import ARCHITECTURES, DEEP, DEGENERATE, Specimen
 from torch_shallow.domain import Box, Domain, WholeSpace
-from torch_shallow.program.reading import read_model
+from torch_shallow.geometry.dual_simplex import FAILED
+from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import simplex_engine as by_simplex
 from torch_shallow.search.engines import simplex_walk as simplex_walk
+from torch_shallow.search.engines.cell_program import by_highs
 from torch_shallow.search.engines.ray_engine import RayWalk
 from torch_shallow.search.engines.simplex_engine import SimplexWalk
-from torch_shallow.search.engines.solver.engine import walk_by_solver
 from torch_shallow.search.enumerate import enumerate_regions
 from torch_shallow.search.partition import Partition
-from torch_shallow.search.problem import Cell
 from torch_shallow.search.task_output import Harvest
 
 Engine = Callable[[ReLUProgram, Domain], Partition]
@@ -36,10 +36,7 @@ def grow(program: ReLUProgram, domain: Domain, max_rays: int | None, hand_over: 
     problem = problem_of(program, domain, solver=solver, tolerance=tolerance, max_rays=max_rays)
 
     def walk(harvest: Harvest) -> None:
-        def by_solver(cell: Cell | None = None) -> None:
-            walk_by_solver(problem, harvest, cell)
-
-        other = SimplexWalk(problem, harvest, by_solver).run if hand_over == "simplex" else by_solver
+        other = asking(problem, harvest).run if hand_over == "HiGHS" else SimplexWalk(problem, harvest).run
         if max_rays == -1:
             other()
         else:
@@ -195,13 +192,15 @@ def test_cells_are_handed_over_in_mid_flight(domain: Domain, max_rays: int) -> N
 
 
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)
-def test_cells_whose_programs_fail_go_to_the_solver(monkeypatch: pytest.MonkeyPatch, domain: Domain) -> None:
-    rng, decide = np.random.default_rng(0), simplex_walk.two_signs
+def test_programs_that_fail_go_to_the_solver(monkeypatch: pytest.MonkeyPatch, domain: Domain) -> None:
+    rng, decide, asked = np.random.default_rng(0), simplex_walk.maximise, []
     monkeypatch.setattr(by_simplex, "walk_by_simplex", simplex_walk.walk_by_simplex.py_func)
-    monkeypatch.setattr(simplex_walk, "two_signs", lambda *arguments: -1 if rng.random() < 0.03 else decide(*arguments))
+    monkeypatch.setattr(simplex_walk, "two_signs", simplex_walk.two_signs.py_func)
+    monkeypatch.setattr(simplex_walk, "maximise", lambda *program: FAILED if rng.random() < 0.2 else decide(*program))
+    monkeypatch.setattr(by_simplex, "by_highs", lambda *program: asked.append(program) or by_highs(*program))
     program = mlp(3, 6, 5, 1)
     partition = ENGINES["simplex"](program, domain)
-    assert min(partition.method["simplex"], partition.method["lp"]) > 0
+    assert len(asked) > 10
     assert_tree(partition)
     assert_interior(partition)
     assert patterns_of(partition) == patterns_of(ENGINES["rays"](program, domain))

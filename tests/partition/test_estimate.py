@@ -16,15 +16,14 @@ from tests.partition.programs import arrangement, draw_domain, draw_program, mlp
 from tests.partition.walks import problem_of
 from tests.zoo import ALL, Specimen
 from torch_shallow.domain import Box, WholeSpace
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.search.enumerate import enumerate_regions, pose
-from torch_shallow.search.estimation import LEAST_PROBES, Prober, estimate_open, thin
+from torch_shallow.search.estimation import LEAST_PROBES, Prober, estimate_open, thin, upper_bound
 from torch_shallow.search.growing_tree import ROOT, Growth
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.task import Task, explore, explore_until, packed
 from torch_shallow.search.runs.watch import Forecast
 from torch_shallow.search.task_output import Quota
-from torch_shallow.search.upper_bound import upper_bound
 
 WHOLE = [Growth().path(ROOT)]
 ENGINES = {

@@ -1,4 +1,4 @@
-"""Laws of the enumeration by linear programs."""
+"""Laws of the enumeration by linear programs that a solver settles."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from tests.cases import examples
 from tests.known_counts import RANDOM_NETWORKS
 from tests.partition.programs import arrangement, dense_program, draw_domain, draw_program, mlp
-from tests.partition.walks import problem_of, walked
+from tests.partition.walks import asking, problem_of, walked
 from tests.reference import brute_force_patterns
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.engines.solver.engine import walk_by_solver
 from torch_shallow.search.partition import Partition
 from torch_shallow.search.problem import Cell
 from torch_shallow.search.task_output import Harvest
@@ -28,7 +27,7 @@ from torch_shallow.search.task_output import Harvest
 def partition_of(program: ReLUProgram, domain: Domain | None = None, **options: object) -> Partition:
     domain = domain or WholeSpace()
     problem = problem_of(program, domain, **({"tolerance": 1e-9} | options))
-    return walked(problem, domain, lambda harvest: walk_by_solver(problem, harvest))
+    return walked(problem, domain, lambda harvest: asking(problem, harvest).run())
 
 
 def pattern_set(partition: Partition) -> set[tuple[bool, ...]]:
@@ -92,6 +91,16 @@ def test_every_installed_solver_finds_the_same(solver: str, domain: Domain) -> N
     assert pattern_set(partition) == pattern_set(partition_of(program, domain))
 
 
+@pytest.mark.parametrize("solver", [None, "CLARABEL"])
+@pytest.mark.parametrize("gap", [1e-5, 1e-7, 1e-8])
+@pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0), Polytope([[1.0, 1.0]], [1.0])], ids=str)
+def test_thin_cells_have_interior_points(domain: Domain, gap: float, solver: str | None) -> None:
+    program = arrangement(np.array([[1.0, 1.0]] * 4 + [[1.0, -1.0]]), np.append(gap * np.arange(4), 0.1))
+    partition = partition_of(program, domain, solver=solver)
+    assert_consistent(partition)
+    assert partition.num_regions == 10
+
+
 def test_the_compiled_problem_grows_with_the_path() -> None:
     program = arrangement(np.ones((40, 1)), np.arange(40.0))
     assert partition_of(program, solver="clarabel").num_regions == 41
@@ -144,16 +153,16 @@ def test_generic_and_central_arrangements(n: int, d: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "3-16-16-1 on [-1,1]^3",
+        "12-12-1 on [-1,1]^12",
         *(
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
+                "3-16-16-1 on [-1,1]^3",
                 "3-16-16-1 on R^3",
                 "4-10-10-1 on R^4",
                 "10-8-8-1 on R^10",
                 "4-16-16-1 on [-1,1]^4",
                 "10-10-10-1 on [-1,1]^10",
-                "12-12-1 on [-1,1]^12",
             )
         ),
     ],
@@ -194,11 +203,11 @@ def test_goes_on_from_cells_in_mid_flight(domain: Domain) -> None:
             status[0] = side
             region = int(np.flatnonzero(whole.patterns()[:, 0] == side)[0])
             point = 7.0 * np.append(whole.points[region], 1.0)
-            walk_by_solver(problem, harvest, Cell(side, 1, status, row if side else -row, point))
+            asking(problem, harvest).run(Cell(side, 1, status, row if side else -row, point))
 
     partition = walked(problem, domain, walk)
     assert_consistent(partition)
-    assert partition.method == {"lp": whole.num_regions}
+    assert partition.method == {"simplex": whole.num_regions}
     assert pattern_set(partition) == pattern_set(whole)
 
 
@@ -210,8 +219,24 @@ def test_goes_on_from_a_cell_in_a_later_stage() -> None:
     weights, biases, _, _ = program.affine_maps(pattern)
     rows = np.where(pattern[:3, None], 1.0, -1.0) * problem.chart.pull_back(weights[:3], biases[:3])
     cell = Cell(-1, 0, status, rows, np.append(whole.points[0], 1.0))
-    partition = walked(problem, domain, lambda harvest: walk_by_solver(problem, harvest, cell))
+    partition = walked(problem, domain, lambda harvest: asking(problem, harvest).run(cell))
     assert pattern_set(partition) == {p for p in pattern_set(whole) if p[:3] == tuple(pattern[:3])}
+
+
+@pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)
+@pytest.mark.parametrize("points", [3, 5])
+def test_a_cell_keeps_few_points_and_what_they_prove(domain: Domain, points: int) -> None:
+    program = mlp(3, 7, 6, 1)
+    problem = problem_of(program, domain, tolerance=1e-9)
+
+    def walk(harvest: Harvest) -> None:
+        walk = asking(problem, harvest)
+        walk.max_points = points
+        walk.run()
+
+    partition = walked(problem, domain, walk)
+    assert_consistent(partition)
+    assert pattern_set(partition) == pattern_set(partition_of(program, domain))
 
 
 def test_noise_left_by_cancellation_cuts_nothing() -> None:

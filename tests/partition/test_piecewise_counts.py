@@ -15,7 +15,7 @@ from tests.arrangements import ARRANGEMENTS, Arrangement
 from tests.reference import brute_force_patterns
 from tests.zoo import PIECEWISE, Specimen
 from torch_shallow.domain import WholeSpace
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.search.enumerate import METHODS, enumerate_regions
 from torch_shallow.search.partition import Partition
 

@@ -1,4 +1,4 @@
-"""Laws of the linear programs over cells, of their witnesses, and of composed stages."""
+"""Laws of the linear programs that a solver settles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from scipy.optimize import linprog
 
 from tests.cases import examples
 from tests.partition.programs import mlp
-from torch_shallow.domain import Box
+from tests.partition.walks import problem_of
+from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.geometry.chart import make_chart
-from torch_shallow.search.engines.solver.charted import ChartedProgram
-from torch_shallow.search.engines.solver.programs.cell_program import Answer, CellProgram
-from torch_shallow.search.engines.solver.programs.choice import cell_program
-from torch_shallow.search.engines.solver.witnesses import Witnesses, recentred
+from torch_shallow.search.engines.cell_program import Answer, CellProgram, Solver, centre
+from torch_shallow.search.engines.simplex_engine import SimplexWalk
+from torch_shallow.search.task_output import Harvest, Quota
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -24,42 +23,34 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("solver", [None, "CLARABEL", "HIGHS"])
-@pytest.mark.parametrize("fixed_t", [True, False])
+@pytest.mark.parametrize("domain", [Box(-1.0, 1.0), WholeSpace()], ids=str)
 @given(st.integers(0, 2**32 - 1))
 @examples(6)
-def test_maxima_are_those_of_scipy_while_rows_come_and_go(solver: str | None, fixed_t: bool, seed: int) -> None:
+def test_maxima_are_those_of_scipy(solver: str | None, domain: Box, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lower, upper = -np.ones(4), np.ones(4)
-    lower[-1] = 1.0 if fixed_t else 0.0
-    cells = cell_program(solver, lower, upper, 1e-9)
+    walk = SimplexWalk(problem_of(mlp(3, 3, 1), domain, solver=solver, tolerance=1e-9), Harvest(Quota()))
+    lower, upper = walk.simplex.lower, walk.simplex.upper
     interior = np.append(0.3 * rng.standard_normal(3).clip(-2, 2), 1.0)
-    for _ in range(8):
-        cells.truncate(int(rng.integers(0, cells.num_rows + 1)))
-        for row in unit(rng.standard_normal((int(rng.integers(0, 4)), 4))):
-            cells.push(row if row @ interior > 0.0 else -row)
+    for count in rng.integers(0, 40, 8):
+        rows = unit(rng.standard_normal((count, 4)))
+        program = CellProgram(np.where((rows @ interior)[:, None] > 0.0, rows, -rows), lower, upper)
         objective = unit(rng.standard_normal(4))
-        expected = linprog(
-            -objective, -cells.rows, np.zeros(cells.num_rows), bounds=list(zip(lower, upper, strict=True))
-        )
-        found = cells.maximise(objective, np.inf, interior)
+        bounds = list(zip(lower, upper, strict=True))
+        maximum = -linprog(-objective, -program.rows, np.zeros(count), bounds=bounds).fun
+        found = walk.solver.maximise(program, objective, np.inf, interior)
         assert found.value <= found.bound + 1e-12
-        assert abs(found.value + expected.fun) <= 1e-7
-        found = cells.maximise(objective, -np.inf, interior)
-        assert found.bound >= -expected.fun - 1e-9
-        assert np.all(cells.rows @ found.point >= -1e-9)
+        assert abs(found.value - maximum) <= 1e-7
+        found = walk.solver.maximise(program, objective, -np.inf, interior)
+        assert found.bound >= maximum - 1e-9
+        assert np.all(program.rows @ found.point >= -1e-9)
 
 
-class Liar(CellProgram):
+HALF = CellProgram(np.array([[-1.0, 0.0]]), np.array([-1.0, 1.0]), np.ones(2))  # -1 <= v <= 0 at t = 1
+
+
+def liar(claim: Answer) -> Solver:
     """Claims a maximum it has no proof of, or a proof of something else."""
-
-    name = "Liar"
-    claim = Answer(None, None, "no idea")
-
-    def _like(self, lower: np.ndarray, upper: np.ndarray) -> CellProgram:
-        return Liar(lower, upper, self.tolerance)
-
-    def _solve(self, objective: np.ndarray, *, careful: bool) -> Answer:
-        return self.claim
+    return Solver("Liar", lambda *_: claim, 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -72,58 +63,29 @@ class Liar(CellProgram):
     ],
     ids=lambda claim: claim.status,
 )
-def test_a_wrong_answer_is_refused(claim: Answer) -> None:
-    cells = Liar(np.array([-1.0, 1.0]), np.ones(2), 1e-9)
-    cells.push(np.array([-1.0, 0.0]))  # v <= 0
-    cells.claim = claim
+@pytest.mark.parametrize("interior", [-0.5, 0.5], ids=["known inside", "known outside"])
+def test_a_wrong_answer_is_refused(claim: Answer, interior: float) -> None:
     with pytest.raises(TransformError, match=rf"Liar.*{claim.status}.*use a more accurate solver"):
-        cells.maximise(np.array([1.0, 0.0]), 1e-9, np.array([-0.5, 1.0]))
+        liar(claim).maximise(HALF, np.array([1.0, 0.0]), 1e-9, np.array([interior, 1.0]))
 
 
 def test_a_right_answer_of_the_same_solver_is_taken() -> None:
-    cells = Liar(np.array([-1.0, 1.0]), np.ones(2), 1e-9)
-    cells.push(np.array([-1.0, 0.0]))
-    cells.claim = Answer(np.array([0.0, 1.0]), np.array([1.0]), "optimal")
-    result = cells.maximise(np.array([1.0, 0.0]), 1e-9, np.array([-0.5, 1.0]))
+    claim = Answer(np.array([0.0, 1.0]), np.array([1.0]), "optimal")
+    result = liar(claim).maximise(HALF, np.array([1.0, 0.0]), 1e-9, np.array([-0.5, 1.0]))
     assert (result.value, result.bound) == (0.0, 0.0)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([0.5, 1e-4, 1e-8]))
 @examples(30)
-def test_witnesses_stay_in_their_cell_and_the_first_inside(seed: int, dimension: int) -> None:
+def test_the_centre_is_further_inside_than_any_other_point(seed: int, dimension: int, width: float) -> None:
     rng = np.random.default_rng(seed)
-    lower, upper = -np.ones(dimension), np.ones(dimension)
-    lower[-1] = 1.0
-    cells = cell_program(None, lower, upper, 1e-9)
-    inner = np.eye(dimension)[-1]
-    corners = np.column_stack([rng.choice([-1.0, 1.0], (10, dimension - 1)), np.ones(10)])
-    witnesses = Witnesses(np.concatenate([inner[None], corners]), 1.0)
-    for row in unit(rng.standard_normal((6, dimension))):
-        values = witnesses.points @ row
-        if not values.min() < -1e-6 < 1e-6 < values.max():
-            continue
-        sides = witnesses.split(row, 64)
-        side = int(rng.integers(2))
-        witnesses = sides[side]
-        cells.push(row if side else -row)
-        assert np.all(witnesses.points @ cells.rows.T >= -1e-12)
-        assert np.all(np.abs(witnesses.points) <= 1.0 + 1e-12)
-        for some in (witnesses, recentred(witnesses, cells, inner, 1.0)):
-            margin = min(float((cells.rows @ some.points[0]).min()), 1.0 - float(np.abs(some.points[0, :-1]).max()))
-            assert 0.0 < some.margin <= margin + 1e-12
-
-
-@given(st.integers(0, 2**32 - 1))
-@examples(20)
-def test_composed_rows_are_the_preactivations(seed: int) -> None:
-    program = mlp(3, 4, 4, 1)
-    chart = make_chart(program, Box([-1.0, 0.5, -np.inf], [2.0, 0.5, 1.0]))
-    pattern = np.random.default_rng(seed).random(8) < 0.5
-    weights, biases, _, _ = program.affine_maps(pattern)
-    charted = ChartedProgram.of(program, chart)
-    composed = charted.begin()
-    for stage, (start, stop) in enumerate([(0, 4), (4, 8)]):
-        np.testing.assert_allclose(composed.rows, chart.pull_back(weights[start:stop], biases[start:stop]), atol=1e-12)
-        composed = charted.advance(composed, stage, pattern[start:stop].astype(np.int8))
-    assert composed.rows.shape == (0, 3)
-    assert np.array_equal(composed.pattern == 1, pattern)
+    inner = np.append(0.2 * rng.uniform(-1.0, 1.0, dimension - 1), 1.0)
+    rows = rng.standard_normal((6, dimension))
+    rows[:, -1] = width - rows[:, :-1] @ inner[:-1]  # each at `inner` is `width`
+    lower = np.append(-np.ones(dimension - 1), 1.0)
+    program = CellProgram(unit(rows), lower, np.ones(dimension))
+    found = centre(program)
+    assert found is not None
+    assert np.all(np.abs(found) <= 1.0)
+    others = np.concatenate([inner[None], rng.uniform(lower, 1.0, (20, dimension))])
+    assert program.depth(found) >= max(0.0, *map(program.depth, others)) - 1e-9

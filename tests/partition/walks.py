@@ -11,6 +11,7 @@ import numpy as np
 from torch_shallow.domain import Domain
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines.simplex_engine import SimplexWalk
 from torch_shallow.search.growing_tree import ROOT, Growth
 from torch_shallow.search.partition import Partition, Search
 from torch_shallow.search.problem import Problem
@@ -27,6 +28,13 @@ def walked(problem: Problem, domain: Domain, walk: Callable[[Harvest], None]) ->
     walk(harvest)
     growth.add(harvest.piece(np.array([ROOT])))
     return growth.finish(problem, domain)
+
+
+def asking(problem: Problem, harvest: Harvest) -> SimplexWalk:
+    """The walk over half-spaces, with a solver that settles every linear program: HiGHS, if the problem names none."""
+    walk = SimplexWalk(problem, harvest)
+    walk.asks = True
+    return walk
 
 
 def assert_same(found: Partition, expected: Partition) -> None:

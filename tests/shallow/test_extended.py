@@ -9,7 +9,7 @@ import torch
 from tests.shallow.laws import assert_equal, corner_points, deep, random_points
 from tests.zoo import ARCHITECTURES, ARRANGEMENTS, DEEP, DEGENERATE, Specimen, chain, transformed, trap
 from torch_shallow import ShallowReLU, transform
-from torch_shallow.modules.extended import ExtendedLayer, evaluate_extended
+from torch_shallow.modules.literal import ExtendedLayer, evaluate_extended
 
 BIG = ("3-16-16-1", "3-8-8-3")
 MODELS = tuple(s for s in (*DEGENERATE, *ARCHITECTURES) if s.name not in BIG)

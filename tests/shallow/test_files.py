@@ -11,7 +11,7 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
-import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -282,6 +282,14 @@ def test_a_network_in_a_small_box_of_a_large_one(monkeypatch: pytest.MonkeyPatch
     assert found.certify(model).passed
 
 
+def test_any_reader_of_safetensors_reads_the_tensors(path: Path) -> None:
+    shallow = transform(chain(3, 5, 2))
+    shallow.save(path)
+    found = safetensors.torch.load_file(path)
+    assert torch.equal(found["selection.weights"], shallow.selection.weights)
+    assert np.array_equal(found["tree.points"].numpy(), shallow.partition.points)
+
+
 def test_files_are_as_large_as_the_arrays(path: Path) -> None:
     torch.manual_seed(0)
     shallow = transform(chain(3, 16, 16, 3))
@@ -305,6 +313,13 @@ def test_a_file_is_replaced_at_once_or_not_at_all(monkeypatch: pytest.MonkeyPatc
         first.save(path)
     assert os.listdir(path.parent) == [path.name]
     assert ShallowReLU.load(path).num_regions == second.num_regions
+
+
+def test_all_is_written_before_the_disk_is_asked_to_keep_it(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    kept = []
+    monkeypatch.setattr(os, "fsync", lambda file: kept.append(os.pread(file, os.fstat(file).st_size, 0)))
+    transform(chain(2, 3, 1)).save(path)
+    assert kept == [path.read_bytes()]
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

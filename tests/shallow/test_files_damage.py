@@ -25,21 +25,22 @@ from torch import Tensor, nn
 from tests.zoo import chain
 from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.modules.files import container
-from torch_shallow.program.weights_hash import hash_tensors
 
 Description = dict[str, Any]
 Tensors = dict[str, Tensor]
 Change = Callable[[Description, Tensors], object]
+CLASSIFIER, VISITED = "classifier", "visited"
 
 
 @cache
 def saved(kind: str) -> bytes:
     """A file of a small network, as it should be."""
     torch.manual_seed(0)
-    model = nn.Sequential(chain(2, 3, 2), *[nn.Softmax(-1)] * (kind != "plain")).double()
+    model = nn.Sequential(chain(2, 3, 2), *[nn.Softmax(-1)] * (kind in (CLASSIFIER, VISITED))).double()
     with TemporaryDirectory() as folder:
         path = Path(folder, "network")
-        transform(model, data=torch.rand(9, 2) if kind == "visited" else None, domain=Box(0.0, 1.0)).save(path)
+        domain = None if kind == "unbounded" else Box(0.0, 1.0)
+        transform(model, data=torch.rand(9, 2) if kind == VISITED else None, domain=domain).save(path)
         return path.read_bytes()
 
 
@@ -51,6 +52,7 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def joined(header: object, data: bytes) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
 
 
@@ -75,9 +77,6 @@ def rewritten(change: Change, kind: str = "plain") -> bytes:
     """A file with another network, all digests right."""
     _, description, tensors = copy.deepcopy(container.read(saved(kind)))
     change(description, tensors)
-    description.setdefault("tensors_sha256", "")
-    if description["tensors_sha256"] is not None:
-        description["tensors_sha256"] = hash_tensors(tensors)
     with TemporaryDirectory() as folder:
         container.write(Path(folder, "network"), description, tensors)
         return Path(folder, "network").read_bytes()
@@ -138,6 +137,13 @@ def only_open_cells_below_the_last_cut(description: Description, tensors: Tensor
     children.clamp_(min=~(count - 2))
 
 
+def a_cut_below_itself(_: Description, tensors: Tensors) -> None:
+    """Two children change places, so that each has one place still."""
+    children = tensors["tree.children"]
+    children[children == 1] = children[1, 0]
+    children[1, 0] = 1
+
+
 def node(part: str, number: int, value: object, kind: str) -> bytes:
     return rewritten(lambda description, _: description[part]["nodes"].__setitem__(number, value), kind)
 
@@ -164,11 +170,15 @@ def flipped(data: bytes, place: int, mask: int) -> bytes:
     return data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
 
 
-def replaced(value: float, place: int = 0) -> Callable[[Tensor], None]:
-    return lambda tensor: tensor.view(-1)[place : place + 1].fill_(value)
+def replaced(value: float) -> Callable[[Tensor], None]:
+    """The first number becomes another one."""
+
+    def change(tensor: Tensor) -> None:
+        tensor.view(-1)[0] = value
+
+    return change
 
 
-CLASSIFIER, VISITED = "classifier", "visited"
 DAMAGES: dict[str, Callable[[], bytes]] = {
     # The file.
     "empty": lambda: b"",
@@ -212,7 +222,8 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "another dtype": lambda: tensor("tree.points", Tensor.float),
     "another shape": lambda: tensor("tree.points", lambda points: points[:-1].clone()),
     "child out of range": lambda: child(0, 0, 99),
-    "cycle": lambda: child(1, 0, 0),
+    "root below a cut": lambda: child(1, 0, 0),
+    "cycle": lambda: rewritten(a_cut_below_itself),
     "region met twice": lambda: child(-1, 0, -1),
     "open cell in a complete tree": lambda: child(-1, 0, ~regions_of("plain")),
     "complete with open cells": lambda: field("open_cells", 1),
@@ -318,6 +329,30 @@ def test_no_byte_can_change_unnoticed(data: st.DataObject) -> None:
         path = Path(folder, "network")
         path.write_bytes(flipped(saved(kind), place, mask))
         refusal(path)
+
+
+FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "key too many": lambda header: header["tree.points"].update(more=1),
+    "keys in another order": lambda header: header.update({"tree.points": dict(sorted(header["tree.points"].items()))}),
+    "tensors in another order": lambda header: header.update({"tree.points": header.pop("tree.points")}),
+    "empty tensor at another place": lambda header: header["chart.inequalities"].update(data_offsets=[0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_header_has_one_form(name: str, tmp_path: Path) -> None:
+    """Even where another form says the same, or more that nobody would read."""
+    path = tmp_path / "network"
+    path.write_bytes(with_header(FORMS[name], "unbounded"))
+    assert "in another form, so it was altered" in refusal(path)
+
+
+@pytest.mark.parametrize("blanks", [1, 7, 8, 16])
+def test_blanks_behind_a_header_fill_eight_bytes(blanks: int, tmp_path: Path) -> None:
+    (length,) = struct.unpack("<Q", saved("plain")[:8])
+    text, path = saved("plain")[8 : 8 + length] + b" " * blanks, tmp_path / "network"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + saved("plain")[8 + length :])
+    assert "in another form, so it was altered" in refusal(path)
 
 
 @given(st.data())

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torch_shallow.modules.files.damage import Damaged
-from torch_shallow.modules.files.graph.decode import function_of, module_of
-from torch_shallow.modules.files.graph.encode import NotWritable, encode
-from torch_shallow.modules.files.graph.operations import name_of, operation
-from torch_shallow.modules.files.graph.written import WrittenGraph
+from torch_shallow.modules.files.container import Damaged
+from torch_shallow.modules.files.description import WrittenGraph, read_record
+from torch_shallow.modules.files.graph_code import function_of, module_of, name_of, operation
+from torch_shallow.modules.files.graph_export import NotWritable, encode
 
 
 class Code(nn.Module):
@@ -47,8 +46,8 @@ def test_a_graph_is_its_module(name: str) -> None:
     module = Code(HEADS[name])
     written, tensors = encode(module, (6,), "head")
     text = json.dumps(vars(written), allow_nan=False)
-    read = WrittenGraph.of_json(json.loads(text))
-    again = module_of(function_of(read), read, tensors)
+    read = read_record(WrittenGraph, json.loads(text))
+    again = module_of(read, tensors)
     for rows in (1, 2, 7):
         y = torch.randn(rows, 6, dtype=torch.float64)
         found, expected = again(y), module(y)
@@ -62,7 +61,7 @@ def test_tied_unused_and_frozen_tensors_stay_so() -> None:
     module = nn.Sequential(first, nn.Tanh(), second, nn.BatchNorm1d(3)).double().eval()
     module.register_buffer("passing", torch.ones(1), persistent=False)
     written, tensors = encode(module, (3,), "head")
-    again = module_of(function_of(written), written, tensors)
+    again = module_of(written, tensors)
     assert again.state_dict().keys() == module.state_dict().keys()
     assert again.get_parameter("0.bias") is again.get_parameter("2.bias")
     assert "2.bias" not in tensors

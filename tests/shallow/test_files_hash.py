@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.zoo import chain
 from torch_shallow import ShallowReLU, TransformError, transform
-from torch_shallow.program.weights_hash import hash_tensors, weights_hash
+from torch_shallow.program.model import hash_tensors, weights_hash
 
 pytestmark = pytest.mark.quick
 

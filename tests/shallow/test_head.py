@@ -15,7 +15,7 @@ from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.modules.visited_relu import visited_network
-from torch_shallow.program.reading import read_model, trace_model
+from torch_shallow.program.model import Model, read_model
 from torch_shallow.search.enumerate import enumerate_regions
 
 
@@ -50,7 +50,7 @@ def networks(head: nn.Module, domain: Domain | None = None) -> tuple[nn.Module, 
     trunk, head = chain(2, 6, 4, 3).double(), copy.deepcopy(head).double()
     domain = domain or WholeSpace()
     complete = ShallowReLU(enumerate_regions(read_model(trunk), domain), head=head)
-    traced = trace_model(nn.Sequential(trunk, head))
+    traced = Model.of(nn.Sequential(trunk, head)).traced
     return nn.Sequential(trunk, head), [complete, visited_network(traced, torch.rand(200, 2), domain)]
 
 

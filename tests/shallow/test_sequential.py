@@ -225,11 +225,6 @@ def test_numbers_that_are_no_infinity(monkeypatch: pytest.MonkeyPatch, infinity:
         transform(trap(), domain=Box(-1.0, 1.0)).to_sequential(infinity)
 
 
-def test_not_of_visited_regions() -> None:
-    with pytest.raises(TransformError, match="to_sequential: the theorem's layers need all regions"):
-        transform(chain(2, 3, 1), data=torch.rand(5, 2)).to_sequential()
-
-
 def test_the_circle_closes() -> None:
     torch.manual_seed(1)
     shallow = transform(chain(2, 3, 1).double(), domain=Box(-1.0, 1.0))

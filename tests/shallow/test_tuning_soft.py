@@ -260,9 +260,3 @@ def test_bad_sharpness(sharpness: float) -> None:
     with pytest.raises(TransformError, match="sharpness: expected a positive finite number"):
         soft.sharpness = sharpness
     assert soft.sharpness == 1.0
-
-
-def test_visited_regions_cannot_be_softened() -> None:
-    visited = transform(chain(2, 5, 1).double(), data=torch.randn(5, 2, dtype=torch.float64))
-    with pytest.raises(TransformError, match="soften: soft cuts lead to all regions"):
-        visited.soften(1.0)

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from tests.shallow.laws import assert_equal, corner_points, deep, patterns_at
 from tests.shallow.visiting import SMALL, SOME, points_of, visited_of
 from tests.zoo import ARCHITECTURES, Specimen, chain, transformed, trap
-from torch_shallow import Box, ShallowReLU, TransformError, transform
+from torch_shallow import Box, TransformError, transform
 from torch_shallow.certify import certify
 from torch_shallow.domain import WholeSpace
 from torch_shallow.functions import deep_function as neurons
 from torch_shallow.modules import visited_relu as module
+from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
-from torch_shallow.program.reading import read_model, trace_model
+from torch_shallow.program.model import Model, read_model
 
 
 def patterns(shallow: VisitedReLU) -> list[tuple[bool, ...]]:
@@ -52,7 +53,7 @@ def test_maps_are_those_of_the_program_under_the_pattern(specimen: Specimen) -> 
         of_neurons, offsets, of_outputs, constants = program.affine_maps(shallow.regions[region].pattern.numpy())
         assert_equal(weight[region], torch.from_numpy(of_outputs), 1e-12)
         assert_equal(bias[region], torch.from_numpy(constants), 1e-12)
-        found = shallow.neuron_maps(region)
+        found = shallow.function.neuron_maps(region)
         assert_equal(found[0], torch.from_numpy(of_neurons), 1e-12)
         assert_equal(found[1], torch.from_numpy(offsets), 1e-12)
 
@@ -263,13 +264,13 @@ def test_a_complete_network_does_not_grow() -> None:
 def test_it_says_what_it_is() -> None:
     x = torch.randn(50, 2)
     shallow = visited_of(chain(2, 6, 1), x)
-    assert isinstance(shallow, ShallowReLU)
+    assert isinstance(shallow, RegionNetwork)
     assert not shallow.complete
     assert f"{shallow.num_regions} visited activation regions of 6 neurons" in repr(shallow)
     assert repr(shallow.regions[0]).startswith(f"VisitedRegion(0 of {shallow.num_regions} visited: ")
     assert len(shallow.regions) == shallow.num_regions
-    with pytest.raises(TransformError, match="need all regions of the domain"):
-        shallow.extended_weights()
+    needs_a_tree = ("continuity_gap", "extended_weights", "merge", "resume", "soften", "to_sequential")
+    assert not any(hasattr(shallow, name) for name in needs_a_tree)
 
 
 def test_copies_and_state_dicts() -> None:
@@ -325,7 +326,7 @@ def test_outputs_without_dimensions(head: Callable[[Tensor], Tensor], whole: boo
 
 
 def test_progress_is_shown_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    traced, x = trace_model(chain(2, 6, 1)), torch.randn(50, 2)
+    traced, x = Model.of(chain(2, 6, 1)).traced, torch.randn(50, 2)
     visited_network(traced, x, WholeSpace(), progress=False)
     assert capsys.readouterr().err == ""
     visited_network(traced, x, WholeSpace(), progress=True)

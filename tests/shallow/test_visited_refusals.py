@@ -13,7 +13,7 @@ from tests.shallow.visiting import visited_of
 from tests.zoo import chain
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.modules.visited_relu import visited_network
-from torch_shallow.program.reading import trace_model
+from torch_shallow.program.model import Model
 
 
 def test_rows_that_lie_elsewhere_in_the_precision_of_the_model() -> None:
@@ -49,7 +49,7 @@ def test_data_are_called_data() -> None:
 )
 def test_bad_data(monkeypatch: pytest.MonkeyPatch, data: Tensor, message: str) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
-    traced = trace_model(chain(2, 3, 1))
+    traced = Model.of(chain(2, 3, 1)).traced
     with pytest.raises(TransformError, match=message):
         visited_network(traced, data, Box(-1.0, 1.0))
     shallow = visited_of(chain(2, 3, 1), torch.zeros(1, 2), Box(-1.0, 1.0))

@@ -8,7 +8,7 @@ from tests.shallow.laws import random_points
 from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, transformed
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
-from torch_shallow.program.reading import trace_model
+from torch_shallow.program.model import Model
 
 NAMES = ("no ReLU in a box", "trap", "zero at a corner", "zero rows", "coincident across stages")
 
@@ -23,7 +23,7 @@ SOME = tuple(s for s in ARCHITECTURES if s.name in ("2-5-4-1", "image", "densely
 
 
 def visited_of(model: nn.Module, x: Tensor, domain: Domain | None = None, example: Tensor | None = None) -> VisitedReLU:
-    return visited_network(trace_model(model, x[:1] if example is None else example), x, domain or WholeSpace())
+    return visited_network(Model.of(model, x[:1] if example is None else example).traced, x, domain or WholeSpace())
 
 
 def points_of(specimen: Specimen, count: int = 300, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 
 Reads = Callable[..., ReLUProgram]

@@ -16,7 +16,7 @@ from tests.trace.test_read_model import Model, relu_of
 from torch_shallow.program.graph.identify import identify
 from torch_shallow.program.graph.operations import ATEN_RULES, RULES
 from torch_shallow.program.graph.symbolic import symbolic_trace
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 # What may be done to a hidden value h of shape (batch, 6), by the operations that it shows.
 OPERATIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {

@@ -22,8 +22,8 @@ from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program import extraction as extent
 from torch_shallow.program.extraction import read_program
+from torch_shallow.program.model import Model, read_model
 from torch_shallow.program.preactivation_bounds import preactivation_bounds
-from torch_shallow.program.reading import read_model, trace_model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.traced import TracedModel
 from torch_shallow.search.enumerate import enumerate_regions
@@ -95,7 +95,7 @@ def preactivations(traced: TracedModel, x: np.ndarray) -> np.ndarray:
 
 
 def traced_specimen(specimen: Specimen) -> TracedModel:
-    return trace_model(specimen.model(), in_shape=specimen.in_shape)
+    return Model.of(specimen.model(), in_shape=specimen.in_shape).traced
 
 
 def read_in(traced: TracedModel, box: Box, chunk_bytes: int = 1 << 25) -> ReLUProgram:
@@ -189,7 +189,7 @@ def test_bounds_keep_what_values_have_in_common() -> None:
         model[0].bias.copy_(torch.tensor([5.0, 3.0]))
         model[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
         model[2].bias.zero_()
-    bounds = preactivation_bounds(trace_model(model), -np.ones(1), np.ones(1))[1]
+    bounds = preactivation_bounds(Model.of(model).traced, -np.ones(1), np.ones(1))[1]
     np.testing.assert_allclose([bounds.lower[0], bounds.upper[0]], [2.0, 2.0], rtol=1e-7)
 
 

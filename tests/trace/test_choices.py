@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_shallow.errors import UnsupportedOperation
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.tracer import trace
 
 pytestmark = pytest.mark.quick

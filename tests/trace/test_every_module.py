@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 VECTOR, SEQUENCE, IMAGE, VOLUME = (6,), (4, 6), (4, 4, 6), (4, 4, 4, 4)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import torch_shallow
 from torch_shallow import TransformError, UnsupportedOperation
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.tracer import trace
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
-from torch_shallow.program.reading import read_model, trace_model
+from torch_shallow.program.model import Model as ReadModel
+from torch_shallow.program.model import read_model
 from torch_shallow.program.tracer import trace
 
 pytestmark = pytest.mark.quick
@@ -63,7 +64,7 @@ HEADS: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], tuple[int, ...]]
 def test_heads(end: Callable[[Any, Tensor, Tensor], Tensor], shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     model, x = Model(end).double(), torch.randn(50, 4).double()
-    traced = trace_model(model)
+    traced = ReadModel.of(model).traced
     assert traced.out_shape == shape
     with torch.no_grad():
         expected = model(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_shallow import TransformError, hold, transform
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 from .conftest import Reads
 

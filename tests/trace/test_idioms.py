@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_shallow._transform import transform
 from torch_shallow.errors import TransformError
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 pytestmark = pytest.mark.quick
 

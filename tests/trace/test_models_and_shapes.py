@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
-from torch_shallow.program.input_shape import given_shape
-from torch_shallow.program.model import check_model
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.graph.input_shape import given_shape
+from torch_shallow.program.model import read_model
+from torch_shallow.program.model_copy import check_model
 from torch_shallow.program.tracer import trace
 
 

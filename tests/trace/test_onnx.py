@@ -17,7 +17,7 @@ from benchmarks.networks import ACAS_XU_FOLDER, read_onnx
 from tests.data import ACAS_XU, needs_acas_xu
 from torch_shallow import TransformError, UnsupportedOperation, from_onnx, transform
 from torch_shallow.domain import Box
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 from .conftest import Reads
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from torch_shallow import TransformError, UnsupportedOperation, from_onnx, hold, transform
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 from .conftest import Reads
 

@@ -21,7 +21,7 @@ from tests.trace import test_every_module as modules
 from tests.trace import test_piecewise as piecewise
 from tests.trace import test_read_model as models
 from torch_shallow import from_onnx
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from torch_shallow.program.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.rewriting.maxima import adaptive_windows, max_of_groups, pooling_windows, sort
 from torch_shallow.program.rewriting.piecewise import WRITTEN
 from torch_shallow.program.tracer import trace

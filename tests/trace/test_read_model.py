@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from tests.cases import examples
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.tracer import trace
 

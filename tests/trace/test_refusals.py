@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.program.graph.operations import RULES
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
 from torch_shallow.program.tracer import trace
 
 

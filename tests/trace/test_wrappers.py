@@ -16,8 +16,8 @@ from torch.nn.utils import fusion, parametrizations, parametrize, prune
 
 import torch_shallow
 from torch_shallow import TransformError
-from torch_shallow.program.model import check_model
-from torch_shallow.program.reading import read_model
+from torch_shallow.program.model import read_model
+from torch_shallow.program.model_copy import check_model
 
 from .conftest import Reads
 

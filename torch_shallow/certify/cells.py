@@ -5,18 +5,95 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
-from torch_shallow.certify.cell_signs import TOO_MANY, Verdicts, examine_cells
+from torch_shallow.certify.examined import Examined, NeuronRows
 from torch_shallow.certify.programs import failure, limit, sign_by_programs
 from torch_shallow.certify.report import Check, Failure, Tally
-from torch_shallow.certify.subject import NeuronRows, Subject
-from torch_shallow.geometry.rays.generators import FULL, GIVEN_UP, Cone, intersect, whole_space, with_more_room
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.rays.generators import (
+    DONE,
+    FULL,
+    GIVEN_UP,
+    Cone,
+    copy_ray,
+    intersect,
+    whole_space,
+    with_more_room,
+)
+from torch_shallow.geometry.tree_kernels import write_path
+
+TOO_MANY = -1
+
+
+class Verdicts(Bundle):
+    """What was found on each region's cell."""
+
+    rays: np.ndarray  # int64: number of rays; TOO_MANY if there are too many, 0 if the cell has no interior
+    worst: np.ndarray  # float64: largest relative value of the wrong sign
+    neurons: np.ndarray  # int64: the neuron that has it
+
+
+@compiled()
+def examine_cells(
+    cone: Cone,
+    domain: Cone,
+    half_spaces: Float[np.ndarray, "most homogeneous"],
+    region_parents: Int[np.ndarray, "regions"],
+    cut_parents: Int[np.ndarray, "cuts"],
+    cut_rows: Float[np.ndarray, "cuts homogeneous"],
+    rows: Float[np.ndarray, "regions homogeneous neurons"],
+    sizes: Float[np.ndarray, "regions neurons"],
+    active: Bool[np.ndarray, "regions neurons"],
+    tolerance: float,
+    max_rays: int,
+    first: int,
+    values: Float[np.ndarray, "neurons"],
+    verdicts: Verdicts,
+) -> int:
+    """Compute the lines and rays of each region's cell anew from its half-spaces, and every neuron's sign there.
+
+    `domain` is the cone of the domain, whose half-spaces are the first of `half_spaces`; `cone` has room for others,
+    `values` for the neurons.
+
+    Returns:
+        The next region: all are done, or `cone` needs more room and the call is to be repeated from there.
+    """
+    for region in range(first, rows.shape[0]):
+        count = write_path(half_spaces, domain.counts[0], region_parents[region], cut_parents, cut_rows)
+        for i in range(3):
+            cone.counts[i] = domain.counts[i]
+        for i in range(domain.counts[1]):
+            for k in range(rows.shape[1]):
+                cone.lines[i, k] = domain.lines[i, k]
+        for i in range(domain.counts[2]):
+            copy_ray(domain.rays, domain.sets, i, cone.rays, cone.sets, i)
+        status = intersect(cone, half_spaces, count, tolerance, max_rays)
+        if status == FULL:
+            return region
+        num_lines, num_rays = cone.counts[1], cone.counts[2]
+        verdicts.rays[region] = num_rays if status == DONE else TOO_MANY
+        worst, neuron = 0.0, -1
+        for r in range(num_lines + num_rays if status == DONE else 0):
+            ray = cone.lines[r] if r < num_lines else cone.rays[r - num_lines]
+            for i in range(values.shape[0]):
+                values[i] = 0.0
+            for k in range(ray.shape[0]):
+                for i in range(values.shape[0]):
+                    values[i] += ray[k] * rows[region, k, i]
+            for i in range(values.shape[0]):
+                wrong = abs(values[i]) if r < num_lines else (-values[i] if active[region, i] else values[i])
+                if not wrong <= worst * sizes[region, i]:
+                    worst, neuron = wrong / sizes[region, i], i
+        verdicts.worst[region], verdicts.neurons[region] = worst, neuron
+    return rows.shape[0]
+
 
 THINNER = 0.1  # than the tolerance of the search: a cell with no more room than this has no interior
 
 
-def check_cells(subject: Subject, regions: Int[np.ndarray, "regions"], max_rays: int = 1024) -> Check:
+def check_cells(subject: Examined, regions: Int[np.ndarray, "regions"], max_rays: int = 1024) -> Check:
     """Compute the lines and rays of each cell anew, from the half-spaces on its path, and all neurons' values there.
 
     The tree splits the domain into cells. If on each cell no neuron has a value of the sign that is not in the cell's
@@ -66,14 +143,14 @@ def _empty(block: Int[np.ndarray, "regions"], at: int) -> Failure:
     return Failure("its half-spaces leave no interior", region=int(block[at]))
 
 
-def _both_signs(subject: Subject, block: Int[np.ndarray, "regions"], verdicts: Verdicts, at: int) -> Failure:
+def _both_signs(subject: Examined, block: Int[np.ndarray, "regions"], verdicts: Verdicts, at: int) -> Failure:
     return failure(subject, int(block[at]), int(verdicts.neurons[at]), float(verdicts.worst[at]))
 
 
 class _Examiner:
     """Drives the compiled loop, and makes room for it."""
 
-    def __init__(self, subject: Subject, max_rays: int) -> None:
+    def __init__(self, subject: Examined, max_rays: int) -> None:
         domain = subject.chart.inequalities
         most = len(domain) + subject.paths.longest
         self._subject, self._max_rays = subject, max_rays

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from torch_shallow.certify.beyond_regions import POINTS, check_hooks, check_stable_neurons, check_unexplored
 from torch_shallow.certify.deep_model import DeepModel
 from torch_shallow.certify.equality import check_equality, check_float32, check_head
-from torch_shallow.certify.hooks import POINTS, check_hooks
-from torch_shallow.certify.outside import check_stable_neurons, check_unexplored
+from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
 from torch_shallow.certify.programs import check_programs
 from torch_shallow.certify.report import Certificate, Check
-from torch_shallow.certify.subject import Subject
 from torch_shallow.certify.tree_check import check_tree
 from torch_shallow.certify.visited import certify_visited
+from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
-from torch_shallow.program.model import check_model, hooked_parts
+from torch_shallow.program.model_copy import check_model, hooked_parts
 from torch_shallow.search.partition import activation_partition
-
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
-    from torch_shallow.modules.visited_relu import VisitedReLU
 
 
 @outside_modes
 @torch.no_grad()  # local models may be parameters
 def certify(
-    shallow: ShallowReLU,
+    shallow: TreeFunction | VisitedFunction | nn.Module,
     model: nn.Module | ExportedProgram,
     *,
     sample: int | None = 1000,
@@ -56,7 +52,7 @@ def certify(
     Nothing is claimed of unexplored cells, but that the output is NaN there: `known or NaN`, at random points.
 
     Args:
-        shallow: the network.
+        shallow: the network, or its `function`.
         model: the model; it is not changed.
         sample: number of regions for the checks that cost most: linear programs (of at most 20,000 in all), vertices
             and facets; all if None.
@@ -73,14 +69,14 @@ def certify(
         TransformError: the model cannot be read, or its input or output has another shape.
     """
     model = check_model(model)
-    if not hasattr(shallow, "partition"):  # there is no tree of visited regions
-        visited = cast("VisitedReLU", shallow)
-        return certify_visited(visited, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
-    deep = DeepModel(model, activation_partition(shallow.partition).program)
-    tree, paths = check_tree(shallow)
+    function = cast("TreeFunction | VisitedFunction", getattr(shallow, "function", shallow))
+    if isinstance(function, VisitedFunction):
+        return certify_visited(function, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
+    deep = DeepModel(model, activation_partition(function.tree).program)
+    tree, paths = check_tree(function)
     checks = [tree]
     if paths is not None:
-        subject = Subject(shallow, paths, tolerance)
+        subject = Examined(function, paths, tolerance)
         single = DeepModel(model, subject.program, float64=False) if _is_float32(model) else None
         if hooked_parts(model):
             own = single or DeepModel(model, subject.program, float64=False)
@@ -88,13 +84,13 @@ def certify(
             checks.append(check_hooks(model, own, subject.partition.interior_points(some)))
         rng = np.random.default_rng(seed)
         checks += _checks(subject, deep, single, rng, sample, cells, points, max_rays)
-    if not shallow.complete:
+    if not function.complete:
         checks = [replace(check, unit="known regions") if check.unit == "regions" else check for check in checks]
-    return Certificate(f"{shallow.extra_repr()}", tuple(checks))
+    return Certificate(function.describe(), tuple(checks))
 
 
 def _checks(
-    subject: Subject,
+    subject: Examined,
     deep: DeepModel,
     single: DeepModel | None,
     rng: np.random.Generator,
@@ -116,13 +112,13 @@ def _checks(
     yield check_programs(subject, regions[:: -(-len(regions) // most)])
     inside = interior_points(subject, np.arange(subject.num_regions))
     yield check_equality(subject, deep, inside)
-    if subject.shallow.head is not None:
+    if subject.function.head is not None:
         yield check_head(subject, deep, inside)
     for places in vertices_and_facets(subject, regions, rng, max_rays):
         yield check_equality(subject, deep, places)
     scattered = random_points(subject, points, rng)
     yield check_equality(subject, deep, scattered)
-    if not subject.shallow.complete and deep.num_neurons == len(subject.program.network.active):
+    if not subject.function.complete and deep.num_neurons == len(subject.program.network.active):
         yield check_unexplored(subject, deep, scattered)
     if subject.program.whole is not None and deep.num_neurons == len(subject.program.network.active):
         yield check_stable_neurons(subject, deep, scattered, rng)

@@ -13,7 +13,7 @@ from torch import Size, Tensor, nn
 from torch.fx import Interpreter, Node
 
 from torch_shallow.errors import TransformError
-from torch_shallow.program.model import check_model, copy_model
+from torch_shallow.program.model_copy import copy_model
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.traced import TracedModel
@@ -31,7 +31,7 @@ class DeepModel:
     it, as traced.
 
     Args:
-        model: the model.
+        model: the model, which passed `check_model`.
         program: what its trunk is expected to be; only its shapes are used.
         float64: run in float64, or in the model's own precision.
 
@@ -44,7 +44,6 @@ class DeepModel:
 
     def __init__(self, model: nn.Module, program: ReLUProgram | TracedModel, float64: bool = True) -> None:
         self._precision: type[AbstractContextManager[Any]] = InFloat64 if float64 else nullcontext
-        model = check_model(model)
         self._copy = copy_model(model, self._precision())
         self._in_shape, self._out_shape = program.in_shape, program.out_shape
         root, graph, head = trace_copy(model, self._precision, self._in_shape)

@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float, Int
 
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.places import Places
 from torch_shallow.certify.report import Check, Failure, Tally
-from torch_shallow.certify.subject import Subject
+from torch_shallow.functions import behind_head
 
 EPSILON_32 = float(np.finfo(np.float32).eps)
 
 
-def check_equality(subject: Subject, model: DeepModel, places: Places) -> Check:
+def check_equality(subject: Examined, model: DeepModel, places: Places) -> Check:
     """The network's output is the model's, both in float64, up to rounding: the model's, and that of composed maps."""
     terms = subject.program.slope_terms
 
@@ -31,7 +32,7 @@ def check_equality(subject: Subject, model: DeepModel, places: Places) -> Check:
     return _check(subject, places, compare, f"equal, {places.name}", f"{subject.tolerance:.0e}")
 
 
-def check_float32(subject: Subject, model: DeepModel, deep: DeepModel, places: Places) -> Check:
+def check_float32(subject: Examined, model: DeepModel, deep: DeepModel, places: Places) -> Check:
     """The network's output is the model's, both called in float32, up to the rounding that float32 makes on the way.
 
     Args:
@@ -55,7 +56,7 @@ Comparison = tuple[
 
 
 def _check(
-    subject: Subject,
+    subject: Examined,
     places: Places,
     compare: Callable[[Float[np.ndarray, "points inputs"]], Comparison],
     name: str,
@@ -66,7 +67,7 @@ def _check(
     for block in subject.blocks(np.arange(count), 4 * (subject.program.num_inputs + subject.program.num_neurons)):
         x = places.points[block]
         # Of one tensor, as rounding decides where a point on a boundary lies, and may depend on the rest of the batch.
-        located = np.full(len(x), subject.shallow.complete) | (subject.locate(x) >= 0)
+        located = np.full(len(x), subject.function.complete) | (subject.locate(x) >= 0)
         found, expected, allowed = (values[located] for values in compare(x))
         difference = np.abs(found - expected)
         relative = np.nan_to_num(difference / (1.0 + np.abs(expected)), nan=np.inf)
@@ -107,7 +108,7 @@ def _differs(
     )
 
 
-def check_head(subject: Subject, model: DeepModel, places: Places, limit: float = 1e-6) -> Check:
+def check_head(subject: Examined, model: DeepModel, places: Places, limit: float = 1e-6) -> Check:
     """The network's output behind the head is the model's.
 
     Args:
@@ -121,7 +122,7 @@ def check_head(subject: Subject, model: DeepModel, places: Places, limit: float 
         x, regions = places.points[block], places.regions[block]
         expected = model.final_outputs(x)
         with torch.no_grad():
-            found = subject.shallow(subject.tensor(x)).double().reshape(expected.shape).cpu().numpy()
+            found = behind_head(subject.function, subject.tensor(x)).double().reshape(expected.shape).cpu().numpy()
         with np.errstate(invalid="ignore"):  # infinities, as of log_softmax
             wrong = np.where(found == expected, 0.0, np.abs(found - expected) / (1.0 + np.abs(expected)))
         wrong = np.nan_to_num(wrong, nan=np.inf).max(axis=1, initial=0.0)

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from torch_shallow.certify.cell_signs import margins
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
-from torch_shallow.certify.subject import Subject
+from torch_shallow.geometry.tree_kernels import margins
 
 TINY = 1e-300  # in place of a size of 0
 
 
-def check_interior_points(subject: Subject) -> Check:
+def check_interior_points(subject: Examined) -> Check:
     """Every region's point is inside: of its half-spaces, of the domain, and where the network locates it."""
     partition, tally, count = subject.partition, Tally(), subject.num_regions
     least, cuts = np.full(count, np.inf), np.full(count, -1)
@@ -55,7 +55,7 @@ def _elsewhere(
     return Failure(f"its interior point is {where}", region=int(block[at]), point=tuple(x[at]))
 
 
-def check_patterns(subject: Subject, model: DeepModel) -> Check:
+def check_patterns(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.partition
     examined, worst, neurons = subject.num_regions, 0.0, len(program.network.active)
@@ -84,7 +84,7 @@ def check_patterns(subject: Subject, model: DeepModel) -> Check:
 
 
 def _add_neurons(
-    subject: Subject,
+    subject: Examined,
     tally: Tally,
     block: Int[np.ndarray, "regions"],
     x: Float[np.ndarray, "regions inputs"],
@@ -105,13 +105,13 @@ def _add_neurons(
     )
 
 
-def check_jacobians(subject: Subject, model: DeepModel) -> Check:
+def check_jacobians(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the model's Jacobian is the region's weight."""
-    tally, shallow, count, worst = Tally(), subject.shallow, subject.num_regions, 0.0
+    tally, function, count, worst = Tally(), subject.function, subject.num_regions, 0.0
     terms, entries = subject.program.slope_terms, subject.program.num_inputs * subject.program.num_outputs
     for block in subject.blocks(np.arange(count), 4 * entries + subject.program.num_neurons):
-        x = shallow.partition.interior_points(block)
-        found = shallow.affine_maps(torch.tensor(block, device=shallow.device))[0].cpu().numpy()
+        x = function.tree.interior_points(block)
+        found = function.affine_maps(torch.tensor(block, device=function.device))[0].cpu().numpy()
         difference = np.abs(found - model.jacobians(x))
         relative = np.where(difference > 0.0, difference / np.where(terms > 0.0, terms, TINY), 0.0)
         relative = relative.max(axis=(1, 2), initial=0.0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.certify.programs import minimiser
-from torch_shallow.certify.subject import Subject
+from torch_shallow.certify.examined import Examined
 from torch_shallow.domain import Box, Polytope, WholeSpace
+from torch_shallow.geometry.minimiser import minimiser
 from torch_shallow.geometry.polyhedron import Polyhedron, polyhedron
 
 
@@ -36,14 +36,14 @@ class Places:
     note: str = ""
 
 
-def interior_points(subject: Subject, regions: Int[np.ndarray, "regions"]) -> Places:
+def interior_points(subject: Examined, regions: Int[np.ndarray, "regions"]) -> Places:
     """The interior points of regions."""
-    x = subject.shallow.partition.interior_points(regions)
+    x = subject.function.tree.interior_points(regions)
     return Places("interior points", x, regions, "regions", len(regions), subject.num_regions)
 
 
 def vertices_and_facets(
-    subject: Subject, regions: Int[np.ndarray, "regions"], rng: np.random.Generator, max_rays: int
+    subject: Examined, regions: Int[np.ndarray, "regions"], rng: np.random.Generator, max_rays: int
 ) -> tuple[Places, Places]:
     """The vertices of some regions, and a random point on each of their facets.
 
@@ -91,14 +91,14 @@ def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray,
     return (mix / mix.sum(axis=1, keepdims=True)) @ shape.vertices + along @ shape.rays + across @ shape.lines
 
 
-def random_points(subject: Subject, count: int, rng: np.random.Generator) -> Places:
+def random_points(subject: Examined, count: int, rng: np.random.Generator) -> Places:
     """Random points of the domain: steps from random interior points or from 0.
 
     They are of many lengths, 1e-3 to 1e6 times that in which the domain or the network measures each input.
     """
-    domain, d = subject.shallow.domain, subject.program.num_inputs
+    domain, d = subject.function.domain, subject.program.num_inputs
     starts = rng.integers(subject.num_regions, size=count)
-    x = subject.shallow.partition.interior_points(starts)
+    x = subject.function.tree.interior_points(starts)
     if isinstance(domain, WholeSpace):
         x[::2] = 0.0
     lengths = subject.chart.lengths_in(domain, subject.program.in_shape)

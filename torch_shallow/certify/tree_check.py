@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from torch_shallow.certify.report import Check, Failure, Tally
+from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import activation_partition
-
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
 
 
 @dataclass(frozen=True)
@@ -30,21 +27,21 @@ class Paths:
     longest: int
 
 
-def check_tree(shallow: ShallowReLU) -> tuple[Check, Paths | None]:
+def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
     """Count cuts, leaves and patterns, and follow the tree that the network descends.
 
     Returns:
         The check; and the paths, if all arrays fit together so that other checks can follow them.
     """
-    partition, tally = activation_partition(shallow.partition), Tally()
-    children = shallow.get_buffer("indicator.tree").cpu().numpy()
-    num_cuts, num_regions = len(children), shallow.indicator.num_regions
+    partition, tally = activation_partition(function.tree), Tally()
+    children = function.indicator.tree.cpu().numpy()
+    num_cuts, num_regions = len(children), function.indicator.num_regions
     open_cells = int((children == ~num_regions).sum())
     counts = {
         "leaves": (num_regions + open_cells, num_cuts + 1),
-        "half-spaces": (len(shallow.half_spaces.offsets), num_cuts),
+        "half-spaces": (len(function.half_spaces.offsets), num_cuts),
         "cuts with a neuron": (len(partition.cut_neurons), num_cuts),
-        "local models": (len(shallow.selection), num_regions),
+        "local models": (len(function.selection), num_regions),
         "patterns": (len(partition.packed_patterns), num_regions),
         "interior points": (len(partition.points), num_regions),
     }
@@ -55,8 +52,8 @@ def check_tree(shallow: ShallowReLU) -> tuple[Check, Paths | None]:
     paths = _follow(children, num_regions, tally)
     if sound:
         _compare_tree(children, partition.children, tally)
-        if paths is not None and len(shallow.indicator.must_be_active):
-            _compare_masks(shallow, paths, tally)
+        if paths is not None and len(function.indicator.must_be_active):
+            _compare_masks(function, paths, tally)
         _look_for_twins(partition.packed_patterns, tally)
     check = Check(
         "tree",
@@ -115,14 +112,14 @@ def _compare_tree(found: Int[np.ndarray, "cuts 2"], expected: Int[np.ndarray, "c
     )
 
 
-def _compare_masks(shallow: ShallowReLU, paths: Paths, tally: Tally) -> None:
+def _compare_masks(function: TreeFunction, paths: Paths, tally: Tally) -> None:
     expected = np.zeros((2, len(paths.regions), len(paths.cuts)))
     for region, code in enumerate(paths.regions):
         while code >= 0:
             expected[code % 2, region, code // 2] = 1.0
             code = paths.cuts[code // 2]
     for side, name in enumerate(("must_be_inactive", "must_be_active")):
-        mask = shallow.get_buffer(f"indicator.{name}").cpu().numpy()
+        mask = getattr(function.indicator, name).cpu().numpy()
         wrong = np.any(mask != expected[side], axis=1)
         tally.add_all(wrong, lambda region: Failure("its mask is not its path in the tree", region=region))
 

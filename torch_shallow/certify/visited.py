@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from torch_shallow.certify.beyond_regions import check_hooks
 from torch_shallow.certify.deep_model import DeepModel
-from torch_shallow.certify.hooks import check_hooks
 from torch_shallow.certify.report import Certificate, Check, Failure, Tally
 from torch_shallow.domain import Box
-from torch_shallow.program.model import hooked_parts
-
-if TYPE_CHECKING:
-    from torch_shallow.modules.visited_relu import VisitedReLU
+from torch_shallow.functions import VisitedFunction, behind_head
+from torch_shallow.program.model_copy import hooked_parts
 
 Points = Float[np.ndarray, "points inputs"]
 Owners = Int[np.ndarray, "points"]
@@ -32,11 +29,11 @@ class Questions:
     """The docstring of each question is what a check claims.
 
     Attributes:
-        shallow: the network.
+        function: the network's trunk.
         model: the model.
     """
 
-    shallow: VisitedReLU
+    function: VisitedFunction
     model: DeepModel
 
     def pattern(self, x: Points, regions: Owners) -> Answers:
@@ -52,7 +49,7 @@ class Questions:
 
     def weight(self, x: Points, regions: Owners) -> Answers:
         """The model's Jacobian, by automatic differentiation, is the region's weight, unless on the boundary."""
-        found = self.shallow.affine_maps(torch.from_numpy(regions))[0].cpu().numpy()
+        found = self.function.affine_maps(torch.from_numpy(regions))[0].cpu().numpy()
         expected = self.model.jacobians(x)
         size = np.abs(expected).max(axis=(1, 2), initial=0.0)
         wrong = np.abs(found - expected).max(axis=(1, 2), initial=0.0) / np.where(size > 0.0, size, 1.0)
@@ -61,19 +58,19 @@ class Questions:
     def value(self, x: Points, regions: Owners) -> Answers:
         """The network's output is the model's; the worst difference is relative to 1 + |y|."""
         with torch.no_grad():
-            return _difference(self.shallow.trunk(self._tensor(x)), self.model.outputs(x))
+            return _difference(self.function(self._tensor(x)), self.model.outputs(x))
 
     def final_value(self, x: Points, regions: Owners) -> Answers:
         """The network's output behind the head is the model's; the worst difference is relative to 1 + |y|."""
         with torch.no_grad():
-            return _difference(self.shallow(self._tensor(x)), self.model.final_outputs(x))
+            return _difference(behind_head(self.function, self._tensor(x)), self.model.final_outputs(x))
 
     def elsewhere(self, x: Points, regions: Owners) -> Answers:
         """The network's output is the model's if the model's pattern is known, and NaN if not, unless on a boundary."""
         packed = np.packbits(self.model.preactivations(x) > 0.0, axis=1)
-        known = (self.shallow.known_patterns.find(packed) >= 0) & self._in_domain(x)
+        known = (self.function.known_patterns.find(packed) >= 0) & self._in_domain(x)
         with torch.no_grad():
-            y = self.shallow.trunk(self._tensor(x))
+            y = self.function(self._tensor(x))
         silent = y.isnan().flatten(1).all(1).cpu().numpy()
         wrong = np.where(silent, 0.0, _difference(y, self.model.outputs(x)))
         doubtful = self._undecided(x).any(axis=1)
@@ -81,8 +78,8 @@ class Questions:
 
     def directions(self, steps: Points) -> Points:
         """Steps of unit length, each input being measured in the size of its visiting values; none of fixed inputs."""
-        if isinstance(self.shallow.domain, Box):
-            lower, upper = self.shallow.domain.bounds(self.shallow.in_shape)
+        if isinstance(self.function.domain, Box):
+            lower, upper = self.function.domain.bounds(self.function.in_shape)
             steps = np.where(lower == upper, 0.0, steps)
         length = np.linalg.norm(steps, axis=1, keepdims=True)
         return self.units * steps / np.where(length > 0.0, length, 1.0)
@@ -90,7 +87,7 @@ class Questions:
     @cached_property
     def units(self) -> Float[np.ndarray, "inputs"]:
         """The largest size of each input among those that have visited regions, as a power of two; 1 if that is 0."""
-        largest = np.abs(self.shallow.points.cpu().numpy()).max(axis=0)
+        largest = np.abs(self.function.points.cpu().numpy()).max(axis=0)
         return np.where(largest > 0.0, np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)
 
     def reach(self, x: Points, regions: Owners, direction: Points, scale: float = 2.0**100) -> Answers:
@@ -104,10 +101,10 @@ class Questions:
             direction: directions, as `directions` gives them.
             scale: a power of two, so large that biases are lost next to slopes.
         """
-        neurons, distances = self.shallow.neurons, np.full(len(x), np.inf)
-        a, b = self.shallow.domain.inequalities(self.shallow.in_shape)
+        neurons, distances = self.function.deep, np.full(len(x), np.inf)
+        a, b = self.function.domain.inequalities(self.function.in_shape)
         for block in neurons.blocks(len(x)):
-            active = self.shallow.patterns(torch.from_numpy(regions[block]))
+            active = self.function.patterns(torch.from_numpy(regions[block]))
             runs = (self._rows(rows) for rows in (x[block], scale * direction[block], 0.0 * x[block]))
             with torch.no_grad():
                 value, far, bias = (neurons.frozen(rows, active)[0].cpu().numpy() for rows in runs)
@@ -120,22 +117,22 @@ class Questions:
         return distances
 
     def _patterns(self, regions: Owners) -> Bool[np.ndarray, "points neurons"]:
-        return self.shallow.patterns(torch.from_numpy(regions)).cpu().numpy()
+        return self.function.patterns(torch.from_numpy(regions)).cpu().numpy()
 
     def _located(self, x: Points) -> Owners:
-        return self.shallow.locate(self._tensor(x)).cpu().numpy()
+        return self.function.locate(self._tensor(x)).cpu().numpy()
 
     def _undecided(self, x: Points) -> Bool[np.ndarray, "points neurons"]:
-        return self.shallow.neurons.rounded(self._rows(x)).undecided.cpu().numpy()
+        return self.function.deep.rounded(self._rows(x)).undecided.cpu().numpy()
 
     def _in_domain(self, x: Points) -> Bool[np.ndarray, "points"]:
-        return self.shallow.domain.contains(torch.from_numpy(x)).numpy()
+        return self.function.domain.contains(torch.from_numpy(x)).numpy()
 
     def _rows(self, x: Points) -> Float[Tensor, "points inputs"]:
-        return torch.from_numpy(x).to(self.shallow.device)
+        return torch.from_numpy(x).to(self.function.device)
 
     def _tensor(self, x: Points) -> Tensor:
-        return self._rows(x).reshape(len(x), *self.shallow.in_shape)
+        return self._rows(x).reshape(len(x), *self.function.in_shape)
 
 
 def _difference(y: Tensor, expected: Float[np.ndarray, "points outputs"]) -> Answers:
@@ -147,12 +144,12 @@ def _difference(y: Tensor, expected: Float[np.ndarray, "points outputs"]) -> Ans
 
 
 def certify_visited(
-    shallow: VisitedReLU, model: nn.Module, *, sample: int | None, points: int, tolerance: float, seed: int
+    function: VisitedFunction, model: nn.Module, *, sample: int | None, points: int, tolerance: float, seed: int
 ) -> Certificate:
     """Check a network of visited regions against the model that it was made from.
 
     Args:
-        shallow: the network.
+        function: the network's trunk.
         model: the model; it is not changed.
         sample: number of regions for the checks that cost most (Jacobians, steps to the boundary); all if None.
         points: number of random points.
@@ -162,34 +159,34 @@ def certify_visited(
     Raises:
         TransformError: the model cannot be read, or its input or output has another shape.
     """
-    questions = Questions(shallow, DeepModel(model, shallow.neurons.traced))
-    found, expected = questions.model.num_neurons, shallow.neurons.num_neurons
+    questions = Questions(function, DeepModel(model, function.deep.traced))
+    found, expected = questions.model.num_neurons, function.deep.num_neurons
     if found != expected:
         failure = Failure(f"the model has {found} ReLUs, the network was made from {expected}")
         checks = [Check("neurons", "the model has the network's ReLUs", "models", 1, 1, None, "", (failure,), 1)]
     else:
         checks = list(_checks(questions, sample, points, tolerance, np.random.default_rng(seed)))
         if hooked_parts(model):
-            own = DeepModel(model, shallow.neurons.traced, float64=False)
-            checks.append(check_hooks(model, own, shallow.points.cpu().numpy()))
-    return Certificate(shallow.extra_repr(), tuple(checks))
+            own = DeepModel(model, function.deep.traced, float64=False)
+            checks.append(check_hooks(model, own, function.points.cpu().numpy()))
+    return Certificate(function.describe(), tuple(checks))
 
 
 def _checks(
     ask: Questions, sample: int | None, points: int, tolerance: float, rng: np.random.Generator
 ) -> Iterator[Check]:
-    shallow = ask.shallow
-    regions = np.arange(shallow.num_regions)
+    function = ask.function
+    regions = np.arange(function.num_regions)
     some = regions if sample is None else np.sort(rng.choice(regions, min(sample, len(regions)), replace=False))
-    visited, total = shallow.points.cpu().numpy(), len(regions)
+    visited, total = function.points.cpu().numpy(), len(regions)
     check = partial(_check, ask, tolerance, total)
 
-    yield _check_different(shallow)
+    yield _check_different(function)
     yield check("deep pattern", ask.pattern, visited, regions)
     yield check("located", ask.region, visited, regions)
     yield check("deep Jacobian", ask.weight, visited[some], some)
     yield check("equal, visiting inputs", ask.value, visited, regions)
-    if shallow.head is not None:
+    if function.head is not None:
         yield check("equal behind the head", ask.final_value, visited, regions)
 
     direction = ask.directions(rng.standard_normal((len(some), visited.shape[1])))
@@ -223,7 +220,7 @@ def _check(
         region, point = int(regions[first + at]), tuple(x[first + at])
         return Failure(f"not so, by a relative {wrong[at]:.3g}", region=None if region < 0 else region, point=point)
 
-    for block in ask.shallow.neurons.blocks(len(x)):
+    for block in ask.function.deep.blocks(len(x)):
         wrong = np.nan_to_num(question(x[block], regions[block]), nan=np.inf)
         worst = max(worst, float(wrong.max(initial=0.0)))
         tally.add_all(wrong > tolerance, partial(describe, block.start, wrong))
@@ -241,8 +238,8 @@ def _check(
     )
 
 
-def _check_different(shallow: VisitedReLU) -> Check:
-    count = shallow.num_regions
-    repeated = count - len(set(map(bytes, shallow.known_patterns.packed.cpu().numpy())))
+def _check_different(function: VisitedFunction) -> Check:
+    count = function.num_regions
+    repeated = count - len(set(map(bytes, function.known_patterns.packed.cpu().numpy())))
     failures = (Failure(f"{repeated} patterns occur more than once"),) if repeated else ()
     return Check("different", "no two regions have one pattern", "regions", count, count, None, "", failures, repeated)

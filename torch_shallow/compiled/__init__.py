@@ -2,6 +2,5 @@
 
 `decorator` has the two decorators: `compiled` for what Python calls, `inner` for what only compiled code calls.
 `bundle` hands many arrays to compiled code by one pointer. `linking` puts the machine code of an entry point together
-once, `cache` keeps it on disk as long as no compiled function has changed, and says in the log that something is
-compiled.
+once, and `cache` keeps it on disk as long as no compiled function has changed.
 """

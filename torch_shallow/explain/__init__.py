@@ -1,8 +1,15 @@
 """What the regions say: explanations that are exact for the network itself.
 
-`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `local` looks at
+`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `locally` looks at
 one input, `shapley` at its coalitions, `counterfactuals` at what is near it, `segments` and `integrated_gradients` at a
-straight line, `facts` at the whole domain, `difference` at two networks.
+straight line, `globally` at the whole domain, `difference` at two networks.
+
+What results are made of: tensors in, tensors out. Whatever has an axis of a network's inputs, outputs, regions or
+neurons is a tensor of float64 (or of whole numbers or truth values) on the network's device; what is like an input, as
+a counterfactual and integrated gradients are, has the dtype and the device of the input. Only what speaks in the units
+of `Features` is in NumPy, over the flattened input: `explain`, `rules`, and SHAP values, which are a
+`shap.Explanation`. Tables are pandas DataFrames, the graph of regions is one of networkx, and single numbers are those
+of Python.
 """
 
 from torch_shallow.explain.adjacency import adjacency
@@ -27,7 +34,8 @@ from torch_shallow.explain.globally import (
     volumes,
 )
 from torch_shallow.explain.integrated_gradients import integrated_gradients
-from torch_shallow.explain.locally.explanation import Explanation, explain
+from torch_shallow.explain.locally.explanation import Explanation
+from torch_shallow.explain.locally.one_input import explain
 from torch_shallow.explain.locally.rules import Rules, rules
 from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import known_network
-from torch_shallow.geometry.contacts import Contacts
-from torch_shallow.geometry.homogeneous import cut_rows
 from torch_shallow.geometry.tree import Tree
 from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
@@ -49,11 +47,9 @@ def adjacency(shallow: object, *, max_rays: int = MAX_RAYS, tolerance: float = 1
     if max_rays < 1:
         raise TransformError(f"max_rays: expected 1 or more, found {max_rays}.")
     network = known_network(shallow)
-    tree, half = network.partition, network.half_spaces
+    tree, contacts = network.tree, network.contacts(max_rays, tolerance)
     graph: Any = networkx.Graph()
     graph.add_nodes_from((k, {"point": tuple(point)}) for k, point in enumerate(tree.interior_points().tolist()))
-    rows = cut_rows(tree.chart, half.projection, half.normals.detach(), half.offsets.detach())
-    contacts = Contacts(tree, rows, max_rays, tolerance)
     for region in range(tree.num_regions):
         for contact in contacts.of(region, both=False):
             cut = last_common_cut(tree, contact.region, contact.other)

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
-from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import known_network
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.function import known_function, known_network
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.explain.globally.output_range import OutputRange, largest_maps, range_of
-from torch_shallow.explain.globally.subject import Subject
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.program.reading import read_traced, trace_model
+from torch_shallow.program.model import Model
 from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
 from torch_shallow.search.partition import Partition
 
 CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
 
-Network = ShallowReLU | nn.Module | ExportedProgram
+Network = nn.Module | ExportedProgram
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,7 @@ def difference(
         tolerance: as for `output_range`.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: the shapes differ, one of them has a head, may have been trained after it was transformed, or is
             not known on the domain; or as `transform`.
 
@@ -92,7 +93,7 @@ def difference(
     from torch_shallow.search.enumerate import enumerate_regions  # numba takes a while
 
     if domain is not None and not isinstance(domain, Domain):
-        raise TransformError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     place = _common_domain(a, b, domain)
     programs = [_program(f, name, place, example_input) for f, name in ((a, "a"), (b, "b"))]
     for what in ("in_shape", "out_shape"):
@@ -115,8 +116,8 @@ def difference(
     network = ShallowReLU(partition).to(_device(a))
     # What cancels leaves rounding of the networks' own size, not of that of their difference.
     apart = ShallowReLU(replace(partition, program=both), store_maps=False)
-    sizes = largest_maps(Subject(apart)).reshape(2, 2, outputs).max(axis=1)
-    found = range_of(Subject(network), max_rays, tolerance, sizes, CANCELLED)
+    sizes = largest_maps(InChart(apart.function)).reshape(2, 2, outputs).max(axis=1)
+    found = range_of(InChart(network.function), max_rays, tolerance, sizes, CANCELLED)
     upper = found.upper >= -found.lower
     largest = torch.where(upper, found.upper, -found.lower)
     at = upper.reshape(*upper.shape, *[1] * len(network.in_shape))
@@ -129,7 +130,7 @@ def _common_domain(a: Network, b: Network, domain: Domain | None) -> Domain:
     Raises:
         TransformError: a shallow network does not know it, or two have different domains.
     """
-    known = [(f, name) for f, name in ((a, "a"), (b, "b")) if isinstance(f, ShallowReLU)]
+    known = [(function, name) for f, name in ((a, "a"), (b, "b")) if (function := known_function(f)) is not None]
     place = domain or (known[0][0].domain if known else WholeSpace())
     for f, name in known:
         if not _covers(f.domain, place, f.in_shape):
@@ -155,24 +156,25 @@ def _program(f: Network, name: str, domain: Domain, example_input: Tensor | None
     """The program of a network, verified.
 
     Raises:
+        WrongTypeError: it is no network.
         TransformError: it has none that is piecewise linear and known.
     """
     program: ReLUProgram | None
-    if isinstance(f, ShallowReLU):
+    if known_function(f) is not None:
         network = known_network(f, name=name)
-        head, tree = f.head, network.partition
-        if f.may_be_discontinuous or not isinstance(tree, Partition):
+        head, tree = network.head, network.tree
+        if network.may_be_discontinuous or not isinstance(tree, Partition):
             raise TransformError(
                 f"{name}: expected a shallow network as transform() made it, found one whose weights may have been "
                 "trained; compare the deep models, or train those."
             )
         program = tree.program
     elif isinstance(f, nn.Module | ExportedProgram):
-        traced = trace_model(f, example_input, stacklevel=4)
-        head = traced.head
-        program = None if head is not None else read_traced(traced, f, example_input, domain)
+        read = Model.of(f, example_input, stacklevel=4)
+        head = read.traced.head
+        program = None if head is not None else read.program(domain)
     else:
-        raise TransformError(f"{name}: expected an nn.Module or a ShallowReLU, found {type(f).__name__}.")
+        raise WrongTypeError(f"{name}: expected an nn.Module or a ShallowReLU, found {type(f).__name__}.")
     if head is not None or program is None:
         raise TransformError(
             f"{name}: expected a piecewise-linear network, found one with a head ({type(head).__name__}) behind its "
@@ -218,8 +220,9 @@ def _whole(a: ReLUProgram, b: ReLUProgram) -> WholeNetwork:
 
 
 def _device(f: Network) -> torch.device:
-    if isinstance(f, ShallowReLU):
-        return f.device
+    known = known_function(f)
+    if known is not None:
+        return known.device
     if isinstance(f, nn.Module):
         return next((tensor.device for tensor in (*f.parameters(), *f.buffers())), torch.device("cpu"))
     return torch.device("cpu")

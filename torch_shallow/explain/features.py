@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # of a value, relative to mean and scale
 
@@ -57,7 +58,7 @@ class Features:
             count = len(names) if names is not None else max(means.size, scales.size)
             means, scales = (np.broadcast_to(array.reshape(-1), (count,)).copy() for array in (means, scales))
         except (TypeError, ValueError) as error:
-            raise TransformError(
+            raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
                 f"features: expected a mean and a scale for each of the names, or a number for all: {error}."
             ) from error
         if not (np.isfinite(means).all() and np.isfinite(scales).all() and scales.all()):
@@ -95,6 +96,7 @@ class Features:
             name: of the argument, for errors.
 
         Raises:
+            WrongTypeError: it is neither a name nor a number.
             TransformError: there is no such feature, or several have this name.
         """
         if isinstance(feature, str):
@@ -103,6 +105,8 @@ class Features:
                 found = f"{feature!r}, the name of {count} features; give a number" if count else f"{feature!r}"
                 raise TransformError(f"{name}: expected one of the features {_short(self.names)}, found {found}.")
             return self.names.index(feature)
+        if not isinstance(feature, Integral):
+            raise WrongTypeError(f"{name}: expected the name or the number of a feature, found {feature!r}.")
         if not -len(self) <= feature < len(self):
             raise TransformError(f"{name}: expected a number from {-len(self)} to {len(self) - 1}, found {feature}.")
         return feature % len(self)
@@ -116,12 +120,13 @@ def read_features(features: Features | Sequence[str] | None, count: int) -> Feat
         count: number of entries of the flattened input.
 
     Raises:
+        WrongTypeError: they are of another type.
         TransformError: there are more or fewer, or these are no features.
     """
     if features is None:
         features = _numbered(count)
     if not isinstance(features, Features | Iterable):
-        raise TransformError(
+        raise WrongTypeError(
             f"features: expected names or Features, found {type(features).__name__}; make Features of a scaler by "
             "Features.of(scaler=scaler)."
         )

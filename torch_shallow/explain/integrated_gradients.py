@@ -11,15 +11,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.segments.deep_segments import deep_average_gradients
 from torch_shallow.explain.segments.segment import pieces
 from torch_shallow.explain.segments.tree_segments import tree_breakpoints
+from torch_shallow.functions import TreeFunction
 from torch_shallow.functions.layers import Selection
 from torch_shallow.functions.points import check_rows, rounding_of
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float | None, ...] | None
@@ -51,6 +51,7 @@ def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
         x: the inputs.
 
     Raises:
+        WrongTypeError: they are of another type.
         TransformError: they are something else.
     """
     if isinstance(baselines, tuple):
@@ -63,7 +64,7 @@ def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
         return torch.full_like(x, baselines, dtype=torch.float64)
     if not isinstance(baselines, Tensor) or baselines.is_complex():
         found = type(baselines).__name__ if not isinstance(baselines, Tensor) else str(baselines.dtype)
-        raise TransformError(f"baselines: expected None, a number or a tensor, found {found}.")
+        raise WrongTypeError(f"baselines: expected None, a number or a tensor, found {found}.")
     if baselines.shape not in (x.shape, (1, *x.shape[1:])):
         raise TransformError(
             f"baselines: expected the shape of the inputs, {tuple(x.shape)}, or of one of them, "
@@ -95,6 +96,7 @@ def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[
         rows: number of inputs.
 
     Raises:
+        WrongTypeError: it is of another type.
         TransformError: it is no such thing, there is no such entry, or there is more than one.
     """
     numbers = torch.arange(torch.Size(out_shape).numel(), device="cpu").reshape(out_shape)
@@ -102,7 +104,7 @@ def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[
         target = torch.as_tensor(target)
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise TransformError(f"target: expected whole numbers, found a tensor of {target.dtype}.")
+            raise WrongTypeError(f"target: expected whole numbers, found a tensor of {target.dtype}.")
         if target.numel() != 1 and target.dim() != 1:
             raise TransformError(
                 f"target: expected a tensor of one number, or of one for each input, found shape {tuple(target.shape)}."
@@ -111,7 +113,7 @@ def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[
     if target is None or isinstance(target, int | tuple):
         return torch.full((rows,), _entry(numbers, () if target is None else target))
     if not isinstance(target, list):
-        raise TransformError(
+        raise WrongTypeError(
             f"target: expected None, a number, a tuple, a list or a tensor of them, found {type(target).__name__}."
         )
     if len(target) != rows:
@@ -127,7 +129,7 @@ def _entry(numbers: Tensor, index: object) -> int:
             raise TypeError(f"{wrong[0]!r} is of type {type(wrong[0]).__name__}")
         chosen = numbers[places]
     except (IndexError, TypeError) as error:
-        raise TransformError(
+        raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
             f"target: expected the index of an entry of an output of shape {tuple(numbers.shape)}, found {index!r}: "
             f"{error}."
         ) from error
@@ -237,7 +239,7 @@ def integrated_gradients(
     attributions = (end - start) * _average_gradients(function, start, end, entries, rounding_of(x))
     y_start, y_end = function(torch.cat([start, end])).gather(1, entries.repeat(2)[:, None])[:, 0].tensor_split(2)
     delta = attributions.sum(1) - (y_end - y_start)
-    may_jump = isinstance(function.network, ShallowReLU) and function.network.may_be_discontinuous
+    may_jump = isinstance(function.network, TreeFunction) and function.network.may_be_discontinuous
     size = y_start.abs() + y_end.abs() + attributions.abs().sum(1)
     wrong = (~(delta.abs() <= tolerance * size)).nonzero()[:, 0]
     if len(wrong) and not (may_jump and return_convergence_delta):
@@ -257,7 +259,7 @@ def _average_gradients(
 ) -> Float[Tensor, "segments inputs"]:
     """Gradients of some entries of the output, averaged along segments."""
     network = function.network
-    if not isinstance(network, ShallowReLU):
+    if not isinstance(network, TreeFunction):
         outputs = torch.nn.functional.one_hot(entries, function.num_outputs).double()
         return deep_average_gradients(network, start, end, outputs)
     grid, regions = tree_breakpoints(network, start, end, name=function.name, rounding=rounding)
@@ -268,7 +270,7 @@ def _average_gradients(
 
 @torch.no_grad()
 def _of_regions(
-    shallow: ShallowReLU,
+    shallow: TreeFunction,
     regions: Int64[Tensor, "pieces"],
     segments: Int64[Tensor, "pieces"],
     lengths: Float[Tensor, "pieces"],
@@ -278,7 +280,7 @@ def _of_regions(
     selection, half_spaces = shallow.selection, shallow.half_spaces
     total = lengths.new_zeros(len(entries), half_spaces.normals.shape[1])
     entry = entries[segments]
-    outputs = torch.Size(shallow.trunk_shape).numel()
+    outputs = torch.Size(shallow.out_shape).numel()
     size = max(1, ENTRIES_AT_ONCE // max(1, total.shape[1] * (1 if isinstance(selection, Selection) else outputs)))
     for block in torch.arange(len(regions), device=regions.device).split(size):
         if isinstance(selection, Selection):
@@ -297,7 +299,7 @@ def _size_on_the_way(
     """How far an entry of the output goes up and down along a segment, and the terms that it is added up from there."""
     network, x = function.network, pieces(function, start, end)[0].points(start, end)
     y = function(x)[:, entry]
-    if isinstance(network, ShallowReLU):
+    if isinstance(network, TreeFunction):
         weight, bias = network.affine_maps(network.locate(x.reshape(-1, *function.in_shape)))
         terms = (weight[:, entry].abs() * x.abs()).sum(1) + bias[:, entry].abs()
     else:
@@ -320,7 +322,7 @@ def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: b
             "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
             "attributions that miss these jumps"
         )
-    elif isinstance(function.network, ShallowReLU):
+    elif isinstance(function.network, TreeFunction):
         reason = (
             "rounding inside the network is that large, or some of its regions are too thin for transform() to find; "
             "pass the deep network itself, or a larger tolerance to take them as they are"

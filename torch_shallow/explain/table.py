@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.points import check_rows
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.optional import require
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Column(NamedTuple):
 
 @outside_modes
 def region_table(
-    shallow: ShallowReLU, x: Tensor, y: Tensor | None = None, *, outputs: Tensor | None = None
+    shallow: RegionNetwork, x: Tensor, y: Tensor | None = None, *, outputs: Tensor | None = None
 ) -> pd.DataFrame:
     """The regions that rows of data fall into: how many, their outputs, and how right these are; most rows first.
 
@@ -51,6 +51,7 @@ def region_table(
         `y` the `accuracy` or the `mean squared error`.
 
     Raises:
+        WrongTypeError: `shallow` is no `ShallowReLU`, or another argument no tensor.
         TransformError: an argument has another shape than it should, numbers of `y` are not finite, or classes are
             asked for where there is only one output, which does not tell them.
         ImportError: pandas is not installed.
@@ -68,8 +69,8 @@ def region_table(
         2      -1     1  0.166667          NaN
     """
     pandas = require("pandas", "explain")
-    if not isinstance(shallow, ShallowReLU):
-        raise TransformError(f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; use transform(model).")
+    if not isinstance(shallow, RegionNetwork):
+        raise WrongTypeError(f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; use transform(model).")
     check_rows("x", x, shallow.in_shape)
     x = x.detach().to(shallow.device)
     region = shallow.locate(x)
@@ -85,7 +86,7 @@ def region_table(
 
 
 @torch.no_grad()
-def _outputs(shallow: ShallowReLU, x: Tensor, known: Tensor) -> Shaped[np.ndarray, "rows outputs"]:
+def _outputs(shallow: RegionNetwork, x: Tensor, known: Tensor) -> Shaped[np.ndarray, "rows outputs"]:
     """What the network computes, float64 or whole numbers; zeros where it computes nothing."""
     y = shallow(x[known])
     y = y.reshape(len(y), int(np.prod(y.shape[1:])))
@@ -98,7 +99,9 @@ def _outputs(shallow: ShallowReLU, x: Tensor, known: Tensor) -> Shaped[np.ndarra
 def _given(outputs: Tensor, rows: int) -> Shaped[np.ndarray, "rows outputs"]:
     if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != rows or outputs.is_complex():
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise TransformError(f"outputs: expected a tensor of real numbers with {rows} rows, as in x, found {found}.")
+        raise argument_error(outputs, Tensor)(
+            f"outputs: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
+        )
     whole = not outputs.is_floating_point()
     numbers = outputs.detach().cpu().to(torch.int64 if whole else torch.float64)
     return numbers.reshape(rows, int(np.prod(outputs.shape[1:]))).numpy()
@@ -122,7 +125,9 @@ def _error(outputs: Shaped[np.ndarray, "rows outputs"], known: np.ndarray, y: Te
     whole = not np.issubdtype(outputs.dtype, np.floating)
     if not isinstance(y, Tensor) or y.is_complex() or y.dim() == 0 or len(y) != rows:
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise TransformError(f"y: expected a tensor of real numbers with {rows} rows, as in x, found {found}.")
+        raise argument_error(y, Tensor)(
+            f"y: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
+        )
     if not whole and np.isnan(outputs).any():
         raise TransformError(
             f"outputs: expected numbers to be compared with y, found NaN in {int(np.isnan(outputs).any(axis=1).sum())} "

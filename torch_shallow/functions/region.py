@@ -1,27 +1,28 @@
-"""All regions of a network, as a sequence of views."""
+"""Views of the regions of a function."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
-from torch_shallow.functions.half_spaces import RegionHalfSpaces, region_half_spaces
-from torch_shallow.functions.shape import Shape, fixed_inputs, reads_of
+from torch_shallow.domain import Polytope
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.functions.piecewise_affine import PiecewiseAffine
+from torch_shallow.functions.shape import RegionHalfSpaces, Shape, fixed_inputs, reads_of, region_half_spaces
+from torch_shallow.functions.tree_function import TreeFunction
 from torch_shallow.geometry.inequalities import largest_ball
+from torch_shallow.modes import outside_modes
 from torch_shallow.search.partition import Partition, activation_partition
 
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
-
 MAX_RAYS = 100_000  # a region may have this many vertices and rays, unless more are asked for
+ROUNDING = 1e-13  # what is less than this, relative to the largest part of a sum, is rounding
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,8 +33,8 @@ class Region:
     network's trunk is the affine map `weight x + bias`. All tensors are float64, on the network's device.
 
     Attributes:
-        shallow: the network.
-        index: number of the region, as `shallow.locate` gives it.
+        function: the network's trunk.
+        index: number of the region, as `locate` gives it.
 
     Example:
         >>> import torch, torch_shallow
@@ -43,16 +44,16 @@ class Region:
         Region(1 of 2: 1 of 1 neurons active, 1 cut above)
     """
 
-    shallow: ShallowReLU
+    function: TreeFunction
     index: int
 
     def __repr__(self) -> str:
-        partition = self.shallow.partition
+        partition = self.function.tree
         cuts, neurons = len(partition.path(self.index)), ""
         if isinstance(partition, Partition) and partition.mixed is None:
             pattern = self.pattern
             neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active, "
-        return f"Region({self.index} of {self.shallow.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
+        return f"Region({self.index} of {self.function.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
@@ -61,25 +62,25 @@ class Region:
         Raises:
             TransformError: it is no activation region: merged from several, or of a network that was trained.
         """
-        partition = activation_partition(self.shallow.partition)
+        partition = activation_partition(self.function.tree)
         return self._tensor(partition.program.whole_pattern(partition.patterns(np.array([self.index]))[0]))
 
     @property
     def weight(self) -> Float[Tensor, "*out_and_in_shape"]:
         """The linear part of the region's map, of shape `(*trunk_shape, *in_shape)`."""
-        weight, _ = self.shallow.affine_maps(torch.tensor([self.index]))
-        return weight.reshape(*self.shallow.trunk_shape, *self.shallow.in_shape)
+        weight, _ = self.function.affine_maps(torch.tensor([self.index]))
+        return weight.reshape(*self.function.out_shape, *self.function.in_shape)
 
     @property
     def bias(self) -> Float[Tensor, "*out_shape"]:
         """The constant part of the region's map."""
-        _, bias = self.shallow.affine_maps(torch.tensor([self.index]))
-        return bias.reshape(self.shallow.trunk_shape)
+        _, bias = self.function.affine_maps(torch.tensor([self.index]))
+        return bias.reshape(self.function.out_shape)
 
     @property
     def interior_point(self) -> Float[Tensor, "*in_shape"]:
         """A point inside (of fixed inputs, at their value)."""
-        point = self.shallow.partition.interior_points(np.array([self.index]))[0]
+        point = self.function.tree.interior_points(np.array([self.index]))[0]
         return self._rows(self._shape(0).inside(point)[None])[0]
 
     @property
@@ -88,7 +89,7 @@ class Region:
 
         A fixed input of a box gives two opposite rows.
         """
-        return region_half_spaces(self.shallow, self.index)
+        return region_half_spaces(self.function, self.index)
 
     def facets(self, max_rays: int = MAX_RAYS) -> RegionHalfSpaces:
         """The half-spaces without the redundant ones: these alone make the region.
@@ -102,6 +103,63 @@ class Region:
             TransformError: as for `vertices`.
         """
         return self.half_spaces.pick(self._tensor(self._shape(max_rays).needed()))
+
+    @outside_modes
+    def neighbours(self, max_rays: int = MAX_RAYS) -> list[Region]:
+        """The regions that share a facet with this one, in the order of their numbers.
+
+        They are those that `explain.adjacency` joins with it, up to its tolerance; regions that touch in less than a
+        facet are none. Beside a pass over all cuts, only the facets of this region are computed.
+
+        Args:
+            max_rays: how many vertices and rays the region may have, and what it shares with another, on the way too.
+
+        Raises:
+            TransformError: the region touches a cell that is not explored, there are more than `max_rays`, or the
+                network knows visited regions only.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+            >>> torch_shallow.transform(model).regions[0].neighbours()
+            [Region(1 of 2: 1 of 1 neurons active, 1 cut above)]
+        """
+        contacts = self.function.contacts(max_rays).of(self.index, both=True)
+        touching = sorted({contact.other for contact in contacts})
+        if touching and touching[-1] == self.function.num_regions:  # which stands for all cells that are not explored
+            raise TransformError(
+                f"neighbours: expected a region among known ones, found that region {self.index} touches a cell that "
+                "is not explored; go on with shallow.resume(model)."
+            )
+        return [Region(self.function, other) for other in touching]
+
+    def as_polytope(self) -> Polytope:
+        """The region as a domain, in which any model of such inputs can be transformed or explained.
+
+        It has all rows of `half_spaces`, redundant ones too. What an input contributes to a row is left out where that
+        is less than the row's rounding, each input being measured as in `contains`: it would bound the input at a
+        distance of 10^13 lengths.
+
+        Raises:
+            TransformError: the domain fixes inputs, so that the region has no interior among all inputs.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+            >>> region = torch_shallow.transform(model).regions[0]
+            >>> torch_shallow.transform(model, domain=region.as_polytope()).num_regions
+            1
+        """
+        fixed = np.flatnonzero(self._fixed)
+        if len(fixed):
+            raise TransformError(
+                f"as_polytope: expected a region in a domain in which every input varies, found {len(fixed)} fixed "
+                f"(the first is number {fixed[0]}), and a polytope must have an interior; hold these inputs constant "
+                "in the model, so that it has fewer."
+            )
+        a, b = self.half_spaces.numpy()
+        size = np.abs(a) * self._lengths
+        return Polytope(np.where(size >= ROUNDING * size.max(axis=1, keepdims=True, initial=0.0), a, 0.0), b)
 
     def vertices(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "vertices *in_shape"]:
         """The vertices; the region is conv(vertices) + cone(rays) + span(lines).
@@ -158,11 +216,11 @@ class Region:
         """
         import cvxpy
 
-        in_shape = self.shallow.in_shape
+        in_shape = self.function.in_shape
         size = torch.Size(in_shape).numel()
         if not isinstance(x, cvxpy.Expression) or x.shape not in ((size,), in_shape):
             found = x.shape if isinstance(x, cvxpy.Expression) else type(x).__name__
-            raise TransformError(
+            raise argument_error(x, cvxpy.Expression)(
                 f"x: expected a cvxpy expression of shape {(size,)} or {in_shape}, found {found}; "
                 f"make one with cvxpy.Variable({size})."
             )
@@ -185,9 +243,12 @@ class Region:
                 measured along it.
 
         Raises:
+            WrongTypeError: `x` is no tensor.
             TransformError: `x` has another shape.
         """
-        in_shape, half_spaces = self.shallow.in_shape, self.half_spaces
+        if not isinstance(x, Tensor):
+            raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}; convert it with torch.as_tensor(x).")
+        in_shape, half_spaces = self.function.in_shape, self.half_spaces
         batch = x.shape[: max(0, x.dim() - len(in_shape))]
         if x.shape != (*batch, *in_shape):
             raise TransformError(
@@ -200,35 +261,38 @@ class Region:
     @property
     def _lengths(self) -> Float[np.ndarray, "inputs"]:
         """For each input, the length in which the domain or the first hyperplanes are measured along it."""
-        return self.shallow.partition.chart.lengths_in(self.shallow.domain, self.shallow.in_shape)
+        return self.function.tree.chart.lengths_in(self.function.domain, self.function.in_shape)
 
     @property
     def _fixed(self) -> Bool[np.ndarray, "inputs"]:
         """Which inputs have only one value in the domain."""
-        return fixed_inputs(self.shallow.domain, self.shallow.in_shape)
+        return fixed_inputs(self.function.domain, self.function.in_shape)
 
     def _shape(self, max_rays: int) -> Shape:
-        shallow = self.shallow
-        return Shape(*self.half_spaces.numpy(), shallow.domain, shallow.partition.chart, reads_of(shallow), max_rays)
+        function = self.function
+        return Shape(*self.half_spaces.numpy(), function.domain, function.tree.chart, reads_of(function), max_rays)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.shallow.device)
+        return torch.from_numpy(array).to(self.function.device)
 
     def _rows(self, array: Float[np.ndarray, "rows inputs"]) -> Float[Tensor, "rows *in_shape"]:
-        return self._tensor(array).reshape(len(array), *self.shallow.in_shape)
+        return self._tensor(array).reshape(len(array), *self.function.in_shape)
 
 
 class Regions(Sequence[Region]):
-    """The regions of a network, in its own order; a slice is again such a view.
+    """The regions of a function, in its own order; a slice is again such a view.
 
     Args:
-        shallow: the network.
+        function: the function.
+        view: what a region of it is seen as.
         numbers: which regions; all if None.
     """
 
-    def __init__(self, shallow: ShallowReLU, numbers: range | None = None) -> None:
-        self._shallow = shallow
-        self._numbers = range(shallow.num_regions) if numbers is None else numbers
+    def __init__(
+        self, function: PiecewiseAffine, view: Callable[[Any, int], Region] = Region, numbers: range | None = None
+    ) -> None:
+        self._function, self._view = function, view
+        self._numbers = range(function.num_regions) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -242,11 +306,11 @@ class Regions(Sequence[Region]):
     def __getitem__(self, index: SupportsIndex | slice) -> Region | Regions:
         """The region at an index (negative: from the end), or those of a slice."""
         if isinstance(index, slice):
-            return Regions(self._shallow, self._numbers[index])
+            return Regions(self._function, self._view, self._numbers[index])
         number, count = operator.index(index), len(self)
         if not -count <= number < count:
             raise IndexError(f"index: expected {-count} to {count - 1}, for {count} regions, found {number}.")
-        return self._shallow.region_type(self._shallow, self._numbers[number])
+        return self._view(self._function, self._numbers[number])
 
     def __repr__(self) -> str:
-        return f"Regions({len(self)} of {self._shallow.num_regions} activation regions)"
+        return f"Regions({len(self)} of {self._function.num_regions} activation regions)"

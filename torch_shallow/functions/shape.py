@@ -1,22 +1,73 @@
-"""The polyhedron of a region among all inputs: found in the chart, lifted, times what the network does not read."""
+"""The half-spaces of a region, with their names, and the polyhedron that they make."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.functions.tree_function import TreeFunction
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.geometry.polyhedron import Polyhedron, polyhedron
+from torch_shallow.modes import outside_modes
 
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
+
+@dataclass(frozen=True, eq=False)
+class RegionHalfSpaces:
+    """The half-spaces `A x <= b` of a region, over flattened inputs.
+
+    Attributes:
+        A: float64, not scaled: the row of a cut is plus or minus the pre-activation of its neuron.
+        b: float64.
+        neurons: the neuron that makes each row, numbered through all stages of the whole network; -1 for the domain.
+        names: each row in words, such as `"stage 1 neuron 3 active"` (stages are counted from 1, the neurons of a stage
+            from 0) or `"domain"`.
+    """
+
+    A: Float[Tensor, "rows inputs"]
+    b: Float[Tensor, "rows"]
+    neurons: Int64[Tensor, "rows"]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"RegionHalfSpaces(A x <= b in {self.A.shape[1]} inputs, {len(self)} rows: {', '.join(self.names)})"
+
+    def numpy(self) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+        """`A` and `b` as arrays."""
+        return self.A.cpu().numpy(), self.b.cpu().numpy()
+
+    def pick(self, rows: Bool[Tensor, "rows"]) -> RegionHalfSpaces:
+        """Only some of the rows."""
+        names = tuple(name for name, keep in zip(self.names, rows.tolist(), strict=True) if keep)
+        return RegionHalfSpaces(self.A[rows], self.b[rows], self.neurons[rows], names)
+
+
+@outside_modes
+def region_half_spaces(function: TreeFunction, region: int) -> RegionHalfSpaces:
+    """The cuts on a region's path, root first, then the domain."""
+    tree, layer = function.tree, function.half_spaces
+    steps = tree.path(region)
+    cuts, like = [cut for cut, _ in steps], layer.offsets
+    sign = torch.tensor([-1.0 if side else 1.0 for _, side in steps], dtype=like.dtype, device=like.device)
+    normals = layer.normals[cuts] if layer.projection is None else layer.normals[cuts] @ layer.projection
+    a, b = (torch.tensor(array, device=like.device) for array in tree.domain.inequalities(tree.in_shape))
+    neurons = torch.cat([torch.tensor(tree.neurons(cuts), dtype=torch.int64), torch.full((len(b),), -1)])
+    return RegionHalfSpaces(
+        torch.cat([sign[:, None] * normals, a]),
+        torch.cat([-sign * like[cuts], b]),
+        neurons.to(like.device),
+        (*tree.names(steps), *["domain"] * len(b)),
+    )
 
 
 @dataclass(frozen=True)
@@ -39,7 +90,7 @@ class Shape:
     b: Float[np.ndarray, "rows"]
     domain: Domain
     chart: Chart
-    reads: Float[np.ndarray, "rows inputs"]
+    reads: Float[np.ndarray, "reading inputs"]
     max_rays: int
 
     def vertices(self) -> Float[np.ndarray, "vertices inputs"]:
@@ -143,10 +194,10 @@ def fixed_inputs(domain: Domain, in_shape: tuple[int, ...]) -> Bool[np.ndarray, 
     return np.zeros(np.prod(in_shape, dtype=np.int64), dtype=bool)
 
 
-def reads_of(shallow: ShallowReLU) -> Float[np.ndarray, "rows inputs"]:
-    """Rows that span what a network and its domain read of the inputs."""
-    a, _ = shallow.domain.inequalities(shallow.in_shape)
-    projection = shallow.half_spaces.projection
+def reads_of(function: TreeFunction) -> Float[np.ndarray, "rows inputs"]:
+    """Rows that span what a function and its domain read of the inputs."""
+    a, _ = function.domain.inequalities(function.in_shape)
+    projection = function.half_spaces.projection
     own = np.eye(a.shape[1]) if projection is None else projection.cpu().numpy()
     return np.concatenate([own, a])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,16 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.errors import TransformError
-from torch_shallow.functions.half_spaces import RegionHalfSpaces
 from torch_shallow.functions.region import MAX_RAYS, Region
-from torch_shallow.functions.shape import Shape
+from torch_shallow.functions.shape import RegionHalfSpaces, Shape
+from torch_shallow.functions.visited_function import VisitedFunction
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.inequalities import irredundant, largest_ball
 from torch_shallow.geometry.units import lengths_around
 from torch_shallow.program.relu_program import ReLUProgram, Stage
-
-if TYPE_CHECKING:
-    from torch_shallow.modules.visited_relu import VisitedReLU
 
 NO_INTERIOR = 1e-12  # a region whose largest ball is smaller than this share of its distance from 0 has no interior
 
@@ -33,22 +29,22 @@ class VisitedRegion(Region):
     may then even have no interior.
     """
 
-    shallow: VisitedReLU
+    function: VisitedFunction  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         pattern = self.pattern
         neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active"
-        return f"VisitedRegion({self.index} of {self.shallow.num_regions} visited: {neurons})"
+        return f"VisitedRegion({self.index} of {self.function.num_regions} visited: {neurons})"
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
         """Which neurons are active: pre-activation > 0 where the region was visited first."""
-        return self.shallow.patterns(torch.tensor([self.index]))[0]
+        return self.function.patterns(torch.tensor([self.index]))[0]
 
     @property
     def interior_point(self) -> Float[Tensor, "*in_shape"]:
         """The input that visited the region first."""
-        return self.shallow.points[self.index].reshape(self.shallow.in_shape).clone()
+        return self.function.points[self.index].reshape(self.function.in_shape).clone()
 
     @property
     def half_spaces(self) -> RegionHalfSpaces:
@@ -56,11 +52,11 @@ class VisitedRegion(Region):
 
         A neuron that is constant on the region makes none.
         """
-        neurons, active = self.shallow.neurons, self.pattern
-        weight, bias = self.shallow.neuron_maps(self.index)
+        neurons, active = self.function.deep, self.pattern
+        weight, bias = self.function.neuron_maps(self.index)
         numbers = weight.any(1).nonzero()[:, 0]
         sign = torch.where(active[numbers], -1.0, 1.0).to(bias)
-        a, b = (torch.tensor(array).to(bias) for array in self.shallow.domain.inequalities(self.shallow.in_shape))
+        a, b = (torch.tensor(array).to(bias) for array in self.function.domain.inequalities(self.function.in_shape))
         names = [f"{neurons.name(n)} {'active' if active[n] else 'inactive'}" for n in numbers.tolist()]
         return RegionHalfSpaces(
             torch.cat([sign[:, None] * weight[numbers], a]),
@@ -88,6 +84,17 @@ class VisitedRegion(Region):
         rest = b[moving] - a[moving][:, fixed] @ point[fixed]
         needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
         return half_spaces.pick(self._tensor(needed))
+
+    def neighbours(self, max_rays: int = MAX_RAYS) -> list[Region]:
+        """Refused: regions next to this one may exist that no input has visited.
+
+        Raises:
+            TransformError: always.
+        """
+        raise TransformError(
+            "neighbours: expected a network that knows all regions, found one of visited regions, next to which there "
+            "are others; transform the model without data, in a Box around the input if it is large."
+        )
 
     def _inside(self, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "inputs"]:
         """A point in the interior.
@@ -117,20 +124,20 @@ class VisitedRegion(Region):
         return lengths_around(a, b - a @ self.interior_point.flatten().cpu().numpy())
 
     def _shape(self, max_rays: int) -> Shape:
-        half_spaces, shallow = self.half_spaces, self.shallow
+        half_spaces, function = self.half_spaces, self.function
         a, b = half_spaces.numpy()
         point = self._inside(a, b)
         neurons = (half_spaces.neurons >= 0).cpu().numpy()
         # Lengths are measured from the point.
-        stage, outputs = Stage("", a[neurons], (b - a @ point)[neurons]), shallow.neurons.num_outputs
+        stage, outputs = Stage("", a[neurons], (b - a @ point)[neurons]), function.deep.num_outputs
         size, rows = len(point), int(neurons.sum())
         program = ReLUProgram(
-            shallow.in_shape, shallow.trunk_shape, (stage,), np.zeros((outputs, size + rows)), np.zeros(outputs)
+            function.in_shape, function.out_shape, (stage,), np.zeros((outputs, size + rows)), np.zeros(outputs)
         )
-        chart = replace(make_chart(program, shallow.domain), origin=point)
+        chart = replace(make_chart(program, function.domain), origin=point)
         # Lengths of about one: the typical distance from the point to the hyperplanes.
         hyperplanes = chart.pull_back(-a, b)
         speed = np.linalg.norm(hyperplanes[:, :-1], axis=1)
         distances = hyperplanes[speed > 0.0, -1] / speed[speed > 0.0]
         unit = 2.0 ** np.round(np.log2(np.median(distances))) if len(distances) else 1.0
-        return Shape(a, b, shallow.domain, replace(chart, directions=unit * chart.directions), a, max_rays)
+        return Shape(a, b, function.domain, replace(chart, directions=unit * chart.directions), a, max_rays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,7 +11,6 @@ from jaxtyping import Bool, Float
 from torch_shallow.domain import Box, Domain, Polytope
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.units import typical_lengths
-from torch_shallow.program.relu_program import ReLUProgram
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,27 @@ class Chart:
         return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
 
 
-def make_chart(program: ReLUProgram, domain: Domain) -> Chart:
+class Readable(Protocol):
+    """What a chart must know of a program: see `ReLUProgram`."""
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+
+    @property
+    def reads(self) -> Float[np.ndarray, "rows inputs"]:
+        """Rows that span what is read of the inputs."""
+
+    @property
+    def biases(self) -> Float[np.ndarray, "rows"]:
+        """What is added to each."""
+
+    @property
+    def units(self) -> Float[np.ndarray, "inputs"]:
+        """A typical length for each input."""
+
+
+def make_chart(program: Readable, domain: Domain) -> Chart:
     """Choose the chart of a domain for a program.
 
     Lengths are measured for each input by itself, in powers of two: the chart of a network whose inputs are in other
@@ -145,7 +165,9 @@ def _box_chart(reads: np.ndarray, offsets: np.ndarray, lower: np.ndarray, upper:
         inside = np.where(used, 0.0, 1.0 + np.abs(np.where(low, lower, upper)))
         one_sided = np.where(low, lower + inside, np.where(high, upper - inside, 0.0))
     origin = np.where(lower == upper, lower, np.where(low & high, middle, one_sided))
-    units = typical_lengths(reads, reads @ origin + offsets) if len(half) + len(free) else np.ones(len(origin))
+    units = (
+        typical_lengths(reads, _values_at(origin, reads, offsets)) if len(half) + len(free) else np.ones(len(origin))
+    )
     units[bounded] = ((upper - lower) / 2)[bounded]
     eye = np.eye(len(lower))
     loose = row_space(reads[:, free], units[free]) @ eye[free] if len(free) else np.zeros((0, len(lower)))
@@ -164,9 +186,11 @@ def _polytope_chart(reads: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np
     rest = np.isnan(units)
     middle[rest] = 0.0
     room = b - a @ middle
-    walls = a[room != 0.0][:, rest]
-    of_domain = typical_lengths(walls, room[room != 0.0])
-    of_all = typical_lengths(np.concatenate([a, reads])[:, rest], np.concatenate([room, reads @ middle + offsets]))
+    distant = _values_at(middle, -a, b)
+    walls = a[distant != 0.0][:, rest]
+    of_domain = typical_lengths(walls, distant[distant != 0.0])
+    values = np.concatenate([distant, _values_at(middle, reads, offsets)])
+    of_all = typical_lengths(np.concatenate([a, reads])[:, rest], values)
     units[rest] = np.where(walls.any(axis=0), of_domain, of_all)
     scaled = a * units
     norms = np.linalg.norm(scaled, axis=1)
@@ -177,6 +201,12 @@ def _polytope_chart(reads: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np
     directions = radius * units * row_space(np.concatenate([reads, a]), units)
     inequalities = np.column_stack([-a @ directions.T, b - a @ origin])
     return Chart(origin, directions, _unit_rows(inequalities), np.zeros(len(directions)))
+
+
+def _values_at(point: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """`weight @ point + bias`, and 0 where that is what rounding leaves of its terms, which tells no length."""
+    values, terms = weight @ point + bias, np.abs(weight) @ np.abs(point) + np.abs(bias)
+    return np.where(np.abs(values) > 16.0 * np.finfo(np.float64).eps * terms, values, 0.0)
 
 
 def _bounded_by_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -116,7 +116,7 @@ class Contacts:
         rows: Float[np.ndarray, "rows homogeneous"],
     ) -> Iterator[tuple[int, Face]]:
         """The regions below a node that touch a face of a region, and the part of it that each touches."""
-        from torch_shallow.geometry.face_walk import walk  # compiled code is imported when it is used
+        from torch_shallow.geometry.tree_kernels import walk  # compiled code is imported when it is used
 
         waiting = [(node, face, rows)]
         while waiting:

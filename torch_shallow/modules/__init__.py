@@ -1,6 +1,6 @@
-"""Partition to `ShallowReLU`: the module and its layers, and what can be made of it.
+"""Functions as an `nn.Module`: `ShallowReLU` and `VisitedReLU`, and what can be made of them.
 
-`network` is what all networks have in common; `three_layers` evaluates a partition, by `operators`; `visited` is the
-one made from data; `files` save and load it; `tuning` trains it; `merging`, `extended` and `sequential` give it other
-forms; `head` is what follows the trunk.
+`network` is what all modules have in common, `region_network` what those of known regions have; `shallow_relu` has a
+tree of cuts, and `visited_relu` is made from data. `files` save and load them; `soft_relu` and `continuity` are for
+training; `merging` and `literal` give other forms.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,14 +11,11 @@ from jaxtyping import Float, Int
 from torch import Size, Tensor
 
 from torch_shallow.errors import TransformError
-from torch_shallow.geometry.contacts import Contacts, Face
-from torch_shallow.geometry.homogeneous import cut_rows, map_rows
+from torch_shallow.functions import TreeFunction, require_all_regions
+from torch_shallow.geometry.contacts import Face
+from torch_shallow.geometry.homogeneous import map_rows
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.completeness import require_all_regions
-
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
 
 MAX_RAYS = 100_000  # as for the vertices of a region
 VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
@@ -50,7 +46,7 @@ class ContinuityGap:
 
 @outside_modes
 def continuity_gap(
-    shallow: ShallowReLU, sample: int | None = None, seed: int = 0, *, progress: bool = False
+    function: TreeFunction, sample: int | None = None, seed: int = 0, *, progress: bool = False
 ) -> ContinuityGap:
     """See `ShallowReLU.continuity_gap`.
 
@@ -61,23 +57,23 @@ def continuity_gap(
         TransformError: not all regions are known, a region has too many vertices and rays, or `sample` is not positive.
     """
     reason = "the largest jump needs all regions, which are the neighbours of each other"
-    require_all_regions(shallow, "continuity_gap", reason)
+    require_all_regions(function, "continuity_gap", reason)
     if sample is not None and sample < 1:
         raise TransformError(f"sample: expected a number of regions, 1 or more, or None for all; found {sample}.")
-    tree, half, local = shallow.partition, shallow.half_spaces, shallow.selection
+    tree, half, local = function.tree, function.half_spaces, function.selection
     count = tree.num_regions
 
     def maps(regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
-        weights, biases = local.maps(torch.from_numpy(regions).to(shallow.device))
+        weights, biases = local.maps(torch.from_numpy(regions).to(function.device))
         return map_rows(tree.chart, half.projection, weights, biases)
 
-    entries = Size(shallow.trunk_shape).numel() * (half.normals.shape[1] + tree.chart.num_coordinates + 2)
+    entries = Size(function.out_shape).numel() * (half.normals.shape[1] + tree.chart.num_coordinates + 2)
     steepest = [
         np.linalg.norm(maps(np.arange(block.start, block.stop))[..., :-1], axis=-1).max(axis=0)
         for block in blocks(count, entries, VALUES_AT_ONCE)
     ]
     rounding = GROWTH * np.max(steepest, axis=0)
-    contacts = Contacts(tree, cut_rows(tree.chart, half.projection, half.normals, half.offsets), MAX_RAYS)
+    contacts = function.contacts(MAX_RAYS)
     chosen = np.arange(count)
     if sample is not None and sample < count:
         chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
@@ -92,8 +88,8 @@ def continuity_gap(
             value, at = _largest(one - other, rounding, contact.face)
             if point is None or value > gap:
                 gap, point, regions = value, at, (contact.region, contact.other)
-    where = None if point is None else torch.from_numpy(tree.chart.lift(point[None])).reshape(shallow.in_shape)
-    return ContinuityGap(gap, None if where is None else where.to(shallow.device), regions, facets, len(chosen), count)
+    where = None if point is None else torch.from_numpy(tree.chart.lift(point[None])).reshape(function.in_shape)
+    return ContinuityGap(gap, None if where is None else where.to(function.device), regions, facets, len(chosen), count)
 
 
 def _largest(

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, argument_error
+from torch_shallow.functions import PiecewiseAffine, TreeFunction, require_all_regions
 from torch_shallow.functions.composed import ComposedSelection
-from torch_shallow.functions.layers import HalfSpaces
+from torch_shallow.functions.layers import HalfSpaces, Selection
 from torch_shallow.geometry.sharing import blocks
-from torch_shallow.modes import outside_modes
-from torch_shallow.modules.completeness import require_all_regions
+from torch_shallow.geometry.tree import Tree
 from torch_shallow.search.affine_maps import AffineMaps, affine_maps
 from torch_shallow.search.balance import build, collapse
 from torch_shallow.search.partition import Partition
 
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
-
+SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
 VALUES_AT_ONCE = 1 << 22  # of affine maps in memory: 32 MB
 TINY = 1e-300  # in place of a size of 0
 ROUNDING = 4e-15  # what composing maps leaves of terms that cancel
 
 
-@outside_modes
-def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
-    """See `ShallowReLU.merge`.
+def merged(function: TreeFunction, tolerance: float) -> tuple[Tree, AffineMaps]:
+    """The tree and the maps of `ShallowReLU.merge`; no local models where they are not stored.
 
     Raises:
         TransformError: not all regions are known.
     """
     reason = "only a complete tree of cuts is built again (num_linear_regions counts the maps of known regions)"
-    require_all_regions(shallow, "merge", reason)
-    numbers, layer, selection = map_numbers(shallow, tolerance), shallow.half_spaces, shallow.selection
-    tree, built = shallow.partition, None
+    require_all_regions(function, "merge", reason)
+    numbers, layer, selection = map_numbers(function, tolerance), function.half_spaces, function.selection
+    tree, built = function.tree, None
     if isinstance(selection, ComposedSelection):
         selection.require_program("merge", tree, layer.projection)
     if isinstance(tree, Partition) and tree.mixed is None and _has_cuts_of(layer, tree):
@@ -49,8 +45,8 @@ def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
     else:
         new, leaves = built
         rows = affine_maps(new, local_models=False).rows
-    stored = leaves.first if shallow.stores_maps else leaves.first[:0]
-    weights, biases = selection.maps(torch.tensor(stored, dtype=torch.int64, device=shallow.device))
+    stored = leaves.first if isinstance(selection, Selection) else leaves.first[:0]
+    weights, biases = selection.maps(torch.tensor(stored, dtype=torch.int64, device=function.device))
     local = AffineMaps(
         None if layer.projection is None else _array(layer.projection),
         rows,
@@ -58,14 +54,11 @@ def merged(shallow: ShallowReLU, tolerance: float) -> ShallowReLU:
         _array(biases),
         None if selection.skip is None else _array(selection.skip),
     )
-    result = type(shallow)(new, local, dense=shallow.dense, head=shallow.head, store_maps=shallow.stores_maps)
-    result.to(shallow.device)
-    result.source_hash, result.may_be_discontinuous = shallow.source_hash, shallow.may_be_discontinuous
-    return result
+    return new, local
 
 
 @torch.no_grad()
-def map_numbers(shallow: ShallowReLU, tolerance: float) -> Int[np.ndarray, "regions"]:
+def map_numbers(function: PiecewiseAffine, tolerance: float) -> Int[np.ndarray, "regions"]:
     """A number for each region, from 0 on: the same for regions with the same affine map.
 
     A map is compared with those that a random projection does not tell from it; see `_same` for what is the same.
@@ -74,9 +67,11 @@ def map_numbers(shallow: ShallowReLU, tolerance: float) -> Int[np.ndarray, "regi
         TransformError: the tolerance is no number from 0 to 1, or a map is not finite.
     """
     if not isinstance(tolerance, (int, float)) or not 0.0 <= tolerance < 1.0:
-        raise TransformError(f"tolerance: expected a number from 0 to below 1, found {tolerance!r}.")
-    projected, reach, largest = _project(shallow, tolerance)
-    numbers, left, count = np.full(shallow.num_regions, -1), np.argsort(projected, kind="stable"), 0
+        raise argument_error(tolerance, int, float)(
+            f"tolerance: expected a number from 0 to below 1, found {tolerance!r}."
+        )
+    projected, reach, largest = _project(function, tolerance)
+    numbers, left, count = np.full(function.num_regions, -1), np.argsort(projected, kind="stable"), 0
     while len(left):
         values, heads, limit = projected[left], [], -np.inf
         for at, (value, far) in enumerate(zip(values.tolist(), reach[left].tolist(), strict=True)):
@@ -90,7 +85,7 @@ def map_numbers(shallow: ShallowReLU, tolerance: float) -> Int[np.ndarray, "regi
         for nearest in (below, np.minimum(below + 1, len(heads) - 1)):
             open_ones = np.flatnonzero(numbers[left] < 0)
             others = left[np.array(heads)[nearest[open_ones]]]
-            found = open_ones[_same(shallow, left[open_ones], others, tolerance, largest)]
+            found = open_ones[_same(function, left[open_ones], others, tolerance, largest)]
             numbers[left[found]] = count + nearest[found]
         count += len(heads)
         left = left[numbers[left] < 0]
@@ -98,19 +93,19 @@ def map_numbers(shallow: ShallowReLU, tolerance: float) -> Int[np.ndarray, "regi
 
 
 def _project(
-    shallow: ShallowReLU, tolerance: float
+    function: PiecewiseAffine, tolerance: float
 ) -> tuple[Float[np.ndarray, "regions"], Float[np.ndarray, "regions"], Float[Tensor, "2 outputs"]]:
     """A random projection of each map; how far from it those of the same maps are; the largest sizes of all maps."""
-    everything = np.arange(shallow.num_regions)
-    largest = torch.stack([_sizes(*maps).amax(0) for maps in _maps(shallow, everything)]).amax(0)
+    everything = np.arange(function.num_regions)
+    largest = torch.stack([_sizes(*maps).amax(0) for maps in _maps(function, everything)]).amax(0)
     if not largest.isfinite().all():
         raise TransformError("selection: expected finite local models, found infinity or NaN; was the training stable?")
     scale = largest.clamp(min=TINY)
-    inputs, outputs = Size(shallow.in_shape).numel(), largest.shape[1]
+    inputs, outputs = Size(function.in_shape).numel(), largest.shape[1]
     factors = torch.rand(outputs, inputs + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     factors = (factors / factors.sum()).to(largest.device)
     projected, reach = [np.zeros(0)], [np.zeros(0)]
-    for weight, bias in _maps(shallow, everything):
+    for weight, bias in _maps(function, everything):
         coefficients = torch.cat([weight / scale[0, :, None], (bias / scale[1])[..., None]], 2)
         share = torch.stack([factors[:, :-1].sum(1), factors[:, -1]]) / scale
         projected.append((coefficients * factors).sum((1, 2)).cpu().numpy())
@@ -119,7 +114,7 @@ def _project(
 
 
 def _same(
-    shallow: ShallowReLU,
+    function: PiecewiseAffine,
     regions: Int[np.ndarray, "pairs"],
     others: Int[np.ndarray, "pairs"],
     tolerance: float,
@@ -131,7 +126,7 @@ def _same(
     likewise; or by no more than what rounding leaves of the largest of all regions.
     """
     same = [np.zeros(0, dtype=bool)]
-    for (a, b), (c, d) in zip(_maps(shallow, regions), _maps(shallow, others), strict=True):
+    for (a, b), (c, d) in zip(_maps(function, regions), _maps(function, others), strict=True):
         allowed = tolerance * torch.maximum(_sizes(a, b), _sizes(c, d)) + ROUNDING * largest
         same.append((_sizes(a - c, b - d) <= allowed).all((1, 2)).cpu().numpy())
     return np.concatenate(same)
@@ -145,12 +140,12 @@ def _sizes(
 
 
 def _maps(
-    shallow: ShallowReLU, regions: Int[np.ndarray, "some"]
+    function: PiecewiseAffine, regions: Int[np.ndarray, "some"]
 ) -> Iterator[tuple[Float[Tensor, "block outputs inputs"], Float[Tensor, "block outputs"]]]:
     """The affine maps of regions, as many at a time as fit into memory."""
-    entries = Size(shallow.trunk_shape).numel() * (Size(shallow.in_shape).numel() + 1)
+    entries = Size(function.out_shape).numel() * (Size(function.in_shape).numel() + 1)
     for block in blocks(len(regions), entries, VALUES_AT_ONCE):
-        yield shallow.affine_maps(torch.from_numpy(regions[block]).to(shallow.device))
+        yield function.affine_maps(torch.from_numpy(regions[block]).to(function.device))
 
 
 def _has_cuts_of(layer: HalfSpaces, tree: Partition) -> bool:

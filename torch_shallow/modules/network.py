@@ -97,10 +97,11 @@ class Network(nn.Module):
         domain: Domain,
         head: nn.Module | None,
         lengths: Float[np.ndarray, "inputs"] | float = 0.0,
+        known_everywhere: bool = True,
     ) -> None:
         """Keep what every network has, after its own parts are there; for `lengths` see `Domain.limits`."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
-        self._known_everywhere = self.complete and isinstance(domain, WholeSpace)
+        self._known_everywhere = known_everywhere and isinstance(domain, WholeSpace)
         self.head = None if head is None else in_float64(head, trunk_shape)
         self._out_shape = output_shape(self.head, trunk_shape)
         limits = domain.limits(in_shape, lengths)
@@ -128,11 +129,6 @@ class Network(nn.Module):
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one output."""
         return self._out_shape
-
-    @property
-    def complete(self) -> bool:
-        """Whether every region of the domain is known."""
-        return True
 
     @property
     def domain(self) -> Domain:

@@ -5,37 +5,34 @@ from __future__ import annotations
 import copy
 import os
 from concurrent.futures import Executor
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.certify import Certificate, certify
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.functions import Region, Regions
+from torch_shallow.functions import TreeFunction, require_all_regions
+from torch_shallow.functions.composed import ComposedSelection
+from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection, differ
 from torch_shallow.functions.points import check_rows
 from torch_shallow.geometry.sharing import threads_of
+from torch_shallow.geometry.tree import Tree
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.completeness import require_all_regions
 from torch_shallow.modules.continuity import ContinuityGap, continuity_gap
-from torch_shallow.modules.extended import ExtendedLayer, extended_weights
-from torch_shallow.modules.merging import map_numbers, merged
-from torch_shallow.modules.parameters import freeze, unfreeze
-from torch_shallow.modules.sequential import LiteralNetwork, to_sequential
+from torch_shallow.modules.literal import ExtendedLayer, LiteralNetwork, extended_weights, to_sequential
+from torch_shallow.modules.merging import SAME_MAP, merged
+from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.modules.soft_relu import SoftReLU
-from torch_shallow.modules.three_layers import ThreeLayers
 from torch_shallow.program.relu_program import ProgramNetwork
-from torch_shallow.program.weights_hash import weights_hash
-from torch_shallow.search.affine_maps import affine_maps
+from torch_shallow.search.affine_maps import AffineMaps, affine_maps
 from torch_shallow.search.partition import Partition, activation_partition
 from torch_shallow.search.runs.budget import TASK_SECONDS
 
-SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
 
-
-class ShallowReLU(ThreeLayers):
+class ShallowReLU(RegionNetwork):
     """A ReLU network with three hidden layers: half-spaces, indicator, selection.
 
     Computes exactly the function of the network it was made from (Villani & Schoots, "Any ReLU Network Is
@@ -70,31 +67,77 @@ class ShallowReLU(ThreeLayers):
             `continuity_gap`.
     """
 
-    source_hash: str | None = None
-    region_type: type[Region] = Region
-    _has_tree: bool = True
+    kind = "tree"
+
+    def __init__(
+        self,
+        partition: Tree,
+        maps: AffineMaps | None = None,
+        *,
+        dense: bool = False,
+        head: nn.Module | None = None,
+        store_maps: bool = True,
+    ) -> None:
+        super().__init__()
+        self.partition = partition
+        self.dense = dense
+        maps = affine_maps(activation_partition(partition), local_models=store_maps) if maps is None else maps
+        if not store_maps and len(maps.biases):
+            raise TransformError(
+                f"maps: expected half-spaces alone with store_maps=False, found the local models of {len(maps.biases)} "
+                "regions too, which would be dropped; leave out maps, or make them with local_models=False."
+            )
+        self.half_spaces = HalfSpaces(maps)
+        self.indicator = Indicator(partition, self.dense)
+        self.selection: Selection | ComposedSelection = (
+            Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
+        )
+        self.may_be_discontinuous = False
+        self._describe(
+            partition.in_shape, partition.out_shape, partition.domain, head, partition.chart.lengths, partition.complete
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take note where what is loaded is not what is there: then no deep network is known that computes it."""
+        changed = [name for name, known in self.state_dict().items() if differ(state_dict.get(prefix + name), known)]
+        if changed:
+            self.source_hash = None
+            self.may_be_discontinuous |= any(name.startswith("selection.") for name in changed)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
-    def num_linear_regions(self) -> int:
-        """Number of different affine maps of the known regions, up to rounding: see `merge`.
-
-        Computed anew each time. A map counts once even where its regions do not touch.
-        """
-        return int(map_numbers(self, SAME_MAP).max()) + 1
+    def function(self) -> TreeFunction:
+        """The trunk as a function, on the very tensors of this network: what certificates and explanations look at."""
+        return TreeFunction(
+            self.partition,
+            self.half_spaces,
+            self.indicator,
+            self.selection,
+            self.first_limit,
+            self.second_limit,
+            self.head,
+            self.may_be_discontinuous,
+            self.dense,
+        )
 
     @property
-    def regions(self) -> Regions:
-        """The regions, as a sequence of `Region`."""
-        return Regions(self)
+    def stores_maps(self) -> bool:
+        """Whether the local models are stored; if not, they are computed when they are needed."""
+        return isinstance(self.selection, Selection)
 
-    def coverage(self, x: Float[Tensor, "rows *in_shape"]) -> float:
-        """The share of a batch of inputs that lie in known regions.
+    def _evaluate(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
+        y, region = self.function.evaluate(x)
+        return y, region >= 0
 
-        Raises:
-            TransformError: `x` is not a floating-point tensor of shape `(rows, *in_shape)` with one or more rows.
-        """
-        check_rows("x", x, self.in_shape)
-        return float((self.locate(x) >= 0).double().mean())
+    @property
+    def _trainable(self) -> nn.Module:
+        return self.selection
+
+    @property
+    def _how_to_store(self) -> str:
+        return "make it with store_maps=True"
 
     def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
         """Add the regions of a batch of inputs, in place, to a network of visited regions.
@@ -110,7 +153,7 @@ class ShallowReLU(ThreeLayers):
             TransformError: `x` has another shape, or is not floating point; or cells of a tree are unexplored.
         """
         check_rows("x", x, self.in_shape)
-        require_all_regions(self, "grow", "inputs add no regions to a tree of cuts")
+        require_all_regions(self.function, "grow", "inputs add no regions to a tree of cuts")
         return 0
 
     def resume(
@@ -166,8 +209,6 @@ class ShallowReLU(ThreeLayers):
             )
         if self.complete:
             return self
-        if not self._has_tree:
-            raise TransformError(f"resume: expected a network that transform() has stopped, but {self.missing}.")
         if self.may_be_discontinuous:
             raise TransformError(
                 "resume: expected the network that transform() returned, found one whose weights may have been "
@@ -189,12 +230,12 @@ class ShallowReLU(ThreeLayers):
         return more
 
     def extended_weights(self) -> list[ExtendedLayer]:
-        """The literal matrices of the theorem, entries -inf included: see `torch_shallow.modules.extended`.
+        """The literal matrices of the theorem, entries -inf included: see `torch_shallow.modules.literal`.
 
         Raises:
             TransformError: not all regions are known.
         """
-        return extended_weights(self)
+        return extended_weights(self.function)
 
     def to_sequential(
         self, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
@@ -202,7 +243,7 @@ class ShallowReLU(ThreeLayers):
         """The three hidden layers as `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
 
         It equals this network, up to rounding, at points of the domain at which no cut on the way has a pre-activation
-        between 0 and `margin`, which is `1 / infinity`: see `torch_shallow.modules.sequential`.
+        between 0 and `margin`, which is `1 / infinity`: see `torch_shallow.modules.literal`.
 
         Args:
             infinity: the number in place of infinity.
@@ -227,52 +268,7 @@ class ShallowReLU(ThreeLayers):
             >>> torch.allclose(literal(x), shallow(x))
             True
         """
-        return to_sequential(self, infinity, domain, max_bytes=max_bytes)
-
-    @property
-    def _trainable(self) -> nn.Module:
-        """The layer that has the local models."""
-        return self.selection
-
-    def unfreeze(self) -> ShallowReLU:
-        """Make the local models parameters, in place, so that any optimizer of torch can train them.
-
-        Where that changes them, the network is no longer the deep one, and it jumps between regions: see
-        `continuity_gap`. Names in the state dict stay the same.
-
-        Returns:
-            The network itself.
-
-        Raises:
-            TransformError: the local models are not stored, as with `store_maps=False`, or of a network of visited
-                regions in which they would take more than a gigabyte.
-
-        Example:
-            >>> import torch, torch_shallow
-            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)))
-            >>> optimizer = torch.optim.Adam(shallow.unfreeze().parameters())
-            >>> shallow(torch.randn(5, 2)).square().mean().backward()
-            >>> optimizer.step()
-            >>> shallow.freeze().may_be_discontinuous
-            True
-        """
-        if not self.stores_maps:
-            raise TransformError(
-                "unfreeze: the local models of this network are not stored but computed when they are needed, so there "
-                "is nothing to train; make it with store_maps=True."
-            )
-        unfreeze(self._trainable)
-        self.may_be_discontinuous = True
-        return self
-
-    def freeze(self) -> ShallowReLU:
-        """Make the local models buffers again, in place, with the values that they have.
-
-        Returns:
-            The network itself.
-        """
-        freeze(self._trainable)
-        return self
+        return to_sequential(self.function, infinity, domain, max_bytes=max_bytes)
 
     def continuity_gap(self, sample: int | None = None, seed: int = 0, *, progress: bool = False) -> ContinuityGap:
         """The largest jump of the trunk between two regions that touch, over the whole of their common facets.
@@ -299,7 +295,7 @@ class ShallowReLU(ThreeLayers):
             >>> shallow.continuity_gap().value < 1e-9
             True
         """
-        return continuity_gap(self, sample, seed, progress=progress)
+        return continuity_gap(self.function, sample, seed, progress=progress)
 
     @outside_modes
     def soften(self, sharpness: float) -> SoftReLU:
@@ -314,8 +310,9 @@ class ShallowReLU(ThreeLayers):
         Raises:
             TransformError: the sharpness is not positive and finite, or not all regions are known.
         """
-        return SoftReLU(self, sharpness)
+        return SoftReLU(self.function, sharpness, type(self))
 
+    @outside_modes
     def merge(self, tolerance: float = SAME_MAP) -> ShallowReLU:
         """The same function with fewer regions: those with the same affine map are one where the tree allows it.
 
@@ -342,109 +339,13 @@ class ShallowReLU(ThreeLayers):
             >>> shallow.num_regions, shallow.num_linear_regions, shallow.merge().num_regions
             (3, 2, 2)
         """
-        return merged(self, tolerance)
-
-    def certify(
-        self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
-    ) -> Certificate:
-        """Check that this network is the model and that its regions are activation regions: all, if it is complete.
-
-        Of unexplored cells nothing is claimed but that the output is NaN there, and the certificate says that there are
-        some.
-
-        `torch_shallow.certify.certify` is the same with more arguments.
-
-        Args:
-            model: the model that the network was made from; it is not changed.
-            sample: number of regions for the checks that cost most (linear programs, vertices, facets); all if None.
-            cells: number of regions on whose cells the signs of all neurons are checked; all if None.
-
-        Returns:
-            The certificate, to be printed or asked; `certificate.require()` raises if a check failed.
-
-        Raises:
-            TransformError: the model cannot be read, or its input or output has another shape.
-
-        Example:
-            >>> import torch, torch_shallow
-            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
-            >>> torch_shallow.transform(model).certify(model).passed
-            True
-        """
-        return certify(self, model, sample=sample, cells=cells)
+        tree, maps = merged(self.function, tolerance)
+        result = ShallowReLU(tree, maps, dense=self.dense, head=self.head, store_maps=self.stores_maps).to(self.device)
+        result.source_hash, result.may_be_discontinuous = self.source_hash, self.may_be_discontinuous
+        return result
 
     def deep_network(self, name: str = "shallow") -> nn.Module:
-        """A deep network of the same function, which `transform` reads in its place where it is a part of a model.
-
-        Args:
-            name: of the network, for errors.
-
-        Raises:
-            TransformError: it does not know all of R^n, or is not that of a deep network any more.
-        """
-        partition = getattr(self, "partition", None)  # there is none of visited regions
-        if not (isinstance(partition, Partition) and self._known_everywhere) or self.may_be_discontinuous:
-            raise TransformError(
-                f"{name}: expected a complete shallow network of all of R^n, not trained, as a part of a model that "
-                f"is read, found {self.extra_repr()}; put the deep model in its place."
-            )
-        return ProgramNetwork(partition.program, copy.deepcopy(self.head))
-
-    def made_from(self, model: nn.Module | ExportedProgram) -> bool:
-        """Whether the network was made from a model of these very weights, dtypes and names included.
-
-        Raises:
-            TransformError: `model` is neither a module nor an exported program.
-
-        Example:
-            >>> import torch, torch_shallow
-            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-            >>> shallow = torch_shallow.transform(model)
-            >>> shallow.made_from(model), shallow.made_from(nn.Linear(2, 3))
-            (True, False)
-        """
-        return weights_hash(model) == self.source_hash
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network into one safetensors file, all or nothing.
-
-        Args:
-            path: of the file; one that is there is replaced.
-
-        Raises:
-            TransformError: the file cannot be written, or the head (or of a network of visited regions, the deep
-                network) is code that cannot be written as operations of torch.
-
-        Example:
-            >>> import tempfile, torch, torch_shallow
-            >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
-            >>> x = torch.randn(5, 2)
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     shallow.save(f"{folder}/network.safetensors")
-            ...     again = ShallowReLU.load(f"{folder}/network.safetensors")
-            >>> torch.equal(again(x), shallow(x))
-            True
-        """
-        from torch_shallow.modules.files.save import save  # knows this class, and those made of it
-
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ShallowReLU:
-        """The network in a file that `save` wrote, on the CPU.
-
-        No code in the file is executed, and only pure operations of torch are read back. A hostile file can hold
-        another network, or one that takes any time and memory, as any model can.
-
-        Args:
-            path: of the file.
-
-        Returns:
-            A network of the kind that was saved, whichever class this is called on.
-
-        Raises:
-            TransformError: there is no such file, or it is truncated, altered, of a newer format, or something else.
-        """
-        from torch_shallow.modules.files.load import load  # knows this class, and those made of it
-
-        return load(path)
+        """See `RegionNetwork.deep_network`."""
+        if not (isinstance(self.partition, Partition) and self._known_everywhere) or self.may_be_discontinuous:
+            return super().deep_network(name)
+        return ProgramNetwork(self.partition.program, copy.deepcopy(self.head))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,13 +14,151 @@ from torch.nn.functional import linear, logsigmoid
 
 from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
+from torch_shallow.functions import TreeFunction, require_all_regions
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
-from torch_shallow.modules.completeness import require_all_regions
-from torch_shallow.modules.harden import harden
+from torch_shallow.geometry.homogeneous import cut_rows
+from torch_shallow.geometry.tree import FreeTree, Tree
 from torch_shallow.modules.network import Network
+from torch_shallow.search.affine_maps import AffineMaps
 
-if TYPE_CHECKING:
-    from torch_shallow.modules.shallow_relu import ShallowReLU
+CLEAR = 16 * float(np.finfo(np.float64).eps)  # a point is inside of a half-space by more than rounding
+THINNEST = 1e-10  # a region thinner than that has no interior, relative to its size and to its distance from 0
+
+
+class Soft(Protocol):
+    """What a soft network is made of: see `SoftReLU`."""
+
+    partition: Tree
+    projection: Tensor | None
+    skip: nn.Parameter | None
+    normals: nn.Parameter
+    offsets: nn.Parameter
+    weights: nn.Parameter
+    biases: nn.Parameter
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is trained."""
+
+
+def harden(soft: Soft) -> tuple[FreeTree, AffineMaps]:
+    """The tree and the maps of the shallow network with the half-spaces and local models of a soft one.
+
+    A region has an interior if its old interior point is still inside, or else if the largest ball in it that a linear
+    program finds has a radius above `THINNEST`, in the coordinates of the chart, measured from the half-spaces. Where
+    only one side of a cut has, it takes the place of the cut. Elsewhere the output is what the descent of the tree
+    gives. The chart stays that of the tree: training moves half-spaces in the coordinates that the network reads, never
+    beyond them.
+
+    Args:
+        soft: the soft network; it is not changed.
+
+    Raises:
+        TransformError: a parameter is not finite, or HiGHS does not solve a linear program.
+    """
+    wrong = [name for name, parameter in soft.named_parameters() if not parameter.isfinite().all()]
+    if wrong:
+        raise TransformError(
+            f"harden: expected finite parameters, found NaN or infinity in {', '.join(wrong)}; train with a smaller "
+            "step, or go back to an earlier state."
+        )
+    tree = soft.partition
+    points, occupied = _interior_points(tree, cut_rows(tree.chart, soft.projection, soft.normals, soft.offsets))
+    children, cuts, regions = _without_empty(tree.children, occupied)
+    maps = AffineMaps(
+        None if soft.projection is None else _array(soft.projection),
+        np.column_stack([_array(soft.normals)[cuts], _array(soft.offsets)[cuts]]),
+        _array(soft.weights)[regions],
+        _array(soft.biases)[regions],
+        None if soft.skip is None else _array(soft.skip),
+    )
+    free = FreeTree(
+        in_shape=tree.in_shape,
+        out_shape=tree.out_shape,
+        domain=tree.domain,
+        chart=tree.chart,
+        children=children,
+        points=points[regions],
+    )
+    return free, maps
+
+
+def _interior_points(
+    tree: Tree, cuts: Float[np.ndarray, "cuts homogeneous"]
+) -> tuple[Float[np.ndarray, "regions coordinates"], Bool[np.ndarray, "regions"]]:
+    """A point of each region, and which of these are in its interior."""
+    from torch_shallow.geometry.tree_kernels import margins  # compiled code is imported when it is used
+
+    above_cuts, above_regions = tree.parents
+    least, nearest = np.zeros(tree.num_regions), np.zeros(tree.num_regions, dtype=np.int64)
+    margins(tree.points, above_regions, above_cuts, cuts, least, nearest)
+    points, occupied = tree.points.copy(), least > CLEAR
+    for region in np.flatnonzero(~occupied).tolist():
+        steps = tree.path(region)
+        signs = np.array([1.0 if active else -1.0 for _, active in steps])
+        rows = signs[:, None] * cuts[[cut for cut, _ in steps]]
+        centre, radius = _largest_ball(np.concatenate([tree.chart.inequalities, rows]))
+        points[region], occupied[region] = centre, radius > THINNEST * (1.0 + np.abs(centre).max(initial=0.0))
+    return points, occupied
+
+
+def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np.ndarray, "coordinates"], float]:
+    """Centre and radius of a largest ball of radius 1 or less; the radius is measured from the rows.
+
+    Raises:
+        TransformError: HiGHS does not solve the linear program.
+    """
+    from scipy.optimize import linprog
+
+    normals, offsets = rows[:, :-1], rows[:, -1]
+    lengths = np.linalg.norm(normals, axis=1)
+    solution = linprog(
+        np.append(np.zeros(normals.shape[1]), -1.0),
+        A_ub=np.column_stack([-normals, lengths]),
+        b_ub=offsets,
+        bounds=[(None, None)] * normals.shape[1] + [(None, 1.0)],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10},
+    )
+    if solution.status == 2:  # a cut that is constant in the domain, on its other side
+        return np.zeros(normals.shape[1]), -np.inf
+    if solution.status != 0:
+        raise TransformError(f"harden: looking for the interior of a region failed: {solution.message}")
+    centre = solution.x[:-1]
+    moving = lengths > 0.0
+    return centre, float(((normals @ centre + offsets)[moving] / lengths[moving]).min(initial=1.0))
+
+
+def _without_empty(
+    children: Int[np.ndarray, "cuts 2"], occupied: Bool[np.ndarray, "regions"]
+) -> tuple[Int[np.ndarray, "fewer_cuts 2"], Int[np.ndarray, "fewer_cuts"], Int[np.ndarray, "fewer_regions"]]:
+    """The tree without empty regions: its children, and the numbers that its cuts and regions had before.
+
+    Raises:
+        TransformError: all regions are empty.
+    """
+    if not occupied.any():
+        raise TransformError("harden: no region has an interior: the domain is too thin for the trained half-spaces.")
+    stands_for = np.arange(len(children))  # what is left of the subtree of each cut: a cut, or region k as ~k
+    empty, keep = np.zeros(len(children), dtype=bool), np.zeros(len(children), dtype=bool)
+    fresh = np.zeros((len(children), 2), dtype=np.int64)
+    for cut in range(len(children) - 1, -1, -1):
+        sides = [child for child in children[cut] if not (empty[child] if child >= 0 else ~occupied[~child])]
+        left = [stands_for[child] if child >= 0 else child for child in sides]
+        empty[cut], keep[cut] = not left, len(left) == 2
+        if keep[cut]:
+            fresh[cut] = left
+        elif left:
+            stands_for[cut] = left[0]
+    cuts, regions = np.flatnonzero(keep), np.flatnonzero(occupied)
+    fresh = fresh[cuts]
+    inner = fresh >= 0
+    fresh[inner] = np.searchsorted(cuts, fresh[inner])
+    fresh[~inner] = ~np.searchsorted(regions, ~fresh[~inner])
+    return fresh, cuts, regions
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
 
 
 class Levels(nn.Module):
@@ -86,8 +225,9 @@ class SoftReLU(Network):
     Time and memory of a batch are proportional to points times regions.
 
     Args:
-        shallow: the network to start from, all of whose regions are known.
+        function: what to start from, the trunk of a shallow network all of whose regions are known.
         sharpness: see above, in units of one over length; it may be set anew at any time.
+        hardened: makes the shallow network that `harden` gives.
 
     Attributes:
         partition: the tree of the network that it was made from.
@@ -117,24 +257,24 @@ class SoftReLU(Network):
     scale: Tensor
     skip: nn.Parameter | None
 
-    def __init__(self, shallow: ShallowReLU, sharpness: float) -> None:
+    def __init__(self, function: TreeFunction, sharpness: float, hardened: Callable[..., Any]) -> None:
         super().__init__()
         reason = "soft cuts lead to all regions of the domain (unfreeze() trains the local models of known ones)"
-        require_all_regions(shallow, "soften", reason)
-        self.partition, self.network = shallow.partition, type(shallow)
-        half, local = shallow.half_spaces, shallow.selection
-        weights, biases = local.maps(torch.arange(shallow.num_regions, device=shallow.device))
+        require_all_regions(function, "soften", reason)
+        self.partition, self.hardened = function.tree, hardened
+        half, local = function.half_spaces, function.selection
+        weights, biases = local.maps(torch.arange(function.num_regions, device=function.device))
         self.normals, self.offsets = _parameter(half.normals), _parameter(half.offsets)
         self.weights, self.biases = _parameter(weights), _parameter(biases)
         self.register_parameter("skip", None if local.skip is None else _parameter(local.skip))
         self.register_buffer("projection", None if half.projection is None else half.projection.clone())
-        self.levels = Levels(shallow.partition.children)
+        self.levels = Levels(function.tree.children)
         self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
         self.sharpness = sharpness
         self._describe(
-            shallow.in_shape, shallow.trunk_shape, shallow.domain, shallow.head, shallow.partition.chart.lengths
+            function.in_shape, function.out_shape, function.domain, function.head, function.tree.chart.lengths
         )
-        self.to(shallow.device)
+        self.to(function.device)
 
     @property
     def sharpness(self) -> float:
@@ -163,17 +303,20 @@ class SoftReLU(Network):
         """Which inputs lie in the domain."""
         return self._points(x)[1].reshape(x.shape[: x.dim() - len(self.in_shape)])
 
-    def harden(self) -> ShallowReLU:
-        """The shallow network that this one tends to, with the half-spaces and local models as they are now.
+    def harden(self) -> Any:
+        """The `ShallowReLU` that this one tends to, with the half-spaces and local models as they are now.
 
         Regions that training has left without interior are removed, each with a cut: see
-        `torch_shallow.modules.harden`. The result is no longer one of a deep network: its regions have no
+        `torch_shallow.modules.soft_relu`. The result is no longer one of a deep network: its regions have no
         activation patterns, and it may be discontinuous, by as much as `continuity_gap` says.
 
         Raises:
             TransformError: a parameter is not finite.
         """
-        return harden(self)
+        tree, maps = harden(self)
+        shallow = self.hardened(tree, maps, head=self.head).to(self.offsets.device)
+        shallow.may_be_discontinuous = True
+        return shallow
 
     def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
         points = flatten_points(x, self.in_shape)

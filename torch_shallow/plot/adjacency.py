@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.adjacency import adjacency as graph_of
 from torch_shallow.explain.function import known_network
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.functions import TreeFunction
 from torch_shallow.optional import require
 from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
 from torch_shallow.plot.drawn import read_subject
@@ -57,7 +57,7 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
     ax = axes_for(ax)
     from matplotlib.collections import LineCollection
 
-    places = network.partition.interior_points()
+    places = network.tree.interior_points()
     flat = places.shape[1] == 2
     if flat:
         places = _sides(ax, network, places)
@@ -65,7 +65,7 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
         at = networkx.spring_layout(graph, seed=seed)
         places = np.array([at[region] for region in range(len(graph))])
     ends = np.array(list(graph.edges), dtype=np.int64).reshape(-1, 2)
-    stages = np.array([_stage(network.partition, neuron) for *_, neuron in graph.edges(data="neuron")], dtype=np.int64)
+    stages = np.array([_stage(network.tree, neuron) for *_, neuron in graph.edges(data="neuron")], dtype=np.int64)
     colours = class_colours(max(1, int(stages.max(initial=0))))
     for stage in np.unique(stages):
         label, colour = (f"stage {stage}", colours[stage - 1]) if stage else ("no neuron", "#888888")
@@ -84,7 +84,7 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
     return ax
 
 
-def _sides(ax: Any, network: ShallowReLU, points: Float[np.ndarray, "regions 2"]) -> Float[np.ndarray, "regions 2"]:
+def _sides(ax: Any, network: TreeFunction, points: Float[np.ndarray, "regions 2"]) -> Float[np.ndarray, "regions 2"]:
     """Draw the sides of the regions in a window that meets all of them.
 
     Returns the middle of what is in the window, of each region; or the points inside of them, if there is no window.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.drawn import read_subject
@@ -68,6 +68,7 @@ def animate(
         The animation; keep it in a variable as long as it is shown.
 
     Raises:
+        WrongTypeError: `networks` is one network.
         TransformError: there are no networks, their shapes differ, or as `regions`.
 
     Example:
@@ -86,7 +87,7 @@ def animate(
     style = Style(color, 0, threshold, boundary, edges, False, class_names, True)
     asked = read_window(lower, upper)
     if isinstance(networks, nn.Module):
-        raise TransformError(
+        raise WrongTypeError(
             f"networks: expected several networks, found one {type(networks).__name__}; put it in a list."
         )
     shown, name = (data, "data") if points is None else (points, "points")

@@ -13,10 +13,10 @@ from torch import Size, Tensor
 from torch_shallow._transform import transform
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.function import known_function
 from torch_shallow.functions.points import check_rows
-from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.plot.canvas import Canvas, axes_for
-from torch_shallow.plot.drawn import network_of, output_name
+from torch_shallow.plot.drawn import output_name
 from torch_shallow.plot.picture import thin
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
@@ -113,10 +113,9 @@ def _picture(f: object, feature: str | int, output: int, features: Any, asked: A
 
 
 def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, ax: Any) -> Axes:
-    f = network_of(f)
-    shallow = f if isinstance(f, ShallowReLU) else transform(f, data=data)
+    shallow = known_function(f) or transform(f, data=data).function
     names = read_features(features, Size(shallow.in_shape).numel())
-    outputs = Size(shallow.trunk_shape).numel()
+    outputs = Size(shallow.out_shape).numel()
     if not -outputs <= output < outputs:
         raise TransformError(f"output: expected a number from {-outputs} to {outputs - 1}, found {output}.")
     check_rows("data", data, shallow.in_shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MethodType
 
 import numpy as np
 import torch
@@ -13,16 +12,16 @@ from torch.fx import GraphModule
 
 from torch_shallow._transform import transform_all
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
-from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import read_function
-from torch_shallow.functions.deep_function import Neurons
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.function import known_function, read_function
+from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import TOLERANCE, Polygons, Window, tree_polygons
 
 
 @dataclass(frozen=True)
-class Subject:
+class Shown:
     """A network to be drawn: its trunk.
 
     Attributes:
@@ -36,7 +35,7 @@ class Subject:
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     domain: Domain
-    network: ShallowReLU | Neurons
+    network: TreeFunction | DeepFunction
     before_head: bool = False
 
     @property
@@ -66,7 +65,7 @@ class Subject:
         if not isinstance(x, Tensor) or x.shape[1:] != self.in_shape or x.dim() == 0:
             found, remedy = _found(x)
             shape = ", ".join(["rows", *map(str, self.in_shape)])
-            raise TransformError(f"{name}: expected a tensor of shape ({shape}), found {found}; {remedy}.")
+            raise argument_error(x, Tensor)(f"{name}: expected a tensor of shape ({shape}), found {found}; {remedy}.")
         rows: np.ndarray = x.detach().reshape(len(x), self.num_inputs).to("cpu", torch.float64).numpy()
         if not np.isfinite(rows).all():
             raise TransformError(f"{name}: expected finite numbers, found NaN or inf; leave these rows out.")
@@ -105,13 +104,13 @@ class Subject:
         Raises:
             TransformError: a deep network cannot be transformed there.
         """
-        if isinstance(self.network, ShallowReLU):
+        if isinstance(self.network, TreeFunction):
             return Drawn(self.network, plane, plane, None)
         box = None if window is None else Box(window.lower, window.upper)
-        shallow = transform_all(_on_plane(self.network, self.in_shape, plane), domain=box)
+        known = transform_all(_on_plane(self.network, self.in_shape, plane), domain=box).function
         a, b = self.domain.inequalities(self.in_shape)
         rows = plane.pull_back(a, -b)
-        return Drawn(shallow, Plane.all_of_it(), plane, Polytope(rows[:, :2], -rows[:, 2]) if len(rows) else None)
+        return Drawn(known, Plane.all_of_it(), plane, Polytope(rows[:, :2], -rows[:, 2]) if len(rows) else None)
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,13 @@ class Drawn:
     """A network with a tree of cuts, and the plane that is drawn of it.
 
     Attributes:
-        shallow: the network.
+        function: the network.
         inner: the plane, in its inputs.
         plane: the plane, in the inputs of the network that was asked for.
-        domain: where to stop, in the inputs of `shallow`, besides at its own domain.
+        domain: where to stop, in the inputs of `function`, besides at its own domain.
     """
 
-    shallow: ShallowReLU
+    function: TreeFunction
     inner: Plane
     plane: Plane
     domain: Domain | None
@@ -135,7 +134,7 @@ class Drawn:
     ) -> Polygons:
         """See `tree_polygons`. Raises as it does."""
         found = tree_polygons(
-            self.shallow,
+            self.function,
             self.inner,
             window,
             by_largest=by_largest,
@@ -161,12 +160,12 @@ class Drawn:
                     "without data first."
                 )
             x = places
-        points = torch.from_numpy(x).reshape(-1, *self.shallow.in_shape).to(self.shallow.device)
-        found: np.ndarray = self.shallow.locate(points).cpu().numpy()
+        points = torch.from_numpy(x).reshape(-1, *self.function.in_shape).to(self.function.device)
+        found: np.ndarray = self.function.locate(points).cpu().numpy()
         return found
 
 
-def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Subject:
+def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Shown:
     """What is to be drawn of a network.
 
     Args:
@@ -176,29 +175,24 @@ def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Subj
         name: of the batch, for errors.
 
     Raises:
+        WrongTypeError: `f` is no network, or `x` no tensor.
         TransformError: `f` is something else, or cannot be transformed; or `x` is no tensor.
     """
     if x is not None and not isinstance(x, Tensor):
         found, remedy = _found(x)
-        raise TransformError(f"{name}: expected a tensor of inputs, found {found}; {remedy}.")
+        raise WrongTypeError(f"{name}: expected a tensor of inputs, found {found}; {remedy}.")
     if x is not None and not x.is_floating_point():
         x = x.to(torch.get_default_dtype())
-    f = network_of(f)
-    function = read_function(f.trunk if isinstance(f, ShallowReLU) else f, x)
-    domain = f.domain if isinstance(f, ShallowReLU) else WholeSpace()
-    has_head = isinstance(f, ShallowReLU) and f.head is not None
-    return Subject(function.in_shape, function.out_shape, domain, function.network, has_head)
+    known = known_function(f)
+    function = read_function(f if known is None else known, x)
+    if known is None:
+        return Shown(function.in_shape, function.out_shape, WholeSpace(), function.network)
+    return Shown(function.in_shape, function.out_shape, known.domain, function.network, known.head is not None)
 
 
 def output_name(output: int, before_head: bool) -> str:
     """What an output of a trunk is called in a picture."""
     return f"output {output}" + " before the head" * before_head
-
-
-def network_of(f: object) -> object:
-    """A network itself where its trunk method is given: what is drawn is the trunk in any case."""
-    trunk = isinstance(f, MethodType) and isinstance(f.__self__, ShallowReLU) and f.__func__.__name__ == "trunk"
-    return f.__self__ if trunk and isinstance(f, MethodType) else f
 
 
 def _found(x: object) -> tuple[object, str]:
@@ -209,7 +203,7 @@ def _found(x: object) -> tuple[object, str]:
     return type(x).__name__, f"convert it, as by torch.tensor({values}, dtype=torch.float64)"
 
 
-def _on_plane(neurons: Neurons, in_shape: tuple[int, ...], plane: Plane) -> nn.Module:
+def _on_plane(neurons: DeepFunction, in_shape: tuple[int, ...], plane: Plane) -> nn.Module:
     """A deep network, as a function of coordinates in a plane."""
     lift = nn.Linear(2, len(plane.origin), dtype=torch.float64, device=neurons.traced.device).requires_grad_(False)
     lift.weight.copy_(torch.from_numpy(plane.directions.T.copy()))

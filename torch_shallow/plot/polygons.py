@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.sharing import blocks
-from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.plot.plane import Plane
 
 TOLERANCE = 1e-11  # relative to the window
@@ -155,7 +155,7 @@ class Polygons:
 
 
 def tree_polygons(
-    shallow: ShallowReLU,
+    shallow: TreeFunction,
     plane: Plane,
     window: Window,
     *,
@@ -186,7 +186,7 @@ def tree_polygons(
         raise TransformError(f"threshold: expected a finite number, found {threshold}.")
     from torch_shallow.plot.subdivision import Subdivision  # compiled code is imported when it is used
 
-    tree = shallow.partition
+    tree = shallow.tree
     weight, bias = tree.domain.inequalities(tree.in_shape)
     walls, wall_terms = _rows(plane, window, weight, -bias)
     if domain is not None:
@@ -251,7 +251,7 @@ def _rows(
 
 
 def _cut_rows(
-    shallow: ShallowReLU, plane: Plane, window: Window
+    shallow: TreeFunction, plane: Plane, window: Window
 ) -> tuple[Float[np.ndarray, "cuts 3"], Float[np.ndarray, "cuts"]]:
     """The cuts of a network's tree likewise."""
     half = shallow.half_spaces
@@ -263,10 +263,10 @@ def _cut_rows(
 
 
 def _maps(
-    shallow: ShallowReLU, plane: Plane, regions: Int[np.ndarray, "polygons"]
+    shallow: TreeFunction, plane: Plane, regions: Int[np.ndarray, "polygons"]
 ) -> Float[np.ndarray, "polygons outputs 3"]:
     """The affine maps of some regions on a plane; NaN for those that are not known."""
-    outputs, inputs = torch.Size(shallow.trunk_shape).numel(), torch.Size(shallow.in_shape).numel()
+    outputs, inputs = torch.Size(shallow.out_shape).numel(), torch.Size(shallow.in_shape).numel()
     maps = np.full((len(regions), outputs, 3), np.nan)
     known = np.flatnonzero(regions >= 0)
     for block in blocks(len(known), outputs * inputs, VALUES_AT_ONCE):

@@ -12,10 +12,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from torch_shallow.domain import Box
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
-from torch_shallow.plot.drawn import Drawn, Subject, read_subject
+from torch_shallow.plot.drawn import Drawn, Shown, read_subject
 from torch_shallow.plot.picture import Style, draw
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Window
@@ -102,7 +102,7 @@ def regions(
     return ax
 
 
-def two_inputs(f: object, data: Tensor | None = None) -> Subject:
+def two_inputs(f: object, data: Tensor | None = None) -> Shown:
     """What is drawn of a network that must have two inputs.
 
     Raises:
@@ -123,7 +123,7 @@ def two_inputs(f: object, data: Tensor | None = None) -> Subject:
 
 
 def draw_on(
-    subject: Subject,
+    subject: Shown,
     plane: Plane,
     window: Window | None,
     marks: np.ndarray | None = None,
@@ -142,13 +142,13 @@ def draw_on(
         if subject.num_inputs != 2:
             raise
         everywhere = subject.on(plane, None)
-        known = replace(subject, network=everywhere.shallow)
+        known = replace(subject, network=everywhere.function)
         return everywhere, choose_window(known, plane)
     return subject.on(plane, window), window
 
 
 def picture(
-    subject: Subject,
+    subject: Shown,
     drawn: Drawn,
     window: Window,
     style: Style,
@@ -171,7 +171,7 @@ def picture(
         if data is None:
             raise TransformError('data: expected a batch of inputs to count for color="count", found None.')
         found = drawn.locate(data)
-        counts = np.bincount(found[found >= 0], minlength=drawn.shallow.num_regions)
+        counts = np.bincount(found[found >= 0], minlength=drawn.function.num_regions)
     polygons = drawn.polygons(window, by_largest=style.has_classes, threshold=threshold)
     if data is None:
         if labels is not None:
@@ -197,7 +197,7 @@ def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "row
     whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (rows,)
     if not whole or (rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise TransformError(
+        raise argument_error(labels, Tensor)(
             f"labels: expected a class from 0 to {classes - 1} for each of the {rows} rows of data, as a tensor of "
             f"whole numbers, found {_range(labels, rows) if whole else found}."
         )

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.plot.canvas import Canvas, axes_for
-from torch_shallow.plot.drawn import Subject, read_subject
+from torch_shallow.plot.drawn import Shown, read_subject
 from torch_shallow.plot.picture import Style
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import TOLERANCE, Polygons
@@ -106,7 +106,7 @@ def slice(  # noqa: A001 (as a picture is called)
 
 
 def read_plane(
-    subject: Subject, points: Tensor | None, origin: Tensor | None, directions: Tensor | None
+    subject: Shown, points: Tensor | None, origin: Tensor | None, directions: Tensor | None
 ) -> tuple[Plane, Float[np.ndarray, "3 2"] | None]:
     """The plane that is asked for, and the three points in it if they were given.
 
@@ -128,7 +128,9 @@ def read_plane(
     assert origin is not None
     assert directions is not None
     if not isinstance(origin, Tensor) or tuple(origin.shape) != subject.in_shape:
-        raise TransformError(f"origin: expected a tensor of shape {subject.in_shape}, found one {_given(origin)}.")
+        raise argument_error(origin, Tensor)(
+            f"origin: expected a tensor of shape {subject.in_shape}, found one {_given(origin)}."
+        )
     along = subject.rows("directions", directions)
     if len(along) != 2:
         raise TransformError(f"directions: expected 2 of them, found {len(along)}.")

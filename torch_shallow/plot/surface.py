@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.optional import require
 from torch_shallow.plot.canvas import axes_for
-from torch_shallow.plot.drawn import Subject, read_subject
+from torch_shallow.plot.drawn import Shown, read_subject
 from torch_shallow.plot.picture import by_region, thin
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Polygons
@@ -75,7 +75,7 @@ def surface(
         raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
     if points is not None and features is not None:
         raise TransformError("features: the axes of a plane through points are no features; leave them out.")
-    subject: Subject = two_inputs(f) if points is None else read_subject(f, points, "points")
+    subject: Shown = two_inputs(f) if points is None else read_subject(f, points, "points")
     plane, marks = (Plane.all_of_it(), None) if points is None else read_plane(subject, points, None, None)
     output = subject.check_output(output)
     drawn, window = draw_on(subject, plane, asked, marks)
@@ -106,7 +106,7 @@ def _matplotlib(
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     if not hasattr(ax, "set_zlim"):
-        raise TransformError('ax: expected axes of three dimensions; make them with projection="3d".')
+        raise WrongTypeError('ax: expected axes of three dimensions; make them with projection="3d".')
     corners, known = lifted(polygons, output, features), polygons.known
     faces = [face for face, keep in zip(np.split(corners, polygons.starts[1:-1]), known, strict=True) if keep]
     height = np.array([face[:, 2].mean() for face in faces])

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Box
-from torch_shallow.errors import TransformError
-from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.plot.drawn import Subject
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.functions import TreeFunction
+from torch_shallow.plot.drawn import Shown
 from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Window, tree_polygons
 
@@ -34,7 +34,7 @@ def read_window(lower: object, upper: object) -> Window | None:
         given = (bound.detach().cpu() if isinstance(bound, Tensor) else bound for bound in (lower, upper))
         low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (2,)).copy() for bound in given)
     except (TypeError, ValueError) as error:
-        raise TransformError(
+        raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
             f"lower, upper: expected a number for both coordinates, or two of them, found {lower!r} and {upper!r}."
         ) from error
     if not (np.isfinite([low, high]).all() and (low < high).all()):
@@ -45,7 +45,7 @@ def read_window(lower: object, upper: object) -> Window | None:
 
 
 def choose_window(
-    subject: Subject,
+    subject: Shown,
     plane: Plane,
     marks: Float[np.ndarray, "marks 2"] | None = None,
     data: Float[np.ndarray, "rows 2"] | None = None,
@@ -68,7 +68,7 @@ def choose_window(
         return bounded
     if data is not None and len(data) and np.ptp(data, axis=0).all():
         return around(data)
-    if isinstance(subject.network, ShallowReLU) and subject.num_inputs == 2:
+    if isinstance(subject.network, TreeFunction) and subject.num_inputs == 2:
         corners = _corners(subject.network, plane)
         if len(corners) > 1 and np.ptp(corners, axis=0).max() > 0.0:
             return around(np.quantile(corners, [SHOWN, 1.0 - SHOWN], axis=0), square=True)
@@ -88,7 +88,7 @@ def around(points: Float[np.ndarray, "points 2"], square: bool = False) -> Windo
     return Window((low + high) / 2 - half, (low + high) / 2 + half)
 
 
-def _extent(subject: Subject, plane: Plane) -> Window | None:
+def _extent(subject: Shown, plane: Plane) -> Window | None:
     """The smallest window around the domain in the plane; None if it is not bounded."""
     from scipy.optimize import linprog
 
@@ -113,9 +113,9 @@ def _extent(subject: Subject, plane: Plane) -> Window | None:
     return Window(lower, upper) if (lower < upper).all() else None
 
 
-def _corners(shallow: ShallowReLU, plane: Plane) -> Float[np.ndarray, "corners 2"]:
+def _corners(shallow: TreeFunction, plane: Plane) -> Float[np.ndarray, "corners 2"]:
     """Where regions meet in a corner, near to the interior points of the regions."""
-    points = shallow.partition.interior_points()
+    points = shallow.tree.interior_points()
     centre = np.median(points, axis=0)
     reach = FAR * float(np.median(np.abs(points - centre).max(axis=1)))
     if not reach > 0.0:

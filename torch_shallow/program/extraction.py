@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Size, Tensor
 
 from torch_shallow.domain import Box, Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import OutOfMemoryError
 from torch_shallow.program.affine_forms import CHUNK_BYTES, INPUT, Sources, push
 from torch_shallow.program.preactivation_bounds import StageBounds, preactivation_bounds
 from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
@@ -100,6 +100,7 @@ def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
         domain: where the program has to hold; everywhere if None.
 
     Raises:
+        OutOfMemoryError: the program is too large.
         TransformError: the program is too large, or the model cannot be read.
     """
     inputs, outputs = Size(traced.in_shape).numel(), Size(traced.out_shape).numel()
@@ -112,7 +113,7 @@ def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             return _read_in_box(traced, lower, upper, outputs)
     if 8 * weights > MAX_BYTES:
-        raise TransformError(
+        raise OutOfMemoryError(
             f"model: it has {neurons:,} ReLUs of {inputs:,} inputs, whose weights as one program take "
             f"{8 * weights / 2**30:,.1f} GiB (at most {MAX_BYTES / 2**30:.0f} GiB are allowed). Pass data=X for the "
             "regions that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all near x."
@@ -127,7 +128,7 @@ def _read_in_box(traced: TracedModel, lower: np.ndarray, upper: np.ndarray, outp
     bounds = preactivation_bounds(traced, lower, upper, max_unstable=most)
     unstable = sum(int(stage.unstable.sum()) for stage in bounds)
     if unstable > most:
-        raise TransformError(
+        raise OutOfMemoryError(
             f"domain: at least {unstable:,} ReLUs of the model may change sign in the box (in the first {len(bounds)} "
             f"of {len(traced.layouts)} stages), but a program of more than {max(most, 0):,} is too large; make the box "
             "smaller, or pass data=X for the regions that the rows of X visit."

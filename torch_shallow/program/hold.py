@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
-from torch_shallow.program.model import check_model
+from torch_shallow.program.model_copy import check_model
 
 
 def hold(model: nn.Module | ExportedProgram, /, **constants: Any) -> Held:

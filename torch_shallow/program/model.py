@@ -1,206 +1,190 @@
-"""Is it a model that can be read at all, and a copy of it that may be taken apart."""
+"""What travels from the user's model on: a module, checked and traced once, and its program."""
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
-from torch_shallow.errors import TransformError
-from torch_shallow.program.exported import module_of
+from torch_shallow.domain import Domain
+from torch_shallow.errors import WrongTypeError
+from torch_shallow.program.exported import shown_shape
+from torch_shallow.program.extraction import read_within
+from torch_shallow.program.graph.input_shape import given_shape, shape_of_first_linear
+from torch_shallow.program.model_copy import check_model, copy_model, unwrapped, warn_of_hooks
+from torch_shallow.program.precision import InFloat64
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.program.traced import TracedModel
+from torch_shallow.program.tracer import trace_copy
+from torch_shallow.program.verification import verify, verify_in_own_precision
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
+def weights_hash(model: nn.Module | ExportedProgram) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of a model's weights.
 
-def check_model(model: object) -> nn.Module:
-    """The model itself, or the module that it wraps, if that is an `nn.Module` with finite real weights.
+    Weights are what `state_dict` gives, each under each of its names, and of an exported program its constants too. The
+    device does not matter; the dtype does. A wrapper such as `torch.compile` is looked through.
 
     Args:
-        model: what the user passed: a module, also compiled or made parallel, or a program of `torch.export`.
+        model: a module, or a program of `torch.export`.
+
+    Returns:
+        64 hexadecimal digits.
 
     Raises:
-        TransformError: it is something else, a program for one batch size, or has weights that are lazy, on the meta
-            device, complex, integer, infinite or NaN; all such weights are listed.
+        WrongTypeError: it is neither.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> before = weights_hash(model)
+        >>> with torch.no_grad():
+        ...     model.bias += 1.0
+        >>> weights_hash(model) == before
+        False
     """
     if isinstance(model, ExportedProgram):
-        model = module_of(model)
+        return hash_tensors({**model.constants, **model.state_dict})
     if not isinstance(model, nn.Module):
-        raise TransformError(
-            f"model: expected an nn.Module, found {type(model).__name__}; put a function into the forward() of an "
-            "nn.Module (a torch.export.ExportedProgram is taken as well)."
+        raise WrongTypeError(
+            f"model: expected an nn.Module or a torch.export.ExportedProgram, found {type(model).__name__}; pass the "
+            "model that the network was made from."
         )
-    model = unwrapped(model)
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise TransformError(
-                f"model: {name or 'it'} is a TorchScript module, which torch.fx cannot trace; pass the nn.Module that "
-                "was scripted."
-            )
-        if any(kind.__name__ == "FakeQuantizeBase" for kind in type(module).__mro__):
-            raise TransformError(
-                f"model: {name or 'it'} is a {type(module).__name__}, which rounds as quantised numbers do; pass the "
-                "model from before prepare_qat (of torch.ao.quantization)."
-            )
-        if module.training and (norm := _power_iteration(module)):
-            raise TransformError(
-                f"model: the {norm} of {name or 'it'} is in train mode, where each forward pass changes the weights; "
-                "call model.eval() first."
-            )
-    wrong = [f"{name} {what}" for name, tensor in model.named_parameters() if (what := _not_a_weight(tensor, True))]
-    bounds = _possible_bounds(model)
-    wrong += [
-        f"{name} {what}"
-        for name, tensor in model.named_buffers()
-        if (what := _not_a_weight(tensor, False, may_be_infinite=id(tensor) in bounds))
-    ]
-    if wrong:
-        raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
-    return model
+    return hash_tensors(unwrapped(model).state_dict())
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that `torch.compile`, `DataParallel` or the like were given; other modules themselves."""
-    while (inner := _wrapped(module)) is not None:
-        module = inner
-    return module
-
-
-def _wrapped(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return module._modules["module"]
-    return dict(module.named_children()).get("_orig_mod")
-
-
-def _power_iteration(module: nn.Module) -> str:
-    """Name of the spectral normalisation that the module is, or that a hook of it is; empty if there is none."""
-    names = (type(part).__name__ for part in (module, *module._forward_pre_hooks.values()))
-    return next((name.lstrip("_") for name in names if name in {"SpectralNorm", "_SpectralNorm"}), "")
-
-
-def _possible_bounds(model: nn.Module) -> set[int]:
-    """The buffers of the user's own code, which may hold infinite bounds; any other use of them is refused later."""
-    own = (m for m in model.modules() if isinstance(m, GraphModule) or not type(m).__module__.startswith("torch."))
-    return {id(buffer) for module in own for buffer in module._buffers.values()}
-
-
-def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False) -> str:
-    if is_lazy(tensor):
-        return "is not initialised (lazy module): call the model once on an example input first"
-    if tensor.is_meta:
-        return "is on the meta device and has no values: load the weights first"
-    if tensor.is_complex():
-        return f"is complex ({tensor.dtype}): only real models are piecewise linear"
-    if not tensor.is_floating_point():
-        return f"is an integer parameter ({tensor.dtype}): convert the model with model.float()" if parameter else ""
-    # A sum is finite unless an entry is not (or it overflows): one pass without temporaries for the usual case.
-    if tensor.sum().isfinite() or tensor.isfinite().all():
-        return ""
-    kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
-    return "" if may_be_infinite and kinds == ["inf"] else f"contains {' and '.join(kinds)}"
-
-
-def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
-    """Warn that forward hooks of the user are left out of the copies, if there are any.
+def hash_tensors(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of tensors, whatever their order and device.
 
     Args:
-        model: the model.
-        stacklevel: of the warning, counted from the caller.
+        tensors: by name; of a value that is none, such as the extra state of a module, only the type counts.
     """
-    places = hooked_parts(model)
-    if places:
-        warnings.warn(
-            f"The forward hooks of {', '.join(places)} are not part of the function that is transformed and are left "
-            "out; if a hook changes a value, put that into forward().",
-            UserWarning,
-            stacklevel=stacklevel + 1,
-        )
+    digest = sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        told = [str(tensor.dtype), list(tensor.shape)] if _has_values(tensor) else [type(tensor).__name__]
+        digest.update(json.dumps([name, *told]).encode() + b"\n")
+        if _has_values(tensor):
+            digest.update(_bytes(tensor).data)
+    return digest.hexdigest()
 
 
-def hooked_parts(model: nn.Module) -> list[str]:
-    """The parts of a model that have forward hooks of the user."""
-    return [
-        name or "(root)"
-        for name, module in model.named_modules()
-        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
-    ]
+def _has_values(tensor: object) -> bool:
+    return isinstance(tensor, Tensor) and not is_lazy(tensor) and not tensor.is_meta
 
 
-def _is_torch_made(hook: object) -> bool:
-    return type(hook).__module__.startswith("torch.nn.utils")
+def _bytes(tensor: Tensor) -> UInt8[np.ndarray, "bytes"]:
+    tensor = tensor.detach().cpu()
+    tensor = tensor.int_repr() if tensor.is_quantized else tensor.to_dense()
+    flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()  # one number may have any stride
 
 
-def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> nn.Module:
-    """A deep copy without gradients and without hooks; the model itself is not touched and no hook of it runs.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model of the user's, checked, copied and traced once: nothing that is made of it does so again.
 
-    Hooks of `torch.nn.utils` (weight and spectral norm, pruning), which compute a weight before each forward, are
-    applied once to the copy.
+    Attributes:
+        given: what the user passed; it is never changed.
+        module: the module itself, without what it is wrapped in.
+        traced: a copy of it in float64, as a graph of affine nodes and ReLUs.
+        example_input: the example that the user gave, if any.
+    """
+
+    given: nn.Module | ExportedProgram
+    module: nn.Module
+    traced: TracedModel
+    example_input: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module | ExportedProgram,
+        example_input: Tensor | None = None,
+        in_shape: Sequence[int] | None = None,
+        stacklevel: int = 2,
+    ) -> Model:
+        """Check and trace a model; what is read is not compared with it yet.
+
+        Args:
+            model: as for `read_model`.
+            example_input: likewise.
+            in_shape: likewise.
+            stacklevel: of warnings.
+
+        Raises:
+            TransformError: the model cannot be traced.
+            UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
+        """
+        module = check_model(model)
+        warn_of_hooks(module, stacklevel=stacklevel)
+        shape = given_shape(example_input, in_shape) or shown_shape(module)
+        root, graph, head = trace_copy(module, InFloat64, shape)
+        traced = TracedModel(root, graph, shape or shape_of_first_linear(root, graph), head)
+        return cls(model, module, traced, example_input)
+
+    @cached_property
+    def in_own_precision(self) -> nn.Module:
+        """A copy without hooks, in the precision that the model has."""
+        return copy_model(self.module, nullcontext())
+
+    @property
+    def hash(self) -> str:
+        """`weights_hash` of what the user passed."""
+        return weights_hash(self.given)
+
+    def program(self, domain: Domain | None = None) -> ReLUProgram:
+        """The program of the trunk, verified against the forward pass of the model.
+
+        Args:
+            domain: as for `read_model`.
+
+        Raises:
+            TransformError: the program would be too large, or differs from the model.
+        """
+        program = read_within(self.traced, domain)
+        verify(program, self.traced.root, domain, self.traced.head)
+        verify_in_own_precision(program, self.in_own_precision, self.example_input, domain, self.traced.head)
+        return program
+
+
+def read_model(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    in_shape: Sequence[int] | None = None,
+    domain: Domain | None = None,
+) -> ReLUProgram:
+    """The program that a model computes, in float64 and verified against the model's forward pass.
+
+    The model itself is not changed; all work is done on a copy.
 
     Args:
-        model: a model that passed `check_model`.
-        precision: context in which tensors are copied: `InFloat64()`, or `nullcontext()` to keep their precision.
+        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+            used) and one tensor result.
+        example_input: a batch of inputs (the first dimension is the batch), or one input if it has one dimension. Only
+            its shape and dtype are used. Not needed for a model that begins with an `nn.Linear`.
+        in_shape: shape of one input, without batch, in place of an example.
+        domain: where the program has to hold; everywhere if None. Of a large network in a bounded `Box`, only the
+            neurons that may change sign there become neurons of the program (see `ReLUProgram.whole`).
 
     Raises:
-        TransformError: the model cannot be deep-copied.
+        TransformError: the model cannot be read, the program would be too large, or it differs from the model.
+        UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
+
+    Example:
+        >>> print(read_model(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
+        ReLUProgram: input (2,), output (1,), 3 ReLUs
+          stage 1: 1: 3 ReLUs of input
+          output: 1 values of stage 1
     """
-    memo: dict[int, Any] = _deep_networks(model)
-    ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
-    for module in model.modules():
-        ours += [(module, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
-        # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
-        for kind in _HOOKS:
-            memo[id(getattr(module, kind))] = OrderedDict()
-    try:
-        with precision, torch.no_grad():
-            _keep_derived_tensors(model, memo)
-            _share_trainers(model, memo)
-            for module in reversed(list(model.modules())):
-                if _wrapped(module) is not None:
-                    memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
-            duplicate = copy.deepcopy(model, memo)
-            for module, hook in ours:
-                hook(memo[id(module)], ())
-    except Exception as error:
-        raise TransformError(
-            f"model: a deep copy of it failed ({type(error).__name__}: {error}); make copy.deepcopy(model) work."
-        ) from error
-    duplicate.requires_grad_(False)
-    # A torch.nn module on its own would be traced into, through code that fx cannot follow.
-    alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
-    return nn.Sequential(duplicate) if alone else duplicate
-
-
-def _deep_networks(model: nn.Module) -> dict[int, Any]:
-    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function.
-
-    Raises:
-        TransformError: one is not that of a deep network on all of R^n.
-    """
-    found: dict[int, Any] = {}
-    for name, module in model.named_modules():
-        if hasattr(module, "deep_network"):
-            found[id(module)] = module.deep_network(name or "model")
-    return found
-
-
-def _share_trainers(model: nn.Module, memo: dict[int, Any]) -> None:
-    """A Lightning module knows its trainer, which holds data and loggers, and the module itself: not to be copied."""
-    for module in model.modules():
-        trainer = vars(module).get("_trainer")
-        if trainer is not None:
-            memo[id(trainer)] = trainer
-
-
-def _keep_derived_tensors(model: nn.Module, memo: dict[int, Any]) -> None:
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                memo[id(value)] = value.detach().clone()
+    return Model.of(model, example_input, in_shape, stacklevel=3).program(domain)

@@ -16,14 +16,13 @@ from torch.fx import Graph, GraphModule, Node
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.program.exported import export_model, shown_shape
 from torch_shallow.program.graph.accounting import Accounts, Refusal, account
+from torch_shallow.program.graph.input_shape import given_shape
 from torch_shallow.program.graph.symbolic import PLACE, CannotTrace, symbolic_trace
 from torch_shallow.program.head import split_head
-from torch_shallow.program.input_shape import given_shape
-from torch_shallow.program.model import check_model, copy_model, warn_of_hooks
+from torch_shallow.program.model_copy import check_model, copy_model, warn_of_hooks
 from torch_shallow.program.rewriting.choices import rewrite_choices
-from torch_shallow.program.rewriting.known_shapes import KnownShapes
 from torch_shallow.program.rewriting.rewrite import STAGE, Writer, attribute_of, module_path, rewrite
-from torch_shallow.program.rewriting.shapes import NotRewritable
+from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable
 
 
 def transformable_parts(root: nn.Module, graph: Graph, refused: set[Node]) -> list[str]:
@@ -109,7 +108,7 @@ def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = Non
     return graph_module
 
 
-class Parts(NamedTuple):
+class TakenApart(NamedTuple):
     """A model taken apart.
 
     Attributes:
@@ -125,7 +124,7 @@ class Parts(NamedTuple):
 
 def trace_copy(
     model: nn.Module, precision: Callable[[], AbstractContextManager[object]], in_shape: tuple[int, ...] | None
-) -> Parts:
+) -> TakenApart:
     """A copy of a model taken apart, by torch.fx or, where that cannot follow the code, by `torch.export`.
 
     Args:
@@ -156,7 +155,7 @@ def take_apart(
     root: nn.Module,
     in_shape: tuple[int, ...] | None,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Parts:
+) -> TakenApart:
     """The graph and the head of a module that is ours to change.
 
     Args:
@@ -189,7 +188,7 @@ def take_apart(
             calls[name] += 1
             node.meta[STAGE] = name if calls[name] == 1 else f"{name} (call {calls[name]})"
     graph.lint()
-    return Parts(root, graph, head)
+    return TakenApart(root, graph, head)
 
 
 def _keep_batch(graph: Graph, known: KnownShapes) -> None:
@@ -232,7 +231,7 @@ def _offer_parts(root: nn.Module, graph: Graph, accounts: Accounts) -> str:
     return f"\nThese parts of the model could be transformed on their own: {', '.join(parts)}." if parts else ""
 
 
-def _compare(graph_module: GraphModule, parts: Parts, example_input: Tensor) -> None:
+def _compare(graph_module: GraphModule, parts: TakenApart, example_input: Tensor) -> None:
     try:
         with torch.no_grad():
             expected = parts.root(example_input.clone())

@@ -1,6 +1,7 @@
-"""Program and domain to partition.
+"""From a program and a domain to all activation regions: a tree of cuts, and an interior point of each of its leaves.
 
-`enumerate` chooses between three engines, each in a folder of its own; `exploration` gives their work to any number of
-workers, stops it and goes on; `growth` puts together what they find; `rebuild` makes the tree short. `estimate` says
-how many regions there are without finding them.
+`enumerate` is the way in, and `runs` gives the work to any number of workers, in any number of runs. Of `engines`, one
+walks the cells by their rays (fast in few dimensions), the other by linear programs (in any dimension). `problem` and
+`task_output` are what they get and give; `growing_tree` puts the pieces together, `balance` makes the tree flat, and
+`affine_maps` reads the affine map of each region off it.
 """

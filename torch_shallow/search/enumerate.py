@@ -12,18 +12,17 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import IncompleteWarning, TransformError
+from torch_shallow.errors import FileError, IncompleteWarning, TransformError, argument_error
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.balance import balanced
-from torch_shallow.search.engines.solver.programs.cvxpy_solvers import check_installed
+from torch_shallow.search.engines.cvxpy_solvers import check_installed
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.partition import Partition, Search
 from torch_shallow.search.problem import Problem
-from torch_shallow.search.runs.budget import TASK_SECONDS, Budget
+from torch_shallow.search.runs.budget import TASK_SECONDS, Budget, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint
-from torch_shallow.search.runs.interruption import interruptible
 from torch_shallow.search.runs.schedule import INTERRUPTED, Schedule
 from torch_shallow.search.runs.watch import FinishingTime, Forecast, MemoryWatch, shown
 from torch_shallow.search.runs.workers import make_workers
@@ -168,7 +167,9 @@ class _How:
             or not isinstance(self.task_seconds, Real)
             or not self.task_seconds > 0.0
         ):
-            raise TransformError(f"task_seconds: expected a positive number of seconds, found {self.task_seconds!r}.")
+            raise argument_error(self.task_seconds, Real)(
+                f"task_seconds: expected a positive number of seconds, found {self.task_seconds!r}."
+            )
 
 
 def _kept(
@@ -181,7 +182,7 @@ def _kept(
         for piece in file.pieces:
             growth.add(piece)
         if growth.num_regions < known:
-            raise TransformError(
+            raise FileError(
                 f"checkpoint: expected a new file, or one with the {known:,} regions that are known, found one with "
                 f"{growth.num_regions:,} in {os.fspath(path)!r}; choose another file, or delete this one."
             )

@@ -12,7 +12,7 @@ from torch_shallow.program.relu_program import ReLUProgram
 CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
 
 
-class Network(Bundle):
+class PackedProgram(Bundle):
     """A program in chart coordinates, packed: rows over homogeneous coordinates are stored transposed."""
 
     sizes: np.ndarray  # int64 (stages,): neurons of each stage
@@ -27,7 +27,7 @@ class Network(Bundle):
     hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
 
 
-def pack(program: ReLUProgram, chart: Chart) -> Network:
+def pack(program: ReLUProgram, chart: Chart) -> PackedProgram:
     """Lay a program out for the compiled walk, in chart coordinates."""
     d = program.num_inputs
     inputs, hidden, starts, sources, offsets = [], [], [0], [], []
@@ -55,7 +55,7 @@ def pack(program: ReLUProgram, chart: Chart) -> Network:
     def integers(values: list[int]) -> np.ndarray:
         return np.array(values, dtype=np.int64)
 
-    return Network(
+    return PackedProgram(
         integers([stage.num_neurons for stage in program.stages]),
         integers(list(program.offsets)),
         join(inputs),

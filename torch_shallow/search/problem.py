@@ -9,7 +9,7 @@ from jaxtyping import Float, Int8
 
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.packed_program import Network, pack
+from torch_shallow.search.packed_program import PackedProgram, pack
 from torch_shallow.search.partition import Search
 
 
@@ -52,7 +52,7 @@ class Problem:
 
     program: ReLUProgram
     chart: Chart
-    network: Network
+    network: PackedProgram
     search: Search
 
     @classmethod

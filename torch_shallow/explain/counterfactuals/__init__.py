@@ -1,7 +1,8 @@
 """Counterfactuals: the nearest input that reaches a class or an output value, and the proof that nothing is nearer.
 
-`counterfactual` is the whole; `problem` and `targets` are what is asked; `search` goes through the regions with `walk`,
-which is compiled, as are the programs `quadratic` and `linear`; `integers` branches; `polish` takes care of rounding.
+`nearest` is the whole; `constraints` and `targets` are what is asked; `nearest_search` goes through the regions with
+`near_to_far`, which is compiled, as is `geometry.nearest_point`; `branch_and_bound` is for integers; `polish` takes
+care of rounding; `growing_boxes` is for networks that are too large to enumerate.
 """
 
 from torch_shallow.explain.counterfactuals.nearest import counterfactual

@@ -11,20 +11,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.explain.counterfactuals.constraints import Problem
+from torch_shallow.explain.counterfactuals.constraints import Changes
 
 Vector = Float[np.ndarray, "dimension"]
 INTEGRAL = 1e-6
 
 
-class Answer(NamedTuple):
+class Projection(NamedTuple):
     """Of one program: a proven bound, and the nearest point; None if it is not nearer than the cutoff."""
 
     bound: float
     point: Vector | None
 
 
-class Found(NamedTuple):
+class FoundPoint(NamedTuple):
     """A point with its distance, and the box of its integers."""
 
     distance: float
@@ -43,17 +43,17 @@ class Nearest:
         bound: nothing is nearer.
     """
 
-    found: Found | None
+    found: FoundPoint | None
     region: int
     bound: float
 
 
-Solve = Callable[[Vector, Vector, float], Answer]
+Solve = Callable[[Vector, Vector, float], Projection]
 
 
 def nearest_whole(
-    problem: Problem, nearest: Solve, first: Answer, norm: float, cutoff: Callable[[float], float], best: float
-) -> tuple[float, Found | None]:
+    problem: Changes, nearest: Solve, first: Projection, norm: float, cutoff: Callable[[float], float], best: float
+) -> tuple[float, FoundPoint | None]:
     """The nearest point whose integers are whole.
 
     Args:
@@ -70,7 +70,7 @@ def nearest_whole(
     if first.point is None:
         return first.bound, None
     floor, number = np.inf, count()
-    found: Found | None = None
+    found: FoundPoint | None = None
     heap: list[tuple[float, int, Vector, Vector, Vector]] = [
         (first.bound, next(number), first.point, problem.lower, problem.upper)
     ]
@@ -84,18 +84,18 @@ def nearest_whole(
         if off.max(initial=0.0) <= INTEGRAL:
             ends = np.where(problem.whole, problem.of_values(np.round(values)), 0.0)
             low, high = (np.where(problem.whole, ends, box) for box in (lower, upper))
-            answer = nearest(low, high, cutoff(best)) if problem.whole.any() else Answer(bound, point)
+            answer = nearest(low, high, cutoff(best)) if problem.whole.any() else Projection(bound, point)
             if answer.point is not None:
                 distance = float(np.linalg.norm(answer.point, norm))
                 if distance < best:
-                    best, found = distance, Found(distance, answer.point, low, high)
+                    best, found = distance, FoundPoint(distance, answer.point, low, high)
             if bound >= cutoff(best) or not (problem.whole & (lower < upper)).any():
                 floor = min(floor, bound)
                 continue
         open_ends = problem.whole & (lower < upper)
         chosen = int(np.where(open_ends, off, -1.0).argmax())
         for low, high in _branches(problem, chosen, values, lower, upper):
-            answer = nearest(low, high, cutoff(best)) if (low <= high).all() else Answer(np.inf, None)
+            answer = nearest(low, high, cutoff(best)) if (low <= high).all() else Projection(np.inf, None)
             if answer.point is None:
                 floor = min(floor, max(bound, answer.bound))
             else:
@@ -104,7 +104,7 @@ def nearest_whole(
 
 
 def _branches(
-    problem: Problem, chosen: int, values: Vector, lower: Vector, upper: Vector
+    problem: Changes, chosen: int, values: Vector, lower: Vector, upper: Vector
 ) -> list[tuple[Vector, Vector]]:
     """Boxes below and above the value of an entry, and at it where it is whole, that share no integer."""
     near = float(np.round(values[chosen]))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from torch_shallow.domain import Box, Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.counterfactuals.targets import TargetRows
 from torch_shallow.explain.features import Features
 
@@ -21,7 +21,7 @@ Range = Mapping[Feature, int | float] | Sequence[int | float] | np.ndarray | int
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Changes:
     """The nearest `d` with `lower <= d <= upper` and `rows @ d <= limits`, where `x + spread @ d` reaches the target.
 
     Attributes:
@@ -92,7 +92,7 @@ class Problem:
             and (np.abs(values - np.round(values)) <= np.maximum(1e-9, tolerance) * (1.0 + np.abs(values))).all()
         )
 
-    def within(self, radius: float) -> Problem:
+    def within(self, radius: float) -> Changes:
         """The same in the box of this radius about the input."""
         return replace(self, lower=np.maximum(self.lower, -radius), upper=np.minimum(self.upper, radius))
 
@@ -119,14 +119,15 @@ def read_problem(
     integer: Sequence[Feature],
     one_hot: Sequence[Sequence[Feature]],
     scale: Range,
-) -> Problem:
+) -> Changes:
     """The constraints of `counterfactual`, where they are explained.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: an argument names no feature or has a wrong value, or constraints contradict each other.
     """
     if not isinstance(norm, int | float | np.number) or norm not in (1, 2, np.inf):
-        raise TransformError(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+        raise argument_error(norm, int, float, np.number)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
     count = len(x)
     weights = np.ones(count) if scale is None else _range("scale", scale, features, 1.0)
     if not (np.isfinite(weights).all() and (weights > 0.0).all()):
@@ -136,7 +137,7 @@ def read_problem(
     if np.isnan(ends).any() or np.isposinf(ends[0]).any() or np.isneginf(ends[1]).any():
         raise TransformError("lower, upper: expected numbers, -inf or inf where there is no limit.")
     if not isinstance(one_hot, Iterable):
-        raise TransformError(f"one_hot: expected a list of groups, each a list of features, found {one_hot!r}.")
+        raise WrongTypeError(f"one_hot: expected a list of groups, each a list of features, found {one_hot!r}.")
     whole, groups = np.zeros(count, dtype=bool), [_indices("one_hot", group, features) for group in one_hot]
     if not all(groups):
         raise TransformError("one_hot: expected groups of at least one feature, found an empty one; leave it out.")
@@ -206,7 +207,7 @@ def read_problem(
         # So much comes of rounding alone, where all are whole.
         slack = SUMMED * float((np.abs(features.scale * x) + np.abs(features.mean) + 1.0)[group].sum())
         rows, limits = [*rows, row, -row], [*limits, total + slack, slack - total]
-    problem = Problem(
+    problem = Changes(
         x,
         float(norm),
         free,
@@ -234,13 +235,13 @@ def read_problem(
 
 def _indices(name: str, chosen: Sequence[Feature], features: Features) -> list[int]:
     if isinstance(chosen, str) or not isinstance(chosen, Iterable):
-        raise TransformError(f"{name}: expected a list of features, found {chosen!r}; put it into one.")
+        raise WrongTypeError(f"{name}: expected a list of features, found {chosen!r}; put it into one.")
     return [_index(name, feature, features) for feature in chosen]
 
 
 def _index(name: str, feature: object, features: Features) -> int:
     if isinstance(feature, bool) or not isinstance(feature, str | int | np.integer):
-        raise TransformError(f"{name}: expected names or numbers of features, found {feature!r}; name those you mean.")
+        raise WrongTypeError(f"{name}: expected names or numbers of features, found {feature!r}; name those you mean.")
     return features.index(feature if isinstance(feature, str) else int(feature), name)
 
 
@@ -258,7 +259,7 @@ def _range(name: str, given: Range, features: Features, otherwise: float) -> Flo
     except TransformError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TransformError(
+        raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
             f"{name}: expected a number, one for each of the {len(features)} features, or a dict from features to "
             f"numbers, found {given!r}."
         ) from error

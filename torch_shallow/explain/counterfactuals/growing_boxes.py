@@ -9,10 +9,10 @@ from torch.export import ExportedProgram
 
 from torch_shallow._transform import transform_all
 from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
-from torch_shallow.explain.counterfactuals.constraints import Problem
-from torch_shallow.explain.counterfactuals.nearest_search import FAR, Search
+from torch_shallow.explain.counterfactuals.constraints import Changes
+from torch_shallow.explain.counterfactuals.nearest_search import FAR, NearestSearch
 from torch_shallow.explain.function import Function
-from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.functions.deep_function import DeepFunction
 
 GROWTH = 1.5
 
@@ -20,10 +20,10 @@ GROWTH = 1.5
 def search_boxes(
     model: nn.Module | ExportedProgram,
     function: Function,
-    problem: Problem,
+    problem: Changes,
     tolerance: float,
     solver: str | None,
-) -> tuple[Search, Nearest, float]:
+) -> tuple[NearestSearch, Nearest, float]:
     """The last search, what it has found, and the radius of its box.
 
     Whatever is outside a box of radius r in the maximum norm is at least r away, in every norm.
@@ -45,7 +45,7 @@ def search_boxes(
         within = problem if radius >= reach else problem.within(radius)
         box = within.box()
         box.lower, box.upper = (bound.reshape(function.in_shape) for bound in (box.lower, box.upper))
-        search = Search(transform_all(model, example, domain=box), within, tolerance, solver)
+        search = NearestSearch(transform_all(model, example, domain=box).function, within, tolerance, solver)
         near = search.run()
         limit = np.inf if radius >= reach else radius
         if near.found is not None and near.found.distance <= limit:
@@ -56,11 +56,11 @@ def search_boxes(
         radius = GROWTH * radius if near.found is None else near.found.distance * (1.0 + 1e-9)
 
 
-def _first_radius(function: Function, problem: Problem) -> float:
+def _first_radius(function: Function, problem: Changes) -> float:
     """Half of the way to the target by the local model at the input."""
     neurons = function.network
     fallback = 1e-2 * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
-    if not isinstance(neurons, Neurons) or not neurons.differentiates:
+    if not isinstance(neurons, DeepFunction) or not neurons.differentiates:
         return fallback
     x = torch.from_numpy(problem.x)[None].to(function.device)
     weight, bias = (array[0].cpu().numpy() for array in neurons.gradients(neurons.signs(x)))

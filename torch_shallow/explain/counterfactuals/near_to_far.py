@@ -7,15 +7,14 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.dual_simplex import Simplex
-from torch_shallow.geometry.least_norm import nearest
-from torch_shallow.geometry.quadratic import BEYOND, NEAREST, Quadratic
+from torch_shallow.geometry.nearest_point import BEYOND, NEAREST, Quadratic, nearest
 
 DONE, LEAVES, NEED_ROOM = range(3)
 NUM_TALLIES = 4
 BY_TARGET, BY_CELL, OPENED, SAME_POINT = range(NUM_TALLIES)
 
 
-class Frontier(Bundle):
+class OpenCells(Bundle):
     """Cells that are still to be looked at, as a heap."""
 
     counts: np.ndarray  # int64 (2,): cells in the heap, cells ever
@@ -37,10 +36,10 @@ class Cuts(Bundle):
     of_regions: np.ndarray  # float64 (regions,): the same for each region
 
 
-def frontier(dimension: int, capacity: int, root: int, bound: float) -> Frontier:
+def frontier(dimension: int, capacity: int, root: int, bound: float) -> OpenCells:
     """A heap of one cell: the domain."""
     integers = [np.zeros(capacity, dtype=np.int64) for _ in range(3)]
-    found = Frontier(
+    found = OpenCells(
         np.ones(2, dtype=np.int64),
         integers[0],
         np.zeros(capacity),
@@ -52,10 +51,10 @@ def frontier(dimension: int, capacity: int, root: int, bound: float) -> Frontier
     return found
 
 
-def with_more_room(found: Frontier) -> Frontier:
+def with_more_room(found: OpenCells) -> OpenCells:
     """The same cells with room for twice as many."""
     counts, *others = found
-    return Frontier(counts, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
+    return OpenCells(counts, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
 
 
 @compiled()
@@ -71,7 +70,7 @@ def spread(cuts: Cuts) -> None:
 
 @compiled()
 def advance(
-    found: Frontier,
+    found: OpenCells,
     cuts: Cuts,
     work: Quadratic,
     simplex: Simplex,
@@ -157,7 +156,7 @@ def advance(
 
 @compiled()
 def solve_leaves(
-    found: Frontier,
+    found: OpenCells,
     cuts: Cuts,
     work: Quadratic,
     simplex: Simplex,
@@ -217,7 +216,7 @@ def write_path(work: Quadratic, extra: int, code: int, cuts: Cuts) -> int:
 
 
 @compiled()
-def push(found: Frontier, cell: int) -> None:
+def push(found: OpenCells, cell: int) -> None:
     """Put a cell into the heap."""
     heap, bounds = found.heap, found.bounds
     at = found.counts[0]
@@ -229,7 +228,7 @@ def push(found: Frontier, cell: int) -> None:
 
 
 @compiled()
-def pop(found: Frontier) -> None:
+def pop(found: OpenCells) -> None:
     """Take the nearest cell out of the heap."""
     heap, bounds = found.heap, found.bounds
     found.counts[0] -= 1

@@ -10,16 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
-from torch_shallow.explain.counterfactuals.constraints import Feature, Problem, Range, read_problem
+from torch_shallow.explain.counterfactuals.constraints import Changes, Feature, Range, read_problem
 from torch_shallow.explain.counterfactuals.polish import Polished, attempt, polished
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target, read_target
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import Function, known_network, read_function
+from torch_shallow.explain.function import Function, known_function, known_network, read_function
+from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.modules.visited_relu import VisitedReLU
 
 SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
 ROUNDING = 8  # units of rounding: a value that changes by less does not change
@@ -83,6 +82,7 @@ def counterfactual(
             code if None. Bounds are computed from multipliers, whoever finds them.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: an argument is of the wrong kind, constraints contradict each other whatever the network says,
             the network is not complete, or as `transform`.
 
@@ -100,22 +100,23 @@ def counterfactual(
           x0  1 -> 3
         output 0: 1 -> 3
     """
-    visited = isinstance(f, VisitedReLU) or isinstance(getattr(f, "__self__", None), VisitedReLU)
-    if visited:
+    known = known_function(f)
+    if isinstance(known, VisitedFunction):
         raise TransformError(
             "f: expected a network with a tree of cuts, found one of visited regions, which knows no others; pass the "
             "deep model."
         )
     if not isinstance(x, Tensor):
-        raise TransformError(f"x: expected a tensor, found {type(x).__name__}.")
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
     if not (isinstance(tolerance, int | float | np.number) and 0.0 < tolerance < 1.0):
-        raise TransformError(f"tolerance: expected a number between 0 and 1, found {tolerance!r}.")
-    deep = isinstance(f, nn.Module | ExportedProgram) and not isinstance(f, ShallowReLU)
-    function = read_function(f, x[None] if deep else None)
+        raise argument_error(tolerance, int, float, np.number)(
+            f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
+        )
+    function = read_function(f, x[None] if known is None else None)
     row = function.rows("x", x)
     if x.shape != function.in_shape:
         raise TransformError(f"x: expected one input of shape {function.in_shape}, found {tuple(x.shape)}.")
-    network = None if deep else known_network(function.network, name="f")
+    network = None if known is None else known_network(function.network, name="f")
     names = read_features(features, function.num_inputs)
     problem = read_problem(
         row[0].cpu().numpy(),
@@ -140,13 +141,13 @@ def counterfactual(
         return _result(x, problem, nearest, here, network, tolerance, np.inf, {}, evaluate)
     # Imported here because numba takes a while.
     from torch_shallow.explain.counterfactuals.growing_boxes import search_boxes
-    from torch_shallow.explain.counterfactuals.nearest_search import Search
+    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
     radius, searched = np.inf, min(SEARCHED, 0.1 * tolerance)
     if network is None and isinstance(f, nn.Module | ExportedProgram):
         search, nearest, radius = search_boxes(f, function, problem, searched, solver)
     elif network is not None:
-        search = Search(network, problem, searched, solver)
+        search = NearestSearch(network, problem, searched, solver)
         nearest = search.run()
     best = None if nearest.found is None else polished(search, nearest, evaluate, x.dtype)
     return _result(x, problem, nearest, best, network, tolerance, radius, search.tally, evaluate)
@@ -155,9 +156,9 @@ def counterfactual(
 def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
     def evaluate(x: Tensor) -> np.ndarray:
         row = x[None].to(function.device)
-        if isinstance(function.network, ShallowReLU):
+        if isinstance(function.network, TreeFunction):
             with torch.no_grad():
-                return function.network.trunk(row.reshape(1, *function.in_shape)).reshape(-1).cpu().numpy()
+                return function.network(row.reshape(1, *function.in_shape)).reshape(-1).cpu().numpy()
         return function(row)[0].cpu().numpy()
 
     return evaluate
@@ -165,10 +166,10 @@ def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
 
 def _result(
     x: Tensor,
-    problem: Problem,
+    problem: Changes,
     nearest: Nearest,
     best: Polished | None,
-    network: ShallowReLU | None,
+    network: TreeFunction | None,
     tolerance: float,
     radius: float,
     tally: dict[str, int],
@@ -197,7 +198,7 @@ def _result(
 
 
 def _outputs(
-    problem: Problem, best: Polished, evaluate: Callable[[Tensor], np.ndarray]
+    problem: Changes, best: Polished, evaluate: Callable[[Tensor], np.ndarray]
 ) -> dict[int, tuple[float, float]]:
     """Before and after, of the outputs that the target is about."""
     before, after = evaluate(torch.from_numpy(problem.x)), evaluate(best.x.double())
@@ -208,7 +209,7 @@ def _outputs(
 
 
 def _digits(
-    problem: Problem,
+    problem: Changes,
     best: Polished,
     values: np.ndarray,
     moved: np.ndarray,
@@ -226,13 +227,13 @@ def _digits(
     return most
 
 
-def _values(problem: Problem, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+def _values(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     """An input in units of the features; what is a whole number up to the rounding of the dtype is that number."""
     values = problem.features.unscale(x)
     whole = np.rint(values)
     return np.where(np.abs(values - whole) <= _rounding(problem, x, dtype), whole, values)
 
 
-def _rounding(problem: Problem, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+def _rounding(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     terms: np.ndarray = np.abs(x * problem.features.scale) + np.abs(problem.features.mean)
     return ROUNDING * torch.finfo(dtype).eps * terms

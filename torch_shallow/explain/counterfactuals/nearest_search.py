@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +12,85 @@ from jaxtyping import Float, Int
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.counterfactuals import near_to_far as walk
-from torch_shallow.explain.counterfactuals.branch_and_bound import Answer, Found, Nearest, Solve, Vector, nearest_whole
-from torch_shallow.explain.counterfactuals.by_cvxpy import nearest_by_cvxpy
-from torch_shallow.explain.counterfactuals.constraints import Problem
+from torch_shallow.explain.counterfactuals.branch_and_bound import (
+    FoundPoint,
+    Nearest,
+    Projection,
+    Solve,
+    Vector,
+    nearest_whole,
+)
+from torch_shallow.explain.counterfactuals.constraints import Changes
+from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.dual_simplex import Simplex
-from torch_shallow.geometry.least_norm import linear_program, nearest
-from torch_shallow.geometry.quadratic import BEYOND, NEAREST, UNSETTLED, quadratic
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.geometry.nearest_point import BEYOND, NEAREST, UNSETTLED, linear_program, nearest, quadratic
+
+ROUNDING = 2.3e-16
+DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
+
+
+def nearest_by_cvxpy(
+    rows: Float[np.ndarray, "rows dimension"],
+    limits: Float[np.ndarray, "rows"],
+    lower: Float[np.ndarray, "dimension"],
+    upper: Float[np.ndarray, "dimension"],
+    norm: float,
+    solver: str,
+) -> tuple[float, Float[np.ndarray, "dimension"] | None]:
+    """A lower bound of the distance from 0, whatever the solver says, and the nearest point; None if there is none.
+
+    Raises:
+        TransformError: the solver fails.
+    """
+    cvxpy: Any = import_module("cvxpy")  # typed only in part
+    low, high, eye = np.isfinite(lower), np.isfinite(upper), np.eye(len(lower))
+    a = np.concatenate([rows, eye[high], -eye[low]])
+    b = np.concatenate([limits, upper[high], -lower[low]])
+    keep = a.any(axis=1)
+    if (b[~keep] < 0.0).any():
+        return np.inf, None
+    a, b = a[keep], b[keep]
+    if len(a) == 0 or (b >= 0.0).all():
+        return 0.0, np.zeros(len(lower))
+    d = cvxpy.Variable(len(lower))
+    cost = cvxpy.sum_squares(d) if norm == 2.0 else cvxpy.norm(d, 1 if norm == 1.0 else "inf")
+    meets = a @ d <= b
+    problem = cvxpy.Problem(cvxpy.Minimize(cost), [meets])
+    _solve(problem, solver)
+    if problem.status in ("optimal", "optimal_inaccurate"):
+        return bound_of(np.asarray(meets.dual_value), a, b, norm), np.array(d.value)
+    excess = cvxpy.Variable()
+    meets = a @ d <= b + excess
+    problem = cvxpy.Problem(cvxpy.Minimize(excess), [meets, excess >= -1.0])
+    _solve(problem, solver)
+    if problem.status not in ("optimal", "optimal_inaccurate") or excess.value <= 0.0:
+        raise TransformError(f"solver: {solver} could not settle a program ({problem.status}); choose another.")
+    return bound_of(np.asarray(meets.dual_value), a, b, norm), None
+
+
+def bound_of(
+    multipliers: Float[np.ndarray, "rows"],
+    a: Float[np.ndarray, "rows dimension"],
+    b: Float[np.ndarray, "rows"],
+    norm: float,
+) -> float:
+    """How far from 0 all points with `a @ d <= b` are, by any multipliers: as far as the half-space of their sum."""
+    u = np.maximum(0.0, multipliers)
+    rounding = 4.0 * len(u) * ROUNDING
+    missing = -float(u @ b) - rounding * float(u @ np.abs(b))
+    size = float(np.linalg.norm(np.abs(u @ a) + rounding * (u @ np.abs(a)), DUAL[norm]))
+    return missing / size if missing > 0.0 else 0.0
+
+
+def _solve(problem: Any, solver: str) -> None:
+    cvxpy: Any = import_module("cvxpy")
+    try:
+        problem.solve(solver=solver)
+    except (cvxpy.error.SolverError, ValueError) as error:
+        raise TransformError(
+            f"solver: {solver} failed: {error}; choose another of cvxpy.installed_solvers()."
+        ) from error
+
 
 MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 MB
 MOST_LEAVES = 256  # regions that are solved together
@@ -25,7 +99,7 @@ FAR = 1e9  # so many times the length of the input is taken for infinity where t
 ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
 
 
-class Search:
+class NearestSearch:
     """Best first: cells of the tree by a proven bound of their distance, and a program for each region that is left.
 
     Args:
@@ -35,9 +109,9 @@ class Search:
         solver: a solver of cvxpy for the programs of regions, in place of compiled code.
     """
 
-    def __init__(self, shallow: ShallowReLU, problem: Problem, tolerance: float, solver: str | None) -> None:
-        self.shallow, self.problem, self.tolerance, self.solver = shallow, problem, tolerance, solver
-        partition, layer = shallow.partition, shallow.half_spaces
+    def __init__(self, shallow: TreeFunction, problem: Changes, tolerance: float, solver: str | None) -> None:
+        self.function, self.problem, self.tolerance, self.solver = shallow, problem, tolerance, solver
+        partition, layer = shallow.tree, shallow.half_spaces
         normals = layer.normals if layer.projection is None else layer.normals @ layer.projection
         rows, offsets = problem.pull_back(normals.detach().cpu().numpy(), layer.offsets.detach().cpu().numpy())
         self.cuts = walk.Cuts(
@@ -59,7 +133,7 @@ class Search:
     def tally(self) -> dict[str, int]:
         """What was done."""
         cells = dict(zip(ROUNDS, self.tallies.tolist(), strict=True))
-        return {"regions": self.shallow.num_regions, **cells, "programs of regions": self.programs}
+        return {"regions": self.function.num_regions, **cells, "programs of regions": self.programs}
 
     def run(self) -> Nearest:
         """The nearest counterfactual, and a bound for all others."""
@@ -84,9 +158,9 @@ class Search:
         self, regions: Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some goals dimension"], Float[np.ndarray, "some goals"]]:
         """The target in some regions: `rows @ d <= limits`."""
-        where = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(self.shallow.device)
+        where = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(self.function.device)
         with torch.no_grad():
-            weight, bias = (array.cpu().numpy() for array in self.shallow.affine_maps(where))
+            weight, bias = (array.cpu().numpy() for array in self.function.affine_maps(where))
         target = self.problem.target
         rows, offsets = self.problem.pull_back(target.rows @ weight, bias @ target.rows.T + target.offsets)
         return rows, -offsets
@@ -94,7 +168,7 @@ class Search:
     def rows_of(self, region: int) -> tuple[np.ndarray, np.ndarray]:
         """All half-spaces of a region with the target, which comes last."""
         goals, limits = self.goals(np.array([region]))
-        count = walk.write_path(self.work, self.extra, self.shallow.partition.parents[1][region], self.cuts)
+        count = walk.write_path(self.work, self.extra, self.function.tree.parents[1][region], self.cuts)
         return np.concatenate([self.work.rows[:count], goals[0]]), np.concatenate([self.work.rhs[:count], limits[0]])
 
     def inner(self, near: Nearest, share: float, sizes: Vector, cells: bool) -> Vector | None:
@@ -125,9 +199,9 @@ class Search:
 
         Of the Euclidean norm for all: L1 is larger, and the search for the others starts with it.
         """
-        problem, bounds = self.problem, np.zeros(self.shallow.num_regions)
+        problem, bounds = self.problem, np.zeros(self.function.num_regions)
         step = max(
-            1, MAP_VALUES // (len(problem.x) * max(1, self.shallow.affine_maps(torch.zeros(1).long())[1].numel()))
+            1, MAP_VALUES // (len(problem.x) * max(1, self.function.affine_maps(torch.zeros(1).long())[1].numel()))
         )
         for start in range(0, len(bounds), step):
             rows, limits = self.goals(np.arange(start, min(start + step, len(bounds))))
@@ -145,12 +219,12 @@ class Search:
             bounds[start : start + len(rows)] = np.where(none, np.inf, np.maximum(bound, 0.0)).max(axis=1)
         return bounds
 
-    def _walk(self, norm: float, best: float, found: Found | None, region: int) -> Nearest:
+    def _walk(self, norm: float, best: float, found: FoundPoint | None, region: int) -> Nearest:
         problem, work = self.problem, self.work
         simplex = linear_program(len(problem.free), self.capacity, norm)
         self.cuts.of_regions[:] /= self._shrink(norm)
         self.cuts.by_target[:] /= self._shrink(norm)
-        cells = walk.frontier(len(problem.free), 1024, 0 if self.shallow.partition.num_cuts else -1, 0.0)
+        cells = walk.frontier(len(problem.free), 1024, 0 if self.function.tree.num_cuts else -1, 0.0)
         floor, room, bound = np.array([np.inf]), 1, np.inf
         while True:
             leaves = np.zeros(room, dtype=np.int64)
@@ -183,7 +257,7 @@ class Search:
                         bound = min(bound, float(result[1]))
                         continue
                     solve = self._solver_of(one, norm, simplex)
-                    answer = Answer(float(result[1]), result[2:].copy())
+                    answer = Projection(float(result[1]), result[2:].copy())
                     if result[0] != NEAREST:
                         answer = solve(problem.lower, problem.upper, self._cutoff(best))
                         answer = answer._replace(bound=max(answer.bound, float(result[1])))
@@ -206,19 +280,19 @@ class Search:
     def _solver_of(self, region: int, norm: float, simplex: Simplex | None) -> Solve:
         rows, limits = self.rows_of(region)
 
-        def solve(lower: Vector, upper: Vector, cutoff: float) -> Answer:
+        def solve(lower: Vector, upper: Vector, cutoff: float) -> Projection:
             self.programs += 1
             if self.solver is None:
                 self.work.rows[: len(rows)], self.work.rhs[: len(rows)] = rows, limits
                 status = nearest(self.work, simplex, norm, len(rows), lower, upper, cutoff)
                 bound = float(self.work.bound[0])
                 if status != UNSETTLED:
-                    return Answer(bound, self.work.point.copy() if status == NEAREST else None)
+                    return Projection(bound, self.work.point.copy() if status == NEAREST else None)
                 for name in ("CLARABEL", "HIGHS"):
                     with suppress(TransformError):
-                        return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, name))
-                return Answer(bound, None)  # nobody can tell: the bound of the result says so
-            return Answer(*nearest_by_cvxpy(rows, limits, lower, upper, norm, self.solver))
+                        return Projection(*nearest_by_cvxpy(rows, limits, lower, upper, norm, name))
+                return Projection(bound, None)  # nobody can tell: the bound of the result says so
+            return Projection(*nearest_by_cvxpy(rows, limits, lower, upper, norm, self.solver))
 
         return solve
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
-from torch_shallow.explain.counterfactuals.constraints import Problem
+from torch_shallow.explain.counterfactuals.constraints import Changes
 
 if TYPE_CHECKING:
-    from torch_shallow.explain.counterfactuals.nearest_search import Search
+    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
 MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
 
@@ -33,7 +33,9 @@ class Polished(NamedTuple):
     excess: float
 
 
-def polished(search: Search, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype) -> Polished:
+def polished(
+    search: NearestSearch, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype
+) -> Polished:
     """The nearest input in a dtype that reaches the target.
 
     The point is on the boundary of the target, so that rounding may leave it on the wrong side. The target is moved
@@ -70,7 +72,7 @@ def polished(search: Search, near: Nearest, evaluate: Callable[[Tensor], np.ndar
 
 
 def attempt(
-    problem: Problem,
+    problem: Changes,
     point: Float[np.ndarray, "dimension"],
     evaluate: Callable[[Tensor], np.ndarray],
     dtype: torch.dtype,

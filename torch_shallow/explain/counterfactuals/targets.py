@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,12 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
         outputs: how many there are.
 
     Raises:
+        WrongTypeError: it is of another type.
         TransformError: there is no such output, values are not finite or in the wrong order, or a margin is given where
             it has no meaning.
     """
     if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
-        raise TransformError(f"margin: expected a finite number from 0, found {margin!r}.")
+        raise argument_error(margin, int, float)(f"margin: expected a finite number from 0, found {margin!r}.")
     eye, target = np.eye(outputs), _one_number(target)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         if outputs < 2:
@@ -99,13 +100,13 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
         rows = np.delete(eye - eye[chosen], chosen, axis=0)
         return TargetRows(rows, np.full(len(rows), float(margin)))
     if not isinstance(target, AtLeast | AtMost | Between):
-        raise TransformError(
+        raise WrongTypeError(
             f"target: expected the number of a class, AtLeast, AtMost or Between, found {type(target).__name__}."
         )
     if margin != 0.0:
         raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; put it into the value.")
     if not all(isinstance(value, int | float | np.number) for value in vars(target).values()):
-        raise TransformError(f"target: expected plain numbers, found {target}; take them out of tensors by .item().")
+        raise WrongTypeError(f"target: expected plain numbers, found {target}; take them out of tensors by .item().")
     lower = target.value if isinstance(target, AtLeast) else getattr(target, "lower", -math.inf)
     upper = target.value if isinstance(target, AtMost) else getattr(target, "upper", math.inf)
     if not lower <= upper or lower == math.inf or upper == -math.inf or (math.isinf(lower) and math.isinf(upper)):
@@ -129,7 +130,7 @@ def _one_number(target: object) -> object:
 
 def _output(number: int, outputs: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise TransformError(f"target: expected the number of an output, found {number!r}.")
+        raise WrongTypeError(f"target: expected the number of an output, found {number!r}.")
     if not -outputs <= number < outputs:
         raise TransformError(f"target: expected an output from {-outputs} to {outputs - 1}, found {number}.")
     return number % outputs

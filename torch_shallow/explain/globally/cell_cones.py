@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt64
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.explain.globally.subject import Subject
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.geometry.rays.cone import NEED_PAIRS, NEED_WORDS, OK, Cones, Scratch, evaluate, split
 from torch_shallow.geometry.rays.generators import generators
 from torch_shallow.geometry.rays.storage import ConeStorage, grown, intersection
@@ -20,14 +20,14 @@ NODE, START, LINES, RAYS, TOP = range(5)  # columns of a frame
 DONE, FLUSH = -1, -2  # beside the statuses of a cut; a new frame always has room: there are as many as cuts on a path
 
 
-class Stack(Bundle):
+class ConeStack(Bundle):
     """Cells that wait, the next one last."""
 
     frames: np.ndarray  # int64 (capacity, 5): node, start, lines and rays in the arena, first free row of the pool
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each
 
 
-class Harvest(Bundle):
+class WrittenCones(Bundle):
     """Cells of regions, and what has none."""
 
     regions: np.ndarray  # int64 (capacity,)
@@ -43,8 +43,8 @@ class Harvest(Bundle):
 def walk(
     cones: Cones,
     scratch: Scratch,
-    stack: Stack,
-    harvest: Harvest,
+    stack: ConeStack,
+    harvest: WrittenCones,
     counts: Int[np.ndarray, "4"],
     children: Int[np.ndarray, "cuts 2"],
     cuts: Float[np.ndarray, "cuts homogeneous"],
@@ -136,7 +136,7 @@ AT_ONCE = 1 << 17  # generators in memory
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class CellCones:
     """Some cells, each a cone in homogeneous chart coordinates.
 
     Attributes:
@@ -170,11 +170,11 @@ class CellWalk:
         large: likewise, the regions in cells of too many rays.
     """
 
-    def __init__(self, subject: Subject, max_rays: int, tolerance: float) -> None:
+    def __init__(self, subject: InChart, max_rays: int, tolerance: float) -> None:
         self._subject, self._max_rays, self._tolerance = subject, max_rays, tolerance
         self.thin = self.large = np.zeros(0, dtype=np.int64)
 
-    def __iter__(self) -> Iterator[Cells]:
+    def __iter__(self) -> Iterator[CellCones]:
         """The cells, many at a time; the arrays are used again for the next ones.
 
         Yields:
@@ -192,9 +192,11 @@ class CellWalk:
         storage, (lines, rays, top), used = intersection(walls, self._tolerance)
         room = max(AT_ONCE, 2 * self._max_rays)
         deepest = 2 + tree.depth
-        stack = walk.Stack(np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64))
+        stack = walk.ConeStack(
+            np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64)
+        )
         stack.frames[0], stack.used[0] = (root, 0, lines, rays, top), used
-        harvest = _harvest(walk.Harvest, room, walls.shape[1], storage.words, len(children))
+        harvest = _harvest(walk.WrittenCones, room, walls.shape[1], storage.words, len(children))
         counts = np.array([1, 0, 0, 0])
         while True:
             status = walk.walk(
@@ -210,7 +212,7 @@ class CellWalk:
             )
             if status in (walk.DONE, walk.FLUSH):
                 count, end = counts[1], harvest.ends[counts[1]]
-                yield Cells(
+                yield CellCones(
                     harvest.regions[:count],
                     harvest.ends[: count + 1],
                     harvest.num_lines[:count],

@@ -9,7 +9,7 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 
-class Paths(Bundle):
+class CellPaths(Bundle):
     """The cuts above each region, and how far a vertex may be on their wrong side."""
 
     regions: np.ndarray  # int64 (regions,): `2 * cut + side` above each region, -1 at the root
@@ -19,7 +19,7 @@ class Paths(Bundle):
 
 
 @compiled()
-def lies_inside(vertex: Float[np.ndarray, "homogeneous"], region: int, paths: Paths) -> bool:
+def lies_inside(vertex: Float[np.ndarray, "homogeneous"], region: int, paths: CellPaths) -> bool:
     """Whether a vertex, as a unit vector, lies on the right side of all cuts above its region."""
     code = paths.regions[region]
     while code >= 0:
@@ -41,7 +41,7 @@ def extremes(
     rows: Float[np.ndarray, "cells outputs homogeneous"],
     flat: Float[np.ndarray, "outputs"],
     tolerance: float,
-    paths: Paths,
+    paths: CellPaths,
     known: Bool[np.ndarray, "all"],
     best: Float[np.ndarray, "outputs 2"],
     where: Int[np.ndarray, "outputs 2"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from operator import index
 
 import numpy as np
@@ -14,11 +15,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import argument_error
 from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.subject import Subject, continuous
+from torch_shallow.explain.globally.in_chart import InChart, continuous
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class LipschitzConstant:
 
 @outside_modes
 def lipschitz_constant(
-    shallow: ShallowReLU | nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram,
     norm: int | float = 2,
     domain: Domain | None = None,
     *,
@@ -81,10 +81,10 @@ def lipschitz_constant(
         True
     """
     if isinstance(norm, bool) or norm not in (1, 2, math.inf):
-        raise TransformError(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
     network = continuous(known_network(shallow, domain), "lipschitz_constant")
-    subject = Subject(network)
-    rows = slice(None) if output is None else [_number(output, network.trunk_shape)]
+    subject = InChart(network)
+    rows = slice(None) if output is None else [_number(output, network.out_shape)]
     largest, region = -1.0, 0
     for block in subject.blocks():
         weight = subject.maps(block)[0][:, rows][..., ~subject.fixed]
@@ -117,7 +117,7 @@ def _number(output: int | Sequence[int], shape: tuple[int, ...]) -> int:
             return index(output)
     except (ValueError, TypeError):
         pass
-    raise TransformError(
+    raise argument_error(output, Integral, Sequence)(
         f"output: expected a number from 0 to {math.prod(shape) - 1} or an index into the shape {shape}, found "
         f"{output!r}."
     )

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain
-from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import known_network, read_function
-from torch_shallow.explain.globally.integrals import integrals
-from torch_shallow.explain.globally.subject import Subject
+from torch_shallow.errors import TransformError, argument_error
+from torch_shallow.explain.function import known_function, known_network, read_function
+from torch_shallow.explain.globally.in_chart import InChart
+from torch_shallow.explain.globally.volumes import integrals
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 
 ROWS_AT_ONCE = 1 << 14
 
@@ -63,7 +62,7 @@ class Moments:
 
 @outside_modes
 def moments(
-    shallow: ShallowReLU | nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram,
     domain: Domain | None = None,
     *,
     samples: int | None = None,
@@ -103,12 +102,12 @@ def moments(
     """
     if samples is not None:
         return _sampled(shallow, domain, samples, seed)
-    subject = Subject(known_network(shallow, domain))
+    subject = InChart(known_network(shallow, domain))
     found = integrals(subject, max_rays, max_simplices, tolerance)
     if not np.isfinite(found.total):
         raise TransformError(
             f"domain: expected a bounded one, on which inputs can be uniform, found "
-            f"{subject.shallow.domain!r}; give a Box."
+            f"{subject.function.domain!r}; give a Box."
         )
     outputs = subject.num_outputs
     shares = found.volume / found.volume.sum()
@@ -126,26 +125,32 @@ def moments(
     slopes = subject.skip[:, subject.idle]
     mean = mean + slopes @ ((lower + upper) / 2 - subject.chart.origin[subject.idle])
     covariance = covariance + (slopes * (upper - lower) ** 2 / 12) @ slopes.T
-    shape = subject.shallow.trunk_shape
+    shape = subject.function.out_shape
     return Moments(
         subject.tensor(mean, shape),
         subject.tensor(covariance, (outputs, outputs)),
         subject.tensor(np.zeros(outputs), shape),
         0,
         True,
-        subject.shallow.head is not None,
+        subject.function.head is not None,
     )
 
 
 @torch.no_grad()
-def _sampled(f: ShallowReLU | nn.Module | ExportedProgram, domain: Domain | None, samples: int, seed: int) -> Moments:
+def _sampled(f: nn.Module | ExportedProgram, domain: Domain | None, samples: int, seed: int) -> Moments:
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise TransformError(f"samples: expected 2 or more random points, or None for exact moments, found {samples}.")
-    if isinstance(f, ShallowReLU):
-        domain = known_network(f, domain).domain
-    function = read_function(f.trunk if isinstance(f, ShallowReLU) else f, name="shallow")
+        raise argument_error(samples, int)(
+            f"samples: expected 2 or more random points, or None for exact moments, found {samples}."
+        )
+    known = known_function(f)
+    if known is not None:
+        known = known_network(known, domain)
+        domain = known.domain
+    function = read_function(f if known is None else known, name="shallow")
     if not isinstance(domain, Box):
-        raise TransformError(f"domain: expected a bounded Box, of which random points can be drawn, found {domain!r}.")
+        raise argument_error(domain, Domain, type(None))(
+            f"domain: expected a bounded Box, of which random points can be drawn, found {domain!r}."
+        )
     lower, upper = domain.bounds(function.in_shape)
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise TransformError(f"domain: expected a bounded Box, found {domain!r}; give a finite one.")
@@ -169,5 +174,5 @@ def _sampled(f: ShallowReLU | nn.Module | ExportedProgram, domain: Domain | None
         torch.from_numpy(error).reshape(shape).to(device),
         samples,
         False,
-        isinstance(f, ShallowReLU) and f.head is not None,
+        known is not None and known.head is not None,
     )

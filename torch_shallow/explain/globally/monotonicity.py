@@ -16,9 +16,9 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.subject import Subject, continuous
+from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.functions import Region, TreeFunction
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.optional import require
 
 
@@ -56,7 +56,7 @@ class Monotonicity:
         fixed: of each input, whether it has only one value in the domain.
     """
 
-    shallow: ShallowReLU
+    function: TreeFunction
     features: Features
     least: Float[Tensor, "*out_and_in_shape"]
     greatest: Float[Tensor, "*out_and_in_shape"]
@@ -112,13 +112,13 @@ class Monotonicity:
             return None
         least = down and not (up and high > -low)
         region = int(self._flat(self.least_region if least else self.greatest_region)[row, column])
-        return Counterexample(region, self.shallow.regions[region].interior_point, low if least else high)
+        return Counterexample(region, Region(self.function, region).interior_point, low if least else high)
 
     def breaking_regions(self, claim: str, feature: str | int, output: int = 0) -> Int64[Tensor, "some"]:
         """All regions that break a claim; none if it holds. Arguments and errors as for `breaks`."""
         row, column, down, up = self._broken(claim, feature, output)
         rounding, found = float(self._flat(self.rounding)[row, column]), [np.zeros(0, dtype=np.int64)]
-        subject = Subject(self.shallow)
+        subject = InChart(self.function)
         for block in subject.blocks() if down or up else ():
             slope = subject.maps(block)[0][:, row, column] / self.features.scale[column]
             broken = (slope < -rounding) * down | (slope > rounding) * up
@@ -147,7 +147,7 @@ class Monotonicity:
     def __str__(self) -> str:
         """A line for each output and input."""
         width = max([len(name) for name in self.features.names], default=0)
-        lines = ["of the values before the head:"] * (self.shallow.head is not None)
+        lines = ["of the values before the head:"] * (self.function.head is not None)
         for i in range(self._outputs):
             lines += [f"output {i}:"] * (self._outputs > 1)
             for k, name in enumerate(self.features.names):
@@ -167,7 +167,7 @@ class Monotonicity:
 
     @property
     def _outputs(self) -> int:
-        return math.prod(self.shallow.trunk_shape)
+        return math.prod(self.function.out_shape)
 
     def _flat(self, tensor: Tensor) -> Tensor:
         return tensor.reshape(self._outputs, -1)
@@ -188,7 +188,7 @@ class Monotonicity:
 
 @outside_modes
 def monotonicity(
-    shallow: ShallowReLU | nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram,
     domain: Domain | None = None,
     *,
     features: Features | Sequence[str] | None = None,
@@ -221,7 +221,7 @@ def monotonicity(
     if not 0.0 <= tolerance < 1e-3:
         raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
     network = continuous(known_network(shallow, domain), "monotonicity")
-    subject = Subject(network)
+    subject = InChart(network)
     named = read_features(features, subject.num_inputs)
     shape = (subject.num_outputs, subject.num_inputs)
     ends, regions = np.full((2, *shape), np.inf), np.zeros((2, *shape), dtype=np.int64)
@@ -234,7 +234,7 @@ def monotonicity(
             ends[side] = np.where(better, value, ends[side])
             regions[side] = np.where(better, at + block.start, regions[side])
     rounding = tolerance * subject.terms / np.abs(named.scale)
-    place = (*network.trunk_shape, *network.in_shape)
+    place = (*network.out_shape, *network.in_shape)
     return Monotonicity(
         network,
         named,

@@ -15,9 +15,8 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.globally.extrema import Extrema, find_extrema
-from torch_shallow.explain.globally.subject import Subject, check_limits
+from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.graph.identify import identify
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
@@ -68,7 +67,7 @@ class OutputRange:
 
 @outside_modes
 def output_range(
-    shallow: ShallowReLU | nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram,
     domain: Domain | None = None,
     *,
     max_rays: int = 1024,
@@ -105,7 +104,7 @@ def output_range(
         True
     """
     network = known_network(shallow, domain)
-    found = range_of(Subject(network), max_rays, tolerance)
+    found = range_of(InChart(network), max_rays, tolerance)
     if network.head is None:
         return found
     if not is_increasing(network.head):
@@ -133,7 +132,7 @@ def is_increasing(head: nn.Module) -> bool:
 
 
 def range_of(
-    subject: Subject,
+    subject: InChart,
     max_rays: int,
     tolerance: float,
     sizes: Float[np.ndarray, "2 outputs"] | None = None,
@@ -173,12 +172,12 @@ def range_of(
             points[i, side] = np.clip(x, *subject.bounds)
     residual = _residual(subject, values, points, found, cancelled * sizes)
     attained = residual <= ATTAINED
-    if not attained and not subject.shallow.may_be_discontinuous:
+    if not attained and not subject.function.may_be_discontinuous:
         raise TransformError(
             f"tolerance: the network does not have the values that were found, by a relative {residual:.1e}; its "
             "weights have very different sizes: try another tolerance, or a smaller domain."
         )
-    shape, place = subject.shallow.trunk_shape, (*subject.shallow.trunk_shape, *subject.shallow.in_shape)
+    shape, place = subject.function.out_shape, (*subject.function.out_shape, *subject.function.in_shape)
     return OutputRange(
         subject.tensor(values[:, 0], shape),
         subject.tensor(values[:, 1], shape),
@@ -194,7 +193,7 @@ def range_of(
     )
 
 
-def largest_maps(subject: Subject) -> Float[np.ndarray, "2 outputs"]:
+def largest_maps(subject: InChart) -> Float[np.ndarray, "2 outputs"]:
     """Of each output, the steepest slope of all local models in chart coordinates, and the largest bias."""
     sizes = np.zeros((2, subject.num_outputs))
     for block in subject.blocks():
@@ -204,7 +203,7 @@ def largest_maps(subject: Subject) -> Float[np.ndarray, "2 outputs"]:
 
 
 def _idle_part(
-    subject: Subject, output: int, sign: float
+    subject: InChart, output: int, sign: float
 ) -> tuple[Float[np.ndarray, "idle"], float, Float[np.ndarray, "inputs"] | None]:
     """Where the inputs that no neuron reads make an output greatest (or least, for sign -1).
 
@@ -231,20 +230,20 @@ def _idle_part(
 
 @torch.no_grad()
 def _residual(
-    subject: Subject,
+    subject: InChart,
     values: Float[np.ndarray, "outputs 2"],
     points: Float[np.ndarray, "outputs 2 inputs"],
     found: Extrema,
     sizes: Float[np.ndarray, "2 outputs"],
 ) -> float:
     """How far the network is from the values at the points, relative to the size of the terms; NaN counts as far."""
-    worst, shallow = 0.0, subject.shallow
+    worst, shallow = 0.0, subject.function
     for side in range(2):
         rows = np.flatnonzero(np.isfinite(points[:, side]).all(axis=1))
         if len(rows) == 0:
             continue
         x = points[rows, side]
-        y = shallow.trunk(subject.tensor(x, (len(x), *shallow.in_shape))).reshape(len(x), -1).cpu().numpy()
+        y = shallow(subject.tensor(x, (len(x), *shallow.in_shape))).reshape(len(x), -1).cpu().numpy()
         weight, bias = subject.maps(found.where[rows, side])
         own = np.arange(len(rows))
         size = (np.abs(weight[own, rows]) * np.abs(x)).sum(axis=1) + np.abs(bias[own, rows])

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.locally.conditions import inequality, interval
 from torch_shallow.explain.locally.seen_facets import facets_of, fixed_of
-from torch_shallow.explain.locally.wording import inequality, interval
 from torch_shallow.functions import Region
-from torch_shallow.functions.half_spaces import RegionHalfSpaces
 from torch_shallow.functions.points import check_floating
+from torch_shallow.functions.shape import RegionHalfSpaces
 from torch_shallow.modes import outside_modes
 
 
@@ -55,7 +56,7 @@ class Rules:
         """All conditions in words, in full: intervals of single features first, then inequalities."""
         return tuple(self._words(None))
 
-    def contains(self, x: Tensor, tolerance: float = 1e-9) -> Bool[np.ndarray, "*batch"]:
+    def contains(self, x: Tensor, tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
         """Whether the conditions hold, by the numbers that are not rounded.
 
         Args:
@@ -66,7 +67,7 @@ class Rules:
             TransformError: `x` has another shape, or is not floating point.
         """
         check_floating("x", x)
-        in_shape = self.region.shallow.in_shape
+        in_shape = self.region.function.in_shape
         batch = x.shape[: max(0, x.dim() - len(in_shape))]
         if x.shape != (*batch, *in_shape):
             shape = ", ".join(map(str, in_shape))
@@ -74,7 +75,8 @@ class Rules:
         points = x.detach().double().cpu().numpy().reshape(*batch, Size(in_shape).numel())
         a, b = self.half_spaces.numpy()
         size = np.abs(points) @ np.abs(a).T + np.abs(b)
-        return np.asarray((points @ a.T <= b + tolerance * size).all(axis=-1) & np.isfinite(points).all(axis=-1))
+        inside = (points @ a.T <= b + tolerance * size).all(axis=-1) & np.isfinite(points).all(axis=-1)
+        return torch.as_tensor(inside, device=x.device)
 
     def text(self, *, most_conditions: int | None = 40, most_terms: int | None = 10) -> str:
         """The conditions as lines; what is left out is counted.
@@ -119,6 +121,7 @@ def rules(region: Region, *, features: Features | Sequence[str] | None = None, d
         digits: significant digits of the numbers in words; more where an interval would have one number twice.
 
     Raises:
+        WrongTypeError: `region` is no region.
         TransformError: there are more or fewer features than inputs, `digits` is not from 1 to 17, a visited region has
             no interior, or a linear program fails.
 
@@ -135,9 +138,11 @@ def rules(region: Region, *, features: Features | Sequence[str] | None = None, d
         AND 2 income - debt >= 1
         (numbers rounded to 4 digits; those of A and b are not)
     """
+    if not isinstance(region, Region):
+        raise WrongTypeError(f"region: expected one of shallow.regions, found {type(region).__name__}.")
     if not isinstance(digits, int) or not 1 <= digits <= 17:
-        raise TransformError(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
-    named = read_features(features, Size(region.shallow.in_shape).numel())
+        raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
+    named = read_features(features, Size(region.function.in_shape).numel())
     half_spaces, fixed = facets_of(region), fixed_of(region)
     a, b = half_spaces.numpy()
     by_unit, constant = named.affine(a, -b)

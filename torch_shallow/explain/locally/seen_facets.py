@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from torch_shallow.functions import Region, VisitedRegion
-from torch_shallow.functions.half_spaces import RegionHalfSpaces
-from torch_shallow.functions.shape import fixed_inputs
+from torch_shallow.functions.shape import RegionHalfSpaces, fixed_inputs
 from torch_shallow.geometry.inequalities import irredundant
 
 PAIRS_AT_ONCE = 1 << 22  # of facets whose normals are compared at once: 32 MB
@@ -69,7 +68,7 @@ def facets_of(region: Region) -> RegionHalfSpaces:
 
 def fixed_of(region: Region) -> Bool[np.ndarray, "inputs"]:
     """Which inputs have only one value in the domain."""
-    return fixed_inputs(region.shallow.domain, region.shallow.in_shape)
+    return fixed_inputs(region.function.domain, region.function.in_shape)
 
 
 def slack_of(

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from torch_shallow.explain.segments.grid import Grid, TooLong, refine
 from torch_shallow.explain.segments.sweep import Sweep
-from torch_shallow.functions.deep_function import Neurons
-from torch_shallow.functions.local_maps import local_maps
+from torch_shallow.functions.deep_function import DeepFunction, local_maps
 
 
 class _Arrived(BaseException):
@@ -29,7 +28,7 @@ class Stepwise:
         neurons: the network.
     """
 
-    neurons: Neurons
+    neurons: DeepFunction
 
     @torch.no_grad()
     def breakpoints(
@@ -98,7 +97,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class SegmentParts:
     """Parts of segments.
 
     Attributes:
@@ -114,13 +113,13 @@ class Parts:
     def __len__(self) -> int:
         return len(self.segment)
 
-    def __getitem__(self, some: slice) -> Parts:
-        return Parts(self.segment[some], self.lower[some], self.upper[some])
+    def __getitem__(self, some: slice) -> SegmentParts:
+        return SegmentParts(self.segment[some], self.lower[some], self.upper[some])
 
-    def before(self, others: Parts) -> Parts:
+    def before(self, others: SegmentParts) -> SegmentParts:
         """These parts and then others."""
         pairs = zip((self.segment, self.lower, self.upper), (others.segment, others.lower, others.upper), strict=True)
-        return Parts(*map(torch.cat, pairs))
+        return SegmentParts(*map(torch.cat, pairs))
 
     def ends(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Where they start and end, of segments with these ends."""
@@ -129,7 +128,7 @@ class Parts:
 
 
 def deep_breakpoints(
-    neurons: Neurons, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"]
+    neurons: DeepFunction, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"]
 ) -> Grid:
     """Where segments cross from one activation region of a deep network to another, with their ends.
 
@@ -144,7 +143,7 @@ def deep_breakpoints(
     walk, most = Sweep.of(neurons) or Stepwise(neurons), _most(neurons)
     found = [Grid.of_ends(0, start.device)]
 
-    def add(parts: Parts, first: Tensor, last: Tensor, most: int) -> int:
+    def add(parts: SegmentParts, first: Tensor, last: Tensor, most: int) -> int:
         grid = walk.breakpoints(first, last, most)
         inner = grid.starts_piece  # the last breakpoint of a part is the first one of the next
         inner[~inner] = parts.upper[grid.segment[~inner]] == 1.0
@@ -157,7 +156,7 @@ def deep_breakpoints(
 
 
 def deep_average_gradients(
-    neurons: Neurons,
+    neurons: DeepFunction,
     start: Float[Tensor, "segments inputs"],
     end: Float[Tensor, "segments inputs"],
     outputs: Float[Tensor, "segments outputs"],
@@ -173,7 +172,7 @@ def deep_average_gradients(
     sweep = Sweep.of(neurons) if neurons.differentiates else None
     walk, total = sweep or Stepwise(neurons), torch.zeros_like(start)
 
-    def add(parts: Parts, first: Tensor, last: Tensor, most: int) -> int:
+    def add(parts: SegmentParts, first: Tensor, last: Tensor, most: int) -> int:
         average, grid = walk.gradients(first, last, outputs[parts.segment], most)
         total.index_add_(0, parts.segment, average * (parts.upper - parts.lower)[:, None])
         return len(grid)
@@ -182,7 +181,7 @@ def deep_average_gradients(
     return total
 
 
-def _most(neurons: Neurons) -> int:
+def _most(neurons: DeepFunction) -> int:
     return max(FEWEST, VALUES_AT_ONCE // (neurons.num_inputs + neurons.num_neurons + neurons.num_outputs))
 
 
@@ -190,7 +189,7 @@ def _in_parts(
     start: Float[Tensor, "segments inputs"],
     end: Float[Tensor, "segments inputs"],
     most: int,
-    run: Callable[[Parts, Tensor, Tensor, int], int],
+    run: Callable[[SegmentParts, Tensor, Tensor, int], int],
 ) -> None:
     """Call `run` for some parts of the segments at a time, in order, until there are none left.
 
@@ -202,7 +201,7 @@ def _in_parts(
             gives how many there are.
     """
     count = len(start)
-    todo = Parts(
+    todo = SegmentParts(
         torch.arange(count, device=start.device), start.new_zeros(count), torch.ones_like(start.new_zeros(count))
     )
     together = max(1, most // EXPECTED)
@@ -225,8 +224,8 @@ def _in_parts(
         together = max(1, min(2 * len(parts), int(0.8 * len(parts) * most / found)))
 
 
-def _cut(part: Parts, t: Float[Tensor, "breakpoints"], count: int) -> Parts:
+def _cut(part: SegmentParts, t: Float[Tensor, "breakpoints"], count: int) -> SegmentParts:
     """A part in so many, or fewer, with as many of the breakpoints each."""
     chosen = torch.linspace(0, len(t) - 1, count + 1).round().long().unique().to(t.device)
     at = torch.lerp(part.lower, part.upper, t[chosen]).unique()
-    return Parts(part.segment.expand(len(at) - 1), at[:-1], at[1:])
+    return SegmentParts(part.segment.expand(len(at) - 1), at[:-1], at[1:])

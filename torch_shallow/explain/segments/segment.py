@@ -15,10 +15,10 @@ from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.segments.deep_segments import deep_breakpoints
 from torch_shallow.explain.segments.grid import Grid
 from torch_shallow.explain.segments.tree_segments import tree_breakpoints
-from torch_shallow.functions.local_maps import local_maps
+from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.deep_function import local_maps
 from torch_shallow.functions.points import rounding_of
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 
 SHORTEST = 1e-12  # shorter pieces of a segment are rounding
 EPSILON = torch.finfo(torch.float64).eps
@@ -100,7 +100,7 @@ class Segment:
             pieces: which of them. Of large networks ask for a few at a time: a weight has inputs times outputs numbers.
         """
         function, network = self.function, self.function.network
-        if isinstance(network, ShallowReLU):
+        if isinstance(network, TreeFunction):
             assert self.regions is not None
             weight, bias = network.affine_maps(self.regions[pieces])
         else:
@@ -176,7 +176,7 @@ def segment(
     kept[lengths.argmax()] = True
     network, (begin, finish) = function.network, (x[0].reshape(function.in_shape) for x in (first, last))
     found = Segment(function, begin, finish, grid.t, regions, None)._kept(kept)
-    if isinstance(network, ShallowReLU):
+    if isinstance(network, TreeFunction):
         assert found.regions is not None
         return found._kept(_differs(found.regions))
     middle = found.midpoints.reshape(len(found), function.num_inputs)
@@ -202,7 +202,7 @@ def pieces(
     Raises:
         TransformError: the network is not known on the whole of each segment.
     """
-    if isinstance(function.network, ShallowReLU):
+    if isinstance(function.network, TreeFunction):
         return tree_breakpoints(function.network, start, end, name=function.name, rounding=rounding)
     return deep_breakpoints(function.network, start, end), None
 

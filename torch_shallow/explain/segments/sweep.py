@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 
 from torch_shallow.explain.segments.grid import Grid, Refinement, TooLong, refine
-from torch_shallow.functions.deep_function import Neurons
+from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.program.graph.identify import identify
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.rewriting.rewrite import STAGE
@@ -38,11 +38,11 @@ class Sweep:
         kinds: how each value of its graph depends on the number of rows.
     """
 
-    neurons: Neurons
+    neurons: DeepFunction
     kinds: dict[Node, Kind]
 
     @staticmethod
-    def of(neurons: Neurons) -> Sweep | None:
+    def of(neurons: DeepFunction) -> Sweep | None:
         """A sweep, if rows can be added to a batch on its way through the network.
 
         They cannot if its code writes in place, so that values share memory, or does more with the size of the batch
@@ -184,7 +184,7 @@ def _rows(start: Tensor, end: Tensor) -> Tensor:
     return torch.stack([start, end], 1).flatten(0, 1)
 
 
-def _values(neurons: Neurons, count: int) -> dict[Node, Any]:
+def _values(neurons: DeepFunction, count: int) -> dict[Node, Any]:
     """The values of all nodes for so many rows."""
     seen: dict[Node, Any] = {}
 

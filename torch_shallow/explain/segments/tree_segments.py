@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.segments.grid import Grid
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.functions import TreeFunction
 
 ENTRIES_AT_ONCE = 1 << 22  # of gathered half-spaces: 32 MB
 
@@ -36,7 +36,7 @@ class _Level:
 
 @torch.no_grad()
 def tree_breakpoints(
-    shallow: ShallowReLU,
+    shallow: TreeFunction,
     start: Float[Tensor, "segments inputs"],
     end: Float[Tensor, "segments inputs"],
     *,
@@ -56,7 +56,7 @@ def tree_breakpoints(
         TransformError: an end lies outside the domain, or a part of a segment in a cell that is not explored.
     """
     for which, x in (("start", start), ("end", end)):
-        within = inside(x, shallow._limits, rounding=rounding)
+        within = inside(x, shallow.limits, rounding=rounding)
         if not within.all():
             raise TransformError(
                 f"{name}: expected a network whose domain has both ends of each segment in it, found the {which} of "
@@ -113,7 +113,7 @@ def _blocks(count: int, width: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def _check_explored(shallow: ShallowReLU, found: _Level, name: str) -> None:
+def _check_explored(shallow: TreeFunction, found: _Level, name: str) -> None:
     unknown = found.node == ~shallow.num_regions
     if unknown.any():
         first = int(unknown.nonzero()[0])

@@ -1,8 +1,8 @@
 """SHAP values of a whole network, exactly, and the shortcut by local linear models.
 
-`source` finds what a function's games can be played on; `reduction` leaves the neurons that change sign between two
-points; `parts` splits what is additive; `coalitions` looks at the rest; `game` puts these together, `solve` shares them
-among threads.
+`solve` finds what a function's games can be played on, and shares them among threads; `reduction` leaves the neurons
+that change sign between two points and splits what is additive; `coalitions` looks at the rest; `game` puts these
+together.
 """
 
 from torch_shallow.explain.shapley.local_linear import LocalLinearShap, local_linear_shap

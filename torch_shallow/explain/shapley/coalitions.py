@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.explain.shapley.packed import BLOCK_PLAYERS, HIDDEN, LANES, Parts, Reduced, Table
+from torch_shallow.explain.shapley.packed import BLOCK_PLAYERS, HIDDEN, LANES, GameParts, Reduced, Table
 from torch_shallow.explain.shapley.reduction import write_weights
 
 
@@ -124,7 +124,7 @@ def _rectify(z: np.ndarray, result: np.ndarray, constant: float) -> None:
 @compiled("contract", "nsz")
 def play_part(
     reduced: Reduced,
-    parts: Parts,
+    parts: GameParts,
     table: Table,
     joined: int,
     absent: int,
@@ -178,7 +178,7 @@ def play_part(
 
 
 @compiled("contract", "nsz")
-def _copy_part(reduced: Reduced, parts: Parts, table: Table, players: int, neurons: int) -> None:
+def _copy_part(reduced: Reduced, parts: GameParts, table: Table, players: int, neurons: int) -> None:
     """Copy what is needed of the neurons and outputs, so that it lies together."""
     n, outputs = reduced.status.shape[0], table.y.shape[0]
     for i in range(neurons + outputs):

@@ -6,7 +6,7 @@ import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.explain.shapley.coalitions import play_part
-from torch_shallow.explain.shapley.packed import Packed, Stack, Work
+from torch_shallow.explain.shapley.packed import GameStack, Packed, Work
 from torch_shallow.explain.shapley.reduction import collect_part, find_parts, reduce_program, write_weights
 
 ELSEWHERE, PLAYER, JOINED, ABSENT = 0, 1, 2, 3  # where an input is; elsewhere it has no part in what is played
@@ -112,7 +112,7 @@ def _play_pair(
 
 
 @compiled()
-def _enter(stack: Stack, at: int, x: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
+def _enter(stack: GameStack, at: int, x: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
     """Write the box of what is to be played; returns how many have joined, are absent, and play."""
     joined = absent = players = 0
     for i in range(x.shape[0]):

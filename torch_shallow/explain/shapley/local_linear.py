@@ -14,12 +14,11 @@ from torch import Tensor
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import Function, read_function
 from torch_shallow.explain.shapley.values import explanation, read_points
-from torch_shallow.functions.deep_function import Neurons
-from torch_shallow.functions.half_spaces import region_half_spaces
-from torch_shallow.functions.local_maps import local_maps, neuron_maps
+from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.deep_function import DeepFunction, local_maps, neuron_maps
 from torch_shallow.functions.points import check_floating
+from torch_shallow.functions.shape import region_half_spaces
 from torch_shallow.modes import outside_modes
-from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.optional import require
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def local_linear_shap(
     check_floating("x", x)
     function = read_function(f, x)
     points, others = read_points(function, x, background)
-    look = _in_tree if isinstance(function.network, ShallowReLU) else _by_neurons
+    look = _in_tree if isinstance(function.network, TreeFunction) else _by_neurons
     weight, bias, certified = look(function, points, others)
     mean = others.mean(0)
     values = (weight * (points - mean)[:, None]).transpose(1, 2).cpu().numpy()
@@ -96,7 +95,7 @@ def local_linear_shap(
 
 def _in_tree(function: Function, x: Tensor, background: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
     shallow = function.network
-    assert isinstance(shallow, ShallowReLU)
+    assert isinstance(shallow, TreeFunction)
     regions = shallow.locate(x.reshape(-1, *function.in_shape)).reshape(-1)
     function.check_known(regions >= 0)
     weight, bias = shallow.affine_maps(regions)
@@ -112,7 +111,7 @@ def _in_tree(function: Function, x: Tensor, background: Tensor) -> tuple[Tensor,
 
 def _by_neurons(function: Function, x: Tensor, background: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
     neurons = function.network
-    assert isinstance(neurons, Neurons)
+    assert isinstance(neurons, DeepFunction)
     weights, biases = (
         [x.new_zeros(0, function.num_outputs, function.num_inputs)],
         [x.new_zeros(0, function.num_outputs)],

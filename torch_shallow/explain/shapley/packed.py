@@ -44,7 +44,7 @@ class Reduced(Bundle):
     row_errors: np.ndarray  # float64 (neurons,)
 
 
-class Parts(Bundle):
+class GameParts(Bundle):
     """Additive parts of a game: players and neurons that have to be looked at together."""
 
     parents: np.ndarray  # int64 (inputs + neurons,): of the forest that joins them
@@ -87,7 +87,7 @@ class Table(Bundle):
     shares: np.ndarray  # float64 (inputs,): how much players move neurons
 
 
-class Stack(Bundle):
+class GameStack(Bundle):
     """Parts of a game that are still to be played."""
 
     places: np.ndarray  # int8 (depth, inputs): where each input is: see `PLAYER` and the others in `game`
@@ -100,9 +100,9 @@ class Work(Bundle):
     """Everything that compiled code writes to, for one thread."""
 
     reduced: Reduced
-    parts: Parts
+    parts: GameParts
     table: Table
-    stack: Stack
+    stack: GameStack
 
 
 def pack(program: ReLUProgram) -> Packed:
@@ -146,7 +146,7 @@ def work_space(packed: Packed) -> Work:
         row_joins=reals(d),
         row_errors=reals(n),
     )
-    parts = Parts(integers(d + n), np.zeros(n, dtype=np.uint8), integers(d), integers(n))
+    parts = GameParts(integers(d + n), np.zeros(n, dtype=np.uint8), integers(d), integers(n))
     table = Table(
         bias=reals(rows),
         values=reals(rows),
@@ -178,5 +178,5 @@ def work_space(packed: Packed) -> Work:
         outside=reals(2, o),
         shares=reals(d),
     )
-    stack = Stack(np.zeros((depth, d), dtype=np.int8), reals(depth, o), reals(d), reals(d))
+    stack = GameStack(np.zeros((depth, d), dtype=np.int8), reals(depth, o), reals(d), reals(d))
     return Work(reduced, parts, table, stack)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.explain.shapley.packed import Packed, Parts, Reduced
+from torch_shallow.explain.shapley.packed import GameParts, Packed, Reduced
 
 
 @compiled()
@@ -46,7 +46,7 @@ def write_weights(
 
 
 @compiled()
-def find_parts(reduced: Reduced, parts: Parts) -> None:
+def find_parts(reduced: Reduced, parts: GameParts) -> None:
     """Write the forest that joins players and neurons on which an output depends: those of a part have one root."""
     k, m = reduced.counts[0], reduced.counts[1]
     n = reduced.status.shape[0]
@@ -73,7 +73,7 @@ def find_parts(reduced: Reduced, parts: Parts) -> None:
 
 
 @compiled()
-def collect_part(reduced: Reduced, parts: Parts, root: int) -> tuple[int, int]:
+def collect_part(reduced: Reduced, parts: GameParts, root: int) -> tuple[int, int]:
     """Write the players and the relevant neurons of the part of a root; returns their numbers."""
     players = neurons = 0
     k = reduced.counts[0]

@@ -17,8 +17,8 @@ from torch_shallow.explain.function import Function
 from torch_shallow.explain.shapley.game import DONE, play
 from torch_shallow.explain.shapley.packed import Packed, Work, pack, work_space
 from torch_shallow.explain.shapley.reduction import write_weights
-from torch_shallow.functions.data import with_progress
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.points import with_progress
 from torch_shallow.program.extraction import read_program
 from torch_shallow.program.preactivation_bounds import preactivation_bounds
 from torch_shallow.program.relu_program import ReLUProgram
@@ -63,10 +63,10 @@ SMALL = 1 << 20  # a program of at most so many weights is kept as one matrix, o
 def program_of(function: Function) -> ReLUProgram | None:
     """The program of a whole function, good wherever the function is known; None if there is none, or a large one."""
     network = function.network
-    if not isinstance(network, ShallowReLU):
+    if not isinstance(network, TreeFunction):
         sizes = (function.num_inputs, network.num_neurons, function.num_outputs)
         return read_program(network.traced) if _is_small(*sizes) else None
-    partition = network.partition
+    partition = network.tree
     if network.may_be_discontinuous or not network.complete or not isinstance(partition, Partition):
         return None
     program = partition.program
@@ -82,7 +82,7 @@ def check_coalitions(function: Function, x: Float[Tensor, "inputs"], background:
     Raises:
         TransformError: somewhere they do not.
     """
-    if isinstance(function.network, ShallowReLU):
+    if isinstance(function.network, TreeFunction):
         limits = function.network.domain.limits(function.in_shape)
         if limits and limits[0].ndim == 2:
             a, b = (background.new_tensor(array) for array in limits)
@@ -99,7 +99,7 @@ def program_between(
 
     Without neurons it is not larger than the values are.
     """
-    traced = None if isinstance(function.network, ShallowReLU) else function.network.traced
+    traced = None if isinstance(function.network, TreeFunction) else function.network.traced
     if traced is None:
         return None
     inputs, outputs = len(x), function.num_outputs

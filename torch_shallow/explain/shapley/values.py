@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import Function, read_function
 from torch_shallow.functions.points import check_floating
@@ -137,7 +137,9 @@ def shap_values(
 
     require("shap", "explain")
     if not (isinstance(max_players, int) and 1 <= max_players <= MOST_PLAYERS):
-        raise TransformError(f"max_players: expected a whole number from 1 to {MOST_PLAYERS}, found {max_players!r}.")
+        raise argument_error(max_players, int)(
+            f"max_players: expected a whole number from 1 to {MOST_PLAYERS}, found {max_players!r}."
+        )
     check_floating("x", x)
     function = read_function(f, x)
     points, others = read_points(function, x, background)

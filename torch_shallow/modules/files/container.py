@@ -1,8 +1,8 @@
-"""The file around a network: a safetensors file with two texts and two digests in its header, checked byte by byte.
+"""The file around a network: a safetensors file with two texts and two digests in its header.
 
 The header's `__metadata__` has three entries: the number of the format, the description of the network as JSON, and a
-SHA-256 digest of both. The description has a digest of all tensors. What is left of the file, the header's own
-arrangement, can be told from its canonical form, so that no byte can change unnoticed.
+SHA-256 digest of both. The description ends with a digest of all tensors. The header says nothing else, and that in one
+form only, so that no byte can change unnoticed.
 """
 
 from __future__ import annotations
@@ -12,19 +12,33 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torch import Tensor
 
-from torch_shallow.modules.files.damage import Damaged
 from torch_shallow.paths import beside
+from torch_shallow.program.model import hash_tensors
 
 FORMAT = 2
+ANOTHER_COPY = "use another copy of the file, or transform the model and save the network again"
 _FORMAT, _NETWORK, _DIGEST = "torch_shallow.format", "torch_shallow.network", "torch_shallow.sha256"
-_KEYS = {_FORMAT, _NETWORK, _DIGEST}
+_TENSORS = "tensors_sha256"
 _WHOLE_COPY = "copy or download the file again, whole"
 _OURS = "a file that ShallowReLU.save() wrote"
 _SAVE_ONE = "make one with shallow.save(path)"
+
+
+class Damaged(Exception):
+    """A file is not what `save` writes; whoever knows its name says it.
+
+    Args:
+        expected: what was expected.
+        found: what was found.
+        remedy: what to do.
+    """
+
+    def __init__(self, expected: str, found: str, remedy: str = ANOTHER_COPY) -> None:
+        super().__init__(f"expected {expected}, found {found}; {remedy}.")
 
 
 def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tensor]) -> None:
@@ -41,84 +55,85 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    text = json.dumps(description, allow_nan=False)
+    text = json.dumps({**description, _TENSORS: hash_tensors(tensors)}, allow_nan=False)
     metadata = {_FORMAT: str(FORMAT), _NETWORK: text, _DIGEST: _digest(str(FORMAT), text)}
     with beside(path) as fresh:
-        with fresh.open("xb") as file:
-            mode = os.fstat(file.fileno()).st_mode  # safetensors would make a file that only its owner may read
+        fresh.touch(exist_ok=False)
+        mode = fresh.stat().st_mode  # safetensors would make a file that only its owner may read
         try:
             save_file(tensors, fresh, metadata)
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
         fresh.chmod(mode)
         with fresh.open("rb+") as file:
-            _order(file)
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            file.seek(8)
+            file.write(_canonical({**header, "__metadata__": dict(sorted(metadata.items()))}))  # not in a random order
+            file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
 
 
-def _order(file: BinaryIO) -> None:
-    """Put the entries of the description in alphabetic order: safetensors draws one at random."""
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    file.seek(8)
-    file.write(_canonical(header))
-
-
-def _canonical(header: object) -> bytes:
-    """A header as safetensors writes it, but for spaces behind it."""
-    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def read(data: bytes) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
-    """Number of the format, description and tensors of a file; the digest of the tensors is not looked at.
+    """Number of the format, description and tensors of a file.
 
     Args:
         data: all bytes of the file.
 
     Raises:
-        Damaged: something else was written than `write` writes, or by a later version.
+        Damaged: something else was written than `write` writes, or by a later version, or it was altered.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    header = _header(data)
-    number, description = _description(header.get("__metadata__"))
-    _check_length(header, len(data) - 8 - int.from_bytes(data[:8], "little"))
+    number, description = _description(_metadata(data))
     try:
-        return number, description, load(data)
+        tensors = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise Damaged("a table of tensors that fit their bytes", f"one that does not ({error})") from error
+    if description.pop(_TENSORS, None) != hash_tensors(tensors):
+        raise Damaged("tensors with the digest that the description says", "another digest, so they were altered")
+    return number, description, tensors
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file: its first 8 bytes are the length of the JSON that follows."""
-    if not data:
-        raise Damaged(_OURS, "an empty file", _WHOLE_COPY)
-    if len(data) < 9:
-        raise Damaged("a header of 8 bytes and more", f"{len(data)} bytes in all", _WHOLE_COPY)
+def _metadata(data: bytes) -> Any:
+    """The metadata of a safetensors file, whose first 8 bytes are the length of a header in JSON."""
     if data[8:9] != b"{":
         raise Damaged(*_foreign(data))
     length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
-        raise Damaged(
-            f"a header of {length} bytes, as the file begins by saying", f"{len(data) - 8} bytes", _WHOLE_COPY
-        )
     text = data[8 : 8 + length]
+    if len(text) < length:
+        raise Damaged(f"a header of {length} bytes, as the file begins by saying", f"{len(text)} bytes", _WHOLE_COPY)
     try:
         header = json.loads(text.decode())
         canonical = _canonical(header)
+        places = [place for name in header if name != "__metadata__" for place in header[name]["data_offsets"]]
+        in_order, end = places == sorted(places), 8 + length + max(places, default=0)
     except UnicodeDecodeError as error:
         raise Damaged("a header in UTF-8", f"other bytes ({error.reason} at {error.start})") from error
     except (ValueError, RecursionError) as error:
         raise Damaged("a header in JSON", f"another text ({error})") from error
-    if text.rstrip(b" ") != canonical or len(text) - len(canonical) >= 8:
+    except (TypeError, KeyError) as error:
+        raise Damaged("the place of each tensor in its header", f"a table without it ({error})") from error
+    if text != canonical.ljust(-(-len(canonical) // 8) * 8) or not in_order:
         raise Damaged("a header in the form that safetensors writes", "the same in another form, so it was altered")
-    return dict(header)
+    if len(data) != end:
+        raise Damaged(f"a file of {end} bytes, as its header says", f"one of {len(data)} bytes", _WHOLE_COPY)
+    return header.get("__metadata__")
+
+
+def _canonical(header: Mapping[str, Any]) -> bytes:
+    """A header as safetensors writes it, but for spaces behind it; of a tensor it has three things to say."""
+    told = {
+        name: entry if name == "__metadata__" else {key: entry[key] for key in ("dtype", "shape", "data_offsets")}
+        for name, entry in header.items()
+    }
+    return json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _foreign(data: bytes) -> tuple[str, str, str]:
+    if len(data) < 9:
+        return _OURS, f"only {len(data)} bytes", _WHOLE_COPY
     if data.startswith(b"PK\x03\x04"):
         return _OURS, "a zip archive, as torch.save() writes", "load it with torch.load(), or " + _SAVE_ONE
     if data[:1] == b"\x80" and data[1] <= 5:
@@ -126,27 +141,16 @@ def _foreign(data: bytes) -> tuple[str, str, str]:
     return _OURS, f"no safetensors file: it begins with {data[:8]!r}", _SAVE_ONE
 
 
-def _description(metadata: object) -> tuple[int, dict[str, Any]]:
+def _description(metadata: Any) -> tuple[int, dict[str, Any]]:
     """Format and description, if the format is known and nothing was altered."""
-    if not isinstance(metadata, dict) or not _KEYS & metadata.keys():
+    if not isinstance(metadata, dict) or not metadata.keys() & {_FORMAT, _NETWORK, _DIGEST}:
         found = "a safetensors file without a description of a shallow network"
         raise Damaged(_OURS, found, "load it with safetensors.torch.load_file(), or " + _SAVE_ONE)
-    if _FORMAT not in metadata:
-        raise Damaged("the number of its format in its header", f"only {', '.join(sorted(metadata))}")
-    number = metadata[_FORMAT]
-    if not (isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 10):
-        raise Damaged("a whole number for its format", repr(number))
-    if int(number) > FORMAT:
-        raise Damaged(
-            f"format {FORMAT} or an older one",
-            f"format {number}",
-            "install a newer version of torch_shallow",
-        )
-    if int(number) < 1:
-        raise Damaged("a format from 1 on", f"format {number}")
-    if metadata.keys() != _KEYS:
-        found = f"{', '.join(sorted(metadata))}"
-        raise Damaged(f"a header with {', '.join(sorted(_KEYS))} and nothing else", found)
+    number = metadata.get(_FORMAT, str(FORMAT))
+    if number not in map(str, range(1, FORMAT + 1)):
+        raise Damaged(f"a format from 1 to {FORMAT}", repr(number), "install the newest version of torch_shallow")
+    if sorted(metadata) != [_FORMAT, _NETWORK, _DIGEST]:
+        raise Damaged(f"a header with {_FORMAT}, {_NETWORK}, {_DIGEST}", ", ".join(sorted(metadata)))
     if metadata[_DIGEST] != _digest(number, str(metadata[_NETWORK])):
         raise Damaged("a description with the digest that its header says", "another digest, so it was altered")
     try:
@@ -156,18 +160,6 @@ def _description(metadata: object) -> tuple[int, dict[str, Any]]:
     if not isinstance(description, dict):
         raise Damaged("a description with named fields", type(description).__name__)
     return int(number), description
-
-
-def _check_length(header: dict[str, Any], found: int) -> None:
-    try:
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        short, long = found < end, found > end
-    except (TypeError, KeyError, IndexError) as error:
-        raise Damaged("the place of each tensor in its header", f"a table without it ({error})") from error
-    if short:
-        raise Damaged(f"{end} bytes of tensors", f"{found}: its end is missing", _WHOLE_COPY)
-    if long:
-        raise Damaged(f"{end} bytes of tensors", f"{found - end} bytes more behind them", _WHOLE_COPY)
 
 
 def _digest(number: str, text: str) -> str:

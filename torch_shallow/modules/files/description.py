@@ -1,118 +1,138 @@
-"""What a file says of its network: everything but the numbers."""
+"""What a file says of its network, everything but the numbers; and which tensors it has, as follows from this."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import prod
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from torch_shallow.modules.files.damage import Damaged
-from torch_shallow.modules.files.graph.written import WrittenGraph
+import torch
+from torch import Tensor
+
+from torch_shallow.domain import Box, Polytope, WholeSpace
+from torch_shallow.modules.files.container import FORMAT, Damaged
 
 ACTIVATION, FREE, VISITED = "activation regions", "free cuts", "visited regions"
-KINDS = (ACTIVATION, FREE, VISITED)
-DOMAINS = ("whole space", "box", "polytope")
+DOMAINS = {"whole space": (WholeSpace, ()), "box": (Box, ("lower", "upper")), "polytope": (Polytope, ("A", "b"))}
+TRUNK, HEAD = "neurons.root.", "head."
+"""How names of the tensors of a graph begin."""
+
+Shape = tuple[int, ...]
+Slot = tuple[torch.dtype, Shape]
+"""Dtype and shape of a tensor."""
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class WrittenGraph:
+    """A module of one tensor, as operations of ATen in the order in which they run.
+
+    Attributes:
+        nodes: each is `["input"]`, `["tensor", name]` or `[operation, arguments, keyword arguments]`. An argument that
+            is the value of node 3 is `{"node": 3}`; see `graph_code`.
+        output: number of the node whose value is the result.
+        tensors: dtype and shape of each tensor of the module; a tensor that is another one too has that one's name in
+            their place.
+        parameters: of the tensors that are parameters, whether they require gradients; the others are buffers.
+        persistent: names of the tensors that are part of the module's state.
+    """
+
+    nodes: list[list[Any]]
+    output: int
+    tensors: dict[str, Any]
+    parameters: dict[str, bool]
+    persistent: list[str]
+
+    def slots(self) -> dict[str, Slot]:
+        """Dtype and shape of each tensor that is stored.
+
+        Raises:
+            Damaged: something else is in their place.
+        """
+        return {name: _slot(name, told) for name, told in self.tensors.items() if not isinstance(told, str)}
+
+    def stored_name(self, name: str) -> str:
+        """The name under which a tensor is stored.
+
+        Raises:
+            Damaged: there is no tensor of the name.
+        """
+        told = self.tensors.get(name)
+        if isinstance(told, str):
+            name, told = told, self.tensors.get(told)
+        if not isinstance(told, list):
+            raise Damaged("a graph whose tensors are in the file", f"one with {name!r}, which is not")
+        return name
+
+
+def _slot(name: str, told: object) -> Slot:
+    match told:
+        case [str(word), list(shape)] if all(type(n) is int and n >= 0 for n in shape):
+            dtype = getattr(torch, word, None)
+            if isinstance(dtype, torch.dtype):
+                return dtype, tuple(shape)
+    raise Damaged(f"dtype and shape of the graph's tensor {name!r}", f"{str(told)[:80]!r}")
+
+
+def _since_2(default: Any) -> Any:
+    """A field that files have since format 2, and what those of format 1 mean."""
+    return field(default=default, metadata={"since": 2})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The fields of a file's description.
+    """The fields of a file's description, in the order in which they are written."""
 
-    Attributes:
-        version: of the package that wrote it.
-        kind: of the network: one of `KINDS`.
-        in_shape: shape of one input.
-        trunk_shape: shape of one output of the trunk.
-        out_shape: shape of one output.
-        domain: kind of the domain: one of `DOMAINS`.
-        bounds: shape of each array that makes the domain.
-        complete: whether all regions are known.
-        source_hash: of the model that the network was made from.
-        discontinuous: whether weights may have been trained.
-        trained: whether the local models are parameters.
-        num_regions: number of known regions.
-        open_cells: number of cells of the tree that are not explored; since format 2.
-        dense: whether all half-spaces are evaluated.
-        coordinates: number of coordinates that the network reads of its input; None if that is the whole input.
-        skip: whether the output reads the input itself.
-        chart: number of chart coordinates.
-        walls: number of inequalities of the chart.
-        chart_is_box: see `Chart`.
-        method: how regions were found, see `Partition`.
-        by_rays: see `Search`, as for the next three; since format 2.
-        solver: see there.
-        tolerance: see there.
-        max_rays: see there.
-        merged: whether some regions are merged activation regions.
-        stages: names of the stages of ReLUs.
-        neurons: number of neurons of each stage.
-        whole: likewise for the whole network, if the program is a part of one.
-        stored_maps: whether the affine maps of visited regions are stored.
-        maps_on_demand: whether those of the regions of a tree are not; since format 2.
-        trunk: the deep network, of a network of visited regions.
-        head: what follows the trunk.
-        tensors_sha256: digest of all tensors.
-    """
-
-    version: str
-    kind: str
-    in_shape: tuple[int, ...]
-    trunk_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    domain: str
-    bounds: dict[str, tuple[int, ...]]
-    complete: bool
-    source_hash: str | None
-    discontinuous: bool
-    trained: bool
-    num_regions: int
-    open_cells: int = 0
-    dense: bool = False
-    coordinates: int | None = None
-    skip: bool = False
-    chart: int = 0
-    walls: int = 0
-    chart_is_box: bool = False
-    method: dict[str, int] = field(default_factory=dict)
-    by_rays: bool = True
-    solver: str | None = None
-    tolerance: float = 1e-10
-    max_rays: int | None = None
-    merged: bool = False
-    stages: tuple[str, ...] = ()
-    neurons: tuple[int, ...] = ()
-    whole: tuple[int, ...] | None = None
-    stored_maps: bool = False
-    maps_on_demand: bool = False
-    trunk: WrittenGraph | None = None
-    head: WrittenGraph | None = None
-    tensors_sha256: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is written."""
-        return asdict(self)
+    version: str  # of the package that wrote it
+    kind: str  # of the network: ACTIVATION, FREE or VISITED
+    in_shape: tuple[int, ...]  # of one input
+    trunk_shape: tuple[int, ...]  # of one output of the trunk
+    out_shape: tuple[int, ...]  # of one output
+    domain: str  # its kind, one of DOMAINS
+    bounds: dict[str, tuple[int, ...]]  # shape of each array that makes the domain
+    complete: bool  # are all regions known?
+    source_hash: str | None  # of the model that the network was made from
+    discontinuous: bool  # may weights have been trained?
+    trained: bool  # are the local models parameters?
+    num_regions: int  # that are known
+    open_cells: int = _since_2(0)  # cells of the tree that are not explored
+    dense: bool = False  # are all half-spaces evaluated?
+    coordinates: int | None = None  # how many the network reads of its input; None: the whole input
+    skip: bool = False  # does the output read the input itself?
+    chart: int = 0  # number of chart coordinates
+    walls: int = 0  # number of inequalities of the chart
+    chart_is_box: bool = False  # see `Chart`
+    method: dict[str, int] = field(default_factory=dict)  # how regions were found, see `Partition`
+    by_rays: bool = _since_2(True)  # see `Search`, as for the next three
+    solver: str | None = _since_2(None)
+    tolerance: float = _since_2(1e-10)
+    max_rays: int | None = _since_2(None)
+    merged: bool = False  # are some regions merged activation regions?
+    stages: tuple[str, ...] = ()  # names of the stages of ReLUs
+    neurons: tuple[int, ...] = ()  # number of neurons of each stage
+    whole: tuple[int, ...] | None = None  # likewise for the whole network, if the program is a part of one
+    stored_maps: bool = False  # are the affine maps of visited regions stored?
+    maps_on_demand: bool = _since_2(False)  # are those of the regions of a tree not stored?
+    trunk: WrittenGraph | None = None  # the deep network, of a network of visited regions
+    head: WrittenGraph | None = None  # what follows the trunk
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any], number: int) -> Description:
         """The description that was written.
 
         Args:
-            values: what `to_json` gave, out of a file.
+            values: the fields, out of a file.
             number: of the file's format.
 
         Raises:
             Damaged: a field is missing, unknown, or not what it should be.
         """
-        known = [each for each in fields(cls) if _SINCE.get(each.name, 1) <= number]
-        names = [each.name for each in known]
-        missing, unknown = [name for name in names if name not in values], sorted(set(values) - set(names))
-        if missing:
-            raise Damaged(f"a description of {len(names)} fields", f"one without {', '.join(missing)}")
-        if unknown:
-            raise Damaged(f"a description of {len(names)} fields", f"unknown ones: {', '.join(unknown)}")
-        described = cls(**{each.name: _read(each.name, str(each.type), values[each.name]) for each in known})
-        if described.kind not in KINDS:
-            raise Damaged(f"a network of {', '.join(map(repr, KINDS))}", f"one of {described.kind!r}")
+        described = read_record(cls, values, number)
+        kinds = (ACTIVATION, FREE, VISITED)
+        if described.kind not in kinds:
+            raise Damaged(f"a network of {', '.join(map(repr, kinds))}", f"one of {described.kind!r}")
         if described.domain not in DOMAINS:
             raise Damaged(f"a domain of {', '.join(map(repr, DOMAINS))}", f"one of {described.domain!r}")
         all_known = described.kind != VISITED and described.open_cells == 0
@@ -124,53 +144,149 @@ class Description:
         return described
 
 
-_FORMAT_2 = ("open_cells", "by_rays", "solver", "tolerance", "max_rays", "maps_on_demand")
-_SINCE = dict.fromkeys(_FORMAT_2, 2)  # formats that brought fields
+def read_record(cls: type[Value], values: Any, number: int = FORMAT) -> Value:
+    """A dataclass out of JSON.
+
+    Args:
+        cls: the class; its annotations say what each field may be.
+        values: the fields by name.
+        number: of the file's format; fields that came later have their defaults.
+
+    Raises:
+        Damaged: a field is missing, unknown, or not what it may be.
+    """
+    kinds = get_type_hints(cls)
+    known = [each for each in fields(cls) if each.metadata.get("since", 1) <= number]  # type: ignore[arg-type]
+    names = {each.name for each in known}
+    if not isinstance(values, dict) or values.keys() != names:
+        wrong = sorted(names ^ values.keys()) if isinstance(values, dict) else type(values).__name__
+        raise Damaged(f"a {cls.__name__} of {len(names)} fields", f"missing or unknown ones: {wrong}")
+    found = {}
+    for name, kind in ((each.name, each.type) for each in known):
+        try:
+            found[name] = _read(values[name], kinds[name])
+        except TypeError as error:
+            expected = f"a value of type {kind} as the field {name!r} of a {cls.__name__}"
+            raise Damaged(expected, f"{str(values[name])[:80]!r}") from error
+    return cls(**found)
 
 
-def _read(name: str, kind: str, value: object) -> Any:
-    kind, _, optional = kind.partition(" | ")
-    if optional and value is None:
-        return None
-    if kind == "WrittenGraph":
-        return WrittenGraph.of_json(value)
-    words, is_one, make = _KINDS[kind]
-    if not is_one(value):
-        raise Damaged(f"{words} as the field {name!r} of its description", f"{str(value)[:80]!r}")
-    return make(value)
+def _read(value: Any, kind: Any) -> Any:
+    """A value of JSON as one of a type."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if isinstance(kind, UnionType):
+        return None if value is None else _read(value, parts[0])
+    if is_dataclass(kind):
+        return read_record(kind, value)  # type: ignore[arg-type]
+    if origin is dict and isinstance(value, dict):
+        return {key: _read(item, parts[1]) for key, item in value.items()}
+    if origin in (list, tuple) and isinstance(value, list):
+        return origin(_read(item, parts[0]) for item in value)
+    if kind is Any or (type(value) is kind and _in_bounds(value)):
+        return value
+    raise TypeError(f"{value!r} is no {kind}")
 
 
-def _is_size(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 48
+def _in_bounds(value: object) -> bool:
+    """Whether a number is one that files have: a size, or a tolerance."""
+    if isinstance(value, float):
+        return 0.0 < value < 1.0
+    return not isinstance(value, int) or 0 <= value < 1 << 48
 
 
-def _are_sizes(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_size, value))
+def layout(described: Description) -> dict[str, Slot]:
+    """The tensors of a file of a description.
+
+    Raises:
+        Damaged: the description has a graph of something else than tensors.
+    """
+    shapes = {f"domain.{name}": shape for name, shape in described.bounds.items()}
+    shapes |= _of_visited(described) if described.kind == VISITED else _of_tree(described)
+    if described.kind == ACTIVATION:
+        shapes |= _of_program(described)
+    slots: dict[str, Slot] = {name: (_DTYPES.get(name, torch.float64), shape) for name, shape in shapes.items()}
+    for prefix, graph in ((TRUNK, described.trunk), (HEAD, described.head)):
+        if graph is not None:
+            slots |= {f"{prefix}{name}": slot for name, slot in graph.slots().items()}
+    return slots
 
 
-def _are_shapes(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_are_sizes, value.values()))
+def below(prefix: str, tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """What has names that begin with a prefix, by the rest of these names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-_KINDS: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
-    "str": ("a text", lambda value: isinstance(value, str), str),
-    "int": ("a number from 0 on", _is_size, int),
-    "float": ("a positive number", lambda value: isinstance(value, float) and 0.0 < value < 1.0, float),
-    "bool": ("true or false", lambda value: isinstance(value, bool), bool),
-    "tuple[int, ...]": ("sizes", _are_sizes, tuple),
-    "tuple[str, ...]": (
-        "texts",
-        lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
-        tuple,
-    ),
-    "dict[str, tuple[int, ...]]": (
-        "shapes by name",
-        _are_shapes,
-        lambda value: {name: tuple(shape) for name, shape in value.items()},
-    ),
-    "dict[str, int]": (
-        "numbers by name",
-        lambda value: isinstance(value, dict) and all(map(_is_size, value.values())),
-        dict,
-    ),
+def check_layout(described: Description, tensors: Mapping[str, Tensor]) -> None:
+    """Compare tensors with the layout.
+
+    Raises:
+        Damaged: one is missing, is not expected, or has another dtype or shape.
+    """
+    slots = layout(described)
+    wrong = sorted(slots.keys() ^ tensors.keys())
+    if wrong:
+        raise Damaged(f"{len(slots)} tensors", f"missing or unknown ones: {wrong}")
+    for name, (dtype, shape) in slots.items():
+        found = tensors[name].dtype, tuple(tensors[name].shape)
+        if found != (dtype, shape):
+            raise Damaged(f"a tensor {name!r} of shape {shape} and {dtype}", f"shape {found[1]} and {found[0]}")
+
+
+def _of_tree(described: Description) -> dict[str, Shape]:
+    inputs, outputs, regions = prod(described.in_shape), prod(described.trunk_shape), described.num_regions
+    cuts, chart = regions + described.open_cells - 1, described.chart
+    coordinates = inputs if described.coordinates is None else described.coordinates
+    shapes: dict[str, Shape] = {
+        "chart.origin": (inputs,),
+        "chart.directions": (chart, inputs),
+        "chart.inequalities": (described.walls, chart + 1),
+        "chart.inner": (chart,),
+        "tree.children": (cuts, 2),
+        "tree.points": (regions, chart),
+        "half_spaces.normals": (cuts, coordinates),
+        "half_spaces.offsets": (cuts,),
+    }
+    if not described.maps_on_demand:
+        shapes |= {"selection.weights": (regions, outputs, coordinates), "selection.biases": (regions, outputs)}
+    if described.coordinates is not None:
+        shapes["half_spaces.projection"] = (coordinates, inputs)
+    if described.skip:
+        shapes["selection.skip"] = (outputs, inputs)
+    return shapes
+
+
+def _of_program(described: Description) -> dict[str, Shape]:
+    sources, outputs, regions = prod(described.in_shape), prod(described.trunk_shape), described.num_regions
+    neurons = sum(described.neurons)
+    patterns = regions, -(-neurons // 8)
+    shapes: dict[str, Shape] = {
+        "tree.cut_neurons": (regions + described.open_cells - 1,),
+        "tree.packed_patterns": patterns,
+    }
+    if described.merged:
+        shapes["tree.mixed"] = patterns
+    for number, size in enumerate(described.neurons):
+        shapes |= {f"program.{number}.weight": (size, sources), f"program.{number}.bias": (size,)}
+        sources += size
+    shapes |= {"program.out.weight": (outputs, sources), "program.out.bias": (outputs,)}
+    if described.whole is not None:
+        shapes |= {"program.whole.active": (sum(described.whole),), "program.whole.neurons": (neurons,)}
+    return shapes
+
+
+def _of_visited(described: Description) -> dict[str, Shape]:
+    inputs, outputs, regions = prod(described.in_shape), prod(described.trunk_shape), described.num_regions
+    maps = regions if described.stored_maps else 0
+    return {
+        "points": (regions, inputs),
+        "known_patterns.packed": (regions, -(-sum(described.neurons) // 8)),
+        "local_models.weights": (maps, outputs, inputs),
+        "local_models.biases": (maps, outputs),
+    }
+
+
+_DTYPES = {
+    **dict.fromkeys(("tree.children", "tree.cut_neurons", "program.whole.neurons"), torch.int64),
+    **dict.fromkeys(("tree.packed_patterns", "tree.mixed", "known_patterns.packed"), torch.uint8),
+    "program.whole.active": torch.bool,
 }

@@ -3,52 +3,50 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from torch_shallow.errors import TransformError
-from torch_shallow.modules.files.container import read
-from torch_shallow.modules.files.damage import ANOTHER_COPY, Damaged
-from torch_shallow.modules.files.description import VISITED, Description
-from torch_shallow.modules.files.domains import make_domain
-from torch_shallow.modules.files.graph.decode import function_of, module_of
-from torch_shallow.modules.files.layout import HEAD, check_layout
-from torch_shallow.modules.files.trees import make_tree_network
-from torch_shallow.modules.files.visited import make_visited_network
-from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.domain import Domain
+from torch_shallow.errors import FileError, TransformError
+from torch_shallow.modules.files.container import ANOTHER_COPY, Damaged, read
+from torch_shallow.modules.files.description import DOMAINS, HEAD, VISITED, Description, below, check_layout
+from torch_shallow.modules.files.graph_code import module_of
+from torch_shallow.modules.files.tree_network import make_tree_network
+from torch_shallow.modules.files.visited_network import make_visited_network
 from torch_shallow.paths import check_path, what_it_is
-from torch_shallow.program.weights_hash import hash_tensors
+
+Makers = Mapping[str, Callable[..., Any]]  # "tree" and "visited"
+_FINITE = ("tree.", "chart.", "half_spaces.", "program.", "points")  # bounds and weights may be infinite
 
 
-def load(path: str | os.PathLike[str]) -> ShallowReLU:
+def load(path: str | os.PathLike[str], makers: Makers) -> Any:
     """The network in a file, on the CPU.
 
     Args:
         path: of the file.
+        makers: what makes a network of each kind.
 
     Raises:
-        TransformError: there is no such file, or it is not what `save` writes: truncated, altered, foreign or of a
+        FileError: there is no such file, or it is not what `save` writes: truncated, altered, foreign or of a
             newer format.
     """
     path = check_path(path)
     try:
-        return _load(_bytes(path))
+        return _load(_bytes(path), makers)
     except Damaged as error:
-        raise TransformError(f"path: {path}: {error}") from error.__cause__
+        raise FileError(f"path: {path}: {error}") from error.__cause__
     except Exception as error:
-        raise TransformError(
+        raise FileError(
             f"path: {path}: expected a file that a network can be made from, found one that fails "
             f"({type(error).__name__}: {error}); {ANOTHER_COPY}."
         ) from error
 
 
 def _bytes(path: Path) -> bytes:
-    """All bytes of a file, or the first of one that is none of ours.
-
-    Raises:
-        Damaged: it cannot be read.
-    """
+    """All bytes of a file, or the first of one that is none of ours."""
     expected = "a file that ShallowReLU.save() wrote"
     try:
         if path.exists() and not path.is_file():
@@ -62,21 +60,20 @@ def _bytes(path: Path) -> bytes:
         raise Damaged(expected, f"one that cannot be read ({error.strerror})", "see to that first") from error
 
 
-def _load(data: bytes) -> ShallowReLU:
-    """The network in the bytes of a file.
-
-    Raises:
-        Damaged: they are not what `save` writes.
-    """
+def _load(data: bytes, makers: Makers) -> Any:
+    """The network in the bytes of a file."""
     number, values, tensors = read(data)
     described = Description.of_json(values, number)
-    if hash_tensors(tensors) != described.tensors_sha256:
-        raise Damaged("tensors with the digest that the description says", "another digest, so they were altered")
     check_layout(described, tensors)
-    domain = make_domain(described.domain, described.in_shape, tensors)
-    head = _head(described, tensors)
-    make = make_visited_network if described.kind == VISITED else make_tree_network
-    shallow = make(described, tensors, domain, head)
+    for name, tensor in tensors.items():
+        if name.startswith(_FINITE) and not tensor.isfinite().all():
+            raise Damaged(f"finite numbers in {name!r}", f"{int((~tensor.isfinite()).sum())} that are NaN or infinite")
+    domain = _domain(described, tensors)
+    head = None if described.head is None else module_of(described.head, below(HEAD, tensors))
+    if described.kind == VISITED:
+        shallow = make_visited_network(makers["visited"], described, tensors, domain, head)
+    else:
+        shallow = make_tree_network(makers["tree"], described, tensors, domain, head)
     shallow.head = head  # the constructor made a copy, which has only what is used
     if shallow.out_shape != described.out_shape:
         raise Damaged(f"a head with output of shape {described.out_shape}", f"shape {shallow.out_shape}")
@@ -87,8 +84,13 @@ def _load(data: bytes) -> ShallowReLU:
     return shallow
 
 
-def _head(described: Description, tensors: dict[str, Tensor]) -> nn.Module | None:
-    if described.head is None:
-        return None
-    of_head = {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
-    return module_of(function_of(described.head), described.head, of_head)
+def _domain(described: Description, tensors: dict[str, Tensor]) -> Domain:
+    kind, names = DOMAINS[described.domain]
+    try:
+        domain = kind(*(tensors[f"domain.{name}"].numpy() for name in names))
+        domain.limits(described.in_shape)
+    except KeyError as error:
+        raise Damaged(f"{' and '.join(names)} of a {described.domain}", f"no {error}") from error
+    except TransformError as error:
+        raise Damaged("bounds that make a domain", f"others ({error})") from error
+    return domain

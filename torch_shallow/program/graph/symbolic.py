@@ -22,7 +22,7 @@ from torch.fx.traceback import get_current_meta, preserve_node_meta
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.program.graph.accounting import account
-from torch_shallow.program.input_shape import shape_of_first_linear
+from torch_shallow.program.graph.input_shape import shape_of_first_linear
 from torch_shallow.program.precision import InFloat64
 
 T = TypeVar("T")

@@ -1,1 +1,1 @@
-"""ONNX files as modules: `file` is the way in, `graph` reads operators, `check` compares the result with the file."""
+"""ONNX files as modules: `file` is the way in and compares the result with the file, `graph_reader` reads operators."""

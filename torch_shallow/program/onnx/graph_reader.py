@@ -15,17 +15,16 @@ from torch_shallow.program.onnx.entrywise import ENTRYWISE
 from torch_shallow.program.onnx.indexing import INDEXING
 from torch_shallow.program.onnx.layers import LAYERS, LEARNING
 from torch_shallow.program.onnx.rearrangements import IMAGES, REARRANGEMENTS
-from torch_shallow.program.onnx.reductions import REDUCTIONS
-from torch_shallow.program.onnx.sequences import SEQUENCES
+from torch_shallow.program.onnx.reductions import REDUCTIONS, SEQUENCES
 from torch_shallow.program.onnx.sizes import OF_SIZES, SIZE_OPERATORS
 from torch_shallow.program.onnx.value import (
     BATCHES,
     FLOATS,
     TYPES,
     Dimensions,
+    ModuleWriter,
     NotRead,
     Value,
-    Writer,
     identifier,
     settled,
 )
@@ -102,7 +101,7 @@ class Reader:
 
     def __init__(self, model: Any, inputs: Sequence[Any]) -> None:
         self.proto = model
-        self.writer = Writer({v.name: _dimensions(v) for v in (*model.graph.value_info, *inputs)})
+        self.writer = ModuleWriter({v.name: _dimensions(v) for v in (*model.graph.value_info, *inputs)})
         self.values: dict[str, Value] = {}
         self.unread: set[str] = set()
         self.unknown: dict[str, str] = {}

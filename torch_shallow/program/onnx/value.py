@@ -101,7 +101,7 @@ class NotRead(Exception):
     """Why an operator is not read, as the end of a sentence that begins with it."""
 
 
-class Writer(GraphAppendingTracer):
+class ModuleWriter(GraphAppendingTracer):
     """Writes the graph of a module.
 
     Args:
@@ -183,7 +183,7 @@ class Value:
             sizes of tensors, which are known when the module runs. A sequence is a list of values.
     """
 
-    writer: Writer
+    writer: ModuleWriter
     name: str
     content: Proxy | np.ndarray | list[Value]
     _constant: Proxy | None = field(default=None, repr=False)

@@ -18,9 +18,8 @@ from torch_shallow.program.graph.identify import Operation, first_argument, iden
 from torch_shallow.program.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
 from torch_shallow.program.graph.symbolic import PLACE, value_of
 from torch_shallow.program.precision import InFloat64
-from torch_shallow.program.rewriting.known_shapes import KnownShapes
 from torch_shallow.program.rewriting.piecewise import WRITTEN, Bound
-from torch_shallow.program.rewriting.shapes import NotRewritable, Shapes
+from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable, Shapes
 
 STAGE = "torch_shallow_stage"
 """Key in `node.meta` of a ReLU: the name of its stage."""

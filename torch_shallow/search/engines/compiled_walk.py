@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
-from torch_shallow.search.problem import Cell, Problem
+from torch_shallow.search.problem import Problem
 from torch_shallow.search.task_output import (
-    CUTS,
     DONE,
     FULL,
     OFF_PATH,
@@ -25,21 +23,18 @@ from torch_shallow.search.task_output import (
 
 
 class CompiledWalk(ABC):
-    """Gives cuts and regions to a harvest, cells that it cannot walk to another engine, and what is left at last back.
+    """Gives cuts and regions to a harvest, and what is left at last back.
 
     Args:
         problem: what is enumerated.
         harvest: where to append.
-        hand_over: called with each cell that this engine cannot walk; it has to append what is below the cell to the
-            harvest.
     """
 
-    engine: ClassVar[str]
-    hands_over: ClassVar[int]  # status of a walk whose top cell is for another engine
+    engine: str
     parent_and_spent: ClassVar[tuple[int, int]]  # columns of the stack
 
-    def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
-        self.problem, self.harvest, self.hand_over = problem, harvest, hand_over
+    def __init__(self, problem: Problem, harvest: Harvest) -> None:
+        self.problem, self.harvest = problem, harvest
         self.found = empty_block(problem.program, problem.chart.num_coordinates + 1)
 
     @property
@@ -52,12 +47,8 @@ class CompiledWalk(ABC):
         """Go on with the compiled walk, and return its status."""
 
     @abstractmethod
-    def _grow(self, status: int) -> None:
-        """Make room for what the walk has asked for."""
-
-    @abstractmethod
-    def _top_cell(self, top: int) -> Cell:
-        """The cell on top of the stack, for another engine."""
+    def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
+        """Do what the walk has asked for, which is most often room."""
 
     def _walk_all(self) -> None:
         """Walk everything below the one cell on the stack, as far as it is below the path of the harvest."""
@@ -69,13 +60,8 @@ class CompiledWalk(ABC):
                 return
             if status == OFF_PATH:
                 raise off_path()
-            if status == self.hands_over:
-                cell = self._top_cell(int(counts[TOP]))
-                counts[TOP] -= 1
-                self.hand_over(cell)
-                counts[CUTS] = harvest.num_cuts
-            elif status != FULL:
-                self._grow(status)
+            if status != FULL:
+                self._serve(status, counts)
             if harvest.spent:
                 parent, spent = self.parent_and_spent
                 frames = self.frames[: counts[TOP] + 1]

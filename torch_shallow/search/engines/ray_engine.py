@@ -22,11 +22,11 @@ from torch_shallow.search.engines.ray_walk import (
     STAGE,
     START,
     TOO_MANY_RAYS,
-    Stack,
+    RayStack,
     walk,
 )
 from torch_shallow.search.problem import Cell, Problem
-from torch_shallow.search.task_output import NEED_FRAMES, UNDECIDED, Found, Harvest
+from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, Found, Harvest
 
 
 class RayWalk(CompiledWalk):
@@ -43,17 +43,17 @@ class RayWalk(CompiledWalk):
     """
 
     engine = "double-description"
-    hands_over = TOO_MANY_RAYS
     parent_and_spent = (PARENT, SPENT)
 
     def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
-        super().__init__(problem, harvest, hand_over)
+        super().__init__(problem, harvest)
+        self.hand_over = hand_over
         program, network = problem.program, problem.network
         self.storage, (lines, rays, self.pool_top), used = intersection(
             problem.chart.inequalities, problem.search.tolerance
         )
         dimension, widest = problem.chart.num_coordinates + 1, max([1, *network.sizes])
-        self.stack = Stack(
+        self.stack = RayStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros((256, widest), dtype=np.uint8),
             np.zeros((256, self.storage.words), dtype=np.uint64),
@@ -96,8 +96,14 @@ class RayWalk(CompiledWalk):
             )
         )
 
-    def _grow(self, status: int) -> None:
+    def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
         stack = self.stack
+        if status == TOO_MANY_RAYS:
+            cell = self._top_cell(int(counts[TOP]))
+            counts[TOP] -= 1
+            self.hand_over(cell)
+            counts[CUTS] = self.harvest.num_cuts
+            return
         if status == NEED_FRAMES:
             self.stack = stack.replaced(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
             return

@@ -31,7 +31,7 @@ START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT, DEPTH = range(9)
 NUM_COLUMNS = 9
 
 
-class Stack(Bundle):
+class RayStack(Bundle):
     """Cells still to be walked, and what holds on the path to the top one."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from torch_shallow.geometry.dual_simplex import Simplex
 from torch_shallow.geometry.rays.storage import grown
+from torch_shallow.search.engines.cell_program import CellProgram, Solver, by_highs, centre
 from torch_shallow.search.engines.compiled_walk import CompiledWalk
+from torch_shallow.search.engines.cvxpy_solvers import ByCvxpy, check_installed
 from torch_shallow.search.engines.simplex_walk import (
+    ASKED,
     CURSOR,
     DEPTH,
     FIRST,
+    MAY_FALL,
+    MAY_RISE,
     NEED_POINTS,
     NEED_ROWS,
     NEURON,
@@ -23,39 +28,41 @@ from torch_shallow.search.engines.simplex_walk import (
     ROWS,
     SPENT,
     STAGE,
-    UNSETTLED,
-    Cells,
+    CellStack,
     walk_by_simplex,
 )
-from torch_shallow.search.packed_program import Network, compose
+from torch_shallow.search.packed_program import PackedProgram, compose
 from torch_shallow.search.problem import Cell, Problem, whole_domain
-from torch_shallow.search.task_output import NEED_FRAMES, UNDECIDED, Found, Harvest
+from torch_shallow.search.task_output import NEED_FRAMES, TOP, UNDECIDED, Found, Harvest
 
 
 class SimplexWalk(CompiledWalk):
     """Walks the domain, or what is below a cell or a path, and gives its cuts and regions to a harvest.
 
     Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
-    its row, is beyond the tolerance on both sides at points of the cell in the unit box.
+    its row, is beyond the tolerance on both sides at points of the cell in the unit box. Linear programs are settled by
+    compiled code, and those that it cannot settle by HiGHS; all of them by a solver of cvxpy if one is named.
 
     Args:
         problem: what is enumerated.
         harvest: where to append.
-        hand_over: called with each cell of which a linear program could not be settled; it has to append what is below
-            the cell to the harvest.
+
+    Raises:
+        TransformError: there is no such solver.
     """
 
-    engine = "simplex"
-    hands_over = UNSETTLED
     parent_and_spent = (PARENT, SPENT)
 
-    def __init__(self, problem: Problem, harvest: Harvest, hand_over: Callable[[Cell], None]) -> None:
-        super().__init__(problem, harvest, hand_over)
+    def __init__(self, problem: Problem, harvest: Harvest) -> None:
+        super().__init__(problem, harvest)
+        self.engine = "simplex" if problem.search.solver is None else "lp"
         chart, self.network = problem.chart, problem.network
         self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
         self.cells = _stack(self.network, self.dimension)
+        self.asks = problem.search.solver is not None
+        self.max_points = min(32 + 2 * self.dimension, 128)
 
     def run(self, start: Cell | None = None) -> None:
         """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
@@ -67,19 +74,73 @@ class SimplexWalk(CompiledWalk):
         """The stack."""
         return self.cells.frames
 
-    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
-        tolerance, max_points = self.problem.search.tolerance, min(32 + 2 * self.dimension, 128)
-        path = self.harvest.given
-        return int(walk_by_simplex(self.network, self.simplex, self.cells, found, counts, tolerance, max_points, path))
+    @cached_property
+    def solver(self) -> Solver:
+        """What settles the linear programs that the compiled walk does not."""
+        name, tolerance = self.problem.search.solver, self.problem.search.tolerance
+        if name is None:
+            return Solver("HiGHS", by_highs, tolerance)
+        name = check_installed(name)
+        return Solver(name, ByCvxpy(name, self.simplex.lower, self.simplex.upper), tolerance)
 
-    def _grow(self, status: int) -> None:
+    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
+        return int(
+            walk_by_simplex(
+                self.network,
+                self.simplex,
+                self.cells,
+                found,
+                counts,
+                self.problem.search.tolerance,
+                self.max_points,
+                self.harvest.given,
+                self.asks,
+            )
+        )
+
+    def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
         cells = self.cells
-        if status == NEED_FRAMES:
+        if status in (MAY_RISE, MAY_FALL):
+            self._settle(int(counts[TOP]), 1.0 if status == MAY_RISE else -1.0)
+        elif status == NEED_FRAMES:
             self.cells = cells.replaced(frames=grown(cells.frames), status=grown(cells.status))
         elif status == NEED_ROWS:
             self._grow_rows()
         elif status == NEED_POINTS:
             self.cells = cells.replaced(points=grown(cells.points))
+
+    def _settle(self, top: int, sign: float) -> None:
+        """Have a solver say whether the neuron that the walk asks for has a sign anywhere in the top cell.
+
+        If so, the point where it has it becomes a point of the cell; if not, the neuron is settled with the other sign.
+        """
+        cells, frame, tolerance = self.cells, self.cells.frames[top], self.problem.search.tolerance
+        rows = self.simplex.rows[: frame[ROWS]]
+        program = CellProgram(
+            rows / np.linalg.norm(rows, axis=1, keepdims=True), self.simplex.lower, self.simplex.upper
+        )
+        points = cells.points[frame[FIRST] : frame[FIRST] + frame[POINTS]]
+        points[0] = self._deeper(program, points[0])
+        best = self.solver.maximise(program, sign * cells.row, tolerance, points[0])
+        if best.value <= tolerance:
+            cells.status[top, frame[ASKED]] = 0 if sign > 0.0 else 1
+        elif frame[POINTS] < self.max_points:
+            cells.points[frame[FIRST] + frame[POINTS]] = best.point
+            frame[POINTS] += 1
+        else:  # in place of the point that says least of the signs
+            points[1 + np.abs(points[1:] @ cells.row).argmin()] = best.point
+
+    def _deeper(self, program: CellProgram, point: np.ndarray, enough: float = 1e-6) -> np.ndarray:
+        """A point further inside a cell than one that is near its surface."""
+        walls = self.chart.inequalities if self.chart.is_box else np.eye(self.dimension)[-1:]
+
+        def depth(point: np.ndarray) -> float:
+            return min(program.depth(point), float((walls @ point).min(initial=1.0)))
+
+        if depth(point) >= max(enough, 100.0 * self.problem.search.tolerance):
+            return point
+        found = centre(CellProgram(np.concatenate([program.rows, walls]), program.lower, program.upper))
+        return point if found is None or depth(found) <= depth(point) else found
 
     def _push(self, start: Cell) -> None:
         """Put the first cell on the empty stack, composing all stages that its status has settled."""
@@ -106,17 +167,6 @@ class SimplexWalk(CompiledWalk):
         cells.frames[0] = 0
         cells.frames[0, list(frame)] = list(frame.values())
         cells.points[0] = start.point / (start.point[-1] if self.chart.is_box else np.abs(start.point).max())
-
-    def _top_cell(self, top: int) -> Cell:
-        """The cell on top of the stack, for another engine."""
-        frame, offsets = self.cells.frames[top], self.network.offsets
-        stage = int(frame[STAGE])
-        status = np.full(int(offsets[-1]), -1, dtype=np.int8)
-        status[: offsets[stage]] = self.cells.pattern[: offsets[stage]]
-        current = self.cells.status[top, : self.network.sizes[stage]]
-        status[offsets[stage] : offsets[stage + 1]] = np.where(current == UNDECIDED, -1, current)
-        rows = self.simplex.rows[len(self.domain_rows) : frame[ROWS]].copy()
-        return Cell(int(frame[PARENT]), int(frame[DEPTH]), status, rows, self.cells.points[frame[FIRST]].copy())
 
     def _grow_rows(self) -> None:
         simplex = self.simplex
@@ -148,9 +198,9 @@ def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Si
     )
 
 
-def _stack(network: Network, dimension: int) -> Cells:
+def _stack(network: PackedProgram, dimension: int) -> CellStack:
     neurons, widest = int(network.offsets[-1]), max(1, int(network.sizes.max(initial=1)))
-    return Cells(
+    return CellStack(
         np.zeros((256, NUM_COLUMNS), dtype=np.int64),
         np.zeros((256, widest), dtype=np.uint8),
         np.zeros((4096, dimension)),

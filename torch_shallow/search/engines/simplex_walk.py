@@ -1,4 +1,4 @@
-"""The same walk over cells given by half-spaces, for those that have too many rays."""
+"""The walk over cells given by half-spaces, in compiled code, which stops where a solver has to settle a program."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from torch_shallow.search.task_output import (
 
 NEED_ROWS = 20  # more half-spaces on the path than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells
-UNSETTLED = 22  # a linear program of the cell on top of the stack could not be settled
+MAY_RISE = (
+    22  # a solver has to say whether `Cells.row`, of a neuron of the cell on top, is positive anywhere in the cell
+)
+MAY_FALL = 23  # the same for negative
 
-PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH = range(10)
-NUM_COLUMNS = 10
+PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED = range(11)
+NUM_COLUMNS = 11
 
 
-class Cells(Bundle):
+class CellStack(Bundle):
     """Cells still to be walked, each with some points of its closure: the first is in the interior."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
@@ -38,7 +41,7 @@ class Cells(Bundle):
     maps: np.ndarray  # as in `walk.Stack`
     norms: np.ndarray
     pattern: np.ndarray
-    row: np.ndarray  # float64 (dimension,): work space
+    row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
     active: np.ndarray  # int64 (neurons,): work space
 
 
@@ -62,13 +65,14 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
 
 
 @compiled()
-def two_signs(simplex, cells, frame, row, max_points, tolerance):
+def two_signs(simplex, cells, frame, row, max_points, tolerance, ask):
     """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
 
     Returns:
-        0 or 1 for the one sign it has (0: nowhere positive), 2 for both, -1 if a program could not be settled.
+        0 or 1 for the one sign it has (0: nowhere positive), 2 for both; MAY_RISE or MAY_FALL if a program could not be
+        settled, or with `ask` is not even tried.
     """
     dimension, points = row.shape[0], cells.points
     low, high = 0.0, 0.0
@@ -82,9 +86,11 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance):
             continue
         for k in range(dimension):
             simplex.objective[k] = sign * row[k]
-        answer = maximise(simplex, frame[ROWS], simplex.objective, tolerance, 0.1 * tolerance)
+        answer = FAILED
+        if not ask:
+            answer = maximise(simplex, frame[ROWS], simplex.objective, tolerance, 0.1 * tolerance)
         if answer == FAILED:
-            return -1
+            return MAY_RISE if sign > 0.0 else MAY_FALL
         if answer == BELOW:
             return 0 if sign > 0.0 else 1
         value = 0.0
@@ -129,8 +135,11 @@ def share_points(cells, frame, row, child_frame, first):
 
 
 @compiled(vectorise=True)
-def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path):
-    """Walk until nothing is left, the output is full, something has to grow, or a program cannot be settled.
+def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path, ask):
+    """Walk until nothing is left, the output is full, something has to grow, or a solver has to settle a program.
+
+    With `ask`, a solver settles all programs. When its answer is among the points of the cell, or in the status of the
+    neuron, the walk goes on where it was.
 
     The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
     """
@@ -168,26 +177,27 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             settle_by_bounds(network, simplex, cells, stage, status[top], tolerance)
             frame[CURSOR] = 0
         n, offset = network.sizes[stage], network.offsets[stage]
-        cut = False
-        while frame[CURSOR] < n:
-            i = frame[CURSOR]
+        cut, i = -1, frame[CURSOR]
+        # Where programs take long, it pays to look beyond the first cut: what has one sign here has it in all children.
+        while i < n and (cut < 0 or (ask and frame[POINTS] < max_points)):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
-                answer = two_signs(simplex, cells, frame, row, max_points, tolerance)
-                if answer < 0:
-                    return UNSETTLED
-                if answer == 2:
-                    cut = True
-                    break
-                status[top, i] = answer
-            frame[CURSOR] += 1
-        if not cut:
+                answer = two_signs(simplex, cells, frame, row, max_points, tolerance, ask)
+                if answer in (MAY_RISE, MAY_FALL):
+                    frame[ASKED] = i
+                    return answer
+                if answer < 2:
+                    status[top, i] = answer
+                elif cut < 0:
+                    cut = i
+            i += 1
+        if cut < 0:
             for i in range(n):
                 cells.pattern[offset + i] = status[top, i]
             frame[STAGE] += 1
             frame[CURSOR] = -1
             continue
-        i = frame[CURSOR]
+        i = cut
         only_side = guided_side(path, frame[DEPTH], offset + i)
         if only_side == OFF_PATH:
             return OFF_PATH

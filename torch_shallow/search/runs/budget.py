@@ -1,12 +1,44 @@
-"""When to stop before everything is explored."""
+"""When to stop: budgets, and Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from types import FrameType
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import argument_error
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C into an answer; the second time it is KeyboardInterrupt as always.
+
+    Yields:
+        A function that says whether Ctrl-C was pressed. Outside of the main thread, where Python has no say in signals,
+        and where they are ignored, it says no.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+        yield pressed.is_set
+        return
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 MOST_REGIONS = 1 << 48  # there is no memory for more
 FOREVER = 1e15  # seconds
@@ -35,9 +67,11 @@ class Budget:
     def __post_init__(self) -> None:
         most, seconds = self.max_regions, self.time_limit
         if most is not None and (isinstance(most, bool) or not isinstance(most, Integral) or most < 1):
-            raise TransformError(f"max_regions: expected a positive integer or None, found {most!r}.")
+            raise argument_error(most, Integral)(f"max_regions: expected a positive integer or None, found {most!r}.")
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0.0):
-            raise TransformError(f"time_limit: expected a positive number of seconds or None, found {seconds!r}.")
+            raise argument_error(seconds, Real)(
+                f"time_limit: expected a positive number of seconds or None, found {seconds!r}."
+            )
 
     def regions_left(self, known: int) -> int | None:
         """How many more regions there may be; None if any number."""

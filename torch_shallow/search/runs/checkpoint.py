@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import FileError
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.paths import check_path, what_it_is
 from torch_shallow.program.relu_program import ReLUProgram
@@ -69,7 +69,7 @@ class Checkpoint:
             To be closed in the end, as by a `with` statement.
 
         Raises:
-            TransformError: the file is none of ours, damaged, in use, of another problem or made by another version, or
+            FileError: the file is none of ours, damaged, in use, of another problem or made by another version, or
                 cannot be written.
         """
         path = check_path(path, "checkpoint", "run.checkpoint")
@@ -79,7 +79,7 @@ class Checkpoint:
             if not path.exists():
                 create(path, fingerprint)
             if not path.is_file():
-                raise TransformError(message(path, "the name of a file", what_it_is(path), "choose another"))
+                raise FileError(message(path, "the name of a file", what_it_is(path), "choose another"))
             file = FileIO(path, "r+")
             try:
                 lock(path, file)
@@ -98,14 +98,14 @@ class Checkpoint:
             The next piece.
 
         Raises:
-            TransformError: the file cannot be read any more.
+            FileError: the file cannot be read any more.
         """
         with explained(self.path), self.path.open("rb") as file:
             file.seek(self._first)
             for _ in range(self.num_pieces):
                 content = read_record(file)
                 if content is None:
-                    raise TransformError(damaged(self.path, file.tell()))
+                    raise FileError(damaged(self.path, file.tell()))
                 yield decode(content)
 
     def append(self, piece: Piece) -> None:
@@ -163,7 +163,7 @@ class Checkpoint:
         """Look at all records, and cut off what is behind the last whole one.
 
         Raises:
-            TransformError: it is no checkpoint of the same regions, or damaged in the middle.
+            FileError: it is no checkpoint of the same regions, or damaged in the middle.
         """
         reader = BufferedReader(self._file)
         check_fingerprint(self.path, reader, fingerprint)
@@ -175,7 +175,7 @@ class Checkpoint:
         size = os.fstat(self._file.fileno()).st_size
         if size > self._end:
             if any_record_behind(self._file, self._end):
-                raise TransformError(damaged(self.path, self._end))
+                raise FileError(damaged(self.path, self._end))
             _log.warning(
                 "checkpoint %s: cut off the last %d bytes, a record that was not whole", self.path, size - self._end
             )

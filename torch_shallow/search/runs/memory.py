@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import OutOfMemoryError
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
 
@@ -146,12 +146,12 @@ def check_memory(program: ReLUProgram, chart: Chart, num_regions: int, store_map
         explored: share of the tree that is done.
 
     Raises:
-        TransformError: it would take more memory than there is.
+        OutOfMemoryError: it would take more memory than there is.
     """
     needed, available = needed_memory(program, chart.num_coordinates, num_regions, store_maps), available_memory()
     if needed > available:
         without_maps = "leave out the local models with store_maps=False, " if store_maps else ""
-        raise TransformError(
+        raise OutOfMemoryError(
             f"domain: expected regions that fit into memory, found {num_regions:,} in the {explored:.3%} of the tree "
             f"that is explored, of which making a network may take {_in_words(needed)} more, with "
             f"{_in_words(available)} available; take a smaller domain, stop earlier with max_regions=, {without_maps}"

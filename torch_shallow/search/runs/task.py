@@ -13,12 +13,10 @@ from typing import cast
 import numpy as np
 from jaxtyping import Int32
 
-from torch_shallow.search.engines.ray_engine import RayWalk
-from torch_shallow.search.engines.simplex_engine import SimplexWalk
-from torch_shallow.search.engines.solver.engine import walk_by_solver
+from torch_shallow.search.engines import engines
 from torch_shallow.search.growing_tree import Piece
-from torch_shallow.search.problem import Cell, Problem
-from torch_shallow.search.runs.interruption import interruptible
+from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.budget import interruptible
 from torch_shallow.search.task_output import Harvest, Quota
 
 
@@ -82,15 +80,3 @@ def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task)
             run()
     piece = harvest.piece(np.array(task.starts, dtype=np.int64))
     return Result(piece, time.monotonic() - begun)
-
-
-def engines(problem: Problem, harvest: Harvest) -> Callable[[], None]:
-    """The engine to begin with, which hands over to the others: it walks what is below the path of the harvest."""
-
-    def by_solver(cell: Cell | None = None) -> None:
-        walk_by_solver(problem, harvest, cell)
-
-    if problem.search.by_rays and problem.search.max_rays is None:
-        return RayWalk(problem, harvest, by_solver).run
-    by_half_spaces = by_solver if problem.search.solver is not None else SimplexWalk(problem, harvest, by_solver).run
-    return RayWalk(problem, harvest, by_half_spaces).run if problem.search.by_rays else by_half_spaces

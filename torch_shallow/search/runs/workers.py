@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from numbers import Integral
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import argument_error
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.task import Result, Task, explore, explore_until, packed
 
@@ -121,7 +121,7 @@ def make_workers(workers: int | Executor, interrupted: Callable[[], bool]) -> Wo
     if isinstance(workers, Executor):
         return Elsewhere(workers)
     if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
-        raise TransformError(
+        raise argument_error(workers, Integral)(
             f"workers: expected a positive number of threads, or a concurrent.futures.Executor, found {workers!r}; of "
             "Dask it is client.get_executor()."
         )

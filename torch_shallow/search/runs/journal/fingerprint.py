@@ -13,8 +13,8 @@ import numpy as np
 
 from torch_shallow.domain import Domain
 from torch_shallow.geometry.chart import Chart
+from torch_shallow.program.model import hash_tensors
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.program.weights_hash import hash_tensors
 
 Setting = int | float | str | None
 # What decides in which order cells are walked, and how numbers are rounded.
@@ -87,9 +87,9 @@ def _digest(arrays: Mapping[str, np.ndarray], other: object = None) -> str:
 
 @cache
 def _versions() -> tuple[tuple[str, str], ...]:
-    from torch_shallow import __version__
+    from torch_shallow.version import VERSION
 
-    return ("torch_shallow", __version__), *((name, version(name)) for name in _PACKAGES)
+    return ("torch_shallow", VERSION), *((name, version(name)) for name in _PACKAGES)
 
 
 @cache

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import FileError
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Errors of the operating system as ours.
+    """Errors of the operating system as ours, and ours as they are.
 
     Raises:
-        TransformError: there was one.
+        FileError: there was one.
     """
     try:
         yield
+    except FileError:
+        raise
     except OSError as error:
-        raise TransformError(
+        raise FileError(
             message(
                 path,
                 "a file that can be written, with room for more",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from weakref import ref
 
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import FileError
 from torch_shallow.paths import beside
 from torch_shallow.search.runs.journal.fingerprint import Fingerprint
 from torch_shallow.search.runs.journal.messages import message
@@ -39,25 +39,25 @@ def check_fingerprint(path: Path, file: BinaryIO, fingerprint: Fingerprint) -> N
     """Make sure that a file is a checkpoint of a problem, and leave its position behind what says so.
 
     Raises:
-        TransformError: it is not.
+        FileError: it is not.
     """
     start = file.read(len(_TITLE))
     if start != _TITLE:
         found = f"another file, which begins with {start[:8]!r}" if start else "an empty file"
-        raise TransformError(message(path, "a checkpoint", found, _ANOTHER))
+        raise FileError(message(path, "a checkpoint", found, _ANOTHER))
     header = read_record(file)
     if header is None:
-        raise TransformError(message(path, "a checkpoint", "one whose first record is damaged", _ANOTHER))
+        raise FileError(message(path, "a checkpoint", "one whose first record is damaged", _ANOTHER))
     fields = json.loads(header)
     number = fields.pop("format")
     if number != FORMAT:
         remedy = f"use the version of torch_shallow that wrote it, {_ANOTHER}"
-        raise TransformError(message(path, f"format {FORMAT}", f"format {number}", remedy))
+        raise FileError(message(path, f"format {FORMAT}", f"format {number}", remedy))
     written = Fingerprint(**fields)
     differences = fingerprint.differences(written)
     if differences:
         found = f"one with {', '.join(differences)}"
-        raise TransformError(message(path, "a checkpoint of the same regions", found, _ANOTHER))
+        raise FileError(message(path, "a checkpoint of the same regions", found, _ANOTHER))
     if written.processor != fingerprint.processor:
         warnings.warn(
             f"checkpoint: {path}: begun on a processor {written.processor}, goes on with {fingerprint.processor}: "
@@ -70,13 +70,13 @@ def lock(path: Path, file: FileIO) -> None:
     """Take the lock of a file, until it is closed or the process ends.
 
     Raises:
-        TransformError: it is taken.
+        FileError: it is taken.
     """
     from filelock import lock_descriptor
 
     if not lock_descriptor(file.fileno(), blocking=False):
         remedy = "wait until that has ended, or choose another path"
-        raise TransformError(message(path, "a file of this process alone", "one that another run writes", remedy))
+        raise FileError(message(path, "a file of this process alone", "one that another run writes", remedy))
     if hasattr(os, "register_at_fork"):  # or a process forked from this one would keep the lock when this is killed
         weak = ref(file)
         os.register_at_fork(after_in_child=lambda: _close(weak()))

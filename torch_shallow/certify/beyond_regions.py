@@ -1,0 +1,130 @@
+"""What is left out of the program, and where nothing is known: hooks, stable neurons, unexplored cells."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+
+from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.examined import Examined
+from torch_shallow.certify.places import Places
+from torch_shallow.certify.report import Check, Failure, Tally
+from torch_shallow.domain import Box
+from torch_shallow.program.model_copy import hooked_parts
+
+POINTS = 10
+ROUNDING = 1e3  # in units of the precision, of the largest output
+
+
+def check_hooks(model: nn.Module, copied: DeepModel, x: Float[np.ndarray, "points inputs"]) -> Check:
+    """Call the model with its hooks, and compare: hooks are not part of what was transformed.
+
+    Args:
+        model: the model, which has hooks; it is called once.
+        copied: a copy of it without hooks, in its own precision.
+        x: points.
+    """
+    x = x[:POINTS]
+    expected = copied.final_outputs(x)
+    with torch.no_grad():
+        output = model(copied.tensor(x))
+    found = output.reshape(len(x), -1).double().cpu().numpy()
+    # The same code in the same precision: only sums in another order may differ.
+    unit = torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0
+    allowed = ROUNDING * unit * np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    changed = np.flatnonzero(~np.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=True).all(axis=1))
+    failures = [Failure("the output is another one with the hooks", point=tuple(x[i])) for i in changed]
+    return Check(
+        "hooks",
+        f"the forward hooks of {', '.join(hooked_parts(model))}, which were left out, do not change the output",
+        "points",
+        len(x),
+        None,
+        failures=tuple(failures),
+        num_failures=len(failures),
+    )
+
+
+def check_stable_neurons(
+    subject: Examined, model: DeepModel, places: Places, rng: np.random.Generator, most: int = 1000
+) -> Check:
+    """At points and vertices of the box no neuron that the program leaves out has the other sign.
+
+    Args:
+        subject: a network whose program has not all neurons of the model.
+        model: the model.
+        places: points of the box.
+        rng: chooses the vertices.
+        most: up to so many points, and so many vertices.
+    """
+    tally, program, network, worst = Tally(), subject.program, subject.program.network, 0.0
+    left_out = np.setdiff1d(np.arange(len(network.active)), network.neurons)
+    x = places.points[:most]
+    if isinstance(subject.function.domain, Box):
+        corners = np.stack(subject.function.domain.bounds(program.in_shape))
+        x = np.concatenate([x, np.where(rng.random((most, program.num_inputs)) < 0.5, *corners)])
+    for block in subject.blocks(np.arange(len(x)), program.num_inputs + 4 * len(network.active)):
+        z = model.preactivations(x[block])[:, left_out]
+        wrong = np.where(network.active[left_out], -z, z)
+        rounding, _ = model.rounding(x[block], np.any(wrong > 0.0, axis=1))
+        wrong -= ALLOWED * EPSILON * rounding[:, left_out]
+        worst = max(worst, float(wrong.max(initial=0.0)))
+        at = wrong.argmax(axis=1, keepdims=True)
+        failed = np.take_along_axis(wrong, at, axis=1)[:, 0] > 0.0
+        tally.add_all(failed, partial(_changed, subject, x[block], left_out[at[:, 0]]))
+    return Check(
+        "stable neurons",
+        f"none of the {len(left_out):,} neurons that keep their sign, by the bounds of the reading, has the "
+        "other sign at random points and vertices of the box",
+        "points",
+        len(x),
+        None,
+        worst,
+        "rounding",
+        tuple(tally.kept),
+        tally.count,
+    )
+
+
+def _changed(
+    subject: Examined, x: Float[np.ndarray, "points inputs"], neurons: Int[np.ndarray, "points"], at: int
+) -> Failure:
+    neuron, program = int(neurons[at]), subject.program
+    sign = "active" if program.network.active[neuron] else "inactive"
+    return Failure(f"{program.neuron_name(neuron)} is not {sign} here", neuron=neuron, point=tuple(x[at]))
+
+
+def check_unexplored(subject: Examined, model: DeepModel, places: Places) -> Check:
+    """At random points the output is NaN where the model's own pattern is that of no known region, and only there.
+
+    Points at which a neuron is zero up to rounding lie between regions, one of which may be unknown: they are left out.
+    """
+    program, tally, silent, examined = subject.program, Tally(), 0, 0
+    known_patterns = set(map(bytes, subject.partition.packed_patterns))
+    for block in subject.blocks(np.arange(len(places.points)), program.num_inputs + 4 * model.num_neurons):
+        x = places.points[block]
+        neurons = program.network.neurons
+        z, rounding = model.preactivations(x)[:, neurons], model.rounding(x)[0][:, neurons]
+        decided = (np.abs(z) > ALLOWED * EPSILON * rounding).all(axis=1)
+        known = np.array([bytes(pattern) in known_patterns for pattern in np.packbits(z > 0.0, axis=1)])
+        is_nan = np.isnan(subject.evaluate(x)).any(axis=1)
+        silent, examined = silent + int((decided & is_nan).sum()), examined + int(decided.sum())
+        for at in np.flatnonzero(decided & (known == is_nan)):
+            of_region = "a known region" if known[at] else "no known region"
+            found = "NaN" if is_nan[at] else "a number"
+            tally.add(Failure(f"the model's pattern is that of {of_region}, the output {found}", point=tuple(x[at])))
+    return Check(
+        "known or NaN",
+        "the output is NaN where the model's pattern is that of no known region, and only there",
+        places.unit,
+        examined,
+        None,
+        failures=tuple(tally.kept),
+        num_failures=tally.count,
+        note=f"NaN at {silent:,} points"
+        + f"; {len(places.points) - examined:,} others are between regions" * (examined < len(places.points)),
+    )

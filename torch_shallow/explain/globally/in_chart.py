@@ -1,0 +1,171 @@
+"""A shallow network as arrays in chart coordinates: cuts, local models, and the inputs that no neuron reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Size, Tensor
+
+from torch_shallow.domain import Box
+from torch_shallow.errors import TransformError
+from torch_shallow.functions import Region, TreeFunction
+from torch_shallow.functions.shape import fixed_inputs, reads_of
+from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.geometry.tree import Tree
+from torch_shallow.search.partition import Partition
+
+VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class InChart:
+    """A network that knows all regions of its domain, looked at from outside.
+
+    An input is `chart.lift(v) + e`: `v` decides on the region, `e` moves inputs that no neuron reads, each for itself
+    (see `idle`) or along `lines`. Along `e` the output changes by `skip @ e`, in every region.
+
+    Attributes:
+        shallow: the network.
+    """
+
+    function: TreeFunction
+
+    @property
+    def tree(self) -> Tree:
+        """The cuts."""
+        return self.function.tree
+
+    @property
+    def chart(self) -> Chart:
+        """The chart of the tree."""
+        return self.tree.chart
+
+    @property
+    def num_regions(self) -> int:
+        """Number of regions."""
+        return self.function.num_regions
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of entries of one input."""
+        return Size(self.function.in_shape).numel()
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of entries of one output of the trunk."""
+        return Size(self.function.out_shape).numel()
+
+    @cached_property
+    def cuts(self) -> Float[np.ndarray, "cuts homogeneous"]:
+        """The cuts over homogeneous chart coordinates, in unit length."""
+        return self.function.cut_rows()
+
+    def blocks(self) -> Iterator[slice]:
+        """All regions, as many at a time as have local models that fit into memory."""
+        return blocks(self.num_regions, self.num_outputs * (self.num_inputs + 1), VALUES_AT_ONCE)
+
+    @torch.no_grad()
+    def maps(
+        self, regions: slice | Int[np.ndarray, "some"]
+    ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
+        """Weight and bias of the local models of some regions."""
+        numbers = np.arange(self.num_regions)[regions]
+        weight, bias = self.function.affine_maps(torch.from_numpy(numbers).to(self.function.device))
+        return weight.detach().cpu().numpy(), bias.detach().cpu().numpy()
+
+    def rows(self, regions: slice | Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
+        """The local models of some regions, over homogeneous chart coordinates."""
+        weight, bias = self.maps(regions)
+        constant = weight @ self.chart.origin + bias
+        return np.concatenate([weight @ self.chart.directions.T, constant[..., None]], axis=-1)
+
+    @cached_property
+    def skip(self) -> Float[np.ndarray, "outputs inputs"]:
+        """How the output reads, in every region alike, what no neuron reads."""
+        skip = self.function.selection.skip
+        return np.zeros((self.num_outputs, self.num_inputs)) if skip is None else skip.detach().cpu().numpy()
+
+    @cached_property
+    def fixed(self) -> Bool[np.ndarray, "inputs"]:
+        """Which inputs have only one value in the domain."""
+        return fixed_inputs(self.function.domain, (self.num_inputs,))
+
+    @cached_property
+    def bounds(self) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+        """Bounds of each input of a box; of other domains, infinite ones."""
+        if isinstance(self.function.domain, Box):
+            return self.function.domain.bounds((self.num_inputs,))
+        return np.full(self.num_inputs, -np.inf), np.full(self.num_inputs, np.inf)
+
+    @cached_property
+    def idle(self) -> Int[np.ndarray, "idle"]:
+        """Inputs of a box that no neuron reads and that have a bound, and more than one value."""
+        bounded = np.isfinite(self.bounds[0]) | np.isfinite(self.bounds[1])
+        return np.flatnonzero(~self.chart.directions.any(axis=0) & ~self.fixed & bounded)
+
+    @cached_property
+    def lines(self) -> Float[np.ndarray, "lines inputs"]:
+        """Independent unit directions without bounds along which no neuron changes."""
+        return self.chart.lines(reads_of(self.function), ~np.isfinite(self.bounds[0]) & ~np.isfinite(self.bounds[1]))
+
+    @cached_property
+    def terms(self) -> Float[np.ndarray, "outputs inputs"]:
+        """The size of the terms that a slope is added up from, which its rounding is relative to.
+
+        Where there is no deep network, the largest slope of all regions.
+        """
+        if isinstance(self.tree, Partition):
+            return self.tree.program.slope_terms
+        largest = np.zeros((self.num_outputs, self.num_inputs))
+        for block in self.blocks():
+            largest = np.maximum(largest, np.abs(self.maps(block)[0]).max(axis=0))
+        return largest
+
+    def tensor(self, array: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+        """An array as a tensor on the network's device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).reshape(shape).to(self.function.device)
+
+    def point(self, region: int) -> Float[Tensor, "*in_shape"]:
+        """An interior point of a region."""
+        return Region(self.function, region).interior_point
+
+
+def check_limits(max_rays: int, tolerance: float) -> None:
+    """Make sure that regions can be cut out with these.
+
+    Args:
+        max_rays: how many vertices and rays a cell may have.
+        tolerance: see `CellWalk`.
+
+    Raises:
+        TransformError: they are out of range.
+    """
+    if not (max_rays >= 1 and 0.0 < tolerance < 1e-3):
+        raise TransformError(
+            f"max_rays, tolerance: expected a positive number and one between 0 and 0.001, found {max_rays}, "
+            f"{tolerance}."
+        )
+
+
+def continuous(shallow: TreeFunction, name: str) -> TreeFunction:
+    """Make sure that a network is continuous.
+
+    Args:
+        shallow: the network.
+        name: of what is asked for.
+
+    Raises:
+        TransformError: its weights may have been trained.
+    """
+    if shallow.may_be_discontinuous:
+        raise TransformError(
+            f"{name}: expected a continuous network, found one whose weights may have been trained, which may jump "
+            "between regions; ask before training, or see shallow.continuity_gap()."
+        )
+    return shallow

@@ -1,1 +1,0 @@
-"""Torch code as a list of operations of ATen that can be written down, and read without executing anything."""

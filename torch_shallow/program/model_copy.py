@@ -1,0 +1,207 @@
+"""Is it a model that can be read at all, and a copy of it that may be taken apart."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
+
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.program.exported import module_of
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def check_model(model: object) -> nn.Module:
+    """The model itself, or the module that it wraps, if that is an `nn.Module` with finite real weights.
+
+    Args:
+        model: what the user passed: a module, also compiled or made parallel, or a program of `torch.export`.
+
+    Raises:
+        WrongTypeError: it is of another type.
+        TransformError: it is something else, a program for one batch size, or has weights that are lazy, on the meta
+            device, complex, integer, infinite or NaN; all such weights are listed.
+    """
+    if isinstance(model, ExportedProgram):
+        model = module_of(model)
+    if not isinstance(model, nn.Module):
+        raise WrongTypeError(
+            f"model: expected an nn.Module, found {type(model).__name__}; put a function into the forward() of an "
+            "nn.Module (a torch.export.ExportedProgram is taken as well)."
+        )
+    model = unwrapped(model)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TransformError(
+                f"model: {name or 'it'} is a TorchScript module, which torch.fx cannot trace; pass the nn.Module that "
+                "was scripted."
+            )
+        if any(kind.__name__ == "FakeQuantizeBase" for kind in type(module).__mro__):
+            raise TransformError(
+                f"model: {name or 'it'} is a {type(module).__name__}, which rounds as quantised numbers do; pass the "
+                "model from before prepare_qat (of torch.ao.quantization)."
+            )
+        if module.training and (norm := _power_iteration(module)):
+            raise TransformError(
+                f"model: the {norm} of {name or 'it'} is in train mode, where each forward pass changes the weights; "
+                "call model.eval() first."
+            )
+    wrong = [f"{name} {what}" for name, tensor in model.named_parameters() if (what := _not_a_weight(tensor, True))]
+    bounds = _possible_bounds(model)
+    wrong += [
+        f"{name} {what}"
+        for name, tensor in model.named_buffers()
+        if (what := _not_a_weight(tensor, False, may_be_infinite=id(tensor) in bounds))
+    ]
+    if wrong:
+        raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
+    return model
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module that `torch.compile`, `DataParallel` or the like were given; other modules themselves."""
+    while (inner := _wrapped(module)) is not None:
+        module = inner
+    return module
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module._modules["module"]
+    return dict(module.named_children()).get("_orig_mod")
+
+
+def _power_iteration(module: nn.Module) -> str:
+    """Name of the spectral normalisation that the module is, or that a hook of it is; empty if there is none."""
+    names = (type(part).__name__ for part in (module, *module._forward_pre_hooks.values()))
+    return next((name.lstrip("_") for name in names if name in {"SpectralNorm", "_SpectralNorm"}), "")
+
+
+def _possible_bounds(model: nn.Module) -> set[int]:
+    """The buffers of the user's own code, which may hold infinite bounds; any other use of them is refused later."""
+    own = (m for m in model.modules() if isinstance(m, GraphModule) or not type(m).__module__.startswith("torch."))
+    return {id(buffer) for module in own for buffer in module._buffers.values()}
+
+
+def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False) -> str:
+    if is_lazy(tensor):
+        return "is not initialised (lazy module): call the model once on an example input first"
+    if tensor.is_meta:
+        return "is on the meta device and has no values: load the weights first"
+    if tensor.is_complex():
+        return f"is complex ({tensor.dtype}): only real models are piecewise linear"
+    if not tensor.is_floating_point():
+        return f"is an integer parameter ({tensor.dtype}): convert the model with model.float()" if parameter else ""
+    # A sum is finite unless an entry is not (or it overflows): one pass without temporaries for the usual case.
+    if tensor.sum().isfinite() or tensor.isfinite().all():
+        return ""
+    kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
+    return "" if may_be_infinite and kinds == ["inf"] else f"contains {' and '.join(kinds)}"
+
+
+def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
+    """Warn that forward hooks of the user are left out of the copies, if there are any.
+
+    Args:
+        model: the model.
+        stacklevel: of the warning, counted from the caller.
+    """
+    places = hooked_parts(model)
+    if places:
+        warnings.warn(
+            f"The forward hooks of {', '.join(places)} are not part of the function that is transformed and are left "
+            "out; if a hook changes a value, put that into forward().",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def hooked_parts(model: nn.Module) -> list[str]:
+    """The parts of a model that have forward hooks of the user."""
+    return [
+        name or "(root)"
+        for name, module in model.named_modules()
+        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
+    ]
+
+
+def _is_torch_made(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils")
+
+
+def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> nn.Module:
+    """A deep copy without gradients and without hooks; the model itself is not touched and no hook of it runs.
+
+    Hooks of `torch.nn.utils` (weight and spectral norm, pruning), which compute a weight before each forward, are
+    applied once to the copy.
+
+    Args:
+        model: a model that passed `check_model`.
+        precision: context in which tensors are copied: `InFloat64()`, or `nullcontext()` to keep their precision.
+
+    Raises:
+        TransformError: the model cannot be deep-copied.
+    """
+    memo: dict[int, Any] = _deep_networks(model)
+    ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
+    for module in model.modules():
+        ours += [(module, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
+        # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
+        for kind in _HOOKS:
+            memo[id(getattr(module, kind))] = OrderedDict()
+    try:
+        with precision, torch.no_grad():
+            _keep_derived_tensors(model, memo)
+            _share_trainers(model, memo)
+            for module in reversed(list(model.modules())):
+                if _wrapped(module) is not None:
+                    memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
+            duplicate = copy.deepcopy(model, memo)
+            for module, hook in ours:
+                hook(memo[id(module)], ())
+    except Exception as error:
+        raise TransformError(
+            f"model: a deep copy of it failed ({type(error).__name__}: {error}); make copy.deepcopy(model) work."
+        ) from error
+    duplicate.requires_grad_(False)
+    # A torch.nn module on its own would be traced into, through code that fx cannot follow.
+    alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
+    return nn.Sequential(duplicate) if alone else duplicate
+
+
+def _deep_networks(model: nn.Module) -> dict[int, Any]:
+    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function.
+
+    Raises:
+        TransformError: one is not that of a deep network on all of R^n.
+    """
+    found: dict[int, Any] = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "deep_network"):
+            found[id(module)] = module.deep_network(name or "model")
+    return found
+
+
+def _share_trainers(model: nn.Module, memo: dict[int, Any]) -> None:
+    """A Lightning module knows its trainer, which holds data and loggers, and the module itself: not to be copied."""
+    for module in model.modules():
+        trainer = vars(module).get("_trainer")
+        if trainer is not None:
+            memo[id(trainer)] = trainer
+
+
+def _keep_derived_tensors(model: nn.Module, memo: dict[int, Any]) -> None:
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()

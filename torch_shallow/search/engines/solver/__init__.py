@@ -1,1 +1,0 @@
-"""Cells as half-spaces, with HiGHS or any solver that cvxpy knows."""
