@@ -32,6 +32,7 @@ def test_a_kind_is_caught_as_pythons_own(kind: type[TransformError]) -> None:
     assert isinstance(error, ValueError)
     assert isinstance(error, KINDS[kind])
     assert str(error) == "path: a.onnx: expected a file, found none."
+    assert type(kind.__new__(kind, *error.args)) is kind  # as tblib does, which Dask uses
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.args) == (kind, str(error), error.args)
 

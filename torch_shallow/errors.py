@@ -25,6 +25,9 @@ class WrongTypeError(TransformError, TypeError):
 class FileError(TransformError, OSError):
     """A file cannot be read or written, or is not what it should be."""
 
+    def __new__(cls, *args: object) -> FileError:  # or that of ValueError is found first, for another memory layout
+        return OSError.__new__(cls, *args)
+
 
 class OutOfMemoryError(TransformError, MemoryError):
     """The result would take more memory than there is, or than is allowed."""

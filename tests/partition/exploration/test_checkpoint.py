@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,9 +28,9 @@ from torch_shallow.geometry.chart import make_chart
 from torch_shallow.program.relu_program import ReLUProgram, WholeNetwork
 from torch_shallow.search.growing_tree import Piece
 from torch_shallow.search.runs import checkpoint as checkpoint_module
+from torch_shallow.search.runs import fingerprint
 from torch_shallow.search.runs.checkpoint import Checkpoint
-from torch_shallow.search.runs.journal import fingerprint, opening
-from torch_shallow.search.runs.journal.fingerprint import Setting
+from torch_shallow.search.runs.fingerprint import Setting
 
 PROGRAM, DOMAIN = mlp(2, 3, 1), Box(-1.0, 1.0)
 CHART = make_chart(PROGRAM, DOMAIN)
@@ -41,21 +41,11 @@ def opened(
     path: str | os.PathLike[str],
     program: ReLUProgram = PROGRAM,
     domain: Domain = DOMAIN,
-    interval: float = 30.0,
     **changes: Setting,
-) -> Checkpoint:
+) -> AbstractContextManager[Checkpoint]:
     chart = CHART if program is PROGRAM and domain is DOMAIN else make_chart(program, domain)
     values: dict[str, Setting] = {**SETTINGS, **changes}
-    return Checkpoint.open(path, program, chart, domain, values, interval=interval)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def written_through() -> Iterator[list[int]]:
-    """Each call of fsync, which takes too long here."""
-    calls: list[int] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", calls.append)
-        yield calls
+    return Checkpoint.open(path, program, chart, domain, values)
 
 
 def random_piece(seed: int, most: int = 40) -> Piece:
@@ -89,14 +79,28 @@ def assert_same(found: list[Piece], expected: list[Piece]) -> None:
             assert array.flags.writeable
 
 
-def written(path: Path, pieces: list[Piece]) -> list[int]:
-    """Write a checkpoint, and say where its pieces begin and where the last one ends."""
+def written(path: Path, pieces: list[Piece]) -> None:
     with opened(path) as checkpoint:
-        positions = [path.stat().st_size]
         for piece in pieces:
             checkpoint.append(piece)
-            positions.append(path.stat().st_size)
+
+
+def killed(path: Path, pieces: list[Piece]) -> list[int]:
+    """Write what a kill leaves: two files; and say where a new run and each piece end in the second one."""
+    with opened(path.with_name("living")) as checkpoint:
+        living = second(checkpoint.path)
+        positions = [living.stat().st_size]
+        for piece in pieces:
+            checkpoint.append(piece)
+            positions.append(living.stat().st_size)
+        second(path).write_bytes(living.read_bytes())
+        path.write_bytes(checkpoint.path.read_bytes())
+    checkpoint.path.unlink()
     return positions
+
+
+def second(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def read(path: Path, **changes: Any) -> list[Piece]:
@@ -107,8 +111,8 @@ def read(path: Path, **changes: Any) -> list[Piece]:
 
 
 def refusal(path: Any, **changes: Any) -> str:
-    with pytest.raises(TransformError) as caught:
-        opened(path, **changes)
+    with pytest.raises(TransformError) as caught, opened(path, **changes):
+        pass
     message = str(caught.value)
     assert message.startswith("checkpoint: ")
     assert "expected" in message
@@ -117,13 +121,16 @@ def refusal(path: Any, **changes: Any) -> str:
     return message
 
 
-@given(st.lists(st.integers(0, 2**32), max_size=5), st.integers(0, 5), st.sampled_from([0.0, 30.0]))
-def test_what_was_written_comes_back(seeds: list[int], stop: int, interval: float) -> None:
+@pytest.mark.parametrize(("pages", "part"), [(1, 100), (checkpoint_module.PAGES, checkpoint_module.PART)])
+@given(seeds=st.lists(st.integers(0, 2**32), max_size=5), stop=st.integers(0, 5))
+def test_what_was_written_comes_back(pages: int, part: int, seeds: list[int], stop: int) -> None:
     pieces = [random_piece(seed) for seed in seeds]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint_module, "PAGES", pages)
+        patch.setattr(checkpoint_module, "PART", part)
         path = Path(folder, "run")
         for some in (pieces[:stop], pieces[stop:]):
-            with opened(path, interval=interval) as checkpoint:
+            with opened(path) as checkpoint:
                 for piece in some:
                     checkpoint.append(piece)
                 list(checkpoint.pieces)
@@ -142,69 +149,136 @@ def test_pieces_are_read_one_by_one_while_others_are_appended(tmp_path: Path) ->
             assert_same(list(found), pieces[1 : number + 1])
 
 
-def test_a_file_that_ends_early_keeps_the_pieces_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    same = fingerprint.Fingerprint.of(PROGRAM, CHART, DOMAIN, SETTINGS)
-    monkeypatch.setattr(fingerprint.Fingerprint, "of", lambda *_: same)  # once is enough
+@pytest.fixture
+def same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fingerprint, computed once."""
+    same = fingerprint.fingerprint_of(PROGRAM, CHART, DOMAIN, SETTINGS)
+    monkeypatch.setattr(checkpoint_module, "fingerprint_of", lambda *_: same)
+
+
+@pytest.mark.usefixtures("same")
+def test_what_a_kill_leaves_may_end_early_and_keeps_the_pieces_before(tmp_path: Path) -> None:
     path, pieces, another = tmp_path / "run", [random_piece(seed, 3) for seed in (1, 2)], random_piece(3)
-    positions = written(path, pieces)
-    whole = path.read_bytes()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        if length < positions[0]:  # which no kill leaves, since the beginning is written whole or not at all
-            refusal(path)
-            assert path.read_bytes() == whole[:length]
-            continue
+    positions = killed(path, pieces)
+    files = path.read_bytes(), second(path).read_bytes()
+    for length in {*range(0, positions[-1] + 1, 500), *positions, *(position - 1 for position in positions)}:
+        path.write_bytes(files[0])
+        second(path).write_bytes(files[1][:length])
         kept = sum(position <= length for position in positions[1:])
-        caplog.clear()
-        with caplog.at_level(logging.WARNING), opened(path) as checkpoint:
-            assert checkpoint.num_pieces == kept
-            if length in positions or length % 20 == 0:
-                assert_same(list(checkpoint.pieces), pieces[:kept])
-                checkpoint.append(another)
-        assert ("cut off" in caplog.text) == (length not in positions)
-        if length in positions or length % 20 == 0:
-            assert_same(read(path), [*pieces[:kept], another])
-        assert path.read_bytes()[: positions[kept]] == whole[: positions[kept]]
+        with opened(path) as checkpoint:
+            assert_same(list(checkpoint.pieces), pieces[:kept])
+            checkpoint.append(another)
+        assert_same(read(path), [*pieces[:kept], another])
+        assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.usefixtures("same")
+def test_no_file_that_ends_early_is_taken_for_a_whole_one(tmp_path: Path) -> None:
+    path, pieces = tmp_path / "run", [random_piece(seed) for seed in (1, 2)]
+    written(path, pieces)
+    whole = path.read_bytes()
+    for length in {*range(2, len(whole) - 4095, 501), *range(4096, len(whole), 4096)}:  # without a page or more
+        path.write_bytes(whole[:length])
+        refusal(path)
+        assert path.read_bytes() == whole[:length]
 
 
 @given(st.data())
-@examples(150)
+@examples(300)
 def test_no_byte_can_change_unnoticed(data: st.DataObject) -> None:
     pieces = [random_piece(seed) for seed in (1, 2, 3)]
     with TemporaryDirectory() as folder:
         path = Path(folder, "run")
-        positions = written(path, pieces)
-        content = bytearray(path.read_bytes())
+        after_kill = data.draw(st.booleans(), "after a kill")
+        (killed if after_kill else written)(path, pieces)
+        file = second(path) if after_kill else path
+        content = bytearray(file.read_bytes())
         place = data.draw(st.integers(0, len(content) - 1), "place")
         content[place] ^= data.draw(st.integers(1, 255), "mask")
-        path.write_bytes(content)
-        if place >= positions[2]:  # what a machine that crashes may leave
-            assert_same(read(path), pieces[:2])
-            assert path.stat().st_size == positions[2]
-        else:
+        file.write_bytes(content)
+        if after_kill:  # what is whole of the second file is taken, up to the change
+            found = read(path)
+            assert_same(found, pieces[: len(found)])
+            return
+        try:
+            found = read(path)
+        except TransformError:
             refusal(path)
             assert path.read_bytes() == bytes(content)
+        else:  # a byte that says nothing
+            assert_same(found, pieces)
 
 
-def test_damage_in_the_middle_says_where_to_cut(tmp_path: Path) -> None:
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
+
+
+def test_damage_in_the_middle_says_what_to_remove(tmp_path: Path) -> None:
     path, pieces = tmp_path / "run", [random_piece(seed) for seed in (1, 2, 3)]
-    positions = written(path, pieces)
-    content = bytearray(path.read_bytes())
-    content[positions[1] + 100] ^= 1
-    path.write_bytes(content)
-    assert f"cut it to its first {positions[1]} bytes" in refusal(path)
-    os.truncate(path, positions[1])
+    written(path, pieces)
+    change(path, "UPDATE records SET content = CAST(content || 'x' AS BLOB) WHERE number = 2")
+    message = refusal(path)
+    assert "a damaged one, number 2" in message
+    change(path, message.split("`")[1])
     assert_same(read(path), pieces[:1])
 
 
-def test_zeros_behind_the_last_record_are_cut_off(tmp_path: Path) -> None:
+REMOVED = [
+    "DELETE FROM records WHERE number = 2 AND part = 100",
+    "DELETE FROM records WHERE number = 2",
+    "DELETE FROM records",
+    "UPDATE records SET (content, digest) = (SELECT content, digest FROM records WHERE number = 3) WHERE number = 2",
+    "UPDATE records SET content = 3.5 WHERE number = 2",
+    "UPDATE records SET digest = NULL",
+    "DROP TABLE records",
+    "ALTER TABLE records RENAME content TO contents",
+]
+
+
+@pytest.mark.parametrize("statement", REMOVED)
+def test_pieces_that_are_gone_or_have_changed_places(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_module, "PART", 100)
+    written(tmp_path / "run", [random_piece(seed) for seed in (1, 2, 3, 4)])
+    change(tmp_path / "run", "CREATE TABLE others (content)")
+    change(tmp_path / "run", statement)
+    refusal(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", [b"records ", b"number ", b"content ", b"PRIMARY "])
+@pytest.mark.parametrize("byte", [b"\xff", b"x"])
+def test_a_damaged_table(name: bytes, byte: bytes, tmp_path: Path) -> None:
+    written(tmp_path / "run", [random_piece(1)])
+    content = (tmp_path / "run").read_bytes()
+    assert name in content
+    (tmp_path / "run").write_bytes(content.replace(name, byte + name[1:], 1))
+    refusal(tmp_path / "run")
+
+
+def test_the_second_file_of_another_run_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    here, there = ([random_piece(10 * seed + number) for number in range(5)] for seed in (1, 2))
     path = tmp_path / "run"
-    positions = written(path, [random_piece(1)])
-    os.truncate(path, positions[-1] + 10_000)
-    assert_same(read(path), [random_piece(1)])
-    assert path.stat().st_size == positions[-1]
+    killed(path, here)
+    left = second(path).read_bytes()
+    second(path).unlink()
+    path.unlink()
+    second(path).write_bytes(left)
+    assert read(path) == []  # deleted to begin anew, but for the second file
+    written(path, there)
+    second(path).write_bytes(left)
+    try:
+        found = read(path)
+    except TransformError:
+        return
+    assert_same(found, here if found[0].method == here[0].method else there)
+
+
+def test_zeros_behind_the_end_do_not_matter(tmp_path: Path) -> None:
+    written(tmp_path / "run", [random_piece(1)])
+    os.truncate(tmp_path / "run", (tmp_path / "run").stat().st_size + 10_000)
+    assert_same(read(tmp_path / "run"), [random_piece(1)])
 
 
 def changed_bias(program: ReLUProgram) -> ReLUProgram:
@@ -250,23 +324,36 @@ def test_other_versions_machines_and_formats(tmp_path: Path, monkeypatch: pytest
         patch.setattr(fingerprint, "_versions", lambda: (("numba", "0.1"),))
         assert "(here 0.1)" in refusal(path)
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "FORMAT", 0)
-        assert "format 0" in refusal(path)
+        patch.setattr(fingerprint, "FORMAT", 0)
+        assert "expected format 0, found format 1" in refusal(path)
     with monkeypatch.context() as patch:
         patch.setattr(fingerprint, "_processor", lambda: "abacus")
         with pytest.warns(UserWarning, match="goes on with abacus"):
             assert_same(read(path), [random_piece(1)])
 
 
-NOTHING = [b"", b"torch", b"PK\x03\x04", b"torch_shallow checkpoint\n", b"\0" * 1000]
+NOTHING = [b"torch", b"PK\x03\x04", b"torch_shallow checkpoint\n\xf3record\n", b"SQLite format 3\0", b"\0" * 1000]
 
 
 @pytest.mark.parametrize("content", NOTHING, ids=range(len(NOTHING)))
 def test_what_is_no_checkpoint_is_left_alone(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.write_bytes(content)
-    refusal(path)
+    assert "another version; choose another path, or delete the file" in refusal(path)
     assert path.read_bytes() == content
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    change(tmp_path / "run", "CREATE TABLE pieces (number)")
+    content = (tmp_path / "run").read_bytes()
+    assert "another file" in refusal(tmp_path / "run")
+    assert (tmp_path / "run").read_bytes() == content
+
+
+def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    written(tmp_path / "run", [random_piece(1)])
+    assert_same(read(tmp_path / "run"), [random_piece(1)])
 
 
 def test_where_no_file_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,12 +364,9 @@ def test_where_no_file_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "No such file or directory" in refusal(tmp_path / "none" / "run")
     assert "Not a directory" in refusal(tmp_path / "file" / "run")
     written(tmp_path / "run", [])
-
-    def forbidden(path: Path, mode: str) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(checkpoint_module, "FileIO", forbidden)
-    assert "Permission denied" in refusal(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda place, _: place != tmp_path)
+        assert "no permission" in refusal(tmp_path / "run")
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for wrong in (3, None, "", b"run", "a\0b"):
         assert "run.checkpoint" in refusal(wrong)
@@ -301,31 +385,21 @@ def room_for(size: int) -> Iterator[None]:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**32), st.floats(0.0, 1.0, exclude_max=True))
-def test_a_full_disk_takes_no_piece_that_is_there(first: int, second: int, share: float) -> None:
-    pieces = [random_piece(seed) for seed in (first, second)]
+def test_a_full_disk_takes_no_piece_that_is_there(first: int, later: int, share: float) -> None:
+    pieces = [random_piece(seed) for seed in (first, later)]
     with TemporaryDirectory() as folder:
         path = Path(folder, "run")
-        *_, before, end = written(path, pieces)
+        *_, before, end = killed(path, pieces)
         path.unlink()
+        second(path).unlink()
         with opened(path) as checkpoint:
             checkpoint.append(pieces[0])
             with room_for(before + int(share * (end - before))):
-                with pytest.raises(TransformError, match="File too large"):
+                with pytest.raises(TransformError, match=r"with room for more, found an error \("):
                     checkpoint.append(pieces[1])
-                assert path.stat().st_size == before
                 assert_same(list(checkpoint.pieces), pieces[:1])
             checkpoint.append(pieces[1])
         assert_same(read(path), pieces)
-
-
-def test_how_often_it_is_written_through(tmp_path: Path, written_through: list[int]) -> None:
-    for interval, expected in ((0.0, 3), (1e9, 0)):
-        with opened(tmp_path / f"run {interval}", interval=interval) as checkpoint:
-            written_through.clear()
-            for seed in range(3):
-                checkpoint.append(random_piece(seed))
-            assert len(written_through) == expected
-        assert len(written_through) == expected + 1
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
@@ -336,16 +410,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         assert "another run" in refusal(path)
         os.symlink(path, tmp_path / "link")
         assert "another run" in refusal(tmp_path / "link")
-    checkpoint.close()
-    assert_same(read(tmp_path / "link"), [random_piece(1)])
+        checkpoint.append(random_piece(2))
+    assert_same(read(tmp_path / "link"), [random_piece(1), random_piece(2)])
     assert sorted(os.listdir(tmp_path)) == ["link", "run"]
 
 
 APPENDING = """
 import os, random, signal, sys
 from pathlib import Path
-from tests.partition.exploration.test_checkpoint import assert_same, opened, random_piece, read
+from tests.partition.exploration.test_checkpoint import (
+    assert_same, checkpoint_module, opened, random_piece, read, refusal
+)
 
+checkpoint_module.PAGES = 20  # so that some are killed while pages are moved between the files
 path, chance, known = Path(sys.argv[1]), random.Random(0), 0
 until_the_end, end = os.pipe()
 pieces = [random_piece(seed) for seed in range(50)]
@@ -364,6 +441,7 @@ for _ in range(6):
                 os.write(send, b".")
     for _ in range(chance.randint(1, 30)):
         os.read(receive, 1)
+    assert "another run" in refusal(path)
     os.kill(writer, signal.SIGKILL)
     os.waitpid(writer, 0)
     os.close(receive)

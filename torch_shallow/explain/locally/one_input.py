@@ -38,6 +38,7 @@ def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[
         features: names of the entries of the flattened input, or `Features` that also tell their units.
 
     Raises:
+        WrongTypeError: `shallow` is no network of regions.
         TransformError: `x` is not one input, or in no known region; there are more or fewer features than inputs; a
             visited region has no interior; or a linear program fails.
 

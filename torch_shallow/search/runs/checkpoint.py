@@ -1,20 +1,24 @@
 """A file that keeps the pieces of a run while they are found, so that a killed run goes on from there.
 
-A title, a record that says what the pieces are of, and a record for each piece. Records are only ever appended: a
-process that is killed loses at most the record that it was writing, and a machine that crashes those of the last
-interval.
+It is an SQLite database of one table. Record 0 says what the pieces are of, and each further record is a piece, written
+in one transaction. SQLite writes a transaction to a second file first, whose name ends with `-wal`; this is there while
+the run goes on, and after a kill. A process that is killed loses at most the piece that it was writing, and a machine
+that crashes loses those that were not on its disk yet.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import os
-import time
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from io import BufferedReader, FileIO
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from types import TracebackType
+
+import numpy as np
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import FileError
@@ -22,29 +26,45 @@ from torch_shallow.geometry.chart import Chart
 from torch_shallow.paths import check_path, what_it_is
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.growing_tree import Piece
-from torch_shallow.search.runs.journal.encoding import decode, encode
-from torch_shallow.search.runs.journal.fingerprint import Fingerprint, Setting
-from torch_shallow.search.runs.journal.messages import damaged, explained, message
-from torch_shallow.search.runs.journal.opening import check_fingerprint, create, lock
-from torch_shallow.search.runs.journal.records import any_record_behind, read_record, record
+from torch_shallow.search.runs.fingerprint import ANOTHER, Setting, check_fingerprint, fingerprint_of, message
 
-_log = logging.getLogger(__name__)
+PART = 1 << 24  # bytes of a row, of which SQLite takes less than 10^9
+PAGES = 1 << 14  # of 4 KiB in the second file, until SQLite moves them to the first: 64 MiB
+_TABLE = "CREATE TABLE records (number INTEGER, part INTEGER, content BLOB, digest BLOB, PRIMARY KEY (number, part))"
+_COPY = "use another copy of the file, or delete it to begin anew"
+_NOT_OURS = ("a checkpoint of this version", "another file, or the checkpoint of another version", ANOTHER)
+_DAMAGED = ("a whole file", "a damaged one", _COPY)
+_FAULTS = {  # words of SQLite, and what they mean: what was expected, what was found, and what to do
+    "is locked": (
+        "a file of this run alone",
+        "one that another run uses, or whose file system has no locks",
+        "wait until that run has ended, or choose another path",
+    ),
+    "not a database": _NOT_OURS,
+    "no such": _NOT_OURS,  # table or column
+    "malformed": _DAMAGED,
+    "file format": _DAMAGED,
+    "too big": _DAMAGED,  # as no row is
+    "decode": _DAMAGED,  # a message of SQLite that quotes a damaged table
+}
+_METHOD = "method."
+_ARRAYS = tuple(each.name for each in fields(Piece) if each.name != "method")
 
 
 class Checkpoint:
-    """The pieces of a run in a file, of which this process has the lock; for one thread. See `open`.
+    """The pieces of a run in a file, which no other run can open meanwhile; for one thread. See `open`.
 
     Attributes:
         path: of the file.
         num_pieces: how many pieces are in it.
     """
 
-    def __init__(self, path: Path, file: FileIO, interval: float) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
         self.path, self.num_pieces = path, 0
-        self._file, self._interval, self._synced = file, interval, time.monotonic()
-        self._first = self._end = 0  # where the pieces begin and end
+        self._database, self._last = database, b""  # and the digest of the last record
 
     @classmethod
+    @contextmanager
     def open(
         cls,
         path: str | os.PathLike[str],
@@ -52,10 +72,8 @@ class Checkpoint:
         chart: Chart,
         domain: Domain,
         settings: Mapping[str, Setting],
-        *,
-        interval: float = 30.0,
-    ) -> Checkpoint:
-        """The checkpoint in a file, which is made if there is none. A record that was being written is cut off.
+    ) -> Iterator[Checkpoint]:
+        """The checkpoint in a file, for a `with` statement; the file is made if there is none, or an empty one.
 
         Args:
             path: of the file.
@@ -63,32 +81,54 @@ class Checkpoint:
             chart: of the domain.
             domain: where the regions are looked for.
             settings: of the enumeration.
-            interval: seconds, after which what was appended is also written through to the disk.
 
-        Returns:
-            To be closed in the end, as by a `with` statement.
+        Yields:
+            What is in the file, and where to append.
 
         Raises:
             FileError: the file is none of ours, damaged, in use, of another problem or made by another version, or
                 cannot be written.
         """
         path = check_path(path, "checkpoint", "run.checkpoint")
-        fingerprint = Fingerprint.of(program, chart, domain, settings)
-        with explained(path):
+        fingerprint = fingerprint_of(program, chart, domain, settings)
+        with _explained(path):
             path = Path(os.path.realpath(path))
             if not path.exists():
-                create(path, fingerprint)
-            if not path.is_file():
+                path.touch()  # whose errors say more than those of SQLite
+            elif not path.is_file():
                 raise FileError(message(path, "the name of a file", what_it_is(path), "choose another"))
-            file = FileIO(path, "r+")
-            try:
-                lock(path, file)
-                checkpoint = cls(path, file, interval)
-                checkpoint._read(fingerprint)
-            except BaseException:
-                file.close()
-                raise
-        return checkpoint
+            if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
+                expected = "a file that can be written, in a folder that can be written"
+                raise FileError(message(path, expected, "no permission", "give it, or choose another path"))
+            database = sqlite3.connect(path, timeout=0.0)
+        with closing(database):
+            checkpoint = cls(path, database)
+            with _explained(path):
+                checkpoint._begin(fingerprint)
+            yield checkpoint
+
+    def _begin(self, fingerprint: Mapping[str, Setting]) -> None:
+        """Take the lock, begin the file if it is empty, and make sure that it is whole and of the same regions."""
+        execute = self._database.execute
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute("PRAGMA synchronous = NORMAL")
+        execute(f"PRAGMA wal_autocheckpoint = {PAGES}")
+        is_new = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if is_new:
+            execute("PRAGMA journal_mode = WAL")
+        with self._database:
+            execute("BEGIN EXCLUSIVE")
+            if is_new:
+                execute(_TABLE)
+                self._write(0, json.dumps(fingerprint).encode())
+        self.num_pieces = max(0, execute("SELECT count(DISTINCT number) FROM records").fetchone()[0] - 1)
+        records = self._records()
+        content, self._last = next(records)
+        check_fingerprint(json.loads(content), fingerprint, self.path)
+        if execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+            raise FileError(message(self.path, *_DAMAGED))
+        for _, self._last in records:
+            pass
 
     @property
     def pieces(self) -> Iterator[Piece]:
@@ -98,85 +138,80 @@ class Checkpoint:
             The next piece.
 
         Raises:
-            FileError: the file cannot be read any more.
+            FileError: one is damaged, or cannot be read any more.
         """
-        with explained(self.path), self.path.open("rb") as file:
-            file.seek(self._first)
-            for _ in range(self.num_pieces):
-                content = read_record(file)
-                if content is None:
-                    raise FileError(damaged(self.path, file.tell()))
-                yield decode(content)
+        with _explained(self.path):
+            for content, _ in islice(self._records(), 1, None):
+                yield _decode(content)
 
     def append(self, piece: Piece) -> None:
         """Write a piece behind the others. If that fails, those are still there, and can be followed by another.
 
         Raises:
-            TransformError: it cannot be written, as on a full disk.
+            FileError: it cannot be written, as on a full disk.
         """
-        content = memoryview(record(encode(piece)))
-        with explained(self.path):
-            self._file.seek(self._end)
-            written = 0
-            try:
-                while written < len(content):
-                    written += self._file.write(content[written:])
-            except BaseException:
-                with suppress(OSError):  # else what is behind the end is overwritten, or cut off when opened again
-                    self._file.truncate(self._end)
-                raise
-            self._end += written
-            self.num_pieces += 1
-            if time.monotonic() - self._synced >= self._interval:
-                self._sync()
+        content = _encode(piece)
+        with _explained(self.path), self._database:
+            digest = self._write(self.num_pieces + 1, content)
+        self.num_pieces, self._last = self.num_pieces + 1, digest
 
-    def close(self) -> None:
-        """Write everything through to the disk, and let others have the file.
+    def _write(self, number: int, content: bytes) -> bytes:
+        """Write a record in rows, and return its digest."""
+        digest, view = _digest(content, self._last), memoryview(content)
+        rows = ((number, at, view[at : at + PART], digest) for at in range(0, len(view), PART))
+        self._database.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+        return digest
 
-        Raises:
-            TransformError: it cannot be written.
-        """
-        from filelock import unlock_descriptor
+    def _records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each record and its digest, in order; an error at one that is not what was written behind those before."""
+        query = "SELECT content, digest FROM records WHERE number = ? AND typeof(content) = 'blob' ORDER BY part"
+        digest = b""
+        for number in range(self.num_pieces + 1):
+            rows = self._database.execute(query, (number,)).fetchall()
+            content = b"".join(part for part, _ in rows)
+            digest = _digest(content, digest)
+            if not rows or rows[0][1] != digest:
+                remedy = f"go on from those before by the SQL `DELETE FROM records WHERE number >= {number}`, {_COPY}"
+                found = f"a damaged one, number {number}"
+                raise FileError(message(self.path, "whole pieces", found, remedy if number else _COPY))
+            yield content, digest
 
-        if self._file.closed:
-            return
-        with explained(self.path):
-            try:
-                self._sync()
-            finally:
-                unlock_descriptor(self._file.fileno())
-                self._file.close()
 
-    def __enter__(self) -> Checkpoint:
-        return self
+def _digest(content: bytes, before: bytes) -> bytes:
+    """Digest of a record and, as it contains the digest before, of all that are before it."""
+    return blake2b(content, key=before, digest_size=16).digest()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
-    def _sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+def _encode(piece: Piece) -> bytes:
+    """A piece as a safetensors file."""
+    from safetensors.numpy import save
 
-    def _read(self, fingerprint: Fingerprint) -> None:
-        """Look at all records, and cut off what is behind the last whole one.
+    arrays = {name: np.ascontiguousarray(getattr(piece, name)) for name in _ARRAYS}
+    return save(arrays | {f"{_METHOD}{name}": np.array(regions) for name, regions in piece.method.items()})
 
-        Raises:
-            FileError: it is no checkpoint of the same regions, or damaged in the middle.
-        """
-        reader = BufferedReader(self._file)
-        check_fingerprint(self.path, reader, fingerprint)
-        self._first = self._end = reader.tell()
-        while read_record(reader) is not None:
-            self._end = reader.tell()
-            self.num_pieces += 1
-        reader.detach()
-        size = os.fstat(self._file.fileno()).st_size
-        if size > self._end:
-            if any_record_behind(self._file, self._end):
-                raise FileError(damaged(self.path, self._end))
-            _log.warning(
-                "checkpoint %s: cut off the last %d bytes, a record that was not whole", self.path, size - self._end
-            )
-            self._file.truncate(self._end)
+
+def _decode(content: bytes) -> Piece:
+    """The piece that `_encode` made bytes of."""
+    from safetensors.numpy import load
+
+    found = load(content)
+    method = {name.removeprefix(_METHOD): int(found[name]) for name in sorted(found) if name.startswith(_METHOD)}
+    return Piece(**{name: found[name] for name in _ARRAYS}, method=method)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of SQLite and of the operating system as ours, and ours as they are."""
+    try:
+        yield
+    except FileError:
+        raise
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        said = str(error.strerror if isinstance(error, OSError) else error)
+        other = (
+            "a file that can be written, with room for more",
+            f"an error ({said})",
+            "see to that and run again with this file, which keeps what was written before, or choose another path",
+        )
+        fault = next((fault for words, fault in _FAULTS.items() if words in said), other)
+        raise FileError(message(path, *fault)) from error

@@ -1,1 +1,0 @@
-"""What a checkpoint file is made of: records, and what they say."""
