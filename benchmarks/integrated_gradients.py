@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmarks.networks import ACAS_XU_FOLDER, read_box, read_onnx
 from benchmarks.visited import digits, mlp, train
 from tests.piecewise_models import digits_cnn
-from torch_shallow.explain.function import read_function
+from torch_shallow.explain.function import input_rows, read_function
 from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.segments.segment import pieces
 
@@ -94,7 +94,7 @@ def main(rows: int) -> None:
     print("|---|--:|---|--:|--:|--:|--:|")
     for name, model, x, target in subjects(rows):
         function = read_function(model, x)
-        start, end = function.rows("x", torch.zeros_like(x)), function.rows("x", x)
+        start, end = input_rows(function, "x", torch.zeros_like(x)), input_rows(function, "x", x)
         count = int(pieces(function, start, end)[0].starts_piece.sum()) / rows
         reading = seconds(partial(read_function, model, x), REPEATS)
         runs: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {

@@ -73,8 +73,8 @@ def measure(name: str, result: str) -> None:
     """
     from torch_shallow.domain import Box
     from torch_shallow.modules.shallow_relu import ShallowReLU
+    from torch_shallow.program.affine_forms import preactivation_bounds
     from torch_shallow.program.model import Model, read_model
-    from torch_shallow.program.preactivation_bounds import preactivation_bounds
     from torch_shallow.search.enumerate import enumerate_regions
 
     cube = Box(-1.0, 1.0)

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 import torch_shallow
-from torch_shallow.plot.regions import regions
-from torch_shallow.plot.slice import polygons
+from torch_shallow.plot.regions import polygons, regions
 
 WIDTHS = ("2-16-16-1", "2-64-64-1", "2-64-64-64-10", "2-256-256-1")
 SAMPLE, REPEATS = 300, 5

@@ -113,8 +113,7 @@ def weigh_tasks(name: str, result: str) -> None:
     from torch_shallow.search.growing_tree import Growth, Piece
     from torch_shallow.search.runs.budget import TASK_SECONDS, Budget
     from torch_shallow.search.runs.schedule import Schedule
-    from torch_shallow.search.runs.task import Task, packed
-    from torch_shallow.search.runs.workers import make_workers
+    from torch_shallow.search.runs.workers import Task, make_workers, packed
 
     case = load(name)
     transform(load("5-8-8-1"), 1)

@@ -15,8 +15,8 @@ SOME = (
     "tests/test_fresh.py",
     "tests/explain/test_table.py",
     "tests/plot/test_segment.py",
-    "tests/shallow/test_files_hash.py",
-    "tests/trace/test_wrappers.py",
+    "tests/modules/test_files_hash.py",
+    "tests/program/test_wrappers.py",
 )
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import torch_shallow
 from tests.cases import examples, thinned
-from tests.partition.programs import draw_domain, draw_program, mlp
+from tests.search.programs import draw_domain, draw_program, mlp
 from torch_shallow._transform import transform
 from torch_shallow.certify import Certificate, certify
+from torch_shallow.certify.cells import sign_by_programs
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
-from torch_shallow.certify.programs import sign_by_programs
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.rays.generators import generators

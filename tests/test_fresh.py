@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.shallow.laws import corner_points, deep, patterns_at, random_points, sizes_of_terms
+from tests.modules.laws import corner_points, deep, patterns_at, random_points, sizes_of_terms
 from tests.zoo import Specimen
 from torch_shallow import Box, Polytope, ShallowReLU, transform
 from torch_shallow.domain import Domain, WholeSpace

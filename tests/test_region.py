@@ -14,8 +14,8 @@ from torch import nn
 
 import torch_shallow
 from tests.cases import examples
-from tests.partition.programs import draw_domain, draw_program, mlp
 from tests.reference import rank
+from tests.search.programs import draw_domain, draw_program, mlp
 from tests.zoo import chain, linear
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError

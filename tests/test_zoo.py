@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.data import ACAS_XU, needs_acas_xu
+from tests.modules.laws import assert_equal, corner_points, deep, patterns_at, random_points
 from tests.piecewise_models import Decision, digits_cnn
-from tests.shallow.laws import assert_equal, corner_points, deep, patterns_at, random_points
 from tests.zoo import ARCHITECTURES, PIECEWISE, WITH_HEAD, Specimen, transformed
 from torch_shallow import Box, TransformError, from_onnx, transform
 

@@ -15,8 +15,8 @@ from torch_shallow.functions import Region
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
+from torch_shallow.program.model import trace
 from torch_shallow.program.onnx.file import from_onnx
-from torch_shallow.program.tracer import trace
 from torch_shallow.version import VERSION
 
 __version__ = VERSION

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import isnan, nan
 from numbers import Real
 
-import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -93,17 +92,12 @@ def estimate(
         >>> expected.exact, expected.regions, expected.upper_bound
         (True, 37.0, 37)
     """
-    if torch.is_inference_mode_enabled():  # as in `transform`
-        with torch.inference_mode(False), torch.no_grad():
-            return estimate(
-                model, example_input, domain=domain, method=method, solver=solver, time_limit=time_limit, seed=seed
-            )
     # Imported here because numba takes a while.
     from torch_shallow.search.enumerate import pose
     from torch_shallow.search.estimation import estimate_open, upper_bound
     from torch_shallow.search.growing_tree import ROOT, Growth
     from torch_shallow.search.runs.memory import needed_memory
-    from torch_shallow.search.runs.task import Task, explore_until
+    from torch_shallow.search.runs.workers import Task, explore_until
     from torch_shallow.search.task_output import Quota
 
     if domain is not None and not isinstance(domain, Domain):

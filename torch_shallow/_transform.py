@@ -16,7 +16,6 @@ from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.modules.visited_relu import VisitedReLU, visited_network
-from torch_shallow.modules.visited_verification import verify_in_own_precision
 from torch_shallow.program.model import Model
 from torch_shallow.search.affine_maps import affine_maps
 from torch_shallow.search.partition import Partition
@@ -130,7 +129,6 @@ def transform(
 
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    shown = data if example_input is None else example_input
     if data is not None:
         _check_unused(
             method=method != "auto",
@@ -143,12 +141,9 @@ def transform(
             store_maps=not store_maps,
         )
         check_floating("data", data)
-        read = Model.of(model, shown, stacklevel=4)
-        visited = visited_network(read.traced, data, domain or WholeSpace(), progress)
-        verify_in_own_precision(visited, read, data)
-        visited.source_hash = read.hash
-        return visited
-    read = Model.of(model, shown, stacklevel=4)
+    read = Model.of(model, data if example_input is None else example_input, stacklevel=4)
+    if data is not None:
+        return visited_network(read, data, domain or WholeSpace(), progress)
     partition = enumerate_regions(
         read.program(domain),
         domain or WholeSpace(),
@@ -169,12 +164,7 @@ def transform(
 def transform_all(
     model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
 ) -> ShallowReLU:
-    """All regions of a domain, or KeyboardInterrupt: for what must not be computed of a part of them.
-
-    Args:
-        model: as for `transform`.
-        example_input: likewise.
-        domain: likewise.
+    """All regions of a domain, or KeyboardInterrupt: as `transform`, for what must not be computed of a part of them.
 
     Returns:
         The same network as that of `transform`, which is complete.

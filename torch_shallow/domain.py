@@ -14,20 +14,19 @@ from torch_shallow.errors import TransformError, WrongTypeError
 
 TOLERANCE = 1e-9  # how far a point may be outside of a domain, relative to the domain's size
 
+Inequalities = tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]
+Lengths = Float[np.ndarray, "inputs"] | float
+
 
 class Domain(ABC):
     """A closed convex set of inputs, given by linear inequalities; `one & other` is the intersection of two."""
 
     @abstractmethod
-    def inequalities(
-        self, in_shape: tuple[int, ...]
-    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+    def inequalities(self, in_shape: tuple[int, ...]) -> Inequalities:
         """`(A, b)`, float64, with finite `b`, so that the domain is `A x <= b` for the flattened input `x`."""
 
     @abstractmethod
-    def limits(
-        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
-    ) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(self, in_shape: tuple[int, ...], lengths: Lengths = 0.0) -> tuple[np.ndarray, ...]:
         """The arrays that `inside` takes to tell which points lie in the domain.
 
         Args:
@@ -97,15 +96,11 @@ class WholeSpace(Domain):
         (R^n, Box(lower=-1.0, upper=1.0))
     """
 
-    def inequalities(
-        self, in_shape: tuple[int, ...]
-    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+    def inequalities(self, in_shape: tuple[int, ...]) -> Inequalities:
         """No inequality at all."""
         return np.zeros((0, int(np.prod(in_shape, dtype=np.int64)))), np.zeros(0)
 
-    def limits(
-        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
-    ) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(self, in_shape: tuple[int, ...], lengths: Lengths = 0.0) -> tuple[np.ndarray, ...]:
         """Nothing."""
         return ()
 
@@ -191,18 +186,14 @@ class Box(Domain):
             "give a number or one bound for each entry."
         )
 
-    def inequalities(
-        self, in_shape: tuple[int, ...]
-    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+    def inequalities(self, in_shape: tuple[int, ...]) -> Inequalities:
         """The finite bounds, lower ones first."""
         lower, upper = self.bounds(in_shape)
         eye = np.eye(len(lower))
         low, high = np.isfinite(lower), np.isfinite(upper)
         return np.concatenate([-eye[low], eye[high]]), np.concatenate([-lower[low], upper[high]])
 
-    def limits(
-        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
-    ) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(self, in_shape: tuple[int, ...], lengths: Lengths = 0.0) -> tuple[np.ndarray, ...]:
         """Lower and upper bounds."""
         lower, upper = self.bounds(in_shape)
         room = np.where(np.isfinite(lower) & np.isfinite(upper), 0.0, TOLERANCE * lengths)
@@ -237,9 +228,7 @@ class Polytope(Domain):
         if not (np.isfinite(self.A).all() and np.isfinite(self.b).all()):
             raise TransformError("Polytope: A and b must be finite; leave out an inequality that is always true.")
 
-    def inequalities(
-        self, in_shape: tuple[int, ...]
-    ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
+    def inequalities(self, in_shape: tuple[int, ...]) -> Inequalities:
         """The rows as given."""
         size = int(np.prod(in_shape, dtype=np.int64))
         if self.A.shape[1] != size:
@@ -249,9 +238,7 @@ class Polytope(Domain):
             )
         return self.A, self.b
 
-    def limits(
-        self, in_shape: tuple[int, ...], lengths: Float[np.ndarray, "inputs"] | float = 0.0
-    ) -> tuple[Float[np.ndarray, "..."], ...]:
+    def limits(self, in_shape: tuple[int, ...], lengths: Lengths = 0.0) -> tuple[np.ndarray, ...]:
         """`A` and `b`."""
         a, b = self.inequalities(in_shape)
         return a, b + TOLERANCE * (np.abs(a) * lengths).sum(axis=1)
@@ -261,11 +248,7 @@ class Polytope(Domain):
 
 
 def _intersection(one: Domain, other: Domain) -> Domain:
-    """What two domains have in common.
-
-    Raises:
-        TransformError: they are of different sizes, or boxes without a common point.
-    """
+    """What two domains have in common."""
     if isinstance(one, WholeSpace):
         return other
     if isinstance(other, WholeSpace):
@@ -278,11 +261,7 @@ def _intersection(one: Domain, other: Domain) -> Domain:
 
 
 def _common_box(one: Box, other: Box, shape: tuple[int, ...]) -> Box:
-    """What two boxes have in common, of which all bounds that are not numbers have as many entries as the shape.
-
-    Raises:
-        TransformError: they have no common point.
-    """
+    """What two boxes have in common, of which all bounds that are not numbers have as many entries as the shape."""
     bounds = [b.reshape(shape) if b.ndim else b for b in (one.lower, other.lower, one.upper, other.upper)]
     lower, upper = np.maximum(*bounds[:2]), np.minimum(*bounds[2:])
     low, high = np.broadcast_arrays(lower, upper)
@@ -297,11 +276,7 @@ def _common_box(one: Box, other: Box, shape: tuple[int, ...]) -> Box:
 
 
 def _common_shape(one: Domain, other: Domain) -> tuple[int, ...]:
-    """The shape of the inputs that two domains are of; `()` if both are boxes with the same bounds for all entries.
-
-    Raises:
-        TransformError: they do not have the same number of entries.
-    """
+    """The shape of the inputs that two domains are of; `()` if both are boxes with the same bounds for all entries."""
     shapes = [*_shapes(one), *_shapes(other)]
     if len({math.prod(shape) for shape in shapes}) > 1:
         raise TransformError(

@@ -25,7 +25,8 @@ class WrongTypeError(TransformError, TypeError):
 class FileError(TransformError, OSError):
     """A file cannot be read or written, or is not what it should be."""
 
-    def __new__(cls, *args: object) -> FileError:  # or that of ValueError is found first, for another memory layout
+    def __new__(cls, *args: object) -> FileError:
+        """As of an `OSError`; that of `ValueError`, which is found first, is for another memory layout."""
         return OSError.__new__(cls, *args)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.compiled.counted import compilations, first_use, forget_what_is_on_disk
-from torch_shallow.compiled.cache import closure, key
 from torch_shallow.compiled.decorator import Announcement, compiled
+from torch_shallow.compiled.machine_code import closure, key
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -88,7 +88,7 @@ def test_edits_of_files_compile_nothing_unless_compiled_code_changes(tmp_path):
 
     assert compiled_in(folder, cache) > 0
     edit(folder / "torch_shallow" / "errors.py", lambda text: text + "\n# one more line\n")
-    edit(folder / "torch_shallow" / "search" / "packed_program.py", lambda text: "# one more line\n" + text)
+    edit(folder / "torch_shallow" / "search" / "problem.py", lambda text: "# one more line\n" + text)
     edit(compose_maps, lambda text: "# one more line\n" + text)
     assert compiled_in(folder, cache) == 0
     edit(compose_maps, lambda text: text.replace("below = children[cut]", "below = children[cut + 0]"))

@@ -10,7 +10,7 @@ from numba.core.errors import TypingError
 
 from tests.compiled.counted import compilations, forget_what_is_on_disk
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.compiled.linking import InnerLibrary
+from torch_shallow.compiled.machine_code import InnerLibrary
 
 DTYPES = [np.float64, np.int32, np.bool_]
 
@@ -141,7 +141,7 @@ def test_arrays_that_are_no_views_work_as_well():
 
 
 def test_a_function_below_has_no_machine_code_of_its_own(monkeypatch, tmp_path):
-    """This fails where numba's internals are no longer what `compiled.linking` rests on."""
+    """This fails where numba's internals are no longer what `compiled.machine_code` rests on."""
     forget_what_is_on_disk(monkeypatch, tmp_path)
 
     scope = {"compiled": compiled, "__name__": __name__}

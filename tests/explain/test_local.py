@@ -19,7 +19,7 @@ from tests.zoo import ALL, ARCHITECTURES, DEGENERATE, Specimen, chain, transform
 from torch_shallow import Box, Polytope, ShallowReLU, TransformError, transform
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.features import Features
-from torch_shallow.explain.locally.one_input import explain
+from torch_shallow.explain.locally.explanation import explain
 from torch_shallow.explain.locally.seen_facets import facets_of
 from torch_shallow.geometry.inequalities import irredundant
 from torch_shallow.geometry.polyhedron import polyhedron

@@ -231,3 +231,15 @@ def test_a_head_that_grows_carries_the_range_over_and_others_are_named() -> None
     found = output_range(nn.Sequential(trunk, nn.Softmax(-1)), Box(-1.0, 1.0))
     assert found.before_head
     assert str(found).startswith("value before the head 0")
+
+
+def test_the_trunk_and_the_function_of_a_network_are_without_its_head() -> None:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    logits = output_range(trunk, BOX)
+    shallow = torch_shallow.transform(nn.Sequential(trunk, nn.Sigmoid()), domain=BOX)
+    for subject in (shallow.trunk, shallow.function):
+        found = output_range(subject)
+        assert found.before_head
+        torch.testing.assert_close(found.lower, logits.lower)
+        torch.testing.assert_close(found.upper, logits.upper)

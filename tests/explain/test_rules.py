@@ -15,8 +15,7 @@ from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, linear, transf
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.domain import WholeSpace
 from torch_shallow.explain.features import Features
-from torch_shallow.explain.locally.conditions import inequality, interval, number
-from torch_shallow.explain.locally.rules import rules
+from torch_shallow.explain.locally.rules import inequality, interval, number, rules
 
 SMALL = [s for s in (*DEGENERATE, *ARCHITECTURES[:5]) if s.regions is None or s.regions < 200]
 

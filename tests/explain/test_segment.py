@@ -92,8 +92,8 @@ def brute_force(model: nn.Module, start: Tensor, end: Tensor, samples: int = 100
     """Number of activation patterns at equally spaced points of a segment: never more than there are."""
     t = torch.linspace(0.0, 1.0, samples, dtype=torch.float64).reshape(-1, *[1] * start.dim())
     read = function.read_function(model, start[None])
-    assert isinstance(read.network, sweep.DeepFunction)
-    signs = read.network.signs(read.rows("x", torch.lerp(start, end, t)))
+    assert isinstance(read, sweep.DeepFunction)
+    signs = read.signs(function.input_rows(read, "x", torch.lerp(start, end, t)))
     return len({tuple(row) for row in signs.tolist()})
 
 
@@ -142,8 +142,8 @@ def test_code_that_does_not_let_rows_grow(make: Callable[[], nn.Module]) -> None
     model = make().double()
     start, end = 3.0 * torch.randn(2, *((1, 4) if make is Reshaped else (3,)), dtype=torch.float64)
     read = function.read_function(model, start[None])
-    assert isinstance(read.network, sweep.DeepFunction)
-    assert (sweep.Sweep.of(read.network) is None) == (make is InPlace)
+    assert isinstance(read, sweep.DeepFunction)
+    assert (sweep.Sweep.of(read) is None) == (make is InPlace)
     found = segment(model, start, end)
     assert found.patterns is not None
     assert len(found.patterns.unique(dim=0)) >= brute_force(model, start, end)

@@ -28,9 +28,8 @@ from torch_shallow.plot.animate import animate
 from torch_shallow.plot.canvas import distinct
 from torch_shallow.plot.coefficients import coefficients
 from torch_shallow.plot.picture import COLORS
-from torch_shallow.plot.regions import regions
-from torch_shallow.plot.slice import polygons
-from torch_shallow.plot.slice import slice as draw_slice
+from torch_shallow.plot.regions import polygons, regions
+from torch_shallow.plot.regions import slice as draw_slice
 from torch_shallow.plot.surface import surface
 
 mpl.use("Agg")
@@ -308,7 +307,7 @@ def test_pyplot_is_used_only_without_axes() -> None:
 
 
 def test_importing_plots_imports_no_libraries() -> None:
-    code = "import sys, torch_shallow.plot.regions, torch_shallow.plot.slice, torch_shallow.plot.surface, "
+    code = "import sys, torch_shallow.plot.regions, torch_shallow.plot.surface, "
     code += "torch_shallow.plot.coefficients, torch_shallow.plot.adjacency, torch_shallow.plot.animate; "
     code += "assert not {'matplotlib', 'plotly', 'networkx', 'numba'} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -18,9 +18,8 @@ from tests import zoo
 from tests.cases import examples
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.plot.drawn import read_subject
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.polygons import Polygons
-from torch_shallow.plot.slice import polygons
+from torch_shallow.plot.polygons import Plane, Polygons
+from torch_shallow.plot.regions import polygons
 
 TWO_INPUTS = [specimen for specimen in zoo.ALL if torch.Size(specimen.in_shape).numel() == 2]
 

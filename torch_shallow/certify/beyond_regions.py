@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
+from torch_shallow.certify.equality import Places
 from torch_shallow.certify.examined import Examined
-from torch_shallow.certify.places import Places
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.domain import Box
 from torch_shallow.program.model_copy import hooked_parts
@@ -36,17 +36,10 @@ def check_hooks(model: nn.Module, copied: DeepModel, x: Float[np.ndarray, "point
     # The same code in the same precision: only sums in another order may differ.
     unit = torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0
     allowed = ROUNDING * unit * np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
-    changed = np.flatnonzero(~np.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=True).all(axis=1))
-    failures = [Failure("the output is another one with the hooks", point=tuple(x[i])) for i in changed]
-    return Check(
-        "hooks",
-        f"the forward hooks of {', '.join(hooked_parts(model))}, which were left out, do not change the output",
-        "points",
-        len(x),
-        None,
-        failures=tuple(failures),
-        num_failures=len(failures),
-    )
+    tally, same = Tally(), np.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=True).all(axis=1)
+    tally.add_where(~same, "the output is another one with the hooks", point=x)
+    claim = f"the forward hooks of {', '.join(hooked_parts(model))}, which were left out, do not change the output"
+    return tally.check("hooks", claim, "points", len(x), None)
 
 
 def check_stable_neurons(
@@ -61,7 +54,7 @@ def check_stable_neurons(
         rng: chooses the vertices.
         most: up to so many points, and so many vertices.
     """
-    tally, program, network, worst = Tally(), subject.program, subject.program.network, 0.0
+    tally, program, network = Tally(), subject.program, subject.program.network
     left_out = np.setdiff1d(np.arange(len(network.active)), network.neurons)
     x = places.points[:most]
     if isinstance(subject.function.domain, Box):
@@ -72,22 +65,15 @@ def check_stable_neurons(
         wrong = np.where(network.active[left_out], -z, z)
         rounding, _ = model.rounding(x[block], np.any(wrong > 0.0, axis=1))
         wrong -= ALLOWED * EPSILON * rounding[:, left_out]
-        worst = max(worst, float(wrong.max(initial=0.0)))
+        tally.measure(wrong)
         at = wrong.argmax(axis=1, keepdims=True)
         failed = np.take_along_axis(wrong, at, axis=1)[:, 0] > 0.0
         tally.add_all(failed, partial(_changed, subject, x[block], left_out[at[:, 0]]))
-    return Check(
-        "stable neurons",
+    claim = (
         f"none of the {len(left_out):,} neurons that keep their sign, by the bounds of the reading, has the "
-        "other sign at random points and vertices of the box",
-        "points",
-        len(x),
-        None,
-        worst,
-        "rounding",
-        tuple(tally.kept),
-        tally.count,
+        "other sign at random points and vertices of the box"
     )
+    return tally.check("stable neurons", claim, "points", len(x), None, "rounding")
 
 
 def _changed(
@@ -113,18 +99,13 @@ def check_unexplored(subject: Examined, model: DeepModel, places: Places) -> Che
         known = np.array([bytes(pattern) in known_patterns for pattern in np.packbits(z > 0.0, axis=1)])
         is_nan = np.isnan(subject.evaluate(x)).any(axis=1)
         silent, examined = silent + int((decided & is_nan).sum()), examined + int(decided.sum())
-        for at in np.flatnonzero(decided & (known == is_nan)):
-            of_region = "a known region" if known[at] else "no known region"
-            found = "NaN" if is_nan[at] else "a number"
-            tally.add(Failure(f"the model's pattern is that of {of_region}, the output {found}", point=tuple(x[at])))
-    return Check(
-        "known or NaN",
-        "the output is NaN where the model's pattern is that of no known region, and only there",
-        places.unit,
-        examined,
-        None,
-        failures=tuple(tally.kept),
-        num_failures=tally.count,
-        note=f"NaN at {silent:,} points"
-        + f"; {len(places.points) - examined:,} others are between regions" * (examined < len(places.points)),
-    )
+        for wrong, of_region, found in (
+            (known & is_nan, "a known region", "NaN"),
+            (~known & ~is_nan, "no known region", "a number"),
+        ):
+            message = f"the model's pattern is that of {of_region}, the output {found}"
+            tally.add_where(decided & wrong, message, point=x)
+    claim = "the output is NaN where the model's pattern is that of no known region, and only there"
+    others = len(places.points) - examined
+    note = f"NaN at {silent:,} points" + f"; {others:,} others are between regions" * (others > 0)
+    return tally.check("known or NaN", claim, places.unit, examined, None, note=note)

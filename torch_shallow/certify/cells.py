@@ -1,4 +1,4 @@
-"""Does every neuron have one sign on every cell?"""
+"""Does every neuron have one sign on every cell? By lines and rays, and by linear programs and their duals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from torch_shallow.certify.examined import Examined, NeuronRows
-from torch_shallow.certify.programs import failure, limit, sign_by_programs
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.highs import minimiser
 from torch_shallow.geometry.rays.generators import (
     DONE,
     FULL,
@@ -23,6 +23,106 @@ from torch_shallow.geometry.rays.generators import (
     with_more_room,
 )
 from torch_shallow.geometry.tree_kernels import write_path
+
+
+def check_programs(subject: Examined, regions: Int[np.ndarray, "regions"]) -> Check:
+    """Bound every neuron on some regions by linear programs, which know nothing of rays."""
+    tally = Tally()
+    for block in subject.blocks(regions, subject.program.num_neurons * (subject.chart.num_coordinates + 1)):
+        neurons = subject.neuron_rows(block)
+        for region, rows, sizes, active in zip(
+            block.tolist(), neurons.rows, neurons.sizes, neurons.active, strict=True
+        ):
+            wrong = sign_by_programs(subject.half_spaces(region), rows, sizes, active, limit(subject))
+            tally.measure(wrong)
+            places = np.full(len(wrong), region), np.arange(len(wrong))
+            tally.add_all(~(wrong <= limit(subject)), partial(_both_signs, subject, *places, wrong))
+    claim = "no neuron takes the other sign on a region, proven by the dual solution of a linear program"
+    return tally.check("linear programs", claim, "regions", len(regions), subject.num_regions, limit(subject))
+
+
+def limit(subject: Examined) -> float:
+    """The largest relative value of the wrong sign that counts as rounding."""
+    return 10 * subject.tolerance
+
+
+def _both_signs(
+    subject: Examined,
+    regions: Int[np.ndarray, "places"],
+    neurons: Int[np.ndarray, "places"],
+    wrong: Float[np.ndarray, "places"],
+    at: int,
+) -> Failure:
+    """A neuron with a value of the wrong sign somewhere on a region."""
+    region, neuron = int(regions[at]), int(subject.program.network.neurons[neurons[at]])
+    sign = "positive" if subject.partition.patterns(np.array([region]))[0, neurons[at]] else "negative"
+    expected = f"{subject.program.neuron_name(neuron)} should be {sign} or zero on the whole region"
+    found = f"has the other sign by a relative {wrong[at]:.2g}"
+    return Failure(f"{expected}, but {found}", region=region, neuron=neuron)
+
+
+def sign_by_programs(
+    half_spaces: Float[np.ndarray, "rows homogeneous"],
+    neuron_rows: Float[np.ndarray, "homogeneous neurons"],
+    sizes: Float[np.ndarray, "neurons"],
+    active: Bool[np.ndarray, "neurons"],
+    limit: float,
+) -> Float[np.ndarray, "neurons"]:
+    """How far each neuron may have the other sign on a cell: no more than `limit` where it is proven not to.
+
+    By Farkas' lemma `z = (a, t)` is not negative on the cell `H (v, 1) >= 0` if it is a sum `y H + (0, s)` with
+    y, s >= 0. The dual solution of the linear program "least z on the cell" is such a y; whatever the solver says of
+    it, what is missing to the sum is computed here, relative to 1 + sum(y), the price of moving every half-space by 1.
+    If this is no proof, least squares over all y, s >= 0 give the distance of z from such sums, which is the largest
+    value of -z at a unit vector of the cell's cone.
+
+    Args:
+        half_spaces: the cell, in unit rows H.
+        neuron_rows: each neuron's pre-activation over homogeneous coordinates.
+        sizes: what to measure values against.
+        active: the pattern.
+        limit: what counts as a proof.
+    """
+    targets = (neuron_rows * np.where(active, 1.0, -1.0) / np.where(sizes > 0.0, sizes, 1.0)).T
+    wrong = _missing(targets, np.zeros((len(targets), len(half_spaces))), half_spaces)
+    if len(half_spaces):
+        # Neurons that cut are, up to a factor, among the half-spaces.
+        products = np.maximum(targets @ half_spaces.T, 0.0)
+        nearest = np.where(products == products.max(axis=1, keepdims=True), products, 0.0)
+        wrong = np.minimum(wrong, _missing(targets, nearest, half_spaces))
+    open_ones = np.flatnonzero(~(wrong <= limit))
+    minimise = minimiser(half_spaces) if len(open_ones) and half_spaces[:, :-1].size else None
+    for neuron in open_ones:
+        target = targets[neuron : neuron + 1]
+        if minimise is not None:
+            _, dual = minimise(target[0, :-1])
+            wrong[neuron] = _missing(target, dual[None], half_spaces)[0]
+        if not wrong[neuron] <= limit:
+            wrong[neuron] = _distance(target[0], half_spaces)
+    return wrong
+
+
+def _missing(
+    targets: Float[np.ndarray, "neurons homogeneous"],
+    duals: Float[np.ndarray, "neurons rows"],
+    half_spaces: Float[np.ndarray, "rows homogeneous"],
+) -> Float[np.ndarray, "neurons"]:
+    """What each sum `y H + (0, s)`, with the best s >= 0, lacks to its target, relative to 1 + sum(y)."""
+    missing = targets - duals @ half_spaces
+    missing[:, -1] = np.minimum(missing[:, -1], 0.0)
+    return np.linalg.norm(missing, axis=1) / (1.0 + duals.sum(axis=1))
+
+
+def _distance(target: Float[np.ndarray, "homogeneous"], half_spaces: Float[np.ndarray, "rows homogeneous"]) -> float:
+    from scipy.optimize import nnls
+
+    positive = np.zeros((1, len(target)))
+    positive[0, -1] = 1.0
+    try:
+        return float(nnls(np.concatenate([half_spaces, positive]).T, target)[1])
+    except RuntimeError:  # no convergence, so no proof
+        return np.inf
+
 
 TOO_MANY = -1
 
@@ -100,7 +200,7 @@ def check_cells(subject: Examined, regions: Int[np.ndarray, "regions"], max_rays
     pattern, every cell lies in the activation region of its pattern; if all patterns differ, each cell is that region.
     A cell of more than `max_rays` rays is left to linear programs.
     """
-    tally, worst, given_up = Tally(), 0.0, 0
+    tally, given_up = Tally(), 0
     examiner = _Examiner(subject, max_rays)
     for block in subject.blocks(regions, subject.program.num_neurons * (subject.chart.num_coordinates + 1)):
         neurons = subject.neuron_rows(block)
@@ -116,35 +216,13 @@ def check_cells(subject: Examined, regions: Int[np.ndarray, "regions"], max_rays
             )
             if len(wrong):
                 verdicts.worst[at], verdicts.neurons[at] = wrong.max(), wrong.argmax()
-        worst = max(worst, verdicts.worst.max(initial=0.0))
-        tally.add_all(
-            verdicts.rays == 0,
-            partial(_empty, block),
-        )
-        tally.add_all(
-            ~(verdicts.worst <= limit(subject)),
-            partial(_both_signs, subject, block, verdicts),
-        )
-    return Check(
-        "cells",
-        "every neuron, cutting or not, has one sign on the lines and rays of a region's cell: that of the pattern",
-        "regions",
-        len(regions),
-        subject.num_regions,
-        worst,
-        f"{limit(subject):.0e}",
-        tuple(tally.kept),
-        tally.count,
-        f"{given_up:,} cells of more than {max_rays:,} rays were checked by linear programs instead" * (given_up > 0),
-    )
-
-
-def _empty(block: Int[np.ndarray, "regions"], at: int) -> Failure:
-    return Failure("its half-spaces leave no interior", region=int(block[at]))
-
-
-def _both_signs(subject: Examined, block: Int[np.ndarray, "regions"], verdicts: Verdicts, at: int) -> Failure:
-    return failure(subject, int(block[at]), int(verdicts.neurons[at]), float(verdicts.worst[at]))
+        tally.measure(verdicts.worst)
+        tally.add_where(verdicts.rays == 0, "its half-spaces leave no interior", region=block)
+        describe = partial(_both_signs, subject, block, verdicts.neurons, verdicts.worst)
+        tally.add_all(~(verdicts.worst <= limit(subject)), describe)
+    claim = "every neuron, cutting or not, has one sign on the lines and rays of a region's cell: that of the pattern"
+    note = f"{given_up:,} cells of more than {max_rays:,} rays were checked by linear programs instead" * (given_up > 0)
+    return tally.check("cells", claim, "regions", len(regions), subject.num_regions, limit(subject), note)
 
 
 class _Examiner:

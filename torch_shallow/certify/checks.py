@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -13,13 +12,18 @@ from torch.export import ExportedProgram
 
 from torch_shallow.certify.beyond_regions import POINTS, check_hooks, check_stable_neurons, check_unexplored
 from torch_shallow.certify.deep_model import DeepModel
-from torch_shallow.certify.equality import check_equality, check_float32, check_head
-from torch_shallow.certify.examined import Examined
-from torch_shallow.certify.places import interior_points, random_points, vertices_and_facets
-from torch_shallow.certify.programs import check_programs
+from torch_shallow.certify.equality import (
+    check_equality,
+    check_float32,
+    check_head,
+    interior_points,
+    random_points,
+    vertices_and_facets,
+)
+from torch_shallow.certify.examined import Examined, check_tree
 from torch_shallow.certify.report import Certificate, Check
-from torch_shallow.certify.tree_check import check_tree
 from torch_shallow.certify.visited import certify_visited
+from torch_shallow.errors import WrongTypeError
 from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.program.model_copy import check_model, hooked_parts
@@ -66,10 +70,15 @@ def certify(
         The certificate. A check that fails is a part of it, not an exception; see `Certificate.require`.
 
     Raises:
+        WrongTypeError: `shallow` is no network of regions.
         TransformError: the model cannot be read, or its input or output has another shape.
     """
     model = check_model(model)
-    function = cast("TreeFunction | VisitedFunction", getattr(shallow, "function", shallow))
+    function = shallow.function if isinstance(shallow, nn.Module) and hasattr(shallow, "function") else shallow
+    if not isinstance(function, TreeFunction | VisitedFunction):
+        raise WrongTypeError(
+            f"shallow: expected a shallow network, found {type(shallow).__name__}; use transform(model)."
+        )
     if isinstance(function, VisitedFunction):
         return certify_visited(function, model, sample=sample, points=points, tolerance=tolerance, seed=seed)
     deep = DeepModel(model, activation_partition(function.tree).program)
@@ -100,7 +109,7 @@ def _checks(
     max_rays: int,
 ) -> Iterator[Check]:
     # Compiled code is imported when it is used.
-    from torch_shallow.certify.cells import check_cells
+    from torch_shallow.certify.cells import check_cells, check_programs
     from torch_shallow.certify.interior import check_interior_points, check_jacobians, check_patterns
 
     yield check_interior_points(subject)

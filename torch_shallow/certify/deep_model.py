@@ -152,11 +152,7 @@ class DeepModel:
         return y.detach().reshape(len(y), -1).to("cpu", torch.float64).numpy()
 
     def _check(self, count: int) -> None:
-        """Run on so many inputs.
-
-        Raises:
-            TransformError: the model fails or gives another shape.
-        """
+        """Run on so many inputs, to see that the model does not fail and gives the shape that is expected."""
         try:
             y = self._trunk(self.tensor(np.zeros((count, Size(self._in_shape).numel()))))
         except Exception as error:

@@ -1,23 +1,124 @@
-"""The network under examination, as arrays in chart coordinates."""
+"""The network under examination: is its tree a tree, and what is it as arrays in chart coordinates?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
-from torch_shallow.certify.tree_check import Paths
+from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.functions import TreeFunction
+from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.partition import Partition, activation_partition
 
-if TYPE_CHECKING:
-    from torch_shallow.geometry.chart import Chart
-    from torch_shallow.program.relu_program import ReLUProgram
-    from torch_shallow.search.partition import Partition
+
+@dataclass(frozen=True)
+class Paths:
+    """The way up from each cut and each region.
+
+    Attributes:
+        cuts: parent of each cut, coded `2 * cut + side` (side 1: active); -1 for the root.
+        regions: parent of each region, likewise.
+        longest: number of cuts on the longest path.
+    """
+
+    cuts: Int[np.ndarray, "cuts"]
+    regions: Int[np.ndarray, "regions"]
+    longest: int
+
+
+def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
+    """Count cuts, leaves and patterns, and follow the tree that the network descends.
+
+    Returns:
+        The check; and the paths, if all arrays fit together so that other checks can follow them.
+    """
+    partition, tally = activation_partition(function.tree), Tally()
+    children = function.indicator.tree.cpu().numpy()
+    num_cuts, num_regions = len(children), function.indicator.num_regions
+    open_cells = int((children == ~num_regions).sum())
+    counts = {
+        "leaves": (num_regions + open_cells, num_cuts + 1),
+        "half-spaces": (len(function.half_spaces.offsets), num_cuts),
+        "cuts with a neuron": (len(partition.cut_neurons), num_cuts),
+        "local models": (len(function.selection), num_regions),
+        "patterns": (len(partition.packed_patterns), num_regions),
+        "interior points": (len(partition.points), num_regions),
+    }
+    for name, (found, expected) in counts.items():
+        if found != expected:
+            tally.add(Failure(f"expected {expected} {name} for a tree of {num_cuts} cuts, found {found}"))
+    sound = tally.count == 0
+    paths = _follow(children, num_regions, tally)
+    if sound:
+        message = "the network goes on to [{}, {}], the partition to [{}, {}]"
+        other = (children != partition.children).any(axis=1)
+        tally.add_where(other, message, *children.T, *partition.children.T, cut=range(num_cuts))
+        if paths is not None and len(function.indicator.must_be_active):
+            _compare_masks(function, paths, tally)
+        _look_for_twins(partition.packed_patterns, tally)
+    claim = "P leaves, P - 1 cuts, one path to every region, and no activation pattern twice"
+    note = f"of {num_cuts + 1:,} leaves {open_cells:,} are unexplored cells, of which nothing is claimed"
+    check = tally.check("tree", claim, "regions", num_regions, num_regions, note=note * (open_cells > 0))
+    return check, paths if sound else None
+
+
+def _follow(children: Int[np.ndarray, "cuts 2"], num_regions: int, tally: Tally) -> Paths | None:
+    """Walk down level by level; None unless every cut and every region is met exactly once."""
+    num_cuts = len(children)
+    cuts, regions = np.full(num_cuts, -1), np.full(num_regions, -1)
+    met_cuts, met_regions = np.zeros(num_cuts, dtype=np.int64), np.zeros(num_regions, dtype=np.int64)
+    outside = np.any((children >= num_cuts) | (children < ~num_regions), axis=1)
+    tally.add_where(outside, "children [{}, {}] do not exist", *children.T, cut=range(num_cuts))
+    if outside.any():
+        return None
+    level, depth = np.zeros(min(num_cuts, 1), dtype=np.int64), 0
+    met_cuts[level] = 1
+    if num_cuts == 0:
+        met_regions[0] = 1
+    while len(level):
+        depth += 1
+        below = children[level].reshape(-1)
+        codes = (2 * level[:, None] + np.arange(2)).reshape(-1)
+        inner, known = below >= 0, (below < 0) & (below > ~num_regions)
+        np.add.at(met_regions, ~below[known], 1)
+        regions[~below[known]] = codes[known]
+        level = below[inner]
+        np.add.at(met_cuts, level, 1)
+        cuts[level] = codes[inner]
+        level = np.unique(level[met_cuts[level] == 1])
+    for met, place in ((met_cuts, "cut"), (met_regions, "region")):
+        tally.add_where(met != 1, "expected one path from the root, found {}", met, **{place: range(len(met))})
+    return Paths(cuts, regions, depth) if (met_cuts == 1).all() and (met_regions == 1).all() else None
+
+
+def _compare_masks(function: TreeFunction, paths: Paths, tally: Tally) -> None:
+    expected = np.zeros((2, len(paths.regions), len(paths.cuts)))
+    for region, code in enumerate(paths.regions):
+        while code >= 0:
+            expected[code % 2, region, code // 2] = 1.0
+            code = paths.cuts[code // 2]
+    for side, name in enumerate(("must_be_inactive", "must_be_active")):
+        mask = getattr(function.indicator, name).cpu().numpy()
+        wrong = np.any(mask != expected[side], axis=1)
+        tally.add_where(wrong, "its mask is not its path in the tree", region=range(len(wrong)))
+
+
+def _look_for_twins(packed: UInt8[np.ndarray, "regions bytes"], tally: Tally) -> None:
+    if packed.shape[1] == 0:
+        same, order = np.ones(len(packed) - 1, dtype=bool), np.arange(len(packed))
+    else:
+        keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
+        order = np.argsort(keys, kind="stable")
+        same = keys[order][1:] == keys[order][:-1]
+    tally.add_where(same, "its activation pattern is that of region {} too", order, region=order[1:])
 
 
 @dataclass(frozen=True)
@@ -85,9 +186,7 @@ class Examined:
 
     def blocks(self, regions: Int[np.ndarray, "regions"], entries: int) -> Iterator[Int[np.ndarray, "some"]]:
         """Regions in blocks, small enough for arrays of so many entries for each region."""
-        size = max(1, (1 << 22) // max(entries, 1))
-        for start in range(0, len(regions), size):
-            yield regions[start : start + size]
+        return (regions[block] for block in blocks(len(regions), entries, 1 << 22))
 
     def sample(self, count: int | None, rng: np.random.Generator) -> Int[np.ndarray, "regions"]:
         """So many regions, drawn at random, in order; all of them if there are no more, or for None."""
@@ -137,7 +236,3 @@ class Examined:
     def tensor(self, x: Float[np.ndarray, "points inputs"]) -> torch.Tensor:
         """Points as an input of the network."""
         return torch.tensor(x, device=self.function.half_spaces.offsets.device).reshape(len(x), *self.program.in_shape)
-
-    def name(self, neuron: int) -> str:
-        """A neuron of the program in words."""
-        return self.program.neuron_name(int(self.program.network.neurons[neuron]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -22,43 +20,23 @@ def check_interior_points(subject: Examined) -> Check:
     least, cuts = np.full(count, np.inf), np.full(count, -1)
     margins(partition.points, subject.paths.regions, subject.paths.cuts, subject.cut_rows, least, cuts)
     floor = 16 * EPSILON
-    tally.add_all(
-        ~(least > floor),
-        lambda region: Failure(
-            f"its interior point has a margin of {least[region]:.2g}", region=region, cut=int(cuts[region])
-        ),
-    )
+    message = "its interior point has a margin of {:.2g}"
+    tally.add_where(~(least > floor), message, least, region=range(count), cut=cuts)
     for block in subject.blocks(np.arange(count), subject.program.num_inputs):
         x = partition.interior_points(block)
         at = subject.locate(x)
-        tally.add_all(at != block, partial(_elsewhere, block, x, at))
-    return Check(
-        "interior points",
-        "every region's interior point is inside its half-spaces and the domain, and located there",
-        "regions",
-        count,
-        count,
-        float(least.min()),
-        f"> {floor:.0e}",
-        tuple(tally.kept),
-        tally.count,
-    )
-
-
-def _elsewhere(
-    block: Int[np.ndarray, "regions"],
-    x: Float[np.ndarray, "regions inputs"],
-    found: Int[np.ndarray, "regions"],
-    at: int,
-) -> Failure:
-    where = "in no known region" if found[at] < 0 else f"located in region {found[at]}"
-    return Failure(f"its interior point is {where}", region=int(block[at]), point=tuple(x[at]))
+        tally.add_where(at < 0, "its interior point is in no known region", region=block, point=x)
+        other = (at >= 0) & (at != block)
+        tally.add_where(other, "its interior point is located in region {}", at, region=block, point=x)
+    tally.worst = float(least.min())
+    claim = "every region's interior point is inside its half-spaces and the domain, and located there"
+    return tally.check("interior points", claim, "regions", count, count, f"> {floor:.0e}")
 
 
 def check_patterns(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.partition
-    examined, worst, neurons = subject.num_regions, 0.0, len(program.network.active)
+    examined, neurons = subject.num_regions, len(program.network.active)
     if model.num_neurons != neurons:
         examined = 0
         tally.add(Failure(f"the model has {model.num_neurons} ReLUs, the network was made from {neurons}"))
@@ -68,19 +46,10 @@ def check_patterns(subject: Examined, model: DeepModel) -> Check:
         active = program.whole_pattern(partition.patterns(block))
         wrong = np.where(active, -z, z)
         rounding, _ = model.rounding(x, np.any(wrong > 0.0, axis=1))
-        worst = max(worst, wrong.max(initial=0.0))
+        tally.measure(wrong)
         _add_neurons(subject, tally, block, x, ~(wrong <= ALLOWED * EPSILON * rounding), z, active)
-    return Check(
-        "deep pattern",
-        "at every interior point the model's ReLUs are active where the region's pattern says so",
-        "regions",
-        examined,
-        subject.num_regions,
-        worst,
-        "rounding",
-        tuple(tally.kept),
-        tally.count,
-    )
+    claim = "at every interior point the model's ReLUs are active where the region's pattern says so"
+    return tally.check("deep pattern", claim, "regions", examined, subject.num_regions, "rounding")
 
 
 def _add_neurons(
@@ -107,7 +76,7 @@ def _add_neurons(
 
 def check_jacobians(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the model's Jacobian is the region's weight."""
-    tally, function, count, worst = Tally(), subject.function, subject.num_regions, 0.0
+    tally, function, count = Tally(), subject.function, subject.num_regions
     terms, entries = subject.program.slope_terms, subject.program.num_inputs * subject.program.num_outputs
     for block in subject.blocks(np.arange(count), 4 * entries + subject.program.num_neurons):
         x = function.tree.interior_points(block)
@@ -115,27 +84,11 @@ def check_jacobians(subject: Examined, model: DeepModel) -> Check:
         difference = np.abs(found - model.jacobians(x))
         relative = np.where(difference > 0.0, difference / np.where(terms > 0.0, terms, TINY), 0.0)
         relative = relative.max(axis=(1, 2), initial=0.0)
-        worst = max(worst, float(relative.max()))
-        tally.add_all(~(relative <= subject.tolerance), partial(_other_weight, block, x, relative))
-    return Check(
-        "deep Jacobian",
+        tally.measure(relative)
+        message = "its weight differs from the model's Jacobian by a relative {:.3g}"
+        tally.add_where(~(relative <= subject.tolerance), message, relative, region=block, point=x)
+    claim = (
         "at every interior point the model's Jacobian, by automatic differentiation, is the region's weight (relative "
-        "to the terms that each entry is added up from)",
-        "regions",
-        count,
-        count,
-        worst,
-        f"{subject.tolerance:.0e}",
-        tuple(tally.kept),
-        tally.count,
+        "to the terms that each entry is added up from)"
     )
-
-
-def _other_weight(
-    block: Int[np.ndarray, "regions"],
-    x: Float[np.ndarray, "regions inputs"],
-    relative: Float[np.ndarray, "regions"],
-    at: int,
-) -> Failure:
-    what = f"its weight differs from the model's Jacobian by a relative {relative[at]:.3g}"
-    return Failure(what, region=int(block[at]), point=tuple(x[at]))
+    return tally.check("deep Jacobian", claim, "regions", count, count, subject.tolerance)

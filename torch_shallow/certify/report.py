@@ -1,12 +1,13 @@
-"""Collecting the failures of a check."""
+"""Certificates: their checks, and the failures that a check collects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
 
@@ -155,11 +156,15 @@ def _explain(check: Check) -> list[str]:
 
 
 class Tally:
-    """Failures, counted; only the first ones are described."""
+    """What a check has met so far: the worst value, and all failures, of which only the first are described."""
 
     def __init__(self) -> None:
         self.kept: list[Failure] = []
-        self.count = 0
+        self.count, self.worst = 0, 0.0
+
+    def measure(self, values: Float[np.ndarray, "..."]) -> None:
+        """Note the largest of some values."""
+        self.worst = max(self.worst, float(values.max(initial=0.0)))
 
     def add(self, failure: Failure) -> None:
         """Note one failure."""
@@ -170,3 +175,41 @@ class Tally:
         places = np.flatnonzero(failed)
         self.count += len(places)
         self.kept += [describe(int(place)) for place in places[: KEPT_FAILURES - len(self.kept)]]
+
+    def add_where(
+        self,
+        failed: Bool[np.ndarray, "places"],
+        message: str,
+        *values: Sequence[Any] | np.ndarray,
+        **places: Sequence[Any] | np.ndarray,
+    ) -> None:
+        """Note those of many places that failed.
+
+        Args:
+            failed: which.
+            message: with a field for each of the values.
+            values: entries for the message, one for each place.
+            places: fields of `Failure`, likewise; there is none where a number is negative.
+        """
+
+        def describe(at: int) -> Failure:
+            fields: dict[str, Any] = {}
+            for name, entries in places.items():
+                fields[name] = tuple(entries[at]) if name == "point" else int(entries[at]) if entries[at] >= 0 else None
+            return Failure(message.format(*(entries[at] for entries in values)), **fields)
+
+        self.add_all(failed, describe)
+
+    def check(
+        self,
+        name: str,
+        claim: str,
+        unit: str,
+        examined: int,
+        total: int | None,
+        limit: float | str = "",
+        note: str = "",
+    ) -> Check:
+        """The check of all this; its worst value is told if there is a limit."""
+        worst, words = self.worst if limit else None, limit if isinstance(limit, str) else f"{limit:.0e}"
+        return Check(name, claim, unit, examined, total, worst, words, tuple(self.kept), self.count, note)

@@ -38,12 +38,13 @@ class Questions:
 
     def pattern(self, x: Points, regions: Owners) -> Answers:
         """The model's ReLUs are active where the region's pattern says so."""
-        differs = (self.model.preactivations(x) > 0.0) != self._patterns(regions)
+        expected = self.function.patterns(torch.from_numpy(regions)).cpu().numpy()
+        differs = (self.model.preactivations(x) > 0.0) != expected
         return (differs & ~self._undecided(x)).any(axis=1).astype(np.float64)
 
     def region(self, x: Points, regions: Owners) -> Answers:
         """The point is located in its region, or in another one if it is on the boundary."""
-        at = self._located(x)
+        at = self.function.locate(self._tensor(x)).cpu().numpy()
         boundary = (at >= 0) & self._undecided(x).any(axis=1)
         return ((at != regions) & ~boundary).astype(np.float64)
 
@@ -68,7 +69,8 @@ class Questions:
     def elsewhere(self, x: Points, regions: Owners) -> Answers:
         """The network's output is the model's if the model's pattern is known, and NaN if not, unless on a boundary."""
         packed = np.packbits(self.model.preactivations(x) > 0.0, axis=1)
-        known = (self.function.known_patterns.find(packed) >= 0) & self._in_domain(x)
+        inside = self.function.domain.contains(torch.from_numpy(x)).numpy()
+        known = (self.function.known_patterns.find(packed) >= 0) & inside
         with torch.no_grad():
             y = self.function(self._tensor(x))
         silent = y.isnan().flatten(1).all(1).cpu().numpy()
@@ -116,17 +118,8 @@ class Questions:
             distances[block] = hits.min(axis=1, initial=np.inf)
         return distances
 
-    def _patterns(self, regions: Owners) -> Bool[np.ndarray, "points neurons"]:
-        return self.function.patterns(torch.from_numpy(regions)).cpu().numpy()
-
-    def _located(self, x: Points) -> Owners:
-        return self.function.locate(self._tensor(x)).cpu().numpy()
-
     def _undecided(self, x: Points) -> Bool[np.ndarray, "points neurons"]:
         return self.function.deep.rounded(self._rows(x)).undecided.cpu().numpy()
-
-    def _in_domain(self, x: Points) -> Bool[np.ndarray, "points"]:
-        return self.function.domain.contains(torch.from_numpy(x)).numpy()
 
     def _rows(self, x: Points) -> Float[Tensor, "points inputs"]:
         return torch.from_numpy(x).to(self.function.device)
@@ -214,28 +207,15 @@ def _check(
     regions: Int[np.ndarray, "points"],
 ) -> Check:
     """Ask a question of points, a block at a time; each point belongs to a region, or to none (-1)."""
-    tally, worst = Tally(), 0.0
-
-    def describe(first: int, wrong: np.ndarray, at: int) -> Failure:
-        region, point = int(regions[first + at]), tuple(x[first + at])
-        return Failure(f"not so, by a relative {wrong[at]:.3g}", region=None if region < 0 else region, point=point)
-
+    tally = Tally()
     for block in ask.function.deep.blocks(len(x)):
         wrong = np.nan_to_num(question(x[block], regions[block]), nan=np.inf)
-        worst = max(worst, float(wrong.max(initial=0.0)))
-        tally.add_all(wrong > tolerance, partial(describe, block.start, wrong))
-    of_regions = bool((regions >= 0).all())
-    return Check(
-        name,
-        (question.__doc__ or "").strip().rstrip("."),
-        "regions" if of_regions else "points",
-        len(x),
-        total if of_regions else None,
-        worst,
-        f"{tolerance:.0e}",
-        tuple(tally.kept),
-        tally.count,
-    )
+        tally.measure(wrong)
+        message, places = "not so, by a relative {:.3g}", {"region": regions[block], "point": x[block]}
+        tally.add_where(wrong > tolerance, message, wrong, **places)
+    claim, of_regions = (question.__doc__ or "").strip().rstrip("."), bool((regions >= 0).all())
+    unit, of_how_many = ("regions", total) if of_regions else ("points", None)
+    return tally.check(name, claim, unit, len(x), of_how_many, tolerance)
 
 
 def _check_different(function: VisitedFunction) -> Check:

@@ -17,8 +17,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import CPUDispatcher
 
-from torch_shallow.compiled.cache import EntryCache
-from torch_shallow.compiled.linking import EntryCompiler, InnerCompiler, VectorisingCompiler
+from torch_shallow.compiled.machine_code import EntryCache, EntryCompiler, InnerCompiler, VectorisingCompiler
 from torch_shallow.compiled.view import as_view
 
 logger = logging.getLogger("torch_shallow")

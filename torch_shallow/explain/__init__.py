@@ -34,8 +34,7 @@ from torch_shallow.explain.globally import (
     volumes,
 )
 from torch_shallow.explain.integrated_gradients import integrated_gradients
-from torch_shallow.explain.locally.explanation import Explanation
-from torch_shallow.explain.locally.one_input import explain
+from torch_shallow.explain.locally.explanation import Explanation, explain
 from torch_shallow.explain.locally.rules import Rules, rules
 from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values

@@ -1,9 +1,9 @@
-"""What is explained: a piecewise-linear function of rows of float64, read from a network of any kind."""
+"""What is explained: a piecewise-linear function, read from a network of any kind, and its values at rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MethodType
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,103 +25,75 @@ from torch_shallow.program.verification import compare_in_own_precision, own_dty
 VERIFIED_ROWS = 3
 
 
-@dataclass(frozen=True)
-class Function:
-    """A piecewise-linear function of flattened inputs, float64 on the network's device.
+Function: TypeAlias = TreeFunction | DeepFunction
+"""Its regions are known, as a tree of cuts; or it is a deep network that is looked at point by point, which is enough
+for what needs only the regions it meets."""
 
-    Either its regions are known, as a tree of cuts, or it is a deep network whose neurons can be looked at one point
-    after the other; that is enough for what needs only the regions it meets.
 
-    Attributes:
-        name: of the argument that it was, for errors.
-        network: a function of a tree of cuts, or a deep one.
+def input_rows(function: Function, name: str, x: Tensor) -> Float[Tensor, "points inputs"]:
+    """A batch of inputs, of shape `(*batch, *in_shape)`, as rows, float64 on the network's device.
+
+    Raises:
+        TransformError: the argument of this name is no such batch, or has entries that are not finite.
     """
+    check_floating(name, x)
+    batch = x.shape[: max(0, x.dim() - len(function.in_shape))]
+    if x.shape != (*batch, *function.in_shape):
+        shape = ", ".join(map(str, function.in_shape))
+        raise TransformError(f"{name}: expected shape (*batch, {shape}), found {tuple(x.shape)}; reshape it.")
+    rows = x.detach().reshape(-1, function.num_inputs).to(function.device, torch.float64)
+    if isinstance(function, TreeFunction):  # what is outside of a box by the rounding of its dtype is inside
+        within = inside(rows, function.limits, rounding=rounding_of(x))
+        rows = torch.where(within[:, None], clamp_into_box(rows, function.limits), rows)
+    wrong = ~rows.isfinite().all(1)
+    if wrong.any():
+        raise TransformError(
+            f"{name}: expected finite numbers, found NaN or inf in {int(wrong.sum())} of {len(rows)} rows, first "
+            f"in row {int(wrong.nonzero()[0])}; leave them out or repair them."
+        )
+    return rows
 
-    name: str
-    network: TreeFunction | DeepFunction
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.network.device
+@torch.no_grad()
+def outputs_at(
+    function: Function, x: Float[Tensor, "points inputs"], name: str = "f"
+) -> Float[Tensor, "points outputs"]:
+    """The output at each row.
 
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
-        return self.network.in_shape
+    Raises:
+        TransformError: some rows lie outside the domain of the network of this name, or in unexplored cells.
+    """
+    if isinstance(function, TreeFunction):
+        y = function(x.reshape(-1, *function.in_shape)).reshape(len(x), function.num_outputs)
+        check_known(~y.isnan().any(1), name)
+        return y
+    parts = [function.run(x[block], lambda _, z: z.relu()) for block in function.blocks(len(x))]
+    return torch.cat([x.new_zeros(0, function.num_outputs), *parts])
 
-    @property
-    def out_shape(self) -> tuple[int, ...]:
-        """Shape of one output of the trunk."""
-        return self.network.out_shape
 
-    @property
-    def num_inputs(self) -> int:
-        """Number of entries of one input."""
-        return self.network.num_inputs
+def check_known(known: Tensor, name: str = "f") -> None:
+    """Make sure that a network is known at all points that are looked at.
 
-    @property
-    def num_outputs(self) -> int:
-        """Number of entries of one output."""
-        return self.network.num_outputs
+    Raises:
+        TransformError: somewhere it is not.
+    """
+    if not known.all():
+        raise TransformError(
+            f"{name}: expected a network that is known at all points that are looked at, found "
+            f"{int((~known).sum())} of {len(known)} outside its domain or its known regions; transform the model "
+            "in a larger domain, or pass the deep network itself."
+        )
 
-    def rows(self, name: str, x: Tensor) -> Float[Tensor, "points inputs"]:
-        """A batch of inputs as rows, float64 on the network's device.
 
-        Args:
-            name: of the argument.
-            x: floating point, of shape `(*batch, *in_shape)`.
+def check_output(output: int, count: int) -> int:
+    """The number of an output, from 0.
 
-        Raises:
-            TransformError: it is not, or has entries that are not finite.
-        """
-        check_floating(name, x)
-        batch = x.shape[: max(0, x.dim() - len(self.in_shape))]
-        if x.shape != (*batch, *self.in_shape):
-            shape = ", ".join(map(str, self.in_shape))
-            raise TransformError(f"{name}: expected shape (*batch, {shape}), found {tuple(x.shape)}; reshape it.")
-        rows = x.detach().reshape(-1, self.num_inputs).to(self.device, torch.float64)
-        if isinstance(self.network, TreeFunction):  # what is outside of a box by the rounding of its dtype is inside
-            limits = self.network.limits
-            within = inside(rows, limits, rounding=rounding_of(x))
-            rows = torch.where(within[:, None], clamp_into_box(rows, limits), rows)
-        wrong = ~rows.isfinite().all(1)
-        if wrong.any():
-            raise TransformError(
-                f"{name}: expected finite numbers, found NaN or inf in {int(wrong.sum())} of {len(rows)} rows, first "
-                f"in row {int(wrong.nonzero()[0])}; leave them out or repair them."
-            )
-        return rows
-
-    @torch.no_grad()
-    def __call__(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points outputs"]:
-        """The output at each row.
-
-        Raises:
-            TransformError: some rows lie outside the domain, or in cells that are not explored.
-        """
-        if isinstance(self.network, TreeFunction):
-            y = self.network(x.reshape(-1, *self.in_shape)).reshape(len(x), self.num_outputs)
-            self.check_known(~y.isnan().any(1))
-            return y
-        parts = [self.network.run(x[block], lambda _, z: z.relu()) for block in self.network.blocks(len(x))]
-        return torch.cat([x.new_zeros(0, self.num_outputs), *parts])
-
-    def check_known(self, known: Tensor) -> None:
-        """Make sure that the network is known at all points that are looked at.
-
-        Args:
-            known: where it is.
-
-        Raises:
-            TransformError: somewhere it is not.
-        """
-        if not known.all():
-            raise TransformError(
-                f"{self.name}: expected a network that is known at all points that are looked at, found "
-                f"{int((~known).sum())} of {len(known)} outside its domain or its known regions; transform the model "
-                "in a larger domain, or pass the deep network itself."
-            )
+    Raises:
+        TransformError: there is no such output.
+    """
+    if not -count <= output < count:
+        raise TransformError(f"output: expected a number from {-count} to {count - 1}, found {output}.")
+    return output % count
 
 
 def known_function(f: object) -> TreeFunction | VisitedFunction | None:
@@ -156,13 +128,13 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
                 f"behind its trunk; pass {name}.trunk, of which explanations are exact."
             )
         if isinstance(known, TreeFunction):
-            return Function(name, known)
+            return known
         if known.may_be_discontinuous:
             raise TransformError(
                 f"{name}: expected a network of visited regions as transform() made it, found one whose local models "
                 "may have been trained, so that no deep network computes it; transform the model without data."
             )
-        return Function(name, known.deep)
+        return known.deep
     if not isinstance(f, nn.Module | ExportedProgram):
         raise WrongTypeError(
             f"{name}: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
@@ -184,11 +156,11 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
             "its last piecewise-linear operation; pass the model without it, or transform(model).trunk, of which "
             "explanations are exact."
         )
-    function = Function(name, DeepFunction(traced))
+    function = DeepFunction(traced)
     if x is not None and len(x) and x.shape[1:] == traced.in_shape:
         finite = x.detach().flatten(1).isfinite().all(1)  # of the others whoever asks will say so
         points = x.detach()[finite][:VERIFIED_ROWS].to(own_dtype(read.in_own_precision))
-        found: np.ndarray = function(function.rows("x", points)).cpu().numpy()
+        found: np.ndarray = outputs_at(function, input_rows(function, "x", points)).cpu().numpy()
         compare_in_own_precision(found, read.in_own_precision, points)
     return function
 

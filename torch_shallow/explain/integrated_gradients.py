@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.function import Function, read_function
+from torch_shallow.explain.function import Function, input_rows, outputs_at, read_function
 from torch_shallow.explain.segments.deep_segments import deep_average_gradients
 from torch_shallow.explain.segments.segment import pieces
 from torch_shallow.explain.segments.tree_segments import tree_breakpoints
@@ -44,11 +44,6 @@ def one_tensor(inputs: Inputs) -> Tensor:
 
 def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
     """Baselines as one row for each input.
-
-    Args:
-        baselines: 0 if None; a number for all entries; a tensor of the shape of the inputs, or of one row; or a tuple
-            of one of these.
-        x: the inputs.
 
     Raises:
         WrongTypeError: they are of another type.
@@ -222,24 +217,18 @@ def integrated_gradients(
         >>> attributions.shape, bool(delta.abs().max() < 1e-12)
         (torch.Size([5, 2]), True)
     """
-    if torch.is_inference_mode_enabled():  # where nothing can take part in gradients
-        with torch.inference_mode(False), torch.no_grad():
-            if return_convergence_delta:
-                return integrated_gradients(
-                    f, inputs, baselines, target, return_convergence_delta=True, tolerance=tolerance
-                )
-            return integrated_gradients(f, inputs, baselines, target, tolerance=tolerance)
     given = one_tensor(inputs)
     shown = given if isinstance(given, Tensor) and given.is_floating_point() else None
     function = read_function(f, shown, x_name="inputs")
     x = read_inputs(inputs, function.in_shape)
-    end = function.rows("inputs", x)
-    start = function.rows("baselines", read_baselines(baselines, x))
+    end = input_rows(function, "inputs", x)
+    start = input_rows(function, "baselines", read_baselines(baselines, x))
     entries = read_target(target, function.out_shape, len(x)).to(function.device)
     attributions = (end - start) * _average_gradients(function, start, end, entries, rounding_of(x))
-    y_start, y_end = function(torch.cat([start, end])).gather(1, entries.repeat(2)[:, None])[:, 0].tensor_split(2)
+    y = outputs_at(function, torch.cat([start, end])).gather(1, entries.repeat(2)[:, None])[:, 0]
+    y_start, y_end = y.tensor_split(2)
     delta = attributions.sum(1) - (y_end - y_start)
-    may_jump = isinstance(function.network, TreeFunction) and function.network.may_be_discontinuous
+    may_jump = isinstance(function, TreeFunction) and function.may_be_discontinuous
     size = y_start.abs() + y_end.abs() + attributions.abs().sum(1)
     wrong = (~(delta.abs() <= tolerance * size)).nonzero()[:, 0]
     if len(wrong) and not (may_jump and return_convergence_delta):
@@ -258,14 +247,13 @@ def _average_gradients(
     rounding: float,
 ) -> Float[Tensor, "segments inputs"]:
     """Gradients of some entries of the output, averaged along segments."""
-    network = function.network
-    if not isinstance(network, TreeFunction):
+    if not isinstance(function, TreeFunction):
         outputs = torch.nn.functional.one_hot(entries, function.num_outputs).double()
-        return deep_average_gradients(network, start, end, outputs)
-    grid, regions = tree_breakpoints(network, start, end, name=function.name, rounding=rounding)
+        return deep_average_gradients(function, start, end, outputs)
+    grid, regions = tree_breakpoints(function, start, end, rounding=rounding)
     begins = grid.starts_piece
     segments, lengths = grid.segment[begins], grid.lengths[begins]
-    return _of_regions(network, regions, segments, lengths, entries)
+    return _of_regions(function, regions, segments, lengths, entries)
 
 
 @torch.no_grad()
@@ -297,13 +285,13 @@ def _size_on_the_way(
     function: Function, start: Float[Tensor, "1 inputs"], end: Float[Tensor, "1 inputs"], entry: Int64[Tensor, ""]
 ) -> Float[Tensor, ""]:
     """How far an entry of the output goes up and down along a segment, and the terms that it is added up from there."""
-    network, x = function.network, pieces(function, start, end)[0].points(start, end)
-    y = function(x)[:, entry]
-    if isinstance(network, TreeFunction):
-        weight, bias = network.affine_maps(network.locate(x.reshape(-1, *function.in_shape)))
+    x = pieces(function, start, end)[0].points(start, end)
+    y = outputs_at(function, x)[:, entry]
+    if isinstance(function, TreeFunction):
+        weight, bias = function.affine_maps(function.locate(x.reshape(-1, *function.in_shape)))
         terms = (weight[:, entry].abs() * x.abs()).sum(1) + bias[:, entry].abs()
     else:
-        terms = torch.cat([network.rounded(x[block]).terms[:, entry] for block in network.blocks(len(x))])
+        terms = torch.cat([function.rounded(x[block]).terms[:, entry] for block in function.blocks(len(x))])
     return (y.diff().abs().sum() + TERMS * terms.max()).detach()
 
 
@@ -322,7 +310,7 @@ def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: b
             "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
             "attributions that miss these jumps"
         )
-    elif isinstance(function.network, TreeFunction):
+    elif isinstance(function, TreeFunction):
         reason = (
             "rounding inside the network is that large, or some of its regions are too thin for transform() to find; "
             "pass the deep network itself, or a larger tolerance to take them as they are"
@@ -330,7 +318,7 @@ def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: b
     else:
         reason = "rounding inside the network is that large; pass a larger tolerance to take them as they are"
     raise TransformError(
-        f"{function.name}: expected attributions that add up to the difference of the outputs up to {tolerance:g} of "
+        f"f: expected attributions that add up to the difference of the outputs up to {tolerance:g} of "
         f"their size, found {int(wrong.sum())} of {len(wrong)} that do not, first in row {row}: "
         f"{float(delta[row]):.3g} of {float(size[row]):.6g}; {reason}."
     )

@@ -96,12 +96,16 @@ def _outputs(shallow: RegionNetwork, x: Tensor, known: Tensor) -> Shaped[np.ndar
     return every.cpu().numpy()
 
 
-def _given(outputs: Tensor, rows: int) -> Shaped[np.ndarray, "rows outputs"]:
-    if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != rows or outputs.is_complex():
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise argument_error(outputs, Tensor)(
-            f"outputs: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
+def _check_real(name: str, values: object, rows: int) -> None:
+    if not isinstance(values, Tensor) or values.is_complex() or values.dim() == 0 or len(values) != rows:
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise argument_error(values, Tensor)(
+            f"{name}: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
         )
+
+
+def _given(outputs: Tensor, rows: int) -> Shaped[np.ndarray, "rows outputs"]:
+    _check_real("outputs", outputs, rows)
     whole = not outputs.is_floating_point()
     numbers = outputs.detach().cpu().to(torch.int64 if whole else torch.float64)
     return numbers.reshape(rows, int(np.prod(outputs.shape[1:]))).numpy()
@@ -123,11 +127,7 @@ def _error(outputs: Shaped[np.ndarray, "rows outputs"], known: np.ndarray, y: Te
     """
     rows, count = outputs.shape
     whole = not np.issubdtype(outputs.dtype, np.floating)
-    if not isinstance(y, Tensor) or y.is_complex() or y.dim() == 0 or len(y) != rows:
-        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise argument_error(y, Tensor)(
-            f"y: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
-        )
+    _check_real("y", y, rows)
     if not whole and np.isnan(outputs).any():
         raise TransformError(
             f"outputs: expected numbers to be compared with y, found NaN in {int(np.isnan(outputs).any(axis=1).sum())} "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torch_shallow.errors import TransformError
+from torch_shallow.functions.layers import OwnState
 from torch_shallow.geometry.chart import right_inverse
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.geometry.tree import Tree
@@ -54,7 +55,7 @@ class AffineStage(nn.Module):
         return f"{len(self.bias)} of {', '.join(names)}"
 
 
-class ComposedSelection(nn.Module):
+class ComposedSelection(OwnState):
     """Third layer: the local linear model of the region, computed when it is needed.
 
     The local model of a region is the program with each ReLU replaced by 1 or 0, as the region's pattern says. At a
@@ -75,6 +76,10 @@ class ComposedSelection(nn.Module):
         TransformError: the regions are not those of a deep network.
     """
 
+    refusal = (  # or they would be written into the partition
+        "expected the activation patterns of this network, found those of another; use ShallowReLU.save and "
+        "ShallowReLU.load for networks as a whole."
+    )
     patterns: Tensor
     bits: Tensor
     skip: Tensor | None
@@ -160,32 +165,11 @@ class ComposedSelection(nn.Module):
                     f"selection.{name} changed; transform the changed model anew."
                 )
 
-    def _are_others(self, patterns: object) -> bool:
-        """Whether these are the patterns of as many regions of another network."""
-        known = self.patterns
+    def _foreign(self, state: dict[str, Any]) -> str | None:
+        patterns, known = state["patterns"], self.patterns
         if not isinstance(patterns, Tensor) or patterns.shape != known.shape or patterns.is_meta or known.is_meta:
-            return False
-        return not torch.equal(patterns.to(known.device), known)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        if self._are_others(state_dict.get(f"{prefix}patterns")):  # or they would be written into the partition
-            error_msgs.append(
-                f"{prefix}patterns: expected the activation patterns of this network, found those of another; use "
-                "ShallowReLU.save and ShallowReLU.load for networks as a whole."
-            )
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+            return None
+        return None if torch.equal(patterns.to(known.device), known) else "patterns"
 
     def extra_repr(self) -> str:
         """Number of local models and their size."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor, nn
 
+from torch_shallow.geometry.sharing import blocks
 from torch_shallow.program.affine_forms import INPUT, Sources, push
 from torch_shallow.program.relu_program import neuron_name
 from torch_shallow.program.traced import TracedModel
@@ -93,8 +94,7 @@ class DeepFunction(nn.Module):
 
     def blocks(self, rows: int) -> Iterator[slice]:
         """Rows in blocks of as many as are run at once."""
-        size = max(1, VALUES_AT_ONCE // (self.num_inputs + self.num_neurons + self.num_outputs))
-        return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+        return blocks(rows, self.num_inputs + self.num_neurons + self.num_outputs, VALUES_AT_ONCE)
 
     def name(self, neuron: int) -> str:
         """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
@@ -210,10 +210,6 @@ def local_maps(neurons: DeepFunction, active: Bool[Tensor, "regions neurons"]) -
     A row for each region runs through the network with its neurons frozen, at the input 0, which gives the bias; one
     backward pass for each output gives the weights. Where there are more outputs than inputs, or the model's code does
     not let gradients through, the inputs are pushed through forwards, one region after the other.
-
-    Args:
-        neurons: the network.
-        active: the patterns; as many as are run at once.
     """
     if neurons.num_outputs > neurons.num_inputs or not neurons.differentiates:
         maps = [neuron_maps(neurons, pattern.double())[1] for pattern in active]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,11 +20,7 @@ ROUNDING = 1e-6  # relative: a state may have been float32 on its way
 
 
 class Sketch:
-    """A number for each row of a matrix, by which it is told from others; it stays when the matrix is overwritten.
-
-    Args:
-        rows: the matrix.
-    """
+    """A number for each row of a matrix, by which it is told from others; it stays when the matrix is overwritten."""
 
     def __init__(self, rows: Float[np.ndarray, "rows columns"]) -> None:
         self._values = rows @ self._weights(rows.shape[1])
@@ -59,13 +55,36 @@ for leaf in ("locate", "select"):
     torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 
-class HalfSpaces(nn.Module):
+class OwnState(nn.Module):
+    """A layer that takes no state of another network, even one of the same shapes."""
+
+    refusal: ClassVar[str]  # what was expected of an entry, what was found, and what to do
+
+    def _foreign(self, state: dict[str, Any]) -> str | None:
+        """Name of an entry that is another network's; None if there is none."""
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state = {name: state_dict.get(prefix + name) for name, _ in self.named_buffers(recurse=False)}
+        name = self._foreign(state)
+        if name is None:
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+        else:
+            error_msgs = rest[-1]
+            error_msgs.append(f"{prefix}{name}: {self.refusal}")
+
+
+class HalfSpaces(OwnState):
     """First layer: on which side of every cut a point lies.
 
     The half-spaces are given in the coordinates `u = projection @ x` that the network reads of its input, or of
     the input itself where `projection` is None.
     """
 
+    refusal = (  # for the regions belong to these half-spaces
+        "expected the half-spaces of this network, found those of another network with as many; transform the model "
+        "that they are of, or use ShallowReLU.save and ShallowReLU.load."
+    )
     projection: Tensor | None
     rows: Tensor  # a normal and an offset each: a point that goes down the tree finds them together in memory
 
@@ -95,33 +114,15 @@ class HalfSpaces(nn.Module):
         """The pre-activation that makes each cut, positive on its active side, float64."""
         return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        others = [name for name, sketch in self._sketches.items() if not sketch.is_of(state_dict.get(prefix + name))]
-        if others:  # the regions belong to these half-spaces
-            error_msgs.append(
-                f"{prefix}{others[0]}: expected the half-spaces of this network, found those of another network with "
-                "as many; transform the model that they are of, or use ShallowReLU.save and ShallowReLU.load."
-            )
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _foreign(self, state: dict[str, Any]) -> str | None:
+        return next((name for name, sketch in self._sketches.items() if not sketch.is_of(state[name])), None)
 
     def extra_repr(self) -> str:
         """Number of half-spaces."""
         return f"{self.normals.shape[0]} half-spaces in {self.normals.shape[1]} coordinates"
 
 
-class Indicator(nn.Module):
+class Indicator(OwnState):
     """Second layer: the one region whose half-spaces all agree with the point.
 
     Args:
@@ -132,6 +133,10 @@ class Indicator(nn.Module):
         TransformError: the tree is not complete, but masks are asked for.
     """
 
+    refusal = (
+        "expected the tree of cuts of this network, found that of another network with as many cuts; use "
+        "ShallowReLU.save and ShallowReLU.load for networks as a whole."
+    )
     tree: Tensor
     must_be_active: Tensor
     must_be_inactive: Tensor
@@ -158,11 +163,7 @@ class Indicator(nn.Module):
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
     def forward(self, z: Float[Tensor, "points cuts"]) -> Int64[Tensor, "points"]:
-        """Index of the region of each point: the one without a violated half-space.
-
-        Args:
-            z: all pre-activations that make cuts.
-        """
+        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
         positive = (z > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
         return violated.argmin(dim=-1)
@@ -178,32 +179,11 @@ class Indicator(nn.Module):
         """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets."""
         return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, self.num_regions, rounding)
 
-    def _is_other(self, tree: object) -> bool:
-        """Whether this is the tree of another network, with as many cuts."""
+    def _foreign(self, state: dict[str, Any]) -> str | None:
+        tree = state["tree"]
         if not isinstance(tree, Tensor) or tree.shape != self.tree.shape or tree.is_meta:
-            return False
-        return not np.array_equal(tree.detach().cpu().numpy(), self._children)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        tree = state_dict.get(f"{prefix}tree")
-        if self._is_other(tree):
-            error_msgs.append(
-                f"{prefix}tree: expected the tree of cuts of this network, found that of another network with as many "
-                "cuts; use ShallowReLU.save and ShallowReLU.load for networks as a whole."
-            )
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+            return None
+        return None if np.array_equal(tree.detach().cpu().numpy(), self._children) else "tree"
 
     def extra_repr(self) -> str:
         """Number of regions, and how they are found."""

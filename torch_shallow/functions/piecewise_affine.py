@@ -71,12 +71,7 @@ class PiecewiseAffine(Protocol):
 
 
 def require_all_regions(function: PiecewiseAffine, name: str, reason: str) -> None:
-    """Make sure that all regions of a function's domain are known.
-
-    Args:
-        function: the function.
-        name: of what needs them.
-        reason: why it does.
+    """Make sure that all regions of a function's domain are known, which what has this name needs for this reason.
 
     Raises:
         TransformError: not all regions are known.

@@ -81,11 +81,7 @@ def mask_head(
 
 
 def check_floating(name: str, x: object) -> None:
-    """Make sure that an argument is a floating-point tensor.
-
-    Args:
-        name: of the argument.
-        x: the argument.
+    """Make sure that the argument of a name is a floating-point tensor.
 
     Raises:
         WrongTypeError: it is not.
@@ -107,12 +103,7 @@ def _remedy(x: object) -> str:
 
 
 def check_rows(name: str, x: Tensor, in_shape: tuple[int, ...]) -> None:
-    """Make sure that an argument is a batch of one or more inputs.
-
-    Args:
-        name: of the argument.
-        x: the argument.
-        in_shape: shape of one input.
+    """Make sure that the argument of a name is a batch of one or more inputs.
 
     Raises:
         TransformError: it is not.

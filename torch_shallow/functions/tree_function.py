@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Size, Tensor, nn
 
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
-from torch_shallow.geometry.contacts import Contacts
-from torch_shallow.geometry.homogeneous import cut_rows
+from torch_shallow.geometry.chart import cut_rows
+from torch_shallow.geometry.polyhedron import Contacts
 from torch_shallow.geometry.tree import Tree
 
 for leaf in ("inside", "rounding_of", "flatten_points", "unflatten"):
     torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 
-@dataclass(frozen=True, eq=False)
-class TreeFunction:
-    """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
+class TreeLayers(Protocol):
+    """The layers that a function of a tree looks at; see `ShallowReLU`, which has them."""
 
-    It looks at layers, which may be those of a module: it has no tensors of its own, and follows them when they move to
-    another device or are trained.
-
-    Attributes:
-        tree: the cuts, and interior points of the regions; patterns too, if it is a `Partition`.
-        half_spaces: the half-spaces of the cuts.
-        indicator: which region a point is in.
-        selection: the affine map of each region.
-        first_limit: the domain, as `inside` takes it: lower bounds of a box, or inequalities; None for all of R^n.
-        second_limit: upper bounds, or right-hand sides.
-        head: see `PiecewiseAffine`, as for `may_be_discontinuous`.
-        dense: find the region by all half-spaces at once.
-    """
-
-    tree: Tree
+    partition: Tree
     half_spaces: HalfSpaces
     indicator: Indicator
     selection: Selection | ComposedSelection
     first_limit: Tensor | None
     second_limit: Tensor | None
-    head: nn.Module | None = None
-    may_be_discontinuous: bool = False
-    dense: bool = False
+    head: nn.Module | None
+    may_be_discontinuous: bool
+    dense: bool
 
-    def __eq__(self, other: object) -> bool:
-        """Whether two look at the same layers."""
-        return isinstance(other, TreeFunction) and self.half_spaces is other.half_spaces
+    @property
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it."""
 
-    def __hash__(self) -> int:
-        return hash(self.half_spaces)
+
+@dataclass(frozen=True)
+class TreeFunction:
+    """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
+
+    It has no tensors of its own, but looks at those of a network: it follows them to another device and through
+    training.
+
+    Attributes:
+        layers: the network that has them.
+    """
+
+    layers: TreeLayers
+
+    @property
+    def tree(self) -> Tree:
+        """The cuts, and interior points of the regions; patterns too, if it is a `Partition`."""
+        return self.layers.partition
+
+    @property
+    def half_spaces(self) -> HalfSpaces:
+        """The half-spaces of the cuts."""
+        return self.layers.half_spaces
+
+    @property
+    def indicator(self) -> Indicator:
+        """Which region a point is in."""
+        return self.layers.indicator
+
+    @property
+    def selection(self) -> Selection | ComposedSelection:
+        """The affine map of each region."""
+        return self.layers.selection
+
+    @property
+    def head(self) -> nn.Module | None:
+        """What makes the network's outputs of those of the function."""
+        return self.layers.head
+
+    @property
+    def may_be_discontinuous(self) -> bool:
+        """Whether its affine maps may have been trained, so that it may jump between regions."""
+        return self.layers.may_be_discontinuous
+
+    @property
+    def dense(self) -> bool:
+        """Whether the region is found by all half-spaces at once."""
+        return self.layers.dense
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -83,8 +115,8 @@ class TreeFunction:
 
     @property
     def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it."""
-        return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
+        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; or nothing."""
+        return self.layers.limits
 
     @property
     def device(self) -> torch.device:
@@ -135,7 +167,9 @@ class TreeFunction:
         self, u: Float[Tensor, "points coordinates"], x: Float[Tensor, "points inputs"], rounding: float
     ) -> Int64[Tensor, "points"]:
         if not self.dense:
-            return self.indicator.descend(u, x, (self.first_limit, self.second_limit), self.half_spaces, rounding)
+            return self.indicator.descend(
+                u, x, (self.layers.first_limit, self.layers.second_limit), self.half_spaces, rounding
+            )
         within = inside(x.detach(), self.limits, rounding=rounding)
         return torch.where(within, self.indicator(self.half_spaces(u)), -1)
 
@@ -149,6 +183,14 @@ class TreeFunction:
         if self.selection.skip is not None:
             weight = weight + self.selection.skip
         return weight.clone(), bias
+
+    @torch.no_grad()
+    def map_arrays(
+        self, regions: Int[np.ndarray, "some"]
+    ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
+        """As `affine_maps`, from and to NumPy."""
+        weight, bias = self.affine_maps(torch.from_numpy(regions).to(self.device))
+        return weight.cpu().numpy(), bias.cpu().numpy()
 
     def cut_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
         """The cuts over homogeneous chart coordinates, in unit length."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,38 +17,77 @@ from torch_shallow.functions.patterns import LocalModels, Patterns, pack
 from torch_shallow.functions.points import clamp_into_box, flatten_points, rounding_of, unflatten
 
 
-@dataclass(frozen=True, eq=False)
+class VisitedLayers(Protocol):
+    """The layers that a function of visited regions looks at; see `VisitedReLU`, which has them."""
+
+    neurons: DeepFunction
+    known_patterns: Patterns
+    local_models: LocalModels
+    points: Tensor
+    head: nn.Module | None
+    may_be_discontinuous: bool
+
+    @property
+    def domain(self) -> Domain:
+        """Where it is right."""
+
+    @property
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it."""
+
+
+@dataclass(frozen=True)
 class VisitedFunction:
     """A `PiecewiseAffine` function whose regions are found by their activation patterns, in a table.
 
-    It looks at layers, which may be those of a module: it has no tensors of its own.
+    It has no tensors of its own, but looks at those of a network: it follows them to another device, through training,
+    and as the network grows.
 
     Attributes:
-        deep: the deep network.
-        known_patterns: the pattern of each region.
-        local_models: the affine map of each region; empty if they are computed when they are needed.
-        points: a row for each region: the input that visited it first.
-        domain: see `PiecewiseAffine`, as for `head` and `may_be_discontinuous`.
-        limits: the domain, as `inside` takes it.
-        head: see `PiecewiseAffine`.
-        may_be_discontinuous: likewise.
+        layers: the network that has them.
     """
 
-    deep: DeepFunction
-    known_patterns: Patterns
-    local_models: LocalModels
-    points: Float[Tensor, "regions inputs"]
-    domain: Domain
-    limits: tuple[Tensor, ...]
-    head: nn.Module | None = None
-    may_be_discontinuous: bool = False
+    layers: VisitedLayers
 
-    def __eq__(self, other: object) -> bool:
-        """Whether two look at the same layers."""
-        return isinstance(other, VisitedFunction) and self.known_patterns is other.known_patterns
+    @property
+    def deep(self) -> DeepFunction:
+        """The deep network."""
+        return self.layers.neurons
 
-    def __hash__(self) -> int:
-        return hash(self.known_patterns)
+    @property
+    def known_patterns(self) -> Patterns:
+        """The pattern of each region."""
+        return self.layers.known_patterns
+
+    @property
+    def local_models(self) -> LocalModels:
+        """The affine map of each region; empty if they are computed when they are needed."""
+        return self.layers.local_models
+
+    @property
+    def points(self) -> Float[Tensor, "regions inputs"]:
+        """A row for each region: the input that visited it first."""
+        return self.layers.points
+
+    @property
+    def domain(self) -> Domain:
+        """Where it is right."""
+        return self.layers.domain
+
+    @property
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it."""
+        return self.layers.limits
+
+    @property
+    def head(self) -> nn.Module | None:
+        """What makes the network's outputs of those of the function."""
+        return self.layers.head
+
+    @property
+    def may_be_discontinuous(self) -> bool:
+        """Whether its affine maps may have been trained, so that it may jump between regions."""
+        return self.layers.may_be_discontinuous
 
     @property
     def in_shape(self) -> tuple[int, ...]:

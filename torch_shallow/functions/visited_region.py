@@ -97,11 +97,7 @@ class VisitedRegion(Region):
         )
 
     def _inside(self, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "inputs"]:
-        """A point in the interior.
-
-        Raises:
-            TransformError: there is none.
-        """
+        """A point in the interior; an error if there is none."""
         point, free = self.interior_point.flatten().cpu().numpy(), ~self._fixed
         slack, units, a = b - a @ point, self._lengths[free], a[:, free]
         size = np.abs(a) @ (np.abs(point[free]) + units)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from torch_shallow.domain import Box, Domain, Polytope
 from torch_shallow.errors import TransformError
@@ -226,30 +227,20 @@ def _bounded_by_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre and radius of the largest ball in `a x <= b`; radius `inf` where there is none largest.
-
-    Rows are of unit length, or zero.
-
-    Raises:
-        TransformError: there is no such ball, or it is not found.
-    """
+    """Centre and radius of the largest ball in `a x <= b`, in unit or zero rows; inf where there is none largest."""
     from scipy.optimize import linprog
 
-    norms = a.any(axis=1).astype(np.float64)
     if len(a) == 0:
         return np.zeros(a.shape[1]), np.inf
-    cost = np.append(np.zeros(a.shape[1]), -1.0)
-    bounds = [(None, None)] * a.shape[1] + [(0.0, None)]
-    solution = linprog(cost, A_ub=np.column_stack([a, norms]), b_ub=b, bounds=bounds, method="highs")
+    rows = np.column_stack([a, a.any(axis=1).astype(np.float64)])
+
+    def solved(cost: float, radius: tuple[float, float | None]) -> Any:
+        costs, bounds = np.append(np.zeros(a.shape[1]), cost), [(None, None)] * a.shape[1] + [radius]
+        return linprog(costs, A_ub=rows, b_ub=b, bounds=bounds, method="highs")
+
+    solution = solved(-1.0, (0.0, None))
     if solution.status == 3:  # unbounded: balls of every size fit
-        fixed = linprog(
-            np.zeros(a.shape[1] + 1),
-            A_ub=np.column_stack([a, norms]),
-            b_ub=b,
-            bounds=[*bounds[:-1], (1.0, 1.0)],
-            method="highs",
-        )
-        return fixed.x[:-1], np.inf
+        return solved(0.0, (1.0, 1.0)).x[:-1], np.inf
     if solution.status == 2:
         raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
     if solution.status != 0:
@@ -267,3 +258,31 @@ def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
 def _unit_rows(rows: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows[norm[:, 0] > 0.0] / norm[norm[:, 0] > 0.0]
+
+
+def cut_rows(
+    chart: Chart,
+    projection: Float[Tensor, "coordinates inputs"] | None,
+    normals: Float[Tensor, "cuts coordinates"],
+    offsets: Float[Tensor, "cuts"],
+) -> Float[np.ndarray, "cuts homogeneous"]:
+    """Each cut in unit length. One that is zero in the whole domain is inactive there, as the constant -1 is."""
+    rows = map_rows(chart, projection, normals[None], offsets[None])[0]
+    rows[~rows.any(axis=1), -1] = -1.0
+    rows /= np.abs(rows).max(axis=1, keepdims=True)  # or the squares of very small ones would be zero
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def map_rows(
+    chart: Chart,
+    projection: Float[Tensor, "coordinates inputs"] | None,
+    weights: Float[Tensor, "regions outputs coordinates"],
+    biases: Float[Tensor, "regions outputs"],
+) -> Float[np.ndarray, "regions outputs homogeneous"]:
+    """Each output of each map."""
+    weight, bias = weights.detach().cpu().numpy(), biases.detach().cpu().numpy()
+    directions, origin = chart.directions.T, chart.origin
+    if projection is not None:
+        basis = projection.cpu().numpy()
+        directions, origin = basis @ directions, basis @ origin
+    return np.concatenate([weight @ directions, (weight @ origin + bias)[..., None]], axis=-1)

@@ -12,6 +12,7 @@ a point by putting it into the inequalities, a bound by weak duality on the orig
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
@@ -40,6 +41,16 @@ class Simplex(Bundle):
     price: np.ndarray  # float64 (dimension,): work space
     ratios: np.ndarray  # float64 (dimension,): work space
     order: np.ndarray  # int64 (dimension,): work space
+
+
+def room(lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"], capacity: int) -> Simplex:
+    """Room for linear programs of up to so many half-spaces between some bounds."""
+    dimension = len(lower)
+    at, point, objective, price, ratios = np.zeros((5, dimension))
+    basic, loose, order = (np.zeros(size, dtype=np.int64) for size in (capacity, dimension, dimension))
+    rows, tableau = np.zeros((capacity, dimension)), np.zeros((capacity + 1, dimension))
+    rests_high = np.zeros(dimension, dtype=np.uint8)
+    return Simplex(lower, upper, rows, tableau, basic, loose, at, rests_high, point, objective, price, ratios, order)
 
 
 @compiled("contract", "reassoc", "nsz")

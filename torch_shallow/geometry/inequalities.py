@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.chart import row_space
+from torch_shallow.geometry.highs import linear_program, of_one_variable, solve, tightest
 from torch_shallow.geometry.units import lengths_around
 
 
@@ -102,7 +103,9 @@ def irredundant(
     normals, slack = a / norms[:, None], slack / norms
     slack /= np.median(slack)
     sure = seen_first(normals, slack, tolerance)
-    needed = _tightest(normals, slack)
+    needed = ~of_one_variable(normals)
+    bounding = np.concatenate(tightest(normals, slack))
+    needed[bounding[bounding >= 0]] = True
     rest = np.flatnonzero(needed & ~sure)[::-1]
     if not len(rest):
         return needed
@@ -161,29 +164,10 @@ def seen_first(
     return sure
 
 
-def _tightest(normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
-    """All rows but those of one input alone for which a tighter or an earlier one says the same."""
-    needed = np.ones(len(slack), dtype=bool)
-    tightest: dict[tuple[int, bool], int] = {}
-    for row in map(int, np.flatnonzero(np.count_nonzero(normals, axis=1) == 1)):
-        column = int(normals[row].nonzero()[0][0])
-        side = column, bool(normals[row, column] > 0.0)
-        other = tightest.setdefault(side, row)
-        if other != row:
-            tightest[side], loose = (row, other) if slack[row] < slack[other] else (other, row)
-            needed[loose] = False
-    return needed
-
-
 class _Program:
-    """The linear program over `normals x <= slack`, by HiGHS, each time started where the last one ended.
+    """The linear program over `normals x <= slack`, each time started where the last one ended.
 
-    Rows of one input alone are bounds of this input: a box costs nothing.
-
-    Args:
-        normals: unit rows.
-        slack: positive.
-        needed: which rows to take: of one input alone, one for each side.
+    Of the rows of one input alone, those that are needed are bounds of this input: a box costs nothing.
     """
 
     def __init__(
@@ -192,31 +176,16 @@ class _Program:
         slack: Float[np.ndarray, "rows"],
         needed: Bool[np.ndarray, "rows"],
     ) -> None:
-        import highspy
-
-        columns = normals.shape[1]
-        single = np.count_nonzero(normals, axis=1) == 1
-        bounds, oblique = np.flatnonzero(single & needed), np.flatnonzero(~single)
+        single, columns = of_one_variable(normals), normals.shape[1]
+        oblique = np.flatnonzero(~single)
         self._normals, self._slack = normals, slack
         self._row_of = {int(row): k for k, row in enumerate(oblique)}
         self._lower, self._upper = np.full(columns, -np.inf), np.full(columns, np.inf)
-        for row in map(int, bounds):
+        for row in map(int, np.flatnonzero(single & needed)):
             self._bound(row, float(slack[row]))
-        lp = highspy.HighsLp()
-        lp.num_col_, lp.num_row_ = columns, len(oblique)
-        lp.sense_ = highspy.ObjSense.kMaximize
-        lp.col_cost_ = np.zeros(columns)
-        lp.col_lower_, lp.col_upper_ = self._lower, self._upper
-        lp.row_lower_, lp.row_upper_ = np.full(len(oblique), -np.inf), slack[oblique]
-        at, column = np.nonzero(normals[oblique])
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.searchsorted(at, np.arange(len(oblique) + 1))
-        lp.a_matrix_.index_, lp.a_matrix_.value_ = column, normals[oblique][at, column]
-        self._highs, self._optimal = highspy.Highs(), highspy.HighsModelStatus.kOptimal
-        for option, value in (("output_flag", False), ("presolve", "off"), ("primal_feasibility_tolerance", 1e-10)):
-            self._highs.setOptionValue(option, value)
-        self._highs.passModel(lp)
-        self._every = np.arange(columns, dtype=np.int32)
+        sides, bounds = (-np.inf, slack[oblique]), (self._lower, self._upper)
+        options = {"presolve": "off", "primal_feasibility_tolerance": 1e-10}
+        self._highs = linear_program(normals[oblique], sides, bounds, options, maximise=True)
 
     def reach(self, row: int) -> float:
         """The largest value of a row where the others hold, and it itself does up to one more than it should.
@@ -224,14 +193,10 @@ class _Program:
         Raises:
             TransformError: HiGHS does not find it.
         """
-        self._highs.changeColsCost(len(self._every), self._every, self._normals[row])
         self.move(row, self._slack[row] + 1.0)
-        self._highs.run()
-        status = self._highs.getModelStatus()
-        if status != self._optimal:
-            raise TransformError(
-                f"solver: HiGHS ended with {self._highs.modelStatusToString(status)} in a linear program for a facet."
-            )
+        status = solve(self._highs, self._normals[row])
+        if status:
+            raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a facet.")
         x = np.array(self._highs.getSolution().col_value)
         self.move(row, self._slack[row])
         return float(self._normals[row] @ x)

@@ -6,7 +6,7 @@ import numpy as np
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.geometry.dual_simplex import BELOW, FAILED, Simplex, maximise, proven_bound
+from torch_shallow.geometry.dual_simplex import BELOW, FAILED, Simplex, maximise, proven_bound, room
 
 BEYOND = 0  # the distance is at least the cutoff: proven by multipliers
 NEAREST = 1  # `point` is the nearest point
@@ -36,21 +36,11 @@ class Quadratic(Bundle):
 
 def quadratic(dimension: int, capacity: int) -> Quadratic:
     """Room for so many half-spaces."""
-    vectors = [np.zeros(dimension) for _ in range(4)]
-    return Quadratic(
-        np.zeros((capacity, dimension)),
-        np.zeros(capacity),
-        np.zeros(1),
-        vectors[0],
-        np.zeros((dimension, dimension)),
-        np.zeros((dimension, dimension)),
-        np.zeros(dimension + 1, dtype=np.int64),
-        np.zeros(dimension + 1),
-        vectors[1],
-        vectors[2],
-        np.zeros(dimension + 1),
-        vectors[3],
-    )
+    point, normal, step, price = np.zeros((4, dimension))
+    basis, triangle = np.zeros((2, dimension, dimension))
+    active, (multipliers, shares) = np.zeros(dimension + 1, dtype=np.int64), np.zeros((2, dimension + 1))
+    rows, rhs, bound = np.zeros((capacity, dimension)), np.zeros(capacity), np.zeros(1)
+    return Quadratic(rows, rhs, bound, point, basis, triangle, active, multipliers, normal, step, shares, price)
 
 
 @compiled()
@@ -276,21 +266,7 @@ def linear_program(dimension: int, capacity: int, norm: float) -> Simplex:
     """Room for so many half-spaces: variables are positive and negative parts, or the point and its length, then 1."""
     columns = 2 * dimension + 1 if norm == 1.0 else dimension + 2
     rows = capacity + (0 if norm == 1.0 else 2 * dimension)
-    return Simplex(
-        lower=np.zeros(columns),
-        upper=np.ones(columns),
-        rows=np.zeros((rows, columns)),
-        tableau=np.zeros((rows + 1, columns)),
-        basic=np.zeros(rows, dtype=np.int64),
-        loose=np.zeros(columns, dtype=np.int64),
-        at=np.zeros(columns),
-        rests_high=np.zeros(columns, dtype=np.uint8),
-        point=np.zeros(columns),
-        objective=np.zeros(columns),
-        price=np.zeros(columns),
-        ratios=np.zeros(columns),
-        order=np.zeros(columns, dtype=np.int64),
-    )
+    return room(np.zeros(columns), np.ones(columns), rows)
 
 
 @compiled()

@@ -1,11 +1,15 @@
-"""A polyhedron from its half-spaces: vertices, rays, lines, and which of the half-spaces are facets."""
+"""A polyhedron from its half-spaces, which of these are facets, and what the regions of a tree have in common there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -87,3 +91,161 @@ def _largest_sets(sets: Bool[np.ndarray, "sets members"]) -> Bool[np.ndarray, "s
     equal = contained & contained.T
     covered = (contained & ~equal).any(axis=1) | np.tril(equal, -1).any(axis=1)
     return sets.any(axis=1) & ~covered
+
+
+@dataclass(frozen=True)
+class Face:
+    """A polyhedron in a hyperplane, in chart coordinates: conv(vertices) + cone(rays) + span(lines).
+
+    Attributes:
+        vertices: points.
+        rays: unit directions.
+        lines: unit directions.
+    """
+
+    vertices: Float[np.ndarray, "vertices coordinates"]
+    rays: Float[np.ndarray, "rays coordinates"]
+    lines: Float[np.ndarray, "lines coordinates"]
+
+    @property
+    def directions(self) -> Float[np.ndarray, "directions coordinates"]:
+        """Rays, and lines in both directions."""
+        return np.concatenate([self.rays, self.lines, -self.lines])
+
+    @property
+    def generators(self) -> Float[np.ndarray, "generators homogeneous"]:
+        """All of them, as unit vectors of homogeneous coordinates."""
+        finite = np.column_stack([self.vertices, np.ones(len(self.vertices))])
+        finite /= np.linalg.norm(finite, axis=1, keepdims=True)
+        directions = self.directions
+        return np.concatenate([finite, np.column_stack([directions, np.zeros(len(directions))])])
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What two regions have in common: a facet of at least one of them, or a part of it.
+
+    Attributes:
+        region: on one side.
+        other: on the other side.
+        active: whether `region` is on the active side of the cut between them.
+        face: the common face.
+    """
+
+    region: int
+    other: int
+    active: bool
+    face: Face
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """The contacts of the regions of any tree of cuts, whose facets need not meet face to face.
+
+    Two regions that touch along a facet lie on the two sides of the cut where their paths part. So the regions across
+    a facet are found by descending with it from the other side of its cut. Where a lower cut divides the facet, both
+    parts go on; they are computed by double description in the hyperplane. Complete, and sound up to `tolerance`,
+    relative to the size of a facet.
+
+    Attributes:
+        tree: the tree.
+        cuts: its cuts over homogeneous chart coordinates: unit rows.
+        max_rays: give up at a region or face of more vertices and rays.
+        tolerance: as for `polyhedron`.
+    """
+
+    tree: Tree
+    cuts: Float[np.ndarray, "cuts homogeneous"]
+    max_rays: int
+    tolerance: float = 1e-9
+
+    def of(self, region: int, both: bool) -> Iterator[Contact]:
+        """The contacts of a region.
+
+        Args:
+            region: the region.
+            both: all of them, or only those where it is on the inactive side of the cut.
+
+        Yields:
+            Each common face once.
+
+        Raises:
+            TransformError: it has too many vertices and rays.
+        """
+        steps, walls = self.tree.path(region), self.tree.chart.inequalities
+        signs = np.array([1.0 if active else -1.0 for _, active in steps])
+        rows = np.concatenate([walls, signs[:, None] * self.cuts[[cut for cut, _ in steps]]])
+        shape = polyhedron(rows, self.max_rays, self.tolerance) if steps else None
+        if steps and shape is None and lines_and_rays(rows, self.max_rays, self.tolerance) is None:
+            raise TransformError(self._too_many(region))
+        for row, (cut, active) in enumerate(steps, len(walls)):
+            if shape is None or not shape.facets[row] or (active and not both):
+                continue
+            vertices = _onto(rows[row], shape.vertices[shape.vertex_on[row]])
+            face = Face(vertices, shape.rays[shape.ray_on[row]], shape.lines)
+            node = int(self.tree.children[cut, int(not active)])
+            for other, part in self._across(region, node, face, rows[row], np.delete(rows, row, axis=0)):
+                yield Contact(region, other, active, part)
+
+    def _across(
+        self,
+        region: int,
+        node: int,
+        face: Face,
+        wall: Float[np.ndarray, "homogeneous"],
+        rows: Float[np.ndarray, "rows homogeneous"],
+    ) -> Iterator[tuple[int, Face]]:
+        """The regions below a node that touch a face of a region, and the part of it that each touches."""
+        from torch_shallow.geometry.tree_kernels import walk  # compiled code is imported when it is used
+
+        waiting = [(node, face, rows)]
+        while waiting:
+            node, face, rows = waiting.pop()
+            node = walk(face.generators, -wall[:-1], self.cuts, self.tree.children, node, self.tolerance)
+            if node < 0:
+                yield ~node, face
+                continue
+            for side, sign in enumerate((-1.0, 1.0)):
+                more = np.concatenate([rows, sign * self.cuts[node : node + 1]])
+                part = self._part(region, face, wall, more)
+                if part is not None:
+                    waiting.append((int(self.tree.children[node, side]), part, more))
+
+    def _part(
+        self,
+        region: int,
+        face: Face,
+        wall: Float[np.ndarray, "homogeneous"],
+        rows: Float[np.ndarray, "rows homogeneous"],
+    ) -> Face | None:
+        """What of a face in the hyperplane `wall` lies in some half-spaces; None if that is no more than its edge."""
+        centre = face.vertices.mean(axis=0)
+        extent = float(np.linalg.norm(face.vertices - centre, axis=1).max()) or 1.0
+        _, _, axes = np.linalg.svd(wall[None, :-1])
+        axes = axes[1:]
+        inside = np.column_stack([extent * rows[:, :-1] @ axes.T, rows[:, :-1] @ centre + rows[:, -1]])
+        inside = inside[np.linalg.norm(inside[:, :-1], axis=1) > extent * self.tolerance]
+        inside /= np.linalg.norm(inside, axis=1, keepdims=True)
+        found = lines_and_rays(inside, self.max_rays, self.tolerance)
+        if found is None:
+            raise TransformError(self._too_many(region))
+        lines, rays = found
+        if len(lines) + len(rays) == 0:
+            return None
+        finite = rays[:, -1] > self.tolerance
+        vertices = centre + extent * (rays[finite, :-1] / rays[finite, -1:]) @ axes
+        return Face(_onto(wall, vertices), rays[~finite, :-1] @ axes, lines[:, :-1] @ axes)
+
+    def _too_many(self, region: int) -> str:
+        return (
+            f"max_rays: region {region} has more than {self.max_rays} vertices and rays, in the end or on the way; "
+            "allow more, or take a domain of fewer dimensions."
+        )
+
+
+def _onto(
+    wall: Float[np.ndarray, "homogeneous"], points: Float[np.ndarray, "points coordinates"]
+) -> Float[np.ndarray, "points coordinates"]:
+    """Points moved onto a hyperplane that they lie on up to a tolerance."""
+    normal = wall[:-1]
+    return points - np.outer((points @ normal + wall[-1]) / (normal @ normal), normal)

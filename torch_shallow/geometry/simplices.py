@@ -46,18 +46,8 @@ def integrate(
 ) -> int:
     """Fill in what is integrated over some cells; a cell with lines or rays to infinity has volume inf.
 
-    Args:
-        ends: see `Cells`, as for the four that follow.
-        num_lines: see there.
-        regions: see there.
-        generators: see there.
-        sets: see there.
-        room: work space.
-        tolerance: a ray with t up to this size is a direction.
-        left: how many simplices may still be made.
-        volume: of each region.
-        centroid: of each region.
-        covariance: of the uniform distribution on each region.
+    The first five arguments are those of `Cells`. A ray with t up to `tolerance` is a direction. As many simplices as
+    are `left` may still be made. The covariance is that of the uniform distribution on a region.
 
     Returns:
         ALL_DONE or TOO_MANY_SIMPLICES.

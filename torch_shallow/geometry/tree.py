@@ -116,13 +116,7 @@ class Tree(ABC):
 class FreeTree(Tree):
     """A tree of cuts without a deep network behind them, such as those of a network whose half-spaces were trained.
 
-    Attributes:
-        in_shape: shape of one input.
-        out_shape: shape of one output of the trunk.
-        domain: see `Tree`, as for `chart`, `children` and `points`.
-        chart: see `Tree`.
-        children: see `Tree`.
-        points: see `Tree`.
+    The attributes are those of `Tree`.
     """
 
     in_shape: tuple[int, ...] = ()  # without a default, the property of `Tree` would be one

@@ -12,8 +12,8 @@ from torch import Size, Tensor
 
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction, require_all_regions
-from torch_shallow.geometry.contacts import Face
-from torch_shallow.geometry.homogeneous import map_rows
+from torch_shallow.geometry.chart import map_rows
+from torch_shallow.geometry.polyhedron import Face
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.modes import outside_modes
 

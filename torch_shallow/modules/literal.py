@@ -139,24 +139,7 @@ class LiteralNetwork(nn.Sequential):
 def to_sequential(
     function: TreeFunction, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
 ) -> LiteralNetwork:
-    """The network as ordinary modules; what they compute, and how exactly, is said above.
-
-    Args:
-        function: the function.
-        infinity: the number in place of infinity.
-        domain: where the result has to be exact, bounded; that of the network if None.
-        max_bytes: upper limit for the memory of the weights, which grows with the product of regions and half-spaces.
-            Making them takes several times as much.
-
-    Returns:
-        Modules in float64 with weights of their own, for any batch dimensions; for just one if there is a head. Outside
-        the domain they give numbers that mean nothing.
-
-    Raises:
-        OutOfMemoryError: the weights would take more than `max_bytes`.
-        TransformError: an argument is no such number or domain, the weights would take more memory or overflow, or not
-            all regions are known.
-    """
+    """See `ShallowReLU.to_sequential`; what is computed, and how exactly, is said above."""
     require_all_regions(function, "to_sequential", "the theorem's layers need all regions of the domain")
     if not (isinstance(infinity, int | float) and 0.0 < infinity < math.inf):
         raise argument_error(infinity, int, float)(

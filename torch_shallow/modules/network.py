@@ -171,7 +171,8 @@ class Network(nn.Module):
         """Values of the trunk, float64 if there is a head; and where they are known, for elsewhere they are NaN."""
 
     @property
-    def _limits(self) -> tuple[Tensor, ...]:
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
         return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

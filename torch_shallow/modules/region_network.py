@@ -15,12 +15,37 @@ from torch_shallow.certify import Certificate, certify
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import Region, Regions, TreeFunction, VisitedFunction
 from torch_shallow.functions.points import check_rows
-from torch_shallow.modules.files.load import load
-from torch_shallow.modules.files.save import save
+from torch_shallow.modules.files.saving import load, save
 from torch_shallow.modules.merging import SAME_MAP, map_numbers
 from torch_shallow.modules.network import Network
-from torch_shallow.modules.parameters import freeze, unfreeze
 from torch_shallow.program.model import weights_hash
+
+_LOCAL_MODELS = ("weights", "biases", "skip")
+
+
+def _unfreeze(layer: nn.Module) -> None:
+    """Make the buffers of a layer's local models parameters, in place and under the same names."""
+    for name in _LOCAL_MODELS:
+        if hasattr(layer, name) and name not in {**layer._buffers, **layer._parameters}:
+            raise TransformError(
+                f"unfreeze: expected {name} as a buffer, found it parametrized or pruned; undo that by "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove."
+            )
+    for name in _LOCAL_MODELS:
+        value = layer._buffers.get(name)
+        if value is not None:
+            delattr(layer, name)
+            layer.register_parameter(name, nn.Parameter(value.clone()))
+
+
+def _freeze(layer: nn.Module) -> None:
+    """Make the parameters of a layer's local models buffers, with the values that they have."""
+    for name in _LOCAL_MODELS:
+        value = layer._parameters.get(name)
+        if value is not None:
+            delattr(layer, name)
+            layer.register_buffer(name, value.detach())
+
 
 Self = TypeVar("Self", bound="RegionNetwork")
 
@@ -39,6 +64,7 @@ class RegionNetwork(Network):
     may_be_discontinuous: bool
     region_type: type[Region] = Region
     kind: str
+    _how_to_store: str
 
     @property
     @abstractmethod
@@ -160,7 +186,7 @@ class RegionNetwork(Network):
                 "unfreeze: the local models of this network are not stored but computed when they are needed, so there "
                 f"is nothing to train; {self._how_to_store}."
             )
-        unfreeze(self._trainable)
+        _unfreeze(self._trainable)
         self.may_be_discontinuous = True
         return self
 
@@ -170,7 +196,7 @@ class RegionNetwork(Network):
         Returns:
             The network itself.
         """
-        freeze(self._trainable)
+        _freeze(self._trainable)
         return self
 
     def certify(
@@ -254,7 +280,7 @@ class RegionNetwork(Network):
         save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> RegionNetwork:
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
         """The network in a file that `save` wrote, on the CPU.
 
         No code in the file is executed, and only pure operations of torch are read back. A hostile file can hold
@@ -269,7 +295,7 @@ class RegionNetwork(Network):
         Raises:
             TransformError: there is no such file, or it is truncated, altered, of a newer format, or something else.
         """
-        return cast("RegionNetwork", load(path, {kind.kind: kind for kind in RegionNetwork.__subclasses__()}))
+        return cast("Self", load(path, {kind.kind: kind for kind in RegionNetwork.__subclasses__()}))
 
     def extra_repr(self) -> str:
         """Inputs, outputs, regions and domain."""

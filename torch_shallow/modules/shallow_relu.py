@@ -7,7 +7,6 @@ import os
 from concurrent.futures import Executor
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -62,12 +61,10 @@ class ShallowReLU(RegionNetwork):
         indicator: the second layer.
         selection: the third layer.
         head: what follows the trunk, or None.
-        source_hash: `weights_hash` of the model that the network was made from, if `transform` made it.
-        may_be_discontinuous: whether weights may have been trained, so that the output may jump between regions; see
-            `continuity_gap`.
     """
 
     kind = "tree"
+    _how_to_store = "make it with store_maps=True"
 
     def __init__(
         self,
@@ -108,17 +105,7 @@ class ShallowReLU(RegionNetwork):
     @property
     def function(self) -> TreeFunction:
         """The trunk as a function, on the very tensors of this network: what certificates and explanations look at."""
-        return TreeFunction(
-            self.partition,
-            self.half_spaces,
-            self.indicator,
-            self.selection,
-            self.first_limit,
-            self.second_limit,
-            self.head,
-            self.may_be_discontinuous,
-            self.dense,
-        )
+        return TreeFunction(self)
 
     @property
     def stores_maps(self) -> bool:
@@ -134,10 +121,6 @@ class ShallowReLU(RegionNetwork):
     @property
     def _trainable(self) -> nn.Module:
         return self.selection
-
-    @property
-    def _how_to_store(self) -> str:
-        return "make it with store_maps=True"
 
     def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
         """Add the regions of a batch of inputs, in place, to a network of visited regions.
@@ -156,6 +139,7 @@ class ShallowReLU(RegionNetwork):
         require_all_regions(self.function, "grow", "inputs add no regions to a tree of cuts")
         return 0
 
+    @outside_modes
     def resume(
         self,
         model: nn.Module | ExportedProgram,
@@ -195,10 +179,6 @@ class ShallowReLU(RegionNetwork):
             >>> part.num_regions, part.complete, whole.complete
             (10, False, True)
         """
-        if torch.is_inference_mode_enabled():  # as in `transform`
-            arguments = {name: value for name, value in locals().items() if name not in ("self", "model")}
-            with torch.inference_mode(False), torch.no_grad():
-                return self.resume(model, **arguments)
         # Imported here because numba takes a while.
         from torch_shallow.search.enumerate import resume
 
@@ -249,10 +229,11 @@ class ShallowReLU(RegionNetwork):
             infinity: the number in place of infinity.
             domain: where the result has to be exact, bounded; that of this network if None.
             max_bytes: upper limit for the memory of the weights, which grows with the product of regions and
-                half-spaces.
+                half-spaces. Making them takes several times as much.
 
         Returns:
-            Modules in float64 with weights of their own; the last is the head, if there is one.
+            Modules in float64 with weights of their own, for any batch dimensions; the last is the head, if there is
+            one, and then for just one batch dimension. Outside the domain they give numbers that mean nothing.
 
         Raises:
             TransformError: an argument is no such number or domain, the weights would take more memory or overflow, or
@@ -340,7 +321,7 @@ class ShallowReLU(RegionNetwork):
             (3, 2, 2)
         """
         tree, maps = merged(self.function, tolerance)
-        result = ShallowReLU(tree, maps, dense=self.dense, head=self.head, store_maps=self.stores_maps).to(self.device)
+        result = type(self)(tree, maps, dense=self.dense, head=self.head, store_maps=self.stores_maps).to(self.device)
         result.source_hash, result.may_be_discontinuous = self.source_hash, self.may_be_discontinuous
         return result
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction, require_all_regions
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
-from torch_shallow.geometry.homogeneous import cut_rows
+from torch_shallow.geometry.chart import cut_rows
 from torch_shallow.geometry.tree import FreeTree, Tree
 from torch_shallow.modules.network import Network
 from torch_shallow.search.affine_maps import AffineMaps
@@ -25,22 +25,7 @@ CLEAR = 16 * float(np.finfo(np.float64).eps)  # a point is inside of a half-spac
 THINNEST = 1e-10  # a region thinner than that has no interior, relative to its size and to its distance from 0
 
 
-class Soft(Protocol):
-    """What a soft network is made of: see `SoftReLU`."""
-
-    partition: Tree
-    projection: Tensor | None
-    skip: nn.Parameter | None
-    normals: nn.Parameter
-    offsets: nn.Parameter
-    weights: nn.Parameter
-    biases: nn.Parameter
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is trained."""
-
-
-def harden(soft: Soft) -> tuple[FreeTree, AffineMaps]:
+def harden(soft: SoftReLU) -> tuple[FreeTree, AffineMaps]:
     """The tree and the maps of the shallow network with the half-spaces and local models of a soft one.
 
     A region has an interior if its old interior point is still inside, or else if the largest ball in it that a linear
@@ -102,11 +87,7 @@ def _interior_points(
 
 
 def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np.ndarray, "coordinates"], float]:
-    """Centre and radius of a largest ball of radius 1 or less; the radius is measured from the rows.
-
-    Raises:
-        TransformError: HiGHS does not solve the linear program.
-    """
+    """Centre and radius of a largest ball of radius 1 or less; the radius is measured from the rows."""
     from scipy.optimize import linprog
 
     normals, offsets = rows[:, :-1], rows[:, -1]
@@ -131,11 +112,7 @@ def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np
 def _without_empty(
     children: Int[np.ndarray, "cuts 2"], occupied: Bool[np.ndarray, "regions"]
 ) -> tuple[Int[np.ndarray, "fewer_cuts 2"], Int[np.ndarray, "fewer_cuts"], Int[np.ndarray, "fewer_regions"]]:
-    """The tree without empty regions: its children, and the numbers that its cuts and regions had before.
-
-    Raises:
-        TransformError: all regions are empty.
-    """
+    """The tree without empty regions: its children, and the numbers that its cuts and regions had before."""
     if not occupied.any():
         raise TransformError("harden: no region has an interior: the domain is too thin for the trained half-spaces.")
     stands_for = np.arange(len(children))  # what is left of the subtree of each cut: a cut, or region k as ~k
@@ -320,7 +297,7 @@ class SoftReLU(Network):
 
     def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
         points = flatten_points(x, self.in_shape)
-        return points.double(), inside(points.detach(), self._limits, rounding=rounding_of(x))
+        return points.double(), inside(points.detach(), self.limits, rounding=rounding_of(x))
 
     def _coordinates(self, points: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
         return points if self.projection is None else linear(points, self.projection)

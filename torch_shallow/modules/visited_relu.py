@@ -1,8 +1,9 @@
-"""Data in, the network of the regions that they visit out."""
+"""Data in, the network of the regions that they visit out, held against the deep network's own forward pass."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,10 +16,13 @@ from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.functions.patterns import LocalModels, Patterns, pack
 from torch_shallow.functions.points import check_data, rows_of, with_progress
 from torch_shallow.modules.region_network import RegionNetwork
-from torch_shallow.modules.visited_verification import verify_rows
+from torch_shallow.program.model import Model
+from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.traced import TracedModel
+from torch_shallow.program.verification import MIXES_ROWS, UNSEEN, compare_in_own_precision, own_dtype
 
 STORED_BYTES = 1 << 30  # affine maps that take more than this are computed when they are needed
+ALONE = 3  # so many rows are also run one at a time
 
 
 class VisitedReLU(RegionNetwork):
@@ -50,6 +54,7 @@ class VisitedReLU(RegionNetwork):
     points: Tensor
     region_type = VisitedRegion
     kind = "visited"
+    _how_to_store = "they would take more than a gigabyte, so transform the model with fewer rows of data"
 
     def __init__(self, traced: TracedModel, domain: Domain) -> None:
         super().__init__()
@@ -60,19 +65,16 @@ class VisitedReLU(RegionNetwork):
         self.may_be_discontinuous = False
         self._describe(traced.in_shape, traced.out_shape, domain, traced.head, known_everywhere=False)
 
+    def __getattr__(self, name: str) -> Any:
+        """What modules have, and for what needs a tree of cuts, what to do about it."""
+        if name in ("continuity_gap", "extended_weights", "merge", "resume", "soften", "to_sequential"):
+            raise AttributeError(f"{name}: a VisitedReLU has none, for {self.missing}.")
+        return super().__getattr__(name)
+
     @property
     def function(self) -> VisitedFunction:
         """The trunk as a function, on the very tensors of this network: what certificates and explanations look at."""
-        return VisitedFunction(
-            self.neurons,
-            self.known_patterns,
-            self.local_models,
-            self.points,
-            self.domain,
-            self._limits,
-            self.head,
-            self.may_be_discontinuous,
-        )
+        return VisitedFunction(self)
 
     @property
     def stores_maps(self) -> bool:
@@ -82,9 +84,13 @@ class VisitedReLU(RegionNetwork):
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
-        evaluate = self.function.evaluate
         # As a decorator, this would import the whole compiler with the package.
-        y, region = torch.compiler.disable(evaluate)(x) if "torch._dynamo" in sys.modules else evaluate(x)
+        return torch.compiler.disable(self._look_up)(x) if "torch._dynamo" in sys.modules else self._look_up(x)
+
+    def _look_up(
+        self, x: Float[Tensor, "*batch_and_in_shape"]
+    ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
+        y, region = self.function.evaluate(x)
         return y, region >= 0
 
     def patterns(self, regions: Int64[Tensor, "some"]) -> Bool[Tensor, "some neurons"]:
@@ -116,23 +122,19 @@ class VisitedReLU(RegionNetwork):
     def _trainable(self) -> nn.Module:
         return self.local_models
 
-    @property
-    def _how_to_store(self) -> str:
-        return "they would take more than a gigabyte, so transform the model with fewer rows of data"
-
     @torch.inference_mode(False)  # or what is stored could not take part in gradients
     @torch.no_grad()
     def _visit(self, name: str, data: Tensor, progress: bool) -> int:
-        check_data(name, data, self.in_shape, self._limits, self.neurons.blocks)
+        check_data(name, data, self.in_shape, self.limits, self.neurons.blocks)
         count = len(data)
         blocks = with_progress(self.neurons.blocks(count), "finding regions", count, progress)
-        rows = (rows_of(data, block, self.device, self._limits) for block in blocks)
+        rows = (rows_of(data, block, self.device, self.limits) for block in blocks)
         new = self.known_patterns.new(pack(self.neurons.signs(block)) for block in rows)
         self.known_patterns.add(new)
         first = torch.tensor(list(new.values()), dtype=torch.int64, device=data.device)
-        self.points = torch.cat([self.points, rows_of(data, first, self.device, self._limits)])
+        self.points = torch.cat([self.points, rows_of(data, first, self.device, self.limits)])
         self._store_maps(progress)
-        verify_rows(self, self.function, data, progress)
+        _verify_rows(self, data, progress)
         return len(new)
 
     def _store_maps(self, progress: bool) -> None:
@@ -151,21 +153,82 @@ class VisitedReLU(RegionNetwork):
         self.local_models.weights, self.local_models.biases = weights, biases
 
 
-def visited_network(traced: TracedModel, data: Tensor, domain: Domain, progress: bool = False) -> VisitedReLU:
+def visited_network(read: Model, data: Tensor, domain: Domain, progress: bool = False) -> VisitedReLU:
     """The shallow network of the regions that data visit, compared with the model on all rows of them.
 
     Time and memory are linear in rows and regions times neurons.
 
     Args:
-        traced: the model; its copy becomes a part of the network.
-        data: floating point, of shape `(rows, *in_shape)`, on any device.
-        domain: the data lie in it, and the network is only right in it.
+        read: the model; its copy becomes a part of the network.
+        data: floating point, of shape `(rows, *in_shape)`, on any device, in the domain.
+        domain: where the network is right.
         progress: show bars.
-
-    Raises:
-        TransformError: the data are no such batch, or some rows are not finite or outside the domain; or the network
-            differs from the model.
     """
-    shallow = VisitedReLU(traced, domain).to(traced.device)
+    shallow = VisitedReLU(read.traced, domain).to(read.traced.device)
     shallow._visit("data", data, progress)
+    _verify_in_own_precision(shallow, read.in_own_precision, data)
+    shallow.source_hash = read.hash
     return shallow
+
+
+@torch.no_grad()
+def _verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: float = 1e-9) -> None:
+    """Compare the network with the model's own code, in float64, on all rows of some data.
+
+    A difference may be as large as the tolerance, relative to the largest entry of the output over a block of rows,
+    plus a thousandth of it relative to the terms that the trunk's output is a sum of. Rows may differ by a hundred
+    times as much between a block and alone, for rounding.
+    """
+    deep = shallow.neurons
+    for block in with_progress(deep.blocks(len(data)), "comparing", len(data), progress):
+        rows = rows_of(data, block, shallow.device, shallow.limits)
+        x = rows.reshape(-1, *shallow.in_shape)
+        own, found = _own(deep, shallow.out_shape, x), shallow.trunk(x)
+        # What enters a head is compared by itself, for the head may hide differences.
+        trunk = own if shallow.head is None else deep.run(rows, lambda _, z: z.relu()).reshape(found.shape)
+        size, size_of_trunk = own.to(torch.complex128).abs().nan_to_num(0.0, 0.0).max(), trunk.abs().max()
+        if block.start == 0:
+            alone = torch.cat([_own(deep, shallow.out_shape, x[i : i + 1]) for i in range(min(ALONE, len(x)))])
+            terms = deep.rounded(rows[:ALONE]).terms.max()
+            allowed = 100 * tolerance * (size + size_of_trunk + 1e-3 * terms)
+            _compare(alone, own[:ALONE], allowed, 0, MIXES_ROWS)
+        allowed = tolerance * size_of_trunk
+        if not ((found - trunk).abs() <= allowed).all():
+            allowed = allowed + 1e-3 * tolerance * deep.rounded(rows).terms.reshape(trunk.shape)
+        _compare(found, trunk, allowed, block.start, UNSEEN)
+        if shallow.head is not None:
+            _compare(shallow.head(trunk), own, tolerance * (size + size_of_trunk), block.start, UNSEEN)
+
+
+@torch.no_grad()
+def _verify_in_own_precision(shallow: VisitedReLU, model: nn.Module, data: Tensor) -> None:
+    """Compare the network with the model as the user has it, in its own precision, on the first rows of some data."""
+    x = data[:ALONE].detach().to(own_dtype(model))
+    x = x[shallow.locate(x.double()) >= 0]  # rounded, rows may lie elsewhere
+    found = shallow(x.double())
+    if found.numel() and not found.is_complex():
+        compare_in_own_precision(found.double().reshape(len(x), -1).cpu().numpy(), model, x)
+
+
+def _own(deep: DeepFunction, out_shape: tuple[int, ...], x: Tensor) -> Tensor:
+    """What the model's own code makes of a batch."""
+    with InFloat64():
+        y = deep.root(x.clone())  # the model may work in place
+    if not isinstance(y, Tensor) or y.shape != (len(x), *out_shape):
+        found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise TransformError(
+            f"model: expected an output of shape {(len(x), *out_shape)} for {len(x)} inputs, found {found}."
+        )
+    return y
+
+
+def _compare(found: Tensor, expected: Tensor, allowed: Tensor, first: int, what: str) -> None:
+    same = found == expected  # whole numbers; or infinities, as of log_softmax
+    if any(y.is_floating_point() or y.is_complex() for y in (found, expected)):
+        same |= (found - expected).abs() <= allowed
+    if not same.all():
+        row, output = divmod(int((~same).flatten().nonzero()[0]), max(1, same[0].numel()))
+        raise TransformError(
+            f"model: {what}. In row {first + row} of the data, output {output} is {found[row].flatten()[output]:.9g} "
+            f"instead of {expected[row].flatten()[output]:.9g}."
+        )

@@ -14,9 +14,8 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.optional import require
 from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
 from torch_shallow.plot.drawn import read_subject
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.polygons import Window, tree_polygons
-from torch_shallow.plot.window import around, choose_window
+from torch_shallow.plot.polygons import Plane, Window, tree_polygons
+from torch_shallow.plot.scene import around, choose_window
 from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.features import Features
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.drawn import read_subject
-from torch_shallow.plot.picture import Style
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.regions import SQUARE, draw_on, picture
-from torch_shallow.plot.slice import read_plane
-from torch_shallow.plot.window import read_window
+from torch_shallow.plot.picture import Style, picture
+from torch_shallow.plot.scene import read_axes, read_scene, read_window
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -92,33 +90,29 @@ def animate(
         )
     shown, name = (data, "data") if points is None else (points, "points")
     subjects = [read_subject(network, shown, name) for network in networks]
-    if len({(subject.in_shape, subject.out_shape) for subject in subjects}) != 1:
-        found = sorted({(subject.in_shape, subject.out_shape) for subject in subjects})
-        raise TransformError(f"networks: expected one or more of the same shapes, found {found}.")
+    shapes = sorted({(subject.network.in_shape, subject.network.out_shape) for subject in subjects})
+    if len(shapes) != 1:
+        raise TransformError(f"networks: expected one or more of the same shapes, found {shapes}.")
     last = subjects[-1]
-    if points is None and last.num_inputs != 2:
+    if points is None and last.network.num_inputs != 2:
         raise TransformError(
-            f"points: networks of in_shape {last.in_shape} are drawn on a plane through three inputs; pass these."
+            f"points: networks of in_shape {last.network.in_shape} are drawn on a plane through three inputs; pass "
+            "these."
         )
-    if points is not None and features is not None:
-        raise TransformError("features: the axes of a plane through points are no features; leave them out.")
+    names = read_axes(features, points)
     if titles is not None and len(titles) != len(subjects):
         raise TransformError(f"titles: expected one for each of the {len(subjects)} networks, found {len(titles)}.")
-    plane, marks = (Plane.all_of_it(), None) if points is None else read_plane(last, points, None, None)
-    rows = None if data is None else last.rows("data", data)
-    _, window = draw_on(last, plane, asked, marks, rows)
-    pictures = [subject.on(plane, window) for subject in subjects]
-    names = None if features is None else read_features(features, 2)
-    size = window.upper - window.lower
-    equal = names is None and bool(size.max() <= SQUARE * size.min())
-    shows = [picture(one, on, window, style, rows, labels) for one, on in zip(subjects, pictures, strict=True)]
+    scene = read_scene(last, asked, points, data=data)
+    window, plane = scene.window, scene.drawn.plane
+    scenes = [replace(scene, subject=subject, drawn=subject.on(plane, window)) for subject in subjects]
+    shows = [picture(each, style, labels) for each in scenes]
     axes = axes_for(ax)
 
     def frame(number: int) -> list[Axes]:
         axes.clear()
         canvas = Canvas.of(axes, names)
         shows[number](canvas)
-        canvas.frame(window, equal=equal)
+        canvas.frame(window, equal=names is None and window.is_nearly_square)
         axes.set_title(str(number) if titles is None else titles[number])
         return [axes]
 

@@ -47,10 +47,6 @@ def distinct(count: int, pairs: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, "
     """A small number for each item, so that items that make a pair have different ones: six are enough in a plane.
 
     The item with the fewest neighbours is taken away first and numbered last (Matula & Beck 1983).
-
-    Args:
-        count: number of items.
-        pairs: which items are neighbours.
     """
     neighbours: list[set[int]] = [set() for _ in range(count)]
     for one, other in pairs.tolist():
@@ -114,8 +110,8 @@ class Canvas:
         """Places on the axes."""
         return xy * self.scale + self.shift
 
-    def fill(self, polygons: Polygons, colours: Any, **options: Any) -> Any:
-        """Fill all polygons; those that are not explored are hatched. Returns the collection of matplotlib."""
+    def fill(self, polygons: Polygons, colours: Any) -> None:
+        """Fill all polygons; those that are not explored are hatched."""
         from matplotlib.collections import PolyCollection
 
         outlines = [self.place(outline) for outline in polygons.outlines()]
@@ -126,11 +122,9 @@ class Canvas:
             facecolors=colours[known],
             edgecolors="face",
             linewidths=0.5,
-            **options,
         )
         self.ax.add_collection(filled, autolim=False)
         self.hatch([outline for outline, keep in zip(outlines, known, strict=True) if not keep])
-        return filled
 
     def hatch(self, outlines: Sequence[Float[np.ndarray, "_ 2"]]) -> None:
         """Draw what is not explored."""

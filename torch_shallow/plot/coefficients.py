@@ -13,14 +13,12 @@ from torch import Size, Tensor
 from torch_shallow._transform import transform
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import known_function
+from torch_shallow.explain.function import check_output, known_function
 from torch_shallow.functions.points import check_rows
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.drawn import output_name
 from torch_shallow.plot.picture import thin
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.regions import SQUARE, draw_on, two_inputs
-from torch_shallow.plot.window import read_window
+from torch_shallow.plot.scene import read_scene, read_window, two_inputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,10 +94,10 @@ def _picture(f: object, feature: str | int, output: int, features: Any, asked: A
     from matplotlib.cm import ScalarMappable
 
     subject = two_inputs(f)
-    names, output = read_features(features, 2), subject.check_output(output)
+    names, output = read_features(features, 2), check_output(output, subject.network.num_outputs)
     column = names.index(feature)
-    drawn, window = draw_on(subject, Plane.all_of_it(), asked)
-    polygons = drawn.polygons(window)
+    scene = read_scene(subject, asked)
+    polygons = scene.drawn.polygons(scene.window)
     ax = axes_for(ax)
     canvas = Canvas.of(ax, names)
     values = polygons.maps[:, output, column] / names.scale[column]
@@ -107,8 +105,7 @@ def _picture(f: object, feature: str | int, output: int, features: Any, asked: A
     canvas.fill(polygons, shade.to_rgba(np.nan_to_num(values)))
     canvas.lines(polygons.between(polygons.regions), thin(len(polygons)))
     canvas.colorbar(shade, f"coefficient of {names.names[column]} for {subject.output_name(output)}")
-    size = window.upper - window.lower
-    canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
+    canvas.frame(scene.window, equal=features is None and scene.window.is_nearly_square)
     return ax
 
 
@@ -116,8 +113,7 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
     shallow = known_function(f) or transform(f, data=data).function
     names = read_features(features, Size(shallow.in_shape).numel())
     outputs = Size(shallow.out_shape).numel()
-    if not -outputs <= output < outputs:
-        raise TransformError(f"output: expected a number from {-outputs} to {outputs - 1}, found {output}.")
+    output = check_output(output, outputs)
     check_rows("data", data, shallow.in_shape)
     found = shallow.locate(data).cpu().numpy()
     if (found < 0).any():
@@ -131,7 +127,7 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
     by_unit, _ = names.affine(weight[:, output].detach().cpu().numpy(), bias[:, output].detach().cpu().numpy())
     ax = axes_for(ax)
     image = ax.imshow(by_unit, aspect="auto", cmap=DIVERGING, norm=_around_zero(by_unit), interpolation="nearest")
-    Canvas.of(ax).colorbar(image, f"coefficient for {output_name(output % outputs, shallow.head is not None)}")
+    Canvas.of(ax).colorbar(image, f"coefficient for {output_name(output, shallow.head is not None)}")
     if len(names) <= TEXTS:
         ax.set_xticks(range(len(names)), names.names, rotation=45, ha="right", rotation_mode="anchor")
     if len(order) <= TEXTS:

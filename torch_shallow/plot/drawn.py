@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from torch_shallow._transform import transform_all
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.function import known_function, read_function
+from torch_shallow.explain.function import Function, known_function, read_function
 from torch_shallow.functions import TreeFunction
 from torch_shallow.functions.deep_function import DeepFunction
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.polygons import TOLERANCE, Polygons, Window, tree_polygons
+from torch_shallow.plot.polygons import TOLERANCE, Plane, Polygons, Window, tree_polygons
 
 
 @dataclass(frozen=True)
@@ -25,78 +24,43 @@ class Shown:
     """A network to be drawn: its trunk.
 
     Attributes:
-        in_shape: shape of one input.
-        out_shape: shape of one output of the trunk.
-        domain: where it is known.
         network: a shallow network with a tree of cuts; or a deep one, which is transformed on the plane that is drawn.
+        domain: where it is known.
         before_head: whether a head follows the trunk.
     """
 
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
+    network: Function
     domain: Domain
-    network: TreeFunction | DeepFunction
     before_head: bool = False
-
-    @property
-    def num_inputs(self) -> int:
-        """Number of entries of one input."""
-        return Size(self.in_shape).numel()
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of entries of one output."""
-        return Size(self.out_shape).numel()
 
     def output_name(self, output: int) -> str:
         """What an output is called in a picture."""
-        return output_name(output % self.num_outputs, self.before_head)
+        return output_name(output % self.network.num_outputs, self.before_head)
 
     def rows(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
         """A batch of inputs as rows.
 
-        Args:
-            name: of the argument.
-            x: of shape `(rows, *in_shape)`.
-
         Raises:
             TransformError: it has another shape, or entries that are not finite.
         """
-        if not isinstance(x, Tensor) or x.shape[1:] != self.in_shape or x.dim() == 0:
+        if not isinstance(x, Tensor) or x.shape[1:] != self.network.in_shape or x.dim() == 0:
             found, remedy = _found(x)
-            shape = ", ".join(["rows", *map(str, self.in_shape)])
+            shape = ", ".join(["rows", *map(str, self.network.in_shape)])
             raise argument_error(x, Tensor)(f"{name}: expected a tensor of shape ({shape}), found {found}; {remedy}.")
-        rows: np.ndarray = x.detach().reshape(len(x), self.num_inputs).to("cpu", torch.float64).numpy()
+        rows: np.ndarray = x.detach().reshape(len(x), self.network.num_inputs).to("cpu", torch.float64).numpy()
         if not np.isfinite(rows).all():
             raise TransformError(f"{name}: expected finite numbers, found NaN or inf; leave these rows out.")
         return rows
 
     def in_fixed(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
-        """A batch of inputs as rows; where the domain fixes an input and they differ by rounding only, at that value.
-
-        Args:
-            name: of the argument.
-            x: as for `rows`. Raises as there.
-        """
+        """As `rows`; where the domain fixes an input, and they differ from it by rounding only, at that value."""
         rows = self.rows(name, x)
         if not isinstance(self.domain, Box):
             return rows
-        lower, upper = self.domain.bounds(self.in_shape)
+        lower, upper = self.domain.bounds(self.network.in_shape)
         rounding = torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
         near = (lower == upper) & (np.abs(rows - lower) <= rounding * np.abs(rows))
         return np.where(near, lower, rows)
-
-    def check_output(self, output: int) -> int:
-        """The number of an output, from 0.
-
-        Raises:
-            TransformError: there is no such output.
-        """
-        if not -self.num_outputs <= output < self.num_outputs:
-            raise TransformError(
-                f"output: expected a number from {-self.num_outputs} to {self.num_outputs - 1}, found {output}."
-            )
-        return output % self.num_outputs
 
     def on(self, plane: Plane, window: Window | None) -> Drawn:
         """The network on a plane, known in a window or, if that is None, everywhere.
@@ -107,8 +71,8 @@ class Shown:
         if isinstance(self.network, TreeFunction):
             return Drawn(self.network, plane, plane, None)
         box = None if window is None else Box(window.lower, window.upper)
-        known = transform_all(_on_plane(self.network, self.in_shape, plane), domain=box).function
-        a, b = self.domain.inequalities(self.in_shape)
+        known = transform_all(_on_plane(self.network, plane), domain=box).function
+        a, b = self.domain.inequalities(self.network.in_shape)
         rows = plane.pull_back(a, -b)
         return Drawn(known, Plane.all_of_it(), plane, Polytope(rows[:, :2], -rows[:, 2]) if len(rows) else None)
 
@@ -168,11 +132,8 @@ class Drawn:
 def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Shown:
     """What is to be drawn of a network.
 
-    Args:
-        f: an `nn.Module` or an exported program; a `ShallowReLU`, of which the trunk is drawn; or its trunk method.
-            Of a network of visited regions the deep network is drawn, which is known everywhere.
-        x: a batch of inputs, which tells the shape of one.
-        name: of the batch, for errors.
+    Of a shallow network the trunk is drawn; of one of visited regions the deep network, which is known everywhere. The
+    batch tells the shape of an input.
 
     Raises:
         WrongTypeError: `f` is no network, or `x` no tensor.
@@ -186,8 +147,8 @@ def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Show
     known = known_function(f)
     function = read_function(f if known is None else known, x)
     if known is None:
-        return Shown(function.in_shape, function.out_shape, WholeSpace(), function.network)
-    return Shown(function.in_shape, function.out_shape, known.domain, function.network, known.head is not None)
+        return Shown(function, WholeSpace())
+    return Shown(function, known.domain, known.head is not None)
 
 
 def output_name(output: int, before_head: bool) -> str:
@@ -203,10 +164,10 @@ def _found(x: object) -> tuple[object, str]:
     return type(x).__name__, f"convert it, as by torch.tensor({values}, dtype=torch.float64)"
 
 
-def _on_plane(neurons: DeepFunction, in_shape: tuple[int, ...], plane: Plane) -> nn.Module:
+def _on_plane(neurons: DeepFunction, plane: Plane) -> nn.Module:
     """A deep network, as a function of coordinates in a plane."""
     lift = nn.Linear(2, len(plane.origin), dtype=torch.float64, device=neurons.traced.device).requires_grad_(False)
     lift.weight.copy_(torch.from_numpy(plane.directions.T.copy()))
     lift.bias.copy_(torch.from_numpy(plane.origin))
     model = GraphModule(neurons.traced.root, neurons.traced.graph)
-    return nn.Sequential(lift, nn.Unflatten(1, in_shape), model).eval()
+    return nn.Sequential(lift, nn.Unflatten(1, neurons.in_shape), model).eval()

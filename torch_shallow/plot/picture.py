@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
-from torch_shallow.errors import TransformError
-from torch_shallow.plot.canvas import AREAS, BLANK, Canvas, class_colours, distinct, pale
+from torch_shallow.errors import TransformError, argument_error
+from torch_shallow.explain.function import check_output
+from torch_shallow.plot.canvas import AREAS, BLANK, LINE, Canvas, class_colours, distinct, inside, pale
 from torch_shallow.plot.polygons import Polygons
+from torch_shallow.plot.scene import Scene
 
 COLORS = ("region", "class", "output", "count", "none")
 SHADES = 256
@@ -52,20 +56,66 @@ class Style:
         """Whether polygons have to be cut by class."""
         return self.boundary or self.color == "class"
 
-    def check_classes(self, count: int) -> None:
-        """Make sure that each class has a name.
-
-        Raises:
-            TransformError: there are more or fewer names.
-        """
-        if self.class_names is not None and len(self.class_names) != count:
-            raise TransformError(
-                f"class_names: expected a name for each of the {count} classes, found {len(self.class_names)}."
-            )
-
     def name(self, number: int) -> str:
         """What a class is called."""
         return f"class {number}" if self.class_names is None else str(self.class_names[number])
+
+
+def picture(scene: Scene, style: Style, labels: Tensor | None) -> Callable[[Canvas], None]:
+    """What draws the polygons of a scene, and its data at the nearest places of the plane.
+
+    All that can be wrong is found here, before there are axes, or a mistake would leave an empty figure behind.
+
+    Raises:
+        TransformError: the style, the data and the labels do not fit the network.
+    """
+    drawn, data, outputs = scene.drawn, scene.data, scene.subject.network.num_outputs
+    classes = max(2, outputs)
+    if style.class_names is not None and len(style.class_names) != classes:
+        names = len(style.class_names)
+        raise TransformError(f"class_names: expected a name for each of the {classes} classes, found {names}.")
+    name = scene.subject.output_name(style.output)
+    style = replace(style, output=check_output(style.output, outputs), output_name=name)
+    threshold = style.threshold if outputs == 1 else None
+    counts = None
+    if style.color == "count":
+        if data is None:
+            raise TransformError('data: expected a batch of inputs to count for color="count", found None.')
+        found = drawn.locate(data)
+        counts = np.bincount(found[found >= 0], minlength=drawn.function.num_regions)
+    polygons = drawn.polygons(scene.window, by_largest=style.has_classes, threshold=threshold)
+    if data is None:
+        if labels is not None:
+            raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
+        return lambda canvas: draw(canvas, polygons, style, counts)
+    places = drawn.plane.project(data)
+    within = inside(scene.window, places)
+    given = None if labels is None else read_labels(labels, len(data), classes)[within]
+
+    def show(canvas: Canvas) -> None:
+        draw(canvas, polygons, style, counts, given)
+        canvas.points(places[within], LINE if given is None else np.array(class_colours(classes))[given])
+
+    return show
+
+
+def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "rows"]:
+    """The class of each row.
+
+    Raises:
+        TransformError: they are no classes of so many rows.
+    """
+    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (rows,)
+    if not whole or (rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+        found: object = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        if whole:
+            found = f"{rows} from {int(labels.min())} to {int(labels.max())}"
+        raise argument_error(labels, Tensor)(
+            f"labels: expected a class from 0 to {classes - 1} for each of the {rows} rows of data, as a tensor of "
+            f"whole numbers, found {found}."
+        )
+    numbers: np.ndarray = labels.to("cpu", torch.int64).numpy()
+    return numbers
 
 
 def draw(
@@ -77,12 +127,8 @@ def draw(
 ) -> None:
     """Draw polygons.
 
-    Args:
-        canvas: where.
-        polygons: what; with outputs if the style has classes.
-        style: how.
-        counts: rows of data in each region of the network, for the colour "count".
-        labels: classes of the points that are drawn on them, for the legend.
+    Counts are the rows of data in each region of the network, for the colour "count"; labels are the classes of the
+    points that are drawn on the polygons, for the legend.
     """
     if style.color == "output":
         _shade(canvas, polygons, style)

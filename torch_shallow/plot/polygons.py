@@ -6,19 +6,80 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.sharing import blocks
-from torch_shallow.plot.plane import Plane
 
 TOLERANCE = 1e-11  # relative to the window
 ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
 VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
 UNKNOWN = -1
+SQUARE = 3.0  # windows that are not longer than this are drawn with equal units
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The plane `origin + s u + t v` of flattened inputs.
+
+    Attributes:
+        origin: the input at `(0, 0)`.
+        directions: u and v.
+    """
+
+    origin: Float[np.ndarray, "inputs"]
+    directions: Float[np.ndarray, "2 inputs"]
+
+    @staticmethod
+    def all_of_it() -> Plane:
+        """The space of two inputs itself."""
+        return Plane(np.zeros(2), np.eye(2))
+
+    @staticmethod
+    def along(origin: Float[np.ndarray, "inputs"], directions: Float[np.ndarray, "2 inputs"]) -> Plane:
+        """The plane through a point along two directions, with coordinates that keep distances.
+
+        `s` goes along the first direction, and `t` at a right angle to it, towards the second.
+
+        Raises:
+            TransformError: the directions span no plane.
+        """
+        size = np.linalg.norm(directions, axis=1, keepdims=True)
+        unit = directions / np.where(size > 0.0, size, 1.0)
+        rest = unit[1] - (unit[1] @ unit[0]) * unit[0]
+        rest = rest - (rest @ unit[0]) * unit[0]  # twice is enough for any angle
+        length = float(np.linalg.norm(rest))
+        if not (size > 0.0).all() or length <= 1e-9:
+            raise TransformError(
+                "plane: expected two directions, or three points, that span a plane, found them in one line; take "
+                "others, or draw the line with plot.segment."
+            )
+        return Plane(origin, np.stack([unit[0], rest / length]))
+
+    @staticmethod
+    def through(points: Float[np.ndarray, "3 inputs"]) -> Plane:
+        """The plane through three points: `(0, 0)` is the first, and the second lies on the axis of s.
+
+        Raises:
+            TransformError: they are in one line.
+        """
+        return Plane.along(points[0], points[1:] - points[0])
+
+    def lift(self, coordinates: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points inputs"]:
+        """The inputs at some places of the plane."""
+        return self.origin + coordinates @ self.directions
+
+    def project(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points 2"]:
+        """The place of the plane that is nearest to each input; of coordinates that keep distances."""
+        return (x - self.origin) @ self.directions.T
+
+    def pull_back(
+        self, weight: Float[np.ndarray, "*some inputs"], bias: Float[np.ndarray, "*some"]
+    ) -> Float[np.ndarray, "*some 3"]:
+        """The affine functions `weight x + bias` as `(a, b, c)`: a s + b t + c."""
+        return np.concatenate([weight @ self.directions.T, (weight @ self.origin + bias)[..., None]], axis=-1)
 
 
 class Window(NamedTuple):
@@ -41,6 +102,12 @@ class Window(NamedTuple):
     def half(self) -> Float[np.ndarray, "2"]:
         """Half of its width and height."""
         return (self.upper - self.lower) / 2
+
+    @property
+    def is_nearly_square(self) -> bool:
+        """Whether one side is not so much longer than the other that equal units would make it a strip."""
+        size = self.upper - self.lower
+        return bool(size.max() <= SQUARE * size.min())
 
     def place(self, unit: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
         """Coordinates in the plane of places of the square |x|, |y| <= 1."""
@@ -266,11 +333,8 @@ def _maps(
     shallow: TreeFunction, plane: Plane, regions: Int[np.ndarray, "polygons"]
 ) -> Float[np.ndarray, "polygons outputs 3"]:
     """The affine maps of some regions on a plane; NaN for those that are not known."""
-    outputs, inputs = torch.Size(shallow.out_shape).numel(), torch.Size(shallow.in_shape).numel()
-    maps = np.full((len(regions), outputs, 3), np.nan)
+    maps = np.full((len(regions), shallow.num_outputs, 3), np.nan)
     known = np.flatnonzero(regions >= 0)
-    for block in blocks(len(known), outputs * inputs, VALUES_AT_ONCE):
-        chosen = torch.from_numpy(regions[known[block]]).to(shallow.device)
-        weight, bias = (array.detach().cpu().numpy() for array in shallow.affine_maps(chosen))
-        maps[known[block]] = plane.pull_back(weight, bias)
+    for block in blocks(len(known), shallow.num_outputs * shallow.num_inputs, VALUES_AT_ONCE):
+        maps[known[block]] = plane.pull_back(*shallow.map_arrays(regions[known[block]]))
     return maps

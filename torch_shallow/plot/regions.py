@@ -1,30 +1,20 @@
-"""A picture of the regions of a network of two inputs."""
+"""Pictures of the regions of a network, of two inputs or on a plane; and their polygons, without the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from torch_shallow.domain import Box
-from torch_shallow.errors import TransformError, argument_error
-from torch_shallow.explain.features import Features, read_features
-from torch_shallow.plot.canvas import LINE, Canvas, axes_for, class_colours, inside
-from torch_shallow.plot.drawn import Drawn, Shown, read_subject
-from torch_shallow.plot.picture import Style, draw
-from torch_shallow.plot.plane import Plane
-from torch_shallow.plot.polygons import Window
-from torch_shallow.plot.window import choose_window, read_window
+from torch_shallow.explain.features import Features
+from torch_shallow.plot.canvas import Canvas, axes_for
+from torch_shallow.plot.picture import Style, picture
+from torch_shallow.plot.polygons import TOLERANCE, Polygons
+from torch_shallow.plot.scene import on_plane, read_axes, read_scene, read_window, two_inputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-SQUARE = 3.0  # windows that are not longer than this are drawn with equal units
 
 
 def regions(
@@ -86,124 +76,136 @@ def regions(
         True
     """
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
-    asked = read_window(lower, upper)
-    subject = two_inputs(f, data)
-    style = replace(style, output_name=subject.output_name(output))
-    plane = Plane.all_of_it()
-    rows = None if data is None else subject.rows("data", data)
-    drawn, window = draw_on(subject, plane, asked, data=rows)
-    names = None if features is None else read_features(features, 2)
-    show = picture(subject, drawn, window, style, rows, labels)
+    window = read_window(lower, upper)
+    scene = read_scene(two_inputs(f, data), window, data=data)
+    names = read_axes(features)
+    show = picture(scene, style, labels)
     ax = axes_for(ax)
     canvas = Canvas.of(ax, names)
     show(canvas)
-    size = window.upper - window.lower
-    canvas.frame(window, equal=features is None and bool(size.max() <= SQUARE * size.min()))
+    canvas.frame(scene.window, equal=features is None and scene.window.is_nearly_square)
     return ax
 
 
-def two_inputs(f: object, data: Tensor | None = None) -> Shown:
-    """What is drawn of a network that must have two inputs.
+def slice(  # noqa: A001 (as a picture is called)
+    f: object,
+    points: Tensor | None = None,
+    *,
+    origin: Tensor | None = None,
+    directions: Tensor | None = None,
+    lower: object = None,
+    upper: object = None,
+    data: Tensor | None = None,
+    labels: Tensor | None = None,
+    color: str = "class",
+    output: int = 0,
+    threshold: float = 0.0,
+    boundary: bool = True,
+    edges: bool = True,
+    numbers: bool = False,
+    class_names: Sequence[str] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the regions of a network on a plane through three inputs, or through one along two directions.
+
+    Exact, as `regions` is, and of the trunk. A deep network of any size is transformed on the plane alone. Distances in
+    the picture are those between inputs. Through three points, the first is at (0, 0) and the second to the right of
+    it.
+
+    Args:
+        f: as for `regions`.
+        points: three inputs, of shape `(3, *in_shape)`; they are marked.
+        origin: in place of points, the input at (0, 0).
+        directions: with `origin`, two directions, of shape `(2, *in_shape)`: the first goes to the right; of the
+            second, what is at a right angle to the first goes up.
+        lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
+            points; or the domain, if it is a bounded one; or around the data.
+        upper: highest coordinates.
+        data: a batch of inputs, drawn at the nearest places of the plane, however far away they are; where these lie
+            outside of the window, they are outside of the picture.
+        labels: as for `regions`, as for all that follow.
+        color: see there; `"count"` counts all rows in a region, on the plane or not.
+        output: see there.
+        threshold: see there.
+        boundary: see there.
+        edges: see there.
+        numbers: see there.
+        class_names: see there.
+        colorbar: see there.
+        ax: see there.
+
+    Returns:
+        The axes.
 
     Raises:
-        TransformError: it has not.
+        TransformError: an argument is not as it should be, the points are in one line, or the plane does not meet the
+            domain.
+
+    Example:
+        >>> from torch import nn
+        >>> import torch
+        >>> from matplotlib.figure import Figure
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> ax = slice(model, torch.rand(3, 1, 8, 8), ax=Figure().subplots())
+        >>> ax.get_aspect()
+        1.0
     """
-    subject = read_subject(f, data)
-    if subject.num_inputs != 2:
-        other = "plot.segment draws one input" if subject.num_inputs == 1 else "plot.slice draws a plane of them"
-        raise TransformError(f"f: expected a network of two inputs, found in_shape {subject.in_shape}; {other}.")
-    if isinstance(subject.domain, Box):
-        lower, upper = subject.domain.bounds(subject.in_shape)
-        if (lower == upper).any():
-            raise TransformError(
-                f"f: expected a domain in which both inputs vary, found {subject.domain!r}, which is a line or a "
-                "point; plot.segment draws a line."
-            )
-    return subject
+    style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
+    window = read_window(lower, upper)
+    scene = read_scene(on_plane(f, points, origin, directions), window, points, origin, directions, data)
+    show = picture(scene, style, labels)
+    ax = axes_for(ax)
+    canvas = Canvas.of(ax)
+    show(canvas)
+    if scene.marks is not None:
+        canvas.points(scene.marks, "#000000", s=60.0, marker="*", linewidths=0.8)
+        canvas.texts(scene.marks, ["0", "1", "2"], beside=8.0)
+    canvas.frame(scene.window, equal=True)
+    return ax
 
 
-def draw_on(
-    subject: Shown,
-    plane: Plane,
-    window: Window | None,
-    marks: np.ndarray | None = None,
-    data: np.ndarray | None = None,
-) -> tuple[Drawn, Window]:
-    """A network known on a plane, and the window: the one that is asked for, or one that is chosen.
+def polygons(
+    f: object,
+    points: Tensor | None = None,
+    *,
+    origin: Tensor | None = None,
+    directions: Tensor | None = None,
+    lower: object = None,
+    upper: object = None,
+    by_largest: bool = True,
+    threshold: float = 0.0,
+    tolerance: float = TOLERANCE,
+) -> Polygons:
+    """What `regions` draws of a network of two inputs, or `slice` of others, as numbers.
+
+    Args:
+        f: as for `regions`.
+        points: as for `slice`; not needed for a network of two inputs, as the two that follow.
+        origin: see there.
+        directions: see there.
+        lower: as for `regions` or `slice`.
+        upper: likewise.
+        by_largest: cut the polygons by which output is the largest, too.
+        threshold: of a single output, where it is cut.
+        tolerance: see `tree_polygons`.
+
+    Returns:
+        Convex polygons that fill the window, with regions, maps, edges and neighbours.
 
     Raises:
-        TransformError: there is nothing to tell the window, or a deep network cannot be transformed there.
+        TransformError: as `regions` and `slice`.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> found = polygons(model, lower=-1.0, upper=1.0)
+        >>> bool(abs(found.areas.sum() - 4.0) < 1e-9)
+        True
     """
-    if window is not None:
-        return subject.on(plane, window), window
-    try:
-        window = choose_window(subject, plane, marks, None if data is None else plane.project(data))
-    except TransformError:
-        if subject.num_inputs != 2:
-            raise
-        everywhere = subject.on(plane, None)
-        known = replace(subject, network=everywhere.function)
-        return everywhere, choose_window(known, plane)
-    return subject.on(plane, window), window
-
-
-def picture(
-    subject: Shown,
-    drawn: Drawn,
-    window: Window,
-    style: Style,
-    data: np.ndarray | None,
-    labels: Tensor | None,
-) -> Callable[[Canvas], None]:
-    """What draws the polygons of a window, and data at the nearest places of the plane.
-
-    All that can be wrong is found here, before there are axes, or a mistake would leave an empty figure behind.
-
-    Raises:
-        TransformError: the style, the data and the labels do not fit the network.
-    """
-    classes = max(2, subject.num_outputs)
-    style.check_classes(classes)
-    style = replace(style, output=subject.check_output(style.output))
-    threshold = style.threshold if subject.num_outputs == 1 else None
-    counts = None
-    if style.color == "count":
-        if data is None:
-            raise TransformError('data: expected a batch of inputs to count for color="count", found None.')
-        found = drawn.locate(data)
-        counts = np.bincount(found[found >= 0], minlength=drawn.function.num_regions)
-    polygons = drawn.polygons(window, by_largest=style.has_classes, threshold=threshold)
-    if data is None:
-        if labels is not None:
-            raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
-        return lambda canvas: draw(canvas, polygons, style, counts)
-    places = drawn.plane.project(data)
-    within = inside(window, places)
-    given = None if labels is None else read_labels(labels, len(data), classes)[within]
-
-    def show(canvas: Canvas) -> None:
-        draw(canvas, polygons, style, counts, given)
-        canvas.points(places[within], LINE if given is None else np.array(class_colours(classes))[given])
-
-    return show
-
-
-def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "rows"]:
-    """The class of each row.
-
-    Raises:
-        TransformError: they are no classes of so many rows.
-    """
-    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (rows,)
-    if not whole or (rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
-        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise argument_error(labels, Tensor)(
-            f"labels: expected a class from 0 to {classes - 1} for each of the {rows} rows of data, as a tensor of "
-            f"whole numbers, found {_range(labels, rows) if whole else found}."
-        )
-    numbers: np.ndarray = labels.to("cpu", torch.int64).numpy()
-    return numbers
-
-
-def _range(labels: Tensor, rows: int) -> str:
-    return f"{rows} from {int(labels.min())} to {int(labels.max())}"
+    window = read_window(lower, upper)
+    of_two = points is None and origin is None and directions is None
+    subject = two_inputs(f) if of_two else on_plane(f, points, origin, directions)
+    scene = read_scene(subject, window, points, origin, directions)
+    above = threshold if subject.network.num_outputs == 1 else None
+    return scene.drawn.polygons(scene.window, by_largest=by_largest, threshold=above, tolerance=tolerance)

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.segments.segment import segment as cut_segment
 from torch_shallow.optional import require
-from torch_shallow.plot.canvas import class_colours, pale
+from torch_shallow.plot.canvas import axes_for, class_colours, pale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def segment(
         TransformError: there is no such output, another number of names, or as `torch_shallow.explain.segment`.
         ImportError: matplotlib is not installed.
     """
-    pyplot = require("matplotlib.pyplot", "plot")
+    require("matplotlib", "plot")
     found = cut_segment(f, start, end)
     t, count = found.t.cpu().numpy(), found.function.num_outputs
     ends, values = np.repeat(t, 2)[1:-1], found.ends.reshape(-1, count).cpu().numpy()
@@ -62,8 +62,7 @@ def segment(
     names = [f"output {i}" for i in range(count)] if class_names is None else list(map(str, class_names))
     if len(names) != count:
         raise TransformError(f"class_names: expected one for each of {count} outputs, found {len(names)}.")
-    if ax is None:
-        ax = pyplot.subplots(layout="constrained")[1]
+    ax = axes_for(ax)
     colours = class_colours(count)
     for output in chosen:
         ax.plot(ends, values[:, output], color=colours[output], label=names[output])
@@ -108,12 +107,7 @@ def largest(
 ) -> list[tuple[float, float, int]]:
     """Where which of some polylines is the largest; the first one where several are.
 
-    Args:
-        t: the breakpoints.
-        values: the polylines there.
-
-    Returns:
-        Intervals from one end to the other, with the number of the polyline.
+    Returns intervals from one end to the other, with the number of the polyline.
     """
     spans: list[tuple[float, float, int]] = []
     for lower, upper, before, after in zip(t[:-1], t[1:], values[:-1], values[1:], strict=True):

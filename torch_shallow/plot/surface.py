@@ -9,16 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.features import Features
+from torch_shallow.explain.function import check_output
 from torch_shallow.optional import require
 from torch_shallow.plot.canvas import axes_for
-from torch_shallow.plot.drawn import Shown, read_subject
 from torch_shallow.plot.picture import by_region, thin
-from torch_shallow.plot.plane import Plane
 from torch_shallow.plot.polygons import Polygons
-from torch_shallow.plot.regions import draw_on, two_inputs
-from torch_shallow.plot.slice import read_plane
-from torch_shallow.plot.window import read_window
+from torch_shallow.plot.scene import on_plane, read_axes, read_scene, read_window, two_inputs
 
 if TYPE_CHECKING:
     from mpl_toolkits.mplot3d import Axes3D
@@ -68,27 +65,24 @@ def surface(
         >>> len(ax.collections)
         1
     """
-    asked = read_window(lower, upper)
+    window = read_window(lower, upper)
     if color not in ("output", "region"):
         raise TransformError(f'color: expected "output" or "region", found {color!r}.')
     if engine not in ("matplotlib", "plotly"):
         raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
-    if points is not None and features is not None:
-        raise TransformError("features: the axes of a plane through points are no features; leave them out.")
-    subject: Shown = two_inputs(f) if points is None else read_subject(f, points, "points")
-    plane, marks = (Plane.all_of_it(), None) if points is None else read_plane(subject, points, None, None)
-    output = subject.check_output(output)
-    drawn, window = draw_on(subject, plane, asked, marks)
-    polygons = drawn.polygons(window)
+    names = read_axes(features, points)
+    scene = read_scene(two_inputs(f) if points is None else on_plane(f, points), window, points)
+    name = scene.subject.output_name(output)
+    output = check_output(output, scene.subject.network.num_outputs)
+    polygons = scene.drawn.polygons(scene.window)
     if not polygons.known.any():
         raise TransformError("f: nothing in the window is explored; go on with shallow.resume(model).")
-    names = read_features(features, 2) if features is not None else None
     if engine == "plotly":
         if ax is not None:
             raise TransformError('ax: plotly makes a figure of its own; leave it out, or use engine="matplotlib".')
-        return _plotly(polygons, output, subject.output_name(output), color, edges, names)
+        return _plotly(polygons, output, name, color, edges, names)
     ax = axes_for(ax, subplot_kw={"projection": "3d"})
-    return _matplotlib(ax, polygons, output, subject.output_name(output), color, edges, names)
+    return _matplotlib(ax, polygons, output, name, color, edges, names)
 
 
 def lifted(polygons: Polygons, output: int, features: Features | None) -> np.ndarray:
@@ -141,8 +135,10 @@ def _plotly(polygons: Polygons, output: int, name: str, color: str, edges: bool,
     texts = [_describe(polygons, polygon, output, features) for polygon in range(len(polygons))]
     hover = [texts[polygon] for polygon in (*owner, *range(len(polygons)))]
     if color == "region":
+        from matplotlib.colors import to_hex
+
         shades = by_region(polygons)
-        colours: dict[str, Any] = {"facecolor": [_hex(shades[polygon]) for polygon in owner[kept]]}
+        colours: dict[str, Any] = {"facecolor": [to_hex(tuple(shades[polygon])) for polygon in owner[kept]]}
     else:
         colours = {"intensity": places[:, 2], "colorscale": "Viridis", "colorbar": {"title": name}}
     (x, y, z), (i, j, k) = places.T, triangles[kept].T
@@ -184,9 +180,3 @@ def _describe(polygons: Polygons, polygon: int, output: int, features: Features 
 
 def _names(features: Features | None) -> tuple[str, ...]:
     return ("s", "t") if features is None else features.names
-
-
-def _hex(colour: np.ndarray) -> str:
-    from matplotlib.colors import to_hex
-
-    return to_hex(tuple(colour))

@@ -34,16 +34,12 @@ def module_of(program: ExportedProgram) -> GraphModule:
     module = plain_module(program.module())
     example = shown_value(module)
     if isinstance(example, Tensor) and example.ndim > 0 and isinstance(example.shape[0], int):
-        check_any_batch(module, example, "model", _HOW_TO_EXPORT)
+        _check_any_batch(module, example)
     return module
 
 
 def plain_module(module: GraphModule) -> GraphModule:
-    """A module of a program, its arguments one by one in place of a tree of them, and without checks of inputs.
-
-    Args:
-        module: what `ExportedProgram.module()` gives.
-    """
+    """A module of a program, its arguments one by one in place of a tree of them, and without checks of inputs."""
     plain = _Plain(module).transform()
     graph = plain.graph
     for new, old in zip(graph.find_nodes(op="placeholder"), module.graph.find_nodes(op="placeholder"), strict=True):
@@ -127,18 +123,8 @@ class _Plain(Transformer):
 _CHECKS = frozenset({"_assert", "sym_check"})
 
 
-def check_any_batch(module: GraphModule, example: Tensor, argument: str, how_to_export: str) -> None:
-    """Run a module that was exported for one batch size on another.
-
-    Args:
-        module: the module.
-        example: has the shape and dtype of the batch that it was exported for.
-        argument: the user's argument that it comes from.
-        how_to_export: what to do about it.
-
-    Raises:
-        TransformError: it fails, or its result has another number of rows.
-    """
+def _check_any_batch(module: GraphModule, example: Tensor) -> None:
+    """Run a module that was exported for a batch like this example on another of one row more."""
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     rows = len(example) + 1
     x = torch.zeros(rows, *example.shape[1:], dtype=example.dtype, device=device)
@@ -150,8 +136,8 @@ def check_any_batch(module: GraphModule, example: Tensor, argument: str, how_to_
         y, reason = None, _short(error)
     if y is None or (isinstance(y, Tensor) and (y.ndim == 0 or len(y) != rows)):
         raise TransformError(
-            f"{argument}: it was exported for a batch of {len(example)} and cannot run on another ({reason}). Export "
-            f"it with a dynamic batch dimension: {how_to_export}."
+            f"model: it was exported for a batch of {len(example)} and cannot run on another ({reason}). Export "
+            f"it with a dynamic batch dimension: {_HOW_TO_EXPORT}."
         )
 
 

@@ -12,8 +12,7 @@ from torch import Size, Tensor
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import OutOfMemoryError
-from torch_shallow.program.affine_forms import CHUNK_BYTES, INPUT, Sources, push
-from torch_shallow.program.preactivation_bounds import StageBounds, preactivation_bounds
+from torch_shallow.program.affine_forms import CHUNK_BYTES, INPUT, Sources, StageBounds, preactivation_bounds, push
 from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
 from torch_shallow.program.traced import TracedModel
 
@@ -72,11 +71,7 @@ class _Reader:
         self.biases = [np.zeros(len(entries)) for entries in kept]
 
     def receive(
-        self,
-        stage: int,
-        chunk: slice,
-        constant: Float[Tensor, "values"],
-        coefficients: Float[Tensor, "some values"],
+        self, stage: int, chunk: slice, constant: Float[Tensor, "values"], coefficients: Float[Tensor, "some values"]
     ) -> None:
         """Keep what a chunk of the sources tells."""
         weight, kept = self.weights[stage], self.kept[stage]

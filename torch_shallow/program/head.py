@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import cast
 
@@ -13,27 +12,24 @@ from torch.fx import Graph, GraphModule, Node
 from torch_shallow.program.graph.accounting import Accounts, Refusal
 from torch_shallow.program.graph.identify import first_argument, identify
 from torch_shallow.program.graph.operations import is_decision
+from torch_shallow.program.rewriting.rewrite import Writer
 from torch_shallow.program.rewriting.shapes import NotRewritable, Shape
 
 
-def split_head(
-    root: nn.Module, graph: Graph, accounts: Accounts, shapes: Callable[[Node], tuple[Shape, Shape]]
-) -> tuple[bool, GraphModule | None]:
+def split_head(writer: Writer) -> tuple[bool, GraphModule | None]:
     """Cut off what depends on operations that are not piecewise linear, if nothing piecewise linear follows them.
 
     The graph becomes that of the trunk. Its output is the value from which the head starts; where there are
     several, they are flattened for each input and joined.
 
     Args:
-        root: the module that `graph` was traced from.
-        graph: its graph, rewritten.
-        accounts: what its nodes are.
-        shapes: gives the shape of a node's tensor for two inputs, and for three.
+        writer: has rewritten the graph.
 
     Returns:
-        Whether this is possible, and if so the head, a module of the trunk's output that shares its parts with `root`;
-        None if the output does not depend on such operations at all.
+        Whether this is possible, and if so the head, a module of the trunk's output that shares its parts with the
+        root of the graph; None if the output does not depend on such operations at all.
     """
+    root, graph, accounts = writer.root, writer.graph, writer.accounts
     refused = {refusal.node for refusal in accounts.refusals}
     heads = {refusal.node for refusal in accounts.refusals if refusal.may_end}
     output = next(node for node in reversed(graph.nodes))
@@ -54,7 +50,7 @@ def split_head(
     head = None
     if output in late:
         try:
-            parts = [shapes(node)[0][1:] for node in start] if len(start) > 1 else []
+            parts = [writer.known(node)[0][1:] for node in start] if len(start) > 1 else []
         except NotRewritable:
             return False, None
         head = GraphModule(root, _head_graph(graph, late | constants, start, parts), "Head")

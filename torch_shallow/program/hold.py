@@ -80,11 +80,7 @@ def _for_batch(constant: Tensor, x: Any) -> Any:
 
 
 def _input_name(model: nn.Module, constants: dict[str, Any]) -> str:
-    """The first argument that is not held.
-
-    Raises:
-        TransformError: there is none or there are others without a default, or a name is not known.
-    """
+    """The first argument that is not held."""
     parameters = list(inspect.signature(model.forward).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     names = [p.name for p in named]

@@ -15,18 +15,19 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import WrongTypeError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.program.exported import shown_shape
 from torch_shallow.program.extraction import read_within
-from torch_shallow.program.graph.input_shape import given_shape, shape_of_first_linear
+from torch_shallow.program.graph.symbolic import shape_of_first_linear
 from torch_shallow.program.model_copy import check_model, copy_model, unwrapped, warn_of_hooks
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.traced import TracedModel
-from torch_shallow.program.tracer import trace_copy
+from torch_shallow.program.tracer import TakenApart, trace_copy
 from torch_shallow.program.verification import verify, verify_in_own_precision
 
 
@@ -90,6 +91,43 @@ def _bytes(tensor: Tensor) -> UInt8[np.ndarray, "bytes"]:
     return flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()  # one number may have any stride
 
 
+def given_shape(example_input: object, in_shape: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Shape of one input, without the batch, if the user gives it.
+
+    Args:
+        example_input: a batch of inputs (its first dimension is the batch), or one input if it has one dimension.
+        in_shape: the shape itself, or None.
+
+    Raises:
+        TransformError: the shape has no entries, or is given twice and differs.
+    """
+    shape = None if in_shape is None else tuple(int(size) for size in in_shape)
+    if shape is not None and min(shape, default=0) < 1:
+        raise TransformError(f"in_shape: expected one or more positive sizes, found {shape}; leave out the batch.")
+    if example_input is None:
+        return shape
+    shown = _shape_of_example(example_input)
+    if shape is not None and shape != shown:
+        raise TransformError(
+            f"in_shape: {shape} differs from the shape {shown} of one input of example_input, whose first "
+            "dimension is the batch; give one of them."
+        )
+    return shown
+
+
+def _shape_of_example(example_input: object) -> tuple[int, ...]:
+    if not isinstance(example_input, Tensor) or not example_input.is_floating_point():
+        kind = example_input.dtype if isinstance(example_input, Tensor) else type(example_input).__name__
+        raise WrongTypeError(f"example_input: expected a floating-point tensor, found {kind}; convert it first.")
+    shape = tuple(example_input.shape[1:] if example_input.ndim > 1 else example_input.shape)
+    if min(shape, default=0) < 1:
+        raise TransformError(
+            f"example_input: expected a batch of inputs or one input of one dimension, found shape "
+            f"{tuple(example_input.shape)}, which has no entries."
+        )
+    return shape
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A model of the user's, checked, copied and traced once: nothing that is made of it does so again.
@@ -114,21 +152,13 @@ class Model:
         in_shape: Sequence[int] | None = None,
         stacklevel: int = 2,
     ) -> Model:
-        """Check and trace a model; what is read is not compared with it yet.
-
-        Args:
-            model: as for `read_model`.
-            example_input: likewise.
-            in_shape: likewise.
-            stacklevel: of warnings.
+        """Check and trace a model, given as for `read_model`; what is read is not compared with it yet.
 
         Raises:
             TransformError: the model cannot be traced.
             UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
         """
-        module = check_model(model)
-        warn_of_hooks(module, stacklevel=stacklevel)
-        shape = given_shape(example_input, in_shape) or shown_shape(module)
+        module, shape = _checked(model, example_input, in_shape, stacklevel + 1)
         root, graph, head = trace_copy(module, InFloat64, shape)
         traced = TracedModel(root, graph, shape or shape_of_first_linear(root, graph), head)
         return cls(model, module, traced, example_input)
@@ -145,9 +175,6 @@ class Model:
 
     def program(self, domain: Domain | None = None) -> ReLUProgram:
         """The program of the trunk, verified against the forward pass of the model.
-
-        Args:
-            domain: as for `read_model`.
 
         Raises:
             TransformError: the program would be too large, or differs from the model.
@@ -188,3 +215,61 @@ def read_model(
           output: 1 values of stage 1
     """
     return Model.of(model, example_input, in_shape, stacklevel=3).program(domain)
+
+
+def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
+    """The model as a graph of affine operations and ReLUs.
+
+    Every piecewise-linear operation is written with affine operations and calls of `torch.relu`. The graph computes the
+    same function, up to rounding, in the same dtype; if the model ends with something that is not piecewise linear
+    (a softmax), it stops before that. The model itself is not changed.
+
+    Args:
+        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+            used) and one tensor result.
+        example_input: if given, a batch of inputs (or one input of one dimension) on which the graph is compared with
+            the model; needed if the model's control flow looks at the shape of its input.
+
+    Raises:
+        TransformError: the model cannot be traced.
+        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
+
+    Example:
+        >>> graph_module = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+        >>> [node.op for node in graph_module.graph.nodes]
+        ['placeholder', 'call_module', 'call_function', 'output']
+    """
+    module, shape = _checked(model, example_input, None, stacklevel=3)
+    parts = trace_copy(module, nullcontext, shape)
+    graph_module = GraphModule(parts.root, parts.graph, type(model).__name__)
+    if example_input is not None:
+        _compare(graph_module, parts, example_input)
+    return graph_module
+
+
+def _checked(
+    model: nn.Module | ExportedProgram, example_input: Tensor | None, in_shape: Sequence[int] | None, stacklevel: int
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """The module to be traced, and the shape of one input if it is known; warnings count frames from here."""
+    module = check_model(model)
+    warn_of_hooks(module, stacklevel)
+    return module, given_shape(example_input, in_shape) or shown_shape(module)
+
+
+def _compare(graph_module: GraphModule, parts: TakenApart, example_input: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            expected = parts.root(example_input.clone())
+            found = graph_module(example_input.clone())
+            found = found if parts.head is None else parts.head(found)
+    except Exception as error:
+        raise TransformError(
+            f"example_input: the model fails on it (shape {tuple(example_input.shape)}, {example_input.dtype}): {error}"
+        ) from error
+    found, expected = (torch.nan_to_num(y.double()) for y in (found, expected))
+    rounding = torch.finfo(example_input.dtype).eps ** 0.5 * (1.0 + expected.abs().max())
+    if found.shape != expected.shape or not bool(((found - expected).abs() <= rounding).all()):
+        raise TransformError(
+            "model: its traced graph does not give the same values on example_input; its forward() does something that "
+            "torch.fx does not see (random numbers, global state, a choice made by Python)."
+        )

@@ -110,12 +110,7 @@ def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False
 
 
 def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
-    """Warn that forward hooks of the user are left out of the copies, if there are any.
-
-    Args:
-        model: the model.
-        stacklevel: of the warning, counted from the caller.
-    """
+    """Warn that forward hooks of the user are left out of the copies; frames are counted from the caller."""
     places = hooked_parts(model)
     if places:
         warnings.warn(
@@ -180,11 +175,7 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
 
 
 def _deep_networks(model: nn.Module) -> dict[int, Any]:
-    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function.
-
-    Raises:
-        TransformError: one is not that of a deep network on all of R^n.
-    """
+    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function."""
     found: dict[int, Any] = {}
     for name, module in model.named_modules():
         if hasattr(module, "deep_network"):

@@ -1,4 +1,4 @@
-"""A program as a module again: what stands for a shallow network that is a part of a model."""
+"""The canonical form of a ReLU network, and a program as a module again."""
 
 from __future__ import annotations
 

@@ -171,11 +171,7 @@ class _Visitor(Interpreter):
 
 
 def _layout(name: str, two: Size, three: Size) -> Layout:
-    """The layout of a stage, from the shapes that enter its ReLU for two and for three inputs.
-
-    Raises:
-        TransformError: it is not one dimension that grows with the number of inputs.
-    """
+    """The layout of a stage, from the shapes that enter its ReLU for two and for three inputs."""
     axes = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
     if len(two) != len(three) or len(axes) != 1 or two[axes[0]] * 3 != three[axes[0]] * 2:
         raise TransformError(

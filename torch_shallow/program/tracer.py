@@ -10,102 +10,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
-from torch_shallow.program.exported import export_model, shown_shape
+from torch_shallow.program.exported import export_model
 from torch_shallow.program.graph.accounting import Accounts, Refusal, account
-from torch_shallow.program.graph.input_shape import given_shape
 from torch_shallow.program.graph.symbolic import PLACE, CannotTrace, symbolic_trace
 from torch_shallow.program.head import split_head
-from torch_shallow.program.model_copy import check_model, copy_model, warn_of_hooks
+from torch_shallow.program.model_copy import copy_model
 from torch_shallow.program.rewriting.choices import rewrite_choices
 from torch_shallow.program.rewriting.rewrite import STAGE, Writer, attribute_of, module_path, rewrite
 from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable
-
-
-def transformable_parts(root: nn.Module, graph: Graph, refused: set[Node]) -> list[str]:
-    """The largest submodules, and slices of an `nn.Sequential`, with ReLUs and without anything refused.
-
-    Args:
-        root: the module that `graph` was traced from.
-        graph: its graph, rewritten.
-        refused: the nodes that are not piecewise linear.
-
-    Returns:
-        Each as one would write it, such as `"model.encoder"` or `"model.body[2:5]"`.
-    """
-    wrong, used = set[str](), set[str]()
-    for node in graph.nodes:
-        modules = _modules(node)
-        if node in refused:
-            wrong.update(modules)
-        elif STAGE in node.meta:
-            used.update(modules)
-    return list(_search(root, "", wrong, used))
-
-
-def _search(module: nn.Module, name: str, wrong: set[str], used: set[str]) -> Iterator[str]:
-    if name in used - wrong and next(module.children(), None) is not None:
-        yield _written(name)
-        return
-    children = [(f"{name}.{child}".lstrip("."), part) for child, part in module.named_children()]
-    if not isinstance(module, nn.Sequential):
-        for child, part in children:
-            yield from _search(part, child, wrong, used)
-        return
-    for clean, run in groupby(enumerate(children), key=lambda item: item[1][0] not in wrong):
-        numbered = list(run)
-        if not clean:
-            for _, (child, part) in numbered:
-                yield from _search(part, child, wrong, used)
-        elif len(numbered) == 1:
-            yield from _search(numbered[0][1][1], numbered[0][1][0], wrong, used)
-        elif any(child in used for _, (child, _) in numbered):
-            yield f"{_written(name)}[{numbered[0][0]}:{numbered[-1][0] + 1}]"
-
-
-def _modules(node: Node) -> set[str]:
-    """Qualified names of all modules in whose forward() a node is made."""
-    stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
-    return {path for path, _ in stack.values()} | ({str(node.target)} if node.op == "call_module" else set())
-
-
-def _written(name: str) -> str:
-    """A submodule as code, an index for each number."""
-    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in filter(None, name.split(".")))
-
-
-def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
-    """The model as a graph of affine operations and ReLUs.
-
-    Every piecewise-linear operation is written with affine operations and calls of `torch.relu`. The graph computes the
-    same function, up to rounding, in the same dtype; if the model ends with something that is not piecewise linear
-    (a softmax), it stops before that. The model itself is not changed.
-
-    Args:
-        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
-            used) and one tensor result.
-        example_input: if given, a batch of inputs (or one input of one dimension) on which the graph is compared with
-            the model; needed if the model's control flow looks at the shape of its input.
-
-    Raises:
-        TransformError: the model cannot be traced.
-        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
-
-    Example:
-        >>> graph_module = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
-        >>> [node.op for node in graph_module.graph.nodes]
-        ['placeholder', 'call_module', 'call_function', 'output']
-    """
-    name, module = type(model).__name__, check_model(model)
-    warn_of_hooks(module, stacklevel=2)
-    parts = trace_copy(module, nullcontext, given_shape(example_input, None) or shown_shape(module))
-    graph_module = GraphModule(parts.root, parts.graph, name)
-    if example_input is not None:
-        _compare(graph_module, parts, example_input)
-    return graph_module
 
 
 class TakenApart(NamedTuple):
@@ -173,10 +88,10 @@ def take_apart(
     accounts, known = account(root, graph), KnownShapes(root, graph, in_shape)
     _keep_batch(graph, known)
     writer, behind = Writer(root, graph, accounts, known), accounts.behind_heads()
-    rewrite_choices(root, graph, accounts, writer, behind)
+    rewrite_choices(writer, behind)
     rewrite(writer, behind)
     if accounts.refusals:
-        possible, head = split_head(root, graph, accounts, known)
+        possible, head = split_head(writer)
         if not possible:
             rewrite(writer, set())  # for the parts on offer
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
@@ -203,11 +118,7 @@ def _keep_batch(graph: Graph, known: KnownShapes) -> None:
 
 
 def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
-    """Make sure that no constant with infinite entries is left where it is not a bound.
-
-    Raises:
-        TransformError: there is one.
-    """
+    """Make sure that no constant with infinite entries is left where it is not a bound."""
     for node in graph.nodes:
         value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
         if isinstance(value, Tensor) and value.is_floating_point() and not value.to_dense().isfinite().all():
@@ -227,24 +138,43 @@ def _list_refusals(refusals: list[Refusal]) -> str:
 
 
 def _offer_parts(root: nn.Module, graph: Graph, accounts: Accounts) -> str:
-    parts = transformable_parts(root, graph, {refusal.node for refusal in accounts.refusals})
-    return f"\nThese parts of the model could be transformed on their own: {', '.join(parts)}." if parts else ""
+    """The largest submodules, and slices of an `nn.Sequential`, with ReLUs and without anything refused, as code."""
+    refused, wrong, used = {refusal.node for refusal in accounts.refusals}, set[str](), set[str]()
+    for node in graph.nodes:
+        if node in refused:
+            wrong.update(_modules(node))
+        elif STAGE in node.meta:
+            used.update(_modules(node))
+    parts = ", ".join(_search(root, "", wrong, used))
+    return f"\nThese parts of the model could be transformed on their own: {parts}." if parts else ""
 
 
-def _compare(graph_module: GraphModule, parts: TakenApart, example_input: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            expected = parts.root(example_input.clone())
-            found = graph_module(example_input.clone())
-            found = found if parts.head is None else parts.head(found)
-    except Exception as error:
-        raise TransformError(
-            f"example_input: the model fails on it (shape {tuple(example_input.shape)}, {example_input.dtype}): {error}"
-        ) from error
-    found, expected = (torch.nan_to_num(y.double()) for y in (found, expected))
-    rounding = torch.finfo(example_input.dtype).eps ** 0.5 * (1.0 + expected.abs().max())
-    if found.shape != expected.shape or not bool(((found - expected).abs() <= rounding).all()):
-        raise TransformError(
-            "model: its traced graph does not give the same values on example_input; its forward() does something that "
-            "torch.fx does not see (random numbers, global state, a choice made by Python)."
-        )
+def _search(module: nn.Module, name: str, wrong: set[str], used: set[str]) -> Iterator[str]:
+    if name in used - wrong and next(module.children(), None) is not None:
+        yield _written(name)
+        return
+    children = [(f"{name}.{child}".lstrip("."), part) for child, part in module.named_children()]
+    if not isinstance(module, nn.Sequential):
+        for child, part in children:
+            yield from _search(part, child, wrong, used)
+        return
+    for clean, run in groupby(enumerate(children), key=lambda item: item[1][0] not in wrong):
+        numbered = list(run)
+        if not clean:
+            for _, (child, part) in numbered:
+                yield from _search(part, child, wrong, used)
+        elif len(numbered) == 1:
+            yield from _search(numbered[0][1][1], numbered[0][1][0], wrong, used)
+        elif any(child in used for _, (child, _) in numbered):
+            yield f"{_written(name)}[{numbered[0][0]}:{numbered[-1][0] + 1}]"
+
+
+def _modules(node: Node) -> set[str]:
+    """Qualified names of all modules in whose forward() a node is made."""
+    stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
+    return {path for path, _ in stack.values()} | ({str(node.target)} if node.op == "call_module" else set())
+
+
+def _written(name: str) -> str:
+    """A submodule as code, an index for each number."""
+    return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in filter(None, name.split(".")))

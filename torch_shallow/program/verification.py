@@ -66,20 +66,8 @@ def verify(
 
     picked = list(range(0, len(x), 4))
     alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
-    _compare(
-        x[picked],
-        alone,
-        expected[picked],
-        100 * tolerance * size[picked],
-        MIXES_ROWS,
-    )
-    _compare(
-        x,
-        found,
-        expected,
-        allowed,
-        UNSEEN,
-    )
+    _compare(x[picked], alone, expected[picked], 100 * tolerance * size[picked], MIXES_ROWS)
+    _compare(x, found, expected, allowed, UNSEEN)
     _compare(
         x,
         found,

@@ -66,33 +66,25 @@ def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = 
     return maps
 
 
-def seconds_for_each_map(partition: Partition, *, local_models: bool = True, runs: int = 8, length: int = 256) -> float:
-    """How long `affine_maps` takes for a region on one thread, measured with runs of some here and there.
+RUNS, LENGTH = 8, 256  # how many runs are measured, and of how many regions each
 
-    Args:
-        partition: as for `affine_maps`.
-        local_models: likewise.
-        runs: how many.
-        length: how many regions each has.
-    """
+
+def seconds_for_each_map(partition: Partition, *, local_models: bool = True) -> float:
+    """How long `affine_maps` takes for a region on one thread, measured with runs of some here and there."""
     _, fill = _composer(partition, local_models)
     fill(0, 1)  # something may have to be compiled
     regions, begun = partition.num_regions, time.perf_counter()
-    starts = range(0, regions, max(length, regions // runs))
+    starts = range(0, regions, max(LENGTH, regions // RUNS))
     for start in starts:
-        fill(start, min(start + length, regions))
-    return (time.perf_counter() - begun) / min(regions, length * len(starts))
+        fill(start, min(start + LENGTH, regions))
+    return (time.perf_counter() - begun) / min(regions, LENGTH * len(starts))
 
 
 def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Callable[[int, int], None]]:
-    """Room for the maps, and what fills in those of some regions.
-
-    Raises:
-        TransformError: see `affine_maps`.
-    """
+    """Room for the maps, and what fills in those of some regions."""
     # Imported here because numba takes a while.
     from torch_shallow.search.compose_maps import fill_maps, first_regions, sort_cuts
-    from torch_shallow.search.packed_program import pack
+    from torch_shallow.search.problem import pack
 
     program = partition.program
     d, neurons, outputs = program.num_inputs, program.num_neurons, program.num_outputs

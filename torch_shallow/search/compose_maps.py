@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.search.packed_program import add_block, begin_rows
+from torch_shallow.search.problem import add_block, begin_rows
 
 
 @compiled()

@@ -9,25 +9,25 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from numbers import Real
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import FileError, IncompleteWarning, TransformError, argument_error
+from torch_shallow.errors import FileError, IncompleteWarning, TransformError
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.balance import balanced
-from torch_shallow.search.engines.cvxpy_solvers import check_installed
+from torch_shallow.search.engines.solvers import check_installed
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.partition import Partition, Search
 from torch_shallow.search.problem import Problem
-from torch_shallow.search.runs.budget import TASK_SECONDS, Budget, interruptible
+from torch_shallow.search.runs.budget import TASK_SECONDS, Budget, check_seconds, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint
 from torch_shallow.search.runs.schedule import INTERRUPTED, Schedule
 from torch_shallow.search.runs.watch import FinishingTime, Forecast, MemoryWatch, shown
 from torch_shallow.search.runs.workers import make_workers
 
 METHODS = ("auto", "double-description", "lp")
+MOST_CORNERS = 64  # "auto" begins a box of more corners with half-spaces
 
 
 def enumerate_regions(
@@ -37,7 +37,6 @@ def enumerate_regions(
     method: str = "auto",
     solver: str | None = None,
     tolerance: float = 1e-10,
-    max_corners: int = 64,
     max_rays: int = 1024,
     max_regions: int | None = None,
     time_limit: float | None = None,
@@ -58,11 +57,10 @@ def enumerate_regions(
         program: the network.
         domain: where to look.
         method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, and
-            half-spaces where there are too many rays.
+            half-spaces where there are too many rays, as in a box of many corners.
         solver: what solves the linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that
             proves each answer, and HiGHS for a program that it cannot settle.
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
-        max_corners: `"auto"` begins a box of more corners with half-spaces.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
         max_regions: find no more regions than this; no limit if None.
         time_limit: stop so early that a network is made of what is found after so many seconds; no limit if None.
@@ -82,7 +80,7 @@ def enumerate_regions(
         KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time; or any
             time, if no part is to be kept.
     """
-    problem = pose(program, domain, method, solver, tolerance, max_corners, max_rays)
+    problem = pose(program, domain, method, solver, tolerance, max_rays)
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress, keep_part)
     return _explore(problem, domain, Growth(), how)
@@ -94,19 +92,9 @@ def pose(
     method: str = "auto",
     solver: str | None = None,
     tolerance: float = 1e-10,
-    max_corners: int = 64,
     max_rays: int = 1024,
 ) -> Problem:
     """What is to be enumerated, and how, from the arguments of `enumerate_regions`.
-
-    Args:
-        program: the network.
-        domain: where to look.
-        method: see `enumerate_regions`, as for all that follow.
-        solver: see there.
-        tolerance: see there.
-        max_corners: see there.
-        max_rays: see there.
 
     Raises:
         TransformError: there is no such method or solver, or the domain does not fit.
@@ -116,7 +104,7 @@ def pose(
     if solver is not None:
         solver = check_installed(solver)
     chart = make_chart(program, domain)
-    by_rays = method == "double-description" or (method == "auto" and chart.num_corners <= max_corners)
+    by_rays = method == "double-description" or (method == "auto" and chart.num_corners <= MOST_CORNERS)
     return Problem.of(program, chart, Search(by_rays, solver, tolerance, max_rays if method == "auto" else None))
 
 
@@ -133,15 +121,8 @@ def resume(
 ) -> Partition:
     """Go on with a partition that is not complete: the result is as if there had been no stop.
 
-    Args:
-        partition: what is known.
-        max_regions: find no more regions than this, those known included.
-        time_limit: see `enumerate_regions`, as for all other arguments and errors.
-        workers: see there.
-        task_seconds: see there.
-        checkpoint: see there; what a file that is there holds comes before what the partition holds.
-        store_maps: see there.
-        progress: see there.
+    Arguments and errors are those of `enumerate_regions`. The regions known count for `max_regions`; what a checkpoint
+    that is there holds comes before what the partition holds.
     """
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
@@ -162,14 +143,7 @@ class _How:
     keep_part: bool = True
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.task_seconds, bool)
-            or not isinstance(self.task_seconds, Real)
-            or not self.task_seconds > 0.0
-        ):
-            raise argument_error(self.task_seconds, Real)(
-                f"task_seconds: expected a positive number of seconds, found {self.task_seconds!r}."
-            )
+        check_seconds("task_seconds", self.task_seconds)
 
 
 def _kept(

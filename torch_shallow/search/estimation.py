@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Int32
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import engines
-from torch_shallow.search.growing_tree import Growth, Piece
+from torch_shallow.search.growing_tree import Growth
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.task_output import Harvest, Quota
 
@@ -150,9 +150,8 @@ class Prober:
     """
 
     def __init__(self, problem: Problem, seed: int = 0, cuts: int = CUTS) -> None:
-        self._harvest = Harvest(
-            Quota(cuts=cuts)
-        )  # one for all walks, as to make an engine takes longer than a short walk
+        # One for all walks, as to make an engine takes longer than a short walk.
+        self._harvest = Harvest(Quota(cuts=cuts))
         self._walk = engines(problem, self._harvest)
         self._random = np.random.default_rng(seed)
 
@@ -198,16 +197,8 @@ class Prober:
         self._harvest.begin(0, path)
         self._walk()
         piece = self._harvest.piece(np.array([0]))
-        return len(piece.points), [np.append(path, _steps(piece, code)) for code in piece.open_parents.tolist()]
-
-
-def _steps(piece: Piece, code: int) -> Path:
-    """The cuts between the start of a piece and a place in it."""
-    steps = []
-    while code >= 0:
-        steps.append(2 * int(piece.cut_neurons[code // 2]) + code % 2)
-        code = int(piece.cut_parents[code // 2])
-    return np.array(steps[::-1], dtype=np.int32)
+        below = [np.array(piece.path(code)[1], dtype=np.int32) for code in piece.open_parents.tolist()]
+        return len(piece.points), [np.append(path, steps) for steps in below]
 
 
 LEAST_PROBES = 4  # fewer say nothing of their spread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
@@ -43,6 +43,14 @@ class Piece:
     open_parents: Int[np.ndarray, "open"]
     method: dict[str, int] = field(default_factory=dict)
 
+    def path(self, code: int) -> tuple[int, list[int]]:
+        """The start above a place in the piece, and the cuts from there down, each as `2 * neuron + side`."""
+        steps = []
+        while code >= 0:
+            steps.append(2 * int(self.cut_neurons[code // 2]) + code % 2)
+            code = int(self.cut_parents[code // 2])
+        return -1 - code, steps[::-1]
+
 
 @dataclass
 class Growth:
@@ -65,19 +73,12 @@ class Growth:
     def of(cls, partition: Partition) -> Growth:
         """A partition that may have open cells, so that it can go on growing."""
         cut_parents, region_parents = partition.parents
-        growth = cls()
-        growth.add(
-            Piece(
-                np.array([ROOT]),
-                cut_parents,
-                partition.cut_neurons,
-                region_parents,
-                partition.packed_patterns,
-                partition.points,
-                partition.open_cells,
-                partition.method,
-            )
+        cuts, regions = (
+            (cut_parents, partition.cut_neurons),
+            (region_parents, partition.packed_patterns, partition.points),
         )
+        growth = cls()
+        growth.add(Piece(np.array([ROOT]), *cuts, *regions, partition.open_cells, partition.method))
         return growth
 
     @property
@@ -95,38 +96,25 @@ class Growth:
             return whole
 
         depths = [self.open[int(start)] for start in piece.starts]
-        below = [self._depth_below(piece, int(code)) for code in piece.open_parents]
+        below = [piece.path(int(code)) for code in piece.open_parents]
         for start in piece.starts:
             del self.open[int(start)]
         left = {
-            code: depths[start] + cuts
-            for code, (start, cuts) in zip(placed(piece.open_parents).tolist(), below, strict=True)
+            code: depths[start] + len(steps)
+            for code, (start, steps) in zip(placed(piece.open_parents).tolist(), below, strict=True)
         }
         self.open |= left
-        whole = Piece(
-            piece.starts,
-            placed(piece.cut_parents),
-            piece.cut_neurons,
-            placed(piece.region_parents),
-            piece.packed_patterns,
-            piece.points,
-            placed(piece.open_parents),
-            piece.method,
+        whole = replace(
+            piece,
+            cut_parents=placed(piece.cut_parents),
+            region_parents=placed(piece.region_parents),
+            open_parents=placed(piece.open_parents),
         )
         self.pieces.append(whole)
         self._first_cuts.append(self.num_cuts)
         self.num_cuts += len(whole.cut_neurons)
         self.num_regions += len(whole.points)
         return left
-
-    @staticmethod
-    def _depth_below(piece: Piece, code: int) -> tuple[int, int]:
-        """The start above a place in a piece, and how many cuts are between them."""
-        cuts = 0
-        while code >= 0:
-            code = int(piece.cut_parents[code // 2])
-            cuts += 1
-        return -1 - code, cuts
 
     def path(self, code: int) -> Int32[np.ndarray, "depth"]:
         """The cuts above a place, from the root down, each as `2 * neuron + side`."""

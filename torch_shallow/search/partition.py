@@ -37,14 +37,10 @@ class Search:
 class Partition(Tree):
     """A tree whose cuts are half-spaces of neurons: each a pre-activation, affine on the cell it cuts.
 
-    Attributes:
+    Attributes, beside those of `Tree`:
         program: the network.
-        domain: see `Tree`, as for `chart`, `children` and `points`.
-        chart: see `Tree`.
         cut_neurons: the neuron of the program that makes each cut.
-        children: see `Tree`.
         packed_patterns: activation pattern of each region, as `np.packbits` packs it.
-        points: see `Tree`.
         method: how each region was found: regions by engine name.
         mixed: where activation regions were merged, the neurons that take both signs on each region, packed likewise
             (its pattern is then that of one of them); None if every region is an activation region.

@@ -1,4 +1,4 @@
-"""What is enumerated, and how: all that a worker needs to know, wherever it is."""
+"""What is enumerated, and how: all that a worker needs to know, laid out for compiled code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,160 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int8
 
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.packed_program import PackedProgram, pack
 from torch_shallow.search.partition import Search
+
+CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
+
+
+class PackedProgram(Bundle):
+    """A program in chart coordinates, packed: rows over homogeneous coordinates are stored transposed."""
+
+    sizes: np.ndarray  # int64 (stages,): neurons of each stage
+    offsets: np.ndarray  # int64 (stages + 1,): first neuron of each stage
+    inputs: np.ndarray  # float64: for each stage (dimension, neurons) of the input part, flattened
+    closed: np.ndarray  # uint8 (stages,): whether later stages read nothing but this stage and later ones
+    block_starts: np.ndarray  # int64 (stages + 1,): first block of each stage
+    block_sources: np.ndarray  # int64 (blocks,): stage that a block reads
+    block_offsets: np.ndarray  # int64 (blocks,): where the block starts in `hidden`
+    hidden: np.ndarray  # float64: blocks (source neurons, neurons), flattened
+    input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
+    hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
+
+
+def pack(program: ReLUProgram, chart: Chart) -> PackedProgram:
+    """Lay a program out for the compiled walk, in chart coordinates."""
+    d = program.num_inputs
+    inputs, hidden, starts, sources, offsets = [], [], [0], [], []
+    input_sizes, hidden_norms = [], []
+    size = 0
+    for stage in program.stages:
+        weight, bias = stage.weight[:, :d], stage.bias
+        inputs.append(chart.pull_back(weight, bias).T.reshape(-1))
+        input_sizes.append(
+            np.abs(weight) @ np.abs(chart.origin) + np.abs(bias) + np.linalg.norm(weight @ chart.directions.T, axis=1)
+        )
+        hidden_norms.append(np.linalg.norm(stage.weight[:, d:], axis=1))
+        for source in range(len(inputs) - 1):
+            block = stage.weight[:, d + program.offsets[source] : d + program.offsets[source + 1]]
+            if block.any():
+                sources.append(source)
+                offsets.append(size)
+                hidden.append(block.T.reshape(-1))
+                size += block.size
+        starts.append(len(sources))
+
+    def join(parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.zeros(0), *parts])
+
+    def integers(values: list[int]) -> np.ndarray:
+        return np.array(values, dtype=np.int64)
+
+    return PackedProgram(
+        integers([stage.num_neurons for stage in program.stages]),
+        integers(list(program.offsets)),
+        join(inputs),
+        _closed(program),
+        integers(starts),
+        integers(sources),
+        integers(offsets),
+        join(hidden),
+        join(input_sizes),
+        join(hidden_norms),
+    )
+
+
+def _closed(program: ReLUProgram) -> np.ndarray:
+    """Whether all stages after each stage read nothing before that stage, nor the input."""
+    d, offsets = program.num_inputs, program.offsets
+    first_read = [
+        np.flatnonzero(stage.weight.any(axis=0)).min(initial=stage.weight.shape[1]) for stage in program.stages
+    ]
+    return np.array(
+        [
+            all(first_read[later] >= d + offsets[s] for later in range(s + 1, len(offsets) - 1))
+            for s in range(len(first_read))
+        ],
+        dtype=np.uint8,
+    )
+
+
+@compiled("contract", "nsz")
+def compose(network, maps, norms_of_all, pattern, active, stage):
+    """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against.
+
+    `active` is work space, as long as there are neurons.
+    """
+    n, offset = network.sizes[stage], network.offsets[stage]
+    dimension = maps.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
+    rows = maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
+    begin_rows(network, rows, stage)
+    norms = norms_of_all[offset : offset + n]
+    square = 0.0
+    for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
+        first, count = network.offsets[network.block_sources[block]], 0
+        for j in range(network.sizes[network.block_sources[block]]):
+            if pattern[first + j] == 1:
+                square += norms_of_all[first + j] ** 2
+                active[count] = j
+                count += 1
+        add_block(network, rows, maps, block, active[:count])
+    size = np.sqrt(square)
+    for i in range(n):
+        norms[i] = 0.0
+    for k in range(dimension):
+        for i in range(n):
+            norms[i] += rows[k, i] ** 2
+    for i in range(n):
+        terms = CANCELLATION * (network.hidden_norms[offset + i] * size + network.input_sizes[offset + i])
+        norms[i] = max(np.sqrt(norms[i]), terms)
+
+
+@compiled()
+def begin_rows(network, rows, stage):
+    """Write what the rows of a stage are if no neuron before it is active."""
+    start = network.offsets[stage] * rows.shape[0]
+    for k in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            rows[k, i] = network.inputs[start + k * rows.shape[1] + i]
+
+
+@compiled("contract", "nsz")
+def add_block(network, rows, maps, block, active):
+    """Add the rows of some neurons of the stage that a block reads, four at a time, times the block's weights."""
+    source, at = network.block_sources[block], network.block_offsets[block]
+    n_source, first = network.sizes[source], network.offsets[source]
+    dimension, n = rows.shape
+    source_rows = maps[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
+    weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
+    fours = active.shape[0] // 4 * 4
+    for j in range(0, fours, 4):
+        a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
+        of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
+        for k in range(dimension):
+            row, by_a, by_b = rows[k], source_rows[k, a], source_rows[k, b]
+            by_c, by_d = source_rows[k, c], source_rows[k, d]
+            for i in range(n):
+                row[i] = row[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
+    for j in range(fours, active.shape[0]):
+        of_j = weights[active[j]]
+        for k in range(dimension):
+            row, by_j = rows[k], source_rows[k, active[j]]
+            for i in range(n):
+                row[i] += by_j * of_j[i]
+
+
+@compiled()
+def pack_pattern(network, pattern, packed, row):
+    """Write a pattern as `np.packbits` does."""
+    for byte in range(packed.shape[1]):
+        packed[row, byte] = 0
+    for i in range(network.offsets[network.sizes.shape[0]]):
+        if pattern[i] == 1:
+            packed[row, i >> 3] |= np.uint8(128 >> (i & 7))
 
 
 @dataclass(frozen=True)

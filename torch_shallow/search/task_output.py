@@ -1,10 +1,12 @@
-"""What one task finds, and how much it may find."""
+"""What one task finds, how much it may find, and how a compiled walk is called again and again to find it."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
@@ -12,8 +14,8 @@ from jaxtyping import Float, Int, Int32, UInt8
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.errors import TransformError
-from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.growing_tree import Piece
+from torch_shallow.search.problem import Problem
 
 DONE = 10  # nothing left to do
 FULL = 11  # the output arrays are full
@@ -40,25 +42,6 @@ class Found(Bundle):
     def first(self, rows: int) -> Found:
         """The room for the first rows."""
         return Found(*(array[:rows] for array in self))
-
-
-def new_counts(cuts: int) -> np.ndarray:
-    """Counts of a walk whose first cut has a given number, with one cell on the stack."""
-    counts = np.zeros(NUM_COUNTS, dtype=np.int64)
-    counts[CUTS] = cuts
-    return counts
-
-
-def empty_block(program: ReLUProgram, dimension: int) -> Found:
-    """Room for some cuts and regions."""
-    size = max(1024, min(BLOCK, (1 << 24) // (8 * dimension + program.num_neurons // 8)))
-    return Found(
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros((size, (program.num_neurons + 7) // 8), dtype=np.uint8),
-        np.zeros((size, dimension - 1)),
-    )
 
 
 @compiled()
@@ -121,11 +104,7 @@ class Harvest:
     @property
     def spent(self) -> bool:
         """Whether the quota is used up, or there is an interruption; never before something is found."""
-        return self.spent_with(0, 0)
-
-    def spent_with(self, cuts: int, regions: int) -> bool:
-        """The same, with some more cuts and regions."""
-        cuts, regions = cuts + self.num_cuts, regions + self.num_regions
+        cuts, regions = self.num_cuts, self.num_regions
         return cuts + regions > 0 and (
             self._left(cuts, regions) <= 0 or time.monotonic() - self._begun >= self.quota.seconds or self.interrupted()
         )
@@ -230,3 +209,51 @@ def off_path() -> TransformError:
         "model: expected the network that the regions so far were found of, on the same kind of machine, found one "
         "whose cells are cut by other neurons; begin anew, without what is there."
     )
+
+
+class CompiledWalk(ABC):
+    """Gives cuts and regions to a harvest, and what is left at last back.
+
+    Args:
+        problem: what is enumerated.
+        harvest: where to append.
+    """
+
+    engine: str
+    parent_and_spent: ClassVar[tuple[int, int]]  # columns of the frames
+    stack: Any  # a bundle with frames
+
+    def __init__(self, problem: Problem, harvest: Harvest) -> None:
+        self.problem, self.harvest = problem, harvest
+        neurons, coordinates = problem.program.num_neurons, problem.chart.num_coordinates
+        size = max(1024, min(BLOCK, (1 << 24) // (8 * (coordinates + 1) + neurons // 8)))
+        cut_parents, cut_neurons, region_parents = np.zeros((3, size), dtype=np.int64)
+        patterns = np.zeros((size, (neurons + 7) // 8), dtype=np.uint8)
+        self.found = Found(cut_parents, cut_neurons, region_parents, patterns, np.zeros((size, coordinates)))
+
+    @abstractmethod
+    def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
+        """Go on with the compiled walk, and return its status."""
+
+    @abstractmethod
+    def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
+        """Do what the walk has asked for, which is most often room."""
+
+    def _walk_all(self) -> None:
+        """Walk everything below the one cell on the stack, as far as it is below the path of the harvest."""
+        harvest, counts = self.harvest, np.zeros(NUM_COUNTS, dtype=np.int64)
+        counts[CUTS] = harvest.num_cuts
+        while True:
+            status = self._walk(harvest.room(self.found), counts)
+            harvest.take(self.engine, self.found, counts)
+            if status == DONE:
+                return
+            if status == OFF_PATH:
+                raise off_path()
+            if status != FULL:
+                self._serve(status, counts)
+            if harvest.spent:
+                parent, spent = self.parent_and_spent
+                frames = self.stack.frames[: counts[TOP] + 1]
+                harvest.leave(frames[frames[:, spent] == 0, parent])
+                return

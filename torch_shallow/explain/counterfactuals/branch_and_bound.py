@@ -56,13 +56,8 @@ def nearest_whole(
 ) -> tuple[float, FoundPoint | None]:
     """The nearest point whose integers are whole.
 
-    Args:
-        problem: which entries are integers.
-        nearest: solves a program in a box, given a cutoff.
-        first: its answer in the whole box.
-        norm: of the distance.
-        cutoff: what is at least so far is left out, given the best distance.
-        best: distance of what is known.
+    `nearest` solves a program in a box, given a cutoff; `first` is its answer in the whole box. What is at least as far
+    as `cutoff`, given the best distance, is left out.
 
     Returns:
         A bound of all that was left out, and the nearest point, if it is nearer than the best.

@@ -85,19 +85,9 @@ def advance(
 ) -> tuple[int, int]:
     """Open cells until as many regions as `leaves` has room for may have a counterfactual nearer than the cutoff.
 
-    Args:
-        found: the frontier.
-        cuts: the tree.
-        work: half-spaces, the first `extra` of which hold everywhere.
-        simplex: see `nearest`.
-        norm: see `nearest`.
-        extra: see `work`.
-        lower: of the box.
-        upper: of the box.
-        cutoff: what is farther is left out.
-        leaves: of the regions, their cells in `found`.
-        tallies: what was done, is added up here.
-        floor: float64 (1,): the least bound of all that is left out.
+    The first `extra` half-spaces in `work` hold everywhere; `simplex` and `norm` are as for `nearest`. What is done is
+    added to `tallies`, and `floor[0]` becomes the least bound of all that is left out. The cells of the regions are
+    written into `leaves`.
 
     Returns:
         How it ended, and how many regions there are.
@@ -172,20 +162,9 @@ def solve_leaves(
 ) -> None:
     """The nearest counterfactual of each of some regions.
 
-    Args:
-        found: the frontier.
-        cuts: the tree.
-        work: see `advance`, as for the other arguments.
-        simplex: see there.
-        norm: see there.
-        extra: see there.
-        lower: see there.
-        upper: see there.
-        cutoff: see there; it comes down to the nearest counterfactual found on the way.
-        leaves: cells.
-        goals: float64 (leaves, goals, dimension): the target in each region, as unit rows `goals @ d <= limits`.
-        limits: float64 (leaves, goals).
-        results: float64 (leaves, 2 + dimension): how it ended, the proven bound, and the point.
+    As for `advance`; but the cutoff comes down to the nearest counterfactual found on the way. `goals`, of shape
+    (leaves, goals, dimension), is the target in each region, as unit rows `goals @ d <= limits`; of each region
+    `results` gets how it ended, the proven bound, and the point.
     """
     for leaf in range(leaves.shape[0]):
         count = write_path(work, extra, found.parents[leaves[leaf]], cuts)

@@ -1,8 +1,9 @@
-"""The nearest input of which a network says something else."""
+"""The nearest input of which a network says something else, rounding included."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +14,26 @@ from torch.export import ExportedProgram
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
 from torch_shallow.explain.counterfactuals.constraints import Changes, Feature, Range, read_problem
-from torch_shallow.explain.counterfactuals.polish import Polished, attempt, polished
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target, read_target
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import Function, known_function, known_network, read_function
+from torch_shallow.explain.function import (
+    Function,
+    input_rows,
+    known_function,
+    known_network,
+    outputs_at,
+    read_function,
+)
 from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
 
+if TYPE_CHECKING:
+    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
+
 SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
 ROUNDING = 8  # units of rounding: a value that changes by less does not change
+MOST_DIGITS = 17  # which tell any two numbers apart
+MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
 
 
 @outside_modes
@@ -113,10 +125,10 @@ def counterfactual(
             f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
         )
     function = read_function(f, x[None] if known is None else None)
-    row = function.rows("x", x)
+    row = input_rows(function, "x", x)
     if x.shape != function.in_shape:
         raise TransformError(f"x: expected one input of shape {function.in_shape}, found {tuple(x.shape)}.")
-    network = None if known is None else known_network(function.network, name="f")
+    network = None if known is None else known_network(function, name="f")
     names = read_features(features, function.num_inputs)
     problem = read_problem(
         row[0].cpu().numpy(),
@@ -140,8 +152,7 @@ def counterfactual(
         nearest = Nearest(None, -1, 0.0)
         return _result(x, problem, nearest, here, network, tolerance, np.inf, {}, evaluate)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.counterfactuals.growing_boxes import search_boxes
-    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
+    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch, search_boxes
 
     radius, searched = np.inf, min(SEARCHED, 0.1 * tolerance)
     if network is None and isinstance(f, nn.Module | ExportedProgram):
@@ -149,17 +160,17 @@ def counterfactual(
     elif network is not None:
         search = NearestSearch(network, problem, searched, solver)
         nearest = search.run()
-    best = None if nearest.found is None else polished(search, nearest, evaluate, x.dtype)
+    best = polished(search, nearest, evaluate, x.dtype)
     return _result(x, problem, nearest, best, network, tolerance, radius, search.tally, evaluate)
 
 
 def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
     def evaluate(x: Tensor) -> np.ndarray:
         row = x[None].to(function.device)
-        if isinstance(function.network, TreeFunction):
+        if isinstance(function, TreeFunction):
             with torch.no_grad():
-                return function.network(row.reshape(1, *function.in_shape)).reshape(-1).cpu().numpy()
-        return function(row)[0].cpu().numpy()
+                return function(row.reshape(1, *function.in_shape)).reshape(-1).cpu().numpy()
+        return outputs_at(function, row)[0].cpu().numpy()
 
     return evaluate
 
@@ -214,17 +225,15 @@ def _digits(
     values: np.ndarray,
     moved: np.ndarray,
     evaluate: Callable[[Tensor], np.ndarray],
-    least: int = 6,
-    most: int = 17,
 ) -> int:
-    """How many digits of the new values are needed so that the target is reached with them."""
-    for digits in range(least, most):
+    """How many digits of the new values are needed so that the target is reached with them, from 6."""
+    for digits in range(6, MOST_DIGITS):
         typed, x = values.copy(), best.x.double().numpy().copy()
         typed[moved] = [float(f"{value:.{digits}g}") for value in values[moved]]
         x[moved] = problem.features.rescale(typed)[moved]
         if problem.target.excess(evaluate(torch.from_numpy(x).to(best.x.dtype).double())) <= max(0.0, best.excess):
             return digits
-    return most
+    return MOST_DIGITS
 
 
 def _values(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
@@ -237,3 +246,68 @@ def _values(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 def _rounding(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     terms: np.ndarray = np.abs(x * problem.features.scale) + np.abs(problem.features.mean)
     return ROUNDING * torch.finfo(dtype).eps * terms
+
+
+class Polished(NamedTuple):
+    """An input as it is handed out.
+
+    Attributes:
+        x: in the dtype of the input.
+        distance: of this very input.
+        excess: by how much its output misses the target.
+    """
+
+    x: Float[Tensor, "inputs"]
+    distance: float
+    excess: float
+
+
+def polished(
+    search: NearestSearch, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype
+) -> Polished | None:
+    """The nearest input in a dtype that reaches the target.
+
+    The point is on the boundary of the target, so that rounding may leave it on the wrong side. The target is moved
+    inwards, by more and more, until it is reached. None if nothing was found.
+    """
+    problem, found = search.problem, near.found
+    if found is None:
+        return None
+    unit = torch.finfo(dtype).eps
+    sizes = np.abs(problem.x[problem.free] * problem.weights)
+    first = attempt(problem, found.point, evaluate, dtype)
+    shares = [4.0**k * 2.0**-53 for k in range(60) if 4.0**k * 2.0**-53 <= max(MOST, 16.0 * unit)]
+    for share in (0.0, *shares):
+        for cells in (False, True):
+            point = found.point if share == 0.0 else search.inner(near, share, sizes, cells)
+            if point is None:
+                continue
+            candidate = attempt(problem, point, evaluate, dtype)
+            rounded = (candidate.x.double().numpy() - problem.x)[problem.free] * problem.weights
+            if candidate.excess <= 0.0 and problem.allows(rounded, 4.0 * unit):
+                return candidate
+            if share == 0.0:
+                break
+    return first
+
+
+def attempt(
+    problem: Changes,
+    point: Float[np.ndarray, "dimension"],
+    evaluate: Callable[[Tensor], np.ndarray],
+    dtype: torch.dtype,
+) -> Polished:
+    """An input as it comes out in a dtype."""
+    x = torch.from_numpy(problem.lift(np.clip(point, problem.lower, problem.upper))).to(dtype)
+    # What rounding puts beyond an end of its range goes back by one unit.
+    if dtype == torch.float32:
+        free = torch.from_numpy(problem.free)
+        low, high = (torch.from_numpy(end) for end in problem.ends)
+        moved, entries = torch.from_numpy(point != 0.0) & (low < high), x[free]
+        entries = torch.where(moved & (entries.double() > high), entries.nextafter(torch.tensor(-torch.inf)), entries)
+        entries = torch.where(moved & (entries.double() < low), entries.nextafter(torch.tensor(torch.inf)), entries)
+        x[free] = entries
+    rounded = x.double()
+    output = evaluate(rounded)
+    excess = np.inf if np.isnan(output).any() else problem.target.excess(output)
+    return Polished(x, problem.distance(rounded.numpy()), excess)

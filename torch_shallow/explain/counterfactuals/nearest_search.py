@@ -1,4 +1,4 @@
-"""The search for the nearest counterfactual over all regions of a shallow network."""
+"""The search for the nearest counterfactual: over all regions of a shallow network, or in boxes that grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import nn
+from torch.export import ExportedProgram
 
+from torch_shallow._transform import transform_all
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.counterfactuals import near_to_far as walk
 from torch_shallow.explain.counterfactuals.branch_and_bound import (
@@ -21,12 +24,19 @@ from torch_shallow.explain.counterfactuals.branch_and_bound import (
     nearest_whole,
 )
 from torch_shallow.explain.counterfactuals.constraints import Changes
+from torch_shallow.explain.function import Function
 from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.geometry.dual_simplex import Simplex
 from torch_shallow.geometry.nearest_point import BEYOND, NEAREST, UNSETTLED, linear_program, nearest, quadratic
 
 ROUNDING = 2.3e-16
 DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
+MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 MB
+MOST_LEAVES = 256  # regions that are solved together
+FAR = 1e9  # so many times the length of the input is taken for infinity where there is no limit
+ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
+GROWTH = 1.5
 
 
 def nearest_by_cvxpy(
@@ -92,13 +102,6 @@ def _solve(problem: Any, solver: str) -> None:
         ) from error
 
 
-MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 MB
-MOST_LEAVES = 256  # regions that are solved together
-FAR = 1e9  # so many times the length of the input is taken for infinity where there is no limit
-
-ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
-
-
 class NearestSearch:
     """Best first: cells of the tree by a proven bound of their distance, and a program for each region that is left.
 
@@ -158,9 +161,7 @@ class NearestSearch:
         self, regions: Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some goals dimension"], Float[np.ndarray, "some goals"]]:
         """The target in some regions: `rows @ d <= limits`."""
-        where = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(self.function.device)
-        with torch.no_grad():
-            weight, bias = (array.cpu().numpy() for array in self.function.affine_maps(where))
+        weight, bias = self.function.map_arrays(np.asarray(regions, dtype=np.int64))
         target = self.problem.target
         rows, offsets = self.problem.pull_back(target.rows @ weight, bias @ target.rows.T + target.offsets)
         return rows, -offsets
@@ -174,11 +175,8 @@ class NearestSearch:
     def inner(self, near: Nearest, share: float, sizes: Vector, cells: bool) -> Vector | None:
         """The nearest point that keeps off the target's boundary, in the box of what was found.
 
-        Args:
-            near: what was found.
-            share: how far, as a share of the terms of each half-space.
-            sizes: of the terms, by entry.
-            cells: keep off the boundary of the region too.
+        The point keeps off by a share of the terms of each half-space, to which each entry adds those in `sizes`; with
+        `cells`, it keeps off the boundary of the region too.
         """
         if near.found is None:
             return None
@@ -200,9 +198,7 @@ class NearestSearch:
         Of the Euclidean norm for all: L1 is larger, and the search for the others starts with it.
         """
         problem, bounds = self.problem, np.zeros(self.function.num_regions)
-        step = max(
-            1, MAP_VALUES // (len(problem.x) * max(1, self.function.affine_maps(torch.zeros(1).long())[1].numel()))
-        )
+        step = max(1, MAP_VALUES // (len(problem.x) * max(1, self.function.num_outputs)))
         for start in range(0, len(bounds), step):
             rows, limits = self.goals(np.arange(start, min(start + step, len(bounds))))
             # An input that may not go where it would help does not count.
@@ -323,3 +319,56 @@ class NearestSearch:
             if more is not None:
                 best, found, region = more.distance, more, one
         return Nearest(found, region, bound if found is None else min(bound, best))
+
+
+def search_boxes(
+    model: nn.Module | ExportedProgram,
+    function: Function,
+    problem: Changes,
+    tolerance: float,
+    solver: str | None,
+) -> tuple[NearestSearch, Nearest, float]:
+    """The last search, what it has found, and the radius of its box.
+
+    Whatever is outside a box of radius r in the maximum norm is at least r away, in every norm.
+
+    Raises:
+        TransformError: as `transform`.
+    """
+    # A box that ends before what may be reached begins has nothing in it.
+    outside = float(np.maximum(problem.lower, -problem.upper).max(initial=0.0))
+    example = None
+    if isinstance(model, nn.Module):
+        row = torch.from_numpy(problem.x).reshape(1, *function.in_shape)
+        example = row.to(next((p for p in model.parameters() if p.is_floating_point()), row))
+    radius = max(_first_radius(function, problem), GROWTH * outside)
+    reach = float(np.abs(np.concatenate([problem.lower, problem.upper])).max(initial=0.0))
+    farthest = FAR * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
+    while True:
+        last = radius >= min(reach, farthest)
+        within = problem if radius >= reach else problem.within(radius)
+        box = within.box()
+        box.lower, box.upper = (bound.reshape(function.in_shape) for bound in (box.lower, box.upper))
+        search = NearestSearch(transform_all(model, example, domain=box).function, within, tolerance, solver)
+        near = search.run()
+        limit = np.inf if radius >= reach else radius
+        if near.found is not None and near.found.distance <= limit:
+            return search, near, min(radius, reach)
+        if last:
+            return search, Nearest(None, -1, min(near.bound, limit)), min(radius, reach)
+        # A counterfactual in a corner of the box tells how far to look.
+        radius = GROWTH * radius if near.found is None else near.found.distance * (1.0 + 1e-9)
+
+
+def _first_radius(function: Function, problem: Changes) -> float:
+    """Half of the way to the target by the local model at the input."""
+    fallback = 1e-2 * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
+    if not isinstance(function, DeepFunction) or not function.differentiates:
+        return fallback
+    x = torch.from_numpy(problem.x)[None].to(function.device)
+    weight, bias = (array[0].cpu().numpy() for array in function.gradients(function.signs(x)))
+    rows = problem.target.rows @ weight
+    missing = rows @ problem.x + problem.target.rows @ bias + problem.target.offsets
+    slopes = np.abs(rows[:, problem.free] / problem.weights).sum(axis=1)
+    ways = missing[(missing > 0.0) & (slopes > 0.0)] / slopes[(missing > 0.0) & (slopes > 0.0)]
+    return min(max(0.5 * float(ways.max()), 1e-6 * fallback), 10.0 * fallback) if len(ways) else fallback

@@ -77,11 +77,6 @@ class TargetRows:
 def read_target(target: object, margin: int | float, outputs: int) -> TargetRows:
     """The inequalities of a target.
 
-    Args:
-        target: a class, or a value of an output.
-        margin: by how much the output of the class exceeds all others.
-        outputs: how many there are.
-
     Raises:
         WrongTypeError: it is of another type.
         TransformError: there is no such output, values are not finite or in the wrong order, or a margin is given where

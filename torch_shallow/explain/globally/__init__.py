@@ -1,15 +1,19 @@
 """Facts about a network on its whole domain, from all of its regions.
 
 `in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region; each of the others is
-one fact. All are of the trunk.
+about one kind of facts. All are of the trunk.
 """
 
-from torch_shallow.explain.globally.lipschitz import LipschitzConstant, lipschitz_constant
-from torch_shallow.explain.globally.moments import Moments, moments
-from torch_shallow.explain.globally.monotonicity import Counterexample, Monotonicity, monotonicity
+from torch_shallow.explain.globally.integrals import Moments, Volumes, moments, volumes
 from torch_shallow.explain.globally.output_range import OutputRange, output_range
+from torch_shallow.explain.globally.slopes import (
+    Counterexample,
+    LipschitzConstant,
+    Monotonicity,
+    lipschitz_constant,
+    monotonicity,
+)
 from torch_shallow.explain.globally.usage import NeuronActivity, UnusedFeatures, neuron_activity, unused_features
-from torch_shallow.explain.globally.volumes import Volumes, volumes
 
 __all__ = [
     "Counterexample",

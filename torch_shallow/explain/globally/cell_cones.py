@@ -1,13 +1,12 @@
-"""The cell of every region as vertices, rays and lines, computed anew from the network's half-spaces."""
+"""The cell of every region as vertices, rays and lines, computed anew from the half-spaces; and the outputs on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
@@ -18,6 +17,7 @@ from torch_shallow.geometry.rays.storage import ConeStorage, grown, intersection
 
 NODE, START, LINES, RAYS, TOP = range(5)  # columns of a frame
 DONE, FLUSH = -1, -2  # beside the statuses of a cut; a new frame always has room: there are as many as cuts on a path
+AT_ONCE = 1 << 17  # generators in memory
 
 
 class ConeStack(Bundle):
@@ -132,9 +132,6 @@ def below(
     return count
 
 
-AT_ONCE = 1 << 17  # generators in memory
-
-
 @dataclass(frozen=True, eq=False)
 class CellCones:
     """Some cells, each a cone in homogeneous chart coordinates.
@@ -180,9 +177,7 @@ class CellWalk:
         Yields:
             Cells whose generators fit into memory.
         """
-        from torch_shallow.explain.globally import cell_cones as walk  # compiled code is imported when it is used
-
-        subject, tree = self._subject, self._subject.tree
+        subject, tree = self._subject, self._subject.function.tree
         walls, children = subject.chart.inequalities, tree.children.astype(np.int64)
         root = 0 if len(children) else ~0
         too_many = subject.chart.num_corners > self._max_rays
@@ -192,14 +187,12 @@ class CellWalk:
         storage, (lines, rays, top), used = intersection(walls, self._tolerance)
         room = max(AT_ONCE, 2 * self._max_rays)
         deepest = 2 + tree.depth
-        stack = walk.ConeStack(
-            np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64)
-        )
+        stack = ConeStack(np.zeros((deepest, 5), dtype=np.int64), np.zeros((deepest, storage.words), dtype=np.uint64))
         stack.frames[0], stack.used[0] = (root, 0, lines, rays, top), used
-        harvest = _harvest(walk.WrittenCones, room, walls.shape[1], storage.words, len(children))
+        harvest = _harvest(room, walls.shape[1], storage.words, len(children))
         counts = np.array([1, 0, 0, 0])
         while True:
-            status = walk.walk(
+            status = walk(
                 storage.cones,
                 storage.scratch,
                 stack,
@@ -210,7 +203,7 @@ class CellWalk:
                 self._tolerance,
                 self._max_rays,
             )
-            if status in (walk.DONE, walk.FLUSH):
+            if status in (DONE, FLUSH):
                 count, end = counts[1], harvest.ends[counts[1]]
                 yield CellCones(
                     harvest.regions[:count],
@@ -222,17 +215,17 @@ class CellWalk:
                 counts[1] = 0
             else:
                 stack, harvest = _grow(storage, status, stack, harvest)
-            if status == walk.DONE:
+            if status == DONE:
                 break
         for name, nodes in (("thin", harvest.thin[: counts[2]]), ("large", harvest.large[: counts[3]])):
             found = np.zeros(tree.num_regions, dtype=np.int64)
-            count = walk.below(nodes, children, np.zeros(deepest + 1, dtype=np.int64), found)
+            count = below(nodes, children, np.zeros(deepest + 1, dtype=np.int64), found)
             setattr(self, name, np.sort(found[:count]))
 
 
-def _harvest(kind: Any, room: int, dimension: int, words: int, cuts: int) -> Any:
+def _harvest(room: int, dimension: int, words: int, cuts: int) -> WrittenCones:
     capacity = 1 + room // 2
-    return kind(
+    return WrittenCones(
         np.zeros(capacity, dtype=np.int64),
         np.zeros(capacity + 1, dtype=np.int64),
         np.zeros(capacity, dtype=np.int64),
@@ -243,9 +236,87 @@ def _harvest(kind: Any, room: int, dimension: int, words: int, cuts: int) -> Any
     )
 
 
-def _grow(storage: ConeStorage, status: int, stack: Any, harvest: Any) -> tuple[Any, Any]:
+def _grow(storage: ConeStorage, status: int, stack: ConeStack, harvest: WrittenCones) -> tuple[ConeStack, WrittenCones]:
     storage.grow(status)
     if status != NEED_WORDS:
         return stack, harvest
     wider = harvest.replaced(sets=grown(harvest.sets, axis=1))
     return stack.replaced(used=grown(stack.used, axis=1)), wider
+
+
+class CellPaths(Bundle):
+    """The cuts above each region, and how far a vertex may be on their wrong side."""
+
+    regions: np.ndarray  # int64 (regions,): `2 * cut + side` above each region, -1 at the root
+    parents: np.ndarray  # int64 (cuts,): likewise above each cut
+    cuts: np.ndarray  # float64 (cuts, dimension): unit rows
+    allowed: float
+
+
+@compiled()
+def lies_inside(vertex: Float[np.ndarray, "homogeneous"], region: int, paths: CellPaths) -> bool:
+    """Whether a vertex, as a unit vector, lies on the right side of all cuts above its region."""
+    code = paths.regions[region]
+    while code >= 0:
+        value, cut = 0.0, code // 2
+        for k in range(vertex.shape[0]):
+            value += paths.cuts[cut, k] * vertex[k]
+        if (value if code % 2 == 1 else -value) < -paths.allowed:
+            return False
+        code = paths.parents[cut]
+    return True
+
+
+@compiled()
+def extremes(
+    ends: Int[np.ndarray, "cells_and_one"],
+    num_lines: Int[np.ndarray, "cells"],
+    regions: Int[np.ndarray, "cells"],
+    generators: Float[np.ndarray, "generators homogeneous"],
+    rows: Float[np.ndarray, "cells outputs homogeneous"],
+    flat: Float[np.ndarray, "outputs"],
+    tolerance: float,
+    paths: CellPaths,
+    known: Bool[np.ndarray, "all"],
+    best: Float[np.ndarray, "outputs 2"],
+    where: Int[np.ndarray, "outputs 2"],
+    at: Float[np.ndarray, "outputs 2 homogeneous"],
+    doubtful: Bool[np.ndarray, "all"],
+) -> None:
+    """Improve the least (column 0) and greatest (column 1) value known of each output by those on some cells.
+
+    Cells are as in `CellCones`, each with its local model in `rows`; a slope up to `flat` is none, and a ray with t up
+    to `tolerance` is a direction. `known` tells which regions are looked at: others are so thin that their vertices are
+    rounding. `doubtful` is set for each region of which a vertex would be better, but does not lie in its half-spaces,
+    as happens where walls nearly coincide. What is found goes into `best`, `where` and `at`, as in `Extrema`.
+    """
+    dimension = generators.shape[1]
+    for cell in range(regions.shape[0]):
+        for r in range(ends[cell], ends[cell + 1] if known[regions[cell]] else ends[cell]):
+            height = generators[r, dimension - 1]
+            is_line, is_ray = r - ends[cell] < num_lines[cell], height <= tolerance
+            for i in range(rows.shape[1]):
+                value = 0.0
+                for k in range(dimension - is_ray):
+                    value += rows[cell, i, k] * generators[r, k]
+                for side in range(2):
+                    sign, scale = 1.0 if side == 1 else -1.0, 1.0
+                    if is_ray:
+                        slope = abs(value) if is_line else sign * value
+                        if slope <= flat[i] or (np.isinf(best[i, side]) and where[i, side] >= 0):
+                            continue
+                        best[i, side] = sign * np.inf
+                        if is_line and sign * value < 0.0:
+                            scale = -1.0
+                    else:
+                        if sign * (value / height) <= sign * best[i, side]:
+                            continue
+                        if not lies_inside(generators[r], regions[cell], paths):
+                            doubtful[regions[cell]] = True
+                            continue
+                        best[i, side] = value / height
+                        scale = 1.0 / height
+                    where[i, side] = regions[cell]
+                    for k in range(dimension):
+                        at[i, side, k] = scale * generators[r, k]
+                    at[i, side, dimension - 1] = 0.0 if is_ray else 1.0

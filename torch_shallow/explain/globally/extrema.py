@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.globally.in_chart import InChart
-from torch_shallow.geometry.minimiser import Minimiser, minimiser
+from torch_shallow.geometry.highs import Minimiser, minimiser
 
 OUTSIDE = 10  # times the tolerance: a vertex may be so far outside of its region, and a thinner region has no vertices
 RESIDUAL = 1e-7  # what a solution may lack, relative to the size of its terms
@@ -37,35 +37,32 @@ def find_extrema(
 ) -> tuple[Extrema, int]:
     """Look at the vertices and rays of every region, or solve linear programs where there are too many.
 
-    Args:
-        subject: the network.
-        flat: of each output, a slope along a ray up to this size is none.
-        max_rays: a cell of more vertices and rays is left to linear programs, as is one with vertices outside of it.
-        tolerance: as for `CellWalk`.
+    A slope along a ray up to `flat` is none. A cell of more vertices and rays than `max_rays` is left to linear
+    programs, as is one with vertices outside of it; `tolerance` is as for `CellWalk`.
 
     Returns:
         What was found, and how many linear programs were solved.
     """
-    from torch_shallow.explain.globally.cell_cones import CellWalk  # compiled code is imported when it is used
-    from torch_shallow.explain.globally.extremes import CellPaths, extremes
+    # Compiled code is imported when it is used.
+    from torch_shallow.explain.globally.cell_cones import CellPaths, CellWalk, extremes
     from torch_shallow.geometry.tree_kernels import margins
 
-    outputs, dimension = subject.num_outputs, subject.chart.num_coordinates + 1
+    outputs, dimension = subject.function.num_outputs, subject.chart.num_coordinates + 1
     found = Extrema(
         np.tile([np.inf, -np.inf], (outputs, 1)),
         np.full((outputs, 2), -1),
         np.zeros((outputs, 2, dimension)),
     )
-    cut_parents, region_parents = subject.tree.parents
+    cut_parents, region_parents = subject.function.tree.parents
     paths = CellPaths(region_parents, cut_parents, subject.cuts, OUTSIDE * tolerance)
-    margin, doubtful = np.zeros(subject.num_regions), np.zeros(subject.num_regions, dtype=bool)
+    margin, doubtful = np.zeros(subject.function.num_regions), np.zeros(subject.function.num_regions, dtype=bool)
     margins(
-        subject.tree.points,
+        subject.function.tree.points,
         paths.regions,
         paths.parents,
         paths.cuts,
         margin,
-        np.zeros(subject.num_regions, dtype=np.int64),
+        np.zeros(subject.function.num_regions, dtype=np.int64),
     )
     known = margin > paths.allowed
     state = (paths, known, found.best, found.where, found.at, doubtful)
@@ -76,7 +73,7 @@ def find_extrema(
     thin = np.union1d(walk.thin, np.flatnonzero(~known))
     if len(thin):  # what is known of them is a point
         known[:] = True
-        points = np.column_stack([subject.tree.points[thin], np.ones(len(thin))])
+        points = np.column_stack([subject.function.tree.points[thin], np.ones(len(thin))])
         ends, none = np.arange(len(thin) + 1), np.zeros(len(thin), dtype=np.int64)
         points /= np.linalg.norm(points, axis=1, keepdims=True)
         extremes(ends, none, thin, points, subject.rows(thin), flat, tolerance, *state)
@@ -93,12 +90,6 @@ def improve_by_programs(
     A region is left out where no value of its local model on the bounding box of the domain is better than what is
     known. Whatever HiGHS says of a solution, that it lies in the region, and that its dual proves that nothing in the
     region is better, is computed here.
-
-    Args:
-        extrema: what is known, changed in place.
-        subject: the network.
-        regions: the regions.
-        flat: a slope up to this size is none.
 
     Returns:
         How many linear programs were solved.
@@ -195,7 +186,7 @@ class _OverCell:
 
 
 def _half_spaces(subject: InChart, region: int) -> Float[np.ndarray, "rows homogeneous"]:
-    steps = subject.tree.path(region)
+    steps = subject.function.tree.path(region)
     signs = np.array([1.0 if active else -1.0 for _, active in steps])
     return np.concatenate([subject.chart.inequalities, signs[:, None] * subject.cuts[[cut for cut, _ in steps]]])
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Size, Tensor
+from torch import Tensor
 
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
@@ -17,7 +17,6 @@ from torch_shallow.functions import Region, TreeFunction
 from torch_shallow.functions.shape import fixed_inputs, reads_of
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.geometry.sharing import blocks
-from torch_shallow.geometry.tree import Tree
 from torch_shallow.search.partition import Partition
 
 VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
@@ -31,35 +30,15 @@ class InChart:
     (see `idle`) or along `lines`. Along `e` the output changes by `skip @ e`, in every region.
 
     Attributes:
-        shallow: the network.
+        function: the network.
     """
 
     function: TreeFunction
 
     @property
-    def tree(self) -> Tree:
-        """The cuts."""
-        return self.function.tree
-
-    @property
     def chart(self) -> Chart:
         """The chart of the tree."""
-        return self.tree.chart
-
-    @property
-    def num_regions(self) -> int:
-        """Number of regions."""
-        return self.function.num_regions
-
-    @property
-    def num_inputs(self) -> int:
-        """Number of entries of one input."""
-        return Size(self.function.in_shape).numel()
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of entries of one output of the trunk."""
-        return Size(self.function.out_shape).numel()
+        return self.function.tree.chart
 
     @cached_property
     def cuts(self) -> Float[np.ndarray, "cuts homogeneous"]:
@@ -68,16 +47,14 @@ class InChart:
 
     def blocks(self) -> Iterator[slice]:
         """All regions, as many at a time as have local models that fit into memory."""
-        return blocks(self.num_regions, self.num_outputs * (self.num_inputs + 1), VALUES_AT_ONCE)
+        function = self.function
+        return blocks(function.num_regions, function.num_outputs * (function.num_inputs + 1), VALUES_AT_ONCE)
 
-    @torch.no_grad()
     def maps(
         self, regions: slice | Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
         """Weight and bias of the local models of some regions."""
-        numbers = np.arange(self.num_regions)[regions]
-        weight, bias = self.function.affine_maps(torch.from_numpy(numbers).to(self.function.device))
-        return weight.detach().cpu().numpy(), bias.detach().cpu().numpy()
+        return self.function.map_arrays(np.arange(self.function.num_regions)[regions])
 
     def rows(self, regions: slice | Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
         """The local models of some regions, over homogeneous chart coordinates."""
@@ -88,20 +65,20 @@ class InChart:
     @cached_property
     def skip(self) -> Float[np.ndarray, "outputs inputs"]:
         """How the output reads, in every region alike, what no neuron reads."""
-        skip = self.function.selection.skip
-        return np.zeros((self.num_outputs, self.num_inputs)) if skip is None else skip.detach().cpu().numpy()
+        function, skip = self.function, self.function.selection.skip
+        return np.zeros((function.num_outputs, function.num_inputs)) if skip is None else skip.detach().cpu().numpy()
 
     @cached_property
     def fixed(self) -> Bool[np.ndarray, "inputs"]:
         """Which inputs have only one value in the domain."""
-        return fixed_inputs(self.function.domain, (self.num_inputs,))
+        return fixed_inputs(self.function.domain, (self.function.num_inputs,))
 
     @cached_property
     def bounds(self) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
         """Bounds of each input of a box; of other domains, infinite ones."""
         if isinstance(self.function.domain, Box):
-            return self.function.domain.bounds((self.num_inputs,))
-        return np.full(self.num_inputs, -np.inf), np.full(self.num_inputs, np.inf)
+            return self.function.domain.bounds((self.function.num_inputs,))
+        return np.full(self.function.num_inputs, -np.inf), np.full(self.function.num_inputs, np.inf)
 
     @cached_property
     def idle(self) -> Int[np.ndarray, "idle"]:
@@ -120,9 +97,9 @@ class InChart:
 
         Where there is no deep network, the largest slope of all regions.
         """
-        if isinstance(self.tree, Partition):
-            return self.tree.program.slope_terms
-        largest = np.zeros((self.num_outputs, self.num_inputs))
+        if isinstance(self.function.tree, Partition):
+            return self.function.tree.program.slope_terms
+        largest = np.zeros((self.function.num_outputs, self.function.num_inputs))
         for block in self.blocks():
             largest = np.maximum(largest, np.abs(self.maps(block)[0]).max(axis=0))
         return largest
@@ -139,10 +116,6 @@ class InChart:
 def check_limits(max_rays: int, tolerance: float) -> None:
     """Make sure that regions can be cut out with these.
 
-    Args:
-        max_rays: how many vertices and rays a cell may have.
-        tolerance: see `CellWalk`.
-
     Raises:
         TransformError: they are out of range.
     """
@@ -155,10 +128,6 @@ def check_limits(max_rays: int, tolerance: float) -> None:
 
 def continuous(shallow: TreeFunction, name: str) -> TreeFunction:
     """Make sure that a network is continuous.
-
-    Args:
-        shallow: the network.
-        name: of what is asked for.
 
     Raises:
         TransformError: its weights may have been trained.

@@ -76,14 +76,16 @@ def output_range(
     """The exact minimum and maximum of every output over the domain, and where they are.
 
     Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
-    of one with another head, such as a softmax, the values before it, and `before_head` is True.
+    of one with another head, such as a softmax, the values before it, and `before_head` is True. So it is for
+    `shallow.trunk` and `shallow.function`, which are the network without its head, whatever that is.
 
     A local model is least at a vertex of its region, or falls without bound along a ray: the vertices and rays of all
     regions are computed anew from the half-spaces, and the local models evaluated there. The points are given to the
     network itself, which must return the values.
 
     Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed.
+        shallow: a network that knows all regions of its domain, its trunk or its function; or a model, which is
+            transformed.
         domain: of a model, where to look.
         max_rays: in a cell of more vertices and rays, linear programs are solved by HiGHS; those of regions that cannot
             have a better value are left out.
@@ -107,7 +109,7 @@ def output_range(
     found = range_of(InChart(network), max_rays, tolerance)
     if network.head is None:
         return found
-    if not is_increasing(network.head):
+    if not isinstance(shallow, nn.Module | ExportedProgram) or not is_increasing(network.head):
         return replace(found, before_head=True)
     with torch.no_grad():
         lower, upper = (network.head(values[None]).double()[0] for values in (found.lower, found.upper))
@@ -118,11 +120,7 @@ _INCREASING = frozenset({"sigmoid", "tanh", "exp", "expm1", "logsigmoid", "softs
 
 
 def is_increasing(head: nn.Module) -> bool:
-    """Whether a head is one operation that grows with each value by itself.
-
-    Args:
-        head: as `transform` makes it.
-    """
+    """Whether a head is one operation that grows with each value by itself."""
     if not isinstance(head, GraphModule):
         return False
     calls = [node for node in head.graph.nodes if node.op.startswith("call_")]
@@ -140,22 +138,18 @@ def range_of(
 ) -> OutputRange:
     """See `output_range`.
 
-    Args:
-        subject: the network.
-        max_rays: see there.
-        tolerance: see there.
-        sizes: slope and bias of each output that rounding is relative to; the largest of the local models if None.
-        cancelled: such a share of them counts as terms everywhere.
+    Rounding is relative to `sizes`, slope and bias of each output: the largest of the local models if None. Such a
+    share of them as `cancelled` counts as terms everywhere.
 
     Raises:
         TransformError: see there.
     """
     check_limits(max_rays, tolerance)
-    outputs = subject.num_outputs
+    outputs = subject.function.num_outputs
     sizes = largest_maps(subject) if sizes is None else sizes
     found, programs = find_extrema(subject, 10 * tolerance * sizes[0], max_rays, tolerance)
     values = found.best.copy()
-    points, rays = (np.full((outputs, 2, subject.num_inputs), np.nan) for _ in range(2))
+    points, rays = (np.full((outputs, 2, subject.function.num_inputs), np.nan) for _ in range(2))
     for i in range(outputs):
         for side, sign in enumerate((-1.0, 1.0)):
             at = found.at[i, side]
@@ -195,7 +189,7 @@ def range_of(
 
 def largest_maps(subject: InChart) -> Float[np.ndarray, "2 outputs"]:
     """Of each output, the steepest slope of all local models in chart coordinates, and the largest bias."""
-    sizes = np.zeros((2, subject.num_outputs))
+    sizes = np.zeros((2, subject.function.num_outputs))
     for block in subject.blocks():
         slopes = np.linalg.norm(subject.rows(block)[..., :-1], axis=-1).max(axis=0)
         sizes = np.maximum(sizes, np.stack([slopes, np.abs(subject.maps(block)[1]).max(axis=0)]))
@@ -221,7 +215,7 @@ def _idle_part(
         if np.isfinite(end):
             moved[k] = end
         elif slopes[i] != 0.0:
-            ray = np.zeros(subject.num_inputs)
+            ray = np.zeros(subject.function.num_inputs)
             ray[i] = np.sign(slopes[i])
             return moved, 0.0, ray
         added += sign * slopes[i] * (moved[k] - origin[i])

@@ -16,7 +16,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.globally.in_chart import InChart, continuous
-from torch_shallow.explain.globally.volumes import Volumes
+from torch_shallow.explain.globally.integrals import Volumes
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
@@ -190,16 +190,16 @@ def unused_features(
         raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
     network = continuous(known_network(shallow, domain), "unused_features")
     subject = InChart(network)
-    named = read_features(features, subject.num_inputs)
+    named = read_features(features, subject.function.num_inputs)
     rounding = tolerance * subject.terms
-    unused = np.zeros((subject.num_regions, subject.num_inputs), dtype=bool)
+    unused = np.zeros((network.num_regions, network.num_inputs), dtype=bool)
     for block in subject.blocks():
         unused[block] = (np.abs(subject.maps(block)[0]) <= rounding).all(axis=1)
     found, share = subject.tensor(unused, unused.shape), None
     if volumes is not None:
-        if len(volumes.values) != subject.num_regions or not np.isfinite(volumes.total):
+        if len(volumes.values) != network.num_regions or not np.isfinite(volumes.total):
             raise TransformError(
-                f"volumes: expected finite volumes of the {subject.num_regions} regions of this network, found "
+                f"volumes: expected finite volumes of the {network.num_regions} regions of this network, found "
                 f"{len(volumes.values)} that add up to {volumes.total}; leave them out for shares of regions alone."
             )
         share = found.double().T @ volumes.values.to(found.device) / volumes.values.sum()

@@ -47,14 +47,9 @@ def decide(
     That a class is nowhere larger is said by the multipliers of the program, and that it is by a point: both are
     checked, whatever the solver says. Classes whose weights differ by rounding only are as far apart as at the point.
 
-    Args:
-        output: at the point.
-        weight: of the local model; 0 for inputs that cannot change.
-        x: the point.
-        a: the region is all `x + step` with `a @ step <= slack`; none of the rows is zero.
-        slack: see `a`.
-        tolerance: how far a class must get ahead, relative to the typical distance of the facets from the point (or to
-            a millionth of how far it is behind, if that is more), and how far multipliers may be wrong.
+    The region is all `x + step` with `a @ step <= slack`, of which no row is zero; weights of inputs that cannot change
+    are 0. A class must get ahead by `tolerance`, relative to the typical distance of the facets from the point (or to a
+    millionth of how far it is behind, if that is more); that is also how far multipliers may be wrong.
 
     Raises:
         TransformError: a linear program cannot be solved as exactly as that.

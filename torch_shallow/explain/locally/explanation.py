@@ -1,25 +1,33 @@
-"""An explanation of one input, as data, as text and as tables."""
+"""One input, explained: its region, its local linear model, and what would change first; as data, text and tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
+from torch import Size, Tensor
 
-from torch_shallow.errors import TransformError
-from torch_shallow.explain.features import Features
-from torch_shallow.explain.locally.decision import Decision
-from torch_shallow.explain.locally.seen_facets import Facet
-from torch_shallow.functions import Region
+from torch_shallow.domain import Box
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.function import check_output, known_function
+from torch_shallow.explain.locally.decision import Decision, decide
+from torch_shallow.explain.locally.rules import inequality, interval, number
+from torch_shallow.explain.locally.seen_facets import Facet, facets_of, fixed_of, room, seen_from, slack_of
+from torch_shallow.functions import PiecewiseAffine, Region, TreeFunction, VisitedRegion
+from torch_shallow.functions.points import check_floating
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.region_network import RegionNetwork
+from torch_shallow.optional import require
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-from torch_shallow.explain.locally.conditions import inequality, interval, number
-from torch_shallow.optional import require
+DIGITS = 4  # significant ones of the numbers in words
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,14 @@ class Explanation:
             TransformError: there is no such output.
             ImportError: pandas is not installed.
         """
-        return features_frame(self, output)
+        pandas = require("pandas", "explain")
+        count = len(self.output)
+        columns, contribution = {"value": self.value}, self.contribution
+        for k in range(count) if output is None else [check_output(output, count)]:
+            suffix = f"[{k}]" if output is None and count > 1 else ""
+            columns[f"weight{suffix}"], columns[f"contribution{suffix}"] = self.weight[k], contribution[k]
+        columns["lower"], columns["upper"] = self.lower, self.upper
+        return pandas.DataFrame(columns, index=pandas.Index(self.features.names, name="feature"))
 
     def facets_frame(self) -> pd.DataFrame:
         """A row for each facet, the nearest first: see `Facet`.
@@ -94,67 +109,31 @@ class Explanation:
         Raises:
             ImportError: pandas is not installed.
         """
-        return facets_frame(self)
+        facets, names = self.facets, self.features.names
+        return require("pandas", "explain").DataFrame(
+            {
+                "name": [facet.name for facet in facets],
+                "neuron": np.array([facet.neuron for facet in facets], dtype=np.int64),
+                "distance": np.array([facet.distance for facet in facets], dtype=np.float64),
+                "direct": np.array([facet.direct for facet in facets], dtype=bool),
+                "feature": [None if facet.feature is None else names[facet.feature] for facet in facets],
+                "change": np.array([facet.change for facet in facets], dtype=np.float64),
+            }
+        )
 
     def __str__(self) -> str:
-        return text(self)
+        """In words; what is left out is counted."""
+        function = self.region.function
+        lines = [f"Input in {self.region!r}"]
+        if function.head is not None:
+            lines.append("Outputs are the values before the network's head.")
+        lines += [*_decision(self), "", *_model(self), "", *_facets(self)]
+        if function.may_be_discontinuous:
+            lines += ["", "The local models may have been trained: the output may jump at the facets."]
+        return "\n".join(lines)
 
 
-def features_frame(explanation: Explanation, output: int | None) -> pd.DataFrame:
-    """See `Explanation.to_frame`.
-
-    Raises:
-        TransformError: there is no such output.
-    """
-    pandas = require("pandas", "explain")
-    count = len(explanation.output)
-    if output is not None and not -count <= output < count:
-        raise TransformError(f"output: expected a number from {-count} to {count - 1}, found {output}.")
-    columns = {"value": explanation.value}
-    contribution = explanation.contribution
-    for k in range(count) if output is None else [output % count]:
-        suffix = f"[{k}]" if output is None and count > 1 else ""
-        columns[f"weight{suffix}"], columns[f"contribution{suffix}"] = explanation.weight[k], contribution[k]
-    columns["lower"], columns["upper"] = explanation.lower, explanation.upper
-    return pandas.DataFrame(columns, index=pandas.Index(explanation.features.names, name="feature"))
-
-
-def facets_frame(explanation: Explanation) -> pd.DataFrame:
-    """See `Explanation.facets_frame`."""
-    pandas = require("pandas", "explain")
-    facets, names = explanation.facets, explanation.features.names
-    return pandas.DataFrame(
-        {
-            "name": [facet.name for facet in facets],
-            "neuron": np.array([facet.neuron for facet in facets], dtype=np.int64),
-            "distance": np.array([facet.distance for facet in facets], dtype=np.float64),
-            "direct": np.array([facet.direct for facet in facets], dtype=bool),
-            "feature": [None if facet.feature is None else names[facet.feature] for facet in facets],
-            "change": np.array([facet.change for facet in facets], dtype=np.float64),
-        }
-    )
-
-
-def text(explanation: Explanation, *, digits: int = 4, most_features: int = 10, most_facets: int = 5) -> str:
-    """An explanation in words; what is left out is counted.
-
-    Args:
-        explanation: what is put into words.
-        digits: significant digits of the numbers.
-        most_features: of so many features, those that contribute most.
-        most_facets: so many facets, the nearest.
-    """
-    lines = [f"Input in {explanation.region!r}", *_decision(explanation, digits), ""]
-    if explanation.region.function.head is not None:
-        lines.insert(1, "Outputs are the values before the network's head.")
-    lines += _model(explanation, digits, most_features)
-    lines += ["", *_facets(explanation, digits, most_facets)]
-    if explanation.region.function.may_be_discontinuous:
-        lines += ["", "The local models may have been trained: the output may jump at the facets."]
-    return "\n".join(lines)
-
-
-def _decision(explanation: Explanation, digits: int) -> list[str]:
+def _decision(explanation: Explanation) -> list[str]:
     decision = explanation.decision
     if decision is None:
         return []
@@ -162,11 +141,11 @@ def _decision(explanation: Explanation, digits: int) -> list[str]:
     if not decision.constant:
         where = f" here, but output {decision.rival} exceeds it elsewhere in the region, as at decision.rival_at"
     line = f"Output {decision.label} of {len(explanation.output)} is the largest{where}; "
-    behind = f"{number(decision.margin, digits)} less" if decision.margin else "as large"
+    behind = f"{number(decision.margin, DIGITS)} less" if decision.margin else "as large"
     return [line + f"the next, {decision.runner_up}, is {behind}"]
 
 
-def _model(explanation: Explanation, digits: int, most: int) -> list[str]:
+def _model(explanation: Explanation, most: int = 10) -> list[str]:
     k = 0 if explanation.decision is None else explanation.decision.label
     size = np.abs(explanation.contribution[k])
     shown = np.sort(np.argsort(-size, kind="stable")[:most])
@@ -178,20 +157,20 @@ def _model(explanation: Explanation, digits: int, most: int) -> list[str]:
         table.append(
             [
                 explanation.features.names[i],
-                *(number(float(v), digits) for v in (explanation.value[i], explanation.weight[k, i])),
-                number(float(explanation.contribution[k, i]), digits),
-                "fixed" if explanation.fixed[i] else interval("", lower, upper, digits).strip(),
+                *(number(float(v), DIGITS) for v in (explanation.value[i], explanation.weight[k, i])),
+                number(float(explanation.contribution[k, i]), DIGITS),
+                "fixed" if explanation.fixed[i] else interval("", lower, upper, DIGITS).strip(),
             ]
         )
     others = np.delete(explanation.contribution[k], shown).sum()
     if len(shown) < len(size):
-        table.append([f"{len(size) - len(shown)} others", "", "", number(float(others), digits), "see to_frame()"])
-    table.append(["bias", "", "", number(float(explanation.bias[k]), digits), ""])
-    table.append([title, "", "", number(float(explanation.output[k]), digits), ""])
+        table.append([f"{len(size) - len(shown)} others", "", "", number(float(others), DIGITS), "see to_frame()"])
+    table.append(["bias", "", "", number(float(explanation.bias[k]), DIGITS), ""])
+    table.append([title, "", "", number(float(explanation.output[k]), DIGITS), ""])
     return _aligned(table)
 
 
-def _facets(explanation: Explanation, digits: int, most: int) -> list[str]:
+def _facets(explanation: Explanation, most: int = 5) -> list[str]:
     facets = explanation.facets
     if not facets:
         return ["No facet: no change of the input leaves the region."]
@@ -200,25 +179,25 @@ def _facets(explanation: Explanation, digits: int, most: int) -> list[str]:
     scaled = bool((explanation.features.scale != 1.0).any())
     table = [[head, "distance" + " (scaled)" * scaled, "reached by one feature alone"]]
     for facet in few:
-        distance = number(facet.distance, digits)
+        distance = number(facet.distance, DIGITS)
         alone = "none"
         if facet.feature is not None:
             sign = "" if facet.change < 0.0 else "+"
-            alone = f"{explanation.features.names[facet.feature]} {sign}{number(facet.change, digits)}"
-        table.append([_name(explanation, facet, digits), distance if facet.direct else f"> {distance}", alone])
+            alone = f"{explanation.features.names[facet.feature]} {sign}{number(facet.change, DIGITS)}"
+        table.append([_name(explanation, facet), distance if facet.direct else f"> {distance}", alone])
     return _aligned(table)
 
 
-def _name(explanation: Explanation, facet: Facet, digits: int) -> str:
+def _name(explanation: Explanation, facet: Facet) -> str:
     if facet.name != "domain":
         return facet.name
     a, b = explanation.features.affine(facet.normal[None], np.array([-facet.offset]))
     names, of = explanation.features.names, np.flatnonzero(a[0])
     if len(of) > 1:
-        return f"domain: {inequality(a[0], -float(b[0]), names, digits, 3, explanation.features.scale)}"
+        return f"domain: {inequality(a[0], -float(b[0]), names, DIGITS, 3, explanation.features.scale)}"
     ends = explanation.features.settled(np.where(a[0] == 0.0, 0.0, -b[0] / np.where(a[0] == 0.0, 1.0, a[0])))
     end, is_upper = float(ends[of[0]]), a[0, of[0]] > 0.0
-    return f"domain: {interval(names[of[0]], -np.inf if is_upper else end, end if is_upper else np.inf, digits)}"
+    return f"domain: {interval(names[of[0]], -np.inf if is_upper else end, end if is_upper else np.inf, DIGITS)}"
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
@@ -232,3 +211,97 @@ def _aligned(table: list[list[str]]) -> list[str]:
         ).rstrip()
         for row in table
     ]
+
+
+@outside_modes
+def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[str] | None = None) -> Explanation:
+    """What a network computes at one input and around it: its region, its local linear model, and what ends it.
+
+    Nothing is sampled. Of a network with a head it is of the trunk. An input on the boundary of its region, as by
+    rounding of its dtype, is at distance 0 from a facet.
+
+    The facets are found by a linear program for each half-space that is not plainly needed, and whether the class is
+    constant in the region by one for each other class.
+
+    Args:
+        shallow: any network that `transform` makes, merged or trained ones and those of visited regions included.
+        x: one input as the network reads it, floating point, of shape `in_shape`.
+        features: names of the entries of the flattened input, or `Features` that also tell their units.
+
+    Raises:
+        WrongTypeError: `shallow` is no such network.
+        TransformError: `x` is not one input, or in no known region; there are more or fewer features than inputs; a
+            visited region has no interior; or a linear program fails.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.fill_(2.0), model[0].bias.fill_(-1.0)
+        >>> shallow = torch_shallow.transform(model, domain=torch_shallow.Box(0.0, 3.0))
+        >>> found = explain(shallow, torch.tensor([2.0]), features=["age"])
+        >>> found.output.tolist(), found.lower.tolist(), found.nearest.name
+        ([3.0], [0.5], 'domain')
+    """
+    function = known_function(shallow)
+    if function is None:
+        raise WrongTypeError(
+            f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; make one with transform(model), or of a "
+            "large model with transform(model, data=x[None])."
+        )
+    named = read_features(features, Size(function.in_shape).numel())
+    point, number = _locate(function, x)
+    region = Region(function, number) if isinstance(function, TreeFunction) else VisitedRegion(function, number)
+    weight, bias = (part[0].detach().cpu().numpy() for part in function.affine_maps(torch.tensor([number])))
+    output = weight @ point + bias
+    fixed, half_spaces = fixed_of(region), region.half_spaces
+    down, up = room(half_spaces.numpy()[0], slack_of(*half_spaces.numpy(), point), fixed)
+    value, ends = named.unscale(point), (-down * named.scale, up * named.scale)
+    needed = facets_of(region)
+    a, b = needed.numpy()
+    decision = None
+    if len(function.out_shape) == 1 and len(output) > 1:
+        free = np.where(fixed, 0.0, a)
+        rows = free.any(axis=1)
+        decision = decide(output, np.where(fixed, 0.0, weight), point, free[rows], slack_of(a, b, point)[rows])
+    by_unit, constant = named.affine(weight, bias)
+    return Explanation(
+        region,
+        named,
+        point,
+        value,
+        fixed,
+        output,
+        by_unit,
+        constant,
+        named.settled(value + np.minimum(*ends)),
+        named.settled(value + np.maximum(*ends)),
+        seen_from(point, needed, fixed, named.scale),
+        decision,
+    )
+
+
+def _locate(function: PiecewiseAffine, x: Tensor) -> tuple[Float[np.ndarray, "inputs"], int]:
+    """An input as a row of float64, no further out than a box reaches, and its region.
+
+    Raises:
+        TransformError: it is not one input in a known region.
+    """
+    check_floating("x", x)
+    if x.shape != function.in_shape:
+        is_batch = x.shape[1:] == function.in_shape and x.dim() > 0
+        remedy = "explain its rows one by one: [explain(shallow, row) for row in x]" if is_batch else "reshape it"
+        found = f"a batch of shape {tuple(x.shape)}" if is_batch else f"shape {tuple(x.shape)}"
+        raise TransformError(f"x: expected one input of shape {function.in_shape}, found {found}; {remedy}.")
+    x = x.detach().to(function.device)
+    number = int(function.locate(x))
+    if number < 0:
+        missing = f" ({function.missing})" if function.missing else ""
+        raise TransformError(
+            f"x: expected a finite input in the domain {function.domain!r} and in a known region{missing}, found one "
+            "whose locate() is -1."
+        )
+    point = x.reshape(-1).double().cpu().numpy()
+    if isinstance(function.domain, Box):
+        point = np.clip(point, *function.domain.bounds(function.in_shape))
+    return point, number

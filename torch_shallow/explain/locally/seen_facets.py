@@ -46,9 +46,6 @@ def facets_of(region: Region) -> RegionHalfSpaces:
 
     `Region.facets` takes them from the region's vertices, of which a box of 10 inputs has a thousand.
 
-    Args:
-        region: the region.
-
     Raises:
         TransformError: a visited region has no interior, or a linear program fails.
     """
@@ -98,12 +95,8 @@ def seen_from(
 ) -> tuple[Facet, ...]:
     """The facets of a region as seen from a point in it, the nearest first.
 
-    Args:
-        x: the point.
-        half_spaces: those that are facets.
-        fixed: inputs that cannot change.
-        scale: units of the user in one unit of each input.
-        tolerance: what is beyond a facet by less, relative to the larger of its distance and the other's, is on it.
+    What is beyond a facet by less than `tolerance`, relative to the larger of its distance and the other's, is on it;
+    `scale` is how many units of the user are one unit of each input.
     """
     a, b = half_spaces.numpy()
     neurons = half_spaces.neurons.cpu().numpy()

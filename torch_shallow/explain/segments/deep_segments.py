@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -93,8 +92,6 @@ FEWEST = 16  # breakpoints at once, however large the network is
 EXPECTED = 256  # breakpoints of a segment, before any was looked at
 GROWTH = 3.0  # how many times as many breakpoints later stages are expected to leave
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, eq=False)
 class SegmentParts:
@@ -134,11 +131,6 @@ def deep_breakpoints(
 
     Complete up to rounding: a neuron that changes sign only by rounding may give a breakpoint, one that comes as close
     to zero without changing sign may give none.
-
-    Args:
-        neurons: the network.
-        start: where they start.
-        end: where they end.
     """
     walk, most = Sweep.of(neurons) or Stepwise(neurons), _most(neurons)
     found = [Grid.of_ends(0, start.device)]
@@ -161,14 +153,7 @@ def deep_average_gradients(
     end: Float[Tensor, "segments inputs"],
     outputs: Float[Tensor, "segments outputs"],
 ) -> Float[Tensor, "segments inputs"]:
-    """Gradients of weighted outputs of a deep network, averaged along segments.
-
-    Args:
-        neurons: the network.
-        start: where they start.
-        end: where they end.
-        outputs: the weights of the outputs on each segment.
-    """
+    """Gradients of weighted outputs of a deep network, averaged along segments."""
     sweep = Sweep.of(neurons) if neurons.differentiates else None
     walk, total = sweep or Stepwise(neurons), torch.zeros_like(start)
 
@@ -193,12 +178,8 @@ def _in_parts(
 ) -> None:
     """Call `run` for some parts of the segments at a time, in order, until there are none left.
 
-    Args:
-        start: where the segments start.
-        end: where they end.
-        most: breakpoints at once.
-        run: takes parts, where they start and end, and the number of breakpoints at which it shall raise `TooLong`;
-            gives how many there are.
+    `run` takes parts, where they start and end, and the number of breakpoints at which it shall raise `TooLong`; it
+    gives how many there are.
     """
     count = len(start)
     todo = SegmentParts(

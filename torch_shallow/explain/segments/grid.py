@@ -95,12 +95,7 @@ class Refinement:
 
 
 def refine(grid: Grid, z: Float[Tensor, "breakpoints neurons"]) -> Refinement:
-    """Add a breakpoint wherever a neuron changes sign between two.
-
-    Args:
-        grid: breakpoints between which the neurons are affine.
-        z: the neurons there.
-    """
+    """Add a breakpoint wherever a neuron changes sign between two."""
     positive, negative = z > 0.0, z < 0.0
     changes = (positive[:-1] & negative[1:]) | (negative[:-1] & positive[1:])
     changes &= grid.starts_piece[: len(changes), None]

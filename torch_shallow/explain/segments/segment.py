@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import Function, read_function
+from torch_shallow.explain.function import Function, input_rows, outputs_at, read_function
 from torch_shallow.explain.segments.deep_segments import deep_breakpoints
 from torch_shallow.explain.segments.grid import Grid
 from torch_shallow.explain.segments.tree_segments import tree_breakpoints
@@ -83,7 +83,7 @@ class Segment:
         """The output at both ends of each piece; one after the other they are equal unless a trained network jumps."""
         points, function = self.points.reshape(-1, self.function.num_inputs), self.function
         if self.regions is None:
-            y = function(points)
+            y = outputs_at(function, points)
             return torch.stack([y[:-1], y[1:]], 1).reshape(len(self), 2, *function.out_shape)
         x = torch.stack([points[:-1], points[1:]], 1)
         weight, bias = self.maps()
@@ -99,14 +99,14 @@ class Segment:
         Args:
             pieces: which of them. Of large networks ask for a few at a time: a weight has inputs times outputs numbers.
         """
-        function, network = self.function, self.function.network
-        if isinstance(network, TreeFunction):
+        function = self.function
+        if isinstance(function, TreeFunction):
             assert self.regions is not None
-            weight, bias = network.affine_maps(self.regions[pieces])
+            weight, bias = function.affine_maps(self.regions[pieces])
         else:
             assert self.patterns is not None
             patterns = self.patterns[pieces]
-            found = [local_maps(network, patterns[block]) for block in network.blocks(len(patterns))]
+            found = [local_maps(function, patterns[block]) for block in function.blocks(len(patterns))]
             none = (
                 self.t.new_zeros(0, function.num_outputs, function.num_inputs),
                 self.t.new_zeros(0, function.num_outputs),
@@ -162,9 +162,6 @@ def segment(
         >>> found.t.tolist(), found.values.flatten().tolist(), found.gradients.flatten().tolist()
         ([0.0, 0.25, 1.0], [0.0, 0.0, 0.75], [0.0, 1.0])
     """
-    if torch.is_inference_mode_enabled():  # or what is kept could not take part in gradients
-        with torch.inference_mode(False), torch.no_grad():
-            return segment(f, start, end, shortest=shortest)
     if not 0.0 <= shortest < 1.0:
         raise TransformError(f"shortest: expected a share from 0 to below 1, found {shortest}.")
     batch = start[None] if isinstance(start, Tensor) and start.is_floating_point() else None
@@ -174,13 +171,13 @@ def segment(
     lengths = grid.lengths[:-1]
     kept = lengths >= shortest
     kept[lengths.argmax()] = True
-    network, (begin, finish) = function.network, (x[0].reshape(function.in_shape) for x in (first, last))
+    begin, finish = (x[0].reshape(function.in_shape) for x in (first, last))
     found = Segment(function, begin, finish, grid.t, regions, None)._kept(kept)
-    if isinstance(network, TreeFunction):
+    if isinstance(function, TreeFunction):
         assert found.regions is not None
         return found._kept(_differs(found.regions))
     middle = found.midpoints.reshape(len(found), function.num_inputs)
-    patterns = torch.cat([network.signs(middle[block]) for block in network.blocks(len(middle))])
+    patterns = torch.cat([function.signs(middle[block]) for block in function.blocks(len(middle))])
     return replace(found, patterns=patterns)._kept(_differs(patterns))
 
 
@@ -193,18 +190,14 @@ def pieces(
 ) -> tuple[Grid, Int64[Tensor, "pieces"] | None]:
     """Where segments cross from one region to another, with their ends; and the regions, if the network has a tree.
 
-    Args:
-        function: the network.
-        start: where the segments start.
-        end: where they end.
-        rounding: of the dtype in which the ends were given, by which they may lie outside of a domain.
+    The ends may lie outside of a domain by `rounding`, that of the dtype in which they were given.
 
     Raises:
         TransformError: the network is not known on the whole of each segment.
     """
-    if isinstance(function.network, TreeFunction):
-        return tree_breakpoints(function.network, start, end, name=function.name, rounding=rounding)
-    return deep_breakpoints(function.network, start, end), None
+    if isinstance(function, TreeFunction):
+        return tree_breakpoints(function, start, end, rounding=rounding)
+    return deep_breakpoints(function, start, end), None
 
 
 def _differs(rows: Tensor) -> Bool[Tensor, "rows"]:
@@ -214,7 +207,7 @@ def _differs(rows: Tensor) -> Bool[Tensor, "rows"]:
 
 
 def _one_input(name: str, x: Tensor, function: Function) -> Float[Tensor, "1 inputs"]:
-    rows = function.rows(name, x)
+    rows = input_rows(function, name, x)
     if x.shape != function.in_shape:
         raise TransformError(f"{name}: expected one input, of shape {function.in_shape}, found {tuple(x.shape)}.")
     return rows

@@ -66,11 +66,6 @@ class Sweep:
     ) -> Grid:
         """Where the segments cross from one activation region to another, with their ends.
 
-        Args:
-            start: where they start.
-            end: where they end.
-            most: breakpoints at once.
-
         Raises:
             TooLong: there are more.
         """
@@ -86,14 +81,7 @@ class Sweep:
     ) -> tuple[Float[Tensor, "segments inputs"], Grid]:
         """Gradients of weighted outputs, averaged along segments.
 
-        Args:
-            start: where they start.
-            end: where they end.
-            outputs: the weights of the outputs on each segment.
-            most: as for `breakpoints`.
-
-        Returns:
-            The averages, and the breakpoints of the segments.
+        Returns the breakpoints too.
 
         Raises:
             TooLong: as for `breakpoints`.

@@ -40,17 +40,11 @@ def tree_breakpoints(
     start: Float[Tensor, "segments inputs"],
     end: Float[Tensor, "segments inputs"],
     *,
-    name: str = "f",
     rounding: float = torch.finfo(torch.float64).eps,
 ) -> tuple[Grid, Int64[Tensor, "pieces"]]:
     """Where segments cross from one region of a shallow network to another, with their ends; and the regions.
 
-    Args:
-        shallow: the network.
-        start: where they start.
-        end: where they end.
-        name: of the argument that the network is, for errors.
-        rounding: of the dtype in which the ends were given.
+    Ends may lie outside of the domain by `rounding`, that of the dtype in which they were given.
 
     Raises:
         TransformError: an end lies outside the domain, or a part of a segment in a cell that is not explored.
@@ -59,7 +53,7 @@ def tree_breakpoints(
         within = inside(x, shallow.limits, rounding=rounding)
         if not within.all():
             raise TransformError(
-                f"{name}: expected a network whose domain has both ends of each segment in it, found the {which} of "
+                f"f: expected a network whose domain has both ends of each segment in it, found the {which} of "
                 f"{int((~within).sum())} of {len(within)} outside, first of segment {int((~within).nonzero()[0])}; "
                 "transform the model in a larger domain, or pass the deep network itself."
             )
@@ -80,7 +74,7 @@ def tree_breakpoints(
     found = _Level.joined(leaves)
     order = found.lower.argsort(stable=True)
     found = found[order[found.segment[order].argsort(stable=True)]]
-    _check_explored(shallow, found, name)
+    _check_explored(shallow, found)
     return _grid(found), ~found.node
 
 
@@ -113,12 +107,12 @@ def _blocks(count: int, width: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def _check_explored(shallow: TreeFunction, found: _Level, name: str) -> None:
+def _check_explored(shallow: TreeFunction, found: _Level) -> None:
     unknown = found.node == ~shallow.num_regions
     if unknown.any():
         first = int(unknown.nonzero()[0])
         raise TransformError(
-            f"{name}: expected a network that is known on the whole of each segment, found {int(unknown.sum())} parts "
+            f"f: expected a network that is known on the whole of each segment, found {int(unknown.sum())} parts "
             f"in cells that are not explored, the first of them of segment {int(found.segment[first])} from "
             f"t = {float(found.lower[first]):.6g} to {float(found.upper[first]):.6g}: {shallow.missing}; or pass the "
             "deep network itself."

@@ -5,7 +5,6 @@ that change sign between two points and splits what is additive; `coalitions` lo
 together.
 """
 
-from torch_shallow.explain.shapley.local_linear import LocalLinearShap, local_linear_shap
-from torch_shallow.explain.shapley.values import shap_values
+from torch_shallow.explain.shapley.values import LocalLinearShap, local_linear_shap, shap_values
 
 __all__ = ["LocalLinearShap", "local_linear_shap", "shap_values"]

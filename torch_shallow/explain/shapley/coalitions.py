@@ -134,15 +134,9 @@ def play_part(
 ) -> None:
     """Add the Shapley values of what the neurons of a part add to the game, less what they add if nobody joins.
 
-    Args:
-        reduced: the game.
-        parts: the part of it: its players, those that move neurons least first, and its neurons.
-        table: work space; `outside` is added to.
-        joined: how many players outside of the part have joined in all coalitions that count.
-        absent: how many have not, in all that count.
-        players: number of players of the part.
-        neurons: number of its neurons.
-        values: of shape (inputs, outputs); added to.
+    `table` is work space, of which `outside` is added to, as are the values, of shape (inputs, outputs). In all
+    coalitions that count, so many players outside of the part as `joined` have joined, and as many as `absent` have
+    not. The part has its players, those that move neurons least first, and its neurons.
     """
     low = min(players, BLOCK_PLAYERS)
     outputs = values.shape[1]

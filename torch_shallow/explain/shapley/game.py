@@ -30,15 +30,8 @@ def play(
     A game is split into halves where a part of it is large: those coalitions that have one player, and those that do
     not. In each, more neurons keep their sign.
 
-    Args:
-        packed: the program.
-        work: work space.
-        x: the point, of shape (inputs,).
-        background: the others, of shape (rows, inputs).
-        values: of shape (inputs, outputs); added to.
-        largest: a part of so many players is not split.
-        budget: how many coalitions may be looked at in a game.
-        reduce: look for neurons that keep their sign.
+    Values, of shape (inputs, outputs), are added to. A part of more players than `largest` is split, and no more
+    coalitions than `budget` are looked at in a game; neurons that keep their sign are only looked for if `reduce`.
 
     Returns:
         0; or the number of players in the largest part of the first game that would take more coalitions.

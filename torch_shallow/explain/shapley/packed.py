@@ -121,62 +121,51 @@ def work_space(packed: Packed) -> Work:
     rows, columns = packed.weight.shape
     n = int(packed.known[-1])
     d, o, depth = columns - n, rows - n, min(columns - n, DEPTH) + 2
-
-    def reals(*shape: int) -> np.ndarray:
-        return np.zeros(shape)
-
-    def integers(*shape: int) -> np.ndarray:
-        return np.zeros(shape, dtype=np.int64)
-
+    players, forms = max(d, BLOCK_PLAYERS), HIDDEN + -(-n // 8) * 8
     reduced = Reduced(
-        counts=integers(2),
-        players=integers(d),
-        left=integers(n),
-        bias=reals(rows),
-        values=reals(rows),
-        joins=reals(rows, d),
-        hidden=reals(rows, n),
-        status=np.zeros(n, dtype=np.int8),
-        number=integers(n),
-        form_bias=reals(n),
-        form_joins=reals(n, d),
-        form_errors=reals(n, n),
-        slopes=reals(n),
-        errors=reals(n),
-        row_joins=reals(d),
-        row_errors=reals(n),
+        **_zeros("counts", 2, of=np.int64),
+        **_zeros("players", d, of=np.int64),
+        **_zeros("left number", n, of=np.int64),
+        **_zeros("status", n, of=np.int8),
+        **_zeros("bias values", rows),
+        **_zeros("joins", rows, d),
+        **_zeros("hidden", rows, n),
+        **_zeros("form_bias slopes errors row_errors", n),
+        **_zeros("form_joins", n, d),
+        **_zeros("form_errors", n, n),
+        **_zeros("row_joins", d),
     )
-    parts = GameParts(integers(d + n), np.zeros(n, dtype=np.uint8), integers(d), integers(n))
+    parts = GameParts(
+        **_zeros("parents", d + n, of=np.int64),
+        **_zeros("relevant", n, of=np.uint8),
+        **_zeros("players", d, of=np.int64),
+        **_zeros("neurons", n, of=np.int64),
+    )
     table = Table(
-        bias=reals(rows),
-        values=reals(rows),
-        joins=reals(max(d, BLOCK_PLAYERS), rows),
-        hidden=reals(rows, n),
-        first=integers(rows),
-        behind=integers(rows),
-        forms=reals(rows, HIDDEN + -(-n // 8) * 8),
-        joins_of_block=reals(rows, HIDDEN),
-        rises=reals(rows),
-        falls=reals(rows),
-        alone=reals(n, LANES),
-        active=integers(n),
-        active_before=integers(rows),
-        mixed_before=integers(rows),
-        mixed=integers(n),
-        widths=integers(n),
-        most=reals(n),
-        lanes=reals(n, LANES),
-        y=reals(o, LANES),
-        member=reals(BLOCK_PLAYERS, LANES),
-        members=integers(LANES),
-        weights_off=reals(LANES),
-        weights_both=reals(LANES),
-        on=reals(d + 1),
-        off=reals(d + 1),
-        inside=reals(o, LANES),
-        sums=reals(o, 2),
-        outside=reals(2, o),
-        shares=reals(d),
+        **_zeros("bias values rises falls", rows),
+        **_zeros("joins", players, rows),
+        **_zeros("hidden", rows, n),
+        **_zeros("first behind active_before mixed_before", rows, of=np.int64),
+        **_zeros("forms", rows, forms),
+        **_zeros("joins_of_block", rows, HIDDEN),
+        **_zeros("alone lanes", n, LANES),
+        **_zeros("active mixed widths", n, of=np.int64),
+        **_zeros("most", n),
+        **_zeros("y inside", o, LANES),
+        **_zeros("member", BLOCK_PLAYERS, LANES),
+        **_zeros("members", LANES, of=np.int64),
+        **_zeros("weights_off weights_both", LANES),
+        **_zeros("on off", d + 1),
+        **_zeros("sums", o, 2),
+        **_zeros("outside", 2, o),
+        **_zeros("shares", d),
     )
-    stack = GameStack(np.zeros((depth, d), dtype=np.int8), reals(depth, o), reals(d), reals(d))
+    stack = GameStack(
+        **_zeros("places", depth, d, of=np.int8), **_zeros("references", depth, o), **_zeros("base change", d)
+    )
     return Work(reduced, parts, table, stack)
+
+
+def _zeros(names: str, *shape: int, of: type = np.float64) -> dict[str, np.ndarray]:
+    """Fields of one shape and dtype."""
+    return {name: np.zeros(shape, dtype=of) for name in names.split()}

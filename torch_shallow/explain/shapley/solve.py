@@ -13,14 +13,14 @@ from torch import Tensor
 
 from torch_shallow.domain import TOLERANCE
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import Function
+from torch_shallow.explain.function import Function, check_known, outputs_at
 from torch_shallow.explain.shapley.game import DONE, play
 from torch_shallow.explain.shapley.packed import Packed, Work, pack, work_space
 from torch_shallow.explain.shapley.reduction import write_weights
 from torch_shallow.functions import TreeFunction
 from torch_shallow.functions.points import with_progress
+from torch_shallow.program.affine_forms import preactivation_bounds
 from torch_shallow.program.extraction import read_program
-from torch_shallow.program.preactivation_bounds import preactivation_bounds
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.partition import Partition
 
@@ -32,11 +32,6 @@ def play_by_values(
 ) -> Float[np.ndarray, "inputs outputs"]:
     """Shapley values of the game between two points.
 
-    Args:
-        function: anything that has values at all coalitions.
-        x: the point at which all have joined.
-        reference: that at which nobody has.
-
     Raises:
         TransformError: the function is not known at some coalition.
     """
@@ -45,13 +40,13 @@ def play_by_values(
     k = len(players)
     on, off = np.zeros(k + 1), np.zeros(k + 1)
     write_weights(0, 0, k, on, off)
-    at_empty = function(reference[None]).cpu().numpy()
+    at_empty = outputs_at(function, reference[None]).cpu().numpy()
     for start in range(0, 1 << k, POINTS_AT_ONCE):
         numbers = np.arange(start, min(start + POINTS_AT_ONCE, 1 << k))
         joined = (numbers[:, None] >> np.arange(k)) & 1 == 1
         points = reference.repeat(len(numbers), 1)
         points[:, players] = torch.where(torch.from_numpy(joined).to(x.device), x[players], points[:, players])
-        y = function(points).cpu().numpy() - at_empty
+        y = outputs_at(function, points).cpu().numpy() - at_empty
         sizes = joined.sum(axis=1)
         values[players] += np.where(joined, on[sizes, None], -off[sizes, None]).T @ y
     return values
@@ -62,12 +57,11 @@ SMALL = 1 << 20  # a program of at most so many weights is kept as one matrix, o
 
 def program_of(function: Function) -> ReLUProgram | None:
     """The program of a whole function, good wherever the function is known; None if there is none, or a large one."""
-    network = function.network
-    if not isinstance(network, TreeFunction):
-        sizes = (function.num_inputs, network.num_neurons, function.num_outputs)
-        return read_program(network.traced) if _is_small(*sizes) else None
-    partition = network.tree
-    if network.may_be_discontinuous or not network.complete or not isinstance(partition, Partition):
+    if not isinstance(function, TreeFunction):
+        sizes = (function.num_inputs, function.num_neurons, function.num_outputs)
+        return read_program(function.traced) if _is_small(*sizes) else None
+    partition = function.tree
+    if function.may_be_discontinuous or not function.complete or not isinstance(partition, Partition):
         return None
     program = partition.program
     sizes = (program.num_inputs, program.num_neurons, program.num_outputs)
@@ -82,14 +76,14 @@ def check_coalitions(function: Function, x: Float[Tensor, "inputs"], background:
     Raises:
         TransformError: somewhere they do not.
     """
-    if isinstance(function.network, TreeFunction):
-        limits = function.network.domain.limits(function.in_shape)
+    if isinstance(function, TreeFunction):
+        limits = function.domain.limits(function.in_shape)
         if limits and limits[0].ndim == 2:
             a, b = (background.new_tensor(array) for array in limits)
             for row in range(len(background)):
                 highest = (a * x).maximum(a * background[row]).sum(1)
                 size = (a.abs() * x.abs().maximum(background[row].abs())).sum(1) + b.abs()
-                function.check_known((highest <= b + TOLERANCE * size).all()[None])
+                check_known((highest <= b + TOLERANCE * size).all()[None])
 
 
 def program_between(
@@ -99,9 +93,9 @@ def program_between(
 
     Without neurons it is not larger than the values are.
     """
-    traced = None if isinstance(function.network, TreeFunction) else function.network.traced
-    if traced is None:
+    if isinstance(function, TreeFunction):
         return None
+    traced = function.traced
     inputs, outputs = len(x), function.num_outputs
     # The largest m with (m + outputs) (inputs + m) <= SMALL.
     most = max(0, (isqrt((inputs - outputs) ** 2 + 4 * SMALL) - inputs - outputs) // 2)
@@ -133,14 +127,8 @@ def solve(
 ) -> Values:
     """Shapley values, mean over the background.
 
-    Args:
-        function: what is explained.
-        x: the points at which all features have joined.
-        background: those at which none has.
-        max_players: see `shap_values`.
-        progress: show a bar.
-        largest: a part of so many players is not split.
-        reduce: look for neurons that keep their sign; the result is the same.
+    A part of more players than `largest` is split. Without `reduce`, neurons that keep their sign are not looked for;
+    the result is the same.
 
     Raises:
         TransformError: see `shap_values`.

@@ -1,1 +1,88 @@
-"""The operators that evaluate a shallow network, registered with torch: `torch.ops.torch_shallow`."""
+"""Operators of torch, and what they share: batches of batches, and the rows of a batch among threads."""
+
+from __future__ import annotations
+
+from _thread import start_new_thread
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def vmap_over_rows(operator: Callable[..., Tensor], rows: tuple[int, ...]) -> Callable[..., tuple[Tensor, int]]:
+    """The rule by which `torch.vmap` runs an operator: a batch of batches of points is a batch of points.
+
+    Args:
+        operator: makes a row of each point; it has no keyword arguments.
+        rows: which of its arguments have a row for each point. Where others are batched, it runs once for each.
+    """
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+        count = info.batch_size
+        if any(dim is not None for i, dim in enumerate(in_dims) if i not in rows):
+            return torch.stack([operator(*_pick(arguments, in_dims, k)) for k in range(count)]), 0
+        flat = list(arguments)
+        for i in rows:
+            flat[i] = batch_first(arguments[i], in_dims[i], count).flatten(0, 1)
+        y = operator(*flat)
+        return y.reshape(count, len(y) // max(count, 1), *y.shape[1:]), 0
+
+    return rule
+
+
+def batch_first(tensor: Tensor, dim: int | None, count: int) -> Tensor:
+    """A tensor with its batch dimension in front; the same for all of the batch, if it has none."""
+    return tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _pick(arguments: tuple[Any, ...], in_dims: tuple[int | None, ...], k: int) -> list[Any]:
+    return [a if dim is None else a.select(dim, k) for a, dim in zip(arguments, in_dims, strict=True)]
+
+
+ROWS_AT_ONCE = 4096  # starting a thread takes as long as about a thousand rows
+
+
+def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
+    """Do the work for some rows, from a first one up to a last, on as many threads as torch uses.
+
+    Whoever has time takes the next rows, and a thread that comes too late is not waited for: torch's own threads keep
+    cores busy for some milliseconds after each of its operations. (`threading` would wait for the start of each.)
+    Threads end with the call, so that nothing is left to go wrong in a forked process. One that ends later, perhaps
+    while the interpreter does, holds nothing of the call: to free a tensor then would end the process.
+
+    Args:
+        rows: how many there are.
+        work: is told the first row and the one behind the last; releases the GIL.
+    """
+    starts = range(0, rows, ROWS_AT_ONCE)
+    taken, left = iter(starts), len(starts)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    shared = [work]  # with all threads, for as long as the call lasts
+
+    def help_out() -> None:
+        for start in taken:
+            try:
+                shared[0](start, min(start + ROWS_AT_ONCE, rows))
+            except BaseException as error:  # raised in the thread that waits
+                done.put(error)
+            else:
+                done.put(None)
+
+    with suppress(RuntimeError):  # the system may allow no more threads: this one can do the work alone
+        for _ in range(min(torch.get_num_threads(), left) - 1):
+            start_new_thread(help_out, ())
+    try:
+        for start in taken:
+            work(start, min(start + ROWS_AT_ONCE, rows))
+            left -= 1
+        for _ in range(left):
+            error = done.get()
+            if error is not None:
+                raise error
+    finally:  # after an interrupt, nothing is left for the others
+        deque(taken, maxlen=0)
+        shared.clear()

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torch_shallow.domain import TOLERANCE, inside
-from torch_shallow.functions.operators.registration import share_rows, vmap_over_rows
+from torch_shallow.functions.operators import share_rows, vmap_over_rows
 
 NAME = "torch_shallow::locate"
 torch.library.define(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from torch_shallow.functions.operators.registration import batch_first, share_rows, vmap_over_rows
+from torch_shallow.functions.operators import batch_first, share_rows, vmap_over_rows
 
 SELECT, COLLECT = "torch_shallow::select", "torch_shallow::collect"
 torch.library.define(SELECT, "(Tensor weights, Tensor? biases, Tensor region, Tensor u, bool transposed) -> Tensor")

@@ -132,23 +132,3 @@ def intersection(
         storage.grow(status)
         used = np.concatenate([used, np.zeros(storage.words - len(used), dtype=np.uint64)])
     return storage, (int(state[2]), int(state[3]), int(state[4])), used
-
-
-def double_description(
-    half_spaces: Float[np.ndarray, "rows dimension"], tolerance: float = 1e-9
-) -> tuple[Float[np.ndarray, "lines dimension"], Float[np.ndarray, "rays dimension"]]:
-    """Lines and extreme rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`.
-
-    A ray with t > 0 is a vertex v / t of the polyhedron at t = 1, a ray with t = 0 a direction to infinity.
-
-    Args:
-        half_spaces: rows; they are scaled to unit length.
-        tolerance: a value up to this size, at a unit ray, counts as zero.
-
-    Returns:
-        Unit lines and unit rays; none of either if the cone has no interior.
-    """
-    norms = np.linalg.norm(half_spaces, axis=1, keepdims=True)
-    storage, (lines, rays, _), _ = intersection(half_spaces / np.where(norms > 0.0, norms, 1.0), tolerance)
-    ids = storage.cones.ids
-    return storage.cones.pool[ids[:lines]], storage.cones.pool[ids[lines : lines + rays]]

@@ -89,10 +89,6 @@ class Accounts:
 def account(root: nn.Module, graph: Graph) -> Accounts:
     """Go through all nodes in order and say what each is.
 
-    Args:
-        root: the module that `graph` was traced from.
-        graph: its graph.
-
     Raises:
         TransformError: the output is not one tensor.
     """
@@ -133,7 +129,8 @@ class _Ledger:
         first = first_argument(node)
         if isinstance(first, Node) and operation.may_share_memory:
             self.owner[node] = self.owner[first]
-        used = [slot for slot, value in _slots(node) if self._depends(value) and not _by_shape(operation.rule, slot)]
+        slots: list[tuple[int | str, Any]] = [*enumerate(node.args), *node.kwargs.items()]
+        used = [slot for slot, value in slots if self._depends(value) and not _by_shape(operation.rule, slot)]
         reason, ends, follows = operation.refusal, False, False
         if isinstance(first, Node) and operation.in_place:
             reason = reason or self._overwrite(self.owner[first], bool(used))
@@ -161,11 +158,6 @@ class _Ledger:
         if by_dependent and owner not in self.dependent:
             self.overwritten.add(owner)
         return ""
-
-
-def _slots(node: Node) -> Iterator[tuple[int | str, Any]]:
-    yield from enumerate(node.args)
-    yield from node.kwargs.items()
 
 
 def _by_shape(rule: Rule | None, slot: int | str) -> bool:

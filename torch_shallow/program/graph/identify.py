@@ -79,12 +79,7 @@ def _not_looked_into(function: object) -> str:
 
 
 def identify(root: nn.Module, node: Node) -> Operation:
-    """The operation of a node.
-
-    Args:
-        root: the module that the graph was traced from.
-        node: a node that calls a module, a function or a method.
-    """
+    """The operation of a node that calls a module, a function or a method."""
     if node.op == "call_module":
         return _identify_module(root.get_submodule(str(node.target)))
     if isinstance(node.target, str):
@@ -166,12 +161,7 @@ def _refuse_random(node: Node, name: str) -> str:
 
 
 def refuse_dependent(node: Node, operation: Operation) -> str:
-    """Why an operation that is on the list is refused for values that depend on the input; empty if it is not.
-
-    Args:
-        node: the node.
-        operation: what it does.
-    """
+    """Why an operation that is on the list is refused for values that depend on the input; empty if it is not."""
     if operation.name in ("div", "divide") and node.kwargs.get("rounding_mode") is not None:
         return "rounds its result, which is not continuous"
     if node.kwargs.get("reduce") == "multiply":
@@ -185,21 +175,10 @@ def refuse_dependent(node: Node, operation: Operation) -> str:
 
 
 def first_argument(node: Node) -> object:
-    """What a node works on, and overwrites if it is in place.
-
-    Args:
-        node: a node that calls a module, a function or a method.
-    """
+    """What a node that calls something works on, and overwrites if it is in place."""
     return argument(node, 0, "input", next(iter(node.kwargs.values()), None))
 
 
 def argument(node: Node, position: int, name: str, default: object = None) -> object:
-    """An argument of a node, given by position or by name.
-
-    Args:
-        node: the node.
-        position: its position.
-        name: its name.
-        default: the value if it is not given.
-    """
+    """An argument of a node, given by position or by name; the default if it is not given."""
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)

@@ -22,7 +22,7 @@ from torch.fx.traceback import get_current_meta, preserve_node_meta
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.program.graph.accounting import account
-from torch_shallow.program.graph.input_shape import shape_of_first_linear
+from torch_shallow.program.graph.identify import identify
 from torch_shallow.program.precision import InFloat64
 
 T = TypeVar("T")
@@ -228,6 +228,47 @@ def value_of(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
         if earlier in needed:
             interpreter.env[earlier] = x if earlier.op == "placeholder" else interpreter.run_node(earlier)
     return interpreter.env[node]
+
+
+_KEEP_ENTRIES = frozenset(
+    {
+        *("Identity", "Flatten", "ReLU", "Dropout", "Dropout1d", "AlphaDropout", "relu", "dropout"),
+        *("flatten", "view", "reshape", "contiguous", "clone", "to", "float", "double"),
+    }
+)
+
+
+def shape_of_first_linear(root: nn.Module, graph: Graph) -> tuple[int, ...]:
+    """Shape of one input, if the model begins with an `nn.Linear`, possibly after layers that keep all entries.
+
+    Raises:
+        TransformError: the model does not begin so.
+    """
+    same_entries: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            same_entries.add(node)
+        elif node.args and node.args[0] in same_entries and node.op.startswith("call_"):
+            features = _in_features(root, node)
+            if features is not None:
+                return (features,)
+            if identify(root, node).name in _KEEP_ENTRIES:
+                same_entries.add(node)
+    raise TransformError(
+        "example_input: needed, because the model does not begin with an nn.Linear that tells the shape of its input; "
+        "pass a batch of inputs, such as torch.zeros(1, ...)."
+    )
+
+
+def _in_features(root: nn.Module, node: Node) -> int | None:
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        return module.in_features if isinstance(module, nn.Linear) else None
+    weight = node.args[1] if node.target is torch.nn.functional.linear and len(node.args) > 1 else None
+    if isinstance(weight, Node) and weight.op == "get_attr":
+        value = operator.attrgetter(str(weight.target))(root)
+        return value.shape[1] if isinstance(value, Tensor) else None
+    return None
 
 
 def _first_argument(root: nn.Module) -> str:

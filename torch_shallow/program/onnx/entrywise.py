@@ -52,14 +52,6 @@ def divide(a: Value, b: Value) -> Any:
     return a.operand / b.operand
 
 
-def modulo(a: Value, b: Value, *, fmod: int = 0) -> Any:
-    return (torch.fmod if fmod else torch.remainder)(a.operand, b.operand)
-
-
-def mean(*values: Value) -> Any:
-    return reduce(operator.add, [value.operand for value in values]) / len(values)
-
-
 def where(condition: Value, a: Value, b: Value) -> Any:
     soft = _soft_threshold(condition, a, b)
     soft = _softplus(condition, a, b) if soft is None else soft
@@ -109,10 +101,6 @@ def _number(value: Value, node: Any) -> float | None:
     return tensor.item() if tensor.numel() == 1 else None
 
 
-def cast(x: Value, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
-    return _as_type(x, to)
-
-
 def cast_like(x: Value, like: Value, *, saturate: int = 1, round_mode: str = "up") -> Any:
     number = next((number for number, kind in TYPES.items() if kind == like.kind), 0)
     return _as_type(x, number)
@@ -128,18 +116,6 @@ def _as_type(x: Value, number: int) -> Any:
     return (x.tensor if whole else torch.trunc(x.tensor)).to(TYPES[number])
 
 
-def relu(x: Value) -> Proxy:
-    return x.writer.call(nn.ReLU(), x.tensor)
-
-
-def leaky_relu(x: Value, *, alpha: float = 0.01) -> Any:
-    return functional.leaky_relu(x.tensor, alpha)
-
-
-def prelu(x: Value, slope: Value) -> Any:
-    return slope.weight * x.tensor + (1 - slope.weight) * torch.relu(x.tensor)
-
-
 def clip(x: Value, low: Value | None = None, high: Value | None = None) -> Any:
     if low is None and high is None:
         return x.tensor
@@ -150,48 +126,12 @@ def _bound(value: Value | None) -> Any:
     return None if value is None else value.number if value.is_constant else value.tensor
 
 
-def hard_sigmoid(x: Value, *, alpha: float = 0.2, beta: float = 0.5) -> Any:
-    return torch.clamp(alpha * x.tensor + beta, 0.0, 1.0)
-
-
 def shrink(x: Value, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
     if bias == lambd:
         return functional.softshrink(x.tensor, lambd)
     if bias == 0.0:
         return functional.hardshrink(x.tensor, lambd)
     raise NotRead(f"jumps, as its bias {bias} is not its lambd {lambd}; make both the same")
-
-
-def thresholded_relu(x: Value, *, alpha: float = 1.0) -> Any:
-    return functional.threshold(x.tensor, alpha, 0.0)
-
-
-def elu(x: Value, *, alpha: float = 1.0) -> Any:
-    return functional.elu(x.tensor, alpha)
-
-
-def celu(x: Value, *, alpha: float = 1.0) -> Any:
-    return functional.celu(x.tensor, alpha)
-
-
-def selu(x: Value, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875) -> Any:
-    return gamma * functional.elu(x.tensor, alpha)
-
-
-def gelu(x: Value, *, approximate: str = "none") -> Any:
-    return functional.gelu(x.tensor, approximate=approximate)
-
-
-def swish(x: Value, *, alpha: float = 1.0) -> Any:
-    return x.tensor * torch.sigmoid(alpha * x.tensor)
-
-
-def softmax(x: Value, *, axis: int = -1) -> Any:
-    return torch.softmax(x.tensor, axis)
-
-
-def log_softmax(x: Value, *, axis: int = -1) -> Any:
-    return torch.log_softmax(x.tensor, axis)
 
 
 def hardmax(x: Value, *, axis: int = -1) -> Any:
@@ -205,6 +145,7 @@ def dropout(x: Value, ratio: Value | None = None, training: Value | None = None,
     return x.tensor
 
 
+_SELU = (1.67326319217681884765625, 1.05070102214813232421875)  # alpha and gamma
 _SAME_NAME = """
     Abs Neg Sigmoid Tanh Exp Log Sqrt Sign Floor Ceil Round Reciprocal Erf
     Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh
@@ -214,47 +155,47 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
     **{name: unary(getattr(torch, name.lower())) for name in _SAME_NAME.split()},
     "Add": add,
     "And": binary(torch.logical_and),
-    "Cast": cast,
+    "Cast": lambda x, *, to, saturate=1, round_mode="up": _as_type(x, to),
     "CastLike": cast_like,
-    "Celu": celu,
+    "Celu": lambda x, *, alpha=1.0: functional.celu(x.tensor, alpha),
     "Clip": clip,
     "Div": divide,
     "Dropout": dropout,
-    "Elu": elu,
+    "Elu": lambda x, *, alpha=1.0: functional.elu(x.tensor, alpha),
     "Equal": binary(torch.eq),
-    "Gelu": gelu,
+    "Gelu": lambda x, *, approximate="none": functional.gelu(x.tensor, approximate=approximate),
     "Greater": binary(torch.gt),
     "GreaterOrEqual": binary(torch.ge),
-    "HardSigmoid": hard_sigmoid,
+    "HardSigmoid": lambda x, *, alpha=0.2, beta=0.5: torch.clamp(alpha * x.tensor + beta, 0.0, 1.0),
     "HardSwish": unary(functional.hardswish),
     "Hardmax": hardmax,
     "Identity": lambda x: x.content if isinstance(x.content, list) else x.tensor,
     "IsInf": unary(torch.isinf),
     "IsNaN": unary(torch.isnan),
-    "LeakyRelu": leaky_relu,
+    "LeakyRelu": lambda x, *, alpha=0.01: functional.leaky_relu(x.tensor, alpha),
     "Less": binary(torch.lt),
     "LessOrEqual": binary(torch.le),
-    "LogSoftmax": log_softmax,
+    "LogSoftmax": lambda x, *, axis=-1: torch.log_softmax(x.tensor, axis),
     "Max": many(torch.maximum),
-    "Mean": mean,
+    "Mean": lambda *values: many(operator.add)(*values) / len(values),
     "Min": many(torch.minimum),
     "Mish": unary(functional.mish),
-    "Mod": modulo,
+    "Mod": lambda a, b, *, fmod=0: (torch.fmod if fmod else torch.remainder)(a.operand, b.operand),
     "Mul": binary(operator.mul),
     "Not": unary(torch.logical_not),
     "Or": binary(torch.logical_or),
-    "PRelu": prelu,
+    "PRelu": lambda x, slope: slope.weight * x.tensor + (1 - slope.weight) * torch.relu(x.tensor),
     "Pow": binary(torch.pow),
-    "Relu": relu,
-    "Selu": selu,
+    "Relu": lambda x: x.writer.call(nn.ReLU(), x.tensor),
+    "Selu": lambda x, *, alpha=_SELU[0], gamma=_SELU[1]: gamma * functional.elu(x.tensor, alpha),
     "Shrink": shrink,
-    "Softmax": softmax,
+    "Softmax": lambda x, *, axis=-1: torch.softmax(x.tensor, axis),
     "Softplus": unary(functional.softplus),
     "Softsign": unary(functional.softsign),
     "Sub": binary(operator.sub),
     "Sum": many(operator.add),
-    "Swish": swish,
-    "ThresholdedRelu": thresholded_relu,
+    "Swish": lambda x, *, alpha=1.0: x.tensor * torch.sigmoid(alpha * x.tensor),
+    "ThresholdedRelu": lambda x, *, alpha=1.0: functional.threshold(x.tensor, alpha, 0.0),
     "Where": where,
     "Xor": binary(torch.logical_xor),
 }

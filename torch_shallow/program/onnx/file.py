@@ -200,14 +200,7 @@ def from_onnx(model: str | PathLike[str] | Any, *, output: str | None = None, ve
 
 
 def _load(source: Any) -> Any:
-    """A model of our own to change.
-
-    Raises:
-        WrongTypeError: it is neither a path nor a model.
-        FileError: there is no such file, or it cannot be read.
-        TransformError: the model is empty, or for several opsets at once.
-        MissingPackageError: `onnx` is not installed.
-    """
+    """A model of our own to change."""
     try:
         import onnx
     except ImportError as error:
@@ -245,11 +238,7 @@ def _load(source: Any) -> Any:
 
 
 def _part(model: Any, output: str | None) -> Any:
-    """A model with the operators that its output needs, in order, and without functions of its own.
-
-    Raises:
-        TransformError: the output is not one of its values, or has to be chosen; or the functions cannot be put in.
-    """
+    """A model with the operators that its output needs, in order, and without functions of its own."""
     from onnx import helper, inliner
 
     graph = model.graph
@@ -284,9 +273,7 @@ def _refuse_undefined(graph: Any, nodes: list[Any]) -> None:
     if graph.sparse_initializer:
         raise TransformError("model: it has sparse constants, which are not read; write them as dense ones.")
     defined = {value.name for value in graph.input} | {name for node in nodes for name in node.output} | {""}
-    defined |= {tensor.name for tensor in graph.initializer} | {
-        tensor.values.name for tensor in graph.sparse_initializer
-    }
+    defined |= {tensor.name for tensor in graph.initializer}
     for node in nodes:
         missing = [name for name in node.input if name not in defined]
         if missing:
@@ -303,11 +290,7 @@ def _copy(proto: Any) -> Any:
 
 
 def _at_known_opset(model: Any) -> Any:
-    """A model at opset 18 or above, with the shapes of its values as far as ONNX finds them.
-
-    Raises:
-        TransformError: it cannot be brought there.
-    """
+    """A model at opset 18 or above, with the shapes of its values as far as ONNX finds them."""
     from onnx import shape_inference, version_converter
 
     version = next((opset.version for opset in model.opset_import if not opset.domain), _OPSET)
@@ -323,11 +306,7 @@ def _at_known_opset(model: Any) -> Any:
 
 
 def _inputs(graph: Any) -> list[Any]:
-    """The inputs that the output depends on.
-
-    Raises:
-        TransformError: there is none.
-    """
+    """The inputs that the output depends on."""
     used = {name for node in graph.node for name in used_names(node)} | {value.name for value in graph.output}
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants and value.name in used]

@@ -12,9 +12,9 @@ from torch.fx import GraphModule
 
 from torch_shallow.errors import TransformError, UnsupportedOperation
 from torch_shallow.program.onnx.entrywise import ENTRYWISE
-from torch_shallow.program.onnx.indexing import INDEXING
+from torch_shallow.program.onnx.images import IMAGES, WINDOWS
 from torch_shallow.program.onnx.layers import LAYERS, LEARNING
-from torch_shallow.program.onnx.rearrangements import IMAGES, REARRANGEMENTS
+from torch_shallow.program.onnx.rearrangements import INDEXING, REARRANGEMENTS
 from torch_shallow.program.onnx.reductions import REDUCTIONS, SEQUENCES
 from torch_shallow.program.onnx.sizes import OF_SIZES, SIZE_OPERATORS
 from torch_shallow.program.onnx.value import (
@@ -28,7 +28,6 @@ from torch_shallow.program.onnx.value import (
     identifier,
     settled,
 )
-from torch_shallow.program.onnx.windows import WINDOWS
 
 
 def needed(graph: Any, output: str) -> list[Any]:
@@ -275,11 +274,7 @@ def _call(operator: Any, inputs: list[Value | None], attributes: dict[str, Any])
 
 
 def _fold(model: Any, node: Any, inputs: list[np.ndarray]) -> tuple[Any, ...]:
-    """The outputs of an operator of constants, by ONNX's own reference implementation.
-
-    Raises:
-        NotRead: that fails.
-    """
+    """The outputs of an operator of constants, by ONNX's own reference implementation."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 

@@ -1,4 +1,4 @@
-"""Operators of the domain `ai.onnx.ml`, as they are written of scikit-learn."""
+"""ONNX operators that are layers, and those of the domain `ai.onnx.ml`, as they are written of scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,14 +31,6 @@ def gemm(
     return product if c is None else product + (c.weight if beta == 1 else beta * c.weight)
 
 
-def matmul(a: Value, b: Value) -> Any:
-    return torch.matmul(a.weight, b.weight)
-
-
-def einsum(*values: Value, equation: str) -> Any:
-    return torch.einsum(equation, *(value.weight for value in values))
-
-
 def batch_normalization(
     x: Value,
     scale: Value,
@@ -55,10 +47,6 @@ def batch_normalization(
     return functional.batch_norm(x.tensor, mean.tensor, variance.tensor, scale.weight, bias.weight, eps=epsilon)
 
 
-def instance_normalization(x: Value, scale: Value, bias: Value, *, epsilon: float = 1e-5) -> Any:
-    return functional.instance_norm(x.tensor, None, None, scale.weight, bias.weight, eps=epsilon)
-
-
 def layer_normalization(
     x: Value, scale: Value, bias: Value | None = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Any:
@@ -72,16 +60,6 @@ def group_normalization(
     if scale.size(0) != x.size(1):  # of opset 18: one for each group
         raise NotRead("has one weight for each group; export with opset 21 or above")
     return functional.group_norm(x.tensor, num_groups, scale.weight, bias.weight, epsilon)
-
-
-def lp_normalization(x: Value, *, axis: int = -1, p: int = 2) -> Any:
-    return functional.normalize(x.tensor, float(p), axis, 0.0)
-
-
-def local_response_normalization(
-    x: Value, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
-) -> Any:
-    return functional.local_response_norm(x.tensor, size, alpha, beta, bias)
 
 
 def dequantize(x: Value, scale: Value, zero: Value | None = None, *, axis: int = 1, block_size: int = 0) -> Any:
@@ -132,14 +110,18 @@ def rnn(
 LAYERS: dict[str, Callable[..., Any]] = {
     "BatchNormalization": batch_normalization,
     "DequantizeLinear": dequantize,
-    "Einsum": einsum,
+    "Einsum": lambda *values, equation: torch.einsum(equation, *(value.weight for value in values)),
     "Gemm": gemm,
     "GroupNormalization": group_normalization,
-    "InstanceNormalization": instance_normalization,
-    "LRN": local_response_normalization,
+    "InstanceNormalization": lambda x, scale, bias, *, epsilon=1e-5: functional.instance_norm(
+        x.tensor, None, None, scale.weight, bias.weight, eps=epsilon
+    ),
+    "LRN": lambda x, *, size, alpha=1e-4, beta=0.75, bias=1.0: functional.local_response_norm(
+        x.tensor, size, alpha, beta, bias
+    ),
     "LayerNormalization": layer_normalization,
-    "LpNormalization": lp_normalization,
-    "MatMul": matmul,
+    "LpNormalization": lambda x, *, axis=-1, p=2: functional.normalize(x.tensor, float(p), axis, 0.0),
+    "MatMul": lambda a, b: torch.matmul(a.weight, b.weight),
     "RNN": rnn,
 }
 
@@ -148,10 +130,6 @@ def _row(x: Value, name: str, numbers: Sequence[float]) -> Any:
     """Numbers that are given as an attribute, in the precision of a value."""
     kind = np.float64 if x.kind == torch.float64 else np.float32
     return x.writer.constant(f"{x.writer.place[0]}_{name}", np.array(numbers, kind))
-
-
-def scaler(x: Value, *, offset: Sequence[float] = (0.0,), scale: Sequence[float] = (1.0,)) -> Any:
-    return (x.tensor - _row(x, "offset", offset)) * _row(x, "scale", scale)
 
 
 def normalizer(x: Value, *, norm: str = "MAX") -> Any:
@@ -188,14 +166,14 @@ def array_feature_extractor(x: Value, places: Value) -> Any:
     return found.unsqueeze(0) if x.rank == 1 else found
 
 
-def feature_vectorizer(*values: Value, inputdimensions: Sequence[int] | None = None) -> Any:
-    return torch.cat([value.tensor for value in values], 1)
-
-
 LEARNING: dict[str, Callable[..., Any]] = {
     "ai.onnx.ml.ArrayFeatureExtractor": array_feature_extractor,
-    "ai.onnx.ml.FeatureVectorizer": feature_vectorizer,
+    "ai.onnx.ml.FeatureVectorizer": lambda *values, inputdimensions=None: torch.cat(
+        [value.tensor for value in values], 1
+    ),
     "ai.onnx.ml.LinearRegressor": linear_regressor,
     "ai.onnx.ml.Normalizer": normalizer,
-    "ai.onnx.ml.Scaler": scaler,
+    "ai.onnx.ml.Scaler": lambda x, *, offset=(0.0,), scale=(1.0,): (
+        (x.tensor - _row(x, "offset", offset)) * _row(x, "scale", scale)
+    ),
 }

@@ -1,9 +1,9 @@
-"""ONNX operators of images: resizing, and moving entries between channels and pixels."""
+"""ONNX operators that rearrange entries, pick them by their places, or write to them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -61,14 +61,6 @@ def unsqueeze(x: Value, axes: Value) -> Any:
     return result
 
 
-def transpose(x: Value, *, perm: Sequence[int] | None = None) -> Any:
-    return torch.permute(x.tensor, tuple(perm or range(x.rank)[::-1]))
-
-
-def concat(*values: Value, axis: int) -> Any:
-    return torch.cat([value.tensor for value in values], axis)
-
-
 def split(x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: int | None = None) -> Any:
     if split is not None:
         return torch.split(x.tensor, split.sizes, axis)
@@ -88,10 +80,6 @@ def expand(x: Value, shape: Value) -> Any:
     return x.tensor.expand(*kept)
 
 
-def tile(x: Value, repeats: Value) -> Any:
-    return x.tensor.repeat(*repeats.sizes)
-
-
 def pad(x: Value, pads: Value, value: Value | None = None, axes: Value | None = None, *, mode: str = "constant") -> Any:
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     if mode not in modes:
@@ -109,109 +97,107 @@ def pad(x: Value, pads: Value, value: Value | None = None, axes: Value | None = 
 
 
 REARRANGEMENTS: dict[str, Callable[..., Any]] = {
-    "Concat": concat,
+    "Concat": lambda *values, axis: torch.cat([value.tensor for value in values], axis),
     "Expand": expand,
     "Flatten": flatten,
     "Pad": pad,
     "Reshape": reshape,
     "Split": split,
     "Squeeze": squeeze,
-    "Tile": tile,
-    "Transpose": transpose,
+    "Tile": lambda x, repeats: x.tensor.repeat(*repeats.sizes),
+    "Transpose": lambda x, *, perm=None: torch.permute(x.tensor, tuple(perm or range(x.rank)[::-1])),
     "Unsqueeze": unsqueeze,
 }
 
 
-_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+def slice_(x: Value, starts: Value, ends: Value, axes: Value | None = None, steps: Value | None = None) -> Any:
+    index = [slice(None)] * x.rank
+    places = axes_or_all(axes, x.rank) if axes is not None else tuple(range(starts.array.size))
+    strides = steps.sizes if steps is not None else [1] * len(places)
+    result = x.tensor
+    for axis, start, end, step in zip(places, starts.sizes, ends.sizes, strides, strict=True):
+        if step < 0:
+            result = _backwards(result, x, axis, range(x.size(axis))[start : _before(end, x.size(axis)) : step])
+        else:
+            index[axis] = slice(start, end, step)
+    return result if all(part == slice(None) for part in index) else result[tuple(index)]
 
 
-def resize(
-    x: Value,
-    roi: Value | None = None,
-    scales: Value | None = None,
-    sizes: Value | None = None,
-    *,
-    antialias: int = 0,
-    axes: Sequence[int] | None = None,
-    coordinate_transformation_mode: str = "half_pixel",
-    cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0,
-    extrapolation_value: float = 0.0,
-    keep_aspect_ratio_policy: str = "stretch",
-    mode: str = "nearest",
-    nearest_mode: str = "round_prefer_floor",
-) -> Any:
-    factors = None if scales is None or scales.array.size == 0 else scales.array.tolist()
-    coordinates = coordinate_transformation_mode
-    if antialias or axes or keep_aspect_ratio_policy != "stretch" or (factors or [1, 1])[:2] != [1, 1] or x.rank < 3:
-        raise NotRead("resizes other dimensions than those of an image, or with antialiasing or a fixed ratio")
-    if sizes is not None and sizes.sizes[1] != x.size(1):
-        raise NotRead("resizes the channels")
-    target: dict[str, Any] = {"size": sizes.sizes[2:]} if sizes is not None else {"scale_factor": (factors or [])[2:]}
-    whole = factors is not None and all(factor == int(factor) for factor in factors)
-    rounding = (coordinates, nearest_mode)
-    # Both repeat each entry where the factor is whole.
-    if mode == "nearest" and (
-        rounding == ("asymmetric", "floor") or (whole and rounding == ("half_pixel", "round_prefer_floor"))
-    ):
-        return functional.interpolate(x.tensor, **target, mode="nearest")
-    align = coordinates == "align_corners"
-    if align or coordinates in ("half_pixel", "pytorch_half_pixel"):
-        if mode == "linear":
-            return functional.interpolate(x.tensor, **target, mode=_LINEAR[x.rank], align_corners=align)
-        if mode == "cubic" and x.rank == 4 and cubic_coeff_a == -0.75 and not exclude_outside:
-            return functional.interpolate(x.tensor, **target, mode="bicubic", align_corners=align)
-    raise NotRead(f"has mode {mode!r} with {coordinates!r} and {nearest_mode!r}; use the mode 'nearest' or 'linear'")
+def _before(end: int, size: int) -> int | None:
+    """The end of a slice that goes backwards; None if it takes the first entry too."""
+    return None if end < -size else end
 
 
-def depth_to_space(x: Value, *, blocksize: int, mode: str = "DCR") -> Any:
-    shuffled = x.tensor
-    if mode == "DCR":
-        channels = x.size(1) // blocksize**2
-        shuffled = shuffled.unflatten(1, (blocksize**2, channels)).transpose(1, 2).flatten(1, 2)
-    return torch.pixel_shuffle(shuffled, blocksize)
+def _backwards(tensor: Any, x: Value, axis: int, places: range) -> Any:
+    if places == range(x.size(axis))[::-1]:
+        return torch.flip(tensor, [axis])
+    return torch.index_select(tensor, axis, x.writer.constant(f"{x.name}_places", np.array(places, np.int64)))
 
 
-def space_to_depth(x: Value, *, blocksize: int, mode: str = "DCR") -> Any:
-    channels, shuffled = x.size(1), torch.pixel_unshuffle(x.tensor, blocksize)
-    if mode == "CRD":
-        return shuffled
-    return shuffled.unflatten(1, (channels, blocksize**2)).transpose(1, 2).flatten(1, 2)
+def gather(x: Value, indices: Value, *, axis: int = 0) -> Any:
+    if not indices.is_constant:
+        return x.tensor[(slice(None),) * x.axis(axis) + (indices.tensor,)]  # places are known when the module runs
+    if indices.array.ndim == 0:
+        return torch.select(x.tensor, axis, int(indices.array))
+    places = indices.array if (indices.array >= 0).all() else indices.array % x.size(axis)
+    chosen = torch.index_select(x.tensor, axis, _indices(indices, places.reshape(-1)))
+    return chosen if places.ndim == 1 else chosen.unflatten(axis, places.shape)
 
 
-def grid_sample(
-    x: Value, grid: Value, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
-) -> Any:
-    modes = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}
-    if mode not in modes or x.rank != 4:
-        raise NotRead(f"has mode {mode!r} or {x.rank - 2} dimensions; images of two dimensions are read")
-    return functional.grid_sample(
-        x.tensor, grid.tensor, modes.get(mode, mode), padding_mode=padding_mode, align_corners=bool(align_corners)
-    )
+def _indices(like: Value, places: np.ndarray) -> Any:
+    return like.writer.constant(like.name, places.astype(np.int64))
 
 
-def columns_to_image(
-    x: Value,
-    image_shape: Value,
-    block_shape: Value,
-    *,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
-    pads = tuple(pads or [0, 0, 0, 0])
-    image, block = tuple(image_shape.sizes), tuple(block_shape.sizes)
-    if len(image) != 2 or pads[:2] != pads[2:]:
-        raise NotRead(
-            "makes other images than those of two dimensions, or has paddings that differ before and after one"
-        )
-    return functional.fold(x.tensor, image, block, tuple(dilations or [1, 1]), pads[:2], tuple(strides or [1, 1]))
+def scatter_elements(x: Value, indices: Value, updates: Value, *, axis: int = 0, reduction: str = "none") -> Any:
+    if reduction not in ("none", "add"):
+        raise NotRead(f"has reduction {reduction!r}, of which only 'add' is read")
+    function = torch.scatter if reduction == "none" else torch.scatter_add
+    return function(x.tensor, axis, _in_range(x, indices, axis), updates.tensor)
 
 
-IMAGES: dict[str, Callable[..., Any]] = {
-    "Col2Im": columns_to_image,
-    "DepthToSpace": depth_to_space,
-    "GridSample": grid_sample,
-    "Resize": resize,
-    "SpaceToDepth": space_to_depth,
+def _in_range(x: Value, indices: Value, axis: int) -> Any:
+    """Places counted from the first entry, where they are constant."""
+    if not indices.is_constant:
+        return indices.tensor
+    return _indices(indices, indices.array if (indices.array >= 0).all() else indices.array % x.size(axis))
+
+
+def gather_nd(x: Value, indices: Value, *, batch_dims: int = 0) -> Any:
+    # For each entry of the leading dimensions, its own place in these.
+    own = [
+        x.writer.apply(torch.arange, x.tensor.size(k)).reshape((-1, *(1,) * (indices.rank - 2 - k)))
+        for k in range(batch_dims)
+    ]
+    places = (*own, *_coordinates(indices))
+    return x.tensor[places]
+
+
+def scatter_nd(x: Value, indices: Value, updates: Value, *, reduction: str = "none") -> Any:
+    if reduction not in ("none", "add"):
+        raise NotRead(f"has reduction {reduction!r}, of which only 'add' is read")
+    return torch.index_put(x.tensor, _coordinates(indices), updates.tensor, accumulate=reduction == "add")
+
+
+def _coordinates(indices: Value) -> tuple[Any, ...]:
+    """One tensor of places for each of the leading dimensions."""
+    count = indices.size(-1)
+    if indices.is_constant:
+        return tuple(_indices(indices, indices.array[..., k]) for k in range(count))
+    return tuple(torch.select(indices.tensor, -1, k) for k in range(count))
+
+
+def trilu(x: Value, k: Value | None = None, *, upper: int = 1) -> Any:
+    diagonal = 0 if k is None else int(k.number)
+    return torch.triu(x.tensor, diagonal) if upper else torch.tril(x.tensor, diagonal)
+
+
+INDEXING: dict[str, Callable[..., Any]] = {
+    "Gather": gather,
+    "GatherElements": lambda x, indices, *, axis=0: torch.gather(x.tensor, axis, _in_range(x, indices, axis)),
+    "GatherND": gather_nd,
+    "NonZero": lambda x: torch.nonzero(x.tensor).t(),
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
+    "Slice": slice_,
+    "Trilu": trilu,
 }

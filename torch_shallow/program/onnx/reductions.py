@@ -11,18 +11,6 @@ import torch
 from torch_shallow.program.onnx.value import NotRead, Value, axes_or_all
 
 
-def construct(*values: Value) -> list[Value]:
-    return list(values)
-
-
-def at(sequence: Value, place: Value) -> Any:
-    return sequence.parts[int(place.number)].content
-
-
-def length(sequence: Value) -> np.ndarray:
-    return np.array(len(sequence.parts))
-
-
 def insert(sequence: Value, tensor: Value, place: Value | None = None) -> list[Value]:
     parts = list(sequence.parts)
     parts.insert(len(parts) if place is None else int(place.number), tensor)
@@ -33,10 +21,6 @@ def erase(sequence: Value, place: Value | None = None) -> list[Value]:
     parts = list(sequence.parts)
     parts.pop(-1 if place is None else int(place.number))
     return parts
-
-
-def concat(sequence: Value, *, axis: int, new_axis: int = 0) -> Any:
-    return (torch.stack if new_axis else torch.cat)([part.tensor for part in sequence.parts], axis)
 
 
 def split(x: Value, sizes: Value | None = None, *, axis: int = 0, keepdims: int = 1) -> list[Value]:
@@ -50,30 +34,32 @@ def split(x: Value, sizes: Value | None = None, *, axis: int = 0, keepdims: int 
 
 
 SEQUENCES: dict[str, Callable[..., Any]] = {
-    "ConcatFromSequence": concat,
-    "SequenceAt": at,
-    "SequenceConstruct": construct,
+    "ConcatFromSequence": lambda sequence, *, axis, new_axis=0: (torch.stack if new_axis else torch.cat)(
+        [part.tensor for part in sequence.parts], axis
+    ),
+    "SequenceAt": lambda sequence, place: sequence.parts[int(place.number)].content,
+    "SequenceConstruct": lambda *values: list(values),
     "SequenceErase": erase,
     "SequenceInsert": insert,
-    "SequenceLength": length,
+    "SequenceLength": lambda sequence: np.array(len(sequence.parts)),
     "SplitToSequence": split,
 }
 
 
-def global_average_pool(x: Value) -> Any:
-    return torch.mean(x.tensor, tuple(range(2, x.rank)), keepdim=True)
+def _same(x: Any) -> Any:
+    return x
 
 
-def global_max_pool(x: Value) -> Any:
-    return torch.amax(x.tensor, tuple(range(2, x.rank)), keepdim=True)
+def _reduction(
+    function: Callable[..., Any], before: Callable[[Any], Any] = _same, after: Callable[[Any], Any] = _same
+) -> Callable[..., Any]:
+    """The operator that takes dimensions together by a function, between two of each entry."""
 
-
-def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     def reduction(x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
         if (axes is None or axes.array.size == 0) and noop_with_empty_axes:
             return x.tensor
         given = None if axes is None or axes.array.size == 0 else axes
-        return function(x.tensor, axes_or_all(given, x.rank), keepdim=bool(keepdims))
+        return after(function(before(x.tensor), axes_or_all(given, x.rank), keepdim=bool(keepdims)))
 
     return reduction
 
@@ -82,22 +68,6 @@ def _product(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
     for axis in sorted(axes, reverse=True):
         x = torch.prod(x, axis, keepdim=keepdim)
     return x
-
-
-def _absolute_sum(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
-    return torch.sum(torch.abs(x), axes, keepdim=keepdim)
-
-
-def _square_sum(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
-    return torch.sum(torch.square(x), axes, keepdim=keepdim)
-
-
-def _length(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
-    return torch.sqrt(_square_sum(x, axes, keepdim))
-
-
-def _log_sum(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
-    return torch.log(torch.sum(x, axes, keepdim=keepdim))
 
 
 def _extreme_place(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,17 +96,17 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ArgMax": _extreme_place(torch.argmax),
     "ArgMin": _extreme_place(torch.argmin),
     "CumSum": cumulative_sum,
-    "GlobalAveragePool": global_average_pool,
-    "GlobalMaxPool": global_max_pool,
-    "ReduceL1": _reduction(_absolute_sum),
-    "ReduceL2": _reduction(_length),
-    "ReduceLogSum": _reduction(_log_sum),
+    "GlobalAveragePool": lambda x: torch.mean(x.tensor, tuple(range(2, x.rank)), keepdim=True),
+    "GlobalMaxPool": lambda x: torch.amax(x.tensor, tuple(range(2, x.rank)), keepdim=True),
+    "ReduceL1": _reduction(torch.sum, before=torch.abs),
+    "ReduceL2": _reduction(torch.sum, before=torch.square, after=torch.sqrt),
+    "ReduceLogSum": _reduction(torch.sum, after=torch.log),
     "ReduceLogSumExp": _reduction(torch.logsumexp),
     "ReduceMax": _reduction(torch.amax),
     "ReduceMean": _reduction(torch.mean),
     "ReduceMin": _reduction(torch.amin),
     "ReduceProd": _reduction(_product),
     "ReduceSum": _reduction(torch.sum),
-    "ReduceSumSquare": _reduction(_square_sum),
+    "ReduceSumSquare": _reduction(torch.sum, before=torch.square),
     "TopK": top_k,
 }

@@ -67,29 +67,9 @@ def _gather_sizes(x: Value, indices: Value, *, axis: int = 0) -> np.ndarray:
     return np.take(x.array, indices.array.reshape(-1).astype(int), axis).reshape(indices.array.shape)
 
 
-def _concat_sizes(*values: Value, axis: int) -> np.ndarray:
-    return np.concatenate([value.array.astype(object) for value in values], axis)
-
-
 def _slice_sizes(x: Value, starts: Value, ends: Value, axes: Value | None = None, steps: Value | None = None) -> Any:
     step = 1 if steps is None else steps.sizes[0]
     return x.array[starts.sizes[0] : ends.sizes[0] : step]
-
-
-def _unsqueeze_sizes(x: Value, axes: Value) -> np.ndarray:
-    return x.array.reshape(-1)
-
-
-def _squeeze_sizes(x: Value, axes: Value | None = None) -> np.ndarray:
-    return x.array.reshape(())
-
-
-def _reshape_sizes(x: Value, shape: Value, *, allowzero: int = 0) -> np.ndarray:
-    return x.array.reshape(shape.sizes)
-
-
-def _where_sizes(condition: Value, a: Value, b: Value) -> np.ndarray:
-    return np.where(condition.array.astype(bool), a.array.astype(object), b.array.astype(object))
 
 
 def _scatter_sizes(x: Value, indices: Value, updates: Value, *, axis: int = 0, reduction: str = "none") -> np.ndarray:
@@ -168,7 +148,7 @@ SIZE_OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": _arithmetic(operator.add),
     "Cast": _cast_sizes,
     "Ceil": _rounded(math.ceil),
-    "Concat": _concat_sizes,
+    "Concat": lambda *values, axis: np.concatenate([value.array.astype(object) for value in values], axis),
     "ConstantOfShape": constant_of_shape,
     "Div": _quotient,
     "Equal": _arithmetic(_equal),
@@ -178,14 +158,14 @@ SIZE_OPERATORS: dict[str, Callable[..., Any]] = {
     "Mod": _arithmetic(operator.mod),
     "Mul": _arithmetic(operator.mul),
     "ReduceProd": _product_of_sizes,
-    "Reshape": _reshape_sizes,
+    "Reshape": lambda x, shape, *, allowzero=0: x.array.reshape(shape.sizes),
     "ScatterElements": _scatter_sizes,
     "Shape": lambda x: np.array(x.array.shape),
     "Size": lambda x: np.array(x.array.size),
     "Slice": _slice_sizes,
-    "Squeeze": _squeeze_sizes,
+    "Squeeze": lambda x, axes=None: x.array.reshape(()),
     "Sub": _arithmetic(operator.sub),
-    "Unsqueeze": _unsqueeze_sizes,
-    "Where": _where_sizes,
+    "Unsqueeze": lambda x, axes: x.array.reshape(-1),
+    "Where": lambda condition, a, b: np.where(condition.array.astype(bool), *(v.array.astype(object) for v in (a, b))),
 }
 """Operators of sizes: arrays of at most one dimension."""

@@ -30,13 +30,7 @@ class Rehearsal:
         self.results: dict[Node, tuple[Any, ...]] = {}
 
     def begin(self, node: Node, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> None:
-        """Set the value of a placeholder.
-
-        Args:
-            node: the placeholder.
-            shapes: its shapes for the two numbers of inputs.
-            dtype: its type.
-        """
+        """Set the value of a placeholder, by its shapes for the two numbers of inputs."""
         self.results[node] = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
 
     def run(self, node: Node) -> None:
@@ -45,15 +39,7 @@ class Rehearsal:
             return
         try:
             self.results[node] = tuple(self._result(node, i) for i in range(len(BATCHES)))
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            NotImplementedError,
-            ZeroDivisionError,
-        ):
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError):
             return
 
     def _result(self, node: Node, which: int) -> Any:

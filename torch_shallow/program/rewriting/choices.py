@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.fx import Graph, Node, Proxy
+from torch import Tensor
+from torch.fx import Node, Proxy
 
-from torch_shallow.program.graph.accounting import Accounts
 from torch_shallow.program.graph.identify import Operation, first_argument, identify
 from torch_shallow.program.graph.operations import names_of
 from torch_shallow.program.graph.symbolic import value_of
@@ -44,22 +43,16 @@ _ELEMENTWISE = names_of(
 )
 
 
-def _signum(x: Sliced) -> Sliced:
-    return x.sign()
-
-
-def _heaviside(x: Sliced, values: Sliced) -> Sliced:
-    return x.is_sign(lambda sign: sign == 0).choose(values, x.is_sign(lambda sign: sign > 0).choose(1.0, 0.0))
-
-
 def _compare(x: Sliced, y: Sliced, wanted: Callable[[Tensor], Tensor]) -> Sliced:
     return (x - y).is_sign(wanted)
 
 
 _FUNCTIONS: dict[str, Callable[..., Sliced]] = {
     **{name: partial(_compare, wanted=wanted) for name, wanted in _COMPARISONS.items()},
-    **dict.fromkeys(["sign", "sgn"], _signum),
-    "heaviside": _heaviside,
+    **dict.fromkeys(["sign", "sgn"], Sliced.sign),
+    "heaviside": lambda x, values: x.is_sign(_COMPARISONS["eq"]).choose(
+        values, x.is_sign(_COMPARISONS["gt"]).choose(1.0, 0.0)
+    ),
     **dict.fromkeys(["isnan", "isinf"], lambda x: x.is_sign(torch.isnan)),
     "isfinite": lambda x: x.is_sign(torch.isfinite),
     **dict.fromkeys(["logical_not", "bitwise_not", "invert"], operator.invert),
@@ -78,18 +71,15 @@ _FUNCTIONS: dict[str, Callable[..., Sliced]] = {
 _STARTS = frozenset({*_COMPARISONS, "sign", "sgn", "heaviside", "isnan", "isinf", "isfinite"})
 
 
-def rewrite_choices(root: nn.Module, graph: Graph, accounts: Accounts, writer: Writer, behind: set[Node]) -> None:
+def rewrite_choices(writer: Writer, behind: set[Node]) -> None:
     """Rewrite in place what chooses by a comparison and is continuous; the refusals of the others say what they lack.
 
     Args:
-        root: the module that `graph` was traced from.
-        graph: its graph.
-        accounts: what its nodes are.
-        writer: writes ReLUs.
+        writer: for the graph.
         behind: the nodes behind a head, which are left as they are.
     """
     for expands in (False, True):
-        _Choices(root, graph, accounts, writer, behind, expands).resolve()
+        _Choices(writer, behind, expands).resolve()
 
 
 class _Choices:
@@ -99,11 +89,9 @@ class _Choices:
         expands: whether piecewise-linear operations on the way are looked into, or are taken for values of their own.
     """
 
-    def __init__(
-        self, root: nn.Module, graph: Graph, accounts: Accounts, writer: Writer, behind: set[Node], expands: bool
-    ) -> None:
-        self.root, self.graph, self.accounts, self.writer = root, graph, accounts, writer
-        self.behind, self.expands = behind, expands
+    def __init__(self, writer: Writer, behind: set[Node], expands: bool) -> None:
+        self.writer, self.behind, self.expands = writer, behind, expands
+        root, graph, accounts = self.root, self.graph, self.accounts = writer.root, writer.graph, writer.accounts
         self.jumping: dict[Node, Sliced] = {}
         self.position = {node: i for i, node in enumerate(graph.nodes)}  # none of what is written later
         self.writes = [
@@ -112,7 +100,6 @@ class _Choices:
             if node.op.startswith("call_") and identify(root, node).in_place
             if isinstance(first := first_argument(node), Node)
         ]
-
         self.alike: dict[str, Node] = {}
         for node in graph.nodes:
             known = node.op.startswith("call_") and node in accounts.dependent and identify(root, node).rule is not None
@@ -146,11 +133,7 @@ class _Choices:
         self._explain(reasons)
 
     def _evaluate(self, node: Node, operation: Operation) -> Sliced:
-        """What a node computes.
-
-        Raises:
-            NotRewritable: it does not fit the kind of function that is looked at.
-        """
+        """What a node computes."""
         if operation.name in _SAME:
             first = first_argument(node)
             whole = {torch.int32, torch.int64, torch.bool}.intersection(_dtypes(node))
@@ -239,21 +222,17 @@ class _Choices:
         shape = self.writer.known.in_shape
         with InFloat64(), torch.no_grad():
             two, three = (value_of(self.root, self.graph, node, torch.zeros(n, *shape)) for n in (2, 3))
-        if not isinstance(two, Tensor):
-            if two != three or not isinstance(two, bool | int | float):
-                raise NotRewritable("depends on the number of inputs")
+        if isinstance(two, Tensor) and two.ndim == three.ndim:
+            for axis in range(two.ndim):
+                if two.shape[axis] != three.shape[axis]:
+                    first, second = two.narrow(axis, 0, 1), three.narrow(axis, 0, 1)
+                    if (two == first).all() and (three == second).all():
+                        two, three = first, second
+            if two.equal(three):
+                return two
+        elif isinstance(two, bool | int | float) and two == three:
             return two
-        if two.ndim != three.ndim:
-            raise NotRewritable("depends on the number of inputs")
-        for axis in range(two.ndim):
-            if two.shape[axis] != three.shape[axis]:
-                first, second = two.narrow(axis, 0, 1), three.narrow(axis, 0, 1)
-                if not (two == first).all() or not (three == second).all():
-                    raise NotRewritable("depends on the number of inputs")
-                two, three = first, second
-        if not two.equal(three):
-            raise NotRewritable("depends on the number of inputs")
-        return two
+        raise NotRewritable("depends on the number of inputs")
 
     def _replace(self, node: Node, operation: Operation, f: Sliced) -> None:
         before = node.all_input_nodes

@@ -1,4 +1,4 @@
-"""Recurrent networks with ReLUs, unrolled over their time steps, on tensors or on `torch.fx` proxies."""
+"""Maxima and sorting with ReLUs, and recurrent networks unrolled over their steps, on tensors or `torch.fx` proxies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ Tensorlike = Any
 
 
 def take(x: Tensorlike, dim: int, indices: Sequence[int]) -> Tensorlike:
-    """Entries along a dimension, as a slice where their indices are evenly spaced.
-
-    Args:
-        x: of at least `dim + 1` dimensions.
-        dim: not negative.
-        indices: not negative.
-    """
+    """Entries along a dimension, as a slice where their indices are evenly spaced; no number is negative."""
     step = indices[1] - indices[0] if len(indices) > 1 else 1
     regular = step > 0 and list(indices) == list(range(indices[0], indices[-1] + 1, step))
     index = slice(indices[0], indices[-1] + 1, step) if regular else list(indices)
@@ -58,16 +52,7 @@ def max_of_groups(x: Tensorlike, dim: int, size: int, groups: Sequence[Sequence[
 
 
 def pooling_windows(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> list[range]:
-    """The indices of each window of a max pooling along one dimension; the padding is no part of them.
-
-    Args:
-        size: of the dimension.
-        kernel: entries of a window.
-        stride: from window to window.
-        padding: entries on both ends that are never the largest.
-        dilation: from entry to entry.
-        ceil_mode: whether a last window may reach over the end.
-    """
+    """The indices of each window of a max pooling along one dimension; the padding is no part of them."""
     reach = dilation * (kernel - 1) + 1
     count = (size + 2 * padding - reach + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (count - 1) * stride >= size + padding:

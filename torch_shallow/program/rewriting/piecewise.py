@@ -31,10 +31,6 @@ from torch_shallow.program.rewriting.shapes import NotRewritable, Shapes
 _MIXES_ROWS = "goes over the whole batch, so that the inputs depend on each other; give it a dim"
 
 
-def _relu(shapes: Shapes, x: Tensorlike) -> Tensorlike:
-    return torch.relu(x)
-
-
 def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> Tensorlike:
     low, high = _unless_infinite(low, -math.inf), _unless_infinite(high, math.inf)
     numbers = isinstance(low, float | int) and isinstance(high, float | int)
@@ -81,48 +77,14 @@ def _unless_infinite(bound: Any, none: float) -> Any:
     return bound
 
 
-def _clamp_min(shapes: Shapes, x: Tensorlike, low: Any) -> Tensorlike:
-    return _clamp(shapes, x, low)
-
-
-def _clamp_max(shapes: Shapes, x: Tensorlike, high: Any) -> Tensorlike:
-    return _clamp(shapes, x, None, high)
-
-
-def _hardtanh(shapes: Shapes, x: Tensorlike, low: float = -1.0, high: float = 1.0) -> Tensorlike:
-    return _clamp(shapes, x, low, high)
-
-
-def _hardsigmoid(shapes: Shapes, x: Tensorlike) -> Tensorlike:
-    return _clamp(shapes, x + 3.0, 0.0, 6.0) / 6.0
-
-
 def _leaky_relu(shapes: Shapes, x: Tensorlike, slope: Any = 0.01) -> Tensorlike:
     return slope * x + (1.0 - slope) * torch.relu(x)
-
-
-def _rrelu(
-    shapes: Shapes, x: Tensorlike, lower: float = 1.0 / 8.0, upper: float = 1.0 / 3.0, training: bool = False
-) -> Tensorlike:
-    return _leaky_relu(shapes, x, (lower + upper) / 2.0)
-
-
-def _prelu(shapes: Shapes, x: Tensorlike, weight: Tensorlike) -> Tensorlike:
-    return _leaky_relu(shapes, x, weight.reshape((-1, *(1,) * (shapes.num_dims(x) - 2))))
 
 
 def _threshold(shapes: Shapes, x: Tensorlike, threshold: float, value: float) -> Tensorlike:
     if threshold != value:
         raise NotRewritable(f"jumps from {value} to {threshold}, which is not continuous; make both the same")
     return _clamp(shapes, x, threshold)
-
-
-def _softshrink(shapes: Shapes, x: Tensorlike, lambd: float = 0.5) -> Tensorlike:
-    return torch.relu(x - lambd) - torch.relu(-x - lambd)
-
-
-def _abs(shapes: Shapes, x: Tensorlike) -> Tensorlike:
-    return 2.0 * torch.relu(x) - x
 
 
 def _maximum(shapes: Shapes, x: Tensorlike, other: Tensorlike) -> Tensorlike:
@@ -147,13 +109,7 @@ def _amax(shapes: Shapes, x: Tensorlike, dims: Any = None, keepdim: bool = False
 
 
 def _scatter_reduce(
-    shapes: Shapes,
-    x: Tensorlike,
-    dim: int,
-    index: Tensorlike,
-    src: Tensorlike,
-    reduce: str,
-    include_self: bool = True,
+    shapes: Shapes, x: Tensorlike, dim: int, index: Tensorlike, src: Tensorlike, reduce: str, include_self: bool = True
 ) -> Tensorlike:
     if reduce not in ("amax", "amin"):
         raise NotRewritable(f"has reduce={reduce!r}; 'amax' and 'amin' are read, and a sum as scatter_add")
@@ -183,10 +139,6 @@ def _places(shapes: Shapes, x: Tensorlike, dim: int, places: Callable[[int], Seq
 
 def _sort(shapes: Shapes, x: Tensorlike, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensorlike:
     return _places(shapes, x, dim, lambda n: range(n)[:: -1 if descending else 1]), None
-
-
-def _msort(shapes: Shapes, x: Tensorlike) -> Tensorlike:
-    return _places(shapes, x, 0, range)
 
 
 def _topk(
@@ -245,43 +197,35 @@ def _for_each(dims: int, value: Any) -> list[Any]:
 
 
 _POOLS: dict[str, Callable[..., Any]] = {
-    name: function
+    f"{kind}{dims}d{suffix}": partial(function, dims=dims)
+    for kind, function in (("max_pool", _max_pool), ("adaptive_max_pool", _adaptive_max_pool))
     for dims in (1, 2, 3)
-    for name, function in {
-        f"max_pool{dims}d": partial(_max_pool, dims=dims),
-        f"max_pool{dims}d_with_indices": partial(_max_pool, dims=dims),
-        f"adaptive_max_pool{dims}d": partial(_adaptive_max_pool, dims=dims),
-        f"adaptive_max_pool{dims}d_with_indices": partial(_adaptive_max_pool, dims=dims),
-    }.items()
+    for suffix in ("", "_with_indices")
 }
 
 WRITTEN: dict[str, Callable[..., Any]] = {
-    "relu": _relu,
+    "relu": lambda shapes, x: torch.relu(x),
     "relu6": partial(_clamp, low=0.0, high=6.0),
-    "hardtanh": _hardtanh,
-    "hardsigmoid": _hardsigmoid,
+    "hardtanh": lambda shapes, x, low=-1.0, high=1.0: _clamp(shapes, x, low, high),
+    "hardsigmoid": lambda shapes, x: _clamp(shapes, x + 3.0, 0.0, 6.0) / 6.0,
     "leaky_relu": _leaky_relu,
-    "prelu": _prelu,
+    "prelu": lambda shapes, x, weight: _leaky_relu(shapes, x, weight.reshape((-1, *(1,) * (shapes.num_dims(x) - 2)))),
     "_prelu_kernel": _leaky_relu,
-    "rrelu": _rrelu,
+    "rrelu": lambda shapes, x, lower=1 / 8, upper=1 / 3, training=False: _leaky_relu(shapes, x, (lower + upper) / 2.0),
     "threshold": _threshold,
-    "softshrink": _softshrink,
-    "abs": _abs,
-    "absolute": _abs,
-    "clamp": _clamp,
-    "clip": _clamp,
-    "clamp_min": _clamp_min,
-    "clamp_max": _clamp_max,
-    "maximum": _maximum,
-    "fmax": _maximum,
-    "minimum": _minimum,
-    "fmin": _minimum,
+    "softshrink": lambda shapes, x, lambd=0.5: torch.relu(x - lambd) - torch.relu(-x - lambd),
+    **dict.fromkeys(["abs", "absolute"], lambda shapes, x: 2.0 * torch.relu(x) - x),
+    **dict.fromkeys(["clamp", "clip"], _clamp),
+    "clamp_min": lambda shapes, x, low: _clamp(shapes, x, low),
+    "clamp_max": lambda shapes, x, high: _clamp(shapes, x, None, high),
+    **dict.fromkeys(["maximum", "fmax"], _maximum),
+    **dict.fromkeys(["minimum", "fmin"], _minimum),
     "amax": _amax,
     "amin": partial(_amax, sign=-1.0),
     "max": _max,
     "min": partial(_max, sign=-1.0),
     "sort": _sort,
-    "msort": _msort,
+    "msort": lambda shapes, x: _places(shapes, x, 0, range),
     "topk": _topk,
     "kthvalue": _kthvalue,
     "median": _median,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from inspect import Parameter, signature
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
@@ -51,7 +52,7 @@ def rewrite(writer: Writer, behind: set[Node]) -> None:
 
 def attribute_of(root: nn.Module, node: Node) -> Any:
     """The value of a node that gets an attribute of the root or of one of its parts."""
-    return reduce(getattr, str(node.target).split("."), root)
+    return attrgetter(str(node.target))(root)
 
 
 class Writer(GraphAppendingTracer):

@@ -9,7 +9,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.fx import Graph, Interpreter, Node, Proxy
 
-from torch_shallow.program.graph.input_shape import shape_of_first_linear
+from torch_shallow.program.graph.symbolic import shape_of_first_linear
 from torch_shallow.program.precision import InFloat64
 
 Shape = tuple[int, ...]
@@ -100,7 +100,7 @@ class KnownShapes:
 
     def _look_up(self, node: Node) -> tuple[Any, Any]:
         if node not in self._found:
-            in_shape = self._in_shape or shape_of_first_linear(self._root, self._graph)
+            in_shape = self.in_shape
             two, three = (self._run(torch.zeros(count, *in_shape)) for count in (2, 3))
             self._found = {found: (two[found], three[found]) for found in two.keys() & three.keys()} | self._found
         if node not in self._found:

@@ -218,11 +218,7 @@ class Sliced:
         return {**{node: self._term(node)[i] for node in nodes}, None: self.constant[i]}
 
     def _step(self, left: dict[Node | None, Tensor], right: dict[Node | None, Tensor], cut: Tensor) -> Tensor:
-        """The slope with which two sides part at a cut where they meet.
-
-        Raises:
-            NotRewritable: they do not, or it could not be shown.
-        """
+        """The slope with which two sides part at a cut where they meet."""
         size = torch.stack([*torch.broadcast_tensors(*(t.abs() for s in (left, right) for t in s.values()))]).amax(0)
         change = replace(
             self,
@@ -252,11 +248,7 @@ class Sliced:
         return found
 
     def _slope(self, direction: Terms, size: Tensor | None = None) -> Tensor:
-        """In each slot, by how much the value grows with u, if it changes with u alone.
-
-        Raises:
-            NotRewritable: it changes with something else.
-        """
+        """In each slot, by how much the value grows with u, if it changes with u alone."""
         slope, open_ = torch.zeros_like(self.constant), torch.ones((), dtype=torch.bool)
         for node, part in direction.items():
             lead = open_ & (part != 0.0)
@@ -296,11 +288,7 @@ def _as_sliced(value: Any) -> Sliced:
 
 
 def _aligned(a: Any, b: Any) -> tuple[Sliced, Sliced]:
-    """Two functions with the same cuts.
-
-    Raises:
-        NotRewritable: their cuts have different directions.
-    """
+    """Two functions with the same cuts."""
     a, b = _as_sliced(a), _as_sliced(b)
     dims = max(a.num_dims, b.num_dims)
     a, b = a._lifted(dims), b._lifted(dims)

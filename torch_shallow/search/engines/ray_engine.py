@@ -9,7 +9,6 @@ from jaxtyping import Int
 
 from torch_shallow.geometry.rays.cone import NEED_WORDS
 from torch_shallow.geometry.rays.storage import grown, intersection
-from torch_shallow.search.engines.compiled_walk import CompiledWalk
 from torch_shallow.search.engines.ray_walk import (
     CURSOR,
     DEPTH,
@@ -26,7 +25,7 @@ from torch_shallow.search.engines.ray_walk import (
     walk,
 )
 from torch_shallow.search.problem import Cell, Problem
-from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, Found, Harvest
+from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
 
 
 class RayWalk(CompiledWalk):
@@ -68,16 +67,6 @@ class RayWalk(CompiledWalk):
         # A walk may change the domain's cone where it lies.
         self.domain = lines, rays, cones.ids[: lines + rays].copy(), cones.sets[: lines + rays].copy(), used
 
-    def run(self) -> None:
-        """Walk everything below the path that the harvest has been given."""
-        self._begin()
-        self._walk_all()
-
-    @property
-    def frames(self) -> Int[np.ndarray, "cells columns"]:
-        """The stack."""
-        return self.stack.frames
-
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
         search, storage = self.problem.search, self.storage
         limit = np.iinfo(np.int64).max if search.max_rays is None else search.max_rays
@@ -111,8 +100,8 @@ class RayWalk(CompiledWalk):
         if status == NEED_WORDS:
             self.stack = stack.replaced(used=grown(stack.used, axis=1))
 
-    def _begin(self) -> None:
-        """Put the domain on the empty stack."""
+    def run(self) -> None:
+        """Walk everything below the path that the harvest has been given."""
         lines, rays, ids, sets, used = self.domain
         cones, stack = self.storage.cones, self.stack
         cones.ids[: len(ids)] = ids
@@ -123,6 +112,7 @@ class RayWalk(CompiledWalk):
         stack.used[0] = 0
         stack.used[0, : len(used)] = used
         stack.pool_top[0] = self.pool_top
+        self._walk_all()
 
     def _top_cell(self, top: int) -> Cell:
         """The cell on top of the stack, as half-spaces."""

@@ -7,7 +7,7 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.rays.cone import NEED_PAIRS, OK, absorb_flat_rays, evaluate, split
-from torch_shallow.search.packed_program import compose, pack_pattern
+from torch_shallow.search.problem import compose, pack_pattern
 from torch_shallow.search.task_output import (
     CUT_ROWS,
     CUTS,

@@ -7,11 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from torch_shallow.geometry.dual_simplex import Simplex
+from torch_shallow.geometry.dual_simplex import Simplex, room
 from torch_shallow.geometry.rays.storage import grown
-from torch_shallow.search.engines.cell_program import CellProgram, Solver, by_highs, centre
-from torch_shallow.search.engines.compiled_walk import CompiledWalk
-from torch_shallow.search.engines.cvxpy_solvers import ByCvxpy, check_installed
 from torch_shallow.search.engines.simplex_walk import (
     ASKED,
     CURSOR,
@@ -31,9 +28,11 @@ from torch_shallow.search.engines.simplex_walk import (
     CellStack,
     walk_by_simplex,
 )
-from torch_shallow.search.packed_program import PackedProgram, compose
-from torch_shallow.search.problem import Cell, Problem, whole_domain
-from torch_shallow.search.task_output import NEED_FRAMES, TOP, UNDECIDED, Found, Harvest
+from torch_shallow.search.engines.solvers import ByCvxpy, CellProgram, Solver, by_highs, centre, check_installed
+from torch_shallow.search.problem import Cell, PackedProgram, Problem, compose, whole_domain
+from torch_shallow.search.task_output import NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
+
+DEEP = 1e-6  # a point further inside a cell is not near its surface
 
 
 class SimplexWalk(CompiledWalk):
@@ -60,7 +59,7 @@ class SimplexWalk(CompiledWalk):
         self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
-        self.cells = _stack(self.network, self.dimension)
+        self.stack = _stack(self.network, self.dimension)
         self.asks = problem.search.solver is not None
         self.max_points = min(32 + 2 * self.dimension, 128)
 
@@ -68,11 +67,6 @@ class SimplexWalk(CompiledWalk):
         """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
         self._push(whole_domain(self.chart, int(self.network.offsets[-1])) if start is None else start)
         self._walk_all()
-
-    @property
-    def frames(self) -> Int[np.ndarray, "cells columns"]:
-        """The stack."""
-        return self.cells.frames
 
     @cached_property
     def solver(self) -> Solver:
@@ -88,7 +82,7 @@ class SimplexWalk(CompiledWalk):
             walk_by_simplex(
                 self.network,
                 self.simplex,
-                self.cells,
+                self.stack,
                 found,
                 counts,
                 self.problem.search.tolerance,
@@ -99,22 +93,22 @@ class SimplexWalk(CompiledWalk):
         )
 
     def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
-        cells = self.cells
+        cells = self.stack
         if status in (MAY_RISE, MAY_FALL):
             self._settle(int(counts[TOP]), 1.0 if status == MAY_RISE else -1.0)
         elif status == NEED_FRAMES:
-            self.cells = cells.replaced(frames=grown(cells.frames), status=grown(cells.status))
+            self.stack = cells.replaced(frames=grown(cells.frames), status=grown(cells.status))
         elif status == NEED_ROWS:
             self._grow_rows()
         elif status == NEED_POINTS:
-            self.cells = cells.replaced(points=grown(cells.points))
+            self.stack = cells.replaced(points=grown(cells.points))
 
     def _settle(self, top: int, sign: float) -> None:
         """Have a solver say whether the neuron that the walk asks for has a sign anywhere in the top cell.
 
         If so, the point where it has it becomes a point of the cell; if not, the neuron is settled with the other sign.
         """
-        cells, frame, tolerance = self.cells, self.cells.frames[top], self.problem.search.tolerance
+        cells, frame, tolerance = self.stack, self.stack.frames[top], self.problem.search.tolerance
         rows = self.simplex.rows[: frame[ROWS]]
         program = CellProgram(
             rows / np.linalg.norm(rows, axis=1, keepdims=True), self.simplex.lower, self.simplex.upper
@@ -130,14 +124,14 @@ class SimplexWalk(CompiledWalk):
         else:  # in place of the point that says least of the signs
             points[1 + np.abs(points[1:] @ cells.row).argmin()] = best.point
 
-    def _deeper(self, program: CellProgram, point: np.ndarray, enough: float = 1e-6) -> np.ndarray:
+    def _deeper(self, program: CellProgram, point: np.ndarray) -> np.ndarray:
         """A point further inside a cell than one that is near its surface."""
         walls = self.chart.inequalities if self.chart.is_box else np.eye(self.dimension)[-1:]
 
         def depth(point: np.ndarray) -> float:
             return min(program.depth(point), float((walls @ point).min(initial=1.0)))
 
-        if depth(point) >= max(enough, 100.0 * self.problem.search.tolerance):
+        if depth(point) >= max(DEEP, 100.0 * self.problem.search.tolerance):
             return point
         found = centre(CellProgram(np.concatenate([program.rows, walls]), program.lower, program.upper))
         return point if found is None or depth(found) <= depth(point) else found
@@ -149,7 +143,7 @@ class SimplexWalk(CompiledWalk):
             self._grow_rows()
         norms = np.linalg.norm(start.rows, axis=1, keepdims=True)
         self.simplex.rows[len(self.domain_rows) : depth] = start.rows / np.where(norms > 0.0, norms, 1.0)
-        cells, network, offsets = self.cells, self.network, self.network.offsets
+        cells, network, offsets = self.stack, self.network, self.network.offsets
         stage, entered = 0, False
         while stage < len(network.sizes):
             status = start.status[offsets[stage] : offsets[stage + 1]]
@@ -177,25 +171,10 @@ class SimplexWalk(CompiledWalk):
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:
     """Room for linear programs that holds the half-spaces of the domain; a box is the variables' bounds at t = 1."""
     dimension = domain_rows.shape[1]
-    capacity = 64 + 2 * len(domain_rows)
-    lower, upper, rows = -np.ones(dimension), np.ones(dimension), np.zeros((capacity, dimension))
-    lower[-1] = 1.0 if fixed_t else 0.0
-    rows[: len(domain_rows)] = domain_rows
-    return Simplex(
-        lower,
-        upper,
-        rows,
-        np.zeros((capacity + 1, dimension)),
-        np.zeros(capacity, dtype=np.int64),
-        np.zeros(dimension, dtype=np.int64),
-        np.zeros(dimension),
-        np.zeros(dimension, dtype=np.uint8),
-        np.zeros(dimension),
-        np.zeros(dimension),
-        np.zeros(dimension),
-        np.zeros(dimension),
-        np.zeros(dimension, dtype=np.int64),
-    )
+    simplex = room(-np.ones(dimension), np.ones(dimension), 64 + 2 * len(domain_rows))
+    simplex.lower[-1] = 1.0 if fixed_t else 0.0
+    simplex.rows[: len(domain_rows)] = domain_rows
+    return simplex
 
 
 def _stack(network: PackedProgram, dimension: int) -> CellStack:

@@ -7,7 +7,7 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.dual_simplex import BELOW, FAILED, maximise
-from torch_shallow.search.packed_program import compose, pack_pattern
+from torch_shallow.search.problem import compose, pack_pattern
 from torch_shallow.search.task_output import (
     CUT_ROWS,
     CUTS,
@@ -23,9 +23,7 @@ from torch_shallow.search.task_output import (
 
 NEED_ROWS = 20  # more half-spaces on the path than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells
-MAY_RISE = (
-    22  # a solver has to say whether `Cells.row`, of a neuron of the cell on top, is positive anywhere in the cell
-)
+MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the cell on top, is positive anywhere in the cell
 MAY_FALL = 23  # the same for negative
 
 PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED = range(11)

@@ -45,6 +45,16 @@ FOREVER = 1e15  # seconds
 TASK_SECONDS = 0.5  # of one task, before it gives back what is left of its cells
 
 
+def check_seconds(name: str, value: float, or_what: str = "") -> None:
+    """Make sure that an argument is a positive number of seconds.
+
+    Raises:
+        TransformError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0.0:
+        raise argument_error(value, Real)(f"{name}: expected a positive number of seconds{or_what}, found {value!r}.")
+
+
 @dataclass
 class Budget:
     """How much may be found, and in what time; None is no limit.
@@ -68,10 +78,8 @@ class Budget:
         most, seconds = self.max_regions, self.time_limit
         if most is not None and (isinstance(most, bool) or not isinstance(most, Integral) or most < 1):
             raise argument_error(most, Integral)(f"max_regions: expected a positive integer or None, found {most!r}.")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0.0):
-            raise argument_error(seconds, Real)(
-                f"time_limit: expected a positive number of seconds or None, found {seconds!r}."
-            )
+        if seconds is not None:
+            check_seconds("time_limit", seconds, " or None")
 
     def regions_left(self, known: int) -> int | None:
         """How many more regions there may be; None if any number."""

@@ -12,8 +12,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.budget import Budget
-from torch_shallow.search.runs.task import Result, Task
-from torch_shallow.search.runs.workers import ThisThread, Workers
+from torch_shallow.search.runs.workers import Result, Task, ThisThread, Workers
 from torch_shallow.search.task_output import Quota
 
 MOST_CELLS = 64  # of one task

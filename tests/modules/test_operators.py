@@ -1,0 +1,134 @@
+"""The compiled operators against the operations of torch, which other devices use."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.cases import thinned
+from tests.modules.torch_networks import NAMES, points, points_and_outsiders, shared
+from torch_shallow.functions import operators as threads
+from torch_shallow.functions.operators import ROWS_AT_ONCE, share_rows
+from torch_shallow.functions.operators.locate import level_by_level
+from torch_shallow.functions.operators.select import gathered, scattered
+
+
+def random_tree(cuts: int, rng: np.random.Generator, open_share: float = 0.0) -> tuple[Tensor, int]:
+    """A tree of any shape, in which children come after their parents, and its number of regions; at least one."""
+    children, free = np.zeros((cuts, 2), dtype=np.int64), []
+    for cut in range(cuts):
+        if cut:
+            parent, side = free.pop(int(rng.integers(len(free))))
+            children[parent, side] = cut
+        free += [(cut, 0), (cut, 1)]
+    regions = max(1, int((rng.random(len(free)) >= open_share).sum()))
+    for number, at in enumerate(rng.permutation(len(free))):
+        children[free[at]] = ~min(number, regions)
+    return torch.from_numpy(children), regions
+
+
+@given(
+    st.integers(0, 200), st.integers(0, 40), st.integers(1, 9), st.sampled_from(["space", "box", "polytope"]), st.data()
+)
+def test_both_ways_down_the_tree_end_alike(cuts: int, count: int, inputs: int, kind: str, data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    rows = torch.from_numpy(rng.integers(-3, 4, (cuts, inputs + 1)).astype(np.float64))
+    tree, regions = random_tree(cuts, rng, data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    x = torch.from_numpy(rng.choice([0.0, 1.0, -1.0, 0.5, 3.0, np.nan, np.inf], (count, inputs)))
+    x = x.to(data.draw(st.sampled_from([torch.float32, torch.float64])))
+    limits: tuple[Tensor | None, Tensor | None] = (None, None)
+    if kind == "box":
+        limits = (torch.full((inputs,), -1.0, dtype=torch.float64), torch.full((inputs,), 1.0, dtype=torch.float64))
+    elif kind == "polytope":
+        limits = (torch.from_numpy(rng.integers(-1, 2, (3, inputs)).astype(np.float64)), torch.ones(3).double())
+    found = torch.ops.torch_shallow.locate(x, x, *limits, rows, tree, cuts, regions, 1e-7)
+    assert torch.equal(found, level_by_level(x, x, *limits, rows, tree, cuts, regions, 1e-7))
+    for point, region in zip(x, found, strict=True):
+        node = 0 if cuts else ~0
+        while node >= 0:
+            node = int(tree[node, int(rows[node, :-1] @ point.double() + rows[node, -1] > 0.0)])
+        assert region in ((-1, ~node) if ~node < regions else (-1,))
+
+
+@given(st.integers(1, 20), st.integers(0, 40), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.data())
+def test_both_selections_are_one(
+    regions: int, count: int, outputs: int, inputs: int, transposed: bool, data: st.DataObject
+) -> None:
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32 - 1)))
+    weights = torch.randn(regions, outputs, inputs, dtype=torch.float64, generator=generator)
+    biases = torch.randn(regions, inputs if transposed else outputs, dtype=torch.float64, generator=generator)
+    given_biases = None if transposed or data.draw(st.booleans()) else biases
+    region = torch.randint(-1, regions, (count,), generator=generator)
+    u = torch.randn(count, outputs if transposed else inputs, dtype=torch.float64, generator=generator)
+    u[region < 0] = torch.nan
+    found = torch.ops.torch_shallow.select(weights, given_biases, region, u, transposed)
+    torch.testing.assert_close(found, gathered(weights, given_biases, region, u, transposed), equal_nan=True)
+    g = torch.randn(count, outputs, dtype=torch.float64, generator=generator)
+    rows = (u, g) if transposed else (g, u)
+    sums = torch.ops.torch_shallow.collect(region, *rows, regions)
+    torch.testing.assert_close(sums, scattered(region, *rows, regions))
+    assert sums.isfinite().all()
+
+
+@pytest.mark.parametrize("name", thinned(NAMES, "dense", "descent in a box", "projected"))
+def test_torch_checks_the_operators(name: str) -> None:
+    shallow, x = shared(name), points_and_outsiders(name).flatten(1)
+    u = shallow.half_spaces.coordinates(x)
+    limits = shallow.first_limit, shallow.second_limit
+    indicator = shallow.indicator
+    tree = shallow.half_spaces.rows, indicator.tree, indicator.depth, indicator.num_regions, 1e-16
+    torch.library.opcheck(torch.ops.torch_shallow.locate.default, (u, x, *limits, *tree))
+    inner = points(name).flatten(1)
+    region = shallow.locate(inner.reshape(-1, *shallow.in_shape))
+    u, local = shallow.half_spaces.coordinates(inner), shallow.selection
+    torch.library.opcheck(torch.ops.torch_shallow.select.default, (local.weights, local.biases, region, u, False))
+    g = torch.ones(len(u), local.weights.shape[1], dtype=torch.float64)
+    torch.library.opcheck(torch.ops.torch_shallow.collect.default, (region, g, u, shallow.num_regions))
+
+
+@pytest.mark.usefixtures("several_threads")
+@pytest.mark.parametrize("rows", [0, 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 5 * ROWS_AT_ONCE - 1])
+def test_every_row_is_worked_on_once(rows: int) -> None:
+    done = np.zeros(rows, dtype=int)
+
+    def work(start: int, stop: int) -> None:
+        done[start:stop] += 1
+
+    share_rows(rows, work)
+    assert (done == 1).all()
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_an_error_in_any_thread_is_raised() -> None:
+    def work(start: int, stop: int) -> None:
+        if start == 3 * ROWS_AT_ONCE:
+            raise ValueError("row")
+
+    with pytest.raises(ValueError, match="row"):
+        share_rows(8 * ROWS_AT_ONCE, work)
+
+
+def test_a_thread_that_comes_late_holds_nothing_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], object]] = []
+    monkeypatch.setattr(threads, "start_new_thread", lambda function, _: late.append(function))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    x = torch.zeros(3 * threads.ROWS_AT_ONCE)
+    alive = weakref.ref(x)
+
+    def call(x: Tensor) -> None:
+        threads.share_rows(len(x), lambda start, stop: x[start:stop].add_(1.0))
+        assert bool((x == 1.0).all())
+
+    call(x)
+    del x
+    assert len(late) == 2
+    assert alive() is None
+    for helper in late:
+        helper()

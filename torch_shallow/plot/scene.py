@@ -1,0 +1,253 @@
+"""A network in a window of a plane, as it is asked for: which plane, and which part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.domain import Box
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.functions import TreeFunction
+from torch_shallow.plot.drawn import Drawn, Shown, read_subject
+from torch_shallow.plot.polygons import Plane, Window, tree_polygons
+
+MARGIN = 0.25  # on each side, relative to what is shown
+FAR = 1e3  # how far away corners are looked for, in units of the distance between regions
+SHOWN = 0.05  # share of the corners that may be beyond each side
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A network in a window of a plane, and what is drawn with it.
+
+    Attributes:
+        subject: the network.
+        drawn: what is known of it on the plane.
+        window: the part of the plane.
+        marks: three points of the plane, if it is the one through them.
+        data: a batch of inputs as rows, or None.
+    """
+
+    subject: Shown
+    drawn: Drawn
+    window: Window
+    marks: Float[np.ndarray, "3 2"] | None
+    data: Float[np.ndarray, "rows inputs"] | None
+
+
+def read_scene(
+    subject: Shown,
+    window: Window | None,
+    points: Tensor | None = None,
+    origin: Tensor | None = None,
+    directions: Tensor | None = None,
+    data: Tensor | None = None,
+) -> Scene:
+    """A network on the plane through three points, or along two directions; if none are given, of two inputs.
+
+    Raises:
+        TransformError: an argument is not as it should be, or nothing tells the window.
+    """
+    plane, marks = Plane.all_of_it(), None
+    if points is not None:
+        rows = subject.in_fixed("points", points)
+        if len(rows) != 3:
+            raise TransformError(f"points: expected 3 inputs, found {len(rows)}.")
+        plane = Plane.through(rows)
+        marks = plane.project(rows)
+    elif origin is not None and directions is not None:
+        in_shape = subject.network.in_shape
+        if not isinstance(origin, Tensor) or tuple(origin.shape) != in_shape:
+            raise argument_error(origin, Tensor)(
+                f"origin: expected a tensor of shape {in_shape}, found one {_given(origin)}."
+            )
+        along = subject.rows("directions", directions)
+        if len(along) != 2:
+            raise TransformError(f"directions: expected 2 of them, found {len(along)}.")
+        plane = Plane.along(subject.in_fixed("origin", origin[None])[0], along)
+    of_data = None if data is None else subject.rows("data", data)
+    return Scene(subject, *_draw_on(subject, plane, window, marks, of_data), marks, of_data)
+
+
+def on_plane(f: object, points: Tensor | None, origin: Tensor | None = None, directions: Tensor | None = None) -> Shown:
+    """What is drawn of a network on a plane through three points, or through one along two directions.
+
+    Raises:
+        TransformError: neither or both are given.
+    """
+    subject = read_subject(f, *((directions, "directions") if points is None else (points, "points")))
+    neither = points is None and (origin is None or directions is None)
+    if neither or (points is not None and not (origin is None and directions is None)):
+        raise TransformError(
+            "points: expected either three points, or an origin and two directions; found "
+            f"points {_given(points)}, origin {_given(origin)}, directions {_given(directions)}."
+        )
+    return subject
+
+
+def read_axes(features: Features | Sequence[str] | None, points: Tensor | None = None) -> Features | None:
+    """The features of two axes, or None.
+
+    Raises:
+        TransformError: there are more or fewer, or the axes are no features.
+    """
+    if features is None:
+        return None
+    if points is not None:
+        raise TransformError("features: the axes of a plane through points are no features; leave them out.")
+    return read_features(features, 2)
+
+
+def two_inputs(f: object, data: Tensor | None = None) -> Shown:
+    """What is drawn of a network that must have two inputs.
+
+    Raises:
+        TransformError: it has not.
+    """
+    subject = read_subject(f, data)
+    network = subject.network
+    if network.num_inputs != 2:
+        other = "plot.segment draws one input" if network.num_inputs == 1 else "plot.slice draws a plane of them"
+        raise TransformError(f"f: expected a network of two inputs, found in_shape {network.in_shape}; {other}.")
+    if isinstance(subject.domain, Box):
+        lower, upper = subject.domain.bounds(subject.network.in_shape)
+        if (lower == upper).any():
+            raise TransformError(
+                f"f: expected a domain in which both inputs vary, found {subject.domain!r}, which is a line or a "
+                "point; plot.segment draws a line."
+            )
+    return subject
+
+
+def _draw_on(
+    subject: Shown,
+    plane: Plane,
+    window: Window | None,
+    marks: np.ndarray | None = None,
+    data: np.ndarray | None = None,
+) -> tuple[Drawn, Window]:
+    """A network known on a plane, and the window: the one that is asked for, or one that is chosen.
+
+    Raises:
+        TransformError: there is nothing to tell the window, or a deep network cannot be transformed there.
+    """
+    if window is not None:
+        return subject.on(plane, window), window
+    try:
+        window = choose_window(subject, plane, marks, None if data is None else plane.project(data))
+    except TransformError:
+        if subject.network.num_inputs != 2:
+            raise
+        everywhere = subject.on(plane, None)
+        known = replace(subject, network=everywhere.function, domain=everywhere.function.domain)
+        return everywhere, choose_window(known, plane)
+    return subject.on(plane, window), window
+
+
+def _given(argument: object) -> str:
+    if not isinstance(argument, Tensor):
+        return "None" if argument is None else f"of type {type(argument).__name__}"
+    return f"of shape {tuple(argument.shape)}"
+
+
+def read_window(lower: object, upper: object) -> Window | None:
+    """The window that is asked for; None if none is.
+
+    Raises:
+        TransformError: only one of them is given, or they are no finite numbers with lower < upper.
+    """
+    if lower is None and upper is None:
+        return None
+    try:
+        given = (bound.detach().cpu() if isinstance(bound, Tensor) else bound for bound in (lower, upper))
+        low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (2,)).copy() for bound in given)
+    except (TypeError, ValueError) as error:
+        raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
+            f"lower, upper: expected a number for both coordinates, or two of them, found {lower!r} and {upper!r}."
+        ) from error
+    if not (np.isfinite([low, high]).all() and (low < high).all()):
+        raise TransformError(
+            f"lower, upper: expected finite numbers with lower < upper, found {lower!r} and {upper!r}."
+        )
+    return Window(low, high)
+
+
+def choose_window(
+    subject: Shown,
+    plane: Plane,
+    marks: Float[np.ndarray, "marks 2"] | None = None,
+    data: Float[np.ndarray, "rows 2"] | None = None,
+) -> Window:
+    """The window around the marked points; or the domain; or around the data; or around the corners of the regions.
+
+    Raises:
+        TransformError: there is nothing to tell the window.
+    """
+    if marks is not None:
+        return around(marks, square=True)
+    bounded = _extent(subject, plane)
+    if bounded is not None:
+        return bounded
+    if data is not None and len(data) and np.ptp(data, axis=0).all():
+        return around(data)
+    if isinstance(subject.network, TreeFunction) and subject.network.num_inputs == 2:
+        corners = _corners(subject.network, plane)
+        if len(corners) > 1 and np.ptp(corners, axis=0).max() > 0.0:
+            return around(np.quantile(corners, [SHOWN, 1.0 - SHOWN], axis=0), square=True)
+    raise TransformError(
+        "lower, upper: nothing tells which part of the plane to draw, for the domain is unbounded and there are no two "
+        "corners of regions to go by; pass lower and upper."
+    )
+
+
+def around(points: Float[np.ndarray, "points 2"], square: bool = False) -> Window:
+    """The window around some points with a margin, as high as wide if it has to be square."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    size = high - low
+    if square:
+        size = np.full(2, size.max())
+    half = (0.5 + MARGIN) * size
+    return Window((low + high) / 2 - half, (low + high) / 2 + half)
+
+
+def _extent(subject: Shown, plane: Plane) -> Window | None:
+    """The smallest window around the domain in the plane; None if it is not bounded."""
+    from scipy.optimize import linprog
+
+    if isinstance(subject.domain, Box) and subject.network.num_inputs == 2:
+        lower, upper = subject.domain.bounds(subject.network.in_shape)
+        return Window(lower, upper) if np.isfinite([lower, upper]).all() and (lower < upper).all() else None
+    a, b = subject.domain.inequalities(subject.network.in_shape)
+    if len(b) == 0:
+        return None
+    rows = plane.pull_back(a, -b)
+    size = np.linalg.norm(rows[:, :2], axis=1)
+    rows = rows[size > 1e-12 * np.abs(a).sum(axis=1)]
+    found = []
+    for cost in (*np.eye(2), *-np.eye(2)):
+        solution = linprog(cost, A_ub=rows[:, :2], b_ub=-rows[:, 2], bounds=(None, None), method="highs")
+        if solution.status == 2:
+            raise TransformError(f"plane: it does not meet the domain {subject.domain!r}; choose another plane.")
+        if solution.status != 0:
+            return None
+        found.append(float(solution.fun))
+    lower, upper = np.array(found[:2]), -np.array(found[2:])
+    return Window(lower, upper) if (lower < upper).all() else None
+
+
+def _corners(shallow: TreeFunction, plane: Plane) -> Float[np.ndarray, "corners 2"]:
+    """Where regions meet in a corner, near to the interior points of the regions."""
+    points = shallow.tree.interior_points()
+    centre = np.median(points, axis=0)
+    reach = FAR * float(np.median(np.abs(points - centre).max(axis=1)))
+    if not reach > 0.0:
+        return np.zeros((0, 2))
+    found = tree_polygons(shallow, plane, Window(centre - reach, centre + reach))
+    inner = np.ones(len(found.vertices), dtype=bool)
+    inner[found.edges[(found.sides < 0).any(axis=1)]] = False
+    return found.vertices[np.intersect1d(np.flatnonzero(inner), found.corners)]

@@ -1,0 +1,264 @@
+"""Linear programs over one cell that a solver settles: HiGHS, or one of cvxpy. Its word is checked, not believed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.highs import linear_program, solve
+
+
+@dataclass(frozen=True)
+class CellProgram:
+    """Linear functions over `{y : rows @ y >= 0, lower <= y <= upper}`.
+
+    Attributes:
+        rows: half-spaces, as unit rows.
+        lower: lower bounds.
+        upper: upper bounds, finite as well; so every function has a maximum as long as the cell is not empty.
+    """
+
+    rows: Float[np.ndarray, "rows dimension"]
+    lower: Float[np.ndarray, "dimension"]
+    upper: Float[np.ndarray, "dimension"]
+
+    def depth(self, point: Float[np.ndarray, "dimension"]) -> float:
+        """Distance of a point to the nearest half-space; negative if it is outside."""
+        return float((self.rows @ point).min(initial=1.0))
+
+    def bound(self, objective: Float[np.ndarray, "dimension"], multipliers: Float[np.ndarray, "rows"]) -> float:
+        """An upper bound of a function by weak duality, whatever the accuracy of the multipliers."""
+        total = objective + np.maximum(multipliers, 0.0) @ self.rows
+        return float(np.maximum(total * self.lower, total * self.upper).sum())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a solver says: a maximiser, and multipliers of the rows; or, if it has none, why."""
+
+    point: Float[np.ndarray, "dimension"] | None
+    multipliers: Float[np.ndarray, "rows"] | None
+    status: str
+
+
+class Maximum(NamedTuple):
+    """A maximum over a cell, enclosed from both sides whatever solver found the parts.
+
+    Attributes:
+        point: a point of the closed cell.
+        value: the objective there: a lower bound of the maximum.
+        bound: an upper bound of the maximum.
+    """
+
+    point: Float[np.ndarray, "dimension"]
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver, and the check of its answers.
+
+    Attributes:
+        name: for errors.
+        solve: gets program, objective and accuracy, and whether to be careful: after an answer that was not good.
+        tolerance: how far apart two maxima have to be to be told apart.
+    """
+
+    name: str
+    solve: Callable[[CellProgram, Float[np.ndarray, "dimension"], float, bool], Answer]
+    tolerance: float
+
+    def maximise(
+        self,
+        program: CellProgram,
+        objective: Float[np.ndarray, "dimension"],
+        threshold: float,
+        interior: Float[np.ndarray, "dimension"],
+    ) -> Maximum:
+        """Maximise `objective @ y` as far as needed to tell on which side of `threshold` the maximum is.
+
+        Neither feasibility nor optimality is taken on trust: a point outside the cell is moved into it, and the
+        multipliers prove a bound.
+
+        Args:
+            program: the cell.
+            objective: the linear function; of length one or less.
+            threshold: the result is good if the maximum is proved to be above or below, or is known up to half of
+                `tolerance`.
+            interior: a point in the interior of the cell, towards which a point outside is moved.
+
+        Raises:
+            TransformError: no such result was found, at the second attempt either.
+        """
+        status = ""
+        for careful in (False, True):
+            answer = self.solve(program, objective, self.tolerance, careful)
+            status = answer.status
+            if answer.point is None or answer.multipliers is None:
+                continue
+            point = self._moved_inside(program, answer.point, interior)
+            # Added up in the order of the compiled walk, which will judge the point by the same number.
+            value = float(np.cumsum(objective * point)[-1]) if self._is_inside(program, point) else -np.inf
+            bound = program.bound(objective, answer.multipliers)
+            if value > threshold or bound <= threshold or bound - value <= 0.5 * self.tolerance:
+                return Maximum(point, value, bound)
+            status += f" (maximum between {value:.3g} and {bound:.3g})"
+        raise TransformError(
+            f"solver: {self.name} could not settle a linear program over a cell with {len(program.rows)} half-spaces "
+            f"at tolerance {self.tolerance:g}: {status}; use a more accurate solver (solver=None is HiGHS), or a "
+            "larger tolerance."
+        )
+
+    def _is_inside(self, program: CellProgram, point: np.ndarray) -> bool:
+        return program.depth(point) >= -0.1 * self.tolerance
+
+    def _moved_inside(self, program: CellProgram, point: np.ndarray, interior: np.ndarray) -> np.ndarray:
+        point = np.clip(point, program.lower, program.upper)
+        if self._is_inside(program, point):
+            return point
+        outside = -program.depth(point)
+        return point + outside / (outside + max(0.0, program.depth(interior))) * (interior - point)
+
+
+def centre(program: CellProgram) -> Float[np.ndarray, "dimension"] | None:
+    """A point as far from all half-spaces as possible, at most 1, according to HiGHS; None if it finds none."""
+    rows = np.column_stack([program.rows, -np.ones(len(program.rows))])
+    lifted = CellProgram(rows, np.append(program.lower, 0.0), np.append(program.upper, 1.0))
+    answer = by_highs(lifted, np.append(np.zeros(len(program.lower)), 1.0), 0.0, True)
+    return None if answer.point is None else np.clip(answer.point[:-1], program.lower, program.upper)
+
+
+def by_highs(
+    program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
+) -> Answer:
+    """The simplex method of HiGHS, through its own interface; the dual one if it is to be careful."""
+    accuracy = max(1e-10, min(1e-7, 0.1 * tolerance))
+    options: dict[str, Any] = {
+        "threads": 1,
+        "presolve": "off",
+        "solver": "simplex",
+        "simplex_strategy": 1 if careful else 4,
+        "simplex_scale_strategy": 0,  # rows are unit vectors already
+        "small_matrix_value": 1e-12,
+        "primal_feasibility_tolerance": accuracy,
+        "dual_feasibility_tolerance": accuracy,
+    }
+    highs = linear_program(program.rows, (0.0, np.inf), (program.lower, program.upper), options)
+    status = solve(highs, -objective)
+    if status:
+        return Answer(None, None, status)
+    solution = highs.getSolution()
+    return Answer(np.array(solution.col_value), np.array(solution.row_dual), "Optimal")
+
+
+class _Compiled(NamedTuple):
+    """A problem of cvxpy, its parameters, and what is read off its solution."""
+
+    problem: Any
+    objective: Any
+    padded: Any
+    above: Any  # the constraints of the rows
+    point: Any
+
+
+class ByCvxpy:
+    """Linear programs whose objective and rows are parameters (disciplined parametrised programming).
+
+    The rows are padded with zeros up to a capacity; for cells that outgrow it there is another problem, of twice the
+    capacity. First-order solvers (SCS, OSQP) are asked for an accuracy that they may miss; then the check of `Solver`
+    refuses their answer. They are for tolerances of 1e-6 or more.
+
+    Args:
+        solver: a name in `cvxpy.installed_solvers()`.
+        lower: lower bounds of all programs.
+        upper: upper bounds of all programs.
+    """
+
+    def __init__(
+        self, solver: str, lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"]
+    ) -> None:
+        self.solver, self.lower, self.upper = solver, lower, upper
+        self._compiled: dict[int, _Compiled] = {}
+
+    def __call__(
+        self, program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
+    ) -> Answer:
+        """Maximise; nothing is kept from one program to the next."""
+        import cvxpy as cp
+
+        count, capacity = len(program.rows), 32
+        while capacity < count:
+            capacity *= 2
+        if capacity not in self._compiled:
+            self._compiled[capacity] = self._compile(capacity)
+        compiled = self._compiled[capacity]
+        padded = np.zeros(compiled.padded.shape)
+        padded[:count] = program.rows
+        compiled.padded.value, compiled.objective.value = padded, objective
+        settings = _settings(self.solver, 0.01 * tolerance, 10 if careful else 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "may be inaccurate": accuracy is checked, not believed
+            try:
+                compiled.problem.solve(solver=self.solver, warm_start=False, **settings)
+            except cp.error.SolverError as error:
+                return Answer(None, None, str(error))
+        status = str(compiled.problem.status)
+        if compiled.point.value is None or compiled.above.dual_value is None or not status.startswith(cp.OPTIMAL):
+            return Answer(None, None, status)
+        return Answer(compiled.point.value, compiled.above.dual_value[:count], status)
+
+    def _compile(self, capacity: int) -> _Compiled:
+        import cvxpy as cp
+
+        fixed = self.lower == self.upper
+        free = np.flatnonzero(~fixed)
+        y = cp.Variable(len(self.lower))
+        objective = cp.Parameter(len(self.lower))
+        padded = cp.Parameter((capacity, len(self.lower)))
+        above = padded @ y >= 0.0
+        constraints = [above]
+        if len(free):
+            constraints += [y[free] >= self.lower[free], y[free] <= self.upper[free]]
+        if fixed.any():
+            constraints.append(y[np.flatnonzero(fixed)] == self.lower[fixed])
+        return _Compiled(cp.Problem(cp.Minimize(-objective @ y), constraints), objective, padded, above, y)
+
+
+def check_installed(solver: str) -> str:
+    """The name of a solver as cvxpy writes it.
+
+    Raises:
+        TransformError: it is not installed.
+    """
+    import cvxpy as cp
+
+    installed = cp.installed_solvers()
+    if not isinstance(solver, str) or solver.upper() not in installed:
+        raise TransformError(
+            f"solver: expected None (HiGHS, driven directly) or a name in cvxpy.installed_solvers(), which are "
+            f"{', '.join(installed)}; found {solver!r}."
+        )
+    return solver.upper()
+
+
+def _settings(solver: str, accuracy: float, effort: int) -> dict[str, Any]:
+    """How each solver is asked for an accuracy; a solver not listed keeps its own."""
+    settings: dict[str, dict[str, Any]] = {
+        "CLARABEL": {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy, "max_iter": 200 * effort},
+        "SCS": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iters": 20_000 * effort},
+        "OSQP": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iter": 20_000 * effort, "polishing": True},
+        "ECOS": {"abstol": accuracy, "reltol": accuracy, "feastol": accuracy, "max_iters": 200 * effort},
+        "HIGHS": {
+            "primal_feasibility_tolerance": max(accuracy, 1e-10),
+            "dual_feasibility_tolerance": max(accuracy, 1e-10),
+        },
+        "GUROBI": {"FeasibilityTol": 1e-9, "OptimalityTol": 1e-9},
+    }
+    return settings.get(solver, {})
