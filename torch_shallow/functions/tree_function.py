@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ for leaf in ("inside", "rounding_of", "flatten_points", "unflatten"):
     torch.fx.wrap(leaf)  # of the traced graph, called from this module
 
 
+@runtime_checkable
 class TreeLayers(Protocol):
     """The layers that a function of a tree looks at; see `ShallowReLU`, which has them."""
 

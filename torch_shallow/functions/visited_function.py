@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch_shallow.functions.patterns import LocalModels, Patterns, pack
 from torch_shallow.functions.points import clamp_into_box, flatten_points, rounding_of, unflatten
 
 
+@runtime_checkable
 class VisitedLayers(Protocol):
     """The layers that a function of visited regions looks at; see `VisitedReLU`, which has them."""
 

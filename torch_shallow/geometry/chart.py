@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -88,6 +88,7 @@ class Chart:
         return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
 
 
+@runtime_checkable
 class Readable(Protocol):
     """What a chart must know of a program: see `ReLUProgram`."""
 

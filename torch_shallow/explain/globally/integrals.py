@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +173,7 @@ class Volumes:
 
 @outside_modes
 def volumes(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
     max_rays: int = 1024,
@@ -253,7 +254,7 @@ class Moments:
 
 @outside_modes
 def moments(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
     samples: int | None = None,
@@ -328,7 +329,9 @@ def moments(
 
 
 @torch.no_grad()
-def _sampled(f: nn.Module | ExportedProgram, domain: Domain | None, samples: int, seed: int) -> Moments:
+def _sampled(
+    f: nn.Module | ExportedProgram | Callable[..., Tensor], domain: Domain | None, samples: int, seed: int
+) -> Moments:
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise argument_error(samples, int)(
             f"samples: expected 2 or more random points, or None for exact moments, found {samples}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,7 +68,7 @@ class OutputRange:
 
 @outside_modes
 def output_range(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
     max_rays: int = 1024,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from operator import index
@@ -53,7 +53,7 @@ class LipschitzConstant:
 
 @outside_modes
 def lipschitz_constant(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     norm: int | float = 2,
     domain: Domain | None = None,
     *,
@@ -326,7 +326,7 @@ class Monotonicity:
 
 @outside_modes
 def monotonicity(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
     features: Features | Sequence[str] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,9 @@ class NeuronActivity:
 
 
 @outside_modes
-def neuron_activity(shallow: nn.Module | ExportedProgram, domain: Domain | None = None) -> NeuronActivity:
+def neuron_activity(
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor], domain: Domain | None = None
+) -> NeuronActivity:
     """In how many activation regions each neuron is active; which are dead, which always on, in the whole domain.
 
     Args:
@@ -158,7 +160,7 @@ class UnusedFeatures:
 
 @outside_modes
 def unused_features(
-    shallow: nn.Module | ExportedProgram,
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
     features: Features | Sequence[str] | None = None,
