@@ -69,7 +69,7 @@ class Sliced:
         return cls({node: ones}, 0.0 * ones, ones[:0], {})
 
     @classmethod
-    def of_constant(cls, value: Tensor | float) -> Sliced:
+    def of_constant(cls, value: Tensor | float | int) -> Sliced:
         """A value that does not depend on any node.
 
         Raises:
