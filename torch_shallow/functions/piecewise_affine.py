@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -68,6 +69,46 @@ class PiecewiseAffine(Protocol):
 
     def describe(self) -> str:
         """Inputs, outputs, regions and domain in one line."""
+
+
+@runtime_checkable
+class Layers(Protocol):
+    """What every function looks at; a network has it."""
+
+    head: nn.Module | None
+    may_be_discontinuous: bool
+
+    @property
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
+
+
+@dataclass(frozen=True)
+class LayeredFunction:
+    """What the functions here have in common: they have no tensors of their own, but look at those of a network.
+
+    So they follow it to another device, through training, and as it grows.
+
+    Attributes:
+        layers: the network.
+    """
+
+    layers: Layers
+
+    @property
+    def head(self) -> nn.Module | None:
+        """What makes the network's outputs of those of the function."""
+        return self.layers.head
+
+    @property
+    def may_be_discontinuous(self) -> bool:
+        """Whether its affine maps may have been trained, so that it may jump between regions."""
+        return self.layers.may_be_discontinuous
+
+    @property
+    def limits(self) -> tuple[Tensor, ...]:
+        """The domain, as `inside` takes it."""
+        return self.layers.limits
 
 
 def require_all_regions(function: PiecewiseAffine, name: str, reason: str) -> None:

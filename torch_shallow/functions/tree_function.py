@@ -8,11 +8,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
+from torch_shallow.functions.piecewise_affine import LayeredFunction, Layers
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
 from torch_shallow.geometry.chart import cut_rows
 from torch_shallow.geometry.polyhedron import Contacts
@@ -23,7 +24,7 @@ for leaf in ("inside", "rounding_of", "flatten_points", "unflatten"):
 
 
 @runtime_checkable
-class TreeLayers(Protocol):
+class TreeLayers(Layers, Protocol):
     """The layers that a function of a tree looks at; see `ShallowReLU`, which has them."""
 
     partition: Tree
@@ -32,24 +33,15 @@ class TreeLayers(Protocol):
     selection: Selection | ComposedSelection
     first_limit: Tensor | None
     second_limit: Tensor | None
-    head: nn.Module | None
-    may_be_discontinuous: bool
     dense: bool
-
-    @property
-    def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it."""
 
 
 @dataclass(frozen=True)
-class TreeFunction:
+class TreeFunction(LayeredFunction):
     """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
 
-    It has no tensors of its own, but looks at those of a network: it follows them to another device and through
-    training.
-
     Attributes:
-        layers: the network that has them.
+        layers: the network.
     """
 
     layers: TreeLayers
@@ -73,16 +65,6 @@ class TreeFunction:
     def selection(self) -> Selection | ComposedSelection:
         """The affine map of each region."""
         return self.layers.selection
-
-    @property
-    def head(self) -> nn.Module | None:
-        """What makes the network's outputs of those of the function."""
-        return self.layers.head
-
-    @property
-    def may_be_discontinuous(self) -> bool:
-        """Whether its affine maps may have been trained, so that it may jump between regions."""
-        return self.layers.may_be_discontinuous
 
     @property
     def dense(self) -> bool:
@@ -113,11 +95,6 @@ class TreeFunction:
     def domain(self) -> Domain:
         """Where it is defined."""
         return self.tree.domain
-
-    @property
-    def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; or nothing."""
-        return self.layers.limits
 
     @property
     def device(self) -> torch.device:

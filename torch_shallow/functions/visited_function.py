@@ -8,44 +8,36 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.deep_function import DeepFunction, clean_neuron_maps, local_maps
 from torch_shallow.functions.patterns import LocalModels, Patterns, pack
+from torch_shallow.functions.piecewise_affine import LayeredFunction, Layers
 from torch_shallow.functions.points import clamp_into_box, flatten_points, rounding_of, unflatten
 
 
 @runtime_checkable
-class VisitedLayers(Protocol):
+class VisitedLayers(Layers, Protocol):
     """The layers that a function of visited regions looks at; see `VisitedReLU`, which has them."""
 
     neurons: DeepFunction
     known_patterns: Patterns
     local_models: LocalModels
     points: Tensor
-    head: nn.Module | None
-    may_be_discontinuous: bool
 
     @property
     def domain(self) -> Domain:
         """Where it is right."""
 
-    @property
-    def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it."""
-
 
 @dataclass(frozen=True)
-class VisitedFunction:
+class VisitedFunction(LayeredFunction):
     """A `PiecewiseAffine` function whose regions are found by their activation patterns, in a table.
 
-    It has no tensors of its own, but looks at those of a network: it follows them to another device, through training,
-    and as the network grows.
-
     Attributes:
-        layers: the network that has them.
+        layers: the network.
     """
 
     layers: VisitedLayers
@@ -74,21 +66,6 @@ class VisitedFunction:
     def domain(self) -> Domain:
         """Where it is right."""
         return self.layers.domain
-
-    @property
-    def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it."""
-        return self.layers.limits
-
-    @property
-    def head(self) -> nn.Module | None:
-        """What makes the network's outputs of those of the function."""
-        return self.layers.head
-
-    @property
-    def may_be_discontinuous(self) -> bool:
-        """Whether its affine maps may have been trained, so that it may jump between regions."""
-        return self.layers.may_be_discontinuous
 
     @property
     def in_shape(self) -> tuple[int, ...]:
