@@ -64,11 +64,14 @@ class CellTask:
         cells: the cells, best first.
         incumbent: the best value known, or the floor; what cannot be above it is left out.
         budget: about how many cells to open at most; what is then left is given back. A task always opens one.
+        leave_below: cells below its own whose bound is at most this are given back rather than opened: others are more
+            promising.
     """
 
     cells: tuple[OpenCell, ...]
     incumbent: float
     budget: int
+    leave_below: float = -np.inf
 
 
 @dataclass(frozen=True, eq=False)

@@ -208,13 +208,13 @@ def drop(relaxation, state, lp, j, side, top, target):
 
 
 @compiled()
-def leave(saved, found, counts, depth):
+def leave(saved, found, counts, depth, bound):
     """Leave the cell at the end of the decisions open."""
     at = counts[LEFT]
     for k in range(depth):
         found.paths[at, k] = saved.decision[k]
     found.lengths[at] = depth
-    found.bounds[at] = saved.bound[depth - 1]
+    found.bounds[at] = bound
     counts[LEFT] += 1
 
 
@@ -223,7 +223,8 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
     """Search the cell that the tableau is of, depth first, until all is done or the budget is used up.
 
     Args:
-        limits: how far above the best value a bound is of interest, the value that is enough, and the cell's own bound.
+        limits: how far above the best value a bound is of interest, the value that is enough, the cell's own bound, and
+            the bound from which on cells are opened.
         budget: how many cells to open.
         num_goals: how many outputs are goals.
     """
@@ -234,7 +235,6 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
             counts[OPENED] += 1
             target = found.best[0] + limits[0]
             bound = min(solve(relaxation, state, lp, target), saved.bound[depth - 1] if depth else limits[2])
-            branch = -1
             if bound > target:
                 read_inputs(relaxation, lp, found.trial)
                 value = evaluate(relaxation, found.trial, num_goals)
@@ -243,14 +243,16 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
                     copy(found.trial, found.x)
                     counts[FOUND] = 1
                     target = value + limits[0]
-            if bound > target:
-                save(lp, state, saved, depth)
-                branch = choose_neuron(relaxation, state, lp, saved, depth, target)
-            if branch < 0:
-                found.best[1] = max(found.best[1], bound)
+            full = depth == saved.bound.shape[0] - 1 or counts[LEFT] + depth + 2 >= found.lengths.shape[0]
+            if bound > target and depth and (bound <= limits[3] or full):
+                leave(saved, found, counts, depth, bound)
             else:
-                if depth == saved.bound.shape[0] - 1:
-                    leave(saved, found, counts, depth)
+                branch = -1
+                if bound > target:
+                    save(lp, state, saved, depth)
+                    branch = choose_neuron(relaxation, state, lp, saved, depth, target)
+                if branch < 0:
+                    found.best[1] = max(found.best[1], bound)
                 else:
                     saved.bound[depth] = bound
                     saved.decision[depth] = 2 * branch + lp.out[1]
@@ -269,7 +271,7 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
             saved.decision[top] ^= 1
         saved.taken[top] += 1
         if counts[OPENED] >= budget or found.best[0] > limits[1]:
-            leave(saved, found, counts, depth)
+            leave(saved, found, counts, depth, saved.bound[top])
             continue
         if saved.taken[top] == 2:
             restore(lp, state, saved, top)

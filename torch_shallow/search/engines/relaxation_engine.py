@@ -87,7 +87,7 @@ class RelaxationEngine:
                 continue
             decisions = 2 * self._local[cell.path >> 1] + (cell.path & 1)
             work.found.best[:] = best, -np.inf
-            work.search(decisions, np.array([self.tolerance, enough, cell.bound]), task.budget - opened)
+            work.search(decisions, np.array([self.tolerance, enough, cell.bound, task.leave_below]), task.budget - opened)
             opened += int(work.counts[OPENED])
             left_out = max(left_out, float(work.found.best[1]))
             for below, length, bound in zip(*work.left(), strict=True):
@@ -153,10 +153,11 @@ class _Work:
         set_objective(lp, objective)
         rest(lp)
         self.saved, self.start = _saved(lp, self.state, depth), _saved(lp, self.state, 1)
+        room_left = 2 * depth + 1024
         self.found = Found(
-            np.zeros((2 * depth + 2, depth), dtype=np.int32),
-            np.zeros(2 * depth + 2, dtype=np.int64),
-            np.zeros(2 * depth + 2),
+            np.zeros((room_left, depth), dtype=np.int32),
+            np.zeros(room_left, dtype=np.int64),
+            np.zeros(room_left),
             np.zeros(d),
             np.zeros(d),
             np.zeros(2),
