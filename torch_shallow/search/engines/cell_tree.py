@@ -1,4 +1,4 @@
-"""Branch and bound below a cell in compiled code, depth first: the linear program of each cell is warm from its parent's."""
+"""Branch and bound below a cell, depth first, in compiled code: each linear program goes on from its parent's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_shallow.geometry.boxed_simplex import BELOW, EMPTY, begin, maximise, 
 from torch_shallow.search.engines.cell_relaxation import (
     UNDECIDED,
     current,
-    loss,
     decide,
     evaluate,
+    loss,
     proven_bound,
     read_inputs,
     slack_tableau,
@@ -200,7 +200,7 @@ def choose_neuron(relaxation, state, lp, saved, depth, target):
 
 @compiled()
 def drop(relaxation, state, lp, j, side, top, target):
-    """How much the bound falls by a decision, as far as a few steps tell; as far as the target if the cell is left out."""
+    """How much the bound falls by a decision, as far as a few steps tell; to the target if the cell is left out."""
     decide(relaxation, state, lp, j, side)
     rest(lp)
     status = maximise(lp, target, STEPS)
@@ -223,6 +223,12 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
     """Search the cell that the tableau is of, depth first, until all is done or the budget is used up.
 
     Args:
+        relaxation: the program.
+        state: of the neurons on the cell.
+        lp: the cell's linear program.
+        saved: room for the cells above.
+        found: where to write what is left open and the best point.
+        counts: what is counted.
         limits: how far above the best value a bound is of interest, the value that is enough, the cell's own bound, and
             the bound from which on cells are opened.
         budget: how many cells to open.
@@ -236,7 +242,7 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
             target = found.best[0] + limits[0]
             bound = min(solve(relaxation, state, lp, target), saved.bound[depth - 1] if depth else limits[2])
             if bound > target:
-                read_inputs(relaxation, lp, found.trial)
+                read_inputs(lp, found.trial)
                 value = evaluate(relaxation, found.trial, num_goals)
                 if value > found.best[0]:
                     found.best[0] = value

@@ -179,7 +179,7 @@ class BestFirst:
                     raise
                 if attempt == ATTEMPTS:
                     raise TransformError(
-                        f"workers: a task has failed {attempt} times, the last time with {type(error).__name__}: {error}"
+                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}"
                     ) from error
                 logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
                 future = self._submit(task)
