@@ -74,6 +74,7 @@ def answer(
                 "goals": posed.num_goals,
                 "floor": posed.floor,
                 "enough": posed.enough,
+                "slack": posed.slack,
             }
             fingerprint = fingerprint_of(posed.program, None, posed.domain, settings)
             observers.append(_kept(stack.enter_context(Checkpoint.open(checkpoint, fingerprint, OUTCOMES)), standing))

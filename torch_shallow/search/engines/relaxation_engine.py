@@ -54,9 +54,8 @@ class RelaxationEngine:
         lower, upper, self.walls = bounding_box(posed.domain, posed.program.in_shape)
         scaled = ScaledProgram.of(posed.program, lower, upper)
         for _ in range(ROUNDS):
-            scaled = scaled.folded(
-                *_Work(scaled, posed.num_goals, self.walls, np.zeros(len(scaled.outputs)), 1).bounds_of_neurons()
-            )
+            work = _Work(scaled, posed.num_goals, self.walls, np.zeros(len(scaled.outputs)), 1)
+            scaled = scaled.folded(*work.bounds_of_neurons())
         # Goals are measured in one unit, and each constraint in its own.
         units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
         units[: posed.num_goals] = units[: posed.num_goals].max()
@@ -75,10 +74,10 @@ class RelaxationEngine:
 
     def root(self) -> OpenCell:
         """The whole domain."""
-        work, nothing = self._take(), np.zeros(0, dtype=np.int32)
-        bound = work.enter(nothing, -np.inf) * self.unit
+        work = self._take()
+        bound = work.bound() * self.unit
         self._idle.put(work)
-        return OpenCell(nothing, bound)
+        return OpenCell(np.zeros(0, dtype=np.int32), bound)
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, each with all that is below it before the next."""
@@ -116,13 +115,8 @@ class RelaxationEngine:
         except Empty:
             count = len(self.scaled.neurons)
             size = 8 * (2 * count + 2) * (self.scaled.num_free + count + 2)
-            return _Work(
-                self.scaled,
-                self.posed.num_goals,
-                self.walls,
-                self.slack,
-                int(min(count + 2, max(8, MOST_BYTES // size))),
-            )
+            depth = int(min(count + 2, max(8, MOST_BYTES // size)))
+            return _Work(self.scaled, self.posed.num_goals, self.walls, self.slack, depth)
 
 
 class _Work:
@@ -223,8 +217,13 @@ class _Work:
             bound_neuron(relaxation, state, lp, j)
         return state.low, state.high
 
-    def enter(self, decisions: Int32[np.ndarray, "decisions"], target: float) -> float:
-        """Go to a cell of the domain; returns its bound, or one that is at most the target."""
+    def bound(self) -> float:
+        """The bound of the whole domain."""
+        self._enter(np.zeros(0, dtype=np.int32))
+        return float(solve(self.relaxation, self.state, self.lp, -np.inf))
+
+    def _enter(self, decisions: Int32[np.ndarray, "decisions"]) -> None:
+        """Go to a cell from the whole domain, whose program is solved once."""
         if not self.is_solved:
             maximise(self.lp, -np.inf, MOST_STEPS)
             save(self.lp, self.state, self.start, 0)
@@ -233,11 +232,10 @@ class _Work:
         for decision in decisions.tolist():
             decide(self.relaxation, self.state, self.lp, decision >> 1, decision & 1)
         rest(self.lp)
-        return float(solve(self.relaxation, self.state, self.lp, target))
 
     def search(self, decisions: Int32[np.ndarray, "decisions"], limits: Float[np.ndarray, "3"], budget: int) -> None:
         """Search a cell; what is found is in `found`, and counted in `counts`."""
-        self.enter(decisions, limits[0])
+        self._enter(decisions)
         self.counts[:] = 0
         search_below(
             self.relaxation, self.state, self.lp, self.saved, self.found, self.counts, limits, budget, self.num_goals
@@ -249,4 +247,4 @@ def _saved(lp: BoxedProgram, state: CellState, depth: int) -> Saved:
     kept = (lp.tableau, lp.value, lp.at, lp.lower, lp.upper, lp.loose, lp.basic, lp.place, *state)
     rooms = [np.zeros((depth, *array.shape), dtype=array.dtype) for array in kept]
     decision, taken = np.zeros((2, depth), dtype=np.int32)
-    return Saved(*rooms, decision, taken, np.zeros(depth))
+    return Saved(*[*rooms, decision, taken, np.zeros(depth)])
