@@ -1,0 +1,88 @@
+"""A network as mixed-integer linear constraints of cvxpy: a binary variable for each neuron that can change sign."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.bounds.relaxation import RelaxedBounds
+from torch_shallow.domain import Box, Domain
+from torch_shallow.program.relu_program import ReLUProgram, Stage
+
+if TYPE_CHECKING:
+    from cvxpy import Constraint, Expression, Variable
+
+
+def without_stable(program: ReLUProgram, bounds: RelaxedBounds) -> tuple[ReLUProgram, RelaxedBounds]:
+    """The program of the neurons that can change sign: others are affine in these, and put into what reads them.
+
+    It computes the same values where the bounds hold, up to rounding. It does not know which network it is of.
+    """
+    d = program.num_inputs
+    kept, stages = np.eye(d), []
+    constants = np.zeros(d)  # a source is `kept @ [x; unstable neurons] + constants`
+    unstable, active = bounds.unstable, bounds.active
+    for stage, start, stop in zip(program.stages, program.offsets, program.offsets[1:], strict=False):
+        weight, bias = stage.weight @ kept, stage.weight @ constants + stage.bias
+        own, passed = np.flatnonzero(unstable[start:stop]), active[start:stop]
+        if len(own):
+            stages.append(Stage(stage.name, weight[own], bias[own]))
+        hidden = np.concatenate([passed[:, None] * weight, np.eye(stop - start)[:, own]], axis=1)
+        kept = np.concatenate([np.pad(kept, ((0, 0), (0, len(own)))), hidden])
+        constants = np.concatenate([constants, passed * bias])
+    out_bias = program.out_weight @ constants + program.out_bias
+    smaller = replace(program, stages=tuple(stages), out_weight=program.out_weight @ kept, out_bias=out_bias, whole=None)
+    return smaller, replace(bounds, lower=bounds.lower[unstable], upper=bounds.upper[unstable])
+
+
+def encode(
+    program: ReLUProgram, domain: Domain, bounds: RelaxedBounds, x: Variable | Expression
+) -> tuple[Expression, list[Constraint]]:
+    """The outputs at an input, and what makes them so.
+
+    With a binary variable a of each neuron that can change sign, and its bounds l < 0 < u, h = relu(z) is h >= 0,
+    h >= z, h <= u a and h <= z - l (1 - a) (the "big-M" formulation).
+
+    Args:
+        program: the network.
+        domain: where the bounds hold; `x` is kept in it.
+        bounds: proven ones of the program in the domain.
+        x: one flattened input, affine.
+
+    Returns:
+        The outputs, affine in `x` and new variables; and the constraints.
+    """
+    cvxpy: Any = import_module("cvxpy")  # typed only in part
+    program, bounds = without_stable(program, bounds)
+    d, count = program.num_inputs, program.num_neurons
+    constraints: list[Any] = []
+    if isinstance(domain, Box):
+        lower, upper = domain.bounds(program.in_shape)
+        constraints += [x >= lower, x <= upper]
+    else:
+        normals, offsets = domain.inequalities(program.in_shape)
+        constraints.append(normals @ x <= offsets)
+    output = program.out_weight[:, :d] @ x + program.out_bias
+    if count:
+        hidden = cvxpy.Variable(count, bounds=[np.zeros(count), bounds.upper])
+        on = cvxpy.Variable(count, boolean=True)
+        entering = program.reads @ x + _hidden_weight(program) @ hidden + program.biases
+        constraints += [
+            hidden >= entering,
+            hidden <= cvxpy.multiply(bounds.upper, on),
+            hidden <= entering - cvxpy.multiply(bounds.lower, 1.0 - on),
+        ]
+        output = output + program.out_weight[:, d:] @ hidden
+    return output, constraints
+
+
+def _hidden_weight(program: ReLUProgram) -> Float[np.ndarray, "neurons neurons"]:
+    """What each neuron reads of others."""
+    d, weight = program.num_inputs, np.zeros((program.num_neurons, program.num_neurons))
+    for stage, start, stop in zip(program.stages, program.offsets, program.offsets[1:], strict=False):
+        weight[start:stop, :start] = stage.weight[:, d:]
+    return weight
