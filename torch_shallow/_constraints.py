@@ -36,32 +36,32 @@ def constraints(
     They are linear, with a binary variable for each ReLU that can change sign in the domain: whatever problem they are
     part of, a solver for mixed integers finds its optimum over the network. The bounds of the neurons, which decide on
     how long that takes, are proven: by affine forms, and by linear programs over the relaxations of the neurons before.
-    Neurons that keep their sign in the domain are left out. What a solver says holds up to its tolerances: put `x.value`
-    into the model to see what they make.
+    Neurons that keep their sign in the domain are left out. What a solver says holds up to its tolerances: put
+    `x.value` into the model to see what they make.
 
     Args:
         model: a module or an exported program that `transform` reads; or a network that `transform` made, or its
             `function`, of which the deep network is taken, in the part of `domain` that it knows.
-        x: one input, without a batch, of the model's shape: a variable, or an expression affine in variables.
-        y: one output of the model's shape, likewise.
+        x: one input, without a batch, of the model's shape or flattened: a variable, or an expression affine in some.
+        y: one output, likewise.
         domain: a bounded `Box` or `Polytope`. The smaller it is, the fewer binaries there are.
         example_input: see `transform`.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the domain is not bounded, a shape does not fit, or the model cannot be read or has a head, which
-            is not piecewise linear.
+        TransformError: the domain is not bounded, a shape does not fit, or the model cannot be read or has a head,
+            which is not piecewise linear.
 
     Example:
-        The least costly input with an output of at least 1:
+        The least costly input with an output of at most -1:
 
         >>> import cvxpy, torch, torch_shallow
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> x, y = cvxpy.Variable(2), cvxpy.Variable(1)
         >>> network = torch_shallow.constraints(model, x, y, torch_shallow.Box(-5.0, 5.0))
-        >>> cost = cvxpy.Problem(cvxpy.Minimize(cvxpy.norm1(x)), [*network, y >= 1.0]).solve(solver="HIGHS")
-        >>> bool(model(torch.from_numpy(x.value).float())[0] > 1.0 - 1e-5)
+        >>> cost = cvxpy.Problem(cvxpy.Minimize(cvxpy.norm1(x)), [*network, y <= -1.0]).solve(solver="HIGHS")
+        >>> bool(model(torch.from_numpy(x.value).float())[0] < -1.0 + 1e-5)
         True
     """
     from torch_shallow.bounds.relaxation import relaxed_bounds  # HiGHS takes a while
@@ -125,10 +125,11 @@ def _check_expression(name: str, value: object, shape: tuple[int, ...]) -> None:
             f"{name}: expected a variable or an expression of cvxpy, found {type(value).__name__}; make one by "
             f"cvxpy.Variable({shape})."
         )
-    if tuple(value.shape) != shape:
+    flat = (Size(shape).numel(),)
+    if tuple(value.shape) not in (shape, flat):
         raise TransformError(
-            f"{name}: expected shape {shape}, that of one {'input' if name == 'x' else 'output'} without a batch, found "
-            f"{tuple(value.shape)}; use cvxpy.Variable({shape}), or cvxpy.reshape(..., order='C')."
+            f"{name}: expected shape {shape}, that of one {'input' if name == 'x' else 'output'} without a batch, or "
+            f"{flat}, found {tuple(value.shape)}; use cvxpy.Variable({shape}), or cvxpy.reshape(..., order='C')."
         )
     if not value.is_affine():
         raise TransformError(

@@ -94,9 +94,25 @@ def test_a_network_without_neurons_and_stable_ones() -> None:
 
 def test_what_it_refuses() -> None:
     posed = asked(read_model(zoo.chain(2, 3, 1)), DOMAINS["box"], [0], 1)
-    with pytest.raises(TransformError, match="solver: .*CLARABEL"):
+    with pytest.raises(TransformError, match=r"solver: .*CLARABEL"):
         answer_by_milp(posed, solver="CLARABEL")
     with pytest.raises(TransformError, match="bounded"):
         answer_by_milp(replace(posed, domain=torch_shallow.WholeSpace()))
-    with pytest.raises(TransformError, match="entry 1 .* has no bound"):
+    with pytest.raises(TransformError, match=r"entry 1 .* has no bound"):
         answer_by_milp(replace(posed, domain=Polytope([[1.0, 0.0], [-1.0, 0.0]], [1.0, 1.0])))
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 2.0**30])
+def test_units_do_not_matter(scale) -> None:
+    torch.manual_seed(3)
+    model = zoo.chain(3, 6, 6, 2).double()
+    constrained = asked(read_model(model), Box(-1.0, 1.0), [0, 1], 1)
+    expected = answer_by_milp(constrained).value
+    with torch.no_grad():
+        model[0].weight /= scale
+    other = asked(read_model(model), Box(-scale, scale), [0, 1], 1)
+    assert answer_by_milp(other).value == pytest.approx(expected, rel=1e-9)
+    weight, bias = other.program.out_weight * scale, other.program.out_bias * scale
+    found = answer_by_milp(replace(other, program=replace(other.program, out_weight=weight, out_bias=bias)))
+    assert found.value == pytest.approx(expected * scale, rel=1e-9)
+    assert found.gap <= 1e-7 * abs(found.value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box, Domain
 from torch_shallow.geometry.highs import linear_program, solve
+from torch_shallow.geometry.units import LEAST, exponents_of
 from torch_shallow.program.relu_program import ReLUProgram
 
 MOST_PROGRAMS = 2000  # linear programs for one network; the neurons of one with more are bounded by affine forms alone
@@ -25,12 +26,16 @@ class RelaxedBounds:
         upper: likewise.
         out_lower: of the outputs.
         out_upper: likewise.
+        in_lower: of the inputs.
+        in_upper: likewise.
     """
 
     lower: Float[np.ndarray, "neurons"]
     upper: Float[np.ndarray, "neurons"]
     out_lower: Float[np.ndarray, "outputs"]
     out_upper: Float[np.ndarray, "outputs"]
+    in_lower: Float[np.ndarray, "inputs"]
+    in_upper: Float[np.ndarray, "inputs"]
 
     @property
     def active(self) -> Bool[np.ndarray, "neurons"]:
@@ -65,19 +70,18 @@ def relaxed_bounds(program: ReLUProgram, domain: Domain, *, most_programs: int =
     lowers, uppers = [np.zeros(0)], [np.zeros(0)]
     for number, stage in enumerate(program.stages):
         lower, upper = forms.range(stage.weight, stage.bias)
-        open_neurons = np.flatnonzero((lower < 0.0) & (upper > 0.0))
-        if 2 * len(open_neurons) <= left and not (number == 0 and exact_in_box):
-            left -= 2 * len(open_neurons)
-            relaxation.tighten(stage.weight, stage.bias, lower, upper, open_neurons)
+        some = np.flatnonzero((lower < 0.0) & (upper > 0.0))
+        if 2 * len(some) <= left and not (number == 0 and exact_in_box):
+            left -= 2 * len(some)
+            relaxation.tighten(stage.weight, stage.bias, lower, upper, some)
         forms.add(stage.weight, stage.bias, lower, upper)
         relaxation.add(stage.weight, stage.bias, lower, upper)
         lowers.append(lower)
         uppers.append(upper)
     out_lower, out_upper = forms.range(program.out_weight, program.out_bias)
     if 2 * program.num_outputs <= left:
-        every = np.arange(program.num_outputs)
-        relaxation.tighten(program.out_weight, program.out_bias, out_lower, out_upper, every)
-    return RelaxedBounds(np.concatenate(lowers), np.concatenate(uppers), out_lower, out_upper)
+        relaxation.tighten(program.out_weight, program.out_bias, out_lower, out_upper, np.arange(program.num_outputs))
+    return RelaxedBounds(np.concatenate(lowers), np.concatenate(uppers), out_lower, out_upper, low, high)
 
 
 class _AffineForms:
@@ -133,8 +137,10 @@ class _AffineForms:
 class _Relaxation:
     """The linear relaxation of the sources: variables between bounds, and rows `least <= rows @ v <= most`.
 
-    A bound counts as multipliers of the rows prove it (weak duality), computed from the rows themselves, with the
-    rounding of that sum added on. Whatever HiGHS says, it is right; how tight it is depends on HiGHS.
+    Each variable is a source in a unit of its own, a power of two, in which it is about 1 at most; so are the rows, and
+    the functions that are asked for. A bound counts as multipliers of the rows prove it (weak duality), computed from
+    the rows themselves, with the rounding of that sum added on. Whatever HiGHS says, it is right; how tight it is
+    depends on HiGHS.
     """
 
     def __init__(
@@ -144,10 +150,14 @@ class _Relaxation:
         low: Float[np.ndarray, "inputs"],
         high: Float[np.ndarray, "inputs"],
     ) -> None:
-        self.low, self.high = low, high
+        self.units = exponents_of(np.maximum(np.abs(low), np.abs(high)))
+        self.low, self.high = np.ldexp(low, -self.units), np.ldexp(high, -self.units)
         self.rows, self.most = (np.zeros((0, len(low))), np.zeros(0))
         if not isinstance(domain, Box):
-            self.rows, self.most = domain.inequalities(in_shape)
+            normals, offsets = domain.inequalities(in_shape)
+            normals = np.ldexp(normals, self.units)
+            sizes = exponents_of(normals).max(axis=1, initial=LEAST)
+            self.rows, self.most = np.ldexp(normals, -sizes[:, None]), np.ldexp(offsets, -sizes)
         self.least = np.full(len(self.most), -np.inf)
 
     def tighten(
@@ -156,21 +166,23 @@ class _Relaxation:
         bias: Float[np.ndarray, "functions"],
         lower: Float[np.ndarray, "functions"],
         upper: Float[np.ndarray, "functions"],
-        some: np.ndarray,
+        some: Int[np.ndarray, "some"],
     ) -> None:
         """Tighten bounds of some affine functions of the sources, in place."""
         options = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "threads": 1}
         highs = linear_program(self.rows, (self.least, self.most), (self.low, self.high), options)
         for k in some.tolist():
+            unit = int(exponents_of(np.maximum(np.abs(lower[k]), np.abs(upper[k]))))
+            cost, constant = np.ldexp(weight[k], self.units - unit), np.ldexp(bias[k], -unit)
             for sign, bounds, better in ((1.0, upper, min), (-1.0, lower, max)):
-                solve(highs, -sign * weight[k])
+                solve(highs, -sign * cost)
                 dual = np.array(highs.getSolution().row_dual)
-                bounds[k] = better(bounds[k], sign * self._proven(sign * weight[k], sign * bias[k], -dual))
+                bounds[k] = better(bounds[k], np.ldexp(sign * self._proven(sign * cost, sign * constant, -dual), unit))
 
     def _proven(
         self, weight: Float[np.ndarray, "sources"], bias: float, multipliers: Float[np.ndarray, "some"]
     ) -> float:
-        """An upper bound of an affine function of the sources, by multipliers: positive ones of upper sides."""
+        """An upper bound of an affine function of the variables, by multipliers: positive ones of upper sides."""
         if len(multipliers) != len(self.rows) or not np.isfinite(multipliers).all():
             multipliers = np.zeros(len(self.rows))
         multipliers = np.clip(
@@ -192,9 +204,11 @@ class _Relaxation:
         upper: Float[np.ndarray, "neurons"],
     ) -> None:
         """Make the ReLUs of some rows, which have these bounds, sources: each with the triangle that it lies in."""
-        count = len(bias)
+        units = exponents_of(np.maximum(np.abs(lower), np.abs(upper)))
+        weight, bias = np.ldexp(weight, self.units - units[:, None]), np.ldexp(bias, -units)
+        lower, upper = np.ldexp(lower, -units), np.ldexp(upper, -units)
         active, unstable = np.flatnonzero(lower >= 0.0), np.flatnonzero((lower < 0.0) & (upper > 0.0))
-        own, eye = np.concatenate([active, unstable]), np.eye(count)
+        own, eye = np.concatenate([active, unstable]), np.eye(len(bias))
         # h - W v = b where active, >= b else; and h - s W v <= s b + t with the least t that rounding allows.
         below = np.concatenate([-weight[own], eye[own]], axis=1)
         low, high = lower[unstable], upper[unstable]
@@ -202,10 +216,11 @@ class _Relaxation:
         room = np.maximum(-slope * low, high - slope * high)
         room += 8.0 * np.finfo(np.float64).eps * (np.abs(low) + np.abs(high) + slope * np.abs(bias[unstable]))
         above = np.concatenate([-slope[:, None] * weight[unstable], eye[unstable]], axis=1)
-        earlier = np.concatenate([self.rows, np.zeros((len(self.rows), count))], axis=1)
+        earlier = np.concatenate([self.rows, np.zeros((len(self.rows), len(bias)))], axis=1)
         self.rows = np.concatenate([earlier, below, above])
-        endless, none = np.full(len(unstable), np.inf), np.full(len(unstable), -np.inf)
-        self.least = np.concatenate([self.least, bias[own], none])
+        endless = np.full(len(unstable), np.inf)
+        self.least = np.concatenate([self.least, bias[own], -endless])
         self.most = np.concatenate([self.most, bias[active], endless, slope * bias[unstable] + room])
         self.low = np.concatenate([self.low, np.maximum(lower, 0.0)])
         self.high = np.concatenate([self.high, np.maximum(upper, 0.0)])
+        self.units = np.concatenate([self.units, units])

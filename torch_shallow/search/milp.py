@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.bounds.relaxation import relaxed_bounds
-from torch_shallow.domain import Box
+from torch_shallow.bounds.relaxation import RelaxedBounds, relaxed_bounds
 from torch_shallow.errors import TransformError
-from torch_shallow.geometry.highs import linear_program, solve
-from torch_shallow.search.mixed_integer import encode
+from torch_shallow.geometry.units import exponents_of
+from torch_shallow.search.best_of_region import points_of_region
+from torch_shallow.search.mixed_integer import encode, input_units
 from torch_shallow.search.question import Answer, Posed
 
-FEASIBILITY = 1e-9  # asked of solvers; it is also how far inside of the constraints a point is looked for
-NUDGES = (0.0, FEASIBILITY, 100.0 * FEASIBILITY)
+FEASIBILITY = 1e-9  # asked of solvers
 
 
 def answer_by_milp(posed: Posed, *, solver: str | None = None, time_limit: float | None = None) -> Answer:
     """Find the greatest value of a question by a mixed-integer program.
 
-    The bounds of the neurons, and with them the program itself, are proven: see `relaxed_bounds`. So is the value of the
-    answer: the point is put into the network. The bound is what the solver says (`mip_dual_bound` of HiGHS), or, where
-    that is less, what the relaxation proves: so it is right as far as the solver is to be believed, with its tolerances,
-    which are asked for as small as they can be. Where a solver other than HiGHS stops early, only the relaxation's bound
-    is left.
+    The bounds of the neurons, and with them the program itself, are proven: see `relaxed_bounds`. So is the value of
+    the answer: the point is put into the network. The bound is what the solver says (`mip_dual_bound` of HiGHS), or,
+    where that is less, what the relaxation proves: so it is right as far as the solver is to be believed, with its
+    tolerances, which are asked for as small as they can be. Where a solver other than HiGHS stops early, only the
+    relaxation's bound is left.
 
     `posed.floor` becomes a constraint. Of the solvers, HiGHS alone ends at once at a point above `posed.enough`; others
     go on to the end.
@@ -50,22 +49,35 @@ def answer_by_milp(posed: Posed, *, solver: str | None = None, time_limit: float
     if impossible or proven <= posed.floor:
         return Answer(None, -np.inf, -np.inf if impossible else proven, 0, time.monotonic() - begun)
     cvxpy: Any = import_module("cvxpy")  # typed only in part
-    x, least = cvxpy.Variable(posed.program.num_inputs), cvxpy.Variable()
-    output, constraints = encode(posed.program, posed.domain, bounds, x)
-    constraints += [least <= output[: posed.num_goals], least <= proven]
+    units = _output_units(posed, bounds)
+    unit, size = units[0], input_units(bounds)
+    scaled = replace(
+        posed.program, out_weight=posed.program.out_weight / units[:, None], out_bias=posed.program.out_bias / units
+    )
+    x, least = cvxpy.Variable(len(size), bounds=[bounds.in_lower / size, bounds.in_upper / size]), cvxpy.Variable()
+    output, constraints = encode(scaled, posed.domain, bounds, cvxpy.multiply(size, x))
+    constraints += [least <= output[: posed.num_goals], least <= proven / unit]
     if posed.num_goals < posed.program.num_outputs:
         constraints.append(output[posed.num_goals :] >= 0.0)
     if np.isfinite(posed.floor):
-        constraints.append(least >= posed.floor)
+        constraints.append(least >= posed.floor / unit)
     problem = cvxpy.Problem(cvxpy.Maximize(least), constraints)
-    said = _solve(problem, name, time_limit, posed.enough)
+    said = _solve(problem, name, time_limit, posed.enough / unit)
     found, value = None, -np.inf
     if x.value is not None and np.isfinite(x.value).all():
-        for point in _points(posed, np.asarray(x.value)):
+        for point in points_of_region(posed, size * np.asarray(x.value)):
             if (there := float(posed.value(point[None])[0])) > value:
                 found, value = point, there
+    bound = min(proven, max(said.bound * unit, posed.floor))
     reason = "" if value > posed.enough else said.reason
-    return Answer(found, value, min(proven, max(said.bound, posed.floor)), said.cells, time.monotonic() - begun, reason)
+    return Answer(found, value, bound, said.cells, time.monotonic() - begun, reason)
+
+
+def _output_units(posed: Posed, bounds: RelaxedBounds) -> Float[np.ndarray, "outputs"]:
+    """A power of two for each output, of its own size; one for all goals."""
+    sizes = np.maximum(np.abs(bounds.out_lower), np.abs(bounds.out_upper))
+    sizes[: posed.num_goals] = sizes[: posed.num_goals].max()
+    return np.ldexp(1.0, exponents_of(sizes))
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def _solve(problem: Any, name: str, time_limit: float | None, enough: float) -> 
                 return _Said(np.inf, 0, f"{name} stopped: {error}")
             raise TransformError(f"solver: {name} failed on the mixed-integer program: {error}") from error
     status, statistics = str(problem.status), problem.solver_stats
-    info = statistics.extra_stats if statistics is not None else None
+    info: Any = statistics.extra_stats if statistics is not None else None
     nodes = max(0, int(getattr(info, "mip_node_count", 0)))
     if status == cvxpy.INFEASIBLE:
         return _Said(-np.inf, nodes, "")
@@ -162,46 +174,3 @@ def _settings(name: str, time_limit: float | None, enough: float) -> dict[str, A
     group, option = limits[name]
     (settings.setdefault(group, {}) if group else settings)[option] = float(time_limit)
     return settings
-
-
-def _points(posed: Posed, x: Float[np.ndarray, "inputs"]) -> list[Float[np.ndarray, "inputs"]]:
-    """A solver's point, put into a box, and the best of its region, also a little inside of the constraints.
-
-    The solver's point may lie outside by its tolerances. In the activation region of a point all is affine, so that a
-    linear program finds the best point there.
-    """
-    program, domain = posed.program, posed.domain
-    if isinstance(domain, Box):
-        low, high = domain.bounds(program.in_shape)
-        rows, sides = np.zeros((0, len(x))), np.zeros(0)
-        x = np.clip(x, low, high)
-    else:
-        low, high = np.full((2, len(x)), -np.inf) * [[1.0], [-1.0]]
-        rows, sides = domain.inequalities(program.in_shape)
-    pattern = program.pattern(x[None])[0]
-    weights, biases, out_weight, out_bias = program.affine_maps(pattern)
-    signs = np.where(pattern, 1.0, -1.0)
-    goals, kept = out_weight[: posed.num_goals], out_weight[posed.num_goals :]
-    points = [x]
-    for nudge in NUDGES:  # variables are the input and the least goal
-        inside = nudge * np.maximum(np.abs(kept).sum(axis=1), np.abs(out_bias[posed.num_goals :]))
-        normals = np.block(
-            [
-                [signs[:, None] * weights, np.zeros((len(signs), 1))],
-                [-rows, np.zeros((len(rows), 1))],
-                [kept, np.zeros((len(kept), 1))],
-                [goals, -np.ones((len(goals), 1))],
-            ]
-        )
-        least = np.concatenate(
-            [-signs * biases, -sides, inside - out_bias[posed.num_goals :], -out_bias[: posed.num_goals]]
-        )
-        options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10, "threads": 1}
-        bounds = np.append(low, -np.inf), np.append(high, np.inf)
-        highs = linear_program(normals, (least, np.inf), bounds, options)
-        if solve(highs, np.append(np.zeros(len(x)), -1.0)) == "":
-            point = np.array(highs.getSolution().col_value)[:-1]
-            points.append(np.clip(point, low, high))
-        if len(kept) == 0:
-            break
-    return points

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from torch_shallow.bounds.relaxation import RelaxedBounds
 from torch_shallow.domain import Box, Domain
+from torch_shallow.geometry.units import exponents_of
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def without_stable(program: ReLUProgram, bounds: RelaxedBounds) -> tuple[ReLUPro
         kept = np.concatenate([np.pad(kept, ((0, 0), (0, len(own)))), hidden])
         constants = np.concatenate([constants, passed * bias])
     out_bias = program.out_weight @ constants + program.out_bias
-    smaller = replace(program, stages=tuple(stages), out_weight=program.out_weight @ kept, out_bias=out_bias, whole=None)
+    weight = program.out_weight @ kept
+    smaller = replace(program, stages=tuple(stages), out_weight=weight, out_bias=out_bias, whole=None)
     return smaller, replace(bounds, lower=bounds.lower[unstable], upper=bounds.upper[unstable])
 
 
@@ -45,7 +47,8 @@ def encode(
     """The outputs at an input, and what makes them so.
 
     With a binary variable a of each neuron that can change sign, and its bounds l < 0 < u, h = relu(z) is h >= 0,
-    h >= z, h <= u a and h <= z - l (1 - a) (the "big-M" formulation).
+    h >= z, h <= u a and h <= z - l (1 - a) (the "big-M" formulation). Each neuron and each inequality of the domain is
+    measured in a power of two of its own size, since solvers' tolerances are absolute.
 
     Args:
         program: the network.
@@ -58,26 +61,38 @@ def encode(
     """
     cvxpy: Any = import_module("cvxpy")  # typed only in part
     program, bounds = without_stable(program, bounds)
-    d, count = program.num_inputs, program.num_neurons
-    constraints: list[Any] = []
-    if isinstance(domain, Box):
-        lower, upper = domain.bounds(program.in_shape)
-        constraints += [x >= lower, x <= upper]
-    else:
-        normals, offsets = domain.inequalities(program.in_shape)
-        constraints.append(normals @ x <= offsets)
+    d, constraints = program.num_inputs, _inside(domain, bounds, x)
     output = program.out_weight[:, :d] @ x + program.out_bias
-    if count:
-        hidden = cvxpy.Variable(count, bounds=[np.zeros(count), bounds.upper])
-        on = cvxpy.Variable(count, boolean=True)
-        entering = program.reads @ x + _hidden_weight(program) @ hidden + program.biases
+    if program.num_neurons:
+        units = np.ldexp(1.0, exponents_of(np.maximum(-bounds.lower, bounds.upper)))
+        least, most = bounds.lower / units, bounds.upper / units
+        hidden = cvxpy.Variable(len(units), bounds=[np.zeros(len(units)), most])
+        on = cvxpy.Variable(len(units), boolean=True)
+        reads, others = program.reads / units[:, None], _hidden_weight(program) * units / units[:, None]
+        entering = reads @ x + others @ hidden + program.biases / units
         constraints += [
             hidden >= entering,
-            hidden <= cvxpy.multiply(bounds.upper, on),
-            hidden <= entering - cvxpy.multiply(bounds.lower, 1.0 - on),
+            hidden <= cvxpy.multiply(most, on),
+            hidden <= entering - cvxpy.multiply(least, 1.0 - on),
         ]
-        output = output + program.out_weight[:, d:] @ hidden
+        output = output + (program.out_weight[:, d:] * units) @ hidden
     return output, constraints
+
+
+def input_units(bounds: RelaxedBounds) -> Float[np.ndarray, "inputs"]:
+    """A power of two for each input, in which it is 1 at most and at least 1/2 at one of its bounds."""
+    return np.ldexp(1.0, exponents_of(np.maximum(np.abs(bounds.in_lower), np.abs(bounds.in_upper))))
+
+
+def _inside(domain: Domain, bounds: RelaxedBounds, x: Expression) -> list[Any]:
+    cvxpy: Any = import_module("cvxpy")
+    units = input_units(bounds)
+    scaled = cvxpy.multiply(1.0 / units, x)
+    if isinstance(domain, Box):
+        return [scaled >= bounds.in_lower / units, scaled <= bounds.in_upper / units]
+    normals, offsets = domain.inequalities((len(units),))
+    sizes = np.ldexp(1.0, exponents_of(normals * units).max(axis=1))
+    return [(normals * units / sizes[:, None]) @ scaled <= offsets / sizes]
 
 
 def _hidden_weight(program: ReLUProgram) -> Float[np.ndarray, "neurons neurons"]:
