@@ -169,7 +169,7 @@ class _Relaxation:
         some: Int[np.ndarray, "some"],
     ) -> None:
         """Tighten bounds of some affine functions of the sources, in place."""
-        options = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "threads": 1}
+        options = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
         highs = linear_program(self.rows, (self.least, self.most), (self.low, self.high), options)
         for k in some.tolist():
             unit = int(exponents_of(np.maximum(np.abs(lower[k]), np.abs(upper[k]))))

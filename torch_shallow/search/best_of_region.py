@@ -42,7 +42,7 @@ def points_of_region(posed: Posed, x: Float[np.ndarray, "inputs"]) -> list[Float
     lifted = np.column_stack([normals / sizes[:, None], -least_goal])
     kept = np.append(np.zeros(len(sizes) - len(out_bias)), np.append(np.ones(len(out_bias) - goals), np.zeros(goals)))
     bounds = np.append((low - points[0]) / units, -np.inf), np.append((high - points[0]) / units, np.inf)
-    options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10, "threads": 1}
+    options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
     for nudge in NUDGES if len(out_bias) > goals else NUDGES[:1]:
         highs = linear_program(lifted, (nudge * kept - values / sizes, np.inf), bounds, options)
         if solve(highs, np.append(np.zeros(len(x)), -1.0)) == "":

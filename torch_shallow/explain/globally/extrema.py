@@ -143,7 +143,7 @@ def _improve_compiled(
         if highest.region[0] >= 0:
             extrema.best[output, side] = highest.value[0] if side else -highest.value[0]
             extrema.where[output, side], extrema.at[output, side] = highest.region[0], highest.point
-    left = {pair: np.unique(np.concatenate(some)) for pair, some in failed.items()}
+    left: dict[tuple[int, ...], np.ndarray] = {pair: np.unique(np.concatenate(some)) for pair, some in failed.items()}
     return sum(int(highest.counts[0]) for highest in known.values()), left
 
 
