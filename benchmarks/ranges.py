@@ -1,8 +1,8 @@
 """Ranges of networks trained on scikit-learn's data, in the box of the data: by all regions, and by HiGHS.
 
 `python -m benchmarks.ranges [WIDTHS ...] [--limit SECONDS]` prints a table: the range by a mixed-integer program with
-proven bounds of the neurons, and processor seconds for both ends; the number of regions, processor seconds of `transform`
-and `output_range`, and how far apart the ranges are. Networks of too many regions are for HiGHS alone.
+proven bounds of the neurons, and processor seconds for both ends; the number of regions, processor seconds of
+`transform` and `output_range`, and how far apart the ranges are. Networks of too many regions are for HiGHS alone.
 """
 
 from __future__ import annotations
