@@ -48,29 +48,53 @@ def answer_by_milp(posed: Posed, *, solver: str | None = None, time_limit: float
     impossible = (bounds.out_upper[posed.num_goals :] < 0.0).any()
     if impossible or proven <= posed.floor:
         return Answer(None, -np.inf, -np.inf if impossible else proven, 0, time.monotonic() - begun)
+    written = _written(posed, bounds, proven)
+    said = _solve(written.problem, name, time_limit, posed.enough / written.unit)
+    x, value = written.best_point(posed)
+    bound = min(proven, max(said.bound * written.unit, posed.floor))
+    reason = "" if value > posed.enough else said.reason
+    return Answer(x, value, bound, said.cells, time.monotonic() - begun, reason)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A question as a problem of cvxpy.
+
+    Attributes:
+        problem: its objective is the value in a unit.
+        unit: see above.
+        x: the variable that is the input.
+        size: its unit.
+    """
+
+    problem: Any
+    unit: float
+    x: Any
+    size: Float[np.ndarray, "inputs"]
+
+    def best_point(self, posed: Posed) -> tuple[Float[np.ndarray, "inputs"] | None, float]:
+        """The point that a solver has found, or a better one near it, and its value; None and -inf if there is none."""
+        found, value = None, -np.inf
+        if self.x.value is not None and np.isfinite(self.x.value).all():
+            for point in points_of_region(posed, self.size * np.asarray(self.x.value)):
+                if (there := float(posed.value(point[None])[0])) > value:
+                    found, value = point, there
+        return found, value
+
+
+def _written(posed: Posed, bounds: RelaxedBounds, proven: float) -> _Written:
+    """A question for a solver, of which it is proven that no value is greater than a bound."""
     cvxpy: Any = import_module("cvxpy")  # typed only in part
-    units = _output_units(posed, bounds)
-    unit, size = units[0], input_units(bounds)
-    scaled = replace(
-        posed.program, out_weight=posed.program.out_weight / units[:, None], out_bias=posed.program.out_bias / units
-    )
+    program, goals, units, size = posed.program, posed.num_goals, _output_units(posed, bounds), input_units(bounds)
+    scaled = replace(program, out_weight=program.out_weight / units[:, None], out_bias=program.out_bias / units)
     x, least = cvxpy.Variable(len(size), bounds=[bounds.in_lower / size, bounds.in_upper / size]), cvxpy.Variable()
     output, constraints = encode(scaled, posed.domain, bounds, cvxpy.multiply(size, x))
-    constraints += [least <= output[: posed.num_goals], least <= proven / unit]
-    if posed.num_goals < posed.program.num_outputs:
-        constraints.append(output[posed.num_goals :] >= 0.0)
+    constraints += [least <= output[:goals], least <= proven / units[0]]
+    if goals < program.num_outputs:
+        constraints.append(output[goals:] >= 0.0)
     if np.isfinite(posed.floor):
-        constraints.append(least >= posed.floor / unit)
-    problem = cvxpy.Problem(cvxpy.Maximize(least), constraints)
-    said = _solve(problem, name, time_limit, posed.enough / unit)
-    found, value = None, -np.inf
-    if x.value is not None and np.isfinite(x.value).all():
-        for point in points_of_region(posed, size * np.asarray(x.value)):
-            if (there := float(posed.value(point[None])[0])) > value:
-                found, value = point, there
-    bound = min(proven, max(said.bound * unit, posed.floor))
-    reason = "" if value > posed.enough else said.reason
-    return Answer(found, value, bound, said.cells, time.monotonic() - begun, reason)
+        constraints.append(least >= posed.floor / units[0])
+    return _Written(cvxpy.Problem(cvxpy.Maximize(least), constraints), float(units[0]), x, size)
 
 
 def _output_units(posed: Posed, bounds: RelaxedBounds) -> Float[np.ndarray, "outputs"]:
