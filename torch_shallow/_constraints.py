@@ -37,7 +37,8 @@ def constraints(
     part of, a solver for mixed integers finds its optimum over the network. The bounds of the neurons, which decide on
     how long that takes, are proven: by affine forms, and by linear programs over the relaxations of the neurons before.
     Neurons that keep their sign in the domain are left out. What a solver says holds up to its tolerances: put
-    `x.value` into the model to see what they make.
+    `x.value` into the model to see what they make. (HiGHS, which solves those linear programs, keeps the number of
+    threads of its first run in a process: `highspy.Highs.resetGlobalScheduler(True)` lets you choose another.)
 
     Args:
         model: a module or an exported program that `transform` reads; or a network that `transform` made, or its

@@ -171,13 +171,14 @@ class _Relaxation:
         """Tighten bounds of some affine functions of the sources, in place."""
         options = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
         highs = linear_program(self.rows, (self.least, self.most), (self.low, self.high), options)
+        units = exponents_of(np.maximum(np.abs(lower), np.abs(upper)))
+        costs, constants = np.ldexp(weight, self.units - units[:, None]), np.ldexp(bias, -units)
         for k in some.tolist():
-            unit = int(exponents_of(np.maximum(np.abs(lower[k]), np.abs(upper[k]))))
-            cost, constant = np.ldexp(weight[k], self.units - unit), np.ldexp(bias[k], -unit)
             for sign, bounds, better in ((1.0, upper, min), (-1.0, lower, max)):
-                solve(highs, -sign * cost)
+                solve(highs, -sign * costs[k])
                 dual = np.array(highs.getSolution().row_dual)
-                bounds[k] = better(bounds[k], np.ldexp(sign * self._proven(sign * cost, sign * constant, -dual), unit))
+                proven = sign * self._proven(sign * costs[k], float(sign * constants[k]), -dual)
+                bounds[k] = better(bounds[k], np.ldexp(proven, units[k]))
 
     def _proven(
         self, weight: Float[np.ndarray, "sources"], bias: float, multipliers: Float[np.ndarray, "some"]
