@@ -44,6 +44,7 @@ def test_the_public_names() -> None:
         "UnsupportedOperation",
         "VisitedReLU",
         "WholeSpace",
+        "constraints",
         "estimate",
         "explain",
         "from_onnx",

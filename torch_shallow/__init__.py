@@ -6,6 +6,7 @@ regions mean, and `plot` draws them. `compiled` says how inner loops are compile
 """
 
 from torch_shallow import explain, plot
+from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
 from torch_shallow.certify import Certificate
@@ -33,6 +34,7 @@ __all__ = [
     "UnsupportedOperation",
     "VisitedReLU",
     "WholeSpace",
+    "constraints",
     "estimate",
     "explain",
     "from_onnx",
