@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -61,7 +63,7 @@ def test_every_step_gives_a_bound_and_the_last_is_below_a_target(seed: int) -> N
     bounds = [float(lp.value[-1])]
     while bs.maximise(lp, -np.inf, 1) == bs.STUCK:
         bounds.append(float(lp.value[-1]))
-    assert all(one >= other - 1e-9 for one, other in zip(bounds, bounds[1:], strict=False))
+    assert all(one >= other - 1e-9 for one, other in itertools.pairwise(bounds))
     assert min(bounds) >= best - 1e-8
     lp, *_ = program(np.random.default_rng(100 + seed), 6, 8)
     assert bs.maximise(lp, bounds[0] + 1.0, 100) == bs.BELOW

@@ -8,8 +8,9 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from jaxtyping import Float, Int32
 
+from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.bounds.scaled import ScaledProgram
-from torch_shallow.geometry.bounding_box import bounding_box
+from torch_shallow.domain import Box
 from torch_shallow.geometry.boxed_simplex import BoxedProgram, begin, maximise, rest, room, set_objective
 from torch_shallow.geometry.units import exponents_of
 from torch_shallow.search.engines.cell_relaxation import (
@@ -51,16 +52,22 @@ class RelaxationEngine:
 
     def __init__(self, posed: Posed) -> None:
         self.posed = posed
-        lower, upper, self.walls = bounding_box(posed.domain, posed.program.in_shape)
+        domain, in_shape = posed.domain, posed.program.in_shape
+        lower, upper = bounding_box(domain, in_shape)
+        normals, offsets = (
+            (np.zeros((0, len(lower))), np.zeros(0)) if isinstance(domain, Box) else domain.inequalities(in_shape)
+        )
+        self.walls = np.column_stack([-normals, offsets])
         scaled = ScaledProgram.of(posed.program, lower, upper)
         for _ in range(ROUNDS):
-            work = _Work(scaled, posed.num_goals, self.walls, np.zeros(len(scaled.outputs)), 1)
+            # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
+            work = _Work(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1)
             scaled = scaled.folded(*work.bounds_of_neurons())
         # Goals are measured in one unit, and each constraint in its own.
         units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
         units[: posed.num_goals] = units[: posed.num_goals].max()
         self.unit = float(units[0])
-        self.scaled = replace(scaled, outputs=scaled.outputs / units[:, None])
+        self.scaled = replace(scaled, outputs=np.ascontiguousarray(scaled.outputs / units[:, None]))
         self.slack = posed.slack / units
         self._local = np.full(posed.program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
@@ -159,7 +166,7 @@ class _Work:
             scaled.biases,
             rows,
             objective,
-            outputs,
+            np.ascontiguousarray(outputs),
             -slack,
             np.zeros(columns),
             np.zeros(d + count),
