@@ -8,6 +8,7 @@ regions mean, and `plot` draws them. `compiled` says how inner loops are compile
 from torch_shallow import explain, plot
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
+from torch_shallow._verify import verify
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError, UnsupportedOperation
@@ -17,22 +18,30 @@ from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
 from torch_shallow.program.model import trace
 from torch_shallow.program.onnx.file import from_onnx
+from torch_shallow.properties import AtLeast, AtMost, Between, Linear, Wins
+from torch_shallow.verdicts.verdict import Verdict
 from torch_shallow.version import VERSION
 
 __version__ = VERSION
 
 __all__ = [
+    "AtLeast",
+    "AtMost",
+    "Between",
     "Box",
     "Certificate",
     "Estimate",
     "IncompleteWarning",
+    "Linear",
     "Polytope",
     "Region",
     "ShallowReLU",
     "TransformError",
     "UnsupportedOperation",
+    "Verdict",
     "VisitedReLU",
     "WholeSpace",
+    "Wins",
     "estimate",
     "explain",
     "from_onnx",
@@ -40,4 +49,5 @@ __all__ = [
     "plot",
     "trace",
     "transform",
+    "verify",
 ]
