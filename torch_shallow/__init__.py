@@ -21,6 +21,7 @@ from torch_shallow.program.onnx.file import from_onnx
 from torch_shallow.properties import AtLeast, AtMost, Between, Linear, Wins
 from torch_shallow.verdicts.verdict import Verdict
 from torch_shallow.version import VERSION
+from torch_shallow.vnnlib import VnnlibQuery, read_vnnlib
 
 __version__ = VERSION
 
@@ -40,6 +41,7 @@ __all__ = [
     "UnsupportedOperation",
     "Verdict",
     "VisitedReLU",
+    "VnnlibQuery",
     "WholeSpace",
     "Wins",
     "estimate",
@@ -47,6 +49,7 @@ __all__ = [
     "from_onnx",
     "hold",
     "plot",
+    "read_vnnlib",
     "trace",
     "transform",
     "verify",

@@ -1,7 +1,7 @@
-"""What may be asked of a network: linear constraints on inputs and outputs joined by `&`, `|` and `~`, and VNN-LIB.
+"""What may be asked of a network: linear constraints on inputs and outputs joined by `&`, `|` and `~`.
 
 `linear` has the constraints and `joined` what joins them; `formula` is what all of them are read as, and `cases` takes
-a formula apart. No part knows a network. `vnnlib` reads files.
+a formula apart. No part knows a network.
 """
 
 from torch_shallow.properties.joined import Property

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch_shallow.domain import Box, Domain
 from torch_shallow.program.composition import with_formulas
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.properties.boxes import narrow
 from torch_shallow.properties.cases import alternatives, cases_of
 from torch_shallow.properties.formula import AllOf, Formula, Row
 from torch_shallow.search.question import Posed
@@ -84,22 +85,7 @@ def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> t
     """The part of a domain where rows about the input hold, or None if there is none; and the rows it does not tell."""
     if not isinstance(domain, Box) or not rows:
         return domain, [*rows]
-    lower, upper = (bound.copy() for bound in domain.bounds(in_shape))
-    left = []
-    for row in rows:
-        if len(row.inputs) > 1:
-            left.append(row)
-            continue
-        ((i, coefficient),) = row.inputs.items()
-        bound = -row.constant / coefficient
-        if abs(coefficient) != 1.0:  # the quotient is rounded: outwards, and the row stays
-            bound = np.nextafter(bound, -np.copysign(np.inf, coefficient))
-        if coefficient > 0.0:
-            lower[i] = max(lower[i], bound)
-        else:
-            upper[i] = min(upper[i], bound)
-        if row.strict or abs(coefficient) != 1.0:
-            left.append(row)
+    lower, upper, left = narrow(*domain.bounds(in_shape), rows)
     return (None if (lower > upper).any() else Box(lower, upper)), left
 
 
