@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from torch_shallow.errors import TransformError
 from torch_shallow.properties.formula import AllOf, AnyOf, Formula, Row, rows_of
 
-MOST_CASES = 100_000  # of what is asked of the input alone
+MOST_CASES = 256  # of alternatives of the input that hold together with others
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +18,7 @@ class Case:
 
     Attributes:
         inputs: rows about the input alone.
-        rest: a formula in which no row is about the input alone.
+        rest: a formula in which no row is about the input alone, unless there are more than `MOST_CASES`.
     """
 
     inputs: tuple[Row, ...]
@@ -31,23 +30,19 @@ def cases_of(formula: Formula) -> list[Case]:
 
     Only alternatives of the input are taken apart: several boxes, say, each perhaps with its own condition. Those that
     are about outputs stay together.
-
-    Raises:
-        TransformError: there are more than `MOST_CASES`.
     """
     if isinstance(formula, Row):
         return [Case((formula,), AllOf()) if _is_of_input(formula) else Case((), formula)]
     if not any(map(_is_of_input, rows_of(formula))):
         return [Case((), formula)]
-    parts = [cases_of(part) for part in formula.parts]
+    parts = sorted(((cases_of(part), part) for part in formula.parts), key=lambda pair: len(pair[0]))
     if isinstance(formula, AnyOf):
-        return [case for part in parts for case in part]
-    if math.prod(map(len, parts)) > MOST_CASES:
-        raise TransformError(
-            f"property: expected at most {MOST_CASES:,} combinations of alternatives of the input, found "
-            f"{math.prod(map(len, parts)):,}; verify it on one domain after another."
-        )
-    return [_both(chosen) for chosen in product(*parts)]
+        return [case for cases, _ in parts for case in cases]
+    apart, number = list[list[Case]](), 1
+    for cases, part in parts:
+        number *= len(cases)
+        apart.append(cases if number <= MOST_CASES else [Case((), part)])
+    return [_both(chosen) for chosen in product(*apart)]
 
 
 def _both(chosen: Iterable[Case]) -> Case:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
 from torch_shallow.program.composition import with_formulas
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.properties.boxes import narrow
@@ -51,13 +52,14 @@ def violations_of(program: ReLUProgram, domain: Domain, formula: Formula) -> lis
         formula: what is to be met.
 
     Raises:
-        TransformError: there are too many alternatives of the input.
+        TransformError: a box is not bounded.
     """
     found = []
     for case in cases_of(formula):
         smaller, of_inputs = _within(domain, case.inputs, program.in_shape)
         if smaller is None:
             continue
+        _check_bounded(smaller, program.in_shape)
         for rest in alternatives(case.rest, APART):
             parts = rest.parts if isinstance(rest, AllOf) else (rest,)
             found.append(_violation(program, smaller, [*of_inputs, *parts]))
@@ -87,6 +89,18 @@ def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> t
         return domain, [*rows]
     lower, upper, left = narrow(*domain.bounds(in_shape), rows)
     return (None if (lower > upper).any() else Box(lower, upper)), left
+
+
+def _check_bounded(domain: Domain, in_shape: tuple[int, ...]) -> None:
+    if not isinstance(domain, Box):
+        return
+    ends = np.stack(domain.bounds(in_shape))
+    free = np.flatnonzero(~np.isfinite(ends).all(axis=0))
+    if len(free):
+        raise TransformError(
+            f"domain: expected bounds for all entries of the input, found none for {len(free)} of {ends.shape[1]}, "
+            f"first for entry {free[0]}; pass a Box with finite bounds."
+        )
 
 
 def middle_of(posed: Posed) -> Float[np.ndarray, "1 inputs"]:

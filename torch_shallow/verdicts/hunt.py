@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Box
-from torch_shallow.errors import TransformError
 from torch_shallow.properties.formula import Formula, holds_at
 from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.violations import Violation, middle_of, terms_of
@@ -95,7 +94,6 @@ class Hunt:
         """The ways, in the order of their greatest value at a few points of each."""
         values = np.full(len(self.ways), -np.inf)
         for number, way in enumerate(self.ways):
-            _check_bounded(way.posed)
             x = _points(way.posed)
             found = way.posed.value(x)
             best = int(found.argmax())
@@ -190,15 +188,3 @@ def _points(posed: Posed) -> Float[np.ndarray, "points inputs"]:
     lower, upper = posed.domain.bounds(posed.program.in_shape)
     drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
     return np.concatenate([middle, np.clip(lower + drawn * (upper - lower), lower, upper)])
-
-
-def _check_bounded(posed: Posed) -> None:
-    if not isinstance(posed.domain, Box):
-        return
-    ends = np.stack(posed.domain.bounds(posed.program.in_shape))
-    free = np.flatnonzero(~np.isfinite(ends).all(axis=0))
-    if len(free):
-        raise TransformError(
-            f"domain: expected bounds for all entries of the input, found none for {len(free)} of {ends.shape[1]}, "
-            f"first for entry {free[0]}; pass a Box with finite bounds."
-        )
