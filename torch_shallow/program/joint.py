@@ -30,6 +30,12 @@ class Joint(nn.Module):
             for i, entries in enumerate(of_network):
                 self.register_buffer(f"places_{k}_{i}", torch.as_tensor(entries, dtype=torch.int64), persistent=False)
 
+    def example(self) -> Tensor:
+        """A batch of one vector, in the dtype of the networks."""
+        size = 1 + max(int(buffer.max()) for name, buffer in self.named_buffers() if name.startswith("places_"))
+        like = next(self.parameters(), torch.zeros(()))
+        return torch.zeros(1, size, dtype=like.dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """The outputs at a batch of vectors, flattened."""
         found = []
@@ -38,5 +44,5 @@ class Joint(nn.Module):
                 x.index_select(1, getattr(self, f"places_{k}_{i}")).reshape(-1, *shape)
                 for i, shape in enumerate(self.shapes[k])
             ]
-            found.append(network(*arguments).flatten(1))
+            found.append(network(*arguments).reshape(x.shape[0], -1))
         return torch.cat(found, 1)

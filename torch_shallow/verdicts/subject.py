@@ -16,6 +16,7 @@ from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.function import known_function
 from torch_shallow.functions import TreeFunction
 from torch_shallow.program.extraction import read_within
+from torch_shallow.program.joint import Joint
 from torch_shallow.program.model import Model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.verification import own_dtype
@@ -113,6 +114,8 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
             "model: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
             f"found {type(model).__name__}; put a function into the forward() of an nn.Module."
         )
+    if example_input is None and isinstance(model, Joint):
+        example_input = model.example()
     read = Model.of(model, example_input, stacklevel=stacklevel + 1)
     _refuse_head(read.traced.head, "the model without it, or transform(model).trunk")
     own, program = read.in_own_precision, read.program(domain)

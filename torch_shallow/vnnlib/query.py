@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -121,19 +122,17 @@ def read_vnnlib(path: str | os.PathLike[str]) -> VnnlibQuery:
     """
     checked = check_path(path, example="property.vnnlib")
     try:
-        with gzip.open(checked, "rt", encoding="utf-8") if checked.suffix == ".gz" else checked.open() as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise FileError(
-            f"path: expected a file in VNN-LIB, found none that can be read at {checked}: {error}"
-        ) from error
+        content = checked.read_bytes()
+        text = (gzip.decompress(content) if checked.suffix == ".gz" else content).decode()
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise FileError(f"path: expected a text file in VNN-LIB, found {error} at {checked}.") from error
     variables, asserted = Declarations(), list[Formula]()
     for statement in statements(text):
         _read(statement, variables, asserted)
     networks = variables.complete()
     inputs = sum(tensor.size for network in networks for tensor in network.inputs)
     outputs = sum(tensor.size for network in networks for tensor in network.outputs)
-    entries, size, asserted = _united(asserted, inputs)
+    entries, size, asserted = _united(_apart(asserted), inputs)
     whole = AllOf(tuple(asserted))
     cases = []
     for case in cases_of(whole):
@@ -158,6 +157,15 @@ def _read(statement: Statement, variables: Declarations, asserted: list[Formula]
             pass
         case _:
             raise statement.wrong("a declaration or an assertion of VNN-LIB", statement.parts)
+
+
+def _apart(asserted: list[Formula]) -> list[Formula]:
+    """What has to hold, one by one, but for what says that two entries of inputs are equal."""
+    found = list[Formula]()
+    for formula in asserted:
+        together = isinstance(formula, AllOf) and _equal_inputs(formula) is None
+        found += _apart([*formula.parts]) if together and isinstance(formula, AllOf) else [formula]
+    return found
 
 
 def _united(asserted: list[Formula], inputs: int) -> tuple[Int[np.ndarray, "inputs"], int, list[Formula]]:
