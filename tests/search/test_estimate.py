@@ -22,7 +22,7 @@ from torch_shallow.search.estimation import LEAST_PROBES, Prober, estimate_open,
 from torch_shallow.search.growing_tree import ROOT, Growth
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.watch import Forecast
-from torch_shallow.search.runs.workers import Task, explore, explore_until, packed
+from torch_shallow.search.runs.workers import Enumeration, Task, explore, explore_until, packed
 from torch_shallow.search.task_output import Quota
 
 WHOLE = [Growth().path(ROOT)]
@@ -154,7 +154,7 @@ def test_the_forecast_of_a_long_run_counts_from_the_first_piece(caplog: pytest.L
     while growth.num_regions < 200:
         starts = tuple(sorted(growth.open))[:1] if growth.open else (ROOT,)
         task = Task(starts, tuple(map(growth.path, starts)), Quota(regions=100))
-        piece = explore(packed(problem), task).piece
+        piece = explore(packed(Enumeration(problem)), task).piece
         growth.add(piece)
         forecast(growth, piece)
         told = [record.getMessage() for record in caplog.records if "regions so far" in record.getMessage()]

@@ -21,7 +21,8 @@ from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.partition import Partition, Search
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.budget import TASK_SECONDS, Budget, check_seconds, interruptible
-from torch_shallow.search.runs.checkpoint import Checkpoint
+from torch_shallow.search.runs.checkpoint import PIECES, Checkpoint
+from torch_shallow.search.runs.fingerprint import fingerprint_of
 from torch_shallow.search.runs.schedule import INTERRUPTED, Schedule
 from torch_shallow.search.runs.watch import FinishingTime, Forecast, MemoryWatch, shown
 from torch_shallow.search.runs.workers import make_workers
@@ -150,7 +151,8 @@ def _kept(
     stack: ExitStack, path: str | os.PathLike[str], problem: Problem, domain: Domain, growth: Growth
 ) -> tuple[Growth, Callable[[Growth, Piece], None]]:
     """What a checkpoint holds, or what is known if it is new; and what to call with each new piece."""
-    file = stack.enter_context(Checkpoint.open(path, problem.program, problem.chart, domain, asdict(problem.search)))
+    fingerprint = fingerprint_of(problem.program, problem.chart, domain, asdict(problem.search))
+    file = stack.enter_context(Checkpoint.open(path, fingerprint, PIECES))
     if file.num_pieces:
         known, growth = growth.num_regions, Growth()
         for piece in file.pieces:

@@ -98,6 +98,10 @@ class Engine(Protocol):
     task: not on clocks, random numbers, or earlier tasks. So the search has the same result whoever does the work.
     """
 
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open at most, for it to take about a tenth of a second."""
+
     def root(self) -> OpenCell:
         """The whole domain, with a bound."""
 

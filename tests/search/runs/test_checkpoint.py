@@ -29,7 +29,7 @@ from torch_shallow.program.relu_program import ReLUProgram, WholeNetwork
 from torch_shallow.search.growing_tree import Piece
 from torch_shallow.search.runs import checkpoint as checkpoint_module
 from torch_shallow.search.runs import fingerprint
-from torch_shallow.search.runs.checkpoint import Checkpoint
+from torch_shallow.search.runs.checkpoint import PIECES, Checkpoint
 from torch_shallow.search.runs.fingerprint import Setting
 
 PROGRAM, DOMAIN = mlp(2, 3, 1), Box(-1.0, 1.0)
@@ -42,10 +42,10 @@ def opened(
     program: ReLUProgram = PROGRAM,
     domain: Domain = DOMAIN,
     **changes: Setting,
-) -> AbstractContextManager[Checkpoint]:
+) -> AbstractContextManager[Checkpoint[Piece]]:
     chart = CHART if program is PROGRAM and domain is DOMAIN else make_chart(program, domain)
     values: dict[str, Setting] = {**SETTINGS, **changes}
-    return Checkpoint.open(path, program, chart, domain, values)
+    return Checkpoint.open(path, fingerprint.fingerprint_of(program, chart, domain, values), PIECES)
 
 
 def random_piece(seed: int, most: int = 40) -> Piece:

@@ -30,7 +30,7 @@ from torch_shallow.search.enumerate import enumerate_regions, resume
 from torch_shallow.search.growing_tree import ROOT, Growth, Piece
 from torch_shallow.search.runs import schedule
 from torch_shallow.search.runs.schedule import ATTEMPTS
-from torch_shallow.search.runs.workers import Task, explore, packed
+from torch_shallow.search.runs.workers import Enumeration, Task, explore, packed
 from torch_shallow.search.task_output import Quota
 
 SHORT = {"task_seconds": 1e-9}  # each task ends as soon as it has found anything
@@ -62,14 +62,14 @@ def test_any_way_to_cut_the_work_into_tasks(data: st.DataObject) -> None:
     by_rays, max_rays = data.draw(st.sampled_from([(True, None), (True, 5), (False, None)]))
     problem = problem_of(program, domain, by_rays=by_rays, max_rays=max_rays)
     whole = Growth()
-    whole.add(explore(packed(problem), Task((ROOT,), (whole.path(ROOT),), Quota())).piece)
+    whole.add(explore(packed(Enumeration(problem)), Task((ROOT,), (whole.path(ROOT),), Quota())).piece)
 
     growth, rng = Growth(), random.Random(data.draw(st.integers(0, 100)))
     while growth.open:
         starts = tuple(rng.sample(sorted(growth.open), rng.randint(1, min(3, len(growth.open)))))
         quota = Quota(cuts=rng.choice([1, 2, 7]), regions=rng.choice([None, 1, 3]))
         before = growth.explored
-        growth.add(explore(packed(problem), Task(starts, tuple(map(growth.path, starts)), quota)).piece)
+        growth.add(explore(packed(Enumeration(problem)), Task(starts, tuple(map(growth.path, starts)), quota)).piece)
         assert growth.explored >= before
     assert growth.explored == pytest.approx(1.0)
 
@@ -294,12 +294,12 @@ def test_arguments(name: str, value: object) -> None:
 def test_a_path_of_another_network() -> None:
     problem = problem_of(PROGRAM, WholeSpace())
     growth = Growth()
-    growth.add(explore(packed(problem), Task((ROOT,), (growth.path(ROOT),), Quota(regions=1))).piece)
+    growth.add(explore(packed(Enumeration(problem)), Task((ROOT,), (growth.path(ROOT),), Quota(regions=1))).piece)
     code = max(growth.open, key=growth.open.__getitem__)
     path = growth.path(code)
     for wrong in (path + 2, np.append(path, 2 * np.arange(1000, dtype=np.int32))):
         with pytest.raises(TransformError, match="cut by other neurons"):
-            explore(packed(problem), Task((code,), (wrong,), Quota()))
+            explore(packed(Enumeration(problem)), Task((code,), (wrong,), Quota()))
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:

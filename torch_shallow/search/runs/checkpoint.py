@@ -11,22 +11,22 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from torch_shallow.domain import Domain
 from torch_shallow.errors import FileError
-from torch_shallow.geometry.chart import Chart
 from torch_shallow.paths import check_path, what_it_is
-from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.growing_tree import Piece
-from torch_shallow.search.runs.fingerprint import ANOTHER, Setting, check_fingerprint, fingerprint_of, message
+from torch_shallow.search.runs.fingerprint import ANOTHER, Setting, check_fingerprint, message
+
+Record = TypeVar("Record")
 
 PART = 1 << 24  # bytes of a row, of which SQLite takes less than 10^9
 PAGES = 1 << 14  # of 4 KiB in the second file, until SQLite moves them to the first: 64 MiB
@@ -51,7 +51,15 @@ _METHOD = "method."
 _ARRAYS = tuple(each.name for each in fields(Piece) if each.name != "method")
 
 
-class Checkpoint:
+@dataclass(frozen=True)
+class Codec(Generic[Record]):
+    """How records become named arrays, and arrays records again."""
+
+    encode: Callable[[Record], dict[str, np.ndarray]]
+    decode: Callable[[dict[str, np.ndarray]], Record]
+
+
+class Checkpoint(Generic[Record]):
     """The pieces of a run in a file, which no other run can open meanwhile; for one thread. See `open`.
 
     Attributes:
@@ -59,8 +67,8 @@ class Checkpoint:
         num_pieces: how many pieces are in it.
     """
 
-    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
-        self.path, self.num_pieces = path, 0
+    def __init__(self, path: Path, database: sqlite3.Connection, codec: Codec[Record]) -> None:
+        self.path, self.num_pieces, self._codec = path, 0, codec
         self._database, self._last = database, b""  # and the digest of the last record
 
     @classmethod
@@ -68,19 +76,15 @@ class Checkpoint:
     def open(
         cls,
         path: str | os.PathLike[str],
-        program: ReLUProgram,
-        chart: Chart,
-        domain: Domain,
-        settings: Mapping[str, Setting],
-    ) -> Iterator[Checkpoint]:
+        fingerprint: Mapping[str, Setting],
+        codec: Codec[Record],
+    ) -> Iterator[Checkpoint[Record]]:
         """The checkpoint in a file, for a `with` statement; the file is made if there is none, or an empty one.
 
         Args:
             path: of the file.
-            program: the network.
-            chart: of the domain.
-            domain: where the regions are looked for.
-            settings: of the enumeration.
+            fingerprint: of what is looked for: see `fingerprint_of`.
+            codec: of the pieces.
 
         Yields:
             What is in the file, and where to append.
@@ -90,7 +94,6 @@ class Checkpoint:
                 cannot be written.
         """
         path = check_path(path, "checkpoint", "run.checkpoint")
-        fingerprint = fingerprint_of(program, chart, domain, settings)
         with _explained(path):
             path = Path(os.path.realpath(path))
             if not path.exists():
@@ -102,7 +105,7 @@ class Checkpoint:
                 raise FileError(message(path, expected, "no permission", "give it, or choose another path"))
             database = sqlite3.connect(path, timeout=0.0)
         with closing(database):
-            checkpoint = cls(path, database)
+            checkpoint = cls(path, database, codec)
             with _explained(path):
                 checkpoint._begin(fingerprint)
             yield checkpoint
@@ -131,7 +134,7 @@ class Checkpoint:
             pass
 
     @property
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Record]:
         """The pieces in order, one at a time in memory.
 
         Yields:
@@ -140,17 +143,22 @@ class Checkpoint:
         Raises:
             FileError: one is damaged, or cannot be read any more.
         """
+        from safetensors.numpy import load
+
         with _explained(self.path):
             for content, _ in islice(self._records(), 1, None):
-                yield _decode(content)
+                yield self._codec.decode(load(content))
 
-    def append(self, piece: Piece) -> None:
+    def append(self, piece: Record) -> None:
         """Write a piece behind the others. If that fails, those are still there, and can be followed by another.
 
         Raises:
             FileError: it cannot be written, as on a full disk.
         """
-        content = _encode(piece)
+        from safetensors.numpy import save
+
+        arrays = {name: np.ascontiguousarray(array) for name, array in self._codec.encode(piece).items()}
+        content = save(arrays)
         with _explained(self.path), self._database:
             digest = self._write(self.num_pieces + 1, content)
         self.num_pieces, self._last = self.num_pieces + 1, digest
@@ -182,21 +190,17 @@ def _digest(content: bytes, before: bytes) -> bytes:
     return blake2b(content, key=before, digest_size=16).digest()
 
 
-def _encode(piece: Piece) -> bytes:
-    """A piece as a safetensors file."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(getattr(piece, name)) for name in _ARRAYS}
-    return save(arrays | {f"{_METHOD}{name}": np.array(regions) for name, regions in piece.method.items()})
+def _encode(piece: Piece) -> dict[str, np.ndarray]:
+    arrays = {name: getattr(piece, name) for name in _ARRAYS}
+    return arrays | {f"{_METHOD}{name}": np.array(regions) for name, regions in piece.method.items()}
 
 
-def _decode(content: bytes) -> Piece:
-    """The piece that `_encode` made bytes of."""
-    from safetensors.numpy import load
-
-    found = load(content)
+def _decode(found: dict[str, np.ndarray]) -> Piece:
     method = {name.removeprefix(_METHOD): int(found[name]) for name in sorted(found) if name.startswith(_METHOD)}
     return Piece(**{name: found[name] for name in _ARRAYS}, method=method)
+
+
+PIECES = Codec(_encode, _decode)
 
 
 @contextmanager

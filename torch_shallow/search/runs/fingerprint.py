@@ -27,7 +27,7 @@ _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "highspy", "cvxpy")
 
 
 def fingerprint_of(
-    program: ReLUProgram, chart: Chart, domain: Domain, settings: Mapping[str, Setting]
+    program: ReLUProgram, chart: Chart | None, domain: Domain, settings: Mapping[str, Setting]
 ) -> dict[str, Setting]:
     """What is to be found, and by what: digests, the settings of the enumeration, versions, and the processor."""
     arrays = {f"{number}": stage.weight for number, stage in enumerate(program.stages)}
@@ -36,11 +36,12 @@ def fingerprint_of(
     if program.whole is not None:
         arrays |= {"active": program.whole.active, "neurons": program.whole.neurons}
     shapes = {"in": program.in_shape, "out": program.out_shape, "whole": program.whole and program.whole.sizes}
-    of_chart = {name: getattr(chart, name) for name in ("origin", "directions", "inequalities", "inner")}
+    names = ("origin", "directions", "inequalities", "inner") if chart else ()
+    of_chart = {name: getattr(chart, name) for name in names}
     digests = {
         "program": _digest(arrays, shapes),
         "domain": _digest({str(number): limit for number, limit in enumerate(domain.limits(program.in_shape))}),
-        "chart": _digest(of_chart, chart.is_box),
+        "chart": _digest(of_chart, chart and chart.is_box),
     }
     return {"format": FORMAT, **digests, **settings, **dict(_versions()), "processor": _processor()}
 

@@ -12,7 +12,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.budget import Budget
-from torch_shallow.search.runs.workers import Result, Task, ThisThread, Workers
+from torch_shallow.search.runs.workers import Enumeration, Result, Task, ThisThread, Workers
 from torch_shallow.search.task_output import Quota
 
 MOST_CELLS = 64  # of one task
@@ -98,6 +98,7 @@ class Schedule:
         observers: Sequence[Callable[[Growth, Piece], None]] = (),
     ) -> None:
         self.problem, self.growth, self.workers, self.budget = problem, growth, workers, budget
+        self.job = Enumeration(problem)
         self.task_seconds, self.interrupted, self.observers = task_seconds, interrupted, observers
         self.frontier = Frontier(growth.open)
         self.at_work: dict[Future[Result], tuple[Task, float]] = {}
@@ -176,7 +177,7 @@ class Schedule:
         paths = tuple(self.growth.path(code) for code in starts)
         task = Task(tuple(starts), paths, Quota(seconds, regions=regions))
         try:
-            future = workers.submit(self.problem, task)
+            future = workers.submit(self.job, task)
         except BrokenExecutor as error:
             self._put_back(task)
             self._go_on_alone(error)

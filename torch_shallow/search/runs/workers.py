@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -50,21 +50,40 @@ class Result:
     seconds: float
 
 
-def explore(problem: bytes, task: Task) -> Result:
-    """Do a task of a packed problem, in any process; Ctrl-C ends it early."""
+@runtime_checkable
+class Job(Protocol):
+    """What all tasks are parts of; it travels to the workers of an executor as a pickle."""
+
+    def do(self, task: Any, interrupted: Callable[[], bool]) -> Any:
+        """Do a task, or what can be done of it until `interrupted()`."""
+
+
+def explore(job: bytes, task: Any) -> Any:
+    """Do a task of a packed job, in any process; Ctrl-C ends it early."""
     with interruptible() as interrupted:
-        return explore_until(interrupted, _unpacked(problem), task)
+        return _unpacked(job).do(task, interrupted)
 
 
-def packed(problem: Problem) -> bytes:
-    """A problem as it is sent with each task: small, as weights have many zeros, those of stages that are not read."""
-    return zlib.compress(pickle.dumps(problem), level=1)
+def packed(job: Job) -> bytes:
+    """A job as it is sent with each task: small, as weights have many zeros, those of stages that are not read."""
+    return zlib.compress(pickle.dumps(job), level=1)
 
 
 @lru_cache(maxsize=4)
-def _unpacked(problem: bytes) -> Problem:
-    """The problem, unpacked once by each worker."""
-    return cast("Problem", pickle.loads(zlib.decompress(problem)))
+def _unpacked(job: bytes) -> Job:
+    """The job, unpacked once by each worker."""
+    return cast("Job", pickle.loads(zlib.decompress(job)))
+
+
+@dataclass(frozen=True)
+class Enumeration:
+    """The job of finding all regions of a problem."""
+
+    problem: Problem
+
+    def do(self, task: Task, interrupted: Callable[[], bool]) -> Result:
+        """See `explore_until`."""
+        return explore_until(interrupted, self.problem, task)
 
 
 def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task) -> Result:
@@ -106,7 +125,7 @@ class Workers(ABC):
     yielding: bool = False
 
     @abstractmethod
-    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+    def submit(self, job: Job, task: Any) -> Future[Any]:
         """Begin a task."""
 
     def learn(self, turnaround: float, seconds: float) -> None:
@@ -126,11 +145,11 @@ class ThisThread(Workers):
     def __init__(self, interrupted: Callable[[], bool]) -> None:
         self.interrupted = interrupted
 
-    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+    def submit(self, job: Job, task: Any) -> Future[Any]:
         """Do a task."""
-        future: Future[Result] = Future()
+        future: Future[Any] = Future()
         try:
-            future.set_result(explore_until(self.interrupted, problem, task))
+            future.set_result(job.do(task, self.interrupted))
         except Exception as error:  # whoever asks for the result gets it
             future.set_exception(error)
         return future
@@ -143,17 +162,17 @@ class Threads(Workers):
         self.most, self.interrupted = count, interrupted
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="torch_shallow")
 
-    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+    def submit(self, job: Job, task: Any) -> Future[Any]:
         """Give a task to a thread."""
-        return self._pool.submit(self._explore, problem, task)
+        return self._pool.submit(self._do, job, task)
 
-    def _explore(self, problem: Problem, task: Task) -> Result:
+    def _do(self, job: Job, task: Any) -> Any:
         soonest = time.monotonic() + SHORTEST
 
         def interrupted() -> bool:
             return self.interrupted() or (self.yielding and time.monotonic() >= soonest)
 
-        return explore_until(interrupted, problem, task)
+        return job.do(task, interrupted)
 
     def close(self) -> None:
         """End the threads."""
@@ -172,12 +191,12 @@ class Elsewhere(Workers):
 
     def __init__(self, executor: Executor) -> None:
         self.most, self._executor = LEAST, executor
-        self._packed: tuple[Problem, bytes] | None = None
+        self._packed: tuple[Job, bytes] | None = None
 
-    def submit(self, problem: Problem, task: Task) -> Future[Result]:
+    def submit(self, job: Job, task: Any) -> Future[Any]:
         """Give a task to the executor."""
-        if self._packed is None or self._packed[0] is not problem:
-            self._packed = problem, packed(problem)
+        if self._packed is None or self._packed[0] is not job:
+            self._packed = job, packed(job)
         return self._executor.submit(explore, self._packed[1], task)
 
     def learn(self, turnaround: float, seconds: float) -> None:

@@ -1,0 +1,142 @@
+"""A program on a box in scaled variables, with proven bounds of its neurons; those of one sign are folded away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from torch_shallow.geometry.units import exponents_of
+from torch_shallow.program.relu_program import ReLUProgram
+
+ROUNDING = 1e-14  # of an interval, for each unit of the terms that it is added up from
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledProgram:
+    """A program of inputs v between -1 and 1: z = weights [v; h] + biases, h = relu(z), y = outputs [v; h; 1].
+
+    Neurons are scaled by powers of two, so that none is beyond 1 in size.
+
+    Attributes:
+        middle: input of the program at v = 0.
+        half: and how far it goes, for all inputs, also those that are fixed.
+        free: which inputs v stands for.
+        weights: the columns of a neuron's own and of later ones are zero.
+        biases: of the neurons.
+        outputs: of the outputs, as in the program, with the constants in the last column.
+        low: least pre-activation that a neuron may have: proven.
+        high: the greatest one likewise.
+        neurons: number in the program of each neuron.
+    """
+
+    middle: Float[np.ndarray, "inputs"]
+    half: Float[np.ndarray, "inputs"]
+    free: Int[np.ndarray, "free"]
+    weights: Float[np.ndarray, "neurons sources"]
+    biases: Float[np.ndarray, "neurons"]
+    outputs: Float[np.ndarray, "outputs sources1"]
+    low: Float[np.ndarray, "neurons"]
+    high: Float[np.ndarray, "neurons"]
+    neurons: Int[np.ndarray, "neurons"]
+
+    @classmethod
+    def of(
+        cls, program: ReLUProgram, lower: Float[np.ndarray, "inputs"], upper: Float[np.ndarray, "inputs"]
+    ) -> ScaledProgram:
+        """Scale the inputs of a program on a box with finite bounds, and bound its neurons by intervals."""
+        d, count = program.num_inputs, program.num_neurons
+        middle, half = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
+        free = np.flatnonzero(half > 0.0)
+
+        def scaled(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            inputs = weight[:, :d]
+            return np.concatenate([inputs[:, free] * half[free], weight[:, d:]], axis=1), bias + inputs @ middle
+
+        weights, biases = np.zeros((count, len(free) + count)), np.zeros(count)
+        for stage, start, stop in zip(program.stages, program.offsets, program.offsets[1:], strict=False):
+            rows, biases[start:stop] = scaled(stage.weight, stage.bias)
+            weights[start:stop, : rows.shape[1]] = rows
+        outputs = np.column_stack(scaled(program.out_weight, program.out_bias))
+        low, high = _intervals(weights, biases)
+        whole = cls(middle, half, free, weights, biases, outputs, low, high, np.arange(count))
+        return whole.folded(low, high)
+
+    @property
+    def num_free(self) -> int:
+        """How many inputs there are."""
+        return len(self.free)
+
+    def unscaled(self, v: Float[np.ndarray, "free"]) -> Float[np.ndarray, "inputs"]:
+        """The input of the program, inside of its box."""
+        x = self.middle.copy()
+        x[self.free] += self.half[self.free] * v
+        return np.clip(x, self.middle - self.half, self.middle + self.half)
+
+    def output_bounds(self) -> tuple[Float[np.ndarray, "outputs"], Float[np.ndarray, "outputs"]]:
+        """Least and greatest value of each output, by intervals."""
+        least = np.concatenate([-np.ones(self.num_free), np.maximum(self.low, 0.0), [1.0]])
+        most = np.concatenate([np.ones(self.num_free), np.maximum(self.high, 0.0), [1.0]])
+        one, other = self.outputs * least, self.outputs * most
+        room = ROUNDING * np.maximum(np.abs(one), np.abs(other)).sum(axis=1) * len(most)
+        return np.minimum(one, other).sum(axis=1) - room, np.maximum(one, other).sum(axis=1) + room
+
+    def folded(self, low: Float[np.ndarray, "neurons"], high: Float[np.ndarray, "neurons"]) -> ScaledProgram:
+        """The same with tighter bounds, without the neurons that have one sign by them.
+
+        An active neuron is an affine function of what is before it, and is put into what reads it.
+        """
+        d = self.num_free
+        weights, biases, outputs = self.weights.copy(), self.biases.copy(), self.outputs.copy()
+        for j in np.flatnonzero((low >= 0.0) | (high <= 0.0)):
+            for rows, constants in ((weights, biases), (outputs, outputs[:, -1])):
+                slopes = rows[:, d + j].copy()
+                rows[:, d + j] = 0.0
+                if low[j] >= 0.0:
+                    rows[:, : d + j] += slopes[:, None] * weights[j, : d + j]
+                    constants += slopes * biases[j]
+        kept = np.flatnonzero((low < 0.0) & (high > 0.0))
+        columns = np.concatenate([np.arange(d), d + kept])
+        low, high = low[kept], high[kept]
+        exponents = exponents_of(np.maximum(-low, high))
+        weights = weights[np.ix_(kept, columns)]
+        weights[:, d:] = np.ldexp(weights[:, d:], exponents)
+        outputs = outputs[:, np.append(columns, -1)]
+        outputs[:, d:-1] = np.ldexp(outputs[:, d:-1], exponents)
+        return ScaledProgram(
+            self.middle,
+            self.half,
+            self.free,
+            np.ldexp(weights, -exponents[:, None]),
+            np.ldexp(biases[kept], -exponents),
+            outputs,
+            np.ldexp(low, -exponents),
+            np.ldexp(high, -exponents),
+            self.neurons[kept],
+        )
+
+
+def _intervals(
+    weights: Float[np.ndarray, "neurons sources"], biases: Float[np.ndarray, "neurons"]
+) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
+    """Bounds of the pre-activations by interval arithmetic, neurons that depend on each other in order."""
+    count = len(biases)
+    d = weights.shape[1] - count
+    low, high = np.zeros(count), np.zeros(count)
+    least, most = (np.concatenate([sign * np.ones(d), np.zeros(count)]) for sign in (-1.0, 1.0))
+    rising, falling = np.maximum(weights, 0.0), np.minimum(weights, 0.0)
+    start = 0
+    while start < count:  # all that read none of each other at once
+        reads = (weights[start:, d + start :] != 0.0).any(axis=1)
+        stop = start + (int(reads.argmax()) if reads.any() else count - start)
+        rows = slice(start, stop)
+        low[rows] = rising[rows] @ least + falling[rows] @ most + biases[rows]
+        high[rows] = rising[rows] @ most + falling[rows] @ least + biases[rows]
+        size = np.abs(weights[rows]) @ np.maximum(np.abs(least), np.abs(most)) + np.abs(biases[rows])
+        low[rows] -= ROUNDING * size * (d + count)
+        high[rows] += ROUNDING * size * (d + count)
+        least[d + start : d + stop] = np.maximum(low[rows], 0.0)
+        most[d + start : d + stop] = np.maximum(high[rows], 0.0)
+        start = stop
+    return low, high

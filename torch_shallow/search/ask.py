@@ -1,0 +1,170 @@
+"""The greatest value that is asked for: a search that is exact when it ends, and a proven interval whenever it stops."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from torch_shallow.errors import TransformError
+from torch_shallow.search.engines.relaxation_engine import RelaxationEngine
+from torch_shallow.search.question import Answer, CellOutcome, CellTask, Engine, OpenCell, Posed
+from torch_shallow.search.runs.best_first import BestFirst, Standing
+from torch_shallow.search.runs.budget import Budget, interruptible
+from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
+from torch_shallow.search.runs.fingerprint import fingerprint_of
+from torch_shallow.search.runs.workers import make_workers
+
+METHODS = ("auto", "relaxation")
+
+
+def answer(
+    posed: Posed,
+    *,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Answer:
+    """The greatest value of a question.
+
+    Complete, and sound up to rounding. The result depends on nothing but the question, however many workers there are,
+    unless the search is stopped.
+
+    Args:
+        posed: the question.
+        method: `"auto"`, or the engine: `"relaxation"` (linear programs of cells).
+        solver: of cvxpy, for `"milp"`.
+        workers: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop after about so many seconds; no limit if None.
+        checkpoint: a file to keep what is found in, and to go on from if it is there.
+        progress: show the interval that is proven, its width, and how many cells have been opened.
+
+    Returns:
+        The answer; where the search was stopped, an interval that holds the value.
+
+    Raises:
+        TransformError: an argument is none of these, the domain is not bounded, or the checkpoint is of another search.
+        KeyboardInterrupt: Ctrl-C a second time.
+    """
+    if method not in METHODS:
+        raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
+    budget = Budget(None, time_limit)
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(interruptible())
+        pool = make_workers(workers, interrupted)
+        stack.callback(pool.close)
+        job = Asked(posed, method)
+        standing = Standing(posed.floor)
+        standing.put([job.engine.root()])
+        observers: list[Callable[[Standing, int, CellOutcome], None]] = []
+        if checkpoint is not None:
+            settings = {"method": method, "goals": posed.num_goals, "floor": posed.floor, "enough": posed.enough}
+            fingerprint = fingerprint_of(posed.program, None, posed.domain, settings)
+            observers.append(_kept(stack.enter_context(Checkpoint.open(checkpoint, fingerprint, OUTCOMES)), standing))
+        if progress:
+            observers.append(stack.enter_context(_shown(standing)))
+        search = BestFirst(
+            job,
+            standing,
+            pool,
+            budget,
+            enough=posed.enough,
+            task_cells=job.engine.task_cells,
+            interrupted=interrupted,
+            observers=observers,
+        )
+        reason = search.run()
+    highest = max([standing.left_out, *(-bound for bound, _, _ in standing.open[:1])])
+    value = standing.value if standing.x is not None else -np.inf
+    return Answer(standing.x, value, max(value, highest), standing.cells, time.monotonic() - begun, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The job of answering a question.
+
+    Attributes:
+        posed: the question.
+        method: which engine opens cells.
+    """
+
+    posed: Posed
+    method: str
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What opens cells; each process makes its own."""
+        return RelaxationEngine(self.posed)
+
+    def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
+        """Open the cells of a task."""
+        del interrupted  # tasks are short
+        return self.engine.explore(task)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to make an engine of its own."""
+        return {"posed": self.posed, "method": self.method}
+
+
+def _encode(record: tuple[int, CellOutcome]) -> dict[str, np.ndarray]:
+    number, outcome = record
+    paths = [cell.path for cell in outcome.open]
+    return {
+        "number": np.array(number),
+        "lengths": np.array([len(path) for path in paths], dtype=np.int64),
+        "paths": np.concatenate([np.zeros(0, dtype=np.int32), *paths]),
+        "bounds": np.array([cell.bound for cell in outcome.open], dtype=np.float64),
+        "x": np.zeros(0) if outcome.x is None else outcome.x,
+        "value": np.array(outcome.value),
+        "cells": np.array(outcome.cells),
+        "left_out": np.array(outcome.left_out),
+    }
+
+
+def _decode(found: dict[str, np.ndarray]) -> tuple[int, CellOutcome]:
+    paths = np.split(found["paths"], np.cumsum(found["lengths"])[:-1])
+    cells = tuple(OpenCell(path, float(bound)) for path, bound in zip(paths, found["bounds"], strict=False))
+    x = found["x"] if len(found["x"]) else None
+    return int(found["number"]), CellOutcome(
+        cells, x, float(found["value"]), int(found["cells"]), float(found["left_out"])
+    )
+
+
+OUTCOMES = Codec(_encode, _decode)
+
+
+def _kept(
+    file: Checkpoint[tuple[int, CellOutcome]], standing: Standing
+) -> Callable[[Standing, int, CellOutcome], None]:
+    """Do again what a checkpoint holds; what to call with each new outcome."""
+    for number, outcome in file.pieces:
+        standing.open = [entry for entry in standing.open if entry[1] != number]
+        standing.add(outcome)
+    standing.open.sort()
+    return lambda _, number, outcome: file.append((number, outcome))
+
+
+@contextmanager
+def _shown(standing: Standing) -> Iterator[Callable[[Standing, int, CellOutcome], None]]:
+    """Show a line with the proven interval and the number of cells, as long as a search goes on."""
+    from tqdm.auto import tqdm
+
+    with tqdm(initial=standing.cells, unit=" cells") as bar:
+
+        def move(standing: Standing, _number: int, _outcome: CellOutcome) -> None:
+            bound = max(standing.value, standing.left_out, *(-entry[0] for entry in standing.open[:1]))
+            bar.set_postfix_str(f"{standing.value:.6g} to {bound:.6g}, gap {bound - standing.value:.2g}", refresh=False)
+            bar.update(standing.cells - bar.n)
+
+        yield move

@@ -1,0 +1,218 @@
+"""The engine for networks of moderate size: branch and bound on neurons, with the linear program of each cell."""
+
+from __future__ import annotations
+
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from torch_shallow.bounds.scaled import ScaledProgram
+from torch_shallow.geometry.boxed_simplex import BoxedProgram, begin, maximise, rest, room, set_objective
+from torch_shallow.geometry.bounding_box import bounding_box
+from torch_shallow.search.engines.cell_relaxation import (
+    CellState,
+    Relaxation,
+    bound_neuron,
+    decide,
+    proven_bound,
+    slack_tableau,
+)
+from torch_shallow.search.engines.cell_tree import (
+    FOUND,
+    LEFT,
+    NUM_COUNTS,
+    OPENED,
+    Found,
+    Saved,
+    restore,
+    save,
+    search_below,
+    solve,
+)
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+
+ROUNDS = 2  # of bounding all neurons by linear programs
+TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the size of the values
+MOST_STEPS = 100_000  # of one program, which bounds all others
+MOST_BYTES = 1 << 26  # for the cells on the way to the one that is looked at
+
+
+class RelaxationEngine:
+    """Opens cells by the linear programs of their relaxations.
+
+    The neurons are first bounded by linear programs over the whole domain, stage by stage (Tjeng et al. 2019).
+
+    Args:
+        posed: the question; its domain is a box, or a polytope whose bounding box is finite.
+    """
+
+    def __init__(self, posed: Posed) -> None:
+        self.posed = posed
+        lower, upper, self.walls = bounding_box(posed.domain, posed.program.in_shape)
+        scaled = ScaledProgram.of(posed.program, lower, upper)
+        for _ in range(ROUNDS):
+            scaled = scaled.folded(*_Work(scaled, posed.num_goals, self.walls, 1).bounds_of_neurons())
+        self.scaled = scaled
+        least, most = scaled.output_bounds()
+        self.tolerance = TOLERANCE * float(np.maximum(np.abs(least), np.abs(most))[: posed.num_goals].max())
+        self._local = np.full(posed.program.num_neurons, -1)
+        self._local[scaled.neurons] = np.arange(len(scaled.neurons))
+        self._idle: SimpleQueue[_Work] = SimpleQueue()
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: those of about a tenth of a second."""
+        count = len(self.scaled.neurons)
+        return int(np.clip(2e7 / (1 + 2 * count * (self.scaled.num_free + count)), 16, 4096))
+
+    def root(self) -> OpenCell:
+        """The whole domain."""
+        work, nothing = self._take(), np.zeros(0, dtype=np.int32)
+        bound = work.enter(nothing, -np.inf)
+        self._idle.put(work)
+        return OpenCell(nothing, bound)
+
+    def explore(self, task: CellTask) -> CellOutcome:
+        """Open the cells of a task, each with all that is below it before the next."""
+        work, enough = self._take(), self.posed.enough
+        opened, kept, left_out = 0, list[OpenCell](), -np.inf
+        x, best = None, task.incumbent
+        for cell in task.cells:
+            if cell.bound <= best + self.tolerance:
+                left_out = max(left_out, cell.bound)
+                continue
+            if opened >= task.budget or best > enough:
+                kept.append(cell)
+                continue
+            decisions = 2 * self._local[cell.path >> 1] + (cell.path & 1)
+            work.found.best[:] = best, -np.inf
+            work.search(decisions, np.array([self.tolerance, enough, cell.bound]), task.budget - opened)
+            opened += int(work.counts[OPENED])
+            left_out = max(left_out, float(work.found.best[1]))
+            for below, length, bound in zip(*work.left(), strict=True):
+                path = 2 * self.scaled.neurons[below[:length] >> 1] + (below[:length] & 1)
+                kept.append(OpenCell(np.concatenate([cell.path, path]).astype(np.int32), float(bound)))
+            if work.counts[FOUND]:
+                point = self.scaled.unscaled(work.found.x)
+                value = float(self.posed.value(point[None])[0])
+                if value > best:
+                    x, best = point, value
+        self._idle.put(work)
+        return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
+
+    def _take(self) -> _Work:
+        """Room to work in: that of a task that is done, or new."""
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            count = len(self.scaled.neurons)
+            size = 8 * (2 * count + 2) * (self.scaled.num_free + count + 2)
+            return _Work(self.scaled, self.posed.num_goals, self.walls, int(min(count + 2, max(8, MOST_BYTES // size))))
+
+
+class _Work:
+    """A relaxation and room for its cells."""
+
+    def __init__(self, scaled: ScaledProgram, num_goals: int, walls: Float[np.ndarray, "rows inputs1"], depth: int) -> None:
+        d, count = scaled.num_free, len(scaled.neurons)
+        self.num_goals, self.walls = num_goals, walls
+        outputs, several = scaled.outputs, num_goals > 1
+        least, most = scaled.output_bounds()
+        columns = d + count + several
+        others = np.zeros((len(outputs) - num_goals * (not several), columns + 1))
+        given = outputs if several else outputs[1:]
+        others[:, : d + count], others[:, -1] = given[:, :-1], given[:, -1]
+        objective = np.zeros(columns + 1)
+        lp = self.lp = room(columns, 2 * count + len(others) + len(walls))
+        lp.lower[:d], lp.upper[:d] = -1.0, 1.0
+        upper = most[len(outputs) - len(others) :].copy()
+        if several:  # one more variable, which no goal is below
+            objective[-2] = 1.0
+            others[:num_goals, -2] = -1.0
+            lp.lower[d + count], lp.upper[d + count] = least[:num_goals].min(), most[:num_goals].min()
+            upper[:num_goals] -= lp.lower[d + count]
+        else:
+            objective[: d + count], objective[-1] = outputs[0, :-1], outputs[0, -1]
+        rows = np.concatenate([others, np.zeros((len(walls), columns + 1))])
+        rows[len(others) :, :d] = walls[:, scaled.free] * scaled.half[scaled.free]
+        rows[len(others) :, -1] = walls[:, :-1] @ scaled.middle + walls[:, -1]
+        upper = np.concatenate([upper, np.abs(rows[len(others) :]).sum(axis=1)])
+        lp.upper[columns + 2 * count :] = np.maximum(upper, 0.0)
+        kept = np.where(np.arange(len(outputs)) < num_goals, -np.inf, 0.0)
+        self.relaxation = Relaxation(
+            scaled.weights, scaled.biases, rows, objective, outputs, kept, np.zeros(columns), np.zeros(d + count), np.zeros(count)
+        )
+        self.state = CellState(
+            np.full(count, -1, dtype=np.int8), scaled.low.copy(), scaled.high.copy(), scaled.low.copy(), scaled.high.copy()
+        )
+        for j in range(count):
+            bound_neuron(self.relaxation, self.state, lp, j)
+        slack_tableau(self.relaxation, self.state, lp)
+        begin(lp)
+        set_objective(lp, objective)
+        rest(lp)
+        self.saved, self.start = _saved(lp, self.state, depth), _saved(lp, self.state, 1)
+        self.found = Found(
+            np.zeros((2 * depth + 2, depth), dtype=np.int32),
+            np.zeros(2 * depth + 2, dtype=np.int64),
+            np.zeros(2 * depth + 2),
+            np.zeros(d),
+            np.zeros(d),
+            np.zeros(2),
+        )
+        self.counts = np.zeros(NUM_COUNTS, dtype=np.int64)
+        self.is_solved = False
+
+    def left(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Paths, their lengths and bounds of the cells that the search has left open."""
+        left, found = self.counts[LEFT], self.found
+        return found.paths[:left], found.lengths[:left], found.bounds[:left]
+
+    def bounds_of_neurons(self) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
+        """The bounds of all neurons by linear programs over the domain; those of earlier neurons help the later ones."""
+        lp, relaxation, state = self.lp, self.relaxation, self.state
+        count, columns = len(relaxation.biases), len(lp.loose)
+        inputs = relaxation.weights.shape[1] - count
+        for j in np.flatnonzero(relaxation.weights[:, inputs:].any(axis=1) | bool(len(self.walls))):
+            for sign in (1.0, -1.0):
+                objective = np.zeros(columns + 1)
+                objective[: inputs + count] = sign * relaxation.weights[j]
+                objective[-1] = sign * relaxation.biases[j]
+                set_objective(lp, objective)
+                rest(lp)
+                maximise(lp, -np.inf, MOST_STEPS)
+                bound = proven_bound(relaxation, state, lp, objective, len(lp.basic), 1.0)
+                if sign > 0.0:
+                    state.high[j] = min(state.high[j], bound)
+                else:
+                    state.low[j] = max(state.low[j], -bound)
+            bound_neuron(relaxation, state, lp, j)
+        return state.low, state.high
+
+    def enter(self, decisions: Int32[np.ndarray, "decisions"], target: float) -> float:
+        """Go to a cell of the domain; returns its bound, or one that is at most the target."""
+        if not self.is_solved:
+            maximise(self.lp, -np.inf, MOST_STEPS)
+            save(self.lp, self.state, self.start, 0)
+            self.is_solved = True
+        restore(self.lp, self.state, self.start, 0)
+        for decision in decisions.tolist():
+            decide(self.relaxation, self.state, self.lp, decision >> 1, decision & 1)
+        rest(self.lp)
+        return float(solve(self.relaxation, self.state, self.lp, target))
+
+    def search(self, decisions: Int32[np.ndarray, "decisions"], limits: Float[np.ndarray, "3"], budget: int) -> None:
+        """Search a cell; what is found is in `found`, and counted in `counts`."""
+        self.enter(decisions, limits[0])
+        self.counts[:] = 0
+        search_below(
+            self.relaxation, self.state, self.lp, self.saved, self.found, self.counts, limits, budget, self.num_goals
+        )
+
+
+def _saved(lp: BoxedProgram, state: CellState, depth: int) -> Saved:
+    """Room for as many cells."""
+    kept = (lp.tableau, lp.value, lp.at, lp.lower, lp.upper, lp.loose, lp.basic, lp.place, *state)
+    rooms = [np.zeros((depth, *array.shape), dtype=array.dtype) for array in kept]
+    return Saved(*rooms, *np.zeros((2, depth), dtype=np.int32), np.zeros(depth))

@@ -1,0 +1,181 @@
+"""The loop that opens the most promising cells of a search until none is left, or a budget is used up."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
+from torch_shallow.search.runs.budget import Budget
+from torch_shallow.search.runs.schedule import ATTEMPTS, INTERRUPTED
+from torch_shallow.search.runs.workers import Job, ThisThread, Workers
+
+logger = logging.getLogger(__name__)
+
+AT_WORK = 8  # tasks that are handed out before the first of them is taken in
+FIRST_CELLS = 16  # of a task, as long as few cells have been opened
+
+
+@dataclass(eq=False)
+class Standing:
+    """How far a search is: all that is proven, and all that is left to do.
+
+    Attributes:
+        value: of the best point, or the floor of the question.
+        x: the best point; None if there is none yet.
+        left_out: the highest bound of all cells that were left out.
+        cells: how many cells were opened.
+        open: cells by bound, highest first, and by number: `(-bound, number, cell)`.
+        numbered: how many cells have been numbered.
+    """
+
+    value: float
+    x: Float[np.ndarray, "inputs"] | None = None
+    left_out: float = -np.inf
+    cells: int = 0
+    open: list[tuple[float, int, OpenCell]] = field(default_factory=list)
+    numbered: int = 0
+
+    def put(self, cells: Sequence[OpenCell]) -> None:
+        """Add some cells."""
+        for cell in cells:
+            heapq.heappush(self.open, (-cell.bound, self.numbered, cell))
+            self.numbered += 1
+
+    def take(self) -> tuple[float, int, OpenCell]:
+        """Remove the cell of the highest bound."""
+        return heapq.heappop(self.open)
+
+    def add(self, outcome: CellOutcome) -> None:
+        """Take note of what became of a cell that was taken."""
+        if outcome.x is not None and outcome.value > self.value:
+            self.x, self.value = outcome.x, outcome.value
+        self.left_out = max(self.left_out, outcome.left_out)
+        self.cells += outcome.cells
+        self.put(outcome.open)
+
+
+class BestFirst:
+    """Hands out the open cells of a search.
+
+    Tasks are handed out and taken in by turns, in an order that depends on nothing but what they find: so the search
+    is the same for any number of workers.
+
+    Args:
+        job: what opens cells.
+        standing: what is known, which is changed.
+        workers: who does the tasks.
+        budget: when to stop.
+        enough: the value that ends the search.
+        task_cells: how many cells a task opens at most.
+        interrupted: asked now and then whether to stop.
+        observers: called with the standing, the numbers of a task's cells, and what was found.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        standing: Standing,
+        workers: Workers,
+        budget: Budget,
+        *,
+        enough: float,
+        task_cells: int,
+        interrupted: Callable[[], bool],
+        observers: Sequence[Callable[[Standing, int, CellOutcome], None]] = (),
+    ) -> None:
+        self.job, self.standing, self.workers, self.budget = job, standing, workers, budget
+        self.enough, self.task_cells, self.interrupted, self.observers = enough, task_cells, interrupted, observers
+        self.at_work: deque[tuple[Future[CellOutcome], CellTask, tuple[float, int, OpenCell]]] = deque()
+
+    def run(self) -> str:
+        """Open cells until none is left, a value is enough, or a budget is used up.
+
+        Returns:
+            Why it has stopped before its end; empty if it has not.
+
+        Raises:
+            TransformError: a task has failed several times.
+        """
+        try:
+            while not self._is_enough():
+                reason = self._reason()
+                if reason:
+                    return reason
+                if self.standing.open and len(self.at_work) < AT_WORK:
+                    self._hand_out()
+                elif self.at_work:
+                    self._take_in()
+                else:
+                    return ""
+            return ""
+        finally:
+            for future, _, taken in self.at_work:
+                future.cancel()
+                heapq.heappush(self.standing.open, taken)
+            self.at_work.clear()
+
+    def _is_enough(self) -> bool:
+        return self.standing.x is not None and self.standing.value > self.enough
+
+    def _reason(self) -> str:
+        return INTERRUPTED if self.interrupted() else self.budget.exceeded(0)
+
+    def _hand_out(self) -> None:
+        standing = self.standing
+        taken = standing.take()
+        if -taken[0] <= standing.value:
+            standing.left_out = max(standing.left_out, -taken[0])
+            return
+        budget = int(np.clip(standing.cells // AT_WORK, FIRST_CELLS, self.task_cells))
+        task = CellTask((taken[2],), standing.value, budget)
+        self.at_work.append((self._submit(task), task, taken))
+
+    def _submit(self, task: CellTask) -> Future[CellOutcome]:
+        try:
+            return self.workers.submit(self.job, task)
+        except RuntimeError as error:  # it is broken, or shut down
+            return self._submit_here(task, error)
+
+    def _submit_here(self, task: CellTask, error: BaseException) -> Future[CellOutcome]:
+        """Go on in this thread, where an executor can take no more tasks."""
+        logger.warning(
+            "the executor has broken down and takes no more tasks (%s); this thread goes on alone", error or "no reason"
+        )
+        self.workers = ThisThread(self.interrupted)
+        return self.workers.submit(self.job, task)
+
+    def _take_in(self) -> None:
+        """Take in the first of the tasks at work, if it ends before a reason to stop."""
+        future, task, taken = self.at_work[0]
+        for attempt in range(1, ATTEMPTS + 1):
+            while not wait([future], timeout=0.1).done:
+                if self._reason():
+                    return
+            try:
+                outcome = future.result()
+                break
+            except (BrokenExecutor, CancelledError) as error:
+                future = self._submit_here(task, error)
+            except BaseException as error:
+                if isinstance(error, TransformError) or not self.workers.may_die:
+                    raise
+                if attempt == ATTEMPTS:
+                    raise TransformError(
+                        f"workers: a task has failed {attempt} times, the last time with {type(error).__name__}: {error}"
+                    ) from error
+                logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
+                future = self._submit(task)
+            self.at_work[0] = future, task, taken
+        self.at_work.popleft()
+        self.standing.add(outcome)
+        for observe in self.observers:
+            observe(self.standing, taken[1], outcome)
