@@ -47,7 +47,7 @@ def with_formulas(program: ReLUProgram, formulas: Sequence[Formula]) -> ReLUProg
         program,
         out_shape=(len(roots),),
         stages=tuple(stages),
-        out_weight=forms[:, 1:],
+        out_weight=forms[:, 1:].copy(),
         out_bias=forms[:, 0].copy(),
         whole=None,
     )
@@ -99,7 +99,7 @@ class _Matches:
         self.num_sources += len(pairs)
         for node in self.nodes:
             self._hand_up(node)
-        return Stage("property", forms[:, 1:], forms[:, 0].copy())
+        return Stage("property", forms[:, 1:].copy(), forms[:, 0].copy())
 
     def padded(self, form: Float[np.ndarray, "some"]) -> Float[np.ndarray, "one_and_sources"]:
         """A form with a weight for each source that there is now."""

@@ -18,7 +18,7 @@ from torch_shallow.properties.formula import AllOf, Formula, Row
 from torch_shallow.search.question import Posed
 
 APART = 64  # so many alternatives are looked at one by one: each is easier to bound than the greatest of them
-ROUNDING = 2.0**-40  # of a value in float64, relative to the terms that it is added up from
+NEAR = 1e-8  # a search goes on for values this far below 0, relative to the terms that they are added up from
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,11 @@ def _violation(program: ReLUProgram, domain: Domain, parts: Sequence[Formula]) -
         limits = [row for row in closed if row.inputs and not row.outputs]
         goals = [*strict, *nested, *(row for row in closed if row not in limits)] or [Row()]
     posed = Posed(with_formulas(program, [*goals, *limits]), domain, len(goals))
-    size = ROUNDING * float(terms_of(posed, middle_of(posed)).max())
+    # A search leaves out what is above its floor by rounding alone; here, that is to be looked at.
+    floor = -NEAR * float(terms_of(posed, middle_of(posed)).max())
     if strict and not nested:
-        return Violation(replace(posed, floor=0.0, enough=0.0), strict=True)
-    # What reaches 0 up to rounding is looked at, and 0 itself is enough.
-    return Violation(replace(posed, floor=-size, enough=-np.finfo(np.float64).tiny), strict=False)
+        return Violation(replace(posed, floor=floor, enough=0.0), strict=True)
+    return Violation(replace(posed, floor=floor, enough=-np.finfo(np.float64).tiny), strict=False)
 
 
 def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> tuple[Domain | None, list[Row]]:
