@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Joint(nn.Module):
         like = next(self.parameters(), torch.zeros(()))
         return torch.zeros(1, size, dtype=like.dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         """The outputs at a batch of vectors, flattened."""
         found = []
         for k, network in enumerate(self.networks):

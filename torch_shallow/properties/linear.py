@@ -150,6 +150,10 @@ class Linear(Property):
         upper = math.inf if self.at_most is None else self.at_most
         return _limited(self, lower, upper, of_inputs, of_outputs, name)
 
+    def __repr__(self) -> str:
+        given = ((name, value) for name, value in vars(self).items() if value is not None)
+        return f"Linear({', '.join(f'{name}={value!r}' for name, value in given)})"
+
 
 def _between(
     stated: AtLeast | AtMost | Between, lower: Number, upper: Number, inputs: int, outputs: int, name: str

@@ -85,7 +85,7 @@ class Hunt:
         for number in self._glance():
             if self._is_over():
                 break
-            self._search(number, self.ways[number].posed)
+            self._search(number, self.ways[number].posed, self._checkpoint(number))
         if self.best is not None and 0 < self.best.sure < 3 and not self.reason:
             self._look_for_a_clearer_one(self.best)
         return self._summary()
@@ -103,20 +103,20 @@ class Hunt:
         return np.argsort(-values, kind="stable").tolist()
 
     def _is_over(self) -> bool:
-        return bool(self.reason) or (self.best is not None and self.best.sure > 0)
+        return bool(self.reason) or (self.best is not None and self.best.sure > 1)
 
-    def _search(self, number: int, posed: Posed) -> Answer | None:
+    def _search(self, number: int, posed: Posed, checkpoint: str | os.PathLike[str] | None = None) -> None:
         left = None if self.how.time_limit is None else self.how.time_limit - (time.monotonic() - self.begun)
         if left is not None and left <= 0.0:
             self.reason = f"the time limit of {self.how.time_limit:g} s"
-            return None
+            return
         how = self.how
         found = how.answer(
             posed,
             workers=how.workers,
             time_limit=left,
             progress=how.progress,
-            checkpoint=self._checkpoint(number),
+            checkpoint=checkpoint,
             method=how.method,
             solver=how.solver,
         )
@@ -124,7 +124,6 @@ class Hunt:
         self.bounds[number] = min(self.bounds[number], max(found.bound, found.value))
         if found.x is not None:
             self._take(number, found.x, found.value)
-        return found
 
     def _checkpoint(self, number: int) -> str | os.PathLike[str] | None:
         """A file for each way, if there are several."""
@@ -137,7 +136,8 @@ class Hunt:
         unit = max(torch.finfo(self.subject.dtype).eps, np.finfo(np.float64).eps)
         more = best.value + CLEAR * unit * float(terms_of(posed, best.x[None]).max())
         self._search(best.way, replace(posed, floor=best.value, enough=more))
-        self.reason = ""  # what is known is known
+        if best.sure > 1:
+            self.reason = ""  # what is known is known
 
     def _take(self, number: int, x: Float[np.ndarray, "inputs"], value: float) -> None:
         """Keep a point if it is the best so far: the one that is surest, and then the worst."""

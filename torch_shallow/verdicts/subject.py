@@ -52,11 +52,11 @@ class Subject:
         return near.reshape(self.program.in_shape)
 
     def contains(self, x: Float[Tensor, "*in_shape"]) -> bool:
-        """Whether an input is in the domain, to the last bit of a box and up to rounding of a polytope."""
-        flat = x.double().cpu().reshape(1, -1)
+        """Whether an input is in the domain, to the last bit of a box, and up to its dtype's rounding of a polytope."""
+        flat = x.cpu().reshape(1, -1)
         if isinstance(self.domain, Box):
             lower, upper = map(torch.from_numpy, self.domain.bounds(self.program.in_shape))
-            return bool(((flat >= lower) & (flat <= upper)).all())
+            return bool(((flat.double() >= lower) & (flat.double() <= upper)).all())
         return bool(inside(flat, tuple(map(torch.as_tensor, self.domain.limits(self.program.in_shape)))).all())
 
     def run(self, x: Float[Tensor, "*in_shape"]) -> Float[Tensor, "*out_shape"]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch_shallow.errors import FileError
 
-Expression: TypeAlias = "str | list[Expression]"
+Expression: TypeAlias = str | list[Any]
+"""A word, or a list of expressions."""
 
 # A comment, a bracket, a text in quotes, the shape or the indices that belong to the word before them, or a word.
 _TOKEN = re.compile(r""";[^\n]*|[()]|"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s()\[";]+|\S""")
