@@ -113,7 +113,7 @@ def weigh_tasks(name: str, result: str) -> None:
     from torch_shallow.search.growing_tree import Growth, Piece
     from torch_shallow.search.runs.budget import TASK_SECONDS, Budget
     from torch_shallow.search.runs.schedule import Schedule
-    from torch_shallow.search.runs.workers import Task, make_workers, packed
+    from torch_shallow.search.runs.workers import Enumeration, Task, make_workers, packed
 
     case = load(name)
     transform(load("5-8-8-1"), 1)
@@ -157,7 +157,7 @@ def weigh_tasks(name: str, result: str) -> None:
     found = {
         "regions": regions,
         "tasks": len(sent),
-        "sent": len(packed(problem)),
+        "sent": len(packed(Enumeration(problem))),
         "task": statistics.median(sent),
         "per region": sum(returned) / regions,
         "walk": walk,

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,8 @@ WRONG_TYPES: dict[str, Callable[[], object]] = {
     "checkpoint": lambda: transform(MODEL, checkpoint=3),
     "domain of estimate": lambda: torch_shallow.estimate(MODEL, domain=1.0),
     "seed": lambda: torch_shallow.estimate(MODEL, seed=0.5),
+    "domain of constraints": lambda: torch_shallow.constraints(MODEL, cvxpy.Variable(2), cvxpy.Variable(2), None),
+    "a variable": lambda: torch_shallow.constraints(MODEL, cvxpy.Variable(2), np.zeros(2), Box(0.0, 1.0)),
     "a model of onnx": lambda: torch_shallow.from_onnx(MODEL),
     "bytes as a path": lambda: torch_shallow.ShallowReLU.load(b"network.safetensors"),
     "a bound": lambda: Box(0.0, object()),

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import cvxpy
 import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_shallow import Box, ShallowReLU, estimate, explain, transform
+from torch_shallow import Box, ShallowReLU, constraints, estimate, explain, transform
 
 BOX = Box(-2.0, 2.0)
 
@@ -42,9 +43,18 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "meta": lambda: torch.device("meta"),
     "bfloat16": half_precision,
 }
+
+
+def greatest(model: nn.Module) -> float:
+    """The greatest first output, by a mixed-integer program."""
+    x, y = cvxpy.Variable(3), cvxpy.Variable(2)
+    return float(cvxpy.Problem(cvxpy.Maximize(y[0]), constraints(model, x, y, BOX)).solve(solver="HIGHS"))
+
+
 CALLS: dict[str, Callable[[nn.Module, ShallowReLU], Any]] = {
     "transform": lambda m, s: transform(m, domain=BOX).num_regions,
     "by data": lambda m, s: transform(m, data=X).num_regions,
+    "constraints": lambda m, s: greatest(m),
     "estimate": lambda m, s: estimate(m, domain=BOX).regions,
     "certify": lambda m, s: s.certify(m, sample=5).passed,
     "counterfactual": lambda m, s: explain.counterfactual(m, X[0], 1).distance,

@@ -51,6 +51,7 @@ def test_the_public_names() -> None:
         "VnnlibQuery",
         "WholeSpace",
         "Wins",
+        "constraints",
         "estimate",
         "explain",
         "from_onnx",

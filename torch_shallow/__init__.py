@@ -6,6 +6,7 @@ regions mean, and `plot` draws them. `compiled` says how inner loops are compile
 """
 
 from torch_shallow import explain, plot
+from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
 from torch_shallow._verify import verify
@@ -44,6 +45,7 @@ __all__ = [
     "VnnlibQuery",
     "WholeSpace",
     "Wins",
+    "constraints",
     "estimate",
     "explain",
     "from_onnx",

@@ -98,6 +98,7 @@ def _transform() -> None:
 def _facts() -> None:
     shallow = _in_a_box()
     explain.output_range(shallow)
+    explain.output_range(shallow, max_rays=1)  # by linear programs
     explain.volumes(shallow)
     shallow.continuity_gap()
 

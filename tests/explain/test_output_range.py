@@ -9,7 +9,7 @@ import torch_shallow
 from tests import zoo
 from tests.explain.milp import largest_by_milp
 from torch_shallow import Box, Polytope, TransformError
-from torch_shallow.explain.globally import output_range
+from torch_shallow.explain.globally import cell_programs, extrema, in_chart, output_range
 from torch_shallow.program.model import read_model
 
 SMALL = ("2-5-4-1", "residual", "densely connected", "hand-written", "branches", "duplicated", "signs")
@@ -63,8 +63,6 @@ def test_no_sample_beats_it_and_it_is_attained(specimen, max_rays):
     model = specimen.model()
     inputs = int(np.prod(specimen.in_shape))
     shallow = torch_shallow.transform(model, specimen.example(), domain=BOX)
-    if shallow.num_regions > 300 and max_rays == 1:
-        pytest.skip("many linear programs")
     found = output_range(shallow, max_rays=max_rays)
     assert found.attained
     assert found.residual < 1e-7  # the values are solutions of linear programs
@@ -77,6 +75,75 @@ def test_no_sample_beats_it_and_it_is_attained(specimen, max_rays):
         other = output_range(shallow)
         torch.testing.assert_close(found.upper, other.upper)
         torch.testing.assert_close(found.lower, other.lower)
+
+
+def by_vertices_and_by_programs(shallow, monkeypatch):
+    """The same range in both ways."""
+    found = []
+    for corners in (np.inf, 0):
+        monkeypatch.setattr(extrema, "CORNERS", corners)
+        found.append(output_range(shallow))
+    assert found[1].programs > 0
+    return found
+
+
+def same_extrema(one, other):
+    torch.testing.assert_close(one.upper, other.upper, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one.lower, other.lower, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("specimen", ALL, ids=str)
+def test_programs_find_what_vertices_find(specimen, monkeypatch):
+    shallow = torch_shallow.transform(specimen.model(), specimen.example(), domain=BOX)
+    same_extrema(*by_vertices_and_by_programs(shallow, monkeypatch))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_programs_find_what_vertices_find_in_boxes_of_other_sizes(seed, monkeypatch):
+    torch.manual_seed(seed)
+    model, rng = zoo.chain(5, 7, 6, 2).double(), np.random.default_rng(seed)
+    centre, width = rng.normal(size=5), 10.0 ** rng.uniform(-3.0, 3.0, 5)
+    box = Box(centre - width, centre + width)
+    vertices, programs = by_vertices_and_by_programs(torch_shallow.transform(model, domain=box), monkeypatch)
+    same_extrema(vertices, programs)
+    attained(programs, model, box, (5,))
+
+
+def test_programs_of_many_inputs_equal_a_mixed_integer_program():
+    torch.manual_seed(0)
+    model = zoo.chain(9, 5, 5, 1).double()
+    found, program = output_range(model, BOX), read_model(model)
+    assert found.programs > 0
+    ends = [largest_by_milp(program, -np.ones(9), np.ones(9), np.array([sign])) for sign in (1.0, -1.0)]
+    assert found.upper.item() == pytest.approx(ends[0], rel=1e-7)
+    assert found.lower.item() == pytest.approx(-ends[1], rel=1e-7)
+    never_beaten(found, model, -np.ones(9), np.ones(9), (9,))
+    attained(found, model, BOX, (9,))
+
+
+def test_programs_of_blocks_of_regions_are_the_same(monkeypatch):
+    torch.manual_seed(0)
+    shallow = torch_shallow.transform(zoo.chain(4, 8, 8, 3).double(), domain=BOX)
+    monkeypatch.setattr(extrema, "CORNERS", 0)
+    whole = output_range(shallow)
+    monkeypatch.setattr(in_chart, "VALUES_AT_ONCE", 100 * 3 * 5)  # a hundred regions
+    same_extrema(whole, output_range(shallow))
+
+
+def test_what_compiled_programs_do_not_settle_highs_does(monkeypatch):
+    torch.manual_seed(0)
+    shallow = torch_shallow.transform(zoo.chain(3, 6, 6, 2).double(), domain=BOX)
+    monkeypatch.setattr(extrema, "CORNERS", 0)
+    expected = output_range(shallow)
+
+    def nothing_settled(self, highest, regions, rows, *, all_of_them):
+        return np.arange(len(regions))
+
+    monkeypatch.setattr(cell_programs.CellPrograms, "raise_highest", nothing_settled)
+    found = output_range(shallow)
+    assert found.programs == 4 * shallow.num_regions
+    torch.testing.assert_close(found.upper, expected.upper)
+    torch.testing.assert_close(found.lower, expected.lower)
 
 
 def test_rises_without_bound_along_a_ray():

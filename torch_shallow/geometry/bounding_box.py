@@ -53,5 +53,7 @@ def _extent(rows: Float[np.ndarray, "rows homogeneous"], inputs: int) -> tuple[n
             if point is not None:
                 bounds[i] = point[i]
         cost[i] = 0.0
-    size = np.where(np.isfinite(lower) & np.isfinite(upper), np.maximum(upper - lower, np.abs(lower) + np.abs(upper)), 0.0)
+    size = np.where(
+        np.isfinite(lower) & np.isfinite(upper), np.maximum(upper - lower, np.abs(lower) + np.abs(upper)), 0.0
+    )
     return lower - OUTWARDS * size, upper + OUTWARDS * size

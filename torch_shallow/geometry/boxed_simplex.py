@@ -1,11 +1,11 @@
 """A dual simplex method for linear programs all of whose variables are bounded, which starts from any basis.
 
-With every variable between two finite bounds, each basis is dual feasible as soon as the variables outside of it rest at
-the bounds that their reduced costs ask for. So a program may be changed in any way, bounds, rows and objective, and is
-solved on from where it was: a handful of pivots for a child of a search tree. Every step is a step of the dual, and its
-objective an upper bound of the maximum, so that a program may be left as soon as it is below what is asked for. Steps go
-on from bound to bound as long as that helps (the long-step rule: Maros 2003), and the leaving row is the one that is
-furthest out for its length (steepest edge: Forrest & Goldfarb 1992).
+With every variable between two finite bounds, each basis is dual feasible as soon as the variables outside of it rest
+at the bounds that their reduced costs ask for. So a program may be changed in any way, bounds, rows and objective, and
+is solved on from where it was: a handful of pivots for a child of a search tree. Every step is a step of the dual, and
+its objective an upper bound of the maximum, so that a program may be left as soon as it is below what is asked for.
+Steps go on from bound to bound as long as that helps (the long-step rule: Maros 2003), and the leaving row is the one
+that is furthest out for its length (steepest edge: Forrest & Goldfarb 1992).
 
 What is returned is not believed: whoever asks takes the multipliers, and computes the bound by weak duality.
 """
@@ -27,7 +27,7 @@ SMALLEST_PIVOT = 1e-8
 
 
 class BoxedProgram(Bundle):
-    """Maximise an affine function of variables v between bounds, where each row is a variable of its own: r = A v + a.
+    """Maximise an affine function of variables v between bounds; each row is a variable of its own, r = A v + a.
 
     Variables are numbered, those of columns first, then those of rows. Each row of the tableau is a variable of the
     basis, or at the end the objective, as an affine function of those outside of it and of the constant 1, which is
@@ -88,7 +88,7 @@ def dot(a, b):
 
 @compiled()
 def rest(lp):
-    """Let each variable outside of the basis rest at the bound that its reduced cost asks for, and compute all values."""
+    """Let variables outside of the basis rest at the bounds that their reduced costs ask for; compute all values."""
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
     for q in range(columns):
         variable, cost = lp.loose[q], lp.tableau[rows, q]
@@ -219,7 +219,7 @@ def entering_column(lp, row, sign, violation):
 
 @compiled("contract", "reassoc", "nsz")
 def step(lp, row, column, sign):
-    """Let columns go over to their other bounds, and exchange a row's variable, which goes to its bound, with a column."""
+    """Let columns go over to their other bounds, and a row's variable to its own, in exchange for a column's."""
     rows, flipped = lp.basic.shape[0], lp.out[0]
     if flipped:
         for k in range(flipped):

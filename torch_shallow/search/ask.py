@@ -1,4 +1,4 @@
-"""The greatest value that is asked for: a search that is exact when it ends, and a proven interval whenever it stops."""
+"""The greatest value of a question: exact when the search ends, a proven interval whenever it stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch_shallow.search.question import Answer, CellOutcome, CellTask, Engine,
 from torch_shallow.search.runs.best_first import BestFirst, Standing
 from torch_shallow.search.runs.budget import Budget, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
-from torch_shallow.search.runs.fingerprint import fingerprint_of
+from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
 from torch_shallow.search.runs.workers import make_workers
 
 METHODS = ("auto", "relaxation")
@@ -69,7 +69,13 @@ def answer(
         standing.put([job.engine.root()])
         observers: list[Callable[[Standing, int, CellOutcome], None]] = []
         if checkpoint is not None:
-            settings = {"method": method, "goals": posed.num_goals, "floor": posed.floor, "enough": posed.enough}
+            settings: dict[str, Setting] = {
+                "method": method,
+                "goals": posed.num_goals,
+                "floor": posed.floor,
+                "enough": posed.enough,
+                "slack": posed.slack,
+            }
             fingerprint = fingerprint_of(posed.program, None, posed.domain, settings)
             observers.append(_kept(stack.enter_context(Checkpoint.open(checkpoint, fingerprint, OUTCOMES)), standing))
         if progress:

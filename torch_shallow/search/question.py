@@ -26,6 +26,8 @@ class Posed:
         num_goals: how many of the outputs are goals: at least one.
         floor: values up to this are of no interest: a cell that cannot reach more is left out.
         enough: a point of a higher value ends the search.
+        slack: a constraint counts as kept by a point down to minus this: where the best point lies on its boundary,
+            rounding decides on which side.
     """
 
     program: ReLUProgram
@@ -33,11 +35,12 @@ class Posed:
     num_goals: int = 1
     floor: float = -np.inf
     enough: float = np.inf
+    slack: float = 0.0
 
     def value(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points"]:
         """The value at each row, as the program computes it; -inf where a constraint is not kept."""
         y = self.program(x)
-        kept = (y[:, self.num_goals :] >= 0.0).all(axis=1)
+        kept = (y[:, self.num_goals :] >= -self.slack).all(axis=1)
         return np.where(kept, y[:, : self.num_goals].min(axis=1), -np.inf)
 
 
@@ -64,11 +67,14 @@ class CellTask:
         cells: the cells, best first.
         incumbent: the best value known, or the floor; what cannot be above it is left out.
         budget: about how many cells to open at most; what is then left is given back. A task always opens one.
+        leave_below: cells below its own whose bound is at most this are given back rather than opened: others are more
+            promising.
     """
 
     cells: tuple[OpenCell, ...]
     incumbent: float
     budget: int
+    leave_below: float = -np.inf
 
 
 @dataclass(frozen=True, eq=False)

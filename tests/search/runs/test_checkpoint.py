@@ -153,7 +153,7 @@ def test_pieces_are_read_one_by_one_while_others_are_appended(tmp_path: Path) ->
 def same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fingerprint, computed once."""
     same = fingerprint.fingerprint_of(PROGRAM, CHART, DOMAIN, SETTINGS)
-    monkeypatch.setattr(checkpoint_module, "fingerprint_of", lambda *_: same)
+    monkeypatch.setattr(fingerprint, "fingerprint_of", lambda *_: same)
 
 
 @pytest.mark.usefixtures("same")

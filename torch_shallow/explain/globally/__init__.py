@@ -1,7 +1,8 @@
 """Facts about a network on its whole domain, from all of its regions.
 
-`in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region; each of the others is
-about one kind of facts. All are of the trunk.
+`in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region, `cell_programs`
+solves linear programs over many of them and `over_cell` over one; each of the others is about one kind of facts. All
+are of the trunk.
 """
 
 from torch_shallow.explain.globally.integrals import Moments, Volumes, moments, volumes

@@ -53,8 +53,19 @@ class InChart:
     def maps(
         self, regions: slice | Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
-        """Weight and bias of the local models of some regions."""
+        """Weight and bias of the local models of some regions; not to be written to."""
+        if self._all_maps is not None:
+            weight, bias = self._all_maps
+            return weight[regions], bias[regions]
         return self.function.map_arrays(np.arange(self.function.num_regions)[regions])
+
+    @cached_property
+    def _all_maps(self) -> tuple[Float[np.ndarray, "all outputs inputs"], Float[np.ndarray, "all outputs"]] | None:
+        """Weight and bias of all local models, if they fit into memory at once: they are looked at several times."""
+        every = next(self.blocks())
+        if every.stop < self.function.num_regions:
+            return None
+        return self.function.map_arrays(np.arange(self.function.num_regions))
 
     def rows(self, regions: slice | Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
         """The local models of some regions, over homogeneous chart coordinates."""

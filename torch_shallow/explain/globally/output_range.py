@@ -42,7 +42,8 @@ class OutputRange:
             the size of the terms that are added up there: rounding. More where `attained` is False.
         attained: whether the network has the values at the points. False only for a network whose weights may have been
             trained: where it jumps, a bound may be approached and not reached.
-        programs: how many linear programs were solved, for regions of too many vertices.
+        programs: how many linear programs were solved: for regions of too many vertices, and of a box of many inputs
+            for all regions that may have a better value than is known.
         before_head: whether these are the values before the network's head (logits), and not its outputs.
     """
 
@@ -81,15 +82,16 @@ def output_range(
     `shallow.trunk` and `shallow.function`, which are the network without its head, whatever that is.
 
     A local model is least at a vertex of its region, or falls without bound along a ray: the vertices and rays of all
-    regions are computed anew from the half-spaces, and the local models evaluated there. The points are given to the
-    network itself, which must return the values.
+    regions are computed anew from the half-spaces, and the local models evaluated there. In a box of many inputs,
+    linear programs over the regions take their place; multipliers prove of each region that it has no better value than
+    the one that was found, up to rounding. The points are given to the network itself, which must return the values.
 
     Args:
         shallow: a network that knows all regions of its domain, its trunk or its function; or a model, which is
             transformed.
         domain: of a model, where to look.
-        max_rays: in a cell of more vertices and rays, linear programs are solved by HiGHS; those of regions that cannot
-            have a better value are left out.
+        max_rays: in a cell of more vertices and rays, linear programs are solved: in a bounded domain by compiled code,
+            else by HiGHS. Those of regions that cannot have a better value are left out.
         tolerance: in the coordinates of the chart, in which lengths are about one: a vertex further away than its
             reciprocal is taken for a ray, and an output grows along a ray if its slope is ten times more than this,
             relative to the steepest local model. Regions no wider than ten times this, as where the walls of two nearly
@@ -192,8 +194,9 @@ def largest_maps(subject: InChart) -> Float[np.ndarray, "2 outputs"]:
     """Of each output, the steepest slope of all local models in chart coordinates, and the largest bias."""
     sizes = np.zeros((2, subject.function.num_outputs))
     for block in subject.blocks():
-        slopes = np.linalg.norm(subject.rows(block)[..., :-1], axis=-1).max(axis=0)
-        sizes = np.maximum(sizes, np.stack([slopes, np.abs(subject.maps(block)[1]).max(axis=0)]))
+        weight, bias = subject.maps(block)
+        slopes = np.linalg.norm(weight @ subject.chart.directions.T, axis=-1).max(axis=0)
+        sizes = np.maximum(sizes, np.stack([slopes, np.abs(bias).max(axis=0)]))
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""The linear relaxation of a program on a cell, in a boxed simplex tableau: bounds by weak duality, and what to branch on.
+"""The linear relaxation of a program on a cell, in a boxed simplex tableau, and bounds by weak duality.
 
 For each neuron with z = W [x; h] + b and l <= z <= u there are two variables, h and n = h - z, which are relu(z) and
 relu(-z) in truth, and a row t = s (z - l) - h >= 0 with s = u / (u - l): the chord above the ReLU (Ehlers 2017). An
@@ -176,7 +176,7 @@ def evaluate(relaxation, x, num_goals):
 
 
 @compiled()
-def read_inputs(relaxation, lp, x):
+def read_inputs(lp, x):
     """Write the inputs of the tableau's point, put into their bounds."""
     for i in range(x.shape[0]):
         place = lp.place[i]

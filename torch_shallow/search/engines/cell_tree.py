@@ -1,4 +1,4 @@
-"""Branch and bound below a cell in compiled code, depth first: the linear program of each cell is warm from its parent's."""
+"""Branch and bound below a cell, depth first, in compiled code: each linear program goes on from its parent's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_shallow.geometry.boxed_simplex import BELOW, EMPTY, begin, maximise, 
 from torch_shallow.search.engines.cell_relaxation import (
     UNDECIDED,
     current,
-    loss,
     decide,
     evaluate,
+    loss,
     proven_bound,
     read_inputs,
     slack_tableau,
@@ -200,7 +200,7 @@ def choose_neuron(relaxation, state, lp, saved, depth, target):
 
 @compiled()
 def drop(relaxation, state, lp, j, side, top, target):
-    """How much the bound falls by a decision, as far as a few steps tell; as far as the target if the cell is left out."""
+    """How much the bound falls by a decision, as far as a few steps tell; to the target if the cell is left out."""
     decide(relaxation, state, lp, j, side)
     rest(lp)
     status = maximise(lp, target, STEPS)
@@ -208,13 +208,13 @@ def drop(relaxation, state, lp, j, side, top, target):
 
 
 @compiled()
-def leave(saved, found, counts, depth):
+def leave(saved, found, counts, depth, bound):
     """Leave the cell at the end of the decisions open."""
     at = counts[LEFT]
     for k in range(depth):
         found.paths[at, k] = saved.decision[k]
     found.lengths[at] = depth
-    found.bounds[at] = saved.bound[depth - 1]
+    found.bounds[at] = bound
     counts[LEFT] += 1
 
 
@@ -223,7 +223,14 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
     """Search the cell that the tableau is of, depth first, until all is done or the budget is used up.
 
     Args:
-        limits: how far above the best value a bound is of interest, the value that is enough, and the cell's own bound.
+        relaxation: the program.
+        state: of the neurons on the cell.
+        lp: the cell's linear program.
+        saved: room for the cells above.
+        found: where to write what is left open and the best point.
+        counts: what is counted.
+        limits: how far above the best value a bound is of interest, the value that is enough, the cell's own bound, and
+            the bound from which on cells are opened.
         budget: how many cells to open.
         num_goals: how many outputs are goals.
     """
@@ -234,23 +241,24 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
             counts[OPENED] += 1
             target = found.best[0] + limits[0]
             bound = min(solve(relaxation, state, lp, target), saved.bound[depth - 1] if depth else limits[2])
-            branch = -1
             if bound > target:
-                read_inputs(relaxation, lp, found.trial)
+                read_inputs(lp, found.trial)
                 value = evaluate(relaxation, found.trial, num_goals)
                 if value > found.best[0]:
                     found.best[0] = value
                     copy(found.trial, found.x)
                     counts[FOUND] = 1
                     target = value + limits[0]
-            if bound > target:
-                save(lp, state, saved, depth)
-                branch = choose_neuron(relaxation, state, lp, saved, depth, target)
-            if branch < 0:
-                found.best[1] = max(found.best[1], bound)
+            full = depth == saved.bound.shape[0] - 1 or counts[LEFT] + depth + 2 >= found.lengths.shape[0]
+            if bound > target and depth and (bound <= limits[3] or full):
+                leave(saved, found, counts, depth, bound)
             else:
-                if depth == saved.bound.shape[0] - 1:
-                    leave(saved, found, counts, depth)
+                branch = -1
+                if bound > target:
+                    save(lp, state, saved, depth)
+                    branch = choose_neuron(relaxation, state, lp, saved, depth, target)
+                if branch < 0:
+                    found.best[1] = max(found.best[1], bound)
                 else:
                     saved.bound[depth] = bound
                     saved.decision[depth] = 2 * branch + lp.out[1]
@@ -269,7 +277,7 @@ def search_below(relaxation, state, lp, saved, found, counts, limits, budget, nu
             saved.decision[top] ^= 1
         saved.taken[top] += 1
         if counts[OPENED] >= budget or found.best[0] > limits[1]:
-            leave(saved, found, counts, depth)
+            leave(saved, found, counts, depth, saved.bound[top])
             continue
         if saved.taken[top] == 2:
             restore(lp, state, saved, top)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import numpy as np
 from jaxtyping import Float, Int32
 
 from torch_shallow.bounds.scaled import ScaledProgram
-from torch_shallow.geometry.boxed_simplex import BoxedProgram, begin, maximise, rest, room, set_objective
 from torch_shallow.geometry.bounding_box import bounding_box
+from torch_shallow.geometry.boxed_simplex import BoxedProgram, begin, maximise, rest, room, set_objective
+from torch_shallow.geometry.units import exponents_of
 from torch_shallow.search.engines.cell_relaxation import (
     CellState,
     Relaxation,
@@ -33,7 +35,7 @@ from torch_shallow.search.engines.cell_tree import (
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 
 ROUNDS = 2  # of bounding all neurons by linear programs
-TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the size of the values
+TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the size that values may have
 MOST_STEPS = 100_000  # of one program, which bounds all others
 MOST_BYTES = 1 << 26  # for the cells on the way to the one that is looked at
 
@@ -52,10 +54,14 @@ class RelaxationEngine:
         lower, upper, self.walls = bounding_box(posed.domain, posed.program.in_shape)
         scaled = ScaledProgram.of(posed.program, lower, upper)
         for _ in range(ROUNDS):
-            scaled = scaled.folded(*_Work(scaled, posed.num_goals, self.walls, 1).bounds_of_neurons())
-        self.scaled = scaled
-        least, most = scaled.output_bounds()
-        self.tolerance = TOLERANCE * float(np.maximum(np.abs(least), np.abs(most))[: posed.num_goals].max())
+            work = _Work(scaled, posed.num_goals, self.walls, np.zeros(len(scaled.outputs)), 1)
+            scaled = scaled.folded(*work.bounds_of_neurons())
+        # Goals are measured in one unit, and each constraint in its own.
+        units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
+        units[: posed.num_goals] = units[: posed.num_goals].max()
+        self.unit = float(units[0])
+        self.scaled = replace(scaled, outputs=scaled.outputs / units[:, None])
+        self.slack = posed.slack / units
         self._local = np.full(posed.program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
         self._idle: SimpleQueue[_Work] = SimpleQueue()
@@ -68,10 +74,10 @@ class RelaxationEngine:
 
     def root(self) -> OpenCell:
         """The whole domain."""
-        work, nothing = self._take(), np.zeros(0, dtype=np.int32)
-        bound = work.enter(nothing, -np.inf)
+        work = self._take()
+        bound = work.bound() * self.unit
         self._idle.put(work)
-        return OpenCell(nothing, bound)
+        return OpenCell(np.zeros(0, dtype=np.int32), bound)
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, each with all that is below it before the next."""
@@ -79,20 +85,21 @@ class RelaxationEngine:
         opened, kept, left_out = 0, list[OpenCell](), -np.inf
         x, best = None, task.incumbent
         for cell in task.cells:
-            if cell.bound <= best + self.tolerance:
+            if cell.bound <= best + TOLERANCE * self.unit:
                 left_out = max(left_out, cell.bound)
                 continue
             if opened >= task.budget or best > enough:
                 kept.append(cell)
                 continue
             decisions = 2 * self._local[cell.path >> 1] + (cell.path & 1)
-            work.found.best[:] = best, -np.inf
-            work.search(decisions, np.array([self.tolerance, enough, cell.bound]), task.budget - opened)
+            work.found.best[:] = best / self.unit, -np.inf
+            limits = np.array([enough, cell.bound, task.leave_below]) / self.unit
+            work.search(decisions, np.append(TOLERANCE, limits), task.budget - opened)
             opened += int(work.counts[OPENED])
-            left_out = max(left_out, float(work.found.best[1]))
+            left_out = max(left_out, float(work.found.best[1]) * self.unit)
             for below, length, bound in zip(*work.left(), strict=True):
                 path = 2 * self.scaled.neurons[below[:length] >> 1] + (below[:length] & 1)
-                kept.append(OpenCell(np.concatenate([cell.path, path]).astype(np.int32), float(bound)))
+                kept.append(OpenCell(np.concatenate([cell.path, path]).astype(np.int32), float(bound) * self.unit))
             if work.counts[FOUND]:
                 point = self.scaled.unscaled(work.found.x)
                 value = float(self.posed.value(point[None])[0])
@@ -108,13 +115,21 @@ class RelaxationEngine:
         except Empty:
             count = len(self.scaled.neurons)
             size = 8 * (2 * count + 2) * (self.scaled.num_free + count + 2)
-            return _Work(self.scaled, self.posed.num_goals, self.walls, int(min(count + 2, max(8, MOST_BYTES // size))))
+            depth = int(min(count + 2, max(8, MOST_BYTES // size)))
+            return _Work(self.scaled, self.posed.num_goals, self.walls, self.slack, depth)
 
 
 class _Work:
     """A relaxation and room for its cells."""
 
-    def __init__(self, scaled: ScaledProgram, num_goals: int, walls: Float[np.ndarray, "rows inputs1"], depth: int) -> None:
+    def __init__(
+        self,
+        scaled: ScaledProgram,
+        num_goals: int,
+        walls: Float[np.ndarray, "rows inputs1"],
+        slack: Float[np.ndarray, "outputs"],
+        depth: int,
+    ) -> None:
         d, count = scaled.num_free, len(scaled.neurons)
         self.num_goals, self.walls = num_goals, walls
         outputs, several = scaled.outputs, num_goals > 1
@@ -139,12 +154,23 @@ class _Work:
         rows[len(others) :, -1] = walls[:, :-1] @ scaled.middle + walls[:, -1]
         upper = np.concatenate([upper, np.abs(rows[len(others) :]).sum(axis=1)])
         lp.upper[columns + 2 * count :] = np.maximum(upper, 0.0)
-        kept = np.where(np.arange(len(outputs)) < num_goals, -np.inf, 0.0)
         self.relaxation = Relaxation(
-            scaled.weights, scaled.biases, rows, objective, outputs, kept, np.zeros(columns), np.zeros(d + count), np.zeros(count)
+            scaled.weights,
+            scaled.biases,
+            rows,
+            objective,
+            outputs,
+            -slack,
+            np.zeros(columns),
+            np.zeros(d + count),
+            np.zeros(count),
         )
         self.state = CellState(
-            np.full(count, -1, dtype=np.int8), scaled.low.copy(), scaled.high.copy(), scaled.low.copy(), scaled.high.copy()
+            np.full(count, -1, dtype=np.int8),
+            scaled.low.copy(),
+            scaled.high.copy(),
+            scaled.low.copy(),
+            scaled.high.copy(),
         )
         for j in range(count):
             bound_neuron(self.relaxation, self.state, lp, j)
@@ -153,10 +179,11 @@ class _Work:
         set_objective(lp, objective)
         rest(lp)
         self.saved, self.start = _saved(lp, self.state, depth), _saved(lp, self.state, 1)
+        room_left = 2 * depth + 1024
         self.found = Found(
-            np.zeros((2 * depth + 2, depth), dtype=np.int32),
-            np.zeros(2 * depth + 2, dtype=np.int64),
-            np.zeros(2 * depth + 2),
+            np.zeros((room_left, depth), dtype=np.int32),
+            np.zeros(room_left, dtype=np.int64),
+            np.zeros(room_left),
             np.zeros(d),
             np.zeros(d),
             np.zeros(2),
@@ -170,7 +197,7 @@ class _Work:
         return found.paths[:left], found.lengths[:left], found.bounds[:left]
 
     def bounds_of_neurons(self) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
-        """The bounds of all neurons by linear programs over the domain; those of earlier neurons help the later ones."""
+        """The bounds of all neurons by linear programs over the domain; those of earlier ones help the later ones."""
         lp, relaxation, state = self.lp, self.relaxation, self.state
         count, columns = len(relaxation.biases), len(lp.loose)
         inputs = relaxation.weights.shape[1] - count
@@ -190,8 +217,13 @@ class _Work:
             bound_neuron(relaxation, state, lp, j)
         return state.low, state.high
 
-    def enter(self, decisions: Int32[np.ndarray, "decisions"], target: float) -> float:
-        """Go to a cell of the domain; returns its bound, or one that is at most the target."""
+    def bound(self) -> float:
+        """The bound of the whole domain."""
+        self._enter(np.zeros(0, dtype=np.int32))
+        return float(solve(self.relaxation, self.state, self.lp, -np.inf))
+
+    def _enter(self, decisions: Int32[np.ndarray, "decisions"]) -> None:
+        """Go to a cell from the whole domain, whose program is solved once."""
         if not self.is_solved:
             maximise(self.lp, -np.inf, MOST_STEPS)
             save(self.lp, self.state, self.start, 0)
@@ -200,11 +232,10 @@ class _Work:
         for decision in decisions.tolist():
             decide(self.relaxation, self.state, self.lp, decision >> 1, decision & 1)
         rest(self.lp)
-        return float(solve(self.relaxation, self.state, self.lp, target))
 
     def search(self, decisions: Int32[np.ndarray, "decisions"], limits: Float[np.ndarray, "3"], budget: int) -> None:
         """Search a cell; what is found is in `found`, and counted in `counts`."""
-        self.enter(decisions, limits[0])
+        self._enter(decisions)
         self.counts[:] = 0
         search_below(
             self.relaxation, self.state, self.lp, self.saved, self.found, self.counts, limits, budget, self.num_goals
@@ -215,4 +246,5 @@ def _saved(lp: BoxedProgram, state: CellState, depth: int) -> Saved:
     """Room for as many cells."""
     kept = (lp.tableau, lp.value, lp.at, lp.lower, lp.upper, lp.loose, lp.basic, lp.place, *state)
     rooms = [np.zeros((depth, *array.shape), dtype=array.dtype) for array in kept]
-    return Saved(*rooms, *np.zeros((2, depth), dtype=np.int32), np.zeros(depth))
+    decision, taken = np.zeros((2, depth), dtype=np.int32)
+    return Saved(*[*rooms, decision, taken, np.zeros(depth)])

@@ -21,6 +21,9 @@ from torch_shallow.search.runs.workers import Job, ThisThread, Workers
 logger = logging.getLogger(__name__)
 
 AT_WORK = 8  # tasks that are handed out before the first of them is taken in
+PATIENT = 1 << 12  # cells, from which on a search is a long one, in which the proven interval counts
+PROMISING = 64  # of the most promising cells, below which a task goes no further
+MANY = 1 << 18  # open cells: from here on, tasks go to the end, so that they get fewer
 FIRST_CELLS = 16  # of a task, as long as few cells have been opened
 
 
@@ -53,6 +56,12 @@ class Standing:
     def take(self) -> tuple[float, int, OpenCell]:
         """Remove the cell of the highest bound."""
         return heapq.heappop(self.open)
+
+    def next_bound(self) -> float:
+        """A bound that some open cells have and others have not, below which it is better to go on with those."""
+        if self.cells < PATIENT or not PROMISING <= len(self.open) < MANY:
+            return -np.inf
+        return -max(entry[0] for entry in self.open[:PROMISING])
 
     def add(self, outcome: CellOutcome) -> None:
         """Take note of what became of a cell that was taken."""
@@ -136,7 +145,7 @@ class BestFirst:
             standing.left_out = max(standing.left_out, -taken[0])
             return
         budget = int(np.clip(standing.cells // AT_WORK, FIRST_CELLS, self.task_cells))
-        task = CellTask((taken[2],), standing.value, budget)
+        task = CellTask((taken[2],), standing.value, budget, standing.next_bound())
         self.at_work.append((self._submit(task), task, taken))
 
     def _submit(self, task: CellTask) -> Future[CellOutcome]:
@@ -170,7 +179,7 @@ class BestFirst:
                     raise
                 if attempt == ATTEMPTS:
                     raise TransformError(
-                        f"workers: a task has failed {attempt} times, the last time with {type(error).__name__}: {error}"
+                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}"
                     ) from error
                 logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
                 future = self._submit(task)

@@ -157,7 +157,7 @@ class Checkpoint(Generic[Record]):
         """
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in self._codec.encode(piece).items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in self._codec.encode(piece).items()}
         content = save(arrays)
         with _explained(self.path), self._database:
             digest = self._write(self.num_pieces + 1, content)

@@ -1,0 +1,77 @@
+"""The least and greatest value of each input in a bounded domain."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.units import exponents_of, typical_lengths
+
+
+def bounding_box(
+    domain: Domain, in_shape: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+    """Bounds of each entry of the flattened input: of a `Box` its own, of a polytope proven ones.
+
+    Those of a polytope `A x <= b` come of linear programs, in typical lengths of the inputs. Their multipliers y >= 0
+    leave a rest r = e - A'y of an axis e, so that e x <= y b + |r| |x|, with |x| the greatest entry and |r| the sum of
+    all: for all axes together, |x| is at most the greatest y b over 1 minus the greatest |r|. So the bounds are proven,
+    and so is that there are some.
+
+    Raises:
+        TransformError: the domain is not bounded, or a polytope is empty.
+    """
+    size = int(np.prod(in_shape, dtype=np.int64))
+    if isinstance(domain, Box):
+        lower, upper = domain.bounds(in_shape)
+        endless = np.flatnonzero(~np.isfinite(lower) | ~np.isfinite(upper))
+        if len(endless):
+            raise TransformError(_without_bound(domain, int(endless[0]), size))
+        return lower, upper
+    normals, offsets = domain.inequalities(in_shape)
+    if len(offsets) == 0:
+        raise TransformError(_without_bound(domain, 0, size))
+    units = typical_lengths(normals, offsets)  # powers of two, so that nothing is rounded
+    normals = normals * units
+    rows = exponents_of(np.column_stack([normals, offsets])).max(axis=1)
+    normals, offsets = np.ldexp(normals, -rows[:, None]), np.ldexp(offsets, -rows)
+    found = np.stack([_axis_bound(domain, normals, offsets, axis, sign) for axis in range(size) for sign in (-1, 1)])
+    values, rests = found[:, 0], found[:, 1]
+    if rests.max() > 1e-3:
+        raise TransformError(_without_bound(domain, int(rests.argmax()) // 2, size))
+    reach = max(float(values.max()), 0.0) / (1.0 - float(rests.max()))
+    ends = values + rests * reach
+    return -ends[0::2] * units, ends[1::2] * units
+
+
+def _axis_bound(
+    domain: Domain,
+    normals: Float[np.ndarray, "rows inputs"],
+    offsets: Float[np.ndarray, "rows"],
+    axis: int,
+    sign: int,
+) -> tuple[float, float]:
+    """Multipliers' bound `y b` of an axis in one direction, with its rounding, and the size of their rest."""
+    from scipy.optimize import linprog  # which takes a while to import
+
+    target = np.zeros(normals.shape[1])
+    target[axis] = sign
+    solution = linprog(-target, A_ub=normals, b_ub=offsets, bounds=(None, None), method="highs-ds")
+    if solution.status == 2:
+        raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
+    if solution.status != 0:
+        raise TransformError(_without_bound(domain, axis, len(target)))
+    multipliers = np.maximum(-solution.ineqlin.marginals, 0.0)
+    rounding = 2.0 * (len(offsets) + 4) * np.finfo(np.float64).eps
+    value = multipliers @ offsets + rounding * (multipliers @ np.abs(offsets))
+    rest = np.abs(target - multipliers @ normals) + rounding * (np.abs(target) + multipliers @ np.abs(normals))
+    return float(value), float(rest.sum())
+
+
+def _without_bound(domain: Domain, entry: int, size: int) -> str:
+    return (
+        f"domain: expected a bounded Box or Polytope, found {domain!r}, in which entry {entry} of the {size} entries "
+        "of an input has no bound; give every entry a lower and an upper bound."
+    )
