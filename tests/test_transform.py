@@ -33,25 +33,34 @@ def model() -> nn.Sequential:
 
 def test_the_public_names() -> None:
     assert torch_shallow.__all__ == [
+        "AtLeast",
+        "AtMost",
+        "Between",
         "Box",
         "Certificate",
         "Estimate",
         "IncompleteWarning",
+        "Linear",
         "Polytope",
         "Region",
         "ShallowReLU",
         "TransformError",
         "UnsupportedOperation",
+        "Verdict",
         "VisitedReLU",
+        "VnnlibQuery",
         "WholeSpace",
+        "Wins",
         "constraints",
         "estimate",
         "explain",
         "from_onnx",
         "hold",
         "plot",
+        "read_vnnlib",
         "trace",
         "transform",
+        "verify",
     ]
     assert all(hasattr(torch_shallow, name) for name in torch_shallow.__all__)
     assert issubclass(UnsupportedOperation, TransformError)

@@ -9,6 +9,7 @@ from torch_shallow import explain, plot
 from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
+from torch_shallow._verify import verify
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError, UnsupportedOperation
@@ -18,28 +19,40 @@ from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
 from torch_shallow.program.model import trace
 from torch_shallow.program.onnx.file import from_onnx
+from torch_shallow.properties import AtLeast, AtMost, Between, Linear, Wins
+from torch_shallow.verdicts.verdict import Verdict
 from torch_shallow.version import VERSION
+from torch_shallow.vnnlib import VnnlibQuery, read_vnnlib
 
 __version__ = VERSION
 
 __all__ = [
+    "AtLeast",
+    "AtMost",
+    "Between",
     "Box",
     "Certificate",
     "Estimate",
     "IncompleteWarning",
+    "Linear",
     "Polytope",
     "Region",
     "ShallowReLU",
     "TransformError",
     "UnsupportedOperation",
+    "Verdict",
     "VisitedReLU",
+    "VnnlibQuery",
     "WholeSpace",
+    "Wins",
     "constraints",
     "estimate",
     "explain",
     "from_onnx",
     "hold",
     "plot",
+    "read_vnnlib",
     "trace",
     "transform",
+    "verify",
 ]

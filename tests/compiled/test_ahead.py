@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torch_shallow.__main__ import main
+from torch_shallow.commands.parser import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,9 +33,9 @@ def test_what_the_readme_shows_compiles_nothing_afterwards(tmp_path):
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["transform"], "invalid choice: 'transform'"),
-        (["compile", "--processes", "0"], "expected a positive number of processes, found '0'"),
-        (["compile", "--processes", "two"], "expected a positive number of processes, found 'two'"),
+        (["enumerate"], "invalid choice: 'enumerate'"),
+        (["compile", "--processes", "0"], "expected a positive whole number, found '0'"),
+        (["compile", "--processes", "two"], "expected a positive whole number, found 'two'"),
     ],
 )
 def test_a_wrong_command_line_is_refused(arguments, message, capsys):

@@ -6,6 +6,7 @@ compiled, as is `geometry.nearest_point`; `branch_and_bound` is for integers.
 """
 
 from torch_shallow.explain.counterfactuals.nearest import counterfactual
-from torch_shallow.explain.counterfactuals.targets import AtLeast, AtMost, Between, Counterfactual
+from torch_shallow.explain.counterfactuals.targets import Counterfactual
+from torch_shallow.properties import AtLeast, AtMost, Between
 
 __all__ = ["AtLeast", "AtMost", "Between", "Counterfactual", "counterfactual"]

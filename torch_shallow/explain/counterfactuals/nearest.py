@@ -73,8 +73,8 @@ def counterfactual(
         f: a complete shallow network; `shallow.trunk` of one that has a head; or a deep model, which may be too large
             to enumerate as a whole.
         x: one input.
-        target: a class, whose output is then at least that of all others; or `AtLeast`, `AtMost` or `Between` for the
-            value of an output.
+        target: a class, whose output is then at least that of all others; or `AtLeast`, `AtMost`, `Between` or
+            `Linear` for values of outputs, several of them joined by `&`.
         norm: 1, 2 or `math.inf`, of the change of the network's inputs, each times its `scale`.
         features: names of the inputs, and what they were scaled by before the network. All ranges, integers and one-hot
             groups are in these units.

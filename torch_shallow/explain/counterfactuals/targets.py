@@ -11,50 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.properties import Property, Wins
+from torch_shallow.properties.formula import AllOf, Formula, Row
 
-
-@dataclass(frozen=True)
-class AtLeast:
-    """An output of at least `value`.
-
-    Attributes:
-        value: of the output.
-        output: which entry of the flattened output.
-    """
-
-    value: int | float
-    output: int = 0
-
-
-@dataclass(frozen=True)
-class AtMost:
-    """An output of at most `value`.
-
-    Attributes:
-        value: of the output.
-        output: which entry of the flattened output.
-    """
-
-    value: int | float
-    output: int = 0
-
-
-@dataclass(frozen=True)
-class Between:
-    """An output from `lower` to `upper`.
-
-    Attributes:
-        lower: least value of the output.
-        upper: largest value of the output.
-        output: which entry of the flattened output.
-    """
-
-    lower: int | float
-    upper: int | float
-    output: int = 0
-
-
-Target = int | AtLeast | AtMost | Between
+Target = int | Property
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,34 +44,46 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
     """
     if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
         raise argument_error(margin, int, float)(f"margin: expected a finite number from 0, found {margin!r}.")
-    eye, target = np.eye(outputs), _one_number(target)
+    target = _one_number(target)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         if outputs < 2:
             raise TransformError(
                 f"target: expected AtLeast, AtMost or Between, as the network has {outputs} output, found the class "
                 f"{target}."
             )
-        chosen = _output(int(target), outputs)
-        rows = np.delete(eye - eye[chosen], chosen, axis=0)
-        return TargetRows(rows, np.full(len(rows), float(margin)))
-    if not isinstance(target, AtLeast | AtMost | Between):
+        return _rows(Wins(int(target), margin).formula(0, outputs, "target"), outputs)
+    if not isinstance(target, Property):
         raise WrongTypeError(
-            f"target: expected the number of a class, AtLeast, AtMost or Between, found {type(target).__name__}."
+            f"target: expected the number of a class, AtLeast, AtMost or another property, found "
+            f"{type(target).__name__}."
         )
     if margin != 0.0:
         raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; put it into the value.")
-    if not all(isinstance(value, int | float | np.number) for value in vars(target).values()):
-        raise WrongTypeError(f"target: expected plain numbers, found {target}; take them out of tensors by .item().")
-    lower = target.value if isinstance(target, AtLeast) else getattr(target, "lower", -math.inf)
-    upper = target.value if isinstance(target, AtMost) else getattr(target, "upper", math.inf)
-    if not lower <= upper or lower == math.inf or upper == -math.inf or (math.isinf(lower) and math.isinf(upper)):
-        raise TransformError(f"target: expected finite values, the lower one first, found {target}.")
-    row, rows, offsets = eye[_output(target.output, outputs)], [], []
-    if lower > -math.inf:
-        rows, offsets = [-row], [lower]
-    if upper < math.inf:
-        rows, offsets = [*rows, row], [*offsets, -upper]
-    return TargetRows(np.array(rows), np.array(offsets, dtype=np.float64))
+    return _rows(target.formula(0, outputs, "target"), outputs)
+
+
+def _rows(formula: Formula, outputs: int) -> TargetRows:
+    """The rows of a conjunction of closed rows about outputs."""
+    rows = _conjunction(formula)
+    if not rows or any(row.strict for row in rows):
+        raise TransformError(
+            "target: expected linear constraints on outputs joined by &, found | or ~; ask for one alternative after "
+            "another, and for AtMost in place of ~AtLeast."
+        )
+    weights = np.zeros((len(rows), outputs))
+    for weight, row in zip(weights, rows, strict=True):
+        weight[list(row.outputs)] = [-c for c in row.outputs.values()]
+    return TargetRows(weights, np.array([-row.constant for row in rows]))
+
+
+def _conjunction(formula: Formula) -> list[Row]:
+    """The rows that all have to hold; none if there are alternatives."""
+    if isinstance(formula, Row):
+        return [formula]
+    parts = [_conjunction(part) for part in formula.parts]
+    if not isinstance(formula, AllOf) or not all(parts):
+        return []
+    return [row for part in parts for row in part]
 
 
 def _one_number(target: object) -> object:
@@ -121,14 +93,6 @@ def _one_number(target: object) -> object:
     if isinstance(target, np.ndarray) and target.size == 1 and target.dtype.kind in "iu":
         return int(target.item())
     return target
-
-
-def _output(number: int, outputs: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise WrongTypeError(f"target: expected the number of an output, found {number!r}.")
-    if not -outputs <= number < outputs:
-        raise TransformError(f"target: expected an output from {-outputs} to {outputs - 1}, found {number}.")
-    return number % outputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,190 @@
+"""Looking for an input that meets a formula, in one way after another."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.domain import Box
+from torch_shallow.properties.formula import Formula, holds_at
+from torch_shallow.search.question import Answer, Posed
+from torch_shallow.search.violations import Violation, middle_of, terms_of
+from torch_shallow.verdicts.subject import Subject
+from torch_shallow.verdicts.verdict import Verdict
+
+GLANCES = 64  # points of each way that are looked at before the search
+NEAR = 1e-7  # a search that has ended leaves no more open than this, of the terms
+CLEAR = 256  # so many units of rounding of the model's dtype, of the terms, are asked for where less is not clear
+
+Search: TypeAlias = Callable[..., Answer]
+
+
+@dataclass(frozen=True, eq=False)
+class How:
+    """Who answers, and the arguments handed on to it: see `verify`."""
+
+    answer: Search
+    workers: int | Executor
+    time_limit: float | None
+    checkpoint: str | os.PathLike[str] | None
+    progress: bool
+    method: str
+    solver: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Catch:
+    """The worst point of a way, and how surely the formula is met there.
+
+    Attributes:
+        way: number of the way.
+        x: the point, as the search has found it.
+        value: of the way's question.
+        sure: 0 if it is not met; 1 if it is for the question's value alone; 2 if for the float64 values of the
+            network; 3 if for what the network itself gives in its own dtype, at a point of the domain.
+        shown: the point in the network's dtype.
+        output: what the network gives there.
+    """
+
+    way: int
+    x: Float[np.ndarray, "inputs"]
+    value: float
+    sure: int
+    shown: Float[Tensor, "*in_shape"]
+    output: Float[Tensor, "*out_shape"]
+
+
+class Hunt:
+    """A search for an input of a domain that meets a formula, and what it has found so far.
+
+    Args:
+        subject: the network and the domain.
+        formula: what is to be met.
+        ways: in which it may be.
+        how: who answers.
+    """
+
+    def __init__(self, subject: Subject, formula: Formula, ways: Sequence[Violation], how: How) -> None:
+        self.subject, self.formula, self.ways, self.how = subject, formula, ways, how
+        self.begun = time.monotonic()
+        self.bounds = np.full(len(ways), np.inf)
+        self.best: Catch | None = None
+        self.cells, self.reason = 0, ""
+
+    def verdict(self) -> Verdict:
+        """Look at some points first, then search in one way after another, the most promising one first."""
+        for number in self._glance():
+            if self._is_over():
+                break
+            self._search(number, self.ways[number].posed, self._checkpoint(number))
+        if self.best is not None and 0 < self.best.sure < 3 and not self.reason:
+            self._look_for_a_clearer_one(self.best)
+        return self._summary()
+
+    def _glance(self) -> list[int]:
+        """The ways, in the order of their greatest value at a few points of each."""
+        values = np.full(len(self.ways), -np.inf)
+        for number, way in enumerate(self.ways):
+            x = _points(way.posed)
+            found = way.posed.value(x)
+            best = int(found.argmax())
+            values[number] = found[best]
+            if np.isfinite(found[best]):
+                self._take(number, x[best], float(found[best]))
+        return np.argsort(-values, kind="stable").tolist()
+
+    def _is_over(self) -> bool:
+        return bool(self.reason) or (self.best is not None and self.best.sure > 1)
+
+    def _search(self, number: int, posed: Posed, checkpoint: str | os.PathLike[str] | None = None) -> None:
+        left = None if self.how.time_limit is None else self.how.time_limit - (time.monotonic() - self.begun)
+        if left is not None and left <= 0.0:
+            self.reason = f"the time limit of {self.how.time_limit:g} s"
+            return
+        how = self.how
+        found = how.answer(
+            posed,
+            workers=how.workers,
+            time_limit=left,
+            progress=how.progress,
+            checkpoint=checkpoint,
+            method=how.method,
+            solver=how.solver,
+        )
+        self.cells, self.reason = self.cells + found.cells, found.reason
+        self.bounds[number] = min(self.bounds[number], max(found.bound, found.value))
+        if found.x is not None:
+            self._take(number, found.x, found.value)
+
+    def _checkpoint(self, number: int) -> str | os.PathLike[str] | None:
+        """A file for each way, if there are several."""
+        file = self.how.checkpoint
+        return file if file is None or len(self.ways) == 1 else f"{os.fspath(file)}.{number}"
+
+    def _look_for_a_clearer_one(self, best: Catch) -> None:
+        """Go on beyond a point at which rounding decides, for one that is met by more."""
+        posed = self.ways[best.way].posed
+        unit = max(torch.finfo(self.subject.dtype).eps, np.finfo(np.float64).eps)
+        more = best.value + CLEAR * unit * float(terms_of(posed, best.x[None]).max())
+        self._search(best.way, replace(posed, floor=best.value, enough=more))
+        if best.sure > 1:
+            self.reason = ""  # what is known is known
+
+    def _take(self, number: int, x: Float[np.ndarray, "inputs"], value: float) -> None:
+        """Keep a point if it is the best so far: the one that is surest, and then the worst."""
+        shown = self.subject.rounded(x, self.ways[number].posed.domain)
+        output = self.subject.run(shown)
+        sure = self._sure(number, x, value, shown, output)
+        if self.best is None or (sure, value) > (self.best.sure, self.best.value):
+            self.best = Catch(number, x, value, sure, shown, output)
+
+    def _sure(self, number: int, x: np.ndarray, value: float, shown: Tensor, output: Tensor) -> int:
+        if not self.ways[number].meets(value):
+            return 0
+        if not holds_at(self.formula, x[None], self.subject.program(x[None]))[0]:
+            return 1
+        entries, values = (tensor.double().cpu().reshape(1, -1).numpy() for tensor in (shown, output))
+        return 3 if holds_at(self.formula, entries, values)[0] and self.subject.contains(shown) else 2
+
+    def _summary(self) -> Verdict:
+        best = self.best
+        margin, lower = (np.inf if best is None else 0.0 - best.value), 0.0 - float(self.bounds.max(initial=-np.inf))
+        seconds = time.monotonic() - self.begun
+        if best is not None and best.sure > 1:
+            in_domain = self.subject.contains(best.shown)
+            entries, values = (t.double().cpu().reshape(1, -1).numpy() for t in (best.shown, best.output))
+            rounding = not holds_at(self.formula, entries, values)[0]
+            shown = (best.shown, best.output, margin, min(lower, margin), bool(rounding), in_domain)
+            return Verdict(False, *shown, self.cells, seconds)
+        if self.reason:
+            return Verdict(None, None, None, margin, lower, False, True, self.cells, seconds, self.reason)
+        near = [k for k, way in enumerate(self.ways) if way.meets(float(self.bounds[k]))]
+        if all(self.bounds[k] <= self._near(k) for k in near):
+            return Verdict(True, None, None, margin, lower, bool(near), True, self.cells, seconds)
+        reason = "the search has ended with a bound on the other side of 0"
+        return Verdict(None, None, None, margin, lower, False, True, self.cells, seconds, reason)
+
+    def _near(self, number: int) -> float:
+        """What the bound of a way may be off where the search has ended."""
+        posed = self.ways[number].posed
+        x = middle_of(posed) if self.best is None else np.stack([middle_of(posed)[0], self.best.x])
+        return NEAR * float(terms_of(posed, x).max())
+
+
+def _points(posed: Posed) -> Float[np.ndarray, "points inputs"]:
+    """The middle of a box and some points of it, always the same; of a polytope, none but 0 if it lies inside."""
+    middle = middle_of(posed)
+    if not isinstance(posed.domain, Box):
+        return middle if bool(posed.domain.contains(torch.from_numpy(middle))[0]) else middle[:0]
+    lower, upper = posed.domain.bounds(posed.program.in_shape)
+    drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
+    return np.concatenate([middle, np.clip(lower + drawn * (upper - lower), lower, upper)])

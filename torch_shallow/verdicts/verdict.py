@@ -1,0 +1,89 @@
+"""What is known of a property: whether it holds, by how much, and where it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Whether a property holds for every input of a domain.
+
+    The margin is how far the property is from failing: minus the greatest value, over the domain, of the least of the
+    linear functions that have to be positive together for it to fail. It is negative where the property fails, and
+    known to lie between `lower_bound`, which is proven, and `upper_bound`, that of the worst point found. A search ends
+    when the sign is known: the interval is then as wide as it happens to be.
+
+    Attributes:
+        holds: True or False; None if the search was stopped before it was known.
+        counterexample: an input of the domain for which the property fails, of shape `in_shape`, in the dtype of the
+            model; None if there is none.
+        output: what the model itself gives for it, in its own dtype.
+        margin: of the worst point found; inf if no point was found that comes near.
+        lower_bound: no input of the domain has a smaller margin: proven. -inf where not all of it was looked at.
+        only_rounding: whether the verdict hangs on rounding. Of a property that fails: it does so for the float64
+            values of the network, but not when the model itself, in its own dtype, is given `counterexample`. Of one
+            that holds: it does so at every point looked at, but the proven bound is on the other side of 0 by rounding.
+        in_domain: whether `counterexample`, rounded to the dtype of the model, is still in the domain; it is not where
+            the domain is too thin for that dtype.
+        cells: how many cells were opened.
+        seconds: how long it took.
+        reason: why the search stopped before the verdict was known; empty if it is.
+    """
+
+    holds: bool | None
+    counterexample: Float[Tensor, "*in_shape"] | None
+    output: Float[Tensor, "*out_shape"] | None
+    margin: float
+    lower_bound: float
+    only_rounding: bool
+    in_domain: bool
+    cells: int
+    seconds: float
+    reason: str = ""
+
+    @property
+    def upper_bound(self) -> float:
+        """The margin of the worst point found."""
+        return self.margin
+
+    @property
+    def gap(self) -> float:
+        """The width of the proven interval of the margin."""
+        return 0.0 if self.upper_bound <= self.lower_bound else self.upper_bound - self.lower_bound
+
+    @property
+    def proven(self) -> bool:
+        """Whether the verdict is known and does not hang on rounding."""
+        return self.holds is not None and not self.only_rounding
+
+    def __str__(self) -> str:
+        interval = f"margin {_interval(self.lower_bound, self.margin)}"
+        effort = f"{self.cells:,} cells, {self.seconds:.2g} s"
+        if self.holds is None:
+            return f"Not known ({self.reason}): {interval} ({effort})"
+        if self.holds:
+            rounding = ", up to rounding: the bound reaches 0" if self.only_rounding else ""
+            return f"Holds everywhere{rounding}: {interval} ({effort})"
+        lines = [f"Fails: {interval} ({effort})"]
+        if self.only_rounding:
+            lines.append("  by rounding alone: the model itself, in its own dtype, keeps the property at this input")
+        if not self.in_domain:
+            lines.append("  the input is outside of the domain by rounding: no number of its dtype is inside")
+        for name, tensor in (("input ", self.counterexample), ("output", self.output)):
+            if tensor is not None:
+                values = np.array2string(tensor.double().cpu().numpy().ravel(), precision=6, threshold=12)
+                lines.append(f"  {name} {values}")
+        return "\n".join(lines)
+
+
+def _interval(lower: float, upper: float) -> str:
+    if lower >= upper:
+        return f"{upper:.6g}"
+    if np.isinf(lower):
+        return f"at most {upper:.6g}"
+    return f"from {lower:.6g} to {upper:.6g}"
