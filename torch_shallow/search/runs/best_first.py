@@ -136,6 +136,9 @@ class BestFirst:
         return self.standing.x is not None and self.standing.value > self.enough
 
     def _reason(self) -> str:
+        """Why to stop now; some cells are always opened first."""
+        if not self.standing.cells:
+            return ""
         return INTERRUPTED if self.interrupted() else self.budget.exceeded(0)
 
     def _hand_out(self) -> None:
