@@ -102,7 +102,7 @@ class ScaledProgram:
         exponents = exponents_of(np.maximum(-low, high))
         weights = weights[np.ix_(kept, columns)]
         weights[:, d:] = np.ldexp(weights[:, d:], exponents)
-        outputs = outputs[:, np.append(columns, -1)]
+        outputs = np.ascontiguousarray(outputs[:, np.append(columns, -1)])  # compiled code asks for that
         outputs[:, d:-1] = np.ldexp(outputs[:, d:-1], exponents)
         return ScaledProgram(
             self.middle,
