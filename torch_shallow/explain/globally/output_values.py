@@ -79,7 +79,9 @@ class OutputRange:
         columns = (self.lower, self.upper, self.lower_bound, self.upper_bound)
         name = "value before the head" if self.before_head else "output"
         lines = []
-        for i, (low, high, least, most) in enumerate(zip(*(each.reshape(-1).tolist() for each in columns), strict=True)):
+        for i, (low, high, least, most) in enumerate(
+            zip(*(each.reshape(-1).tolist() for each in columns), strict=True)
+        ):
             proven = "" if self.proven else f", proven: within {least:.6g} to {most:.6g}"
             lines.append(f"{name} {i}: {low:.6g} to {high:.6g}{proven}")
         return "\n".join(lines if self.proven else [*lines, f"stopped by {self.reason} after {self.cells:,} cells"])

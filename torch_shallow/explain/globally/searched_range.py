@@ -89,6 +89,4 @@ def extremes(program: ReLUProgram, domain: Domain, effort: Effort) -> list[tuple
 
 def with_combinations(program: ReLUProgram, of: Float[np.ndarray, "rows outputs"]) -> ReLUProgram:
     """The program whose outputs are linear functions of those of another."""
-    return replace(
-        program, out_shape=(len(of),), out_weight=of @ program.out_weight, out_bias=of @ program.out_bias
-    )
+    return replace(program, out_shape=(len(of),), out_weight=of @ program.out_weight, out_bias=of @ program.out_bias)
