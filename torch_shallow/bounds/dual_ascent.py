@@ -28,6 +28,9 @@ class BoundRoom(Bundle):
     linear: np.ndarray  # float64 (dimension,)
     point: np.ndarray  # float64 (dimension,): the vertex of the last bound
     active: np.ndarray  # int64 (neurons and outputs,)
+    centre: np.ndarray  # float64 (dimension,): the mean of the vertices
+    mixture: np.ndarray  # float64 (dimension,): the mean of the vertices of all bounds of the last ascent
+    candidate: np.ndarray  # float64 (dimension,): the best point that was tried in the cell
     default: np.ndarray  # float64 (neurons,): slopes of the lower lines while neurons are bounded
 
 
@@ -153,11 +156,15 @@ def dual_ascent(
         The bound; -inf if there is no point of the cell where all constraints are kept.
     """
     outputs, rows = network.offsets[network.sizes.shape[0] - 1], weights.shape[0]
+    for k in range(room.mixture.shape[0]):
+        room.mixture[k] = 0.0
     for step in range(most):
         value, allowance = mixture_bound(network, backward, rest, level, count, low, high, slopes, weights, room)
         of_goals = 0.0
         for r in range(num_goals):
             of_goals += weights[r]
+        for k in range(room.mixture.shape[0]):
+            room.mixture[k] += (room.point[k] - room.mixture[k]) / (step + 1)
         value -= reference * of_goals
         sure = value + allowance
         if of_goals > 0.0:

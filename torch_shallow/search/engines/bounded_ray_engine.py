@@ -100,10 +100,10 @@ class RayBounder:
     def _bound_room(self, rays: int) -> BoundRoom:
         dimension, size = self.chart.num_coordinates + 1, int(self.network.offsets[-1])
         row, before, state, gradient, default = np.zeros((5, size))
-        linear, point = np.zeros((2, dimension))
+        linear, point, centre, mixture, candidate = np.zeros((5, dimension))
         points, values = np.zeros((dimension, rays)), np.zeros(max(rays, size))
         active = np.zeros(size, dtype=np.int64)
-        return BoundRoom(points, values, row, before, state, gradient, linear, point, active, default)
+        return BoundRoom(points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default)
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound by intervals."""
@@ -179,7 +179,7 @@ class _Exploration:
             if status == DONE:
                 return []
             if status == CANDIDATE:
-                self._consider(engine.room.point[:-1].copy())
+                self._consider(engine.room.candidate[:-1].copy())
             elif status == LEAF:
                 self._solve_leaf()
             elif status != FULL:

@@ -72,8 +72,8 @@ def enter_level(network, stack, active, level):
 
 
 @compiled()
-def gather_points(cones, frame, points):
-    """Write the vertices of a cell, one in each column."""
+def gather_points(cones, frame, points, centre):
+    """Write the vertices of a cell, one in each column, and their mean."""
     last = points.shape[0] - 1
     for r in range(frame[RAYS]):
         ray = cones.ids[frame[START] + r]
@@ -81,6 +81,11 @@ def gather_points(cones, frame, points):
         for k in range(last):
             points[k, r] = factor * cones.pool[ray, k]
         points[last, r] = 1.0
+    for k in range(last + 1):
+        total = 0.0
+        for r in range(frame[RAYS]):
+            total += points[k, r]
+        centre[k] = total / frame[RAYS]
 
 
 @compiled("contract", "reassoc", "nsz", "nnan")
@@ -154,6 +159,24 @@ def value_at(network, point, num_goals, state):
 
 
 @compiled()
+def try_points(network, num_goals, room):
+    """The value of the best of some points of a cell, which is written to `room.candidate`."""
+    most = -np.inf
+    for number in range(3):
+        point = room.point
+        if number == 1:
+            point = room.centre
+        elif number == 2:
+            point = room.mixture
+        value = value_at(network, point, num_goals, room.state)
+        if value > most or number == 0:
+            most = value
+            for k in range(point.shape[0]):
+                room.candidate[k] = point[k]
+    return most
+
+
+@compiled()
 def choose(network, level, low, high, before):
     """The undecided neuron of a stage that loosens the bound most."""
     chosen, most = -1, -1.0
@@ -224,7 +247,7 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
             return NEED_PAIRS
         guided = path[frame[DEPTH]] if frame[DEPTH] < path.shape[0] else -1
         low, high, slopes, weights = stack.low[top], stack.high[top], stack.slopes[top], stack.weights[top]
-        gather_points(cones, frame, room.points)
+        gather_points(cones, frame, room.points, room.centre)
         while True:
             level = frame[STAGE]
             if frame[ENTERED] == 0:
@@ -261,7 +284,7 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
             stack.bound[top] = bound
             if bound > numbers[INCUMBENT] + numbers[CLOSE] and not frame[TRIED]:
                 frame[TRIED] = 1
-                if value_at(network, room.point, num_goals, room.state) > numbers[INCUMBENT]:
+                if try_points(network, num_goals, room) > numbers[INCUMBENT]:
                     return CANDIDATE
             if level == last and weights.shape[0] > 1 and bound > numbers[INCUMBENT] + numbers[CLOSE]:
                 return LEAF
@@ -308,7 +331,7 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
         if only_side < 0:
             value = 0.0
             for k in range(dimension):
-                value += room.linear[k] * room.point[k]
+                value += room.linear[k] * room.candidate[k]
             if value > 0.0:
                 better = 1
                 for p in range(count):
