@@ -53,17 +53,19 @@ class RayBounder:
 
     Args:
         posed: the question.
-        ascent: how many steps the multipliers of a cell are improved by.
+        ascent: how many steps the multipliers of a cell are improved by; by default 4 for a single goal, and 24 for
+            several goals or constraints, whose weights take longer to find.
         tolerance: see above.
 
     Raises:
         TransformError: the domain is not bounded.
     """
 
-    def __init__(self, posed: Posed, ascent: int = 8, tolerance: float = 1e-10) -> None:
-        self.posed, self.ascent, self.tolerance = posed, ascent, tolerance
-        self.chart = make_chart(posed.program, posed.domain)
-        self.network = pack(_with_outputs(posed.program), self.chart)
+    def __init__(self, posed: Posed, ascent: int | None = None, tolerance: float = 1e-10) -> None:
+        self.posed, self.tolerance = posed, tolerance
+        self.ascent = ascent or (4 if posed.program.num_outputs == 1 else 24)
+        self.chart = make_chart(_with_outputs(posed.program), posed.domain)  # outputs may read the input themselves
+        self.network = pack(_with_outputs(posed.program.balanced), self.chart)
         self.backward = _transposed(self.network)
         self.storage, (lines, rays, self.pool_top), used = intersection(self.chart.inequalities, tolerance)
         cones = self.storage.cones
@@ -247,10 +249,14 @@ class _Exploration:
         maps = stack.maps[outputs * dimension :].reshape(dimension, -1)
         count = int(stack.frames[top, RAYS])
         points = engine.room.points[:, :count]
-        weights, bound = best_mixture(maps.T @ points, self.posed.num_goals)
+        rows, goals = maps.T @ points, self.posed.num_goals
+        weights, bound = best_mixture(rows, goals)
         if weights is not None:
-            inner = points[:-1].mean(axis=1)
-            self._consider(points[:-1] @ weights, inner)
+            inner = np.full(count, 1.0 / count)
+            if goals < len(rows):  # a constraint that is just kept may be broken by rounding: inward is where all are
+                deepest, _ = best_mixture(rows[goals:], len(rows) - goals)
+                inner = inner if deepest is None else deepest
+            self._consider(points[:-1] @ weights, points[:-1] @ inner)
         allowance = 1e-9 * np.abs(maps).sum(axis=0).max()
         self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], min(float(stack.bound[top]), bound + allowance))
         self.counts[TOP] -= 1
@@ -282,9 +288,8 @@ class _Exploration:
 
 
 def _with_outputs(program: ReLUProgram) -> ReLUProgram:
-    """The program, its neurons balanced, with the outputs as one more stage."""
-    balanced = program.balanced
-    return replace(balanced, stages=(*balanced.stages, Stage("", balanced.out_weight, balanced.out_bias)))
+    """The program with its outputs as one more stage."""
+    return replace(program, stages=(*program.stages, Stage("", program.out_weight, program.out_bias)))
 
 
 def _transposed(network: PackedProgram) -> Float[np.ndarray, "entries"]:
