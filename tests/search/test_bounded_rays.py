@@ -7,12 +7,15 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import linprog
 
 from tests.data import ACAS_XU, needs_acas_xu
 from tests.search.programs import dense_program, mlp
+from torch_shallow import from_onnx
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError
+from torch_shallow.program.model import Model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines.bounded_ray_engine import RayBounder
 from torch_shallow.search.enumerate import enumerate_regions
@@ -88,7 +91,11 @@ CASES: dict[str, tuple[ReLUProgram, Domain, int]] = {
     "one layer": (layered(np.random.default_rng(0), 2, 8), Box(-2.0, 2.0), 1),
     "three layers": (layered(np.random.default_rng(1), 3, 6, 6, 6), Box(-2.0, [1.0, 2.0, 3.0]), 1),
     "skips": (skipping(np.random.default_rng(2), 3, 5, 4, 4), Box(-1.0, 1.0), 1),
-    "a fixed input": (skipping(np.random.default_rng(3), 4, 6, 5), Box([-1.0, 0.3, -1.0, -2.0], [1.0, 0.3, 1.0, 0.0]), 1),
+    "a fixed input": (
+        skipping(np.random.default_rng(3), 4, 6, 5),
+        Box([-1.0, 0.3, -1.0, -2.0], [1.0, 0.3, 1.0, 0.0]),
+        1,
+    ),
     "a triangle": (skipping(np.random.default_rng(4), 2, 7, 5), TRIANGLE, 1),
     "two goals": (skipping(np.random.default_rng(5), 3, 6, 5, outputs=2), Box(-1.0, 1.0), 2),
     "three goals": (layered(np.random.default_rng(6), 2, 8, 6, outputs=3), Box(-3.0, 3.0), 3),
@@ -185,18 +192,12 @@ def test_an_unbounded_domain_is_refused() -> None:
 
 @needs_acas_xu
 def test_acas_xu_property_3_holds() -> None:
-    from torch_shallow import from_onnx
-    from torch_shallow.program.model import Model
-    import torch
-
     lower = [-0.303531156, -0.009549297, 0.493380324, 0.3, 0.3]
     upper = [-0.298552812, 0.009549297, 0.5, 0.5, 0.5]
     model = Model.of(from_onnx(ACAS_XU["1_1"]), torch.zeros(1, 1, 1, 5))
     program = model.program(Box(lower, upper))
     others = np.column_stack([-np.ones(4), np.eye(4)])  # the first output is least of all where no goal is negative
-    posed = replace(
-        program, out_shape=(4,), out_weight=others @ program.out_weight, out_bias=others @ program.out_bias
-    )
+    posed = replace(program, out_shape=(4,), out_weight=others @ program.out_weight, out_bias=others @ program.out_bias)
     x, _, bound = searched(Posed(posed, Box(lower, upper), 4, floor=0.0, enough=0.0))
     assert x is None
     assert bound <= 0.0

@@ -35,12 +35,12 @@ class BoundRoom(Bundle):
 
 
 @compiled("contract", "nsz")
-def mixture_bound(network, backward, rest, level, count, low, high, slopes, weights, room):
+def mixture_bound(layers, level, count, low, high, slopes, weights, room):
     """The greatest value of a mixture of outputs on a cell, relaxed, and the allowance that belongs to it.
 
     `room.before` keeps the coefficients on activations, and `room.point` the vertex.
     """
-    row, linear = room.row, room.linear
+    row, linear, network = room.row, room.linear, layers.network
     last = network.sizes.shape[0] - 1
     outputs = network.offsets[last]
     for j in range(network.offsets[level], outputs):
@@ -49,10 +49,10 @@ def mixture_bound(network, backward, rest, level, count, low, high, slopes, weig
         row[outputs + r] = weights[r]
     for k in range(linear.shape[0]):
         linear[k] = 0.0
-    add_inputs(network, rest, row, linear, last)
+    add_inputs(layers, level, row, linear, last)
     if level < last:
-        push(network, backward, row, room.active, last, level)
-        pull_back(network, backward, rest, level, last - 1, low, high, slopes, room)
+        push(layers, row, room.active, last, level)
+        pull_back(layers, level, last - 1, low, high, slopes, room)
     bound, at = greatest(room.points, count, linear, room.values)
     for k in range(linear.shape[0]):
         room.point[k] = room.points[k, at]
@@ -60,13 +60,14 @@ def mixture_bound(network, backward, rest, level, count, low, high, slopes, weig
 
 
 @compiled("contract", "nsz")
-def follow_pieces(network, rest, level, low, high, slopes, room):
+def follow_pieces(layers, level, low, high, slopes, room):
     """Values of the network at `room.point`, in which each ReLU is the line that the last bound took.
 
     `room.state` has activations, and the values of the outputs at its end: the subgradient for the weights.
     `room.gradient` has that for the slopes. Returns the sum of its squares.
     """
     state, point, before, gradient = room.state, room.point, room.before, room.gradient
+    network, rest = layers.network, layers.rest[level]
     last, dimension = network.sizes.shape[0] - 1, point.shape[0]
     square = 0.0
     for t in range(level, last + 1):
@@ -131,15 +132,11 @@ def project(weights, sorted_weights):
 
 
 @compiled("contract", "nsz")
-def dual_ascent(
-    network, backward, rest, level, count, low, high, slopes, weights, num_goals, reference, most, bound, room
-):
+def dual_ascent(layers, level, count, low, high, slopes, weights, num_goals, reference, most, bound, room):
     """An upper bound of the least goal on a cell, where constraints are kept.
 
     Args:
-        network: the packed program.
-        backward: its blocks, transposed.
-        rest: rows over the input, as in `bound_stage`.
+        layers: the network.
         level: the first stage that is relaxed.
         count: how many vertices there are in `room.points`.
         low: lower bounds of the neurons.
@@ -155,11 +152,12 @@ def dual_ascent(
     Returns:
         The bound; -inf if there is no point of the cell where all constraints are kept.
     """
-    outputs, rows = network.offsets[network.sizes.shape[0] - 1], weights.shape[0]
+    network, rows = layers.network, weights.shape[0]
+    outputs = network.offsets[network.sizes.shape[0] - 1]
     for k in range(room.mixture.shape[0]):
         room.mixture[k] = 0.0
     for step in range(most):
-        value, allowance = mixture_bound(network, backward, rest, level, count, low, high, slopes, weights, room)
+        value, allowance = mixture_bound(layers, level, count, low, high, slopes, weights, room)
         of_goals = 0.0
         for r in range(num_goals):
             of_goals += weights[r]
@@ -173,7 +171,7 @@ def dual_ascent(
             return -np.inf
         if sure <= 0.0 or step == most - 1:
             return bound
-        square = follow_pieces(network, rest, level, low, high, slopes, room)
+        square = follow_pieces(layers, level, low, high, slopes, room)
         if rows > 1:
             mean = 0.0
             for r in range(rows):

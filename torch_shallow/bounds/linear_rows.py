@@ -5,9 +5,6 @@ comes after is relaxed: a ReLU that takes both signs lies between a line through
 al. 2018: CROWN; Singh et al. 2019: DeepPoly). A row of coefficients on values of the network, pulled back to the level,
 is a linear function of the input, and its greatest value is taken at a vertex. So a bound loses nothing where a method
 for boxes does.
-
-`network` is a packed program whose last stage are the outputs, without a ReLU; rows over homogeneous coordinates are
-stored transposed, as there.
 """
 
 from __future__ import annotations
@@ -47,17 +44,17 @@ def outward(linear):
 
 
 @compiled("contract", "nsz")
-def push(network, backward, row, active, stage, level):
+def push(layers, row, active, stage, level):
     """Add, to the coefficients on activations from the level on, what those on the values of a stage make of them.
 
     Args:
-        network: the packed program.
-        backward: its blocks, transposed: (neurons, source neurons).
+        layers: the network.
         row: coefficients of all neurons: on values for this stage, on activations for those before.
         active: work space.
         stage: the stage.
         level: stages before it are not reached.
     """
+    network = layers.network
     n, first = network.sizes[stage], network.offsets[stage]
     count = 0
     for i in range(n):
@@ -70,7 +67,7 @@ def push(network, backward, row, active, stage, level):
         if source < level:
             continue
         n_source = network.sizes[source]
-        weights = backward[at : at + n * n_source].reshape(n, n_source)
+        weights = layers.backward[at : at + n * n_source].reshape(n, n_source)
         target = row[network.offsets[source] : network.offsets[source + 1]]
         for j in range(0, fours, 4):
             a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
@@ -85,11 +82,11 @@ def push(network, backward, row, active, stage, level):
 
 
 @compiled("contract", "reassoc", "nsz")
-def add_inputs(network, rows_of_all, row, linear, stage):
+def add_inputs(layers, level, row, linear, stage):
     """Add what the coefficients on the values of a stage make of its rows over the input."""
-    n, first = network.sizes[stage], network.offsets[stage]
+    n, first = layers.network.sizes[stage], layers.network.offsets[stage]
     dimension = linear.shape[0]
-    rows = rows_of_all[first * dimension : (first + n) * dimension].reshape(dimension, n)
+    rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)
     own = row[first : first + n]
     for k in range(dimension):
         total, coordinate = 0.0, rows[k]
@@ -121,16 +118,16 @@ def relax(row, before, low, high, slopes, first, last):
 
 
 @compiled("contract", "nsz")
-def pull_back(network, backward, rest, level, stage, low, high, slopes, room):
+def pull_back(layers, level, stage, low, high, slopes, room):
     """Pull coefficients on activations in `room.row` back from a stage to the input, and add them to `room.linear`."""
-    row, linear = room.row, room.linear
+    row, linear, network = room.row, room.linear, layers.network
     for t in range(stage, level - 1, -1):
         first, last = network.offsets[t], network.offsets[t + 1]
         added = relax(row, room.before, low, high, slopes, first, last)
         linear[linear.shape[0] - 1] += added
-        add_inputs(network, rest, row, linear, t)
+        add_inputs(layers, level, row, linear, t)
         if t > level:
-            push(network, backward, row, room.active, t, level)
+            push(layers, row, room.active, t, level)
 
 
 @compiled()
@@ -141,13 +138,11 @@ def least_area(low, high, slopes, first, last):
 
 
 @compiled("contract", "nsz")
-def bound_stage(network, backward, rest, level, stage, count, low, high, slopes, room):
+def bound_stage(layers, level, stage, count, low, high, slopes, room):
     """Tighten the bounds of the neurons of a stage that may take both signs, one backward pass for each bound.
 
     Args:
-        network: the packed program.
-        backward: its blocks, transposed.
-        rest: rows of all stages from the level on over the input, without what comes through stages from the level on.
+        layers: the network.
         level: the first stage that is relaxed; its own rows are exact.
         stage: the stage, later than the level.
         count: how many vertices there are in `room.points`.
@@ -156,9 +151,9 @@ def bound_stage(network, backward, rest, level, stage, count, low, high, slopes,
         slopes: of the lower lines: room for them; those of the stage before are written.
         room: work space.
     """
-    row, linear = room.row, room.linear
+    row, linear, network = room.row, room.linear, layers.network
     n, first, dimension = network.sizes[stage], network.offsets[stage], linear.shape[0]
-    rows = rest[first * dimension : (first + n) * dimension].reshape(dimension, n)
+    rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)
     least_area(low, high, slopes, network.offsets[stage - 1], first)
     for i in range(n):
         if low[first + i] >= 0.0 or high[first + i] <= 0.0:
@@ -173,10 +168,10 @@ def bound_stage(network, backward, rest, level, stage, count, low, high, slopes,
                 source, at = network.block_sources[block], network.block_offsets[block]
                 if source >= level:
                     n_source, begin = network.sizes[source], network.offsets[source]
-                    weights = backward[at + i * n_source : at + (i + 1) * n_source]
+                    weights = layers.backward[at + i * n_source : at + (i + 1) * n_source]
                     for j in range(n_source):
                         row[begin + j] = sign * weights[j]
-            pull_back(network, backward, rest, level, stage - 1, low, high, slopes, room)
+            pull_back(layers, level, stage - 1, low, high, slopes, room)
             bound, _ = greatest(room.points, count, linear, room.values)
             bound += outward(linear)
             if side == 1:

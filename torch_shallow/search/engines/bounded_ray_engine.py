@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 
 from torch_shallow.bounds.dual_ascent import BoundRoom
+from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
 from torch_shallow.bounds.vertex_program import best_mixture
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError
@@ -38,7 +39,7 @@ from torch_shallow.search.engines.bounded_ray_walk import (
     walk_bounded,
 )
 from torch_shallow.search.engines.multi_start import climb
-from torch_shallow.search.problem import PackedProgram, pack
+from torch_shallow.search.problem import pack
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 from torch_shallow.search.task_output import DONE, FULL, NEED_FRAMES
 
@@ -66,7 +67,6 @@ class RayBounder:
         self.ascent = ascent or (4 if posed.program.num_outputs == 1 else 24)
         self.chart = make_chart(_with_outputs(posed.program), posed.domain)  # outputs may read the input themselves
         self.network = pack(_with_outputs(posed.program.balanced), self.chart)
-        self.backward = _transposed(self.network)
         self.storage, (lines, rays, self.pool_top), used = intersection(self.chart.inequalities, tolerance)
         cones = self.storage.cones
         vertices = cones.pool[cones.ids[:rays]]
@@ -76,13 +76,14 @@ class RayBounder:
             )
         self.domain = rays, cones.ids[:rays].copy(), cones.sets[:rays].copy(), used
         self.vertices = vertices[:, :-1] / vertices[:, -1:]
-        self.low, self.high = _intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
+        self.low, self.high = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
         self._make_room()
 
     def _make_room(self) -> None:
         """All work space, for few cells at first."""
         network, dimension = self.network, self.chart.num_coordinates + 1
         size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
+        self.layers = PackedLayers(network, transposed(network), np.zeros((len(network.sizes), size * dimension)))
         self.stack = BoundedStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros(256),
@@ -92,7 +93,6 @@ class RayBounder:
             np.zeros((256, size - neurons)),
             np.zeros((256, self.storage.words), dtype=np.uint64),
             np.zeros(size * dimension),
-            np.zeros((len(network.sizes), size * dimension)),
             np.zeros(size),
             np.zeros(size, dtype=np.uint8),
             np.zeros(1, dtype=np.int64),
@@ -105,7 +105,9 @@ class RayBounder:
         linear, point, centre, mixture, candidate = np.zeros((5, dimension))
         points, values = np.zeros((dimension, rays)), np.zeros(max(rays, size))
         active = np.zeros(size, dtype=np.int64)
-        return BoundRoom(points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default)
+        return BoundRoom(
+            points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default
+        )
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound by intervals."""
@@ -168,8 +170,7 @@ class _Exploration:
         path = np.ascontiguousarray(cell.path, dtype=np.int32)
         while True:
             status = walk_bounded(
-                engine.network,
-                engine.backward,
+                engine.layers,
                 engine.storage.cones,
                 engine.storage.scratch,
                 engine.stack,
@@ -205,7 +206,6 @@ class _Exploration:
         stack.bound[0] = bound
         stack.low[0], stack.high[0] = engine.low[:neurons], engine.high[:neurons]
         stack.slopes[0] = engine.high[:neurons] > -engine.low[:neurons]
-        goals = self.posed.num_goals
         stack.weights[0] = 1.0 / len(stack.weights[0])
         self.counts[TOP] = 0
 
@@ -230,7 +230,9 @@ class _Exploration:
 
     def _left_open(self) -> list[OpenCell]:
         """The cells on the stack, each with its path: the steps of the cells below it that have been cut."""
-        stack, path, cells = self.engine.stack, [], []
+        stack = self.engine.stack
+        path: list[int] = []
+        cells: list[OpenCell] = []
         for index in range(int(self.counts[TOP]) + 1):
             frame = stack.frames[index]
             del path[max(0, int(frame[DEPTH]) - 1) :]
@@ -290,39 +292,3 @@ class _Exploration:
 def _with_outputs(program: ReLUProgram) -> ReLUProgram:
     """The program with its outputs as one more stage."""
     return replace(program, stages=(*program.stages, Stage("", program.out_weight, program.out_bias)))
-
-
-def _transposed(network: PackedProgram) -> Float[np.ndarray, "entries"]:
-    """Each block of a packed program as (neurons, source neurons), in its place."""
-    turned = np.zeros(max(1, len(network.hidden)))
-    for stage, n in enumerate(network.sizes):
-        for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
-            n_source, at = network.sizes[network.block_sources[block]], network.block_offsets[block]
-            size = n * n_source
-            turned[at : at + size] = network.hidden[at : at + size].reshape(n_source, n).T.reshape(-1)
-    return turned
-
-
-def _intervals(
-    network: PackedProgram, vertices: Float[np.ndarray, "vertices homogeneous"]
-) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
-    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size."""
-    offsets, dimension = network.offsets, vertices.shape[1]
-    low, high = np.zeros(offsets[-1]), np.zeros(offsets[-1])
-    for stage, n in enumerate(network.sizes):
-        own = slice(offsets[stage], offsets[stage + 1])
-        values = vertices @ network.inputs[own.start * dimension : own.stop * dimension].reshape(dimension, n)
-        least, most = values.min(axis=0), values.max(axis=0)
-        size = np.abs(values).max(axis=0)
-        for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
-            source, at = network.block_sources[block], network.block_offsets[block]
-            n_source = network.sizes[source]
-            weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
-            lower = np.maximum(low[offsets[source] : offsets[source + 1]], 0.0)
-            upper = np.maximum(high[offsets[source] : offsets[source + 1]], 0.0)
-            positive, negative = np.maximum(weights, 0.0), np.minimum(weights, 0.0)
-            least += lower @ positive + upper @ negative
-            most += upper @ positive + lower @ negative
-            size += upper @ np.abs(weights)
-        low[own], high[own] = least - 1e-12 * size, most + 1e-12 * size
-    return low, high

@@ -27,7 +27,7 @@ INCUMBENT, REFERENCE, LEFT_OUT, TOLERANCE, CLOSE = range(5)
 
 
 class BoundedStack(Bundle):
-    """Cells still to be opened, and what holds on the path to the top one. Neurons and outputs are numbered together."""
+    """Cells still to be opened, and what holds on the path to the top one. Outputs are numbered after neurons."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
     bound: np.ndarray  # float64 (capacity,)
@@ -37,26 +37,26 @@ class BoundedStack(Bundle):
     weights: np.ndarray  # float64 (capacity, rows): of goals and constraints
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
-    rest: np.ndarray  # float64 (stages, as maps): for each level, rows without what comes through stages from it on
     norms: np.ndarray  # float64 (neurons and outputs,): size against which a value of a neuron is measured
     pattern: np.ndarray  # uint8 (neurons and outputs,): of the completed stages on the path
     pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
 
 
 @compiled()
-def enter_level(network, stack, active, level):
+def enter_level(layers, stack, active, level):
     """Compose the rows of a stage, and of all later ones what does not come through it or later ones."""
+    network = layers.network
     compose(network, stack.maps, stack.norms, stack.pattern, active, level)
     last = network.sizes.shape[0] - 1
     dimension = stack.maps.shape[0] // network.offsets[last + 1]
-    rest, begin = stack.rest[level], network.offsets[level] * dimension
+    rest, begin = layers.rest[level], network.offsets[level] * dimension
     if level == 0:
         for j in range(rest.shape[0]):
             rest[j] = network.inputs[j]
         return
     for j in range(network.offsets[level + 1] * dimension - begin):
         rest[begin + j] = stack.maps[begin + j]
-    before, source, count = stack.rest[level - 1], level - 1, 0
+    before, source, count = layers.rest[level - 1], level - 1, 0
     for i in range(network.sizes[source]):
         if stack.pattern[network.offsets[source] + i] == 1:
             active[count] = i
@@ -215,7 +215,7 @@ def push_child(stack, scratch, frame, top, child, place, side, neuron):
 
 
 @compiled(vectorise=True)
-def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, numbers):
+def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
     """Open cells until nothing is left, the budget is used up, or something has to grow or to be looked at.
 
     The first cuts follow `path`: only the cell on that side is walked, and nothing is bounded before its end.
@@ -223,7 +223,7 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
     Returns:
         DONE, FULL, CANDIDATE, LEAF, or one of the NEED statuses.
     """
-    frames, pool, ids = stack.frames, cones.pool, cones.ids
+    network, frames, pool, ids = layers.network, stack.frames, cones.pool, cones.ids
     last = network.sizes.shape[0] - 1
     dimension = pool.shape[1]
     tolerance, num_goals = numbers[TOLERANCE], counts[GOALS]
@@ -251,13 +251,11 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
         while True:
             level = frame[STAGE]
             if frame[ENTERED] == 0:
-                enter_level(network, stack, room.active, level)
+                enter_level(layers, stack, room.active, level)
                 frame[ENTERED] = 1
             if level == last:
                 break
-            undecided = exact_bounds(
-                network, stack.maps, stack.norms, level, count, tolerance, low, high, room
-            )
+            undecided = exact_bounds(network, stack.maps, stack.norms, level, count, tolerance, low, high, room)
             if guided >= 0 and guided >> 1 < network.offsets[level + 1]:
                 break
             if guided < 0 and undecided > 0:
@@ -269,17 +267,36 @@ def walk_bounded(network, backward, cones, scratch, stack, room, path, counts, n
         if guided >= 0:
             chosen, only_side = guided >> 1, guided & 1
         else:
-            rest = stack.rest[level]
             bound = dual_ascent(
-                network, backward, rest, level, count, low, high, slopes, weights, num_goals, numbers[REFERENCE], 1,
-                stack.bound[top], room,
+                layers,
+                level,
+                count,
+                low,
+                high,
+                slopes,
+                weights,
+                num_goals,
+                numbers[REFERENCE],
+                1,
+                stack.bound[top],
+                room,
             )
             if bound > numbers[INCUMBENT] + numbers[CLOSE]:
                 for stage in range(level + 1, last):
-                    bound_stage(network, backward, rest, level, stage, count, low, high, room.default, room)
+                    bound_stage(layers, level, stage, count, low, high, room.default, room)
                 bound = dual_ascent(
-                    network, backward, rest, level, count, low, high, slopes, weights, num_goals, numbers[REFERENCE],
-                    counts[ASCENT], bound, room,
+                    layers,
+                    level,
+                    count,
+                    low,
+                    high,
+                    slopes,
+                    weights,
+                    num_goals,
+                    numbers[REFERENCE],
+                    counts[ASCENT],
+                    bound,
+                    room,
                 )
             stack.bound[top] = bound
             if bound > numbers[INCUMBENT] + numbers[CLOSE] and not frame[TRIED]:
