@@ -16,26 +16,30 @@ from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.rays.cone import NEED_WORDS
 from torch_shallow.geometry.rays.storage import grown, intersection
 from torch_shallow.program.relu_program import ReLUProgram, Stage
+from torch_shallow.search.engines.bounded_cells import (
+    DEPTH,
+    NUM_COLUMNS,
+    POOL_TOP,
+    RAYS,
+    SPENT,
+    STEP,
+    BoundedStack,
+)
 from torch_shallow.search.engines.bounded_ray_walk import (
     ASCENT,
     BUDGET,
     CANDIDATE,
     CELLS,
     CLOSE,
-    DEPTH,
     GOALS,
     INCUMBENT,
     LEAF,
     LEFT_OUT,
-    NUM_COLUMNS,
-    POOL_TOP,
-    RAYS,
+    NUM_COUNTS,
+    NUM_NUMBERS,
     REFERENCE,
-    SPENT,
-    STEP,
     TOLERANCE,
     TOP,
-    BoundedStack,
     walk_bounded,
 )
 from torch_shallow.search.engines.multi_start import climb
@@ -145,7 +149,7 @@ class _Exploration:
         self.engine, self.posed = engine, engine.posed
         self.x: Float[np.ndarray, "inputs"] | None = None
         self.value = -np.inf
-        self.counts, self.numbers = np.zeros(5, dtype=np.int64), np.zeros(5)
+        self.counts, self.numbers = np.zeros(NUM_COUNTS, dtype=np.int64), np.zeros(NUM_NUMBERS)
         self.counts[[BUDGET, GOALS, ASCENT]] = max(1, task.budget), self.posed.num_goals, engine.ascent
         neurons = int(engine.network.offsets[-2])
         self.lowest = float(engine.low[neurons : neurons + self.posed.num_goals].min())
