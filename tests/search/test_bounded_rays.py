@@ -103,6 +103,7 @@ CASES: dict[str, tuple[ReLUProgram, Domain, int]] = {
     "goals and constraints": (skipping(np.random.default_rng(22), 3, 5, 5, outputs=4), Box(-1.0, 1.0), 2),
     "goals in a triangle": (skipping(np.random.default_rng(9), 2, 6, 5, outputs=3), TRIANGLE, 2),
     "a corner of constraints": (skipping(np.random.default_rng(13), 3, 5, 5, outputs=4), Box(-1.0, 1.0), 2),
+    "constraints in a triangle": (skipping(np.random.default_rng(15), 2, 5, 4, outputs=4), TRIANGLE, 2),
     "no neurons": (skipping(np.random.default_rng(10), 3, outputs=2), Box(-1.0, 1.0), 2),
 }
 cases = pytest.mark.parametrize("posed", [Posed(*case) for case in CASES.values()], ids=list(CASES))

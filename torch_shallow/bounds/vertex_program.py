@@ -32,6 +32,20 @@ def best_mixture(
     return feasible, bound
 
 
+def inner_mixture(constraints: Float[np.ndarray, "rows vertices"]) -> Float[np.ndarray, "vertices"]:
+    """A mixture of all vertices, where all constraints are positive if they are anywhere."""
+    count = constraints.shape[1]
+    middle = np.full(count, 1.0 / count)
+    if len(constraints) == 0:
+        return middle
+    deepest, _ = best_mixture(constraints, len(constraints))
+    depth = -np.inf if deepest is None else (constraints @ deepest).min()
+    if deepest is None or depth <= 0.0:
+        return middle
+    broken = max(0.0, -(constraints @ middle).min())
+    return deepest + 0.5 * depth / (depth + broken) * (middle - deepest)
+
+
 def _solve(
     rows: Float[np.ndarray, "rows vertices"], num_goals: int
 ) -> tuple[Float[np.ndarray, "vertices"] | None, Float[np.ndarray, "rows"]]:

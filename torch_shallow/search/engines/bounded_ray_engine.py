@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from torch_shallow.bounds.dual_ascent import BoundRoom
 from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
-from torch_shallow.bounds.vertex_program import best_mixture
+from torch_shallow.bounds.vertex_program import best_mixture, inner_mixture
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.chart import make_chart
@@ -258,11 +258,8 @@ class _Exploration:
         rows, goals = maps.T @ points, self.posed.num_goals
         weights, bound = best_mixture(rows, goals)
         if weights is not None:
-            inner = np.full(count, 1.0 / count)
-            if goals < len(rows):  # a constraint that is just kept may be broken by rounding: inward is where all are
-                deepest, _ = best_mixture(rows[goals:], len(rows) - goals)
-                inner = inner if deepest is None else deepest
-            self._consider(points[:-1] @ weights, points[:-1] @ inner)
+            # A constraint that is just kept may be broken by rounding: points further inside follow.
+            self._consider(points[:-1] @ weights, points[:-1] @ inner_mixture(rows[goals:]))
         allowance = 1e-9 * np.abs(maps).sum(axis=0).max()
         self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], min(float(stack.bound[top]), bound + allowance))
         self.counts[TOP] -= 1

@@ -166,7 +166,7 @@ def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
             stack.pool_top[0] = frame[POOL_TOP]
             counts[TOP] -= 1
             continue
-        if counts[CELLS] >= counts[BUDGET]:
+        if counts[CELLS] >= counts[BUDGET] and frame[CUT] == 0:
             return FULL
         if stack.bound[top] <= numbers[INCUMBENT] + numbers[CLOSE]:
             numbers[LEFT_OUT] = max(numbers[LEFT_OUT], stack.bound[top])
