@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.bounds.dual_ascent import BoundRoom
-from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
 from torch_shallow.bounds.vertex_program import best_mixture, inner_mixture
 from torch_shallow.domain import Box, Polytope
-from torch_shallow.errors import TransformError
-from torch_shallow.geometry.chart import make_chart
-from torch_shallow.geometry.rays.cone import NEED_WORDS
-from torch_shallow.geometry.rays.storage import grown, intersection
-from torch_shallow.program.relu_program import ReLUProgram, Stage
-from torch_shallow.search.engines.bounded_cells import (
-    DEPTH,
-    NUM_COLUMNS,
-    POOL_TOP,
-    RAYS,
-    SPENT,
-    STEP,
-    BoundedStack,
-)
 from torch_shallow.search.engines.bounded_ray_walk import (
     ASCENT,
     BUDGET,
@@ -43,9 +25,9 @@ from torch_shallow.search.engines.bounded_ray_walk import (
     walk_bounded,
 )
 from torch_shallow.search.engines.multi_start import climb
-from torch_shallow.search.problem import pack
+from torch_shallow.search.engines.ray_workspace import RayWorkspace
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
-from torch_shallow.search.task_output import DONE, FULL, NEED_FRAMES
+from torch_shallow.search.task_output import DONE, FULL
 
 SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
 
@@ -69,63 +51,19 @@ class RayBounder:
     def __init__(self, posed: Posed, ascent: int | None = None, tolerance: float = 1e-10) -> None:
         self.posed, self.tolerance = posed, tolerance
         self.ascent = ascent or (4 if posed.program.num_outputs == 1 else 24)
-        self.chart = make_chart(_with_outputs(posed.program), posed.domain)  # outputs may read the input themselves
-        self.network = pack(_with_outputs(posed.program.balanced), self.chart)
-        self.storage, (lines, rays, self.pool_top), used = intersection(self.chart.inequalities, tolerance)
-        cones = self.storage.cones
-        vertices = cones.pool[cones.ids[:rays]]
-        if lines or (vertices[:, -1] <= 0.0).any():
-            raise TransformError(
-                "domain: expected a bounded box or polytope, found one that reaches to infinity; bound all inputs."
-            )
-        self.domain = rays, cones.ids[:rays].copy(), cones.sets[:rays].copy(), used
-        self.vertices = vertices[:, :-1] / vertices[:, -1:]
-        self.low, self.high = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
-        self._make_room()
-
-    def _make_room(self) -> None:
-        """All work space, for few cells at first."""
-        network, dimension = self.network, self.chart.num_coordinates + 1
-        size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
-        self.layers = PackedLayers(network, transposed(network), np.zeros((len(network.sizes), size * dimension)))
-        self.stack = BoundedStack(
-            np.zeros((256, NUM_COLUMNS), dtype=np.int64),
-            np.zeros(256),
-            np.zeros((256, neurons)),
-            np.zeros((256, neurons)),
-            np.zeros((256, neurons)),
-            np.zeros((256, size - neurons)),
-            np.zeros((256, self.storage.words), dtype=np.uint64),
-            np.zeros(size * dimension),
-            np.zeros(size),
-            np.zeros(size, dtype=np.uint8),
-            np.zeros(1, dtype=np.int64),
-        )
-        self.room = self._bound_room(len(self.storage.scratch.values))
-
-    def _bound_room(self, rays: int) -> BoundRoom:
-        dimension, size = self.chart.num_coordinates + 1, int(self.network.offsets[-1])
-        row, before, state, gradient, default = np.zeros((5, size))
-        linear, point, centre, mixture, candidate = np.zeros((5, dimension))
-        points, values = np.zeros((dimension, rays)), np.zeros(max(rays, size))
-        active = np.zeros(size, dtype=np.int64)
-        return BoundRoom(
-            points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default
-        )
+        self.workspace = RayWorkspace(posed, tolerance)
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound by intervals."""
-        neurons = int(self.network.offsets[-2])
-        bound = self.high[neurons : neurons + self.posed.num_goals].min()
-        if (self.high[neurons + self.posed.num_goals :] < 0.0).any():
-            bound = -np.inf
+        high, goals = self.workspace.high, self.workspace.goals
+        bound = -np.inf if (high[goals.stop :] < 0.0).any() else high[goals].min()
         return OpenCell(np.zeros(0, dtype=np.int32), float(bound))
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, depth first, until the budget is used up or a point is good enough."""
         search = _Exploration(self, task)
         if any(len(cell.path) == 0 for cell in task.cells):
-            start = climb(self.posed, self.chart.lift(self.vertices))
+            start = climb(self.posed, self.workspace.chart.lift(self.workspace.vertices))
             search.consider_input(start)
         still_open: list[OpenCell] = []
         for cell in task.cells:
@@ -146,13 +84,12 @@ class _Exploration:
     """One task."""
 
     def __init__(self, engine: RayBounder, task: CellTask) -> None:
-        self.engine, self.posed = engine, engine.posed
+        self.workspace, self.posed = engine.workspace, engine.posed
         self.x: Float[np.ndarray, "inputs"] | None = None
         self.value = -np.inf
         self.counts, self.numbers = np.zeros(NUM_COUNTS, dtype=np.int64), np.zeros(NUM_NUMBERS)
         self.counts[[BUDGET, GOALS, ASCENT]] = max(1, task.budget), self.posed.num_goals, engine.ascent
-        neurons = int(engine.network.offsets[-2])
-        self.lowest = float(engine.low[neurons : neurons + self.posed.num_goals].min())
+        self.lowest = float(self.workspace.low[self.workspace.goals].min())
         self.numbers[[LEFT_OUT, TOLERANCE]] = -np.inf, engine.tolerance
         self._set_incumbent(task.incumbent)
 
@@ -169,16 +106,17 @@ class _Exploration:
 
     def open(self, cell: OpenCell) -> list[OpenCell]:
         """Open a cell and those below it; returns those that are left open."""
-        engine, counts = self.engine, self.counts
-        self._begin(cell.bound)
+        workspace, counts = self.workspace, self.counts
+        workspace.begin(cell.bound)
+        counts[TOP] = 0
         path = np.ascontiguousarray(cell.path, dtype=np.int32)
         while True:
             status = walk_bounded(
-                engine.layers,
-                engine.storage.cones,
-                engine.storage.scratch,
-                engine.stack,
-                engine.room,
+                workspace.layers,
+                workspace.storage.cones,
+                workspace.storage.scratch,
+                workspace.stack,
+                workspace.room,
                 path,
                 counts,
                 self.numbers,
@@ -186,82 +124,24 @@ class _Exploration:
             if status == DONE:
                 return []
             if status == CANDIDATE:
-                self._consider(engine.room.candidate[:-1].copy())
+                self._consider(workspace.room.candidate[:-1].copy())
             elif status == LEAF:
                 self._solve_leaf()
             elif status != FULL:
-                self._grow(status)
+                workspace.grow(status)
             if status == FULL or self.value > self.posed.enough:
-                return self._left_open()
-
-    def _begin(self, bound: float) -> None:
-        """Put the whole domain on the stack."""
-        engine, stack = self.engine, self.engine.stack
-        rays, ids, sets, used = engine.domain
-        cones, neurons = engine.storage.cones, int(engine.network.offsets[-2])
-        cones.ids[:rays] = ids
-        cones.sets[:rays] = 0
-        cones.sets[:rays, : sets.shape[1]] = sets
-        stack.frames[0] = 0
-        stack.frames[0, [RAYS, STEP, POOL_TOP]] = rays, -1, engine.pool_top
-        stack.used[0] = 0
-        stack.used[0, : len(used)] = used
-        stack.pool_top[0] = engine.pool_top
-        stack.bound[0] = bound
-        stack.low[0], stack.high[0] = engine.low[:neurons], engine.high[:neurons]
-        stack.slopes[0] = engine.high[:neurons] > -engine.low[:neurons]
-        stack.weights[0] = 1.0 / len(stack.weights[0])
-        self.counts[TOP] = 0
-
-    def _grow(self, status: int) -> None:
-        """Make room for what the walk has asked for."""
-        engine, stack = self.engine, self.engine.stack
-        if status == NEED_FRAMES:
-            engine.stack = stack.replaced(
-                frames=grown(stack.frames),
-                bound=grown(stack.bound),
-                low=grown(stack.low),
-                high=grown(stack.high),
-                slopes=grown(stack.slopes),
-                weights=grown(stack.weights),
-                used=grown(stack.used),
-            )
-            return
-        engine.storage.grow(status)
-        if status == NEED_WORDS:
-            engine.stack = stack.replaced(used=grown(stack.used, axis=1))
-        engine.room = engine._bound_room(len(engine.storage.scratch.values))
-
-    def _left_open(self) -> list[OpenCell]:
-        """The cells on the stack, each with its path: the steps of the cells below it that have been cut."""
-        stack = self.engine.stack
-        path: list[int] = []
-        cells: list[OpenCell] = []
-        for index in range(int(self.counts[TOP]) + 1):
-            frame = stack.frames[index]
-            del path[max(0, int(frame[DEPTH]) - 1) :]
-            steps = [*path, int(frame[STEP])] if frame[DEPTH] else []
-            if frame[SPENT]:
-                path = steps
-            else:
-                cells.append(OpenCell(np.array(steps, dtype=np.int32), float(stack.bound[index])))
-        return cells
+                return workspace.left_open(int(counts[TOP]))
 
     def _solve_leaf(self) -> None:
         """Find the best point of the cell on top of the stack, which has one affine map, and take it off."""
-        engine = self.engine
-        stack, top, network = engine.stack, int(self.counts[TOP]), engine.network
-        outputs, dimension = int(network.offsets[-2]), engine.chart.num_coordinates + 1
-        maps = stack.maps[outputs * dimension :].reshape(dimension, -1)
-        count = int(stack.frames[top, RAYS])
-        points = engine.room.points[:, :count]
-        rows, goals = maps.T @ points, self.posed.num_goals
+        top, goals = int(self.counts[TOP]), self.posed.num_goals
+        vertices, rows, allowance = self.workspace.leaf(top)
         weights, bound = best_mixture(rows, goals)
         if weights is not None:
             # A constraint that is just kept may be broken by rounding: points further inside follow.
-            self._consider(points[:-1] @ weights, points[:-1] @ inner_mixture(rows[goals:]))
-        allowance = 1e-9 * np.abs(maps).sum(axis=0).max()
-        self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], min(float(stack.bound[top]), bound + allowance))
+            self._consider(vertices @ weights, vertices @ inner_mixture(rows[goals:]))
+        bound = min(float(self.workspace.stack.bound[top]), bound + allowance)
+        self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], bound)
         self.counts[TOP] -= 1
         self.counts[CELLS] += 1
 
@@ -269,9 +149,9 @@ class _Exploration:
         self, v: Float[np.ndarray, "coordinates"], inner: Float[np.ndarray, "coordinates"] | None = None
     ) -> None:
         """Look at a point of the chart, and if it is not of the domain, at points nearer to an inner one."""
-        inner = self.engine.chart.inner if inner is None else inner
+        inner = self.workspace.chart.inner if inner is None else inner
         for share in SHARES:
-            if self.consider_input(self.engine.chart.lift(v + share * (inner - v))):
+            if self.consider_input(self.workspace.chart.lift(v + share * (inner - v))):
                 return
 
     def consider_input(self, x: Float[np.ndarray, "inputs"]) -> bool:
@@ -288,8 +168,3 @@ class _Exploration:
             self.x, self.value = x, value
             self._set_incumbent(value)
         return value > -np.inf
-
-
-def _with_outputs(program: ReLUProgram) -> ReLUProgram:
-    """The program with its outputs as one more stage."""
-    return replace(program, stages=(*program.stages, Stage("", program.out_weight, program.out_bias)))
