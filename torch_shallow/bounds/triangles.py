@@ -15,7 +15,8 @@ from torch_shallow.bounds.multipliers import Multipliers, flat_or_steep
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.geometry.highs import linear_program, solve
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-10
+ROOM = 3e-10  # relative: constraints are kept with so much room, so that they are kept when rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def solve_triangles(network: StagedNetwork, cell: CellBounds, goals: Goals) -> T
     found = None
     for price in (1e2, 1e4, 1e6):
         found = _solve(network, cell, goals, affine, price)
-        if found is None or found[1] <= TOLERANCE:
+        if found is None or found[1] <= 10 * ROOM:
             break
     return None if found is None else found[0]
 
@@ -112,7 +113,7 @@ def _solve(
     # Row by row: at least so much.
     blocks = [
         (rows(affine.outputs[:m] / unit, -1.0, 0.0), -affine.outputs_bias[:m] / unit),
-        (rows(affine.outputs[m:] / sizes[m:, None], 0.0, 1.0), -affine.outputs_bias[m:] / sizes[m:]),
+        (rows(affine.outputs[m:] / sizes[m:, None], 0.0, 1.0), ROOM - affine.outputs_bias[m:] / sizes[m:]),
         (
             rows(side[decided, None] * affine.entering[decided], 0.0, 1.0),
             -side[decided] * affine.entering_bias[decided],
