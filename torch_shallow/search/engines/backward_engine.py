@@ -32,6 +32,7 @@ class Effort:
         batch: how many cells are opened at once.
         tried: on how many neurons of a cell branching is tried.
         climbs: how many steps a point climbs; four times as many at the root.
+        polished: points climb from region to region by linear programs, if those have not more numbers than this.
         few: cells with at most so many undecided neurons are bounded by their linear program too.
         tolerance: relative to the size of the goals' terms: a cell that exceeds the best point by no more is left out.
     """
@@ -40,9 +41,10 @@ class Effort:
     root: Schedule = Schedule(60)
     cell: Schedule = Schedule(12)
     batch: int = 64
-    tried: int = 6
+    tried: int = 12
     climbs: int = 10
-    few: int = 6
+    polished: int = 50_000
+    few: int = 10
     tolerance: float = 1e-10
 
 
@@ -152,7 +154,7 @@ class _Exploration:
         """Bound the cells of the task anew, and look for points at the centre and the relaxation's maximisers."""
         whole, network = self.engine.whole, self.engine.network
         starts = torch.cat([network.middle[None], whole.x])
-        self.best.offer(climb(network, self.engine.posed.num_goals, starts, 4 * self.effort.climbs))
+        self._polish(climb(network, self.engine.posed.num_goals, starts, 4 * self.effort.climbs))
         cells = [cell for cell in self.task.cells if self._worth(cell.bound)]
         for first in range(0, len(cells), self.effort.batch):
             some = cells[first : first + self.effort.batch]
@@ -196,7 +198,24 @@ class _Exploration:
         network, num_goals = self.engine.network, self.engine.posed.num_goals
         values = network(x)[1][:, :num_goals].amin(dim=1)
         top = values.argsort(descending=True, stable=True)[:4]
-        self.best.offer(climb(network, num_goals, x[top], self.effort.climbs))
+        self._polish(climb(network, num_goals, x[top], self.effort.climbs))
+
+    def _polish(self, x: Float[Tensor, "points inputs"]) -> None:
+        """From the best of some points, go to the best of its region, and on to that of the next, as long as it rises."""
+        self.best.offer(x)
+        network, num_goals = self.engine.network, self.engine.posed.num_goals
+        if network.num_neurons * len(network.lower) > self.effort.polished:
+            return
+        x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
+        for _ in range(10):
+            solution = self.bounder.in_region(x)
+            if solution is None:
+                return
+            self.best.offer(solution[None])
+            before, after = self.engine.posed.value(torch.stack([x, solution]).cpu().numpy())
+            if not after > before:
+                return
+            x = solution
 
     def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
         """Settle cells of few undecided neurons by linear programs; let the others wait."""
@@ -255,10 +274,8 @@ class _Exploration:
             bounds = self.bounder.quick_bounds(cells.decided(neurons.reshape(-1), side), multipliers)
             gain = (batch.bound[repeated] - bounds).clamp(min=0.0).reshape(len(batch), count)
             gains.append(torch.minimum(gain, (batch.bound - self.limit)[:, None]))
-        least = 1e-6 * (batch.bound - self.limit)[:, None]
-        product = torch.maximum(gains[0], least) * torch.maximum(gains[1], least)
-        product = torch.where(top < 0.0, -1.0, product)
-        return neurons.gather(1, product.argmax(dim=1, keepdim=True))[:, 0]
+        gain = torch.where(top < 0.0, -1.0, gains[0] + gains[1])
+        return neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
 
     def _outcome(self) -> CellOutcome:
         cells = [

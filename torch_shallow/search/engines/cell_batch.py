@@ -139,3 +139,11 @@ class CellBounder:
             return batch
         found = self._measured(batch.cells, Lines.of(batch.cells), solution.multipliers, batch.bound)
         return replace(found, x=solution.x[None])
+
+    def in_region(self, x: Float[Tensor, "inputs"]) -> Float[Tensor, "inputs"] | None:
+        """The best point of the activation region of a point, but for rounding; None if it is not found."""
+        entering = self.network(x)[0]
+        side = torch.where(entering > 0.0, 1.0, -1.0).double()
+        lower, upper = torch.where(side > 0.0, 0.0, -torch.inf), torch.where(side > 0.0, torch.inf, 0.0)
+        solution = solve_triangles(self.network, CellBounds(lower[None], upper[None], side[None]), self.goals)
+        return None if solution is None else solution.x
