@@ -1,4 +1,4 @@
-"""The least of some outputs where others are not negative, as one row: a combination of all of them, by weak duality."""
+"""The least of some outputs where others are not negative, as one row, by weak duality: a combination of them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interval bounds of all that enters the ReLUs of a network, and the sizes of the terms that rounding is relative to."""
+"""Interval bounds of all that enters the ReLUs of a network, and the sizes of terms that rounding is relative to."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -27,17 +27,14 @@ class Multipliers(NamedTuple):
     splits: Float[Tensor, "cells rows neurons"]
     weights: Float[Tensor, "cells rows weights"]
 
-    def __getitem__(self, cells: Tensor | slice) -> Multipliers:  # type: ignore[override]
+    def of(self, cells: Tensor | slice) -> Multipliers:
         """Those of some of the cells."""
-        return Multipliers(*(part[cells] for part in self._parts()))
+        return Multipliers(*(part[cells] for part in self))
 
     def where(self, chosen: Bool[Tensor, "cells rows"], others: Multipliers) -> Multipliers:
         """These where they are chosen, and the others elsewhere."""
-        pairs = zip(self._parts(), others._parts(), strict=True)
+        pairs = zip(self, others, strict=True)
         return Multipliers(*(torch.where(chosen[..., None], one, other) for one, other in pairs))
-
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.slopes, self.splits, self.weights
 
 
 class Target(Protocol):
@@ -78,12 +75,16 @@ class Schedule:
         rate: the first step of a slope or a weight.
         split_rate: likewise of a split, relative to the coefficients of its stage.
         end: the last step, relative to the first.
+        patience: after each so many steps, it may be the end.
+        progress: it is, if all that bounds exceed what they need to be has not become less by such a share since.
     """
 
     steps: int
     rate: float = 0.25
     split_rate: float = 0.25
     end: float = 0.1
+    patience: int = 4
+    progress: float = 0.0
 
 
 def flat_or_steep(lines: Lines) -> Float[Tensor, "cells 1 neurons"]:
@@ -97,7 +98,7 @@ def descend(
     target: Target,
     start: Multipliers,
     schedule: Schedule,
-    reached: Callable[[Float[Tensor, "cells rows"]], bool] = lambda bounds: False,
+    enough: float = -math.inf,
 ) -> Multipliers:
     """Improve multipliers, and return for each row in each cell the best of all that were tried.
 
@@ -107,10 +108,11 @@ def descend(
         target: what is bounded.
         start: the first choice.
         schedule: how to go on.
-        reached: whether bounds are good enough to stop.
+        enough: bounds need not be lower than this.
     """
     now = best = start
     bounds: Tensor | None = None
+    above = math.inf
     adam: _Adam | None = None
     for step in range(schedule.steps + 1):
         found = backward(network, lines, target.rows(now.weights), now.slopes, now.splits)
@@ -119,17 +121,19 @@ def descend(
         else:
             better = found.bound < bounds
             best, bounds = now.where(better, best), torch.minimum(found.bound, bounds)
-        if step == schedule.steps or reached(bounds):
+        if step == schedule.steps:
             break
+        if step % schedule.patience == 0:
+            before, above = above, float((bounds - enough).clamp(min=0.0).sum())
+            if above <= 0.0 or above > (1.0 - schedule.progress) * before < math.inf:
+                break
         if adam is None:
-            adam = _Adam(now, _rates(network, found, schedule), schedule)
+            adam = _Adam(now, _rates(found, schedule), schedule)
         now = adam.step(now, _derivative(network, lines, target, now, found))
     return best
 
 
-def _derivative(
-    network: StagedNetwork, lines: Lines, target: Target, now: Multipliers, found: Backward
-) -> Multipliers:
+def _derivative(network: StagedNetwork, lines: Lines, target: Target, now: Multipliers, found: Backward) -> Multipliers:
     point = relaxed_point(network, lines, found, now.slopes)
     through = torch.cat([point.entering[..., :0], *found.through], dim=-1)
     return Multipliers(
@@ -137,7 +141,7 @@ def _derivative(
     )
 
 
-def _rates(network: StagedNetwork, found: Backward, schedule: Schedule) -> Multipliers:
+def _rates(found: Backward, schedule: Schedule) -> Multipliers:
     """The first step of each multiplier; a split is measured against what it is added to."""
     scales = [a.abs() + a.abs().mean(dim=-1, keepdim=True) for a in found.through]
     splits = schedule.split_rate * torch.cat([found.bound[..., None][..., :0], *scales], dim=-1)
@@ -162,9 +166,7 @@ class _Adam:
         first, second = (1.0 - fading**self.steps for fading in self.fading)
         size = self.shrink ** (self.steps - 1) * second**0.5 / first
         moved = []
-        for part, slope, mean, square, rate in zip(
-            now, derivative, self.means, self.squares, self.rates, strict=True
-        ):
+        for part, slope, mean, square, rate in zip(now, derivative, self.means, self.squares, self.rates, strict=True):
             mean.lerp_(slope, 1.0 - self.fading[0])
             square.mul_(self.fading[1]).addcmul_(slope, slope, value=1.0 - self.fading[1])
             moved.append(part - size * rate * mean / square.sqrt().clamp(min=torch.finfo(mean.dtype).tiny))

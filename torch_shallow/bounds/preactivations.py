@@ -146,8 +146,9 @@ def tightened(
         target = some.rows(network, sizes)
         portion = max(1, _portion(network, chunk) // len(some.neurons))
         parts = [_bounds(network, cells[part], target, some, sizes) for part in _slices(len(cells.side), portion)]
-        least, most = torch.cat([-part[:, len(open_rows) :] for part in parts]), torch.cat(
-            [part[:, : len(open_rows)] for part in parts]
+        least, most = (
+            torch.cat([-part[:, len(open_rows) :] for part in parts]),
+            torch.cat([part[:, : len(open_rows)] for part in parts]),
         )
         lower, upper = cells.lower.clone(), cells.upper.clone()
         chosen = at[open_rows]

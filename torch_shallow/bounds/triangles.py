@@ -26,10 +26,12 @@ class TriangleSolution:
     Attributes:
         multipliers: what its dual solution amounts to. The bound that they give is proven by a backward pass.
         x: the inputs of its solution, in the box.
+        missed: by how much they miss the cell.
     """
 
     multipliers: Multipliers
     x: Float[Tensor, "inputs"]
+    missed: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +77,24 @@ class _Affine:
         )
 
 
-def solve_triangles(network: StagedNetwork, cell: CellBounds, goals: Goals) -> TriangleSolution | None:
+def solve_triangles(
+    network: StagedNetwork, cell: CellBounds, goals: Goals, price: float = 100.0
+) -> TriangleSolution | None:
     """Solve the linear program of one cell by HiGHS.
 
     A cell may be empty. So that there is always a solution, decisions and constraints may all be missed by the same
-    amount, for a price, which rises twice if it is paid.
+    amount, relative to their sizes, for a price, relative to the size of the goals.
+
+    Args:
+        network: the network in its box.
+        cell: a batch of one cell.
+        goals: what is bounded.
+        price: of an amount of 1. Of an empty cell, the bound falls with the price as far as one likes.
 
     Returns:
         None if HiGHS finds no solution.
     """
     affine = _Affine.of(network, cell)
-    found = None
-    for price in (1e2, 1e4, 1e6):
-        found = _solve(network, cell, goals, affine, price)
-        if found is None or found[1] <= 10 * ROOM:
-            break
-    return None if found is None else found[0]
-
-
-def _solve(
-    network: StagedNetwork, cell: CellBounds, goals: Goals, affine: _Affine, price: float
-) -> tuple[TriangleSolution, float] | None:
-    """The solution at a price, and by how much it misses the cell."""
     lines = Lines.of(cell)
     inputs, unstable, m = len(network.lower), affine.unstable, goals.num_goals
     side = cell.side[0].cpu().numpy()
@@ -143,4 +141,4 @@ def _solve(
     all_splits[0, 0, decided] = slopes.new_tensor(splits * unit)
     weights = goals.weights_of(slopes.new_tensor(shares), slopes.new_tensor(constraints * unit / sizes[m:]))
     x = torch.minimum(torch.maximum(slopes.new_tensor(values[:inputs]), network.lower), network.upper)
-    return TriangleSolution(Multipliers(slopes, all_splits, weights[None, None]), x), float(values[-1])
+    return TriangleSolution(Multipliers(slopes, all_splits, weights[None, None]), x, missed=float(values[-1]))

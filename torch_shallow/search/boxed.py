@@ -23,7 +23,7 @@ def boxed(posed: Posed) -> Posed:
     if isinstance(domain, Box):
         lower, upper = domain.bounds(program.in_shape)
         if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-            raise _unbounded(domain)
+            raise TransformError(_unbounded(domain))
         return posed
     a, b = domain.inequalities(program.in_shape)
     lower, upper = _bounding_box(domain, a, b)
@@ -45,6 +45,9 @@ def _bounding_box(
 
     With y >= 0 and a residual r = e - y a, e x = y a x + r x <= y b + |r| |x|, where the norms are those of sum and
     maximum. If no |r| exceeds 1/2, the largest of all |x_i| is then at most twice the largest y b.
+
+    Raises:
+        TransformError: it is not bounded, or has no point.
     """
     inputs = a.shape[1]
     sides = (np.full(inputs, -np.inf), np.full(inputs, np.inf))
@@ -53,20 +56,18 @@ def _bounding_box(
     most, residuals = np.zeros(2 * inputs), np.zeros(2 * inputs)
     for i, direction in enumerate(directions):
         if solve(highs, direction):
-            raise _unbounded(domain)
+            raise TransformError(_unbounded(domain))
         dual = np.abs(np.array(highs.getSolution().row_dual))
         slack = 2.0**-52 * (len(b) + 2)
         most[i] = dual @ b + slack * (dual @ np.abs(b))
         residuals[i] = np.abs(direction - dual @ a).sum() + slack * (dual @ np.abs(a)).sum()
     if len(b) == 0 or residuals.max() > 0.5:
-        raise _unbounded(domain)
+        raise TransformError(_unbounded(domain))
     most += residuals * 2.0 * np.abs(most).max()
     if not (-most[:inputs] <= most[inputs:]).all():
         raise TransformError(f"domain: expected a polytope with a point, found that {domain!r} has none.")
     return -most[:inputs], most[inputs:]
 
 
-def _unbounded(domain: Domain) -> TransformError:
-    return TransformError(
-        f"domain: expected a bounded Box or Polytope, found {domain!r}; give finite bounds for all inputs."
-    )
+def _unbounded(domain: Domain) -> str:
+    return f"domain: expected a bounded Box or Polytope, found {domain!r}; give finite bounds for all inputs."

@@ -15,6 +15,8 @@ from torch_shallow.bounds.preactivations import BoxBounds, tightened
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.bounds.triangles import solve_triangles
 
+MISSED = 1e-8  # relative: a point that misses a cell by no more is in it but for rounding
+
 
 @dataclass(frozen=True, eq=False)
 class CellBatch:
@@ -39,8 +41,8 @@ class CellBatch:
 
     def __getitem__(self, cells: Tensor | slice) -> CellBatch:
         """Some of the cells, in another order if need be."""
-        parts = (self.cells, self.multipliers, self.bound, self.x, self.looseness)
-        return CellBatch(*(part[cells] for part in parts))
+        found, multipliers = self.cells[cells], self.multipliers.of(cells)
+        return CellBatch(found, multipliers, self.bound[cells], self.x[cells], self.looseness[cells])
 
     @property
     def undecided(self) -> Int[Tensor, "cells"]:
@@ -54,9 +56,7 @@ class CellBatch:
         lower, upper, side, slopes, splits, weights, bound, x, loose = (
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
-        return CellBatch(
-            CellBounds(lower, upper, side), Multipliers(slopes, splits, weights), bound, x, loose
-        )
+        return CellBatch(CellBounds(lower, upper, side), Multipliers(slopes, splits, weights), bound, x, loose)
 
 
 def _tensors(batch: CellBatch) -> tuple[Tensor, ...]:
@@ -106,9 +106,7 @@ class CellBounder:
         """
         cells = tightened(self.network, cells, self.box.sizes, self.box.stages)
         lines = Lines.of(cells)
-        best = descend(
-            self.network, lines, self.goals, start, schedule or self.schedule, lambda found: bool((found < enough).all())
-        )
+        best = descend(self.network, lines, self.goals, start, schedule or self.schedule, enough)
         return self._measured(cells, lines, best, ceiling)
 
     def _measured(
@@ -132,13 +130,21 @@ class CellBounder:
         rows = self.goals.rows(chosen.weights)
         return backward(self.network, Lines.of(cells), rows, chosen.slopes, chosen.splits).bound[:, 0]
 
-    def by_program(self, batch: CellBatch) -> CellBatch:
-        """A batch of one cell with the bound of its linear program; as it was if that tells nothing."""
-        solution = solve_triangles(self.network, batch.cells, self.goals)
-        if solution is None:
-            return batch
-        found = self._measured(batch.cells, Lines.of(batch.cells), solution.multipliers, batch.bound)
-        return replace(found, x=solution.x[None])
+    def by_program(self, batch: CellBatch, enough: float) -> CellBatch:
+        """A batch of one cell with the bound of its linear program, and the inputs of its solution.
+
+        As long as the solution misses the cell, and the bound is above what is enough, that costs a hundred times more.
+        """
+        lines = Lines.of(batch.cells)
+        for price in (1e2, 1e4, 1e6):
+            solution = solve_triangles(self.network, batch.cells, self.goals, price)
+            if solution is None:
+                break
+            found = self._measured(batch.cells, lines, solution.multipliers, batch.bound)
+            batch = replace(found, x=solution.x[None])
+            if solution.missed <= MISSED or float(batch.bound[0]) <= enough:
+                break
+        return batch
 
     def in_region(self, x: Float[Tensor, "inputs"]) -> Float[Tensor, "inputs"] | None:
         """The best point of the activation region of a point, but for rounding; None if it is not found."""
