@@ -67,7 +67,7 @@ class FixedRows:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Descent:
     """How multipliers are improved: by so many steps of Adam (Kingma & Ba, 2015), which become smaller.
 
     Attributes:
@@ -97,7 +97,7 @@ def descend(
     lines: Lines,
     target: Target,
     start: Multipliers,
-    schedule: Schedule,
+    schedule: Descent,
     enough: float = -math.inf,
 ) -> Multipliers:
     """Improve multipliers, and return for each row in each cell the best of all that were tried.
@@ -141,11 +141,11 @@ def _derivative(network: StagedNetwork, lines: Lines, target: Target, now: Multi
     )
 
 
-def _rates(found: Backward, schedule: Schedule) -> Multipliers:
+def _rates(found: Backward, schedule: Descent) -> Multipliers:
     """The first step of each multiplier; a split is measured against what it is added to."""
     scales = [a.abs() + a.abs().mean(dim=-1, keepdim=True) for a in found.through]
     splits = schedule.split_rate * torch.cat([found.bound[..., None][..., :0], *scales], dim=-1)
-    rate = torch.full_like(splits[..., :1], schedule.rate)
+    rate = torch.full_like(found.bound[..., None], schedule.rate)
     return Multipliers(rate, splits, rate)
 
 
@@ -154,7 +154,7 @@ class _Adam:
 
     fading = (0.9, 0.999)
 
-    def __init__(self, start: Multipliers, rates: Multipliers, schedule: Schedule) -> None:
+    def __init__(self, start: Multipliers, rates: Multipliers, schedule: Descent) -> None:
         self.rates, self.shrink = rates, schedule.end ** (1.0 / max(schedule.steps - 1, 1))
         self.means = [torch.zeros_like(part) for part in start]
         self.squares = [torch.zeros_like(part) for part in start]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_shallow.bounds.backward import CellBounds, Lines, Rows, backward, proven
 from torch_shallow.bounds.intervals import interval_bounds, term_sizes
-from torch_shallow.bounds.multipliers import FixedRows, Multipliers, Schedule, descend, flat_or_steep
+from torch_shallow.bounds.multipliers import Descent, FixedRows, Multipliers, descend, flat_or_steep
 from torch_shallow.bounds.staged import StagedNetwork
 
 
@@ -37,14 +37,16 @@ class BoxBounds:
         cell: the box as a batch of one cell.
         sizes: the sizes of the terms of each layer.
         stages: the neurons that are worth a backward bound in a cell.
+        least: a lower bound of each output.
     """
 
     cell: CellBounds
     sizes: list[Float[Tensor, "rows"]]
     stages: tuple[StageRows, ...]
+    least: Float[Tensor, "outputs"]
 
     @classmethod
-    def of(cls, network: StagedNetwork, schedule: Schedule, chunk: int = 1 << 22) -> BoxBounds:
+    def of(cls, network: StagedNetwork, schedule: Descent, chunk: int = 1 << 22) -> BoxBounds:
         """Bound the stages one after the other.
 
         Args:
@@ -52,7 +54,7 @@ class BoxBounds:
             schedule: how to choose the slopes of the bounds of each neuron.
             chunk: how many numbers a tensor may have.
         """
-        lower, upper, _, _ = interval_bounds(network)
+        lower, upper, least, _ = interval_bounds(network)
         sizes = term_sizes(network, upper)
         stages = []
         for number in range(2, len(network.layers)):
@@ -73,7 +75,7 @@ class BoxBounds:
             lower, upper = cell.lower[0], cell.upper[0]
             sizes = term_sizes(network, upper)
             stages.append(rows)
-        return cls(CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None]), sizes, tuple(stages))
+        return cls(CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None]), sizes, tuple(stages), least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,7 @@ def _portion(network: StagedNetwork, chunk: int) -> int:
     return max(1, chunk // (len(network.lower) + network.num_neurons))
 
 
-def _best_slopes(network: StagedNetwork, cell: CellBounds, some: _SomeRows, schedule: Schedule) -> Tensor:
+def _best_slopes(network: StagedNetwork, cell: CellBounds, some: _SomeRows, schedule: Descent) -> Tensor:
     lines, sizes = Lines.of(cell), [torch.zeros_like(layer.bias) for layer in network.layers]
     slopes = some.slopes[None]
     start = Multipliers(slopes, torch.zeros_like(slopes), slopes[..., :0])

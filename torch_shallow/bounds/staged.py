@@ -36,7 +36,7 @@ class Layer:
 
     def __call__(self, sources: list[Float[Tensor, "*batch columns"]]) -> Float[Tensor, "*batch rows"]:
         """The values, given the inputs and what has left the ReLUs of each stage before."""
-        total: Tensor = self.bias
+        total = self.bias.expand(*sources[0].shape[:-1], -1)
         for source, block in self.blocks:
             total = total + sources[source] @ block.T
         return total

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_shallow.bounds.backward import CellBounds, Lines, backward, proven, relaxed_point
 from torch_shallow.bounds.goals import Goals
-from torch_shallow.bounds.multipliers import Multipliers, Schedule, descend, flat_or_steep
+from torch_shallow.bounds.multipliers import Descent, Multipliers, descend, flat_or_steep
 from torch_shallow.bounds.preactivations import BoxBounds, tightened
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.bounds.triangles import solve_triangles
@@ -78,7 +78,12 @@ class CellBounder:
     network: StagedNetwork
     box: BoxBounds
     goals: Goals
-    schedule: Schedule
+    schedule: Descent
+
+    @property
+    def least(self) -> float:
+        """No point of the box has less: a cell whose bound is lower has no point that keeps the constraints."""
+        return float(self.box.least[: self.goals.num_goals].min())
 
     @property
     def whole(self) -> tuple[CellBounds, Multipliers]:
@@ -93,7 +98,7 @@ class CellBounder:
         start: Multipliers,
         ceiling: Float[Tensor, "cells"],
         enough: float,
-        schedule: Schedule | None = None,
+        schedule: Descent | None = None,
     ) -> CellBatch:
         """Bound some cells.
 
@@ -106,7 +111,7 @@ class CellBounder:
         """
         cells = tightened(self.network, cells, self.box.sizes, self.box.stages)
         lines = Lines.of(cells)
-        best = descend(self.network, lines, self.goals, start, schedule or self.schedule, enough)
+        best = descend(self.network, lines, self.goals, start, schedule or self.schedule, max(enough, self.least))
         return self._measured(cells, lines, best, ceiling)
 
     def _measured(
@@ -118,7 +123,7 @@ class CellBounder:
         )
         point = relaxed_point(self.network, lines, found, chosen.slopes)
         bound = torch.minimum(proven(self.network, found)[:, 0], ceiling)
-        bound = torch.where(cells.empty, -torch.inf, bound)
+        bound = torch.where(cells.empty | (bound < self.least), -torch.inf, bound)
         through = torch.cat([point.entering[..., :0], *found.through], dim=-1)
         gap = (through * (point.leaving - point.entering.clamp(min=0.0))).clamp(min=0.0)
         triangle = through.abs() * lines.offset

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from torch_shallow.bounds.backward import CellBounds
-from torch_shallow.bounds.multipliers import Multipliers, Schedule
+from torch_shallow.bounds.multipliers import Descent, Multipliers
 from torch_shallow.search.ascent import climb
 from torch_shallow.search.engines.cell_batch import CellBatch, CellBounder
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
@@ -32,9 +32,9 @@ class Effort:
         tolerance: relative to the size of the goals' terms: a cell that exceeds the best point by no more is left out.
     """
 
-    box: Schedule = field(default_factory=lambda: Schedule(20))
-    root: Schedule = field(default_factory=lambda: Schedule(60))
-    cell: Schedule = field(default_factory=lambda: Schedule(24, end=0.3, progress=0.03))
+    box: Descent = field(default_factory=lambda: Descent(20))
+    root: Descent = field(default_factory=lambda: Descent(60))
+    cell: Descent = field(default_factory=lambda: Descent(24, end=0.3, progress=0.03))
     batch: int = 64
     tried: int = 12
     climbs: int = 10
