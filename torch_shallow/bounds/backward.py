@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torch_shallow.bounds.staged import StagedNetwork
 
-Coefficients = list[Float[Tensor, "cells rows columns"] | None]  # of the inputs, and of what leaves each stage
+Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
 
 
 class Rows(NamedTuple):
@@ -113,7 +113,7 @@ class Backward(NamedTuple):
 
     bound: Float[Tensor, "cells rows"]
     at: Float[Tensor, "cells rows inputs"]
-    through: list[Float[Tensor, "cells rows neurons"]]
+    through: list[Float[Tensor, "_ _ _"]]
     size: Float[Tensor, "cells rows"]
 
 
@@ -123,7 +123,7 @@ def backward(
     rows: Rows,
     slopes: Float[Tensor, "cells rows neurons"],
     splits: Float[Tensor, "cells rows neurons"],
-    sizes: list[Float[Tensor, "neurons"]] | None = None,
+    sizes: list[Float[Tensor, "_"]] | None = None,
 ) -> Backward:
     """Bound rows in all cells from above.
 
@@ -173,7 +173,7 @@ class Relaxed(NamedTuple):
 
     entering: Float[Tensor, "cells rows neurons"]
     leaving: Float[Tensor, "cells rows neurons"]
-    sources: list[Float[Tensor, "cells rows columns"]]
+    sources: list[Float[Tensor, "_ _ _"]]
 
 
 def relaxed_point(

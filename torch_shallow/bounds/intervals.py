@@ -38,7 +38,7 @@ def interval_bounds(
     return lower, upper, *bounds[-1]
 
 
-def term_sizes(network: StagedNetwork, upper: Float[Tensor, "neurons"]) -> list[Float[Tensor, "rows"]]:
+def term_sizes(network: StagedNetwork, upper: Float[Tensor, "neurons"]) -> list[Float[Tensor, "_"]]:
     """For each layer, the sizes of the terms that a value of it is added up from, at most, anywhere in the box.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -37,6 +37,7 @@ class Multipliers(NamedTuple):
         return Multipliers(*(torch.where(chosen[..., None], one, other) for one, other in pairs))
 
 
+@runtime_checkable
 class Target(Protocol):
     """What is bounded: rows that may be combined from others by weights."""
 

@@ -41,7 +41,7 @@ class BoxBounds:
     """
 
     cell: CellBounds
-    sizes: list[Float[Tensor, "rows"]]
+    sizes: list[Float[Tensor, "_"]]
     stages: tuple[StageRows, ...]
     least: Float[Tensor, "outputs"]
 
@@ -120,7 +120,7 @@ def _best_slopes(network: StagedNetwork, cell: CellBounds, some: _SomeRows, sche
 def tightened(
     network: StagedNetwork,
     cells: CellBounds,
-    sizes: list[Float[Tensor, "rows"]],
+    sizes: list[Float[Tensor, "_"]],
     stages: tuple[StageRows, ...],
     chunk: int = 1 << 22,
     *,

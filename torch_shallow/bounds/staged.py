@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_shallow.program.relu_program import ReLUProgram
 
-Blocks = tuple[tuple[int, Float[Tensor, "rows columns"]], ...]
+Blocks = tuple[tuple[int, Float[Tensor, "_ _"]], ...]
 ROUNDING = 2.0**-52  # twice the unit of rounding of float64
 
 
@@ -34,14 +34,14 @@ class Layer:
         """Where its neurons are among those of all stages."""
         return slice(self.start, self.start + len(self.bias))
 
-    def __call__(self, sources: list[Float[Tensor, "*batch columns"]]) -> Float[Tensor, "*batch rows"]:
+    def __call__(self, sources: list[Float[Tensor, "*batch _"]]) -> Float[Tensor, "*batch rows"]:
         """The values, given the inputs and what has left the ReLUs of each stage before."""
         total = self.bias.expand(*sources[0].shape[:-1], -1)
         for source, block in self.blocks:
             total = total + sources[source] @ block.T
         return total
 
-    def sizes(self, sources: list[Float[Tensor, "*batch columns"]]) -> Float[Tensor, "*batch rows"]:
+    def sizes(self, sources: list[Float[Tensor, "*batch _"]]) -> Float[Tensor, "*batch rows"]:
         """The sum of the sizes of all terms, given the sizes of the sources."""
         total = self.bias.abs()
         for source, block in self.blocks:
