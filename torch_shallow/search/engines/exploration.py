@@ -13,6 +13,7 @@ from torch_shallow.bounds.backward import CellBounds
 from torch_shallow.bounds.multipliers import Descent, Multipliers
 from torch_shallow.search.ascent import climb
 from torch_shallow.search.engines.cell_batch import CellBatch, CellBounder
+from torch_shallow.search.incumbent import Incumbent
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 
 
@@ -62,24 +63,6 @@ class Prepared:
     slack: float
 
 
-class _Incumbent:
-    """The best point so far."""
-
-    def __init__(self, posed: Posed, value: float) -> None:
-        self.posed, self.value = posed, value
-        self.x: np.ndarray | None = None
-
-    def offer(self, x: Float[Tensor, "points inputs"]) -> bool:
-        """Take the best of some points, if it is better than what was known."""
-        points = x.cpu().numpy()
-        values = self.posed.value(points)
-        best = int(values.argmax())
-        if not values[best] > self.value:
-            return False
-        self.value, self.x = float(values[best]), points[best].copy()
-        return True
-
-
 @dataclass(frozen=True, eq=False)
 class _Pool:
     """Bounded cells that wait, with their paths."""
@@ -99,7 +82,7 @@ class Exploration:
     def __init__(self, prepared: Prepared, task: CellTask) -> None:
         self.prepared, self.task, self.effort = prepared, task, prepared.effort
         self.bounder, self.network = prepared.bounder, prepared.bounder.network
-        self.best = _Incumbent(prepared.posed, task.incumbent)
+        self.best = Incumbent(prepared.posed, task.incumbent)
         self.left_out, self.opened = -np.inf, 0
         self.waiting: list[_Pool] = []
 
