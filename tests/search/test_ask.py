@@ -141,7 +141,7 @@ def test_cells_given_back_cover_what_is_left(long_one: Posed, budget: int) -> No
 
     expected, engine = answer(long_one, method="relaxation").value, RelaxationEngine(long_one)
     cells, best, highest = [engine.root()], -np.inf, -np.inf
-    for _ in itertools.takewhile(lambda _: cells, itertools.count()):
+    while cells:
         assert max(best, highest, *(cell.bound for cell in cells)) >= expected - 1e-9
         cell = cells.pop()
         found = engine.explore(CellTask((cell,), best, budget))
@@ -162,7 +162,7 @@ def test_a_time_limit_gives_an_interval_and_a_checkpoint_goes_on(long_one: Posed
             self.looks = itertools.count()
 
         def exceeded(self, _: int) -> str:
-            return "time_limit" if next(self.looks) > 12 else ""
+            return "time_limit" if next(self.looks) > 40 else ""
 
     monkeypatch.setattr("torch_shallow.search.ask.Budget", lambda *_: Budget())
     while not known or known[-1].reason:
@@ -195,7 +195,7 @@ def test_ctrl_c_gives_an_interval(long_one: Posed, after: int, monkeypatch) -> N
 
 
 def test_arguments_that_are_not_right(long_one: Posed) -> None:
-    with pytest.raises(TransformError, match="method: expected one of 'auto'.*found 'guess'"):
+    with pytest.raises(TransformError, match=r"method: expected one of 'auto'.*found 'guess'"):
         answer(long_one, method="guess")
     with pytest.raises(TransformError, match="entry 0 of the 8 entries of an input has no bound"):
         answer(replace(long_one, domain=Box(-np.inf, 1.0)))

@@ -51,11 +51,11 @@ def output_range(
 ) -> OutputRange:
     """The minimum and maximum of every output over the domain, and where they are.
 
-    They are exact, however many regions the network has: a deep model in a bounded domain is searched, cell by cell, the
-    most promising first, for as long as a cell can still hold a better value (see `torch_shallow.search.ask`). Stopped
-    by a time limit or by Ctrl-C, the search gives values that the outputs have, and bounds that they are proven to keep.
-    Of a network that knows its regions, and of a model in an unbounded domain, which is transformed, these are looked
-    at in its place.
+    They are exact, however many regions the network has: a deep model in a bounded domain is searched, cell by cell,
+    the most promising first, for as long as a cell can still hold a better value (see `torch_shallow.search.ask`).
+    Stopped by a time limit or by Ctrl-C, the search gives values that the outputs have, and bounds that they are
+    proven to keep. Of a network that knows its regions, and of a model in an unbounded domain, which is transformed,
+    these are looked at in its place.
 
     Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
     of one with another head, such as a softmax, the values before it, and `before_head` is True. So it is for
@@ -70,30 +70,30 @@ def output_range(
     Args:
         shallow: a model; or a network that knows all regions of its domain, its trunk or its function.
         domain: of a model, where to look.
-        of: linear functions of the (flattened) outputs, one in each row, whose ranges are asked for in place of those of
-            the outputs: of classes, `[[1, -1]]` is by how much the first is ahead.
+        of: linear functions of the (flattened) outputs, one in each row, whose ranges are asked for in place of those
+            of the outputs: of classes, `[[1, -1]]` is by how much the first is ahead.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         method: of the search: see `torch_shallow.search.ask`.
         solver: of mixed-integer programs, with `method="milp"`.
         workers: a number of threads, or any `concurrent.futures.Executor`.
         time_limit: stop the search after about so many seconds, for all outputs together; no limit if None.
-        checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its own,
-            whose name ends with a number.
+        checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its
+            own, whose name ends with a number.
         progress: show the interval that is proven so far.
         max_rays: where all regions are known, in a cell of more vertices and rays, linear programs are solved: in a
             bounded domain by compiled code, else by HiGHS. Those of regions that cannot have a better value are left
             out.
-        tolerance: where all regions are known, in the coordinates of the chart, in which lengths are about one: a vertex
-            further away than its reciprocal is taken for a ray, and an output grows along a ray if its slope is ten
-            times more than this, relative to the steepest local model. Regions no wider than ten times this, as where
-            the walls of two nearly equal networks coincide, are looked at in one point; on their boundary their
+        tolerance: where all regions are known, in the coordinates of the chart, in which lengths are about one: a
+            vertex further away than its reciprocal is taken for a ray, and an output grows along a ray if its slope is
+            ten times more than this, relative to the steepest local model. Regions no wider than ten times this, as
+            where the walls of two nearly equal networks coincide, are looked at in one point; on their boundary their
             neighbours are.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: a shallow network does not know all regions; an argument of the search is given where all regions
-            are looked at; or the network does not have the values that were found, which would be an error of this
-            package.
+        TransformError: a shallow network does not know all regions; an argument of the search is given where all
+            regions are looked at; or the network does not have the values that were found, which would be an error of
+            this package.
 
     Example:
         >>> import torch, torch_shallow
@@ -117,8 +117,8 @@ def output_range(
     if not effort.is_default:
         raise TransformError(
             "method, solver, workers, time_limit, checkpoint, progress: expected none of them where all regions are "
-            "looked at, which is where they are known or the domain is not bounded; leave them out, or pass a deep model "
-            "and a bounded domain."
+            "looked at, which is where they are known or the domain is not bounded; leave them out, or pass a deep "
+            "model and a bounded domain."
         )
     network = known_network(shallow, domain)
     found = range_of(InChart(network), max_rays, tolerance)
@@ -135,7 +135,7 @@ def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
     if given.ndim != 2 or given.shape[1] != outputs or not len(given) or not np.isfinite(given).all():
         raise TransformError(
             f"of: expected finite coefficients of shape (rows, {outputs}), one for each entry of the output, found "
-            f"shape {given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
+            f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
         )
     return given
 

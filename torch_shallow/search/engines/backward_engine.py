@@ -15,6 +15,8 @@ from torch_shallow.search.engines.cell_batch import CellBounder
 from torch_shallow.search.engines.exploration import Effort, Exploration, Prepared
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 
+TASK_CELLS = 256
+
 
 class BackwardEngine:
     """Opens cells by backward linear bounds, whose multipliers are optimised in batches of cells.
@@ -48,6 +50,11 @@ class BackwardEngine:
         whole = bounder.bounded(cell, start, ceiling, self.posed.floor, self.effort.root)
         size = float(goals.sizes[: self.posed.num_goals].max())
         return Prepared(self.posed, self.effort, bounder, whole, self.effort.tolerance * size)
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: some batches."""
+        return TASK_CELLS
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from queue import Empty, SimpleQueue
+
 import numpy as np
 from jaxtyping import Float
 
@@ -29,6 +31,7 @@ from torch_shallow.search.engines.ray_workspace import RayWorkspace
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 from torch_shallow.search.task_output import DONE, FULL
 
+TASK_CELLS = 512
 SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
 
 
@@ -52,6 +55,13 @@ class RayBounder:
         self.posed, self.tolerance = posed, tolerance
         self.ascent = ascent or (4 if posed.program.num_outputs == 1 else 24)
         self.workspace = RayWorkspace(posed, tolerance)
+        self._idle: SimpleQueue[RayWorkspace] = SimpleQueue()
+        self._idle.put(self.workspace)
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: those of about a tenth of a second."""
+        return TASK_CELLS
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound by intervals."""
@@ -61,7 +71,11 @@ class RayBounder:
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, depth first, until the budget is used up or a point is good enough."""
-        search = _Exploration(self, task)
+        try:
+            workspace = self._idle.get_nowait()
+        except Empty:  # other threads are at work
+            workspace = RayWorkspace(self.posed, self.tolerance)
+        search = _Exploration(self, workspace, task)
         if any(len(cell.path) == 0 for cell in task.cells):
             start = climb(self.posed, self.workspace.chart.lift(self.workspace.vertices))
             search.consider_input(start)
@@ -71,6 +85,7 @@ class RayBounder:
                 still_open.append(cell)
             else:
                 still_open += search.open(cell)
+        self._idle.put(workspace)
         return CellOutcome(
             tuple(sorted(still_open, key=lambda cell: -cell.bound)),
             search.x,
@@ -83,8 +98,8 @@ class RayBounder:
 class _Exploration:
     """One task."""
 
-    def __init__(self, engine: RayBounder, task: CellTask) -> None:
-        self.workspace, self.posed = engine.workspace, engine.posed
+    def __init__(self, engine: RayBounder, workspace: RayWorkspace, task: CellTask) -> None:
+        self.workspace, self.posed = workspace, engine.posed
         self.x: Float[np.ndarray, "inputs"] | None = None
         self.value = -np.inf
         self.counts, self.numbers = np.zeros(NUM_COUNTS, dtype=np.int64), np.zeros(NUM_NUMBERS)
