@@ -106,7 +106,7 @@ def answer(
         )
         reason = search.run()
     highest = max([standing.left_out, *(-bound for bound, _, _ in standing.open[:1])])
-    value = standing.value if standing.x is not None else -np.inf
+    value = -np.inf if standing.x is None else float(posed.value(standing.x[None])[0])
     return Answer(standing.x, value, max(value, highest), standing.cells, time.monotonic() - begun, reason)
 
 
