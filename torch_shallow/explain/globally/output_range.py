@@ -21,7 +21,7 @@ from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.globally.extrema import Extrema, find_extrema
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.explain.globally.output_values import OutputRange
-from torch_shallow.explain.globally.searched_range import Effort, extremes, is_bounded, with_combinations
+from torch_shallow.explain.globally.searched_range import SearchOptions, extremes, is_bounded, with_combinations
 from torch_shallow.explain.subject import Subject, subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU
@@ -103,7 +103,7 @@ def output_range(
         True
     """
     check_limits(max_rays, tolerance)
-    effort = Effort(method, solver, workers, time_limit, checkpoint, progress)
+    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
     if time_limit is not None:
         check_seconds("time_limit", time_limit, " or None")
     known = known_function(shallow)
@@ -113,8 +113,8 @@ def output_range(
     if of is not None or (is_deep and domain is not None):
         subject = subject_of(shallow, domain, example_input, stacklevel=3, drop_head=True)
         if of is not None or is_bounded(subject.domain, subject.program.in_shape):
-            return _searched(subject, None if of is None else combinations(of, subject.program.num_outputs), effort)
-    if not effort.is_default:
+            return _searched(subject, None if of is None else combinations(of, subject.program.num_outputs), options)
+    if not options.is_default:
         raise TransformError(
             "method, solver, workers, time_limit, checkpoint, progress: expected none of them where all regions are "
             "looked at, which is where they are known or the domain is not bounded; leave them out, or pass a deep "
@@ -140,11 +140,11 @@ def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
     return given
 
 
-def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, effort: Effort) -> OutputRange:
+def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions) -> OutputRange:
     """The range by the search."""
     begun = time.monotonic()
     program = subject.program if of is None else with_combinations(subject.program, of)
-    pairs = extremes(program, subject.domain, effort)
+    pairs = extremes(program, subject.domain, options)
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
 
     def tensor(values: object, shape: tuple[int, ...]) -> Tensor:

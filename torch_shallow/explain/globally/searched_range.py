@@ -21,7 +21,7 @@ INTERRUPTED = "Ctrl-C"  # as in `search.runs.schedule`, which takes a while to i
 
 
 @dataclass(frozen=True)
-class Effort:
+class SearchOptions:
     """Who searches, how, and how long: the arguments of `torch_shallow.search.ask.answer`."""
 
     method: str = "auto"
@@ -34,7 +34,7 @@ class Effort:
     @property
     def is_default(self) -> bool:
         """Whether nothing was asked for."""
-        return self == Effort()
+        return self == SearchOptions()
 
 
 def is_bounded(domain: Domain | None, in_shape: tuple[int, ...]) -> bool:
@@ -50,7 +50,7 @@ def is_bounded(domain: Domain | None, in_shape: tuple[int, ...]) -> bool:
     return True
 
 
-def extremes(program: ReLUProgram, domain: Domain, effort: Effort) -> list[tuple[Answer, Answer]]:
+def extremes(program: ReLUProgram, domain: Domain, options: SearchOptions) -> list[tuple[Answer, Answer]]:
     """Of each output, the least value, as the greatest one of its negative, and the greatest one.
 
     The time limit is for all of them together: each may take its share of what is left.
@@ -63,23 +63,23 @@ def extremes(program: ReLUProgram, domain: Domain, effort: Effort) -> list[tuple
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         posed = Posed(replace(program, out_shape=(1,), out_weight=weight, out_bias=bias), domain)
-        left = effort.time_limit
+        left = options.time_limit
         if left is not None:
             left = max(NOTHING, (left - (time.monotonic() - begun)) / (count - number))
         if found and found[-1].reason == INTERRUPTED:  # what is proven at once, of the others too
             left = NOTHING
-        file = effort.checkpoint
+        file = options.checkpoint
         if file is not None and count > 1:
             file = f"{os.fspath(file)}.{number}"
         found.append(
             answer(
                 posed,
-                method=effort.method,
-                solver=effort.solver,
-                workers=effort.workers,
+                method=options.method,
+                solver=options.solver,
+                workers=options.workers,
                 time_limit=left,
                 checkpoint=file,
-                progress=effort.progress,
+                progress=options.progress,
             )
         )
         if left == NOTHING and len(found) > 1 and found[-2].reason == INTERRUPTED:
