@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch_shallow.bounds.vertex_program import best_mixture, inner_mixture
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.search.engines.bounded_ray_walk import (
+    ARRIVED,
     ASCENT,
     BUDGET,
     CANDIDATE,
@@ -62,9 +63,6 @@ class RayBounder:
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, depth first, until the budget is used up or a point is good enough."""
         search = _Exploration(self, task)
-        if any(len(cell.path) == 0 for cell in task.cells):
-            start = climb(self.posed, self.workspace.chart.lift(self.workspace.vertices))
-            search.consider_input(start)
         still_open: list[OpenCell] = []
         for cell in task.cells:
             if search.ended:
@@ -123,7 +121,10 @@ class _Exploration:
             )
             if status == DONE:
                 return []
-            if status == CANDIDATE:
+            if status == ARRIVED:
+                vertices = workspace.chart.lift(workspace.vertices_of(int(counts[TOP])))
+                self.consider_input(climb(self.posed, vertices, *((24, 8) if len(path) else ())))
+            elif status == CANDIDATE:
                 self._consider(workspace.room.candidate[:-1].copy())
             elif status == LEAF:
                 self._solve_leaf()
