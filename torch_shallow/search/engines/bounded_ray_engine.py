@@ -32,6 +32,8 @@ from torch_shallow.search.task_output import DONE, FULL
 
 SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
 
+WORTH_CLIMBING = 100  # a task that may open so many cells begins with an ascent in each of the cells it is given
+
 
 class RayBounder:
     """Opens cells of a question depth first, each cell as its vertices.
@@ -122,8 +124,7 @@ class _Exploration:
             if status == DONE:
                 return []
             if status == ARRIVED:
-                vertices = workspace.chart.lift(workspace.vertices_of(int(counts[TOP])))
-                self.consider_input(climb(self.posed, vertices, *((24, 8) if len(path) else ())))
+                self._climb(len(path) == 0)
             elif status == CANDIDATE:
                 self._consider(workspace.room.candidate[:-1].copy())
             elif status == LEAF:
@@ -132,6 +133,13 @@ class _Exploration:
                 workspace.grow(status)
             if status == FULL or self.value > self.posed.enough:
                 return workspace.left_open(int(counts[TOP]))
+
+    def _climb(self, everywhere: bool) -> None:
+        """Look for a good point in the cell on top of the stack, if it is the domain or there is much to be opened."""
+        if everywhere or self.counts[BUDGET] >= WORTH_CLIMBING:
+            vertices = self.workspace.chart.lift(self.workspace.vertices_of(int(self.counts[TOP])))
+            starts, rounds = (48, 12) if everywhere else (24, 8)
+            self.consider_input(climb(self.posed, vertices, starts, rounds))
 
     def _solve_leaf(self) -> None:
         """Find the best point of the cell on top of the stack, which has one affine map, and take it off."""
