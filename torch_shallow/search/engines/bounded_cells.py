@@ -10,8 +10,8 @@ from torch_shallow.search.problem import add_block, compose
 
 # Columns of the stack of cells. CUT is 1 more than the next step, once it is decided: what has been bounded is not
 # bounded again when there was no room for the children, or a result would depend on what there was room for.
-START, LINES, RAYS, STAGE, STEP, POOL_TOP, SPENT, DEPTH, ENTERED, TRIED, CUT = range(11)
-NUM_COLUMNS = 11
+START, LINES, RAYS, STAGE, STEP, POOL_TOP, SPENT, DEPTH, ENTERED, TRIED, CUT, MET = range(12)
+NUM_COLUMNS = 12
 
 
 class BoundedStack(Bundle):
@@ -153,6 +153,7 @@ def push_child(stack, scratch, frame, top, child, place, side, neuron):
     stack.frames[child, ENTERED] = 1
     stack.frames[child, TRIED] = 0
     stack.frames[child, CUT] = 0
+    stack.frames[child, MET] = 0
     stack.bound[child] = stack.bound[top]
     for j in range(stack.low.shape[1]):
         stack.low[child, j] = stack.low[top, j]

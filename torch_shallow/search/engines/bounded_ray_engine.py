@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch_shallow.bounds.vertex_program import best_mixture, inner_mixture
 from torch_shallow.domain import Box, Polytope
 from torch_shallow.search.engines.bounded_ray_walk import (
+    ARRIVED,
     ASCENT,
     BUDGET,
     CANDIDATE,
@@ -33,6 +34,8 @@ from torch_shallow.search.task_output import DONE, FULL
 
 TASK_CELLS = 512
 SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
+
+WORTH_CLIMBING = 100  # a task that may open so many cells begins with an ascent in each of the cells it is given
 
 
 class RayBounder:
@@ -76,9 +79,6 @@ class RayBounder:
         except Empty:  # other threads are at work
             workspace = RayWorkspace(self.posed, self.tolerance)
         search = _Exploration(self, workspace, task)
-        if any(len(cell.path) == 0 for cell in task.cells):
-            start = climb(self.posed, self.workspace.chart.lift(self.workspace.vertices))
-            search.consider_input(start)
         still_open: list[OpenCell] = []
         for cell in task.cells:
             if search.ended:
@@ -138,7 +138,9 @@ class _Exploration:
             )
             if status == DONE:
                 return []
-            if status == CANDIDATE:
+            if status == ARRIVED:
+                self._climb(len(path) == 0)
+            elif status == CANDIDATE:
                 self._consider(workspace.room.candidate[:-1].copy())
             elif status == LEAF:
                 self._solve_leaf()
@@ -146,6 +148,13 @@ class _Exploration:
                 workspace.grow(status)
             if status == FULL or self.value > self.posed.enough:
                 return workspace.left_open(int(counts[TOP]))
+
+    def _climb(self, everywhere: bool) -> None:
+        """Look for a good point in the cell on top of the stack, if it is the domain or there is much to be opened."""
+        if everywhere or self.counts[BUDGET] >= WORTH_CLIMBING:
+            vertices = self.workspace.chart.lift(self.workspace.vertices_of(int(self.counts[TOP])))
+            starts, rounds = (48, 12) if everywhere else (24, 8)
+            self.consider_input(climb(self.posed, vertices, starts, rounds))
 
     def _solve_leaf(self) -> None:
         """Find the best point of the cell on top of the stack, which has one affine map, and take it off."""

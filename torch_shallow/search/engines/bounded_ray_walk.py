@@ -12,6 +12,7 @@ from torch_shallow.search.engines.bounded_cells import (
     CUT,
     DEPTH,
     LINES,
+    MET,
     POOL_TOP,
     RAYS,
     SPENT,
@@ -25,6 +26,7 @@ from torch_shallow.search.task_output import DONE, FULL, NEED_FRAMES
 
 CANDIDATE = 20  # a point better than the incumbent is in `room.candidate`: to be looked at, and the walk goes on
 LEAF = 21  # the cell on top of the stack has one affine map, and may hold a better point
+ARRIVED = 22  # the cell on top of the stack, whose vertices are in `room.points`, is where the path ends
 
 # What a walk counts, and what it is told: the top of the stack, cells opened and how many may be, goals, and steps of
 # the ascent.
@@ -155,7 +157,7 @@ def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
     The first cuts follow `path`: only the cell on that side is walked, and nothing is bounded before its end.
 
     Returns:
-        DONE, FULL, CANDIDATE, LEAF, or one of the NEED statuses.
+        DONE, FULL, ARRIVED, CANDIDATE, LEAF, or one of the NEED statuses.
     """
     network, frames, tolerance = layers.network, stack.frames, numbers[TOLERANCE]
     last = network.sizes.shape[0] - 1
@@ -178,6 +180,9 @@ def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
             return NEED_PAIRS
         guided = path[frame[DEPTH]] if frame[DEPTH] < path.shape[0] else -1
         gather_points(cones, frame, room.points, room.centre)
+        if frame[DEPTH] == path.shape[0] and not frame[MET]:
+            frame[MET] = 1
+            return ARRIVED
         level = settle(layers, stack, room, top, guided, tolerance)
         if guided >= 0 or frame[CUT] > 0:
             step = guided if guided >= 0 else frame[CUT] - 1

@@ -143,6 +143,10 @@ class RayWorkspace:
                 cells.append(OpenCell(np.array(steps, dtype=np.int32), float(stack.bound[index])))
         return cells
 
+    def vertices_of(self, top: int) -> Float[np.ndarray, "vertices coordinates"]:
+        """The vertices of the cell on top of the stack, which the walk has just looked at."""
+        return self.room.points[:-1, : int(self.stack.frames[top, RAYS])].T
+
     def leaf(
         self, top: int
     ) -> tuple[Float[np.ndarray, "coordinates vertices"], Float[np.ndarray, "rows vertices"], float]:
