@@ -24,7 +24,7 @@ AT_WORK = 8  # tasks that are handed out before the first of them is taken in
 PATIENT = 1 << 12  # cells, from which on a search is a long one, in which the proven interval counts
 PROMISING = 64  # of the most promising cells, below which a task goes no further
 MANY = 1 << 18  # open cells: from here on, tasks go to the end, so that they get fewer
-FIRST_CELLS = 16  # of a task, as long as few cells have been opened
+FIRST_CELLS = 128  # of a task, as long as few cells have been opened
 
 
 @dataclass(eq=False)
