@@ -52,11 +52,11 @@ def test_spread(model: nn.Sequential, domain: torch_shallow.domain.Domain) -> No
     assert found.proven
     assert found.gap < 1e-8
     assert found.lower_bound == pytest.approx(reference.lower_bound, abs=1e-7)
-    y = model(found.x)
+    y = model(found.x).detach()
     assert float(y[0] - y[1] + 0.25) == pytest.approx(found.lower_bound, abs=1e-12)
     x = torch.rand(10_000, 3, dtype=torch.float64) * 6.0 - 4.0
     x = x[domain.contains(x) & (x[:, 0] >= x[:, 1])]
-    assert float((model(x) @ torch.tensor([1.0, -1.0], dtype=torch.float64)).max()) + 0.25 <= found.upper_bound
+    assert float((model(x).detach() @ torch.tensor([1.0, -1.0], dtype=torch.float64)).max()) + 0.25 <= found.upper_bound
 
 
 def test_nearest_is_the_counterfactual(model: nn.Sequential) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.search.engines.backward_engine import BackwardEngine
@@ -72,6 +73,7 @@ def answer(
         return answer_by_milp(posed, solver=solver, time_limit=time_limit)
     if solver is not None:
         raise TransformError(f"solver: expected None unless method is 'milp', found {solver!r}; leave it out.")
+    bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
     budget = Budget(None, time_limit)
     begun = time.monotonic()
     with ExitStack() as stack:

@@ -47,7 +47,7 @@ class Solved:
     status: str
 
 
-class Maximum(NamedTuple):
+class SettledMaximum(NamedTuple):
     """A maximum over a cell, enclosed from both sides whatever solver found the parts.
 
     Attributes:
@@ -81,7 +81,7 @@ class Solver:
         objective: Float[np.ndarray, "dimension"],
         threshold: float,
         interior: Float[np.ndarray, "dimension"],
-    ) -> Maximum:
+    ) -> SettledMaximum:
         """Maximise `objective @ y` as far as needed to tell on which side of `threshold` the maximum is.
 
         Neither feasibility nor optimality is taken on trust: a point outside the cell is moved into it, and the
@@ -108,7 +108,7 @@ class Solver:
             value = float(np.cumsum(objective * point)[-1]) if self._is_inside(program, point) else -np.inf
             bound = program.bound(objective, answer.multipliers)
             if value > threshold or bound <= threshold or bound - value <= 0.5 * self.tolerance:
-                return Maximum(point, value, bound)
+                return SettledMaximum(point, value, bound)
             status += f" (maximum between {value:.3g} and {bound:.3g})"
         raise TransformError(
             f"solver: {self.name} could not settle a linear program over a cell with {len(program.rows)} half-spaces "
