@@ -140,6 +140,14 @@ def test_a_question_is_settled_at_its_floor_or_by_one_point_that_is_enough() -> 
     assert below.explore(CellTask((below.root(),), truth - 0.01, 1000)).value > truth - 0.01
 
 
+def test_many_inputs_in_a_small_box() -> None:
+    posed = Posed(mlp(60, 8, 8, 1), Box(-0.1, 0.1))
+    truth = by_milp(posed, -0.1 * np.ones(60), 0.1 * np.ones(60))
+    value, bound = searched(BackwardEngine(posed))
+    assert abs(value - truth) <= 1e-7
+    assert bound <= value + 1e-7
+
+
 def test_a_network_without_neurons_is_a_linear_program() -> None:
     program = ReLUProgram((2,), (2,), (), np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([0.0, 1.0]))
     value, bound = searched(BackwardEngine(Posed(program, Box(0.0, 1.0))))

@@ -104,16 +104,17 @@ class Exploration:
         return self.best.value + (self.prepared.slack if found else 0.0)
 
     def _begin(self) -> None:
-        """Bound the cells of the task anew, and look for points at the centre and the relaxation's maximisers."""
+        """Bound the cells of the task anew; if one is the whole box, climb from its centre and its relaxed maximum."""
         whole, network = self.prepared.whole, self.network
-        starts = torch.cat([network.middle[None], whole.x])
-        self._polish(climb(network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
         cells = [cell for cell in self.task.cells if self._worth(cell.bound)]
         for first in range(0, len(cells), self.effort.batch):
             some = cells[first : first + self.effort.batch]
             paths = [tuple(int(code) for code in cell.path) for cell in some]
             ceiling = whole.bound.new_tensor([cell.bound for cell in some])
-            if not any(paths):
+            if () in paths:
+                starts = torch.cat([network.middle[None], whole.x])
+                self._polish(climb(network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
+            if paths == [()]:
                 self._wait(replace(whole, bound=torch.minimum(whole.bound, ceiling)), paths)
                 continue
             batch = CellBatch.joined([whole] * len(some))
