@@ -46,8 +46,8 @@ class RayBounder:
 
     Args:
         posed: the question.
-        ascent: how many steps the multipliers of a cell are improved by; by default 4 for a single goal, and 24 for
-            several goals or constraints, whose weights take longer to find.
+        ascent: how many steps the multipliers of a cell are improved by; by default 3 for each pair of outputs, since
+            the weights of many goals and constraints take long to find.
         tolerance: see above.
 
     Raises:
@@ -56,7 +56,7 @@ class RayBounder:
 
     def __init__(self, posed: Posed, ascent: int | None = None, tolerance: float = 1e-10) -> None:
         self.posed, self.tolerance = posed, tolerance
-        self.ascent = ascent or (4 if posed.program.num_outputs == 1 else 24)
+        self.ascent = ascent or 3 * posed.program.num_outputs**2
         self.workspace = RayWorkspace(posed, tolerance)
         self._idle: SimpleQueue[RayWorkspace] = SimpleQueue()
         self._idle.put(self.workspace)
