@@ -28,9 +28,10 @@ from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
 from torch_shallow.search.runs.workers import make_workers
 
 METHODS = ("auto", "rays", "relaxation", "backward", "milp")
-FEW_INPUTS = 5  # with so many that are not fixed, cells are best known by their vertices
-MANY_NEURONS = 256  # that can change sign: with more, linear programs of cells take too long
-MANY_INPUTS = 64
+# Measured, see benchmarks/questions.py: the numbers of inputs that are not fixed, and of neurons that can change sign.
+FEW_INPUTS = 6  # up to here, cells are best known by their vertices
+FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # or up to here, if there are more neurons than these
+MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, linear programs of cells take too long
 
 
 def answer(
@@ -133,10 +134,12 @@ class Asked:
         free = program.num_inputs
         if isinstance(domain, Box):
             free = int(np.subtract(*domain.bounds(program.in_shape)).astype(bool).sum())
-        if free <= FEW_INPUTS:
+        neurons = program.num_neurons
+        if free <= FEW_INPUTS or (free <= FEW_INPUTS_OF_MANY_NEURONS and neurons > SOME_NEURONS):
             return RayBounder(self.posed)
-        small = program.num_neurons <= MANY_NEURONS and free <= MANY_INPUTS
-        return RelaxationEngine(self.posed) if small else BackwardEngine(self.posed)
+        if free <= MANY_INPUTS and neurons <= MANY_NEURONS:
+            return RelaxationEngine(self.posed)
+        return BackwardEngine(self.posed)
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
         """Open the cells of a task."""
