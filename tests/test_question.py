@@ -86,4 +86,4 @@ def test_questions_that_cannot_be_asked(model: nn.Sequential) -> None:
     with pytest.raises(TransformError, match="question: expected an object with the methods"):
         ask(model, object(), Box(-1.0, 1.0))
     with pytest.raises(TransformError, match="no bound"):
-        ask(model, Spread(), Box(-np.inf, 1.0))
+        ask(model, Spread(), Box(-np.inf, 1.0), method="rays")

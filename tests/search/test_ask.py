@@ -15,7 +15,7 @@ import torch
 
 from tests import zoo
 from tests.search.questions import asked, greatest_of_regions
-from torch_shallow import Box, Polytope, TransformError
+from torch_shallow import Box, Polytope, TransformError, WholeSpace
 from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 from torch_shallow.search.ask import METHODS, answer
@@ -198,6 +198,23 @@ def test_arguments_that_are_not_right(long_one: Posed) -> None:
     with pytest.raises(TransformError, match=r"method: expected one of 'auto'.*found 'guess'"):
         answer(long_one, method="guess")
     with pytest.raises(TransformError, match="entry 0 of the 8 entries of an input has no bound"):
-        answer(replace(long_one, domain=Box(-np.inf, 1.0)))
+        answer(replace(long_one, domain=Box(-np.inf, 1.0)), method="rays")
     with pytest.raises(TransformError, match="time_limit"):
         answer(long_one, time_limit=-1.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_domains_without_an_end_all_regions_are_looked_at(seed: int) -> None:
+    """Far out, the value is that of the greatest box; there it has an end as long as constraints or goals bound it."""
+    program = network(2, 5, 4, 3, seed=seed)
+    posed = asked(program, WholeSpace(), [0, 1, 2], 3)
+    found = answer(posed)
+    box = answer(replace(posed, domain=Box(-1e4, 1e4)))
+    assert found.bound >= box.value - 1e-7
+    if found.bound < np.inf:
+        assert found.value == pytest.approx(found.bound, abs=1e-6)
+        assert found.value == pytest.approx(box.value, abs=1e-6) or np.abs(found.x).max() > 1e4
+    else:
+        assert answer(replace(posed, domain=Box(-1e6, 1e6))).value > box.value
+    some = answer(replace(posed, enough=box.value - 1e-3))
+    assert some.value > box.value - 1e-3

@@ -46,6 +46,15 @@ def bounding_box(
     return -ends[0::2] * units, ends[1::2] * units
 
 
+def is_bounded(domain: Domain, in_shape: tuple[int, ...]) -> bool:
+    """Whether a domain is proven to be bounded."""
+    try:
+        bounding_box(domain, in_shape)
+    except TransformError:
+        return False
+    return True
+
+
 def _axis_bound(
     domain: Domain,
     normals: Float[np.ndarray, "rows inputs"],

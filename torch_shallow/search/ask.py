@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.bounds.bounding_box import bounding_box, is_bounded
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
+from torch_shallow.search.by_regions import answer_by_regions
 from torch_shallow.search.engines.backward_engine import BackwardEngine
 from torch_shallow.search.engines.bounded_ray_engine import RayBounder
 from torch_shallow.search.engines.relaxation_engine import RelaxationEngine
@@ -53,7 +54,8 @@ def answer(
         posed: the question.
         method: the engine: `"rays"` (cells as vertices: few inputs), `"relaxation"` (linear programs of cells: networks
             of moderate size), `"backward"` (backward linear bounds in batches: wide networks, many inputs), or `"milp"`
-            (one mixed-integer program); `"auto"` chooses one of the first three by size.
+            (one mixed-integer program); `"auto"` chooses one of the first three by size, and in a domain that is not
+            bounded finds all regions (`answer_by_regions`).
         solver: of the mixed-integer program: a name in `cvxpy.installed_solvers()`; HiGHS if None.
         workers: a number of threads, or any `concurrent.futures.Executor`.
         time_limit: stop after about so many seconds; no limit if None.
@@ -69,12 +71,20 @@ def answer(
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
+    if method == "auto" and not is_bounded(posed.domain, posed.program.in_shape):
+        if time_limit is not None or checkpoint is not None:
+            name = "checkpoint" if time_limit is None else "time_limit"
+            raise TransformError(
+                f"{name}: expected none in a domain that is not bounded, whose regions are all looked at; leave it "
+                "out, or give a bounded Box or Polytope."
+            )
+        return answer_by_regions(posed)
+    bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
     if method == "milp":
         _check_alone(workers, checkpoint)
         return answer_by_milp(posed, solver=solver, time_limit=time_limit)
     if solver is not None:
         raise TransformError(f"solver: expected None unless method is 'milp', found {solver!r}; leave it out.")
-    bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
     budget = Budget(None, time_limit)
     begun = time.monotonic()
     with ExitStack() as stack:

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.domain import Box, Domain
-from torch_shallow.errors import TransformError
 from torch_shallow.program.composition import with_formulas
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.properties.boxes import narrow
@@ -50,16 +49,12 @@ def violations_of(program: ReLUProgram, domain: Domain, formula: Formula) -> lis
         program: the network, good for all of the domain.
         domain: where to look.
         formula: what is to be met.
-
-    Raises:
-        TransformError: a box is not bounded.
     """
     found = []
     for case in cases_of(formula):
         smaller, of_inputs = _within(domain, case.inputs, program.in_shape)
         if smaller is None:
             continue
-        _check_bounded(smaller, program.in_shape)
         for rest in alternatives(case.rest, APART):
             parts = rest.parts if isinstance(rest, AllOf) else (rest,)
             found.append(_violation(program, smaller, [*of_inputs, *parts]))
@@ -91,24 +86,23 @@ def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> t
     return (None if (lower > upper).any() else Box(lower, upper)), left
 
 
-def _check_bounded(domain: Domain, in_shape: tuple[int, ...]) -> None:
-    if not isinstance(domain, Box):
-        return
-    ends = np.stack(domain.bounds(in_shape))
-    free = np.flatnonzero(~np.isfinite(ends).all(axis=0))
-    if len(free):
-        raise TransformError(
-            f"domain: expected bounds for all entries of the input, found none for {len(free)} of {ends.shape[1]}, "
-            f"first for entry {free[0]}; pass a Box with finite bounds."
-        )
-
-
 def middle_of(posed: Posed) -> Float[np.ndarray, "1 inputs"]:
     """A point to begin with: the middle of a box, and 0 elsewhere."""
     if not isinstance(posed.domain, Box):
         return np.zeros((1, posed.program.num_inputs))
-    lower, upper = posed.domain.bounds(posed.program.in_shape)
+    lower, upper = finite_part(*posed.domain.bounds(posed.program.in_shape))
     return np.clip(lower + (upper - lower) / 2, lower, upper)[None]
+
+
+def finite_part(
+    lower: Float[np.ndarray, "inputs"], upper: Float[np.ndarray, "inputs"]
+) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+    """A part of a box that has ends: where there is none, 1 from the other one, or from 0."""
+    low, high = np.isfinite(lower), np.isfinite(upper)
+    return (
+        np.where(low, lower, np.where(high, upper, 0.0) - 1.0),
+        np.where(high, upper, np.where(low, lower, 0.0) + 1.0),
+    )
 
 
 def terms_of(posed: Posed, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points goals"]:

@@ -18,7 +18,7 @@ from torch_shallow.domain import Box
 from torch_shallow.explain.subject import Subject
 from torch_shallow.properties.formula import Formula, holds_at
 from torch_shallow.search.question import Answer, Posed
-from torch_shallow.search.violations import Violation, middle_of, terms_of
+from torch_shallow.search.violations import Violation, finite_part, middle_of, terms_of
 from torch_shallow.verdicts.verdict import Verdict
 
 GLANCES = 64  # points of each way that are looked at before the search
@@ -185,6 +185,6 @@ def _points(posed: Posed) -> Float[np.ndarray, "points inputs"]:
     middle = middle_of(posed)
     if not isinstance(posed.domain, Box):
         return middle if bool(posed.domain.contains(torch.from_numpy(middle))[0]) else middle[:0]
-    lower, upper = posed.domain.bounds(posed.program.in_shape)
+    lower, upper = finite_part(*posed.domain.bounds(posed.program.in_shape))
     drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
     return np.concatenate([middle, np.clip(lower + drawn * (upper - lower), lower, upper)])

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from torch_shallow.bounds.bounding_box import is_bounded
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.globally.extrema import Extrema, find_extrema
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.explain.globally.output_values import OutputRange
-from torch_shallow.explain.globally.searched_range import SearchOptions, extremes, is_bounded, with_combinations
+from torch_shallow.explain.globally.searched_range import SearchOptions, extremes, with_combinations
 from torch_shallow.explain.subject import Subject, subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU

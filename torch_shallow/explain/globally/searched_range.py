@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from torch_shallow.bounds.bounding_box import bounding_box
-from torch_shallow.domain import Box, Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.domain import Domain
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer, Posed
 
@@ -35,19 +33,6 @@ class SearchOptions:
     def is_default(self) -> bool:
         """Whether nothing was asked for."""
         return self == SearchOptions()
-
-
-def is_bounded(domain: Domain | None, in_shape: tuple[int, ...]) -> bool:
-    """Whether a domain is seen to be bounded, so that it can be searched."""
-    if isinstance(domain, Box):
-        return bool(np.isfinite(domain.bounds(in_shape)).all())
-    if domain is None or len(domain.inequalities(in_shape)[1]) == 0:
-        return False
-    try:
-        bounding_box(domain, in_shape)
-    except TransformError:
-        return False
-    return True
 
 
 def extremes(program: ReLUProgram, domain: Domain, options: SearchOptions) -> list[tuple[Answer, Answer]]:

@@ -1,0 +1,94 @@
+"""A question in a domain that is not bounded, by all of its regions: there, no relaxation has an end."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from torch_shallow.errors import TransformError
+from torch_shallow.geometry.highs import linear_program, solve
+from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.question import Answer, Posed
+
+TOLERANCE = 1e-7  # how far a linear program may be from its proof, relative to the terms
+FAR = 1.0  # how far above what is known a point is looked for where the value has no end
+
+
+def answer_by_regions(posed: Posed) -> Answer:
+    """The greatest value of a question, by a linear program in each region of the domain, whatever the domain is.
+
+    Where the value grows without end, the bound is infinite, and the point is one that is above `enough`, or above all
+    others found. The answer has no parts: Ctrl-C while regions are found is KeyboardInterrupt.
+
+    Raises:
+        TransformError: there are too many regions for the memory, or a linear program is not settled.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    begun = time.monotonic()
+    partition = enumerate_regions(posed.program, posed.domain, keep_part=False)
+    best, bound, x = posed.floor, -np.inf, None
+    for pattern in partition.patterns():
+        found = _greatest(posed, pattern, max(best, posed.enough) if np.isfinite(posed.enough) else best)
+        if found is None:
+            continue
+        point, most = found
+        bound, value = max(bound, most), float(posed.value(point[None])[0])
+        if value > best:
+            best, x = value, point
+        if x is not None and best > posed.enough:
+            bound = np.inf  # of regions that were not looked at, nothing is known
+            break
+    value = -np.inf if x is None else best
+    return Answer(x, value, max(value, bound), partition.num_regions, time.monotonic() - begun)
+
+
+def _greatest(
+    posed: Posed, pattern: Bool[np.ndarray, "neurons"], known: float
+) -> tuple[Float[np.ndarray, "inputs"], float] | None:
+    """A point of a region with the greatest value there, and that value; None if no point keeps the constraints."""
+    program, goals = posed.program, posed.num_goals
+    weights, biases, out_weight, out_bias = program.affine_maps(pattern)
+    normals, sides = posed.domain.inequalities(program.in_shape)
+    signs = np.where(pattern, 1.0, -1.0)
+    # rows @ (x, t) + constants >= 0, with t below all goals
+    rows = np.concatenate([signs[:, None] * weights, -normals, out_weight[goals:], out_weight[:goals]])
+    constants = np.concatenate([signs * biases, sides, out_bias[goals:] + posed.slack, out_bias[:goals]])
+    below = np.append(np.zeros(len(rows) - goals), np.full(goals, -1.0))
+    rows = np.column_stack([rows, below])
+    sizes = np.abs(rows).max(axis=1)
+    kept = sizes > 0.0
+    if (constants[~kept] < 0.0).any():
+        return None
+    rows, constants = rows[kept] / sizes[kept, None], constants[kept] / sizes[kept]
+    cost = np.append(np.zeros(program.num_inputs), 1.0)
+    free = np.full(len(cost), np.inf)
+    tolerances = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "presolve": "off"}
+    highs = linear_program(rows, (-constants, np.inf), (-free, free), tolerances, maximise=True)
+    status = solve(highs, cost)
+    if status == "Infeasible":
+        return None
+    if status:  # without end, or not known: as far as is asked for
+        top = free.copy()
+        top[-1] = (known if np.isfinite(known) else 0.0) + FAR
+        highs = linear_program(rows, (-constants, np.inf), (-free, top), tolerances, maximise=True)
+        if solve(highs, cost):
+            raise TransformError(_unsettled(status))
+        solution = np.array(highs.getSolution().col_value)
+        return solution[:-1], np.inf
+    solution = np.array(highs.getSolution().col_value)
+    dual = np.abs(np.array(highs.getSolution().row_dual))
+    missing = cost + dual @ rows
+    size = 1.0 + np.abs(solution).max() + dual @ np.abs(constants)
+    most = float(dual @ constants + np.abs(missing) @ np.abs(solution))
+    if abs(most - solution[-1]) > TOLERANCE * size or (rows @ solution + constants).min() < -TOLERANCE * size:
+        raise TransformError(_unsettled("not proven"))
+    return solution[:-1], most
+
+
+def _unsettled(status: str) -> str:
+    return (
+        f"domain: the linear program of a region is not settled ({status}); give a bounded Box, or inputs in units in "
+        "which they are of ordinary size."
+    )
