@@ -111,7 +111,8 @@ def ask(
     Args:
         model: a piecewise-linear model of any size, or a shallow network, its trunk method or its function.
         question: what is asked: see `Question`.
-        domain: where to look: a bounded `Box` or `Polytope`; of a shallow network, all that it knows if None.
+        domain: where to look: a `Box` or a `Polytope`; all of R^n if None, or of a shallow network all that it knows.
+            In a domain that is not bounded, all regions are found, which only small networks allow.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         method: `"auto"`; or `"rays"`, `"relaxation"`, `"backward"` or `"milp"`: see `torch_shallow.search.ask`.
         solver: of the mixed-integer program, with `method="milp"`: a name in `cvxpy.installed_solvers()`.
@@ -122,8 +123,8 @@ def ask(
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read or has a head, the domain is not bounded, or the question's rows are
-            not of the network's inputs and outputs.
+        TransformError: the model cannot be read or has a head, the question's rows are not of the network's inputs and
+            outputs, or there is a time limit in a domain that is not bounded.
         KeyboardInterrupt: Ctrl-C before the search has begun, or a second time.
 
     Example:

@@ -45,8 +45,9 @@ def verify(
     Args:
         model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
             it has a head, such as a softmax; or its function.
-        domain: where to look: a bounded `Box` or `Polytope`; of a shallow network, all that it knows if None. What the
-            property itself asks of inputs may bound it, too.
+        domain: where to look: a `Box` or a `Polytope`; all of R^n if None, or of a shallow network all that it knows.
+            What the property itself asks of inputs may bound it, too. In a domain that is not bounded, all regions are
+            found, which only small networks allow.
         property: `AtLeast`, `AtMost`, `Between`, `Wins` or `Linear`, joined by `&`, `|` and `~`.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         workers: a number of threads, or any `concurrent.futures.Executor`.
@@ -60,7 +61,7 @@ def verify(
     Raises:
         WrongTypeError: an argument is of another type.
         TransformError: the model cannot be read or has a head, the property speaks of entries that there are not, or
-            the domain is not bounded.
+            there is a time limit in a domain that is not bounded.
 
     Example:
         >>> import torch, torch_shallow
