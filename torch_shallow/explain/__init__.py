@@ -1,8 +1,8 @@
 """What the regions say: explanations that are exact for the network itself.
 
 `function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `locally` looks at
-one input, `shapley` at its coalitions, `counterfactuals` and `radius` at what is near it, `segments` and `integrated_gradients` at a
-straight line, `globally` at the whole domain, `difference` at two networks.
+one input, `shapley` at its coalitions, `counterfactuals` and `radius` at what is near it, `segments` and
+`integrated_gradients` at a straight line, `globally` at the whole domain, `difference` at two networks.
 
 What results are made of: tensors in, tensors out. Whatever has an axis of a network's inputs, outputs, regions or
 neurons is a tensor of float64 (or of whole numbers or truth values) on the network's device; what is like an input, as

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
 from torch_shallow.bounds.relaxation import relaxed_bounds
+from torch_shallow.explain.effort import Effort
 from torch_shallow.explain.radius.balls import EuclideanBound, Goals, greatest_entry, sum_of_entries
 from torch_shallow.explain.radius.first_change import Change, first_change
 from torch_shallow.explain.radius.region_point import nearest_of_region
@@ -23,60 +20,11 @@ GROWTH = 4.0
 FIRST = 1e-2  # half-width of the first box where nothing is known, in lengths of the input
 FARTHEST = 1e6  # and of the last one where the domain has no end
 SLACK = 1e-11  # rounding of the difference of two outputs, relative to the terms that it is added up from
+SMALLER = 0.8  # a search starts anew in a smaller box when a change is known at less than this share of its half-width
 NEARER = 1e-10  # what is nearer by this share is not looked for
 FEW_INPUTS = 32  # so many squares of entries are added up; of more, the relaxation would be too large
 TOUCHING = np.linspace(-1.0, 1.0, 5)  # where the square of an entry has tangents at first
 ROUNDS = 500  # of tangents
-
-Search: TypeAlias = Callable[..., Answer]
-
-
-@dataclass(eq=False)
-class Effort:
-    """Who answers questions, the arguments handed on, and what it has taken so far.
-
-    Attributes:
-        answer: the search.
-        workers: see `robustness_radius`, as the following.
-        time_limit: for all rows together.
-        progress: likewise.
-        method: likewise.
-        solver: likewise.
-        begun: when.
-        cells: how many cells were opened.
-        reason: why the search was stopped; empty if it was not.
-    """
-
-    answer: Search
-    workers: int | Executor
-    time_limit: float | None
-    progress: bool
-    method: str
-    solver: str | None
-    begun: float = field(default_factory=time.monotonic)
-    cells: int = 0
-    reason: str = ""
-
-    def ask(self, posed: Posed) -> Answer | None:
-        """The answer, which is an interval where it was stopped; None if there is no time left."""
-        left = None if self.time_limit is None else self.time_limit - (time.monotonic() - self.begun)
-        if left is not None and left <= 0.0:
-            self.reason = self.reason or f"time_limit={self.time_limit}"
-        if self.reason:
-            return None
-        found = self.answer(
-            posed,
-            workers=self.workers,
-            time_limit=left,
-            progress=self.progress,
-            method=self.method,
-            solver=self.solver,
-        )
-        self.cells += found.cells
-        if found.reason:
-            limited = found.reason.startswith("time_limit")
-            self.reason = f"time_limit={self.time_limit}" if limited else found.reason
-        return found
 
 
 class AroundRow:
@@ -112,7 +60,10 @@ class AroundRow:
         radius = min(FIRST * length if self.best is None else self.distance, reach)
         while True:
             covers = radius >= reach
-            inside = self._search(self.around.within(radius))
+            inside = self._search(self.around.within(radius), SMALLER * radius)
+            if self.distance < SMALLER * radius and not self.effort.reason:
+                radius = self.distance
+                continue  # the neurons are bounded better in a smaller box
             outside = np.inf if covers else radius
             self.lower = max(self.lower, min(inside, outside, self.distance))
             if self.effort.reason:
@@ -126,8 +77,11 @@ class AroundRow:
             # A change in a corner of the box tells how far to look.
             radius = min(GROWTH * radius if self.best is None else self.distance, reach)
 
-    def _search(self, within: Surroundings) -> float:
-        """How far all changes in a part of the surroundings are at least: proven."""
+    def _search(self, within: Surroundings, near: float) -> float:
+        """How far all changes in a part of the surroundings are at least: proven.
+
+        The search ends, and proves nothing, when a change is found that is nearer than a distance.
+        """
         searched, in_shape = self.searched, self.searched.function.in_shape
         program = searched.program(within.box_of_inputs(in_shape))
         margins = margins_around(program, self.around.x, self.label)
@@ -146,23 +100,25 @@ class AroundRow:
                 margins, out_shape=(1,), out_weight=margins.out_weight[k : k + 1], out_bias=margins.out_bias[k : k + 1]
             )
             find = self._euclidean if self.norm == 2.0 else self._linear
-            nearest = min(nearest, find(margin, within, other))
+            nearest = min(nearest, find(margin, within, other, near))
             if self.effort.reason:
-                break
+                return 0.0 if other != rivals[-1] else nearest
+            if self.distance < near:
+                return 0.0
         return nearest
 
-    def _linear(self, margin: ReLUProgram, within: Surroundings, other: int) -> float:
+    def _linear(self, margin: ReLUProgram, within: Surroundings, other: int, near: float) -> float:
         """Search for a change to one class in a norm that is piecewise linear; how far all are at least."""
         d = len(within.x)
         goals = sum_of_entries(d) if self.norm == 1.0 else greatest_entry(d)
-        found = self._ask(goals, margin, within, self.distance)
+        found = self._ask(goals, margin, within, self.distance, -near)
         if found is None:
             return 0.0
         if found.x is not None:
             self._take(found.x, other)
         return max(0.0, -found.bound)
 
-    def _euclidean(self, margin: ReLUProgram, within: Surroundings, other: int) -> float:
+    def _euclidean(self, margin: ReLUProgram, within: Surroundings, other: int, near: float) -> float:
         """The same in the L2 norm, by tangents: each settles the region of the last point that was found.
 
         The nearest point of that region is known by a quadratic program, and all of the region is beyond the tangent
@@ -176,7 +132,7 @@ class AroundRow:
             radius = min(self.distance, farthest)
             scaled = [sorted(t * radius for t in entry) for entry in touching]
             bound = EuclideanBound(radius, directions or [np.zeros(d)], scaled)
-            found = self._ask(bound.goals(), margin, within, radius)
+            found = self._ask(bound.goals(), margin, within, radius, np.inf)
             if found is None:
                 return proven
             proven = max(proven, bound.distance(found.bound))
@@ -184,16 +140,20 @@ class AroundRow:
                 return proven
             nearest = nearest_of_region(margin, within, found.x)
             self._take(found.x if nearest is None else nearest, other)
+            if self.distance < near:
+                return proven
             directions.append(_unit(found.x if nearest is None else nearest))
             for entry, value in zip(touching, found.x / radius, strict=False):
                 entry.add(float(value))
         self.reason = f"the tangents have not settled it in {ROUNDS} rounds"
         return proven
 
-    def _ask(self, goals: Goals, margin: ReLUProgram, within: Surroundings, farthest: float) -> Answer | None:
+    def _ask(
+        self, goals: Goals, margin: ReLUProgram, within: Surroundings, farthest: float, enough: float
+    ) -> Answer | None:
         floor = -(1.0 - NEARER) * farthest if np.isfinite(farthest) else -np.inf
         slack = SLACK * _terms(margin, within)
-        return self.effort.ask(Posed(goals.ahead_of(margin), within.domain(), len(goals), floor=floor, slack=slack))
+        return self.effort.ask(Posed(goals.ahead_of(margin), within.domain(), len(goals), floor, enough, slack))
 
     def _take(self, u: Vector, other: int) -> None:
         distance = float(np.linalg.norm(u, self.norm))

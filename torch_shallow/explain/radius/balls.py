@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.program.relu_program import ReLUProgram, Stage
+
+ROUNDING = 1e-15  # of a sum of tangents, for each of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,7 @@ class EuclideanBound:
         for i, entry in enumerate(self.touching):
             t = np.unique(entry)
             linear[i], constant = -2.0 * t[0], constant + t[0] ** 2
-            for one, next_one in zip(t, t[1:], strict=False):
+            for one, next_one in itertools.pairwise(t):
                 relus.append(np.eye(d)[i])
                 relu_biases.append(-(one + next_one) / 2)
                 slopes.append(-2.0 * (next_one - one))
@@ -111,5 +114,6 @@ class EuclideanBound:
         )
 
     def distance(self, bound: float) -> float:
-        """How far all points are of which minus the bound is at most so much."""
-        return float(np.sqrt(max(0.0, -bound) * self.radius))
+        """How far all points are of which minus the bound is at most so much, less rounding of the tangents."""
+        count = sum(map(len, self.touching)) + len(self.directions[0])
+        return float(np.sqrt(max(0.0, -bound - ROUNDING * count * self.radius) * self.radius))

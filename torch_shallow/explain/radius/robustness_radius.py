@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.effort import Effort
 from torch_shallow.explain.function import input_rows
 from torch_shallow.explain.radius.surroundings import Surroundings, Vector
 from torch_shallow.explain.searched import Searched, read_searched
@@ -163,7 +164,7 @@ def robustness_radius(
     rows: np.ndarray = input_rows(function, "x", x).cpu().numpy()
     _check_inside(searched, x, rows)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.radius.around_row import AroundRow, Effort
+    from torch_shallow.explain.radius.around_row import AroundRow
     from torch_shallow.search.ask import answer
 
     effort = Effort(answer, workers, time_limit, progress, method, solver, begun)
@@ -186,10 +187,16 @@ def robustness_radius(
             radius[i], others[i] = row.best.distance, row.best.other
             changed[i] = _shown(searched, around, label, row.best.u, x.dtype)
     batch = x.shape[: x.dim() - len(function.in_shape)]
+
+    def shaped(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(function.device).reshape(batch)
+
     return RobustnessRadius(
-        *(torch.from_numpy(values).to(function.device).reshape(batch) for values in (radius, lower)),
+        shaped(radius),
+        shaped(lower),
         changed.reshape(x.shape).to(x.device),
-        *(torch.from_numpy(values).to(function.device).reshape(batch) for values in (others, labels)),
+        shaped(others),
+        shaped(labels),
         float(norm),
         tolerance,
         effort.cells,
