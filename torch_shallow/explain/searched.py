@@ -58,7 +58,9 @@ class Searched:
         return program
 
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The outputs at some points, in float64."""
+        """The outputs at some points, in float64; outside of the domain they may be others."""
+        if isinstance(self.function, TreeFunction):
+            return self.program(self.domain)(x)
         y: np.ndarray = outputs_at(self.function, torch.from_numpy(x).to(self.function.device)).cpu().numpy()
         return y
 

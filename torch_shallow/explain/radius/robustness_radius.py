@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,8 +154,7 @@ def robustness_radius(
     if time_limit is not None:
         check_seconds("time_limit", time_limit, " or None")
     begun = time.monotonic()
-    example, name = (x, "x") if example_input is None else (example_input, "example_input")
-    searched = read_searched(model, domain, example, name)
+    searched = _read(model, domain, x, example_input)
     function = searched.function
     if function.num_outputs < 2:
         raise TransformError(
@@ -205,6 +205,19 @@ def robustness_radius(
     )
 
 
+def _read(model: object, domain: Domain | None, x: Tensor, example_input: Tensor | None) -> Searched:
+    """The network; where several dimensions of x may be the batch, it tells the shape of one input itself if it can."""
+    if example_input is not None:
+        return read_searched(model, domain, example_input, "example_input")
+    if x.dim() > 2:
+        with suppress(TransformError):
+            searched = read_searched(model, domain, None, "x")
+            shape = searched.function.in_shape
+            if x.shape[x.dim() - len(shape) :] == shape:
+                return searched
+    return read_searched(model, domain, x, "x")
+
+
 def _check_inside(searched: Searched, x: Tensor, rows: Float[np.ndarray, "points inputs"]) -> None:
     inside = searched.domain.contains(torch.from_numpy(rows), max(1e-9, torch.finfo(x.dtype).eps))
     if not inside.all():
@@ -229,4 +242,5 @@ def _shown(searched: Searched, around: Surroundings, label: int, u: Vector, dtyp
     shares = [0.0, *(share for k in range(60) if (share := 2.0**-53 * 2.0**k) <= BEYOND)]
     points = torch.stack([rounded(share) for share in shares])
     changed = searched.outputs(points.double().numpy()).argmax(axis=1) != label
+    changed &= searched.domain.contains(points).numpy()
     return points[int(changed.argmax())] if changed.any() else points[0]
