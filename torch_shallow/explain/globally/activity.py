@@ -176,7 +176,9 @@ def neuron_activity(
     undecided[network.neurons] = signs.undecided
     device = next((p.device for p in read.in_own_precision.parameters()), torch.device("cpu"))
     return NeuronActivity(
-        *(from_numpy(which).to(device) for which in (dead, always_on, undecided)),
+        dead=from_numpy(dead).to(device),
+        always_on=from_numpy(always_on).to(device),
+        undecided=from_numpy(undecided).to(device),
         names=tuple(program.neuron_name(neuron) for neuron in range(len(dead))),
         cells=effort.cells,
         seconds=time.monotonic() - begun,

@@ -61,7 +61,7 @@ def signs_of(program: ReLUProgram, domain: Domain, effort: Effort) -> Signs:
     bounds = relaxed_bounds(program, domain)
     zero = ROUNDING * _terms(program, bounds)
     z = program.preactivations(_points(domain, program, bounds))
-    signs = Signs((z > zero).any(axis=0), (z < -zero).any(axis=0), bounds.upper <= zero, bounds.lower >= -zero)
+    signs = Signs(np.any(z > zero, axis=0), np.any(z < -zero, axis=0), bounds.upper <= zero, bounds.lower >= -zero)
     for neuron in range(program.num_neurons):
         for sign, seen, never in (
             (1, signs.positive, signs.never_positive),
