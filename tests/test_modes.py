@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_shallow import Box, ShallowReLU, constraints, estimate, explain, transform
+from torch_shallow import AtMost, Box, ShallowReLU, constraints, estimate, explain, transform, verify
 
 BOX = Box(-2.0, 2.0)
 
@@ -36,6 +36,7 @@ def half_precision() -> Any:
         torch.set_default_dtype(torch.float32)
 
 
+ENGINES = ("rays", "relaxation", "backward", "milp")
 X = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
 MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "inference": torch.inference_mode,
@@ -61,6 +62,8 @@ CALLS: dict[str, Callable[[nn.Module, ShallowReLU], Any]] = {
     "integrated gradients": lambda m, s: explain.integrated_gradients(m, X, target=1),
     "explain": lambda m, s: str(explain.explain(s, X[0])),
     "range": lambda m, s: explain.output_range(m, BOX).lower,
+    "ranges by every engine": lambda m, s: sum(float(explain.output_range(m, BOX, method=e).upper[0]) for e in ENGINES),
+    "verify": lambda m, s: verify(m, BOX, AtMost(0.1)).holds,
     "slope": lambda m, s: explain.lipschitz_constant(m, domain=BOX).value,
     "monotonicity": lambda m, s: explain.monotonicity(m, BOX).least,
     "volumes": lambda m, s: explain.volumes(s).values,

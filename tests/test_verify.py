@@ -183,7 +183,7 @@ class Sum(nn.Module):
         (AtLeast(0.0), True),
         (~AtMost(0.0), False),
         (Between(0.0, 2.0), True),
-        (~AtLeast(2.0) | AtLeast(1.0, input=0), True),
+        (~AtLeast(2.0) | AtLeast(0.75, input=0), True),
         (~AtLeast(2.0) | ~AtMost(1.0, input=0), False),
         (AtMost(1.0, input=1), True),
         (~AtLeast(1.0, input=1), False),

@@ -6,6 +6,7 @@ regions mean, and `plot` draws them. `compiled` says how inner loops are compile
 """
 
 from torch_shallow import explain, plot
+from torch_shallow._ask import Maximum, Question, ask
 from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._transform import transform
@@ -35,7 +36,9 @@ __all__ = [
     "Estimate",
     "IncompleteWarning",
     "Linear",
+    "Maximum",
     "Polytope",
+    "Question",
     "Region",
     "ShallowReLU",
     "TransformError",
@@ -45,6 +48,7 @@ __all__ = [
     "VnnlibQuery",
     "WholeSpace",
     "Wins",
+    "ask",
     "constraints",
     "estimate",
     "explain",

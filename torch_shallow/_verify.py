@@ -11,11 +11,11 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain, WholeSpace
 from torch_shallow.errors import WrongTypeError
+from torch_shallow.explain.subject import subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.properties import Property
 from torch_shallow.properties.formula import negated
 from torch_shallow.search.runs.budget import check_seconds
-from torch_shallow.verdicts.subject import subject_of
 from torch_shallow.verdicts.verdict import Verdict
 
 

@@ -112,6 +112,15 @@ def _programs() -> None:
     enumerate_regions(program, BOX, max_rays=4)  # cells of more rays go from one engine to the other
 
 
+def _questions() -> None:
+    from torch_shallow.search.engines.bounded_ray_engine import RayBounder
+    from torch_shallow.search.question import CellTask, Posed
+
+    program = activation_partition(_in_a_box().partition).program
+    engine = RayBounder(Posed(program, BOX, 2))
+    engine.explore(CellTask((engine.root(),), -float("inf"), 100))
+
+
 def _counterfactuals() -> None:
     shallow, points = _in_a_box(), torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 9, dtype=torch.float64)])
     classes = shallow(points).argmax(1)
@@ -143,6 +152,7 @@ def _pictures() -> None:
 JOBS: dict[str, Callable[[], None]] = {
     "transform": _transform,
     "Shapley values": _shapley,
+    "questions": _questions,
     "linear programs": _programs,
     "counterfactuals": _counterfactuals,
     "certificates": _certificates,

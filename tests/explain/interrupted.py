@@ -1,4 +1,7 @@
-"""A program: Ctrl-C at random instants in one function; it fails if any answer is not that of a whole run."""
+"""A program: Ctrl-C at random instants in one function; it fails if any answer is not that of a whole run.
+
+A search answers with an interval then, which has to hold what the whole run finds.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
 from torch import nn
 
-from torch_shallow import Box, estimate, explain, transform
+from torch_shallow import AtMost, Box, ask, estimate, explain, transform, verify
 
 INSTANTS = 10
 torch.manual_seed(0)
@@ -26,7 +30,6 @@ X, BOX = torch.rand(4), Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform": lambda: transform(MODEL, domain=BOX).locate(X[None]).shape,
     "certify": lambda: transform(SMALL, domain=BOX).certify(SMALL).passed,
-    "output_range": lambda: explain.output_range(MODEL, BOX).lower.tolist(),
     "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX).value,
     "monotonicity": lambda: explain.monotonicity(MODEL, BOX).least.tolist(),
     "unused_features": lambda: explain.unused_features(MODEL, BOX).share.tolist(),
@@ -41,8 +44,64 @@ CALLS: dict[str, Callable[[], object]] = {
 }
 
 
+def steep() -> nn.Sequential:
+    """A network whose search takes a second or so."""
+    model = nn.Sequential(nn.Linear(9, 22), nn.ReLU(), nn.Linear(22, 22), nn.ReLU(), nn.Linear(22, 2)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+    return model
+
+
+STEEP = steep()
+
+
+class Lead:
+    """By how much output 0 is above output 1."""
+
+    def goals(self, inputs: int, outputs: int) -> np.ndarray:
+        return np.append(np.zeros(inputs), [1.0, -1.0, 0.0])[None]
+
+    def constraints(self, inputs: int, outputs: int) -> np.ndarray:
+        return np.zeros((0, inputs + outputs + 1))
+
+
+def interval_of_range() -> list[float]:
+    found = explain.output_range(STEEP, BOX)
+    return [
+        *(-found.lower).tolist(),
+        *found.upper.tolist(),
+        *(-found.lower_bound).tolist(),
+        *found.upper_bound.tolist(),
+    ]
+
+
+@cache
+def a_little_above_the_top() -> float:
+    return float(explain.output_range(STEEP, BOX, of=[[1.0, 0.0]]).upper) + 0.1
+
+
+def interval_of_verdict() -> list[float]:
+    verdict = verify(STEEP, BOX, AtMost(a_little_above_the_top()))
+    assert verdict.holds is not False
+    return [-verdict.upper_bound, -verdict.lower_bound]
+
+
+def interval_of_maximum() -> list[float]:
+    found = ask(STEEP, Lead(), BOX)
+    return [found.lower_bound, found.upper_bound]
+
+
+INTERVALS: dict[str, Callable[[], list[float]]] = {
+    "output_range": interval_of_range,
+    "verify": interval_of_verdict,
+    "ask": interval_of_maximum,
+}
+
+
 def main(name: str) -> None:
-    call = CALLS[name]
+    call = CALLS.get(name) or INTERVALS[name]
     torch.manual_seed(1)
     expected = call()
     begun = time.monotonic()
@@ -62,7 +121,12 @@ def main(name: str) -> None:
         except KeyboardInterrupt:
             stopped += 1
             continue
-        if not np.array_equal(np.asarray(found), np.asarray(expected)):
+        if name in INTERVALS:
+            (value, bound), (least, most) = np.split(np.asarray(expected), 2), np.split(np.asarray(found), 2)
+            stopped += not np.array_equal(found, expected)
+            if not ((least <= bound + 1e-9).all() and (most >= value - 1e-9).all()):
+                raise SystemExit(f"{name}: {found} does not hold {expected}")
+        elif not np.array_equal(np.asarray(found), np.asarray(expected)):
             raise SystemExit(f"{name}: {found} in place of {expected}")
     sys.stdout.write(f"{name}: {stopped} of {INSTANTS} were stopped, {seconds:.2f} s\n")
 

@@ -22,7 +22,7 @@ MODEL = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn
 BOX = Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform_all": lambda: transform_all(MODEL, domain=BOX),
-    "output_range": lambda: explain.output_range(MODEL, BOX),
+    "output_range": lambda: explain.output_range(MODEL),
     "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX),
     "monotonicity": lambda: explain.monotonicity(MODEL, BOX),
     "unused_features": lambda: explain.unused_features(MODEL, BOX),
@@ -84,7 +84,7 @@ def test_the_network_is_that_of_transform() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", interrupted.CALLS)
+@pytest.mark.parametrize("name", [*interrupted.CALLS, *interrupted.INTERVALS])
 def test_ctrl_c_at_any_instant_gives_the_whole_answer_or_none(name: str) -> None:
     """In a process of its own, which must not die either."""
     command = [sys.executable, "-m", "tests.explain.interrupted", name]

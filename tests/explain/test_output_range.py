@@ -112,7 +112,7 @@ def test_programs_find_what_vertices_find_in_boxes_of_other_sizes(seed, monkeypa
 def test_programs_of_many_inputs_equal_a_mixed_integer_program():
     torch.manual_seed(0)
     model = zoo.chain(9, 5, 5, 1).double()
-    found, program = output_range(model, BOX), read_model(model)
+    found, program = output_range(torch_shallow.transform(model, domain=BOX)), read_model(model)
     assert found.programs > 0
     ends = [largest_by_milp(program, -np.ones(9), np.ones(9), np.array([sign])) for sign in (1.0, -1.0)]
     assert found.upper.item() == pytest.approx(ends[0], rel=1e-7)

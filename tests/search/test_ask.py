@@ -81,7 +81,8 @@ def test_floor_and_enough(method) -> None:
     posed = asked(network(3, 8, 8, 1), Box(-1.0, 1.0), [0], 1)
     best = answer(posed, method=method).value
     nothing = answer(replace(posed, floor=best + 1e-3), method=method)
-    assert nothing.x is None and best <= nothing.bound <= best + 1e-3 + 1e-9
+    assert nothing.x is None
+    assert best <= nothing.bound <= best + 1e-3 + 1e-9
     some = answer(replace(posed, enough=best - 0.5), method=method)
     assert best - 0.5 < some.value <= best <= some.bound + 1e-9
 
@@ -140,7 +141,7 @@ def test_cells_given_back_cover_what_is_left(long_one: Posed, budget: int) -> No
 
     expected, engine = answer(long_one, method="relaxation").value, RelaxationEngine(long_one)
     cells, best, highest = [engine.root()], -np.inf, -np.inf
-    for _ in itertools.takewhile(lambda _: cells, itertools.count()):
+    while cells:
         assert max(best, highest, *(cell.bound for cell in cells)) >= expected - 1e-9
         cell = cells.pop()
         found = engine.explore(CellTask((cell,), best, budget))
@@ -161,14 +162,14 @@ def test_a_time_limit_gives_an_interval_and_a_checkpoint_goes_on(long_one: Posed
             self.looks = itertools.count()
 
         def exceeded(self, _: int) -> str:
-            return "time_limit" if next(self.looks) > 12 else ""
+            return "time_limit" if next(self.looks) > 22 else ""
 
     monkeypatch.setattr("torch_shallow.search.ask.Budget", lambda *_: Budget())
     while not known or known[-1].reason:
         known.append(answer(long_one, method="relaxation", checkpoint=file))
         assert known[-1].value <= expected.value <= known[-1].bound + 1e-9
         assert len(known) < 200
-    assert len(known) > 3
+    assert len(known) > 2
     assert all(a.bound >= b.bound - 1e-9 and a.value <= b.value for a, b in itertools.pairwise(known))
     assert known[-1].value == pytest.approx(expected.value, rel=1e-9)
     with pytest.raises(TransformError, match="another program"):
@@ -188,12 +189,13 @@ def test_ctrl_c_gives_an_interval(long_one: Posed, after: int, monkeypatch) -> N
     assert threading.current_thread() is threading.main_thread()
     monkeypatch.setattr(best_first.Standing, "add", pressed)
     found = answer(long_one, method="relaxation")
-    assert found.reason == "Ctrl-C" and found.value <= expected <= found.bound
+    assert found.reason == "Ctrl-C"
+    assert found.value <= expected <= found.bound
     assert found.gap > 0.0
 
 
 def test_arguments_that_are_not_right(long_one: Posed) -> None:
-    with pytest.raises(TransformError, match="method: expected one of 'auto'.*found 'guess'"):
+    with pytest.raises(TransformError, match=r"method: expected one of 'auto'.*found 'guess'"):
         answer(long_one, method="guess")
     with pytest.raises(TransformError, match="entry 0 of the 8 entries of an input has no bound"):
         answer(replace(long_one, domain=Box(-np.inf, 1.0)))

@@ -14,7 +14,7 @@ from tests.search.walks import problem_of
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.search.engines.simplex_engine import SimplexWalk
-from torch_shallow.search.engines.solvers import Answer, CellProgram, Solver, centre
+from torch_shallow.search.engines.solvers import CellProgram, Solved, Solver, centre
 from torch_shallow.search.task_output import Harvest, Quota
 
 
@@ -48,7 +48,7 @@ def test_maxima_are_those_of_scipy(solver: str | None, domain: Box, seed: int) -
 HALF = CellProgram(np.array([[-1.0, 0.0]]), np.array([-1.0, 1.0]), np.ones(2))  # -1 <= v <= 0 at t = 1
 
 
-def liar(claim: Answer) -> Solver:
+def liar(claim: Solved) -> Solver:
     """Claims a maximum it has no proof of, or a proof of something else."""
     return Solver("Liar", lambda *_: claim, 1e-9)
 
@@ -56,21 +56,21 @@ def liar(claim: Answer) -> Solver:
 @pytest.mark.parametrize(
     "claim",
     [
-        Answer(None, None, "no idea"),
-        Answer(np.array([1.0, 1.0]), np.array([0.0]), "outside the cell"),
-        Answer(np.array([-1.0, 1.0]), np.array([0.0]), "not optimal"),
-        Answer(np.array([0.0, 1.0]), np.array([-1.0]), "wrong multiplier"),
+        Solved(None, None, "no idea"),
+        Solved(np.array([1.0, 1.0]), np.array([0.0]), "outside the cell"),
+        Solved(np.array([-1.0, 1.0]), np.array([0.0]), "not optimal"),
+        Solved(np.array([0.0, 1.0]), np.array([-1.0]), "wrong multiplier"),
     ],
     ids=lambda claim: claim.status,
 )
 @pytest.mark.parametrize("interior", [-0.5, 0.5], ids=["known inside", "known outside"])
-def test_a_wrong_answer_is_refused(claim: Answer, interior: float) -> None:
+def test_a_wrong_answer_is_refused(claim: Solved, interior: float) -> None:
     with pytest.raises(TransformError, match=rf"Liar.*{claim.status}.*use a more accurate solver"):
         liar(claim).maximise(HALF, np.array([1.0, 0.0]), 1e-9, np.array([interior, 1.0]))
 
 
 def test_a_right_answer_of_the_same_solver_is_taken() -> None:
-    claim = Answer(np.array([0.0, 1.0]), np.array([1.0]), "optimal")
+    claim = Solved(np.array([0.0, 1.0]), np.array([1.0]), "optimal")
     result = liar(claim).maximise(HALF, np.array([1.0, 0.0]), 1e-9, np.array([-0.5, 1.0]))
     assert (result.value, result.bound) == (0.0, 0.0)
 

@@ -20,8 +20,8 @@ class ScaledProgram:
     Neurons are scaled by powers of two, so that none is beyond 1 in size.
 
     Attributes:
-        middle: input of the program at v = 0.
-        half: and how far it goes, for all inputs, also those that are fixed.
+        lower: least value of each input of the program, also of those that are fixed.
+        upper: the greatest one.
         free: which inputs v stands for.
         weights: the columns of a neuron's own and of later ones are zero.
         biases: of the neurons.
@@ -31,8 +31,8 @@ class ScaledProgram:
         neurons: number in the program of each neuron.
     """
 
-    middle: Float[np.ndarray, "inputs"]
-    half: Float[np.ndarray, "inputs"]
+    lower: Float[np.ndarray, "inputs"]
+    upper: Float[np.ndarray, "inputs"]
     free: Int[np.ndarray, "free"]
     weights: Float[np.ndarray, "neurons sources"]
     biases: Float[np.ndarray, "neurons"]
@@ -47,7 +47,7 @@ class ScaledProgram:
     ) -> ScaledProgram:
         """Scale the inputs of a program on a box with finite bounds, and bound its neurons by intervals."""
         d, count = program.num_inputs, program.num_neurons
-        middle, half = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
+        middle, half = _middle_and_half(lower, upper)
         free = np.flatnonzero(half > 0.0)
 
         def scaled(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +60,18 @@ class ScaledProgram:
             weights[start:stop, : rows.shape[1]] = rows
         outputs = np.column_stack(scaled(program.out_weight, program.out_bias))
         low, high = _intervals(weights, biases)
-        whole = cls(middle, half, free, weights, biases, outputs, low, high, np.arange(count))
+        whole = cls(lower, upper, free, weights, biases, outputs, low, high, np.arange(count))
         return whole.folded(low, high)
+
+    @property
+    def middle(self) -> Float[np.ndarray, "inputs"]:
+        """Input of the program at v = 0."""
+        return _middle_and_half(self.lower, self.upper)[0]
+
+    @property
+    def half(self) -> Float[np.ndarray, "inputs"]:
+        """How far each input of the program is from there at most."""
+        return _middle_and_half(self.lower, self.upper)[1]
 
     @property
     def num_free(self) -> int:
@@ -72,7 +82,7 @@ class ScaledProgram:
         """The input of the program, inside of its box."""
         x = self.middle.copy()
         x[self.free] += self.half[self.free] * v
-        return np.clip(x, self.middle - self.half, self.middle + self.half)
+        return np.clip(x, self.lower, self.upper)
 
     def output_bounds(self) -> tuple[Float[np.ndarray, "outputs"], Float[np.ndarray, "outputs"]]:
         """Least and greatest value of each output, by intervals."""
@@ -102,11 +112,11 @@ class ScaledProgram:
         exponents = exponents_of(np.maximum(-low, high))
         weights = weights[np.ix_(kept, columns)]
         weights[:, d:] = np.ldexp(weights[:, d:], exponents)
-        outputs = outputs[:, np.append(columns, -1)]
+        outputs = np.ascontiguousarray(outputs[:, np.append(columns, -1)])  # compiled code asks for that
         outputs[:, d:-1] = np.ldexp(outputs[:, d:-1], exponents)
         return ScaledProgram(
-            self.middle,
-            self.half,
+            self.lower,
+            self.upper,
             self.free,
             np.ldexp(weights, -exponents[:, None]),
             np.ldexp(biases[kept], -exponents),
@@ -115,6 +125,12 @@ class ScaledProgram:
             np.ldexp(high, -exponents),
             self.neurons[kept],
         )
+
+
+def _middle_and_half(
+    lower: Float[np.ndarray, "inputs"], upper: Float[np.ndarray, "inputs"]
+) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+    return 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
 
 
 def _intervals(

@@ -14,7 +14,8 @@ from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.globally.in_chart import InChart
-from torch_shallow.explain.globally.output_range import OutputRange, largest_maps, range_of
+from torch_shallow.explain.globally.output_range import largest_maps, range_of
+from torch_shallow.explain.globally.output_values import OutputRange
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.model import Model

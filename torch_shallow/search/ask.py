@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
+from torch_shallow.search.engines.backward_engine import BackwardEngine
+from torch_shallow.search.engines.bounded_ray_engine import RayBounder
 from torch_shallow.search.engines.relaxation_engine import RelaxationEngine
+from torch_shallow.search.milp import answer_by_milp
 from torch_shallow.search.question import Answer, CellOutcome, CellTask, Engine, OpenCell, Posed
 from torch_shallow.search.runs.best_first import BestFirst, Standing
 from torch_shallow.search.runs.budget import Budget, interruptible
@@ -22,7 +27,11 @@ from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
 from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
 from torch_shallow.search.runs.workers import make_workers
 
-METHODS = ("auto", "relaxation")
+METHODS = ("auto", "rays", "relaxation", "backward", "milp")
+# Measured, see benchmarks/questions.py: the numbers of inputs that are not fixed, and of neurons that can change sign.
+FEW_INPUTS = 6  # up to here, cells are best known by their vertices
+FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # or up to here, if there are more neurons than these
+MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, linear programs of cells take too long
 
 
 def answer(
@@ -42,8 +51,10 @@ def answer(
 
     Args:
         posed: the question.
-        method: `"auto"`, or the engine: `"relaxation"` (linear programs of cells).
-        solver: of cvxpy, for `"milp"`.
+        method: the engine: `"rays"` (cells as vertices: few inputs), `"relaxation"` (linear programs of cells: networks
+            of moderate size), `"backward"` (backward linear bounds in batches: wide networks, many inputs), or `"milp"`
+            (one mixed-integer program); `"auto"` chooses one of the first three by size.
+        solver: of the mixed-integer program: a name in `cvxpy.installed_solvers()`; HiGHS if None.
         workers: a number of threads, or any `concurrent.futures.Executor`.
         time_limit: stop after about so many seconds; no limit if None.
         checkpoint: a file to keep what is found in, and to go on from if it is there.
@@ -58,6 +69,12 @@ def answer(
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
+    if method == "milp":
+        _check_alone(workers, checkpoint)
+        return answer_by_milp(posed, solver=solver, time_limit=time_limit)
+    if solver is not None:
+        raise TransformError(f"solver: expected None unless method is 'milp', found {solver!r}; leave it out.")
+    bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
     budget = Budget(None, time_limit)
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -92,7 +109,7 @@ def answer(
         )
         reason = search.run()
     highest = max([standing.left_out, *(-bound for bound, _, _ in standing.open[:1])])
-    value = standing.value if standing.x is not None else -np.inf
+    value = -np.inf if standing.x is None else float(posed.value(standing.x[None])[0])
     return Answer(standing.x, value, max(value, highest), standing.cells, time.monotonic() - begun, reason)
 
 
@@ -111,7 +128,18 @@ class Asked:
     @cached_property
     def engine(self) -> Engine:
         """What opens cells; each process makes its own."""
-        return RelaxationEngine(self.posed)
+        if self.method != "auto":
+            return _ENGINES[self.method](self.posed)
+        program, domain = self.posed.program, self.posed.domain
+        free = program.num_inputs
+        if isinstance(domain, Box):
+            free = int(np.subtract(*domain.bounds(program.in_shape)).astype(bool).sum())
+        neurons = program.num_neurons
+        if free <= FEW_INPUTS or (free <= FEW_INPUTS_OF_MANY_NEURONS and neurons > SOME_NEURONS):
+            return RayBounder(self.posed)
+        if free <= MANY_INPUTS and neurons <= MANY_NEURONS:
+            return RelaxationEngine(self.posed)
+        return BackwardEngine(self.posed)
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
         """Open the cells of a task."""
@@ -121,6 +149,23 @@ class Asked:
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs to make an engine of its own."""
         return {"posed": self.posed, "method": self.method}
+
+
+_ENGINES: dict[str, Callable[[Posed], Engine]] = {
+    "rays": RayBounder,
+    "relaxation": RelaxationEngine,
+    "backward": BackwardEngine,
+}
+
+
+def _check_alone(workers: int | Executor, checkpoint: object) -> None:
+    """Make sure that nothing is asked of a mixed-integer program that it does not do."""
+    if workers != 1 or checkpoint is not None:
+        name = "checkpoint" if checkpoint is not None else "workers"
+        raise TransformError(
+            f"{name}: expected none with method='milp', which is one program of one solver; leave it out, or choose "
+            "another method."
+        )
 
 
 def _encode(record: tuple[int, CellOutcome]) -> dict[str, np.ndarray]:

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Box
+from torch_shallow.explain.subject import Subject
 from torch_shallow.properties.formula import Formula, holds_at
 from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.violations import Violation, middle_of, terms_of
-from torch_shallow.verdicts.subject import Subject
 from torch_shallow.verdicts.verdict import Verdict
 
 GLANCES = 64  # points of each way that are looked at before the search

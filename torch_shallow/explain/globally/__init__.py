@@ -7,7 +7,8 @@ are of the trunk.
 
 from torch_shallow.explain.globally.activity import NeuronActivity, neuron_activity
 from torch_shallow.explain.globally.integrals import Moments, Volumes, moments, volumes
-from torch_shallow.explain.globally.output_range import OutputRange, output_range
+from torch_shallow.explain.globally.output_range import output_range
+from torch_shallow.explain.globally.output_values import OutputRange
 from torch_shallow.explain.globally.slopes import (
     Counterexample,
     LipschitzConstant,

@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
-from torch_shallow.explain.function import known_network
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.globally.extrema import Extrema, find_extrema
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
+from torch_shallow.explain.globally.output_values import OutputRange
+from torch_shallow.explain.globally.searched_range import SearchOptions, extremes, is_bounded, with_combinations
+from torch_shallow.explain.subject import Subject, subject_of
 from torch_shallow.modes import outside_modes
+from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.graph.identify import identify
+from torch_shallow.search.runs.budget import check_seconds
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
 NEAR = 1e-2  # in chart coordinates: a point nearer to 0 is not known any better than one that far away
-
-
-@dataclass(frozen=True, eq=False)
-class OutputRange:
-    """The exact range of every output, or of the values before a head. All tensors are float64.
-
-    Attributes:
-        lower: the least value of each output, of shape `(*out_shape)`; -inf where it falls without bound.
-        upper: the greatest value; inf where it rises without bound.
-        argmin: a point of the domain with the least value, of shape `(*out_shape, *in_shape)`; NaN where there is none.
-        argmax: likewise with the greatest value.
-        lower_region: a region whose closure the point lies in, or that is unbounded where there is no point.
-        upper_region: likewise.
-        lower_ray: a unit direction along which the output falls without bound in that region; NaN where it does not.
-        upper_ray: likewise along which it rises.
-        residual: the largest difference between these values and what the network computes at these points, relative to
-            the size of the terms that are added up there: rounding. More where `attained` is False.
-        attained: whether the network has the values at the points. False only for a network whose weights may have been
-            trained: where it jumps, a bound may be approached and not reached.
-        programs: how many linear programs were solved: for regions of too many vertices, and of a box of many inputs
-            for all regions that may have a better value than is known.
-        before_head: whether these are the values before the network's head (logits), and not its outputs.
-    """
-
-    lower: Float[Tensor, "*out_shape"]
-    upper: Float[Tensor, "*out_shape"]
-    argmin: Float[Tensor, "*out_and_in_shape"]
-    argmax: Float[Tensor, "*out_and_in_shape"]
-    lower_region: Int64[Tensor, "*out_shape"]
-    upper_region: Int64[Tensor, "*out_shape"]
-    lower_ray: Float[Tensor, "*out_and_in_shape"]
-    upper_ray: Float[Tensor, "*out_and_in_shape"]
-    residual: float
-    attained: bool
-    programs: int
-    before_head: bool = False
-
-    def __str__(self) -> str:
-        """One line for each output, or for each value before the head."""
-        pairs = zip(self.lower.reshape(-1).tolist(), self.upper.reshape(-1).tolist(), strict=True)
-        name = "value before the head" if self.before_head else "output"
-        return "\n".join(f"{name} {i}: {low:.6g} to {high:.6g}" for i, (low, high) in enumerate(pairs))
 
 
 @outside_modes
@@ -72,34 +38,62 @@ def output_range(
     shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
+    of: Sequence[Sequence[float]] | np.ndarray | Tensor | None = None,
+    example_input: Tensor | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> OutputRange:
-    """The exact minimum and maximum of every output over the domain, and where they are.
+    """The minimum and maximum of every output over the domain, and where they are.
+
+    They are exact, however many regions the network has: a deep model in a bounded domain is searched, cell by cell,
+    the most promising first, for as long as a cell can still hold a better value (see `torch_shallow.search.ask`).
+    Stopped by a time limit or by Ctrl-C, the search gives values that the outputs have, and bounds that they are
+    proven to keep. Of a network that knows its regions, and of a model in an unbounded domain, which is transformed,
+    these are looked at in its place.
 
     Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
     of one with another head, such as a softmax, the values before it, and `before_head` is True. So it is for
     `shallow.trunk` and `shallow.function`, which are the network without its head, whatever that is.
 
-    A local model is least at a vertex of its region, or falls without bound along a ray: the vertices and rays of all
-    regions are computed anew from the half-spaces, and the local models evaluated there. In a box of many inputs,
-    linear programs over the regions take their place; multipliers prove of each region that it has no better value than
-    the one that was found, up to rounding. The points are given to the network itself, which must return the values.
+    Where all regions are known: a local model is least at a vertex of its region, or falls without bound along a ray.
+    The vertices and rays of all regions are computed anew from the half-spaces, and the local models evaluated there.
+    In a box of many inputs, linear programs over the regions take their place; multipliers prove of each region that it
+    has no better value than the one that was found, up to rounding. The points are given to the network itself, which
+    must return the values.
 
     Args:
-        shallow: a network that knows all regions of its domain, its trunk or its function; or a model, which is
-            transformed.
+        shallow: a model; or a network that knows all regions of its domain, its trunk or its function.
         domain: of a model, where to look.
-        max_rays: in a cell of more vertices and rays, linear programs are solved: in a bounded domain by compiled code,
-            else by HiGHS. Those of regions that cannot have a better value are left out.
-        tolerance: in the coordinates of the chart, in which lengths are about one: a vertex further away than its
-            reciprocal is taken for a ray, and an output grows along a ray if its slope is ten times more than this,
-            relative to the steepest local model. Regions no wider than ten times this, as where the walls of two nearly
-            equal networks coincide, are looked at in one point; on their boundary their neighbours are.
+        of: linear functions of the (flattened) outputs, one in each row, whose ranges are asked for in place of those
+            of the outputs: of classes, `[[1, -1]]` is by how much the first is ahead.
+        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        method: of the search: see `torch_shallow.search.ask`.
+        solver: of mixed-integer programs, with `method="milp"`.
+        workers: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop the search after about so many seconds, for all outputs together; no limit if None.
+        checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its
+            own, whose name ends with a number.
+        progress: show the interval that is proven so far.
+        max_rays: where all regions are known, in a cell of more vertices and rays, linear programs are solved: in a
+            bounded domain by compiled code, else by HiGHS. Those of regions that cannot have a better value are left
+            out.
+        tolerance: where all regions are known, in the coordinates of the chart, in which lengths are about one: a
+            vertex further away than its reciprocal is taken for a ray, and an output grows along a ray if its slope is
+            ten times more than this, relative to the steepest local model. Regions no wider than ten times this, as
+            where the walls of two nearly equal networks coincide, are looked at in one point; on their boundary their
+            neighbours are.
 
     Raises:
-        TransformError: not all regions are known, or the network does not have the values that were found, which would
-            be an error of this package.
+        WrongTypeError: an argument is of another type.
+        TransformError: a shallow network does not know all regions; an argument of the search is given where all
+            regions are looked at; or the network does not have the values that were found, which would be an error of
+            this package.
 
     Example:
         >>> import torch, torch_shallow
@@ -108,15 +102,87 @@ def output_range(
         >>> torch.allclose(model(found.argmax.float())[:, 0], found.upper.float(), atol=1e-6)
         True
     """
+    check_limits(max_rays, tolerance)
+    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    known = known_function(shallow)
+    if known is None and not isinstance(shallow, nn.Module | ExportedProgram):
+        raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")
+    is_deep = known is None and not isinstance(shallow, SoftReLU)
+    if of is not None or (is_deep and domain is not None):
+        subject = subject_of(shallow, domain, example_input, stacklevel=3, drop_head=True)
+        if of is not None or is_bounded(subject.domain, subject.program.in_shape):
+            return _searched(subject, None if of is None else combinations(of, subject.program.num_outputs), options)
+    if not options.is_default:
+        raise TransformError(
+            "method, solver, workers, time_limit, checkpoint, progress: expected none of them where all regions are "
+            "looked at, which is where they are known or the domain is not bounded; leave them out, or pass a deep "
+            "model and a bounded domain."
+        )
     network = known_network(shallow, domain)
     found = range_of(InChart(network), max_rays, tolerance)
-    if network.head is None:
+    return _behind(found, network.head, isinstance(shallow, nn.Module | ExportedProgram))
+
+
+def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
+    """Linear functions of outputs.
+
+    Raises:
+        TransformError: they are not of these outputs, or not finite.
+    """
+    given = of.detach().cpu().double().numpy() if isinstance(of, Tensor) else np.asarray(of, dtype=np.float64)
+    if given.ndim != 2 or given.shape[1] != outputs or not len(given) or not np.isfinite(given).all():
+        raise TransformError(
+            f"of: expected finite coefficients of shape (rows, {outputs}), one for each entry of the output, found "
+            f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
+        )
+    return given
+
+
+def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions) -> OutputRange:
+    """The range by the search."""
+    begun = time.monotonic()
+    program = subject.program if of is None else with_combinations(subject.program, of)
+    pairs = extremes(program, subject.domain, options)
+    shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
+
+    def tensor(values: object, shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(np.array(values)).reshape(shape).to(subject.device)
+
+    nowhere = np.full((len(pairs), program.num_inputs), np.nan)
+    found = OutputRange(
+        tensor([-low.value for low, _ in pairs], shape),
+        tensor([high.value for _, high in pairs], shape),
+        tensor([low.x for low, _ in pairs], place),
+        tensor([high.x for _, high in pairs], place),
+        tensor([-1] * len(pairs), shape),
+        tensor([-1] * len(pairs), shape),
+        tensor(nowhere, place),
+        tensor(nowhere, place),
+        residual=0.0,
+        attained=True,
+        programs=0,
+        lower_bound=tensor([-low.bound for low, _ in pairs], shape),
+        upper_bound=tensor([high.bound for _, high in pairs], shape),
+        cells=sum(each.cells for pair in pairs for each in pair),
+        seconds=time.monotonic() - begun,
+        reason=next((each.reason for pair in pairs for each in pair if each.reason), ""),
+    )
+    if of is not None:
+        return replace(found, before_head=subject.head is not None)
+    return _behind(found, subject.head, True)
+
+
+def _behind(found: OutputRange, head: nn.Module | None, is_whole: bool) -> OutputRange:
+    """The range behind a head that grows with each value by itself; else it is said that there is one."""
+    if head is None:
         return found
-    if not isinstance(shallow, nn.Module | ExportedProgram) or not is_increasing(network.head):
+    if not is_whole or not is_increasing(head):
         return replace(found, before_head=True)
+    names = ("lower", "upper", "lower_bound", "upper_bound")
     with torch.no_grad():
-        lower, upper = (network.head(values[None]).double()[0] for values in (found.lower, found.upper))
-    return replace(found, lower=lower, upper=upper)
+        return replace(found, **{name: head(getattr(found, name)[None]).double()[0] for name in names})
 
 
 _INCREASING = frozenset({"sigmoid", "tanh", "exp", "expm1", "logsigmoid", "softsign", "atan", "erf"})

@@ -47,7 +47,7 @@ class Saved(Bundle):
     bound: np.ndarray  # float64 (depth,): of the cell
 
 
-class Found(Bundle):
+class Leavings(Bundle):
     """What is left open, and the best point."""
 
     paths: np.ndarray  # int32 (capacity, depth)

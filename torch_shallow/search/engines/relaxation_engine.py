@@ -26,7 +26,7 @@ from torch_shallow.search.engines.cell_tree import (
     LEFT,
     NUM_COUNTS,
     OPENED,
-    Found,
+    Leavings,
     Saved,
     restore,
     save,
@@ -187,7 +187,7 @@ class _Work:
         rest(lp)
         self.saved, self.start = _saved(lp, self.state, depth), _saved(lp, self.state, 1)
         room_left = 2 * depth + 1024
-        self.found = Found(
+        self.found = Leavings(
             np.zeros((room_left, depth), dtype=np.int32),
             np.zeros(room_left, dtype=np.int64),
             np.zeros(room_left),

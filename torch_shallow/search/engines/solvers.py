@@ -39,7 +39,7 @@ class CellProgram:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Solved:
     """What a solver says: a maximiser, and multipliers of the rows; or, if it has none, why."""
 
     point: Float[np.ndarray, "dimension"] | None
@@ -47,7 +47,7 @@ class Answer:
     status: str
 
 
-class Maximum(NamedTuple):
+class SettledMaximum(NamedTuple):
     """A maximum over a cell, enclosed from both sides whatever solver found the parts.
 
     Attributes:
@@ -72,7 +72,7 @@ class Solver:
     """
 
     name: str
-    solve: Callable[[CellProgram, Float[np.ndarray, "dimension"], float, bool], Answer]
+    solve: Callable[[CellProgram, Float[np.ndarray, "dimension"], float, bool], Solved]
     tolerance: float
 
     def maximise(
@@ -81,7 +81,7 @@ class Solver:
         objective: Float[np.ndarray, "dimension"],
         threshold: float,
         interior: Float[np.ndarray, "dimension"],
-    ) -> Maximum:
+    ) -> SettledMaximum:
         """Maximise `objective @ y` as far as needed to tell on which side of `threshold` the maximum is.
 
         Neither feasibility nor optimality is taken on trust: a point outside the cell is moved into it, and the
@@ -108,7 +108,7 @@ class Solver:
             value = float(np.cumsum(objective * point)[-1]) if self._is_inside(program, point) else -np.inf
             bound = program.bound(objective, answer.multipliers)
             if value > threshold or bound <= threshold or bound - value <= 0.5 * self.tolerance:
-                return Maximum(point, value, bound)
+                return SettledMaximum(point, value, bound)
             status += f" (maximum between {value:.3g} and {bound:.3g})"
         raise TransformError(
             f"solver: {self.name} could not settle a linear program over a cell with {len(program.rows)} half-spaces "
@@ -137,7 +137,7 @@ def centre(program: CellProgram) -> Float[np.ndarray, "dimension"] | None:
 
 def by_highs(
     program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
-) -> Answer:
+) -> Solved:
     """The simplex method of HiGHS, through its own interface; the dual one if it is to be careful."""
     accuracy = max(1e-10, min(1e-7, 0.1 * tolerance))
     options: dict[str, Any] = {
@@ -153,9 +153,9 @@ def by_highs(
     highs = linear_program(program.rows, (0.0, np.inf), (program.lower, program.upper), options)
     status = solve(highs, -objective)
     if status:
-        return Answer(None, None, status)
+        return Solved(None, None, status)
     solution = highs.getSolution()
-    return Answer(np.array(solution.col_value), np.array(solution.row_dual), "Optimal")
+    return Solved(np.array(solution.col_value), np.array(solution.row_dual), "Optimal")
 
 
 class _Compiled(NamedTuple):
@@ -189,7 +189,7 @@ class ByCvxpy:
 
     def __call__(
         self, program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
-    ) -> Answer:
+    ) -> Solved:
         """Maximise; nothing is kept from one program to the next."""
         import cvxpy as cp
 
@@ -208,11 +208,11 @@ class ByCvxpy:
             try:
                 compiled.problem.solve(solver=self.solver, warm_start=False, **settings)
             except cp.error.SolverError as error:
-                return Answer(None, None, str(error))
+                return Solved(None, None, str(error))
         status = str(compiled.problem.status)
         if compiled.point.value is None or compiled.above.dual_value is None or not status.startswith(cp.OPTIMAL):
-            return Answer(None, None, status)
-        return Answer(compiled.point.value, compiled.above.dual_value[:count], status)
+            return Solved(None, None, status)
+        return Solved(compiled.point.value, compiled.above.dual_value[:count], status)
 
     def _compile(self, capacity: int) -> _Compiled:
         import cvxpy as cp

@@ -24,7 +24,7 @@ AT_WORK = 8  # tasks that are handed out before the first of them is taken in
 PATIENT = 1 << 12  # cells, from which on a search is a long one, in which the proven interval counts
 PROMISING = 64  # of the most promising cells, below which a task goes no further
 MANY = 1 << 18  # open cells: from here on, tasks go to the end, so that they get fewer
-FIRST_CELLS = 16  # of a task, as long as few cells have been opened
+FIRST_CELLS = 128  # of a task, as long as few cells have been opened
 
 
 @dataclass(eq=False)
@@ -136,6 +136,9 @@ class BestFirst:
         return self.standing.x is not None and self.standing.value > self.enough
 
     def _reason(self) -> str:
+        """Why to stop now; some cells are always opened first."""
+        if not self.standing.cells:
+            return ""
         return INTERRUPTED if self.interrupted() else self.budget.exceeded(0)
 
     def _hand_out(self) -> None:

@@ -1,4 +1,4 @@
-"""What is verified: the program of a network of any kind, where, and the network itself to run a counterexample on."""
+"""What a search looks at: the program of a network of any kind, where, and the network itself to run points on."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Subject:
         network: the network itself, in its own dtype.
         dtype: of its inputs.
         device: of its inputs.
+        head: what is not piecewise linear at its end, if that was to be left out of the program.
     """
 
     program: ReLUProgram
@@ -40,6 +41,7 @@ class Subject:
     network: Callable[[Tensor], Tensor]
     dtype: torch.dtype
     device: torch.device
+    head: nn.Module | None = None
 
     def rounded(self, x: Float[np.ndarray, "inputs"], domain: Domain) -> Float[Tensor, "*in_shape"]:
         """An input in the network's dtype: the nearest numbers, or the next ones where those are outside of a box."""
@@ -66,7 +68,9 @@ class Subject:
         return output.reshape(self.program.out_shape)
 
 
-def subject_of(model: object, domain: Domain | None, example_input: Tensor | None, stacklevel: int) -> Subject:
+def subject_of(
+    model: object, domain: Domain | None, example_input: Tensor | None, stacklevel: int, *, drop_head: bool = False
+) -> Subject:
     """The subject that a network of any kind is.
 
     Args:
@@ -74,6 +78,7 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
         domain: where to look; of a shallow network, its own domain if None.
         example_input: a batch of inputs, needed where the model does not tell the shape of one.
         stacklevel: of warnings.
+        drop_head: take the network without a head that it has.
 
     Raises:
         WrongTypeError: an argument is of another type.
@@ -83,7 +88,9 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
         raise WrongTypeError(f"domain: expected a Box or a Polytope, found {domain!r}.")
     known = known_function(model)
     if known is not None:
-        _refuse_head(known.head if isinstance(model, nn.Module) else None, "model.trunk")
+        head = known.head if isinstance(model, nn.Module) else None
+        if not drop_head:
+            _refuse_head(head, "model.trunk")
         if known.may_be_discontinuous:
             raise TransformError(
                 "model: expected a shallow network as transform() made it, found one whose weights may have been "
@@ -96,7 +103,7 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
             def network(x: Tensor) -> Tensor:
                 return deep.run(x.flatten(1), lambda _, z: z.relu())
 
-            return Subject(program, domain or known.domain, network, torch.float64, deep.device)
+            return Subject(program, domain or known.domain, network, torch.float64, deep.device, head)
         if not (isinstance(known.tree, Partition) and known.complete):
             raise TransformError(
                 "model: expected a shallow network that knows all of its regions, as transform() made it, found one "
@@ -108,7 +115,7 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
                 f"domain: expected a part of {known.domain!r}, which is all that the shallow network knows, found "
                 f"{domain!r}; pass the deep model."
             )
-        return Subject(known.tree.program, where, known, torch.float64, known.device)
+        return Subject(known.tree.program, where, known, torch.float64, known.device, head)
     if not isinstance(model, nn.Module | ExportedProgram):
         raise WrongTypeError(
             "model: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
@@ -117,10 +124,12 @@ def subject_of(model: object, domain: Domain | None, example_input: Tensor | Non
     if example_input is None and isinstance(model, Joint):
         example_input = model.example()
     read = Model.of(model, example_input, stacklevel=stacklevel + 1)
-    _refuse_head(read.traced.head, "the model without it, or transform(model).trunk")
+    if not drop_head:
+        _refuse_head(read.traced.head, "the model without it, or transform(model).trunk")
     own, program = read.in_own_precision, read.program(domain)
     device = next((p.device for p in own.parameters()), torch.device("cpu"))
-    return Subject(program, domain or WholeSpace(), own, own_dtype(own, example_input), device)
+    dtype = own_dtype(own, example_input)
+    return Subject(program, domain or WholeSpace(), own, dtype, device, read.traced.head)
 
 
 def _refuse_head(head: object, remedy: str) -> None:

@@ -1,0 +1,180 @@
+"""The greatest value of anything concave that can be said of a network's inputs and outputs, without all regions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.subject import subject_of
+from torch_shallow.modes import outside_modes
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.runs.budget import check_seconds
+
+
+@runtime_checkable
+class Question(Protocol):
+    """The greatest value of the least of some affine functions, where others are not negative: what a network is asked.
+
+    Any object with these two methods is a question. A row of coefficients (a, b, c) stands for the affine function
+    a x + b y + c of the (flattened) input x and output y. As the value is the least of the goals, any concave
+    piecewise-linear function can be asked for; the least value of a convex one is the greatest value of its negative.
+
+    Example:
+        How far can two outputs be apart, where the first input is not less than the second?
+
+        >>> import numpy as np, torch, torch_shallow
+        >>> class Spread:
+        ...     def goals(self, inputs, outputs):
+        ...         return np.concatenate([np.zeros(inputs), [1.0, -1.0], [0.0]])[None]
+        ...
+        ...     def constraints(self, inputs, outputs):
+        ...         return np.concatenate([[1.0, -1.0], np.zeros(outputs), [0.0]])[None]
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> found = torch_shallow.ask(model, Spread(), torch_shallow.Box(-1.0, 1.0))
+        >>> bool(found.x[0] >= found.x[1]) and found.proven
+        True
+    """
+
+    def goals(self, inputs: int, outputs: int) -> Float[np.ndarray, "goals columns"]:
+        """Coefficients of the goals, of shape `(goals, inputs + outputs + 1)`: at least one row."""
+
+    def constraints(self, inputs: int, outputs: int) -> Float[np.ndarray, "constraints columns"]:
+        """Coefficients of what must not be negative, likewise; there may be none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum:
+    """What is proven of a greatest value: it lies between `lower_bound` and `upper_bound`.
+
+    Attributes:
+        x: the best point found, float64, of the shape of an input; None if there is none.
+        lower_bound: the value there: -inf without a point.
+        upper_bound: no point of the domain has a greater value; -inf if it is proven that there is no point.
+        cells: how many cells the search has opened.
+        seconds: how long it took.
+        reason: why the search was stopped; empty if it has ended.
+    """
+
+    x: Float[Tensor, "*in_shape"] | None
+    lower_bound: float
+    upper_bound: float
+    cells: int
+    seconds: float
+    reason: str = ""
+
+    @property
+    def gap(self) -> float:
+        """The width of the proven interval."""
+        return 0.0 if self.upper_bound <= self.lower_bound else self.upper_bound - self.lower_bound
+
+    @property
+    def proven(self) -> bool:
+        """Whether the search has ended, so that the interval is a number but for rounding."""
+        return not self.reason
+
+    def __str__(self) -> str:
+        """The value, or the interval."""
+        if self.proven:
+            return "nothing meets the constraints" if self.x is None else f"{self.lower_bound:.6g}"
+        return f"{self.lower_bound:.6g} to {self.upper_bound:.6g} (stopped by {self.reason} after {self.cells:,} cells)"
+
+
+@outside_modes
+def ask(
+    model: nn.Module | ExportedProgram | Callable[..., Tensor],
+    question: Question,
+    domain: Domain | None = None,
+    *,
+    example_input: Tensor | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Maximum:
+    """Answer a question about a network, exact when the search ends, and with a proven interval whenever it stops.
+
+    The search opens only cells that may still hold a better point than the best one known, the most promising first.
+
+    Args:
+        model: a piecewise-linear model of any size, or a shallow network, its trunk method or its function.
+        question: what is asked: see `Question`.
+        domain: where to look: a bounded `Box` or `Polytope`; of a shallow network, all that it knows if None.
+        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        method: `"auto"`; or `"rays"`, `"relaxation"`, `"backward"` or `"milp"`: see `torch_shallow.search.ask`.
+        solver: of the mixed-integer program, with `method="milp"`: a name in `cvxpy.installed_solvers()`.
+        workers: a number of threads, or any `concurrent.futures.Executor`. The result is the same for any number.
+        time_limit: stop after about so many seconds; no limit if None.
+        checkpoint: a file in which the search is kept, and from which it goes on.
+        progress: show the interval that is proven so far.
+
+    Raises:
+        WrongTypeError: an argument is of another type.
+        TransformError: the model cannot be read or has a head, the domain is not bounded, or the question's rows are
+            not of the network's inputs and outputs.
+        KeyboardInterrupt: Ctrl-C before the search has begun, or a second time.
+
+    Example:
+        See `Question`.
+    """
+    from torch_shallow.search.ask import answer  # numba takes a while to import
+    from torch_shallow.search.question import Posed
+
+    if not isinstance(question, Question):
+        raise WrongTypeError(
+            "question: expected an object with the methods goals() and constraints(), found "
+            f"{type(question).__name__}; see torch_shallow.Question."
+        )
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    subject = subject_of(model, domain, example_input, stacklevel=3)
+    program = subject.program
+    goals = _rows("goals", question.goals(program.num_inputs, program.num_outputs), program, least=1)
+    constraints = _rows("constraints", question.constraints(program.num_inputs, program.num_outputs), program, least=0)
+    rows = np.concatenate([goals, constraints])
+    of_inputs, of_outputs, constants = np.split(rows, [program.num_inputs, rows.shape[1] - 1], axis=1)
+    weight = of_outputs @ program.out_weight
+    weight[:, : program.num_inputs] += of_inputs
+    bias = of_outputs @ program.out_bias + constants[:, 0]
+    posed = Posed(
+        replace(program, out_shape=(len(rows),), out_weight=weight, out_bias=bias), subject.domain, len(goals)
+    )
+    found = answer(
+        posed,
+        method=method,
+        solver=solver,
+        workers=workers,
+        time_limit=time_limit,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    x = None
+    if found.x is not None:
+        x = torch.from_numpy(found.x.copy()).reshape(program.in_shape).to(subject.device)
+    return Maximum(x, found.value, found.bound, found.cells, found.seconds, found.reason)
+
+
+def _rows(name: str, rows: object, program: ReLUProgram, least: int) -> Float[np.ndarray, "rows columns"]:
+    columns = program.num_inputs + program.num_outputs + 1
+    given = np.asarray(rows, dtype=np.float64)
+    if given.size == 0 and least == 0:
+        return np.zeros((0, columns))
+    if given.ndim != 2 or given.shape[1] != columns or len(given) < least or not np.isfinite(given).all():
+        raise TransformError(
+            f"question: expected {name}() to give finite numbers of shape (rows, {columns}), for {program.num_inputs} "
+            f"inputs, {program.num_outputs} outputs and a constant, found shape {given.shape}"
+            f"{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
+        )
+    return given

@@ -1,0 +1,202 @@
+"""Backward linear bounds: a row of a network is bounded by an affine function of the inputs, for many cells at once.
+
+Going back from the last stage, each h = relu(z) in a sum a h is replaced by a bound that is affine in z. With
+l <= z <= u in the cell, an unstable neuron (l < 0 < u) has
+
+    h <= u (z - l) / (u - l)  for a > 0,      h >= slope z  with any slope in [0, 1]  for a < 0,
+
+and where a neuron is decided, side z >= 0 in the cell: a multiple `split` >= 0 of side z may be added to an upper
+bound. At the end there is an affine function of the inputs, whose maximum over the box is known. Every choice of slopes
+and splits gives a bound of the cell (weak duality); the best is that of the linear program of triangle relaxations.
+
+Zhang, Weng, Chen, Hsieh, Daniel, "Efficient neural network robustness certification with general activation functions",
+2018; Xu et al., "Fast and complete", 2021; Wang et al., "Beta-CROWN", 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.bounds.staged import StagedNetwork
+
+Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
+
+
+class Rows(NamedTuple):
+    """Affine functions of the inputs and of what leaves the stages, whose upper bounds are asked for.
+
+    Attributes:
+        coefficients: of the inputs and of each stage as far as they are read; the first dimension is that of the cells,
+            or 1.
+        constant: likewise.
+        sizes: the sizes of the terms that they are added up from, for rounding.
+    """
+
+    coefficients: Coefficients
+    constant: Float[Tensor, "cells rows"]
+    sizes: Float[Tensor, "cells rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class CellBounds:
+    """What is known of the neurons in each cell of a batch.
+
+    Attributes:
+        lower: a lower bound of each pre-activation in the cell, and of 0 where the neuron is decided to be active.
+        upper: an upper bound likewise.
+        side: 1 where a neuron is decided to be active, -1 where inactive, 0 where it is not decided.
+    """
+
+    lower: Float[Tensor, "cells neurons"]
+    upper: Float[Tensor, "cells neurons"]
+    side: Float[Tensor, "cells neurons"]
+
+    @property
+    def unstable(self) -> Tensor:
+        """Which neurons may have either sign."""
+        return (self.lower < 0.0) & (self.upper > 0.0)
+
+    @property
+    def empty(self) -> Tensor:
+        """Which cells have no point for sure: bounds contradict each other."""
+        return (self.lower > self.upper).any(dim=1)
+
+    def __getitem__(self, cells: Tensor | slice) -> CellBounds:
+        """Some of the cells."""
+        return CellBounds(self.lower[cells], self.upper[cells], self.side[cells])
+
+    def decided(self, neurons: Tensor, side: float) -> CellBounds:
+        """The cells in which one more neuron each is decided: `neurons` has one for each cell."""
+        at = torch.arange(len(neurons), device=neurons.device), neurons
+        lower, upper, sides = self.lower.clone(), self.upper.clone(), self.side.clone()
+        sides[at] = side
+        bound = lower if side > 0.0 else upper
+        bound[at] = bound[at].clamp(min=0.0) if side > 0.0 else bound[at].clamp(max=0.0)
+        return CellBounds(lower, upper, sides)
+
+
+class Lines(NamedTuple):
+    """The affine bounds of each ReLU in each cell; the upper one is `steepness * z + offset`."""
+
+    steepness: Float[Tensor, "cells 1 neurons"]
+    offset: Float[Tensor, "cells 1 neurons"]
+    flattest: Float[Tensor, "cells 1 neurons"]
+    steepest: Float[Tensor, "cells 1 neurons"]
+    side: Float[Tensor, "cells 1 neurons"]
+
+    @classmethod
+    def of(cls, cells: CellBounds) -> Lines:
+        """The bounds that the pre-activations of the cells allow; of a neuron of one sign, the ReLU itself."""
+        unstable, lower, upper = cells.unstable, cells.lower, cells.upper
+        active = (lower >= 0.0).double()
+        steepness = torch.where(unstable, upper / (upper - lower).clamp(min=torch.finfo(upper.dtype).tiny), active)
+        offset = torch.where(unstable, -lower * steepness, 0.0)
+        steepest = torch.where(unstable, 1.0, active)
+        flattest = torch.where(unstable, 0.0, active)
+        return cls(*(part[:, None] for part in (steepness, offset, flattest, steepest, cells.side)))
+
+
+class Backward(NamedTuple):
+    """What a backward pass finds.
+
+    Attributes:
+        bound: an upper bound of each row in each cell, but for rounding.
+        at: an input of the box where the affine function at its end is greatest.
+        through: the coefficient of what leaves each ReLU when its turn came; its stages in order.
+        size: the sizes of all terms, for rounding; zero if they were not asked for.
+    """
+
+    bound: Float[Tensor, "cells rows"]
+    at: Float[Tensor, "cells rows inputs"]
+    through: list[Float[Tensor, "_ _ _"]]
+    size: Float[Tensor, "cells rows"]
+
+
+def backward(
+    network: StagedNetwork,
+    lines: Lines,
+    rows: Rows,
+    slopes: Float[Tensor, "cells rows neurons"],
+    splits: Float[Tensor, "cells rows neurons"],
+    sizes: list[Float[Tensor, "_"]] | None = None,
+) -> Backward:
+    """Bound rows in all cells from above.
+
+    Args:
+        network: the network in its box.
+        lines: the bounds of its ReLUs in each cell.
+        rows: what to bound.
+        slopes: of the lower bounds of unstable neurons, in [0, 1]; what is outside of that is moved there.
+        splits: multipliers of decisions; what is negative counts as 0.
+        sizes: of the terms of the values of each layer, if rounding is to be told.
+    """
+    coefficients, constant, size = list(rows.coefficients), rows.constant, rows.sizes
+    through: list[Tensor] = []
+    for number in range(len(coefficients) - 1, 0, -1):
+        stage, a = network.stages[number - 1], coefficients[number]
+        part = (..., stage.neurons)
+        if a is None:
+            a = torch.zeros_like(constant[..., None])
+        lower = torch.minimum(torch.maximum(slopes[part], lines.flattest[part]), lines.steepest[part])
+        into = a * torch.where(a > 0.0, lines.steepness[part], lower)
+        into = into + splits[part].clamp(min=0.0) * lines.side[part]
+        constant = constant + (a.clamp(min=0.0) * lines.offset[part]).sum(dim=-1) + into @ stage.bias
+        for source, block in stage.blocks:
+            before = coefficients[source]
+            coefficients[source] = into @ block if before is None else before + into @ block
+        if sizes is not None:
+            size = size + (a.abs() + into.abs()) @ sizes[number - 1]
+        through.append(a.expand(*into.shape))
+    a = coefficients[0]
+    if a is None:
+        a = network.middle.expand(*constant.shape, -1) * 0.0
+    bound = constant + a @ network.middle + a.abs() @ network.radius
+    if sizes is not None:
+        size = size + a.abs() @ torch.maximum(network.lower.abs(), network.upper.abs())
+    at = torch.where(a > 0.0, network.upper, torch.where(a < 0.0, network.lower, network.middle))
+    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size)
+
+
+class Relaxed(NamedTuple):
+    """The point of the relaxation at which a bound is reached: not a point of the network unless the bound is exact.
+
+    Attributes:
+        entering: what enters each ReLU there.
+        leaving: what leaves it: a value between the lines.
+        sources: the inputs, and `leaving` stage by stage.
+    """
+
+    entering: Float[Tensor, "cells rows neurons"]
+    leaving: Float[Tensor, "cells rows neurons"]
+    sources: list[Float[Tensor, "_ _ _"]]
+
+
+def relaxed_point(
+    network: StagedNetwork, lines: Lines, found: Backward, slopes: Float[Tensor, "cells rows neurons"]
+) -> Relaxed:
+    """Where a bound is reached.
+
+    By the envelope theorem it holds the derivatives of the bound: by a slope, that is `min(through, 0) * entering`; by
+    a split, `side * entering`; by a coefficient of a row, the value of its source.
+    """
+    sources, entering, leaving = [found.at], [found.at[..., :0]], [found.at[..., :0]]
+    for stage, a in zip(network.stages, found.through, strict=False):
+        part = (..., stage.neurons)
+        z = stage(sources)
+        lower = torch.minimum(torch.maximum(slopes[part], lines.flattest[part]), lines.steepest[part])
+        up = a > 0.0
+        h = torch.where(up, lines.steepness[part], lower) * z + torch.where(up, lines.offset[part], 0.0)
+        entering.append(z)
+        leaving.append(h)
+        sources.append(h)
+    return Relaxed(torch.cat(entering, dim=-1), torch.cat(leaving, dim=-1), sources)
+
+
+def proven(network: StagedNetwork, found: Backward) -> Float[Tensor, "cells rows"]:
+    """The bounds of a pass that was told the sizes of terms, with all that rounding may have lost."""
+    return found.bound + network.rounding * (found.size + found.bound.abs()) + torch.finfo(found.bound.dtype).tiny

@@ -1,0 +1,192 @@
+"""The bound of a question on a cell, by its multipliers and the slopes of its relaxation.
+
+The rows of a question are affine functions of the network's outputs: goals less a reference value, and constraints.
+Where all rows can be positive at once somewhere in the cell, so is every mixture of them there. A mixture of rows,
+relaxed and pulled back to the input, has its greatest value at a vertex; where that is negative, no point of the
+cell is above the reference. Weights of the mixture and slopes of the lower lines of ReLUs (Xu et al. 2021) are improved
+together, by subgradients with Polyak's step towards a negative value; every value on the way is a valid bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.bounds.linear_rows import add_inputs, greatest, outward, pull_back, push
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+
+
+class BoundRoom(Bundle):
+    """Work space of the bounds of one cell."""
+
+    points: np.ndarray  # float64 (dimension, capacity): vertices, homogeneous with last coordinate 1
+    values: np.ndarray  # float64 (capacity,)
+    row: np.ndarray  # float64 (neurons and outputs,): coefficients
+    before: np.ndarray  # float64 (neurons and outputs,): coefficients on activations, before they are relaxed
+    state: np.ndarray  # float64 (neurons and outputs,): values on the way forward
+    gradient: np.ndarray  # float64 (neurons and outputs,)
+    linear: np.ndarray  # float64 (dimension,)
+    point: np.ndarray  # float64 (dimension,): the vertex of the last bound
+    active: np.ndarray  # int64 (neurons and outputs,)
+    centre: np.ndarray  # float64 (dimension,): the mean of the vertices
+    mixture: np.ndarray  # float64 (dimension,): the mean of the vertices of all bounds of the last ascent
+    candidate: np.ndarray  # float64 (dimension,): the best point that was tried in the cell
+    default: np.ndarray  # float64 (neurons,): slopes of the lower lines while neurons are bounded
+
+
+@compiled("contract", "nsz")
+def mixture_bound(layers, level, count, low, high, slopes, weights, room):
+    """The greatest value of a mixture of outputs on a cell, relaxed, and the allowance that belongs to it.
+
+    `room.before` keeps the coefficients on activations, and `room.point` the vertex.
+    """
+    row, linear, network = room.row, room.linear, layers.network
+    last = network.sizes.shape[0] - 1
+    outputs = network.offsets[last]
+    for j in range(network.offsets[level], outputs):
+        row[j] = 0.0
+    for r in range(weights.shape[0]):
+        row[outputs + r] = weights[r]
+    for k in range(linear.shape[0]):
+        linear[k] = 0.0
+    add_inputs(layers, level, row, linear, last)
+    if level < last:
+        push(layers, row, room.active, last, level)
+        pull_back(layers, level, last - 1, low, high, slopes, room)
+    bound, at = greatest(room.points, count, linear, room.values)
+    for k in range(linear.shape[0]):
+        room.point[k] = room.points[k, at]
+    return bound, outward(linear)
+
+
+@compiled("contract", "nsz")
+def follow_pieces(layers, level, low, high, slopes, room):
+    """Values of the network at `room.point`, in which each ReLU is the line that the last bound took.
+
+    `room.state` has activations, and the values of the outputs at its end: the subgradient for the weights.
+    `room.gradient` has that for the slopes. Returns the sum of its squares.
+    """
+    state, point, before, gradient = room.state, room.point, room.before, room.gradient
+    network, rest = layers.network, layers.rest[level]
+    last, dimension = network.sizes.shape[0] - 1, point.shape[0]
+    square = 0.0
+    for t in range(level, last + 1):
+        n, first = network.sizes[t], network.offsets[t]
+        rows = rest[first * dimension : (first + n) * dimension].reshape(dimension, n)
+        own = state[first : first + n]
+        for i in range(n):
+            own[i] = 0.0
+        for k in range(dimension):
+            factor, coordinate = point[k], rows[k]
+            for i in range(n):
+                own[i] += factor * coordinate[i]
+        for block in range(network.block_starts[t], network.block_starts[t + 1]):
+            source = network.block_sources[block]
+            if source >= level:
+                add_activations(network, block, state[network.offsets[source] : network.offsets[source + 1]], own)
+        if t == last:
+            break
+        for i in range(n):
+            j = first + i
+            gradient[j] = 0.0
+            if high[j] <= 0.0:
+                state[j] = 0.0
+            elif low[j] < 0.0:
+                if before[j] > 0.0:
+                    state[j] = (state[j] - low[j]) * (high[j] / (high[j] - low[j]))
+                else:
+                    gradient[j] = before[j] * state[j]
+                    square += gradient[j] ** 2
+                    state[j] *= slopes[j]
+    return square
+
+
+@compiled("contract", "nsz")
+def add_activations(network, block, activations, values):
+    """Add what a block makes of activations."""
+    n, at = values.shape[0], network.block_offsets[block]
+    for j in range(activations.shape[0]):
+        if activations[j] != 0.0:
+            factor, weights = activations[j], network.hidden[at + j * n : at + (j + 1) * n]
+            for i in range(n):
+                values[i] += factor * weights[i]
+
+
+@compiled()
+def project(weights, sorted_weights):
+    """Move weights to the nearest point with weights that are not negative and have the sum 1."""
+    n = weights.shape[0]
+    for r in range(n):
+        value, at = weights[r], r
+        while at > 0 and sorted_weights[at - 1] < value:
+            sorted_weights[at] = sorted_weights[at - 1]
+            at -= 1
+        sorted_weights[at] = value
+    total, shift = 0.0, 0.0
+    for r in range(n):
+        total += sorted_weights[r]
+        if sorted_weights[r] > (total - 1.0) / (r + 1):
+            shift = (total - 1.0) / (r + 1)
+    for r in range(n):
+        weights[r] = max(0.0, weights[r] - shift)
+
+
+@compiled("contract", "nsz")
+def dual_ascent(layers, level, count, low, high, slopes, weights, num_goals, reference, most, bound, room):
+    """An upper bound of the least goal on a cell, where constraints are kept.
+
+    Args:
+        layers: the network.
+        level: the first stage that is relaxed.
+        count: how many vertices there are in `room.points`.
+        low: lower bounds of the neurons.
+        high: upper bounds.
+        slopes: of the lower lines: where to begin, and where it ended.
+        weights: of the rows: likewise.
+        num_goals: how many of the rows are goals.
+        reference: what the goals are compared with; the ascent ends when it is reached.
+        most: how many steps there may be.
+        bound: an upper bound that is known.
+        room: work space.
+
+    Returns:
+        The bound; -inf if there is no point of the cell where all constraints are kept.
+    """
+    network, rows = layers.network, weights.shape[0]
+    outputs = network.offsets[network.sizes.shape[0] - 1]
+    for k in range(room.mixture.shape[0]):
+        room.mixture[k] = 0.0
+    for step in range(most):
+        value, allowance = mixture_bound(layers, level, count, low, high, slopes, weights, room)
+        of_goals = 0.0
+        for r in range(num_goals):
+            of_goals += weights[r]
+        for k in range(room.mixture.shape[0]):
+            room.mixture[k] += (room.point[k] - room.mixture[k]) / (step + 1)
+        value -= reference * of_goals
+        sure = value + allowance
+        if of_goals > 0.0:
+            bound = min(bound, reference + sure / of_goals)
+        elif sure < 0.0:
+            return -np.inf
+        if sure <= 0.0 or step == most - 1:
+            return bound
+        square = follow_pieces(layers, level, low, high, slopes, room)
+        if rows > 1:
+            mean = 0.0
+            for r in range(rows):
+                if r < num_goals:
+                    room.state[outputs + r] -= reference
+                mean += room.state[outputs + r] / rows
+            for r in range(rows):
+                square += (room.state[outputs + r] - mean) ** 2
+        if square == 0.0:
+            return bound
+        pace = 1.1 * sure / square
+        for j in range(network.offsets[level], outputs):
+            slopes[j] = min(max(slopes[j] - pace * room.gradient[j], 0.0), 1.0)
+        if rows > 1:
+            for r in range(rows):
+                weights[r] -= pace * room.state[outputs + r]
+            project(weights, room.values)
+    return bound

@@ -1,0 +1,66 @@
+"""The engine for wide networks and many inputs: backward linear bounds of many cells at once, branching on ReLUs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from torch_shallow.bounds.goals import Goals
+from torch_shallow.bounds.preactivations import BoxBounds
+from torch_shallow.bounds.staged import StagedNetwork
+from torch_shallow.search.boxed import boxed
+from torch_shallow.search.engines.cell_batch import CellBounder
+from torch_shallow.search.engines.exploration import Effort, Exploration, Prepared
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+
+TASK_CELLS = 256
+
+
+class BackwardEngine:
+    """Opens cells by backward linear bounds, whose multipliers are optimised in batches of cells.
+
+    Complete: branching ends where no neuron is undecided, and there the maximum of one affine map is found by a linear
+    program. Sound: every bound is proven by weak duality and widened for rounding.
+
+    Args:
+        posed: the question.
+        effort: how much work goes into what.
+        device: where the tensors are.
+
+    Raises:
+        TransformError: the domain is not bounded.
+    """
+
+    def __init__(self, posed: Posed, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
+        self.posed, self.effort = boxed(posed), effort or Effort()
+        program = self.posed.program
+        lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
+        self.network = StagedNetwork.of(program.balanced, lower, upper, device)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """What is known of the whole box."""
+        box = BoxBounds.of(self.network, self.effort.box)
+        goals = Goals(self.network, self.posed.num_goals, box.sizes[-1])
+        bounder = CellBounder(self.network, box, goals, self.effort.cell)
+        cell, start = bounder.whole
+        ceiling = torch.full((1,), torch.inf, dtype=torch.float64, device=cell.lower.device)
+        whole = bounder.bounded(cell, start, ceiling, self.posed.floor, self.effort.root)
+        size = float(goals.sizes[: self.posed.num_goals].max())
+        return Prepared(self.posed, self.effort, bounder, whole, self.effort.tolerance * size)
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: some batches."""
+        return TASK_CELLS
+
+    def root(self) -> OpenCell:
+        """The whole domain, with a bound."""
+        return OpenCell(np.zeros(0, dtype=np.int32), float(self.prepared.whole.bound[0]))
+
+    def explore(self, task: CellTask) -> CellOutcome:
+        """Open the cells of a task, those of the highest bounds first, until the budget is used up."""
+        with torch.no_grad():
+            return Exploration(self.prepared, task).run()

@@ -1,0 +1,194 @@
+"""The engine for few inputs: cells as rays, bounded by relaxation, cut only where they may hold a better point."""
+
+from __future__ import annotations
+
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.bounds.vertex_program import best_mixture, inner_mixture
+from torch_shallow.domain import Box, Polytope
+from torch_shallow.search.engines.bounded_ray_walk import (
+    ARRIVED,
+    ASCENT,
+    BUDGET,
+    CANDIDATE,
+    CELLS,
+    CLOSE,
+    GOALS,
+    INCUMBENT,
+    LEAF,
+    LEFT_OUT,
+    NUM_COUNTS,
+    NUM_NUMBERS,
+    REFERENCE,
+    TOLERANCE,
+    TOP,
+    walk_bounded,
+)
+from torch_shallow.search.engines.multi_start import climb
+from torch_shallow.search.engines.ray_workspace import RayWorkspace
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+from torch_shallow.search.task_output import DONE, FULL
+
+TASK_CELLS = 512
+SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
+
+WORTH_CLIMBING = 100  # a task that may open so many cells begins with an ascent in each of the cells it is given
+
+
+class RayBounder:
+    """Opens cells of a question depth first, each cell as its vertices.
+
+    Complete, and sound up to a tolerance: a neuron cuts a cell if it is beyond 1e-10 of its size on both sides, and all
+    bounds are moved outward by 1e-9 of the size of the linear function that they are the greatest value of.
+
+    Args:
+        posed: the question.
+        ascent: how many steps the multipliers of a cell are improved by; by default 3 for each pair of outputs, since
+            the weights of many goals and constraints take long to find.
+        tolerance: see above.
+
+    Raises:
+        TransformError: the domain is not bounded.
+    """
+
+    def __init__(self, posed: Posed, ascent: int | None = None, tolerance: float = 1e-10) -> None:
+        self.posed, self.tolerance = posed, tolerance
+        self.ascent = ascent or 3 * posed.program.num_outputs**2
+        self.workspace = RayWorkspace(posed, tolerance)
+        self._idle: SimpleQueue[RayWorkspace] = SimpleQueue()
+        self._idle.put(self.workspace)
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: those of about a tenth of a second."""
+        return TASK_CELLS
+
+    def root(self) -> OpenCell:
+        """The whole domain, with a bound by intervals."""
+        high, goals = self.workspace.high, self.workspace.goals
+        bound = -np.inf if (high[goals.stop :] < 0.0).any() else high[goals].min()
+        return OpenCell(np.zeros(0, dtype=np.int32), float(bound))
+
+    def explore(self, task: CellTask) -> CellOutcome:
+        """Open the cells of a task, depth first, until the budget is used up or a point is good enough."""
+        try:
+            workspace = self._idle.get_nowait()
+        except Empty:  # other threads are at work
+            workspace = RayWorkspace(self.posed, self.tolerance)
+        search = _Exploration(self, workspace, task)
+        still_open: list[OpenCell] = []
+        for cell in task.cells:
+            if search.ended:
+                still_open.append(cell)
+            else:
+                still_open += search.open(cell)
+        self._idle.put(workspace)
+        return CellOutcome(
+            tuple(sorted(still_open, key=lambda cell: -cell.bound)),
+            search.x,
+            search.value,
+            int(search.counts[CELLS]),
+            float(search.numbers[LEFT_OUT]),
+        )
+
+
+class _Exploration:
+    """One task."""
+
+    def __init__(self, engine: RayBounder, workspace: RayWorkspace, task: CellTask) -> None:
+        self.workspace, self.posed = workspace, engine.posed
+        self.x: Float[np.ndarray, "inputs"] | None = None
+        self.value = -np.inf
+        self.counts, self.numbers = np.zeros(NUM_COUNTS, dtype=np.int64), np.zeros(NUM_NUMBERS)
+        self.counts[[BUDGET, GOALS, ASCENT]] = max(1, task.budget), self.posed.num_goals, engine.ascent
+        self.lowest = float(self.workspace.low[self.workspace.goals].min())
+        self.numbers[[LEFT_OUT, TOLERANCE]] = -np.inf, engine.tolerance
+        self._set_incumbent(task.incumbent)
+
+    def _set_incumbent(self, value: float) -> None:
+        self.numbers[INCUMBENT] = value
+        self.numbers[REFERENCE] = max(value, self.lowest)
+        # While nothing is found, what is left out must be no better than the floor.
+        self.numbers[CLOSE] = 1e-9 * abs(value) if value > self.posed.floor else 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the budget is used up, or a point is good enough."""
+        return bool(self.counts[CELLS] >= self.counts[BUDGET]) or self.value > self.posed.enough
+
+    def open(self, cell: OpenCell) -> list[OpenCell]:
+        """Open a cell and those below it; returns those that are left open."""
+        workspace, counts = self.workspace, self.counts
+        workspace.begin(cell.bound)
+        counts[TOP] = 0
+        path = np.ascontiguousarray(cell.path, dtype=np.int32)
+        while True:
+            status = walk_bounded(
+                workspace.layers,
+                workspace.storage.cones,
+                workspace.storage.scratch,
+                workspace.stack,
+                workspace.room,
+                path,
+                counts,
+                self.numbers,
+            )
+            if status == DONE:
+                return []
+            if status == ARRIVED:
+                self._climb(len(path) == 0)
+            elif status == CANDIDATE:
+                self._consider(workspace.room.candidate[:-1].copy())
+            elif status == LEAF:
+                self._solve_leaf()
+            elif status != FULL:
+                workspace.grow(status)
+            if status == FULL or self.value > self.posed.enough:
+                return workspace.left_open(int(counts[TOP]))
+
+    def _climb(self, everywhere: bool) -> None:
+        """Look for a good point in the cell on top of the stack, if it is the domain or there is much to be opened."""
+        if everywhere or self.counts[BUDGET] >= WORTH_CLIMBING:
+            vertices = self.workspace.chart.lift(self.workspace.vertices_of(int(self.counts[TOP])))
+            starts, rounds = (48, 12) if everywhere else (24, 8)
+            self.consider_input(climb(self.posed, vertices, starts, rounds))
+
+    def _solve_leaf(self) -> None:
+        """Find the best point of the cell on top of the stack, which has one affine map, and take it off."""
+        top, goals = int(self.counts[TOP]), self.posed.num_goals
+        vertices, rows, allowance = self.workspace.leaf(top)
+        weights, bound = best_mixture(rows, goals)
+        if weights is not None:
+            # A constraint that is just kept may be broken by rounding: points further inside follow.
+            self._consider(vertices @ weights, vertices @ inner_mixture(rows[goals:]))
+        bound = min(float(self.workspace.stack.bound[top]), bound + allowance)
+        self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], bound)
+        self.counts[TOP] -= 1
+        self.counts[CELLS] += 1
+
+    def _consider(
+        self, v: Float[np.ndarray, "coordinates"], inner: Float[np.ndarray, "coordinates"] | None = None
+    ) -> None:
+        """Look at a point of the chart, and if it is not of the domain, at points nearer to an inner one."""
+        inner = self.workspace.chart.inner if inner is None else inner
+        for share in SHARES:
+            if self.consider_input(self.workspace.chart.lift(v + share * (inner - v))):
+                return
+
+    def consider_input(self, x: Float[np.ndarray, "inputs"]) -> bool:
+        """Take a point if it is better than the incumbent; returns whether it counts at all."""
+        program, domain = self.posed.program, self.posed.domain
+        if isinstance(domain, Box):
+            x = np.clip(x, *domain.bounds(program.in_shape))
+        elif isinstance(domain, Polytope):
+            a, b = domain.inequalities(program.in_shape)
+            if (a @ x > b).any():
+                return False
+        value = float(self.posed.value(x[None])[0])
+        if value > self.numbers[INCUMBENT]:
+            self.x, self.value = x, value
+            self._set_incumbent(value)
+        return value > -np.inf

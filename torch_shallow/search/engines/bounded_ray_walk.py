@@ -1,0 +1,233 @@
+"""The pruned walk over cells as rays: cut where it matters most, and drop what cannot be better than what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.bounds.dual_ascent import add_activations, dual_ascent
+from torch_shallow.bounds.linear_rows import bound_stage
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.rays.cone import NEED_PAIRS, OK, evaluate, split
+from torch_shallow.search.engines.bounded_cells import (
+    CUT,
+    DEPTH,
+    LINES,
+    MET,
+    POOL_TOP,
+    RAYS,
+    SPENT,
+    START,
+    TRIED,
+    gather_points,
+    push_child,
+    settle,
+)
+from torch_shallow.search.task_output import DONE, FULL, NEED_FRAMES
+
+CANDIDATE = 20  # a point better than the incumbent is in `room.candidate`: to be looked at, and the walk goes on
+LEAF = 21  # the cell on top of the stack has one affine map, and may hold a better point
+ARRIVED = 22  # the cell on top of the stack, whose vertices are in `room.points`, is where the path ends
+
+# What a walk counts, and what it is told: the top of the stack, cells opened and how many may be, goals, and steps of
+# the ascent.
+TOP, CELLS, BUDGET, GOALS, ASCENT = range(5)
+NUM_COUNTS = 5
+
+# Numbers of a walk: a value to beat, and by how much; what bounds are compared with; the highest bound left out.
+INCUMBENT, CLOSE, REFERENCE, LEFT_OUT, TOLERANCE = range(5)
+NUM_NUMBERS = 5
+
+
+@compiled("contract", "nsz")
+def value_at(network, point, num_goals, state):
+    """The least goal at a point, as the network computes it; -inf where a constraint is not kept."""
+    last, dimension = network.sizes.shape[0] - 1, point.shape[0]
+    for t in range(last + 1):
+        n, first = network.sizes[t], network.offsets[t]
+        rows = network.inputs[first * dimension : (first + n) * dimension].reshape(dimension, n)
+        own = state[first : first + n]
+        for i in range(n):
+            own[i] = 0.0
+        for k in range(dimension):
+            factor, coordinate = point[k], rows[k]
+            for i in range(n):
+                own[i] += factor * coordinate[i]
+        for block in range(network.block_starts[t], network.block_starts[t + 1]):
+            source = network.block_sources[block]
+            add_activations(network, block, state[network.offsets[source] : network.offsets[source + 1]], own)
+        if t < last:
+            for i in range(n):
+                own[i] = max(own[i], 0.0)
+    outputs, least = network.offsets[last], np.inf
+    for r in range(network.sizes[last]):
+        if r < num_goals:
+            least = min(least, state[outputs + r])
+        elif state[outputs + r] < 0.0:
+            return -np.inf
+    return least
+
+
+@compiled()
+def try_points(network, num_goals, room):
+    """The value of the best of some points of a cell, which is written to `room.candidate`."""
+    most = -np.inf
+    for number in range(3):
+        point = room.point
+        if number == 1:
+            point = room.centre
+        elif number == 2:
+            point = room.mixture
+        value = value_at(network, point, num_goals, room.state)
+        if value > most or number == 0:
+            most = value
+            for k in range(point.shape[0]):
+                room.candidate[k] = point[k]
+    return most
+
+
+@compiled()
+def choose(network, level, low, high, before):
+    """The undecided neuron of a stage that loosens the bound most."""
+    chosen, most = -1, -1.0
+    for j in range(network.offsets[level], network.offsets[level + 1]):
+        if low[j] < 0.0 < high[j]:
+            loose = (abs(before[j]) + 1e-30) * high[j] * -low[j] / (high[j] - low[j])
+            if loose > most:
+                chosen, most = j, loose
+    return chosen
+
+
+@compiled()
+def bound_cell(layers, stack, room, top, level, counts, numbers):
+    """Bound a cell: first by what is known of its neurons, then by better bounds of those of later stages."""
+    count, worth = stack.frames[top, RAYS], numbers[INCUMBENT] + numbers[CLOSE]
+    low, high, slopes, weights = stack.low[top], stack.high[top], stack.slopes[top], stack.weights[top]
+    goals, reference, bound = counts[GOALS], numbers[REFERENCE], stack.bound[top]
+    bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, 1, bound, room)
+    if bound > worth:
+        for stage in range(level + 1, layers.network.sizes.shape[0] - 1):
+            bound_stage(layers, level, stage, count, low, high, room.default, room)
+        most = counts[ASCENT]
+        bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, most, bound, room)
+    stack.bound[top] = bound
+    return bound > worth
+
+
+@compiled()
+def look_at(network, stack, cones, scratch, room, top, level, neuron, tolerance):
+    """Write the values of a neuron at the rays of a cell; if it does not cut the cell after all, decide it.
+
+    Returns what its values are measured against, or -1 if it does not cut.
+    """
+    frame, first, n = stack.frames[top], network.offsets[level], network.sizes[level]
+    dimension = room.linear.shape[0]
+    rows = stack.maps[first * dimension : (first + n) * dimension].reshape(dimension, n)
+    for k in range(dimension):
+        room.linear[k] = rows[k, neuron - first]
+    threshold = tolerance * stack.norms[neuron]
+    least, most = evaluate(cones.pool, cones.ids, frame[START], frame[RAYS], room.linear, scratch.values)
+    if most > threshold and least < -threshold:
+        return threshold
+    if most > threshold:
+        stack.low[top, neuron] = 0.0
+    else:
+        stack.high[top, neuron] = 0.0
+    return -1.0
+
+
+@compiled()
+def follow(stack, scratch, top, neuron, side):
+    """Take a step of a path where its neuron does not cut, up to the tolerance; returns the new top of the stack."""
+    frame = stack.frames[top]
+    if (side == 1) != (stack.high[top, neuron] > 0.0):
+        return top - 1  # nothing is on that side
+    for column in (START, LINES, RAYS):
+        scratch.children[side, column] = frame[column]
+    for w in range(stack.used.shape[1]):
+        scratch.child_used[side, w] = stack.used[top, w]
+    frame[SPENT], frame[POOL_TOP] = 1, stack.pool_top[0]
+    push_child(stack, scratch, frame, top, top + 1, side, side, neuron)
+    return top + 1
+
+
+@compiled(vectorise=True)
+def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
+    """Open cells until nothing is left, the budget is used up, or something has to grow or to be looked at.
+
+    The first cuts follow `path`: only the cell on that side is walked, and nothing is bounded before its end.
+
+    Returns:
+        DONE, FULL, ARRIVED, CANDIDATE, LEAF, or one of the NEED statuses.
+    """
+    network, frames, tolerance = layers.network, stack.frames, numbers[TOLERANCE]
+    last = network.sizes.shape[0] - 1
+    while counts[TOP] >= 0:
+        top = counts[TOP]
+        frame = frames[top]
+        if frame[SPENT]:
+            stack.pool_top[0] = frame[POOL_TOP]
+            counts[TOP] -= 1
+            continue
+        if counts[CELLS] >= counts[BUDGET] and frame[CUT] == 0:
+            return FULL
+        if stack.bound[top] <= numbers[INCUMBENT] + numbers[CLOSE]:
+            numbers[LEFT_OUT] = max(numbers[LEFT_OUT], stack.bound[top])
+            counts[TOP] -= 1
+            continue
+        if top + 3 > frames.shape[0]:
+            return NEED_FRAMES
+        if frame[RAYS] > min(room.values.shape[0], scratch.values.shape[0]):
+            return NEED_PAIRS
+        guided = path[frame[DEPTH]] if frame[DEPTH] < path.shape[0] else -1
+        gather_points(cones, frame, room.points, room.centre)
+        if frame[DEPTH] == path.shape[0] and not frame[MET]:
+            frame[MET] = 1
+            return ARRIVED
+        level = settle(layers, stack, room, top, guided, tolerance)
+        if guided >= 0 or frame[CUT] > 0:
+            step = guided if guided >= 0 else frame[CUT] - 1
+            chosen, better = step >> 1, step & 1
+            threshold = look_at(network, stack, cones, scratch, room, top, level, chosen, tolerance)
+            if threshold < 0.0:
+                counts[TOP] = follow(stack, scratch, top, chosen, better)
+                continue
+        else:
+            open_still = bound_cell(layers, stack, room, top, level, counts, numbers)
+            if open_still and not frame[TRIED]:
+                frame[TRIED] = 1
+                if try_points(network, counts[GOALS], room) > numbers[INCUMBENT]:
+                    return CANDIDATE
+            if open_still and level == last and network.sizes[last] > 1:
+                return LEAF
+            counts[CELLS] += 1
+            if level == last or not open_still:
+                numbers[LEFT_OUT] = max(numbers[LEFT_OUT], stack.bound[top])
+                counts[TOP] -= 1
+                continue
+            threshold, chosen, better = -1.0, 0, 0
+            while threshold < 0.0 and chosen >= 0:
+                chosen = choose(network, level, stack.low[top], stack.high[top], room.before)
+                if chosen >= 0:
+                    threshold = look_at(network, stack, cones, scratch, room, top, level, chosen, tolerance)
+            if chosen < 0:
+                counts[CELLS] -= 1  # all are decided after all: the cell goes on to the next stage
+                continue
+            value = 0.0
+            for k in range(room.linear.shape[0]):
+                value += room.linear[k] * room.candidate[k]
+            better = 1 if value > 0.0 else 0
+            frame[CUT] = 2 * chosen + better + 1
+        if better == 1:  # the child that is walked first has to lie last: it is the negative one
+            for r in range(frame[RAYS]):
+                scratch.values[r] = -scratch.values[r]
+        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], stack.used[top], threshold, stack.pool_top[0])
+        if code != OK:
+            return code
+        frame[SPENT], frame[POOL_TOP] = 1, stack.pool_top[0]
+        stack.pool_top[0] = pool_top
+        if guided < 0:
+            push_child(stack, scratch, frame, top, top + 1, 1, 1 - better, chosen)
+            top += 1
+        push_child(stack, scratch, frame, counts[TOP], top + 1, 0, better, chosen)
+        counts[TOP] = top + 1
+    return DONE

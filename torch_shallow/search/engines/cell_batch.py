@@ -1,0 +1,160 @@
+"""Cells that are bounded together: what is known of each, as the rows of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torch_shallow.bounds.backward import CellBounds, Lines, backward, proven, relaxed_point
+from torch_shallow.bounds.goals import Goals
+from torch_shallow.bounds.multipliers import Descent, Multipliers, descend, flat_or_steep
+from torch_shallow.bounds.preactivations import BoxBounds, tightened
+from torch_shallow.bounds.staged import StagedNetwork
+from torch_shallow.bounds.triangles import solve_triangles
+
+MISSED = 1e-8  # relative: a point that misses a cell by no more is in it but for rounding
+
+
+@dataclass(frozen=True, eq=False)
+class CellBatch:
+    """Some cells.
+
+    Attributes:
+        cells: bounds of their neurons.
+        multipliers: with which their bounds were found.
+        bound: of the least goal in each cell: proven.
+        x: the inputs of the relaxation's best point in each.
+        looseness: how much the relaxation of each neuron adds to the bound; 0 where a neuron is stable.
+    """
+
+    cells: CellBounds
+    multipliers: Multipliers
+    bound: Float[Tensor, "cells"]
+    x: Float[Tensor, "cells inputs"]
+    looseness: Float[Tensor, "cells neurons"]
+
+    def __len__(self) -> int:
+        return len(self.bound)
+
+    def __getitem__(self, cells: Tensor | slice) -> CellBatch:
+        """Some of the cells, in another order if need be."""
+        found, multipliers = self.cells[cells], self.multipliers.of(cells)
+        return CellBatch(found, multipliers, self.bound[cells], self.x[cells], self.looseness[cells])
+
+    @property
+    def undecided(self) -> Int[Tensor, "cells"]:
+        """How many neurons may have either sign."""
+        return self.cells.unstable.sum(dim=1)
+
+    @staticmethod
+    def joined(batches: list[CellBatch]) -> CellBatch:
+        """All cells of some batches, in order."""
+        parts = [(*_tensors(batch),) for batch in batches]
+        lower, upper, side, slopes, splits, weights, bound, x, loose = (
+            torch.cat(tensors) for tensors in zip(*parts, strict=True)
+        )
+        return CellBatch(CellBounds(lower, upper, side), Multipliers(slopes, splits, weights), bound, x, loose)
+
+
+def _tensors(batch: CellBatch) -> tuple[Tensor, ...]:
+    cells, multipliers = batch.cells, batch.multipliers
+    return cells.lower, cells.upper, cells.side, *multipliers, batch.bound, batch.x, batch.looseness
+
+
+@dataclass(frozen=True, eq=False)
+class CellBounder:
+    """Bounds cells of one question.
+
+    Attributes:
+        network: the network in its box.
+        box: what is known in all of the box.
+        goals: what is bounded.
+        schedule: how the multipliers of a cell are chosen.
+    """
+
+    network: StagedNetwork
+    box: BoxBounds
+    goals: Goals
+    schedule: Descent
+
+    @property
+    def least(self) -> float:
+        """No point of the box has less: a cell whose bound is lower has no point that keeps the constraints."""
+        return float(self.box.least[: self.goals.num_goals].min())
+
+    @property
+    def whole(self) -> tuple[CellBounds, Multipliers]:
+        """The whole box as a cell, and where its multipliers begin."""
+        cell = self.box.cell
+        slopes = flat_or_steep(Lines.of(cell))
+        return cell, Multipliers(slopes, torch.zeros_like(slopes), self.goals.first_weights(1))
+
+    def bounded(
+        self,
+        cells: CellBounds,
+        start: Multipliers,
+        ceiling: Float[Tensor, "cells"],
+        enough: float,
+        schedule: Descent | None = None,
+    ) -> CellBatch:
+        """Bound some cells.
+
+        Args:
+            cells: the cells, with what is known of their neurons.
+            start: multipliers to begin with.
+            ceiling: bounds that are proven already.
+            enough: a bound need not be lower than this.
+            schedule: how to choose the multipliers, if not as usual.
+        """
+        cells = tightened(self.network, cells, self.box.sizes, self.box.stages)
+        lines = Lines.of(cells)
+        best = descend(self.network, lines, self.goals, start, schedule or self.schedule, max(enough, self.least))
+        return self._measured(cells, lines, best, ceiling)
+
+    def _measured(
+        self, cells: CellBounds, lines: Lines, chosen: Multipliers, ceiling: Float[Tensor, "cells"]
+    ) -> CellBatch:
+        """The proven bounds that multipliers give, and what they tell of the neurons."""
+        found = backward(
+            self.network, lines, self.goals.rows(chosen.weights), chosen.slopes, chosen.splits, self.box.sizes
+        )
+        point = relaxed_point(self.network, lines, found, chosen.slopes)
+        bound = torch.minimum(proven(self.network, found)[:, 0], ceiling)
+        bound = torch.where(cells.empty | (bound < self.least), -torch.inf, bound)
+        through = torch.cat([point.entering[..., :0], *found.through], dim=-1)
+        gap = (through * (point.leaving - point.entering.clamp(min=0.0))).clamp(min=0.0)
+        triangle = through.abs() * lines.offset
+        looseness = torch.where(cells.unstable, (gap + 0.1 * triangle)[:, 0], 0.0)
+        return CellBatch(cells, chosen, bound, found.at[:, 0], looseness)
+
+    def quick_bounds(self, cells: CellBounds, chosen: Multipliers) -> Float[Tensor, "cells"]:
+        """What given multipliers say of cells, without rounding: a guess of how good a branching is."""
+        rows = self.goals.rows(chosen.weights)
+        return backward(self.network, Lines.of(cells), rows, chosen.slopes, chosen.splits).bound[:, 0]
+
+    def by_program(self, batch: CellBatch, enough: float) -> CellBatch:
+        """A batch of one cell with the bound of its linear program, and the inputs of its solution.
+
+        As long as the solution misses the cell, and the bound is above what is enough, that costs a hundred times more.
+        """
+        lines = Lines.of(batch.cells)
+        for price in (1e2, 1e4, 1e6):
+            solution = solve_triangles(self.network, batch.cells, self.goals, price)
+            if solution is None:
+                break
+            found = self._measured(batch.cells, lines, solution.multipliers, batch.bound)
+            batch = replace(found, x=solution.x[None])
+            if solution.missed <= MISSED or float(batch.bound[0]) <= enough:
+                break
+        return batch
+
+    def in_region(self, x: Float[Tensor, "inputs"]) -> Float[Tensor, "inputs"] | None:
+        """The best point of the activation region of a point, but for rounding; None if it is not found."""
+        entering = self.network(x)[0]
+        side = torch.where(entering > 0.0, 1.0, -1.0).double()
+        lower, upper = torch.where(side > 0.0, 0.0, -torch.inf), torch.where(side > 0.0, torch.inf, 0.0)
+        solution = solve_triangles(self.network, CellBounds(lower[None], upper[None], side[None]), self.goals)
+        return None if solution is None else solution.x

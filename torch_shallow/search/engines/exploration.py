@@ -1,0 +1,252 @@
+"""How the cells of a task are opened in batches: bounded, looked through for points, branched on ReLUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor
+
+from torch_shallow.bounds.backward import CellBounds
+from torch_shallow.bounds.multipliers import Descent, Multipliers
+from torch_shallow.search.ascent import climb
+from torch_shallow.search.engines.cell_batch import CellBatch, CellBounder
+from torch_shallow.search.incumbent import Incumbent
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work goes into what; no choice changes what is proven to be true, only how soon.
+
+    Attributes:
+        box: how the slopes of pre-activations are chosen in the whole box.
+        root: how the multipliers of the goals are chosen there.
+        cell: how those of a cell go on from those of its parent.
+        batch: how many cells are opened at once.
+        tried: on how many neurons of a cell branching is tried.
+        climbs: how many steps a point climbs; four times as many at the root.
+        polished: points climb from region to region by linear programs, if those have not more numbers than this.
+        few: cells with at most so many undecided neurons are bounded by their linear program too.
+        tolerance: relative to the size of the goals' terms: a cell that exceeds the best point by no more is left out.
+    """
+
+    box: Descent = field(default_factory=lambda: Descent(20))
+    root: Descent = field(default_factory=lambda: Descent(60))
+    cell: Descent = field(default_factory=lambda: Descent(24, end=0.3, progress=0.03))
+    batch: int = 64
+    tried: int = 12
+    climbs: int = 10
+    polished: int = 50_000
+    few: int = 10
+    tolerance: float = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What is known of a question before any cell is opened.
+
+    Attributes:
+        posed: the question, in a box.
+        effort: how much work goes into what.
+        bounder: bounds cells.
+        whole: the whole box, bounded.
+        slack: by how much a bound may exceed the best point.
+    """
+
+    posed: Posed
+    effort: Effort
+    bounder: CellBounder
+    whole: CellBatch
+    slack: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """Bounded cells that wait, with their paths."""
+
+    batch: CellBatch
+    paths: list[tuple[int, ...]]
+
+
+class Exploration:
+    """What is done with one task.
+
+    Args:
+        prepared: what is known of the question.
+        task: the task.
+    """
+
+    def __init__(self, prepared: Prepared, task: CellTask) -> None:
+        self.prepared, self.task, self.effort = prepared, task, prepared.effort
+        self.bounder, self.network = prepared.bounder, prepared.bounder.network
+        self.best = Incumbent(prepared.posed, task.incumbent)
+        self.left_out, self.opened = -np.inf, 0
+        self.waiting: list[_Pool] = []
+
+    def run(self) -> CellOutcome:
+        """Open the cells of the highest bounds first, until the budget is used up."""
+        self._begin()
+        while self.waiting and self.opened < max(self.task.budget, 1) and self.best.value <= self.prepared.posed.enough:
+            pool = self._next(min(self.effort.batch, max(self.task.budget, 1) - self.opened))
+            if pool is None:
+                break
+            self.opened += len(pool.paths)
+            self._branch(pool)
+        return self._outcome()
+
+    @property
+    def limit(self) -> float:
+        """Cells up to this bound are left out."""
+        found = self.best.value > self.prepared.posed.floor
+        return self.best.value + (self.prepared.slack if found else 0.0)
+
+    def _begin(self) -> None:
+        """Bound the cells of the task anew; if one is the whole box, climb from its centre and its relaxed maximum."""
+        whole, network = self.prepared.whole, self.network
+        cells = [cell for cell in self.task.cells if self._worth(cell.bound)]
+        for first in range(0, len(cells), self.effort.batch):
+            some = cells[first : first + self.effort.batch]
+            paths = [tuple(int(code) for code in cell.path) for cell in some]
+            ceiling = whole.bound.new_tensor([cell.bound for cell in some])
+            if () in paths:
+                starts = torch.cat([network.middle[None], whole.x])
+                self._polish(climb(network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
+            if paths == [()]:
+                self._wait(replace(whole, bound=torch.minimum(whole.bound, ceiling)), paths)
+                continue
+            batch = CellBatch.joined([whole] * len(some))
+            self._bound(self._decided(batch.cells, paths), batch.multipliers, ceiling, paths)
+
+    def _decided(self, cells: CellBounds, paths: list[tuple[int, ...]]) -> CellBounds:
+        lower, upper, side = cells.lower.clone(), cells.upper.clone(), cells.side.clone()
+        for row, path in enumerate(paths):
+            codes = torch.tensor(path, dtype=torch.int64, device=lower.device)
+            active, inactive = codes[codes % 2 == 1] // 2, codes[codes % 2 == 0] // 2
+            lower[row, active] = lower[row, active].clamp(min=0.0)
+            upper[row, inactive] = upper[row, inactive].clamp(max=0.0)
+            side[row, active], side[row, inactive] = 1.0, -1.0
+        return CellBounds(lower, upper, side)
+
+    def _worth(self, bound: float) -> bool:
+        """Whether a cell may hold a better point; if not, it is left out."""
+        if bound > self.limit:
+            return True
+        self.left_out = max(self.left_out, bound)
+        return False
+
+    def _bound(
+        self, cells: CellBounds, start: Multipliers, ceiling: Float[Tensor, "cells"], paths: list[tuple[int, ...]]
+    ) -> None:
+        """Bound cells, look for points in them, and let those wait that are worth it."""
+        batch = self.bounder.bounded(cells, start, ceiling, self.limit)
+        open_cells = torch.nonzero(batch.bound > self.limit)[:, 0]
+        if len(open_cells):
+            self._look(batch.x[open_cells])
+        self._wait(batch, paths)
+
+    def _look(self, x: Float[Tensor, "points inputs"]) -> None:
+        """Climb from the best of some points."""
+        network, num_goals = self.network, self.prepared.posed.num_goals
+        values = network(x)[1][:, :num_goals].amin(dim=1)
+        top = values.argsort(descending=True, stable=True)[:4]
+        self._polish(climb(network, num_goals, x[top], self.effort.climbs))
+
+    def _polish(self, x: Float[Tensor, "points inputs"]) -> None:
+        """From the best of some points, go to the best of its region, and on to the next, as long as it rises."""
+        self.best.offer(x)
+        network, num_goals = self.network, self.prepared.posed.num_goals
+        if network.num_neurons * len(network.lower) > self.effort.polished:
+            return
+        x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
+        for _ in range(10):
+            solution = self.bounder.in_region(x)
+            if solution is None:
+                return
+            self.best.offer(solution[None])
+            before, after = self.prepared.posed.value(torch.stack([x, solution]).cpu().numpy())
+            if not after > before:
+                return
+            x = solution
+
+    def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
+        """Settle cells of few undecided neurons by linear programs; let the others wait."""
+        undecided, kept, parts = batch.undecided.tolist(), [], []
+        for row, bound in enumerate(batch.bound.tolist()):
+            if not self._worth(bound):
+                continue
+            part = batch[row : row + 1]
+            if undecided[row] <= self.effort.few:
+                part = self.bounder.by_program(part, self.limit)
+                self.best.offer(part.x)
+                bound = float(part.bound[0])
+                if undecided[row] == 0:
+                    self.opened += 1
+                    self.left_out = max(self.left_out, bound)
+                    continue
+                if not self._worth(bound):
+                    continue
+            kept.append(paths[row])
+            parts.append(part)
+        if parts:
+            self.waiting.append(_Pool(CellBatch.joined(parts), kept))
+
+    def _next(self, count: int) -> _Pool | None:
+        """The cells of the highest bounds, taken out of those that wait; None if none is worth opening."""
+        batch = CellBatch.joined([pool.batch for pool in self.waiting])
+        paths = [path for pool in self.waiting for path in pool.paths]
+        order = batch.bound.argsort(descending=True, stable=True)
+        worth = [i for i in order.tolist() if self._worth(float(batch.bound[i]))]
+        taken, left = worth[:count], worth[count:]
+        self.waiting = [_Pool(batch[torch.tensor(left)], [paths[i] for i in left])] if left else []
+        return _Pool(batch[torch.tensor(taken)], [paths[i] for i in taken]) if taken else None
+
+    def _branch(self, pool: _Pool) -> None:
+        """Cut each cell by the neuron that promises most, and bound both parts."""
+        batch = pool.batch
+        neurons = self._chosen(batch)
+        sides = [batch.cells.decided(neurons, side) for side in (1.0, -1.0)]
+        cells = CellBounds(*(torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")))
+        twice = torch.arange(len(batch)).repeat(2)
+        chosen = neurons.tolist()
+        paths = [(*path, 2 * n + side) for side in (1, 0) for path, n in zip(pool.paths, chosen, strict=True)]
+        self._bound(cells, batch.multipliers.of(twice), batch.bound[twice], paths)
+
+    def _chosen(self, batch: CellBatch) -> Int[Tensor, "cells"]:
+        """The neuron to branch on: of the loosest, the one whose two parts are bounded best."""
+        count = min(self.effort.tried, batch.looseness.shape[1])
+        scores = torch.where(batch.cells.unstable, batch.looseness, -1.0)
+        top, neurons = scores.topk(count, dim=1)
+        if count == 1:
+            return neurons[:, 0]
+        repeated = torch.arange(len(batch)).repeat_interleave(count)
+        cells, multipliers = batch.cells[repeated], batch.multipliers.of(repeated)
+        gains = []
+        for side in (1.0, -1.0):
+            bounds = self.bounder.quick_bounds(cells.decided(neurons.reshape(-1), side), multipliers)
+            gain = (batch.bound[repeated] - bounds).clamp(min=0.0).reshape(len(batch), count)
+            gains.append(torch.minimum(gain, (batch.bound - self.limit)[:, None]))
+        gain = torch.where(top < 0.0, -1.0, gains[0] + gains[1])
+        return neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
+
+    def _outcome(self) -> CellOutcome:
+        cells = [
+            OpenCell(_path(path), bound)
+            for pool in self.waiting
+            for path, bound in zip(pool.paths, pool.batch.bound.tolist(), strict=True)
+            if self._worth(bound)
+        ]
+        cells.sort(key=lambda cell: -cell.bound)
+        return CellOutcome(
+            tuple(cells),
+            self.best.x,
+            self.best.value if self.best.x is not None else -np.inf,
+            self.opened,
+            self.left_out,
+        )
+
+
+def _path(codes: tuple[int, ...]) -> Int32[np.ndarray, "depth"]:
+    return np.array(codes, dtype=np.int32)
