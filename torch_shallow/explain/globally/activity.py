@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.effort import Effort
+from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.sharing import blocks
@@ -167,9 +167,9 @@ def neuron_activity(
     from torch_shallow.explain.globally.signs import signs_of
     from torch_shallow.search.ask import answer
 
-    effort = Effort(answer, workers, time_limit, progress, method, solver, begun)
+    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
     program = read.program(domain)
-    signs, network = signs_of(program, domain, effort), program.network
+    signs, network = signs_of(program, domain, asking), program.network
     always_on, undecided = network.active.copy(), np.zeros(len(network.active), dtype=bool)
     dead = ~always_on
     dead[network.neurons], always_on[network.neurons] = signs.dead, signs.always_on
@@ -180,9 +180,9 @@ def neuron_activity(
         always_on=from_numpy(always_on).to(device),
         undecided=from_numpy(undecided).to(device),
         names=tuple(program.neuron_name(neuron) for neuron in range(len(dead))),
-        cells=effort.cells,
+        cells=asking.cells,
         seconds=time.monotonic() - begun,
-        reason=effort.reason,
+        reason=asking.reason,
     )
 
 

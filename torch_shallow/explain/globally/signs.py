@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from torch_shallow.bounds.relaxation import RelaxedBounds, relaxed_bounds
 from torch_shallow.domain import Domain
-from torch_shallow.explain.effort import Effort
+from torch_shallow.explain.asking import Asking
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Posed
 
@@ -50,13 +50,13 @@ class Signs:
         return ~(self.dead | self.always_on | self.positive & self.negative)
 
 
-def signs_of(program: ReLUProgram, domain: Domain, effort: Effort) -> Signs:
+def signs_of(program: ReLUProgram, domain: Domain, asking: Asking) -> Signs:
     """Find out which signs each neuron can have.
 
     Args:
         program: the network, good for all of the domain.
         domain: where; bounded.
-        effort: who answers. When it is stopped, the rest is not known.
+        asking: who answers. When it is stopped, the rest is not known.
     """
     bounds = relaxed_bounds(program, domain)
     zero = ROUNDING * _terms(program, bounds)
@@ -70,7 +70,7 @@ def signs_of(program: ReLUProgram, domain: Domain, effort: Effort) -> Signs:
             if seen[neuron] or never[neuron] or signs.dead[neuron]:
                 continue
             posed = Posed(neuron_of(program, neuron, sign), domain, floor=zero[neuron], enough=zero[neuron])
-            found = effort.ask(posed)
+            found = asking.ask(posed)
             if found is None:
                 return signs
             if found.x is not None:  # which may settle other neurons too

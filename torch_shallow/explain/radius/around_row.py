@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from torch_shallow.bounds.relaxation import relaxed_bounds
-from torch_shallow.explain.effort import Effort
-from torch_shallow.explain.radius.balls import EuclideanBound, Goals, greatest_entry, sum_of_entries
+from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.radius.balls import DistanceGoals, EuclideanBound, greatest_entry, sum_of_entries
 from torch_shallow.explain.radius.first_change import Change, first_change
 from torch_shallow.explain.radius.region_point import nearest_of_region
 from torch_shallow.explain.radius.surroundings import Surroundings
@@ -35,7 +35,7 @@ class AroundRow:
         around: the domain, as seen from the input.
         label: its class.
         norm: 1, 2 or infinity.
-        effort: who answers.
+        asking: who answers.
 
     Attributes:
         best: the nearest change found so far.
@@ -43,8 +43,8 @@ class AroundRow:
         reason: why it has ended without a proof; empty if it has not.
     """
 
-    def __init__(self, searched: Searched, around: Surroundings, label: int, norm: float, effort: Effort) -> None:
-        self.searched, self.around, self.label, self.norm, self.effort = searched, around, label, norm, effort
+    def __init__(self, searched: Searched, around: Surroundings, label: int, norm: float, asking: Asking) -> None:
+        self.searched, self.around, self.label, self.norm, self.asking = searched, around, label, norm, asking
         self.best: Change | None = None
         self.lower, self.reason = 0.0, ""
 
@@ -61,13 +61,13 @@ class AroundRow:
         while True:
             covers = radius >= reach
             inside = self._search(self.around.within(radius), SMALLER * radius)
-            if self.distance < SMALLER * radius and not self.effort.reason:
+            if self.distance < SMALLER * radius and not self.asking.reason:
                 radius = self.distance
                 continue  # the neurons are bounded better in a smaller box
             outside = np.inf if covers else radius
             self.lower = max(self.lower, min(inside, outside, self.distance))
-            if self.effort.reason:
-                self.reason = self.effort.reason
+            if self.asking.reason:
+                self.reason = self.asking.reason
                 return
             if self.distance <= outside or covers:
                 return
@@ -101,7 +101,7 @@ class AroundRow:
             )
             find = self._euclidean if self.norm == 2.0 else self._linear
             nearest = min(nearest, find(margin, within, other, near))
-            if self.effort.reason:
+            if self.asking.reason:
                 return 0.0 if other != rivals[-1] else nearest
             if self.distance < near:
                 return 0.0
@@ -136,7 +136,7 @@ class AroundRow:
             if found is None:
                 return proven
             proven = max(proven, bound.distance(found.bound))
-            if found.x is None or self.effort.reason or proven >= (1.0 - NEARER) * self.distance:
+            if found.x is None or self.asking.reason or proven >= (1.0 - NEARER) * self.distance:
                 return proven
             nearest = nearest_of_region(margin, within, found.x)
             self._take(found.x if nearest is None else nearest, other)
@@ -149,11 +149,11 @@ class AroundRow:
         return proven
 
     def _ask(
-        self, goals: Goals, margin: ReLUProgram, within: Surroundings, farthest: float, enough: float
+        self, goals: DistanceGoals, margin: ReLUProgram, within: Surroundings, farthest: float, enough: float
     ) -> Answer | None:
         floor = -(1.0 - NEARER) * farthest if np.isfinite(farthest) else -np.inf
         slack = SLACK * _terms(margin, within)
-        return self.effort.ask(Posed(goals.ahead_of(margin), within.domain(), len(goals), floor, enough, slack))
+        return self.asking.ask(Posed(goals.ahead_of(margin), within.domain(), len(goals), floor, enough, slack))
 
     def _take(self, u: Vector, other: int) -> None:
         distance = float(np.linalg.norm(u, self.norm))

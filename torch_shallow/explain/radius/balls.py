@@ -14,7 +14,7 @@ ROUNDING = 1e-15  # of a sum of tangents, for each of them
 
 
 @dataclass(frozen=True, eq=False)
-class Goals:
+class DistanceGoals:
     """Affine functions of an input u and of ReLUs of it, whose least is at least minus the size of u.
 
     The ReLUs are convex and pull the least down, so that their relaxation is tight: a search never branches on them.
@@ -55,19 +55,19 @@ class Goals:
         )
 
 
-def greatest_entry(dimension: int) -> Goals:
+def greatest_entry(dimension: int) -> DistanceGoals:
     """Minus the maximum norm, exactly: the least of -u_i and u_i."""
     eye = np.eye(dimension)
     of_inputs = np.concatenate([-eye, eye])
-    return Goals(
+    return DistanceGoals(
         np.zeros((0, dimension)), np.zeros(0), of_inputs, np.zeros((2 * dimension, 0)), np.zeros(2 * dimension)
     )
 
 
-def sum_of_entries(dimension: int) -> Goals:
+def sum_of_entries(dimension: int) -> DistanceGoals:
     """Minus the L1 norm, exactly: |u_i| = 2 relu(u_i) - u_i."""
     ones = np.ones((1, dimension))
-    return Goals(np.eye(dimension), np.zeros(dimension), ones, -2.0 * ones, np.zeros(1))
+    return DistanceGoals(np.eye(dimension), np.zeros(dimension), ones, -2.0 * ones, np.zeros(1))
 
 
 @dataclass(eq=False)
@@ -88,12 +88,12 @@ class EuclideanBound:
     directions: list[Float[np.ndarray, "inputs"]]
     touching: list[list[float]]
 
-    def goals(self) -> Goals:
+    def goals(self) -> DistanceGoals:
         """Minus the bound."""
         normals, d = np.stack(self.directions), len(self.directions[0])
         of_inputs, biases = -2.0 * normals, np.full(len(normals), self.radius)
         if not self.touching:
-            return Goals(np.zeros((0, d)), np.zeros(0), of_inputs, np.zeros((len(normals), 0)), biases)
+            return DistanceGoals(np.zeros((0, d)), np.zeros(0), of_inputs, np.zeros((len(normals), 0)), biases)
         relus, relu_biases, slopes = list[np.ndarray](), list[float](), list[float]()
         linear, constant = np.zeros(d), 0.0
         for i, entry in enumerate(self.touching):
@@ -105,7 +105,7 @@ class EuclideanBound:
                 slopes.append(-2.0 * (next_one - one))
         of_relus = np.zeros((1 + len(normals), len(slopes)))
         of_relus[0] = np.array(slopes) / self.radius
-        return Goals(
+        return DistanceGoals(
             np.array(relus).reshape(-1, d),
             np.array(relu_biases),
             np.concatenate([linear[None] / self.radius, of_inputs]),

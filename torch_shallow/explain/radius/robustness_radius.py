@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.effort import Effort
+from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.function import input_rows
 from torch_shallow.explain.radius.surroundings import Surroundings, Vector
 from torch_shallow.explain.searched import Searched, read_searched
@@ -167,7 +167,7 @@ def robustness_radius(
     from torch_shallow.explain.radius.around_row import AroundRow
     from torch_shallow.search.ask import answer
 
-    effort = Effort(answer, workers, time_limit, progress, method, solver, begun)
+    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
     outputs = searched.outputs(rows)
     count = len(rows)
     radius, lower, others, reasons = np.full(count, np.inf), np.zeros(count), np.full(count, -1), [""] * count
@@ -180,7 +180,7 @@ def robustness_radius(
             changed[i] = x.detach().reshape(count, -1)[i].cpu()
             continue
         around = Surroundings.of(searched.domain, rows[i], function.in_shape)
-        row = AroundRow(searched, around, label, float(norm), effort)
+        row = AroundRow(searched, around, label, float(norm), asking)
         row.run()
         lower[i], reasons[i] = row.lower, row.reason
         if row.best is not None:
@@ -199,7 +199,7 @@ def robustness_radius(
         shaped(labels),
         float(norm),
         tolerance,
-        effort.cells,
+        asking.cells,
         time.monotonic() - begun,
         tuple(reasons),
     )

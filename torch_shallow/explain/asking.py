@@ -14,7 +14,7 @@ Search: TypeAlias = Callable[..., Answer]
 
 
 @dataclass(eq=False)
-class Effort:
+class Asking:
     """Who answers questions, the arguments handed on, and what it has taken so far.
 
     Attributes:
