@@ -169,6 +169,7 @@ def test_a_stopped_search_gives_an_interval() -> None:
     assert stopped.cells == 0
     assert not stopped.proven.any()
     assert (stopped.lower_bound <= exact.radius).all()
+    assert (stopped.lower_bound > 0.0).all()
     assert (exact.lower_bound <= stopped.radius * (1 + 1e-9)).all()
     assert all("time_limit" in reason for reason in stopped.reasons)
     assert "time_limit" in str(stopped)

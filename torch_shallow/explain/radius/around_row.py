@@ -24,6 +24,7 @@ SMALLER = 0.8  # a search starts anew in a smaller box when a change is known at
 NEARER = 1e-10  # what is nearer by this share is not looked for
 FEW_INPUTS = 32  # so many squares of entries are added up; of more, the relaxation would be too large
 TOUCHING = np.linspace(-1.0, 1.0, 5)  # where the square of an entry has tangents at first
+HALVED = 12  # so often is a box halved for a bound where a search was stopped
 ROUNDS = 500  # of tangents
 
 
@@ -68,6 +69,7 @@ class AroundRow:
             self.lower = max(self.lower, min(inside, outside, self.distance))
             if self.asking.reason:
                 self.reason = self.asking.reason
+                self.lower = max(self.lower, self._proven_at_once(radius))
                 return
             if self.distance <= outside or covers:
                 return
@@ -77,15 +79,27 @@ class AroundRow:
             # A change in a corner of the box tells how far to look.
             radius = min(GROWTH * radius if self.best is None else self.distance, reach)
 
+    def _proven_at_once(self, radius: float) -> float:
+        """The half-width of a box in which bounds of affine forms alone show that there is no change, or 0."""
+        for halved in range(HALVED):
+            within = self.around.within(0.5**halved * min(radius, self.distance))
+            margins = self._margins(within)
+            if (relaxed_bounds(margins, within.domain(), most_programs=0).out_upper < 0.0).all():
+                return 0.5**halved * min(radius, self.distance)
+        return 0.0
+
+    def _margins(self, within: Surroundings) -> ReLUProgram:
+        """What each other output is above that of the class, good for a part of the surroundings."""
+        in_shape = self.searched.function.in_shape
+        return margins_around(self.searched.program(within.box_of_inputs(in_shape)), self.around.x, self.label)
+
     def _search(self, within: Surroundings, near: float) -> float:
         """How far all changes in a part of the surroundings are at least: proven.
 
         The search ends, and proves nothing, when a change is found that is nearer than a distance.
         """
-        searched, in_shape = self.searched, self.searched.function.in_shape
-        program = searched.program(within.box_of_inputs(in_shape))
-        margins = margins_around(program, self.around.x, self.label)
-        rivals = [other for other in range(program.num_outputs) if other != self.label]
+        margins = self._margins(within)
+        rivals = [other for other in range(margins.num_outputs + 1) if other != self.label]
         if len(rivals) > 1:
             highest = relaxed_bounds(margins, within.domain()).out_upper
             rivals = [other for other in rivals if highest[other - (other > self.label)] >= 0.0]
