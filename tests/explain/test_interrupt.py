@@ -26,7 +26,6 @@ CALLS: dict[str, Callable[[], object]] = {
     "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX),
     "monotonicity": lambda: explain.monotonicity(MODEL, BOX),
     "unused_features": lambda: explain.unused_features(MODEL, BOX),
-    "neuron_activity": lambda: explain.neuron_activity(MODEL, BOX),
     "volumes": lambda: explain.volumes(MODEL, BOX),
     "moments": lambda: explain.moments(MODEL, BOX),
     "difference": lambda: explain.difference(MODEL, MODEL, BOX),

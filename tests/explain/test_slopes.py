@@ -202,6 +202,47 @@ def test_neurons_of_a_large_network_in_a_box():
     assert torch.equal(found.active, patterns.sum(0))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_tells_the_neurons_that_all_regions_tell(seed):
+    torch.manual_seed(seed)
+    model = zoo.chain(2, 6, 6, 5, 1).double()
+    for domain in (BOX, Polytope([[1.0, 1.0], [-1.0, 0.2], [0.3, -1.0]], [1.0, 1.0, 0.5])):
+        found, counted = neuron_activity(model, domain), neuron_activity(torch_shallow.transform(model, domain=domain))
+        assert found.proven
+        assert not found.undecided.any()
+        assert torch.equal(found.dead, counted.dead)
+        assert torch.equal(found.always_on, counted.always_on)
+        assert found.names == counted.names
+        assert (found.active, found.num_regions) == (None, None)
+        assert "by a search" in str(found)
+        assert list(found.to_frame()["dead"]) == counted.dead.tolist()
+        with pytest.raises(TransformError, match="shallow network"):
+            _ = found.share
+
+
+def test_a_search_for_neurons_asks_where_bounds_leave_a_sign_open():
+    """|x| + |y| - 0.999 max(|x + y|, |x - y|) is never negative, which no bound of single neurons tells."""
+    rows = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]
+    model = nn.Sequential(
+        zoo.linear(rows, [0.0] * 6), nn.ReLU(), zoo.linear([[1.0, 1.0, 1.0, 1.0, -0.999, -0.999]], [0.0]), nn.ReLU()
+    )
+    found = neuron_activity(model.double(), BOX)
+    assert found.cells > 0
+    assert found.always_on.tolist() == [False] * 6 + [True]
+    stopped = neuron_activity(model, BOX, time_limit=1e-9)
+    assert stopped.undecided.tolist() == [False] * 6 + [True]
+    assert not stopped.proven
+    assert "not decided (time_limit" in str(stopped)
+
+
+def test_neurons_of_a_model_with_a_head_and_in_unbounded_domains():
+    torch.manual_seed(1)
+    model = nn.Sequential(zoo.chain(2, 5, 4, 2), nn.Softmax(1))
+    assert neuron_activity(model, BOX).proven
+    assert neuron_activity(model, Box(-1.0, [1.0, float("inf")])).num_regions > 1
+    assert neuron_activity(model).num_regions > 1
+
+
 @pytest.mark.parametrize("output", [0.5, 1.0, True, "0", (0, 0), 3, -1])
 def test_no_such_output(output, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,8 +1,8 @@
 """What the regions say: explanations that are exact for the network itself.
 
 `function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `locally` looks at
-one input, `shapley` at its coalitions, `counterfactuals` at what is near it, `segments` and `integrated_gradients` at a
-straight line, `globally` at the whole domain, `difference` at two networks.
+one input, `shapley` at its coalitions, `counterfactuals` and `radius` at what is near it, `segments` and
+`integrated_gradients` at a straight line, `globally` at the whole domain, `difference` at two networks.
 
 What results are made of: tensors in, tensors out. Whatever has an axis of a network's inputs, outputs, regions or
 neurons is a tensor of float64 (or of whole numbers or truth values) on the network's device; what is like an input, as
@@ -36,6 +36,7 @@ from torch_shallow.explain.globally import (
 from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.locally.explanation import Explanation, explain
 from torch_shallow.explain.locally.rules import Rules, rules
+from torch_shallow.explain.radius import RobustnessRadius, robustness_radius
 from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values
 from torch_shallow.explain.table import region_table
@@ -55,6 +56,7 @@ __all__ = [
     "Monotonicity",
     "NeuronActivity",
     "OutputRange",
+    "RobustnessRadius",
     "Rules",
     "Segment",
     "UnusedFeatures",
@@ -71,6 +73,7 @@ __all__ = [
     "neuron_activity",
     "output_range",
     "region_table",
+    "robustness_radius",
     "rules",
     "segment",
     "shap_values",

@@ -1,10 +1,11 @@
-"""Facts about a network on its whole domain, from all of its regions.
+"""Facts about a network on its whole domain, from all of its regions; of `activity`, also by a search without them.
 
 `in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region, `cell_programs`
 solves linear programs over many of them and `over_cell` over one; each of the others is about one kind of facts. All
 are of the trunk.
 """
 
+from torch_shallow.explain.globally.activity import NeuronActivity, neuron_activity
 from torch_shallow.explain.globally.integrals import Moments, Volumes, moments, volumes
 from torch_shallow.explain.globally.output_range import output_range
 from torch_shallow.explain.globally.output_values import OutputRange
@@ -15,7 +16,7 @@ from torch_shallow.explain.globally.slopes import (
     lipschitz_constant,
     monotonicity,
 )
-from torch_shallow.explain.globally.usage import NeuronActivity, UnusedFeatures, neuron_activity, unused_features
+from torch_shallow.explain.globally.usage import UnusedFeatures, unused_features
 
 __all__ = [
     "Counterexample",

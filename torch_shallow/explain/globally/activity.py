@@ -1,0 +1,202 @@
+"""Which neurons are active somewhere, and in how many regions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, from_numpy, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.function import known_function, known_network
+from torch_shallow.functions import TreeFunction
+from torch_shallow.geometry.sharing import blocks
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.soft_relu import SoftReLU
+from torch_shallow.optional import require
+from torch_shallow.program.model import Model
+from torch_shallow.search.partition import activation_partition
+from torch_shallow.search.runs.budget import check_seconds
+
+VALUES_AT_ONCE = 1 << 26  # of patterns in memory: 64 MB
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronActivity:
+    """Of each neuron of the deep network, through all stages, whether it is active anywhere, and everywhere.
+
+    Where the regions were counted, a neuron is active in a region if its pre-activation is positive inside. A search
+    does not count them, and asks for the sign alone: a neuron is dead if its pre-activation is nowhere positive, and
+    always on if it is nowhere negative, but positive somewhere; what is zero up to rounding is neither.
+
+    Attributes:
+        dead: which neurons are active nowhere: they can be removed and nothing changes in the domain.
+        always_on: which neurons are active everywhere: they are affine in the domain, and no ReLU.
+        undecided: of which neurons the search was stopped before it was known; they count as neither.
+        names: such as `"stage 1 neuron 3"`: stages are counted from 1, the neurons of a stage from 0.
+        active: number of regions in which each neuron is active; None if they were not counted.
+        num_regions: number of all regions; None likewise.
+        cells: how many cells a search opened.
+        seconds: how long it took.
+        reason: why the search was stopped; empty if it was not.
+    """
+
+    dead: Bool[Tensor, "neurons"]
+    always_on: Bool[Tensor, "neurons"]
+    undecided: Bool[Tensor, "neurons"]
+    names: tuple[str, ...]
+    active: Int64[Tensor, "neurons"] | None = None
+    num_regions: int | None = None
+    cells: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def share(self) -> Float[Tensor, "neurons"]:
+        """The share of regions in which each neuron is active.
+
+        Raises:
+            TransformError: the regions were not counted.
+        """
+        if self.active is None or self.num_regions is None:
+            raise TransformError(
+                "share: expected counted regions, found a deep model that was searched without finding its regions; "
+                "pass neuron_activity the shallow network, transform(model, domain=domain)."
+            )
+        return self.active.double() / self.num_regions
+
+    @property
+    def proven(self) -> bool:
+        """Whether all neurons are decided."""
+        return not bool(self.undecided.any())
+
+    def to_frame(self) -> Any:
+        """A row of a pandas table for each neuron.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        columns: dict[str, list[Any]] = {"neuron": list(self.names)}
+        if self.active is not None:
+            columns |= {"active_regions": self.active.tolist(), "share": self.share.tolist()}
+        columns |= {"dead": self.dead.tolist(), "always_on": self.always_on.tolist()}
+        if self.active is None:
+            columns["undecided"] = self.undecided.tolist()
+        return require("pandas", "explain").DataFrame(columns)
+
+    def __str__(self) -> str:
+        """Which neurons are dead or always on, and which are not decided."""
+        counted = f"in {self.num_regions} activation regions"
+        if self.num_regions is None:
+            counted = f"by a search of {self.cells:,} cells in {self.seconds:.2g} s"
+        lines = [f"{len(self.names)} neurons {counted}"]
+        groups = [("dead", self.dead), ("always on", self.always_on)]
+        if not self.proven:
+            groups.append((f"not decided ({self.reason})", self.undecided))
+        for what, which in groups:
+            names = [name for name, yes in zip(self.names, which.tolist(), strict=True) if yes]
+            shown = ", ".join(names[:10]) + f", ... ({len(names)} of them)" * (len(names) > 10)
+            lines.append(f"{what}: {shown or 'none'}")
+        return "\n".join(lines)
+
+
+@outside_modes
+def neuron_activity(
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
+    domain: Domain | None = None,
+    *,
+    example_input: Tensor | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
+    method: str = "auto",
+    solver: str | None = None,
+) -> NeuronActivity:
+    """Which neurons are dead, and which always on, in the whole domain; and in how many regions each is active.
+
+    The regions of a shallow network are counted. A deep model in a bounded domain is not transformed: proven bounds and
+    some points settle the signs of most neurons, and for each of the others a search looks for a positive value, and
+    for a negative one. In an unbounded domain a model is transformed.
+
+    Args:
+        shallow: a network that knows all regions of its domain; or a model.
+        domain: of a model, where to look.
+        example_input: of a model in a bounded domain, a batch of inputs, where it does not tell the shape of one.
+        workers: of a search: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: of a search: stop after about so many seconds; what is not known then is `undecided`.
+        progress: of a search: show a bar for each neuron that is asked about.
+        method: how to search; `"auto"` chooses.
+        solver: what solves linear or mixed-integer programs; chosen if None.
+
+    Raises:
+        TransformError: not all regions are known, or they are no activation regions: merged, or of a network whose
+            half-spaces were trained.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight[1].zero_()
+        ...     _ = model[0].bias[1].fill_(-1.0)
+        >>> neuron_activity(model).dead.tolist()
+        [False, True]
+    """
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    deep = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
+    if not deep or known_function(shallow) is not None or domain is None or isinstance(domain, WholeSpace):
+        return _counted(known_network(shallow, domain))
+    assert isinstance(shallow, nn.Module | ExportedProgram)
+    begun = time.monotonic()
+    read = Model.of(shallow, example_input, stacklevel=3)
+    try:
+        bounding_box(domain, read.traced.in_shape)
+    except TransformError:  # not bounded; if the domain is wrong otherwise, that is said now
+        return _counted(known_network(shallow, domain))
+    # Imported here because numba takes a while.
+    from torch_shallow.explain.globally.signs import signs_of
+    from torch_shallow.search.ask import answer
+
+    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
+    program = read.program(domain)
+    signs, network = signs_of(program, domain, asking), program.network
+    always_on, undecided = network.active.copy(), np.zeros(len(network.active), dtype=bool)
+    dead = ~always_on
+    dead[network.neurons], always_on[network.neurons] = signs.dead, signs.always_on
+    undecided[network.neurons] = signs.undecided
+    device = next((p.device for p in read.in_own_precision.parameters()), torch.device("cpu"))
+    return NeuronActivity(
+        dead=from_numpy(dead).to(device),
+        always_on=from_numpy(always_on).to(device),
+        undecided=from_numpy(undecided).to(device),
+        names=tuple(program.neuron_name(neuron) for neuron in range(len(dead))),
+        cells=asking.cells,
+        seconds=time.monotonic() - begun,
+        reason=asking.reason,
+    )
+
+
+def _counted(network: TreeFunction) -> NeuronActivity:
+    """The activity of neurons in all regions."""
+    partition = activation_partition(network.tree)
+    program, regions = partition.program, network.num_regions
+    counts = np.zeros(program.num_neurons, dtype=np.int64)
+    for block in blocks(regions, program.num_neurons, VALUES_AT_ONCE):
+        counts += partition.patterns(block).sum(axis=0)
+    whole = program.network
+    numbers = np.where(whole.active, regions, 0)
+    numbers[whole.neurons] = counts
+    names = tuple(program.neuron_name(neuron) for neuron in range(len(numbers)))
+    active = from_numpy(numbers).to(network.device)
+    nothing = torch.zeros_like(active, dtype=torch.bool)
+    return NeuronActivity(active == 0, active == regions, nothing, names, active, regions)

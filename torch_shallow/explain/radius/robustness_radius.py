@@ -1,0 +1,246 @@
+"""The largest ball around an input in which a network's class stays the same."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Box, Domain
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.function import input_rows
+from torch_shallow.explain.radius.surroundings import Surroundings, Vector
+from torch_shallow.explain.searched import Searched, read_searched
+from torch_shallow.modes import outside_modes
+from torch_shallow.search.runs.budget import check_seconds
+
+BEYOND = 1e-3  # how far beyond the nearest change its class is looked for at most, relative to its distance
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessRadius:
+    """How far the nearest change of class is from each input, and how far all changes are at least.
+
+    A change is an input of the domain at which another output is at least that of the input's own class. In the open
+    ball of the radius, the class stays the same. `x` is where it changes, in the dtype of the input: a little beyond
+    that distance where rounding needs it.
+
+    Attributes:
+        radius: distance of the nearest change that was found, in float64; inf if there is none, or none was found.
+        lower_bound: no change is nearer: proven.
+        x: the nearest change, in the dtype of the input; NaN where none was found.
+        other: the class there; -1 where no change was found.
+        label: the class of the input.
+        norm: in which distances are measured: 1, 2 or inf.
+        tolerance: by how much the bound may be below the radius for `proven`, relative to it.
+        cells: how many cells were opened for all inputs.
+        seconds: how long it took.
+        reasons: for each input in order, why the search ended before it was proven; empty if it is.
+    """
+
+    radius: Float[Tensor, "*batch"]
+    lower_bound: Float[Tensor, "*batch"]
+    x: Float[Tensor, "*batch_and_in_shape"]
+    other: Int64[Tensor, "*batch"]
+    label: Int64[Tensor, "*batch"]
+    norm: float
+    tolerance: float
+    cells: int
+    seconds: float
+    reasons: tuple[str, ...]
+
+    @property
+    def upper_bound(self) -> Float[Tensor, "*batch"]:
+        """The radius: a change of class is known at this distance."""
+        return self.radius
+
+    @property
+    def gap(self) -> Float[Tensor, "*batch"]:
+        """The width of the proven interval: 0 where it is proven that there is no change at all."""
+        return torch.where(self.lower_bound == self.radius, 0.0, self.radius - self.lower_bound)
+
+    @property
+    def proven(self) -> Bool[Tensor, "*batch"]:
+        """Whether the radius is exact, up to the tolerance."""
+        known = torch.where(self.radius.isfinite(), self.tolerance * self.radius, 0.0)
+        return self.gap <= known
+
+    def __str__(self) -> str:
+        effort = f"{self.cells:,} cells, {self.seconds:.2g} s"
+        lines = [f"L{self.norm:g} distance of the nearest change of class ({effort})"]
+        columns = (self.label, self.other, self.radius, self.lower_bound, self.proven)
+        rows = zip(*(column.reshape(-1).tolist() for column in columns), self.reasons, strict=True)
+        for i, (label, other, radius, lower, proven, reason) in enumerate(rows):
+            there = f"to class {other} at {radius:.6g}" if math.isfinite(radius) else "to no other class"
+            note = "" if proven else f", not nearer than {lower:.6g} ({reason or 'rounding'})"
+            lines.append(f"  input {i}: class {label}, {there}{note}")
+        return "\n".join(lines)
+
+
+@outside_modes
+def robustness_radius(
+    model: nn.Module | ExportedProgram | Callable[..., Tensor],
+    x: Float[Tensor, "*batch_and_in_shape"],
+    norm: int | float = math.inf,
+    *,
+    domain: Domain | None = None,
+    example_input: Tensor | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
+    method: str = "auto",
+    solver: str | None = None,
+    tolerance: float = 1e-6,
+) -> RobustnessRadius:
+    """The largest ball around each input in which the class, the greatest output, stays the same.
+
+    A change is looked for by a few steps first. Then the box around the input that has its distance is searched for a
+    nearer one, one class after another: the greatest value of minus the distance, where the other class has the greater
+    output. What is not in the box is farther away. If no change is known, the boxes grow until they cover the domain;
+    where the domain has no end, up to a million times the length of the input, and the result says what that proves.
+
+    Distances in L1 and L-infinity are piecewise linear, so that one search of each class is exact. In L2, tangents of
+    the ball are added until they prove the distance; that takes long for many inputs.
+
+    Args:
+        model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
+            it has a head, such as a softmax, which does not change the class; or its function.
+        x: a batch of inputs of the domain, or one.
+        norm: 1, 2 or `math.inf`.
+        domain: where changes count: a `Box` or a `Polytope`, bounded or not; everywhere if None, or of a shallow
+            network in all of its own domain.
+        example_input: a batch of inputs, where neither the model nor `x` tells the shape of one.
+        workers: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop after about so many seconds, for all inputs together; no limit if None.
+        progress: show a bar for each search.
+        method: how to search; `"auto"` chooses.
+        solver: what solves linear or mixed-integer programs; chosen if None.
+        tolerance: by how much the proven bound may be below the radius for `proven`, relative to it.
+
+    Raises:
+        WrongTypeError: an argument is of another type.
+        TransformError: the model cannot be read, has a head or a single output, an argument is out of range, or an
+            input lies outside of the domain.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()
+        ...     _ = model[2].weight.copy_(torch.eye(2)), model[2].bias.zero_()
+        >>> found = robustness_radius(model, torch.tensor([[3.0, 1.0], [1.0, 2.0]]))  # relu(x0) against relu(x1)
+        >>> found.radius.tolist(), found.proven.tolist()
+        ([1.0, 0.5], [True, True])
+    """
+    if not isinstance(x, Tensor):
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
+    if isinstance(norm, bool) or not isinstance(norm, int | float) or norm not in (1, 2, math.inf):
+        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+    if not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
+        raise argument_error(tolerance, int, float)(
+            f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
+        )
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    begun = time.monotonic()
+    searched = _read(model, domain, x, example_input)
+    function = searched.function
+    if function.num_outputs < 2:
+        raise TransformError(
+            f"model: expected an output for each of several classes, found {function.num_outputs} output; ask "
+            "explain.counterfactual for the nearest input of a value, or verify for a bound of it in a box."
+        )
+    rows: np.ndarray = input_rows(function, "x", x).cpu().numpy()
+    _check_inside(searched, x, rows)
+    # Imported here because numba takes a while.
+    from torch_shallow.explain.radius.around_row import AroundRow
+    from torch_shallow.search.ask import answer
+
+    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
+    outputs = searched.outputs(rows)
+    count = len(rows)
+    radius, lower, others, reasons = np.full(count, np.inf), np.zeros(count), np.full(count, -1), [""] * count
+    changed = torch.full((count, function.num_inputs), torch.nan, dtype=x.dtype)
+    labels = outputs.argmax(axis=1) if count else np.zeros(0, dtype=np.int64)
+    for i, label in enumerate(labels.tolist()):
+        tied = np.flatnonzero(outputs[i] == outputs[i, label])
+        if len(tied) > 1:
+            radius[i], others[i] = 0.0, tied[tied != label][0]
+            changed[i] = x.detach().reshape(count, -1)[i].cpu()
+            continue
+        around = Surroundings.of(searched.domain, rows[i], function.in_shape)
+        row = AroundRow(searched, around, label, float(norm), asking)
+        row.run()
+        lower[i], reasons[i] = row.lower, row.reason
+        if row.best is not None:
+            radius[i], others[i] = row.best.distance, row.best.other
+            changed[i] = _shown(searched, around, label, row.best.u, x.dtype)
+    batch = x.shape[: x.dim() - len(function.in_shape)]
+
+    def shaped(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(function.device).reshape(batch)
+
+    return RobustnessRadius(
+        shaped(radius),
+        shaped(lower),
+        changed.reshape(x.shape).to(x.device),
+        shaped(others),
+        shaped(labels),
+        float(norm),
+        tolerance,
+        asking.cells,
+        time.monotonic() - begun,
+        tuple(reasons),
+    )
+
+
+def _read(model: object, domain: Domain | None, x: Tensor, example_input: Tensor | None) -> Searched:
+    """The network; where several dimensions of x may be the batch, it tells the shape of one input itself if it can."""
+    if example_input is not None:
+        return read_searched(model, domain, example_input, "example_input")
+    if x.dim() > 2:
+        with suppress(TransformError):
+            searched = read_searched(model, domain, None, "x")
+            shape = searched.function.in_shape
+            if x.shape[x.dim() - len(shape) :] == shape:
+                return searched
+    return read_searched(model, domain, x, "x")
+
+
+def _check_inside(searched: Searched, x: Tensor, rows: Float[np.ndarray, "points inputs"]) -> None:
+    inside = searched.domain.contains(torch.from_numpy(rows), max(1e-9, torch.finfo(x.dtype).eps))
+    if not inside.all():
+        raise TransformError(
+            f"x: expected inputs of the domain {searched.domain!r}, found {int((~inside).sum())} of {len(rows)} "
+            f"outside, first row {int((~inside).nonzero()[0])}; leave them out, or make the domain larger."
+        )
+
+
+def _shown(searched: Searched, around: Surroundings, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
+    """A change of class in a dtype: the point itself, or the first one beyond it that is of another class there."""
+    limits = searched.domain.bounds(searched.function.in_shape) if isinstance(searched.domain, Box) else None
+
+    def rounded(share: float) -> Tensor:
+        point = torch.from_numpy(around.x + around.clipped((1.0 + share) * u)).to(dtype)
+        if limits is not None:  # what rounding puts outside goes back by one unit
+            for limit, side in zip(limits, (1.0, -1.0), strict=True):
+                inwards = torch.nextafter(point, torch.full_like(point, side * torch.inf))
+                point = torch.where(side * point.double() < side * torch.from_numpy(limit), inwards, point)
+        return point
+
+    shares = [0.0, *(share for k in range(60) if (share := 2.0**-53 * 2.0**k) <= BEYOND)]
+    points = torch.stack([rounded(share) for share in shares])
+    changed = searched.outputs(points.double().numpy()).argmax(axis=1) != label
+    changed &= searched.domain.contains(points).numpy()
+    return points[int(changed.argmax())] if changed.any() else points[0]

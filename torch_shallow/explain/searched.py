@@ -1,0 +1,104 @@
+"""A network of any kind as what a search looks at: its program, in one box after another."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.domain import Domain, WholeSpace
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.function import Function, outputs_at, read_function
+from torch_shallow.functions import TreeFunction
+from torch_shallow.functions.deep_function import local_maps
+from torch_shallow.program.extraction import read_within
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.program.verification import verify
+from torch_shallow.search.partition import Partition
+
+Vector = Float[np.ndarray, "inputs"]
+
+
+class Searched:
+    """A network, and where it may be looked at.
+
+    Args:
+        function: what the network computes.
+        domain: where to look; all that a shallow network knows if None, and all of R^n of a deep one.
+
+    Attributes:
+        function: see there.
+        domain: see there.
+    """
+
+    def __init__(self, function: Function, domain: Domain | None) -> None:
+        self.function = function
+        known = function.domain if isinstance(function, TreeFunction) else WholeSpace()
+        self.domain = known if domain is None else known & domain
+        self._whole: ReLUProgram | None = None
+
+    def program(self, domain: Domain) -> ReLUProgram:
+        """The program, good for all of a domain; it is compared with the network.
+
+        Raises:
+            TransformError: the program would be too large, or differs from the network.
+        """
+        if isinstance(self.function, TreeFunction):
+            tree = self.function.tree
+            assert isinstance(tree, Partition)  # as `read_searched` has seen
+            return tree.program
+        if self._whole is not None:
+            return self._whole
+        traced = self.function.traced
+        program = read_within(traced, domain)
+        verify(program, traced.root, domain)
+        if program.whole is None:
+            self._whole = program
+        return program
+
+    def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
+        """The outputs at some points, in float64; outside of the domain they may be others."""
+        if isinstance(self.function, TreeFunction):
+            return self.program(self.domain)(x)
+        y: np.ndarray = outputs_at(self.function, torch.from_numpy(x).to(self.function.device)).cpu().numpy()
+        return y
+
+    def local_map(self, x: Vector) -> tuple[Float[np.ndarray, "outputs inputs"], Float[np.ndarray, "outputs"]]:
+        """Weight and bias of the outputs around a point."""
+        if isinstance(self.function, TreeFunction):
+            program = self.program(self.domain)
+            return program.affine_maps(program.pattern(x[None])[0])[2:]
+        row = torch.from_numpy(x)[None].to(self.function.device)
+        weight, bias = local_maps(self.function, self.function.signs(row))
+        return weight[0].cpu().numpy(), bias[0].cpu().numpy()
+
+
+def read_searched(model: object, domain: Domain | None, example: Tensor | None, example_name: str) -> Searched:
+    """What a search looks at.
+
+    Args:
+        model: an `nn.Module` or an exported program; a shallow network, its trunk method or its function.
+        domain: where to look, or None.
+        example: a batch of inputs that tells the shape of one.
+        example_name: of the argument that the example is, for errors.
+
+    Raises:
+        WrongTypeError: an argument is of another type.
+        TransformError: the network has a head, or cannot be read, or is not known everywhere.
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    function = read_function(model, example, "model", example_name)
+    if isinstance(function, TreeFunction):
+        if function.may_be_discontinuous:
+            raise TransformError(
+                "model: expected a shallow network as transform() made it, found one whose weights may have been "
+                "trained, so that no deep network computes it; pass the deep model."
+            )
+        if not (isinstance(function.tree, Partition) and function.complete):
+            raise TransformError(
+                "model: expected a shallow network that knows all of its regions, as transform() made it, found one "
+                "that is merged or incomplete; pass the deep model."
+            )
+    return Searched(function, domain)
