@@ -113,12 +113,13 @@ def _programs() -> None:
 
 
 def _questions() -> None:
-    from torch_shallow.search.engines.bounded_ray_engine import RayBounder
+    from torch_shallow.search.ask import Asked
     from torch_shallow.search.question import CellTask, Posed
 
     program = activation_partition(_in_a_box().partition).program
-    engine = RayBounder(Posed(program, BOX, 2))
-    engine.explore(CellTask((engine.root(),), -float("inf"), 100))
+    for method in ("rays", "relaxation"):
+        engine = Asked(Posed(program, BOX, 2), method).engine
+        engine.explore(CellTask((engine.root(),), -float("inf"), 200))
 
 
 def _counterfactuals() -> None:
