@@ -60,7 +60,7 @@ class AroundRow:
         length, reach = max(1.0, float(np.abs(self.around.x).max(initial=0.0))), self.around.reach
         radius = min(FIRST * length if self.best is None else self.distance, reach)
         while True:
-            covers = radius >= reach
+            covers, self.reason = radius >= reach, ""
             inside = self._search(self.around.within(radius), SMALLER * radius)
             if self.distance < SMALLER * radius and not self.asking.reason:
                 radius = self.distance
@@ -113,6 +113,8 @@ class AroundRow:
             margin = replace(
                 margins, out_shape=(1,), out_weight=margins.out_weight[k : k + 1], out_bias=margins.out_bias[k : k + 1]
             )
+            if self.best is None and not self._is_reached(margin, within, other):
+                continue
             find = self._euclidean if self.norm == 2.0 else self._linear
             nearest = min(nearest, find(margin, within, other, near))
             if self.asking.reason:
@@ -120,6 +122,14 @@ class AroundRow:
             if self.distance < near:
                 return 0.0
         return nearest
+
+    def _is_reached(self, margin: ReLUProgram, within: Surroundings, other: int) -> bool:
+        """Whether a class may win anywhere in the box: a simpler question than where it does so first."""
+        slack = SLACK * _terms(margin, within)
+        found = self.asking.ask(Posed(margin, within.domain(), 1, -slack, -np.finfo(np.float64).tiny))
+        if found is not None and found.x is not None and found.value >= 0.0:
+            self._take(found.x, other)
+        return found is None or found.x is not None or found.bound >= 0.0
 
     def _linear(self, margin: ReLUProgram, within: Surroundings, other: int, near: float) -> float:
         """Search for a change to one class in a norm that is piecewise linear; how far all are at least."""

@@ -117,15 +117,16 @@ def _to_boundary(
 
 def _nearest_on_segment(searched: Searched, around: Surroundings, label: int, u: Vector, norm: float) -> Change | None:
     """The first change of class on the segment from the point itself to u, where the class is another one."""
-    low, high = 0.0, 1.0
+    low, high, other = 0.0, 1.0, label
     for _ in range(CUTS):
         shares = low + (high - low) * np.arange(1, PIECES + 1) / PIECES
         shares[-1] = high
-        changed = searched.outputs(around.x + shares[:, None] * u).argmax(axis=1) != label
-        first = int(changed.argmax())
-        low, high = (shares[first - 1] if first else low), shares[first]
+        classes = searched.outputs(around.x + shares[:, None] * u).argmax(axis=1)
+        if (classes == label).all():  # where rounding decides, a batch may have another class
+            break
+        first = int((classes != label).argmax())
+        low, high, other = (shares[first - 1] if first else low), shares[first], int(classes[first])
     there = high * u
-    if not around.contains(there[None])[0]:
+    if other == label or not around.contains(there[None])[0]:
         return None
-    other = int(searched.outputs((around.x + there)[None])[0].argmax())
     return Change(there, other, float(np.linalg.norm(there, norm)))

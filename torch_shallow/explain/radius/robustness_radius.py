@@ -140,7 +140,7 @@ def robustness_radius(
         ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()
         ...     _ = model[2].weight.copy_(torch.eye(2)), model[2].bias.zero_()
         >>> found = robustness_radius(model, torch.tensor([[3.0, 1.0], [1.0, 2.0]]))  # relu(x0) against relu(x1)
-        >>> found.radius.tolist(), found.proven.tolist()
+        >>> [round(radius, 9) for radius in found.radius.tolist()], found.proven.tolist()
         ([1.0, 0.5], [True, True])
     """
     if not isinstance(x, Tensor):
