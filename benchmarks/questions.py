@@ -106,7 +106,7 @@ def compared(ours: Answer, theirs: Answer) -> str:
 
 
 def against_highs(name: str, limit: float, workers: int) -> tuple[str, float]:
-    """One line of the first table, and HiGHS's time over ours; nan where ours was stopped, at least this where HiGHS was."""
+    """One line of the first table, and HiGHS's time over ours, at least; nan where ours was stopped."""
     posed = greatest(*named(name))
     prepare(posed, workers)
     clock = time.process_time if workers == 1 else time.perf_counter
