@@ -94,7 +94,7 @@ def answer(
         job = Asked(posed, method)
         standing = Standing(posed.floor)
         standing.put([job.engine.root()])
-        observers: list[Callable[[Standing, int, CellOutcome], None]] = []
+        observers: list[Callable[[Standing, list[int], CellOutcome], None]] = []
         if checkpoint is not None:
             settings: dict[str, Setting] = {
                 "method": method,
@@ -178,11 +178,11 @@ def _check_alone(workers: int | Executor, checkpoint: object) -> None:
         )
 
 
-def _encode(record: tuple[int, CellOutcome]) -> dict[str, np.ndarray]:
-    number, outcome = record
+def _encode(record: tuple[list[int], CellOutcome]) -> dict[str, np.ndarray]:
+    numbers, outcome = record
     paths = [cell.path for cell in outcome.open]
     return {
-        "number": np.array(number),
+        "numbers": np.array(numbers, dtype=np.int64),
         "lengths": np.array([len(path) for path in paths], dtype=np.int64),
         "paths": np.concatenate([np.zeros(0, dtype=np.int32), *paths]),
         "bounds": np.array([cell.bound for cell in outcome.open], dtype=np.float64),
@@ -193,11 +193,11 @@ def _encode(record: tuple[int, CellOutcome]) -> dict[str, np.ndarray]:
     }
 
 
-def _decode(found: dict[str, np.ndarray]) -> tuple[int, CellOutcome]:
+def _decode(found: dict[str, np.ndarray]) -> tuple[list[int], CellOutcome]:
     paths = np.split(found["paths"], np.cumsum(found["lengths"])[:-1])
     cells = tuple(OpenCell(path, float(bound)) for path, bound in zip(paths, found["bounds"], strict=False))
     x = found["x"] if len(found["x"]) else None
-    return int(found["number"]), CellOutcome(
+    return found["numbers"].tolist(), CellOutcome(
         cells, x, float(found["value"]), int(found["cells"]), float(found["left_out"])
     )
 
@@ -206,24 +206,28 @@ OUTCOMES = Codec(_encode, _decode)
 
 
 def _kept(
-    file: Checkpoint[tuple[int, CellOutcome]], standing: Standing
-) -> Callable[[Standing, int, CellOutcome], None]:
+    file: Checkpoint[tuple[list[int], CellOutcome]], standing: Standing
+) -> Callable[[Standing, list[int], CellOutcome], None]:
     """Do again what a checkpoint holds; what to call with each new outcome."""
-    for number, outcome in file.pieces:
-        standing.open = [entry for entry in standing.open if entry[1] != number]
+    known = {entry[1]: entry for entry in standing.open}
+    for numbers, outcome in file.pieces:
+        for number in numbers:
+            del known[number]
+        standing.open = []
         standing.add(outcome)
-    standing.open.sort()
-    return lambda _, number, outcome: file.append((number, outcome))
+        known |= {entry[1]: entry for entry in standing.open}
+    standing.open = sorted(known.values())
+    return lambda _, numbers, outcome: file.append((numbers, outcome))
 
 
 @contextmanager
-def _shown(standing: Standing) -> Iterator[Callable[[Standing, int, CellOutcome], None]]:
+def _shown(standing: Standing) -> Iterator[Callable[[Standing, list[int], CellOutcome], None]]:
     """Show a line with the proven interval and the number of cells, as long as a search goes on."""
     from tqdm.auto import tqdm
 
     with tqdm(initial=standing.cells, unit=" cells") as bar:
 
-        def move(standing: Standing, _number: int, _outcome: CellOutcome) -> None:
+        def move(standing: Standing, _numbers: list[int], _outcome: CellOutcome) -> None:
             bound = max(standing.value, standing.left_out, *(-entry[0] for entry in standing.open[:1]))
             bar.set_postfix_str(f"{standing.value:.6g} to {bound:.6g}, gap {bound - standing.value:.2g}", refresh=False)
             bar.update(standing.cells - bar.n)

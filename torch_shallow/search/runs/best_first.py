@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +21,9 @@ from torch_shallow.search.runs.workers import Job, ThisThread, Workers
 
 logger = logging.getLogger(__name__)
 
+Entry: TypeAlias = tuple[float, int, OpenCell]  # minus its bound, its number, and a cell
+
+TOGETHER = 16  # cells of one task, at most, in a long search
 AT_WORK = 8  # tasks that are handed out before the first of them is taken in
 PATIENT = 1 << 12  # cells, from which on a search is a long one, in which the proven interval counts
 PROMISING = 64  # of the most promising cells, below which a task goes no further
@@ -44,7 +48,7 @@ class Standing:
     x: Float[np.ndarray, "inputs"] | None = None
     left_out: float = -np.inf
     cells: int = 0
-    open: list[tuple[float, int, OpenCell]] = field(default_factory=list)
+    open: list[Entry] = field(default_factory=list)
     numbered: int = 0
 
     def put(self, cells: Sequence[OpenCell]) -> None:
@@ -53,7 +57,7 @@ class Standing:
             heapq.heappush(self.open, (-cell.bound, self.numbered, cell))
             self.numbered += 1
 
-    def take(self) -> tuple[float, int, OpenCell]:
+    def take(self) -> Entry:
         """Remove the cell of the highest bound."""
         return heapq.heappop(self.open)
 
@@ -64,7 +68,7 @@ class Standing:
         return -max(entry[0] for entry in self.open[:PROMISING])
 
     def add(self, outcome: CellOutcome) -> None:
-        """Take note of what became of a cell that was taken."""
+        """Take note of what became of cells that were taken."""
         if outcome.x is not None and outcome.value > self.value:
             self.x, self.value = outcome.x, outcome.value
         self.left_out = max(self.left_out, outcome.left_out)
@@ -99,11 +103,11 @@ class BestFirst:
         enough: float,
         task_cells: int,
         interrupted: Callable[[], bool],
-        observers: Sequence[Callable[[Standing, int, CellOutcome], None]] = (),
+        observers: Sequence[Callable[[Standing, list[int], CellOutcome], None]] = (),
     ) -> None:
         self.job, self.standing, self.workers, self.budget = job, standing, workers, budget
         self.enough, self.task_cells, self.interrupted, self.observers = enough, task_cells, interrupted, observers
-        self.at_work: deque[tuple[Future[CellOutcome], CellTask, tuple[float, int, OpenCell]]] = deque()
+        self.at_work: deque[tuple[Future[CellOutcome], CellTask, list[Entry]]] = deque()
 
     def run(self) -> str:
         """Open cells until none is left, a value is enough, or a budget is used up.
@@ -129,7 +133,8 @@ class BestFirst:
         finally:
             for future, _, taken in self.at_work:
                 future.cancel()
-                heapq.heappush(self.standing.open, taken)
+                for entry in taken:
+                    heapq.heappush(self.standing.open, entry)
             self.at_work.clear()
 
     def _is_enough(self) -> bool:
@@ -143,12 +148,15 @@ class BestFirst:
 
     def _hand_out(self) -> None:
         standing = self.standing
-        taken = standing.take()
-        if -taken[0] <= standing.value:
-            standing.left_out = max(standing.left_out, -taken[0])
+        count = 1
+        if standing.cells >= PATIENT:  # cells are soon done, and handing them out takes time too
+            count = max(1, min(TOGETHER, len(standing.open) // (2 * AT_WORK)))
+        taken = [standing.take() for _ in range(count)]
+        if -taken[0][0] <= standing.value:
+            standing.left_out = max(standing.left_out, -taken[0][0])
             return
         budget = int(np.clip(standing.cells // AT_WORK, FIRST_CELLS, self.task_cells))
-        task = CellTask((taken[2],), standing.value, budget, standing.next_bound())
+        task = CellTask(tuple(entry[2] for entry in taken), standing.value, budget, standing.next_bound())
         self.at_work.append((self._submit(task), task, taken))
 
     def _submit(self, task: CellTask) -> Future[CellOutcome]:
@@ -190,4 +198,4 @@ class BestFirst:
         self.at_work.popleft()
         self.standing.add(outcome)
         for observe in self.observers:
-            observe(self.standing, taken[1], outcome)
+            observe(self.standing, [number for _, number, _ in taken], outcome)
