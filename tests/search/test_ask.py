@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests import zoo
-from tests.search.questions import asked, greatest_of_regions
+from tests.search.questions import asked, greatest_of_regions, random_question
 from torch_shallow import Box, Polytope, TransformError, WholeSpace
 from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram, Stage
@@ -55,6 +55,14 @@ def test_equals_the_best_of_all_regions(sizes, domain, method) -> None:
     for num_goals, outputs in ((1, [0]), (3, [0, 1, 2]), (1, [0, 1]), (2, [2, 0, 1])):
         posed = replace(asked(program, domain, outputs, num_goals), slack=1e-9)
         right(answer(posed, method=method), greatest_of_regions(posed), posed)
+
+
+@pytest.mark.parametrize("seed", [*range(12), 275])  # 275: a cell that is a point
+def test_random_questions(seed: int) -> None:
+    posed = random_question(seed)
+    expected = greatest_of_regions(posed)
+    for method in ("rays", "relaxation", "backward"):
+        right(answer(posed, method=method), expected, posed)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -36,7 +36,7 @@ def reference(lp: bs.BoxedProgram, matrix: np.ndarray, objective: np.ndarray) ->
 
 
 def maximum(lp: bs.BoxedProgram) -> float:
-    status = bs.maximise(lp, -np.inf, 10_000)
+    status = bs.maximise(lp, -np.inf, 10_000, bs.OUTSIDE)
     assert status in (bs.OPTIMAL, bs.EMPTY)
     return float(lp.value[-1]) if status == bs.OPTIMAL else -np.inf
 
@@ -61,9 +61,9 @@ def test_every_step_gives_a_bound_and_the_last_is_below_a_target(seed: int) -> N
     lp, matrix, objective = program(rng, 6, 8)
     best = reference(lp, matrix, objective)
     bounds = [float(lp.value[-1])]
-    while bs.maximise(lp, -np.inf, 1) == bs.STUCK:
+    while bs.maximise(lp, -np.inf, 1, bs.OUTSIDE) == bs.STUCK:
         bounds.append(float(lp.value[-1]))
     assert all(one >= other - 1e-9 for one, other in itertools.pairwise(bounds))
     assert min(bounds) >= best - 1e-8
     lp, *_ = program(np.random.default_rng(100 + seed), 6, 8)
-    assert bs.maximise(lp, bounds[0] + 1.0, 100) == bs.BELOW
+    assert bs.maximise(lp, bounds[0] + 1.0, 100, bs.OUTSIDE) == bs.BELOW

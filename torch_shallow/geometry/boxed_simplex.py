@@ -177,7 +177,7 @@ def mending(lp, row, column, sign):
 
 
 @compiled()
-def entering_column(lp, row, sign, violation):
+def entering_column(lp, row, sign, violation, outside):
     """The column that takes over from a violated row, by the long-step rule; -1 if all together do not mend it.
 
     Those columns that cost least and do not mend it with their whole range go over to their other bounds; values of
@@ -213,6 +213,9 @@ def entering_column(lp, row, sign, violation):
             lp.out[0] = flipped
             return q
         flipped += 1
+    if count and violation <= outside:  # all of them together mend it but for rounding
+        lp.out[0] = count - 1
+        return order[count - 1]
     lp.out[0] = 0
     return -1
 
@@ -245,8 +248,10 @@ def step(lp, row, column, sign):
 
 
 @compiled()
-def maximise(lp, target, most_steps):
+def maximise(lp, target, most_steps, outside):
     """Step from a dual feasible basis until the maximum is found, or the bound is at most a target.
+
+    A variable may be `outside` of its bounds by so much: `OUTSIDE`, if there is no reason to be lenient.
 
     Returns:
         OPTIMAL, BELOW, EMPTY or STUCK. The objective, `value[-1]`, is an upper bound in the first and last case.
@@ -255,13 +260,13 @@ def maximise(lp, target, most_steps):
     for _ in range(most_steps):
         if lp.value[rows] <= target:
             return BELOW
-        row = most_outside(lp, OUTSIDE)
+        row = most_outside(lp, outside)
         if row < 0:
             return OPTIMAL
         variable = lp.basic[row]
         sign = 1.0 if lp.value[row] < lp.lower[variable] else -1.0
         violation = lp.lower[variable] - lp.value[row] if sign > 0.0 else lp.value[row] - lp.upper[variable]
-        column = entering_column(lp, row, sign, violation)
+        column = entering_column(lp, row, sign, violation, outside)
         if column < 0:
             lp.out[0], lp.out[1] = row, sign > 0.0
             return EMPTY

@@ -157,8 +157,9 @@ class Asked:
         return self.engine.explore(task)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs to make an engine of its own."""
-        return {"posed": self.posed, "method": self.method}
+        """What another process needs: an engine, or what it makes one of."""
+        state: dict[str, Any] = {"posed": self.posed, "method": self.method}
+        return state | ({"engine": self.engine} if isinstance(self.engine, RelaxationEngine) else {})
 
 
 _ENGINES: dict[str, Callable[[Posed], Engine]] = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.geometry.boxed_simplex import BELOW, EMPTY, begin, maximise, pivot, rest, set_objective
+from torch_shallow.geometry.boxed_simplex import BELOW, EMPTY, OUTSIDE, begin, maximise, pivot, rest, set_objective
 from torch_shallow.search.engines.cell_relaxation import (
     UNDECIDED,
     current,
@@ -24,6 +24,7 @@ NUM_COUNTS = 3
 VIOLATED = 1e-7  # a neuron further from its ReLU than this may be branched on
 LOOKED_AT = 3  # neurons of which more than one step is made
 STEPS = 5
+ROOM = 1e-6  # how far variables may be outside of their bounds in a cell that is nearly empty
 
 
 class Saved(Bundle):
@@ -108,7 +109,7 @@ def solve(relaxation, state, lp, target):
     """The proven bound of a cell, or the first one found that is at most the target; -inf if the cell is empty."""
     rows = lp.basic.shape[0]
     for attempt in range(2):
-        status = maximise(lp, target, 200 + 4 * rows)
+        status = maximise(lp, target, 200 + 4 * rows, OUTSIDE)
         if status == EMPTY:
             row, sign = lp.out[0], 1.0 if lp.out[1] == 1 else -1.0
             variable = lp.basic[row]
@@ -121,6 +122,8 @@ def solve(relaxation, state, lp, target):
                 return bound
         if attempt == 0:
             refresh(relaxation, state, lp)
+    # So thin that rounding decides whether it is empty: its bound is that of the cell with a little more room.
+    maximise(lp, target, 200 + 4 * rows, ROOM)
     return proven_bound(relaxation, state, lp, relaxation.objective, rows, 1.0)
 
 
@@ -203,7 +206,7 @@ def drop(relaxation, state, lp, j, side, top, target):
     """How much the bound falls by a decision, as far as a few steps tell; to the target if the cell is left out."""
     decide(relaxation, state, lp, j, side)
     rest(lp)
-    status = maximise(lp, target, STEPS)
+    status = maximise(lp, target, STEPS, OUTSIDE)
     return top - (target if status in (EMPTY, BELOW) else lp.value[lp.basic.shape[0]])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int32
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.bounds.scaled import ScaledProgram
 from torch_shallow.domain import Box
-from torch_shallow.geometry.boxed_simplex import BoxedProgram, begin, maximise, rest, room, set_objective
+from torch_shallow.geometry.boxed_simplex import OUTSIDE, BoxedProgram, begin, maximise, rest, room, set_objective
 from torch_shallow.geometry.units import exponents_of
 from torch_shallow.search.engines.cell_relaxation import (
     CellState,
@@ -72,6 +73,13 @@ class RelaxationEngine:
         self._local = np.full(posed.program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
         self._idle: SimpleQueue[_Work] = SimpleQueue()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the room to work in: what is known of the neurons takes time, and is rounded in one way only."""
+        return {name: value for name, value in vars(self).items() if name != "_idle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _idle=SimpleQueue())
 
     @property
     def task_cells(self) -> int:
@@ -215,7 +223,7 @@ class _Work:
                 objective[-1] = sign * relaxation.biases[j]
                 set_objective(lp, objective)
                 rest(lp)
-                maximise(lp, -np.inf, MOST_STEPS)
+                maximise(lp, -np.inf, MOST_STEPS, OUTSIDE)
                 bound = proven_bound(relaxation, state, lp, objective, len(lp.basic), 1.0)
                 if sign > 0.0:
                     state.high[j] = min(state.high[j], bound)
@@ -232,7 +240,7 @@ class _Work:
     def _enter(self, decisions: Int32[np.ndarray, "decisions"]) -> None:
         """Go to a cell from the whole domain, whose program is solved once."""
         if not self.is_solved:
-            maximise(self.lp, -np.inf, MOST_STEPS)
+            maximise(self.lp, -np.inf, MOST_STEPS, OUTSIDE)
             save(self.lp, self.state, self.start, 0)
             self.is_solved = True
         restore(self.lp, self.state, self.start, 0)
