@@ -2,7 +2,8 @@
 
 Reading order: `_transform` is the whole pipeline; `program` reads the module, `search` enumerates the regions,
 `functions` is what is known then, `modules` the result, `certify` says why it is right; `explain` says what the
-regions mean, and `plot` draws them. `compiled` says how inner loops are compiled, and `ahead` does it all at once.
+regions mean, and `plot` draws them. `_verify` and `_ask` answer questions without finding all regions. `compiled` says
+how inner loops are compiled, and `ahead` does it all at once.
 """
 
 from torch_shallow import explain, plot

@@ -4,4 +4,7 @@
 walks the cells by their rays (fast in few dimensions), the other by linear programs (in any dimension). `problem` and
 `task_output` are what they get and give; `growing_tree` puts the pieces together, `balance` makes the tree flat, and
 `affine_maps` reads the affine map of each region off it.
+
+Questions that need no list of regions are posed as `question` says, and `ask` answers them: `runs/best_first` opens the
+most promising cells, other `engines` bound them, and `milp` does the same by one mixed-integer program.
 """

@@ -22,7 +22,7 @@ class Posed:
 
     Attributes:
         program: the network, whose outputs are the goals and then the constraints.
-        domain: where to look; bounded.
+        domain: where to look; bounded, unless all regions are to be looked at (`search/by_regions.py`).
         num_goals: how many of the outputs are goals: at least one.
         floor: values up to this are of no interest: a cell that cannot reach more is left out.
         enough: a point of a higher value ends the search.

@@ -1,4 +1,9 @@
-"""The engines that walk cells: by rays (double description), and by half-spaces (linear programs)."""
+"""The engines that find all regions, and those that answer questions.
+
+All regions are found by rays (`ray_engine`) and by half-spaces (`simplex_engine`). A question is answered by cells as
+vertices (`bounded_ray_engine`), by linear programs of cells (`relaxation_engine`), or by backward bounds of many cells
+at once (`backward_engine`).
+"""
 
 from collections.abc import Callable
 
