@@ -112,6 +112,27 @@ def test_units_do_not_matter(exponent: int) -> None:
     assert (scaled.value, scaled.bound, scaled.cells) == (one.value * factor, one.bound * factor, one.cells)
 
 
+@pytest.mark.parametrize("method", ["rays", "relaxation", "backward"])
+@pytest.mark.parametrize("seed", [4, 9, 12, 13, 20])
+def test_each_input_may_have_its_own_unit_and_place(seed: int, method: str) -> None:
+    posed, rng = random_question(seed), np.random.default_rng(seed)
+    assert isinstance(posed.domain, Box)
+    program, count = posed.program, posed.program.num_inputs
+    units, order = np.ldexp(1.0, rng.integers(-30, 30, size=count)), rng.permutation(count)
+
+    def changed(weight: np.ndarray) -> np.ndarray:
+        return np.concatenate([(weight[:, :count] / units)[:, order], weight[:, count:]], axis=1)
+
+    stages = tuple(replace(stage, weight=changed(stage.weight)) for stage in program.stages)
+    lower, upper = ((bound * units)[order] for bound in posed.domain.bounds(program.in_shape))
+    other = replace(program, stages=stages, out_weight=changed(program.out_weight))
+    one = answer(posed, method=method)
+    found = answer(replace(posed, program=other, domain=Box(lower, upper)), method=method)
+    assert (found.x is None) == (one.x is None)
+    assert found.value == pytest.approx(one.value, rel=1e-9)
+    assert found.bound == pytest.approx(one.bound, rel=1e-7)
+
+
 def steep(seed: int) -> Posed:
     rng = np.random.default_rng(seed)
     stages = tuple(Stage(f"{s}", np.pad(rng.normal(size=(20, n)), ((0, 0), (s * 8, 0))), rng.normal(size=20))

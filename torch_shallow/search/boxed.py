@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box
+from torch_shallow.geometry.units import exponents_of
 from torch_shallow.search.question import Posed
 
 
@@ -32,3 +34,23 @@ def boxed(posed: Posed) -> Posed:
         out_bias=np.concatenate([program.out_bias, b]),
     )
     return replace(posed, program=program, domain=Box(lower.reshape(program.in_shape), upper.reshape(program.in_shape)))
+
+
+def in_own_lengths(posed: Posed) -> tuple[Posed, Float[np.ndarray, "inputs"]]:
+    """The same question in a box, with each input measured in a power of two of about the width of its side.
+
+    Returns:
+        The question, and the lengths: an input of the given question is one of this, times these.
+    """
+    program = posed.program
+    lower, upper = posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
+    widths = np.where(upper > lower, upper - lower, np.abs(lower))
+    lengths = np.ldexp(1.0, exponents_of(widths))
+
+    def measured(weight: Float[np.ndarray, "rows sources"]) -> Float[np.ndarray, "rows sources"]:
+        return np.concatenate([weight[:, : len(lengths)] * lengths, weight[:, len(lengths) :]], axis=1)
+
+    stages = tuple(replace(stage, weight=measured(stage.weight)) for stage in program.stages)
+    program = replace(program, stages=stages, out_weight=measured(program.out_weight))
+    box = Box((lower / lengths).reshape(program.in_shape), (upper / lengths).reshape(program.in_shape))
+    return replace(posed, program=program, domain=box), lengths

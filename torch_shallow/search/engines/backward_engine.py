@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch_shallow.bounds.goals import Goals
 from torch_shallow.bounds.preactivations import BoxBounds
 from torch_shallow.bounds.staged import StagedNetwork
-from torch_shallow.search.boxed import boxed
+from torch_shallow.search.boxed import boxed, in_own_lengths
 from torch_shallow.search.engines.cell_batch import CellBounder
 from torch_shallow.search.engines.exploration import Effort, Exploration, Prepared
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
@@ -34,7 +35,8 @@ class BackwardEngine:
     """
 
     def __init__(self, posed: Posed, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
-        self.posed, self.effort = boxed(posed), effort or Effort()
+        self.posed, self.lengths = in_own_lengths(boxed(posed))
+        self.effort = effort or Effort()
         program = self.posed.program
         lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
         self.network = StagedNetwork.of(program.balanced, lower, upper, device)
@@ -63,4 +65,5 @@ class BackwardEngine:
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, those of the highest bounds first, until the budget is used up."""
         with torch.no_grad():
-            return Exploration(self.prepared, task).run()
+            found = Exploration(self.prepared, task).run()
+        return found if found.x is None else replace(found, x=found.x * self.lengths)
