@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
-from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.sharing import blocks
@@ -165,9 +165,8 @@ def neuron_activity(
         return _counted(known_network(shallow, domain))
     # Imported here because numba takes a while.
     from torch_shallow.explain.globally.signs import signs_of
-    from torch_shallow.search.ask import answer
 
-    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
+    asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
     program = read.program(domain)
     signs, network = signs_of(program, domain, asking), program.network
     always_on, undecided = network.active.copy(), np.zeros(len(network.active), dtype=bool)
@@ -181,7 +180,7 @@ def neuron_activity(
         undecided=from_numpy(undecided).to(device),
         names=tuple(program.neuron_name(neuron) for neuron in range(len(dead))),
         cells=asking.cells,
-        seconds=time.monotonic() - begun,
+        seconds=asking.seconds,
         reason=asking.reason,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -18,11 +17,12 @@ from torch.fx import GraphModule
 from torch_shallow.bounds.bounding_box import is_bounded
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.globally.extrema import Extrema, find_extrema
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.explain.globally.output_values import OutputRange
-from torch_shallow.explain.globally.searched_range import SearchOptions, extremes, with_combinations
+from torch_shallow.explain.globally.searched_range import extremes, with_combinations
 from torch_shallow.explain.subject import Subject, subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU
@@ -143,9 +143,9 @@ def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
 
 def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions) -> OutputRange:
     """The range by the search."""
-    begun = time.monotonic()
+    asking = Asking(options)
     program = subject.program if of is None else with_combinations(subject.program, of)
-    pairs = extremes(program, subject.domain, options)
+    pairs = extremes(program, subject.domain, asking)
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
 
     def tensor(values: object, shape: tuple[int, ...]) -> Tensor:
@@ -166,9 +166,9 @@ def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, op
         programs=0,
         lower_bound=tensor([-low.bound for low, _ in pairs], shape),
         upper_bound=tensor([high.bound for _, high in pairs], shape),
-        cells=sum(each.cells for pair in pairs for each in pair),
-        seconds=time.monotonic() - begun,
-        reason=next((each.reason for pair in pairs for each in pair if each.reason), ""),
+        cells=asking.cells,
+        seconds=asking.seconds,
+        reason=asking.reason,
     )
     if of is not None:
         return replace(found, before_head=subject.head is not None)
