@@ -23,9 +23,9 @@ BOX = Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform_all": lambda: transform_all(MODEL, domain=BOX),
     "output_range": lambda: explain.output_range(MODEL),
-    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX),
-    "monotonicity": lambda: explain.monotonicity(MODEL, BOX),
-    "unused_features": lambda: explain.unused_features(MODEL, BOX),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL),
+    "monotonicity": lambda: explain.monotonicity(MODEL),
+    "unused_features": lambda: explain.unused_features(MODEL),
     "volumes": lambda: explain.volumes(MODEL, BOX),
     "moments": lambda: explain.moments(MODEL, BOX),
     "difference": lambda: explain.difference(MODEL, MODEL, BOX),
