@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from torch_shallow import AtMost, Box, ask, estimate, explain, transform, verify
+from torch_shallow._transform import transform_all
 
 INSTANTS = 10
 torch.manual_seed(0)
@@ -30,9 +31,9 @@ X, BOX = torch.rand(4), Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform": lambda: transform(MODEL, domain=BOX).locate(X[None]).shape,
     "certify": lambda: transform(SMALL, domain=BOX).certify(SMALL).passed,
-    "lipschitz_constant": lambda: explain.lipschitz_constant(transform(MODEL, domain=BOX)).value,
-    "monotonicity": lambda: explain.monotonicity(transform(MODEL, domain=BOX)).least.tolist(),
-    "unused_features": lambda: explain.unused_features(transform(MODEL, domain=BOX)).share.tolist(),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(transform_all(MODEL, domain=BOX)).value,
+    "monotonicity": lambda: explain.monotonicity(transform_all(MODEL, domain=BOX)).least.tolist(),
+    "unused_features": lambda: explain.unused_features(transform_all(MODEL, domain=BOX)).share.tolist(),
     "volumes": lambda: explain.volumes(SMALL, BOX).values.tolist(),
     "moments": lambda: explain.moments(SMALL, BOX).mean.tolist(),
     "difference": lambda: explain.difference(SMALL, OTHER, BOX).largest.tolist(),

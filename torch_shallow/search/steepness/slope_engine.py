@@ -21,7 +21,7 @@ from torch_shallow.search.steepness.slope_walk import (
     LEFT,
     NUM_COUNTS,
     OPENED,
-    Found,
+    SteepestFound,
     decide_way,
     walk_below,
 )
@@ -209,7 +209,7 @@ class _Room:
         self.work = _Work(replace(scaled, outputs=scaled.outputs[:1]), 1, engine.walls, np.zeros(1), depth)
         self.ways, self.form, self.spare = engine.ways(0), new_form(count, n, outputs), new_form(count, n, outputs)
         capacity = 2 * depth + 1024
-        self.found = Found(
+        self.found = SteepestFound(
             np.zeros((capacity, depth), dtype=np.int32),
             np.zeros(capacity, dtype=np.int64),
             np.zeros(capacity),

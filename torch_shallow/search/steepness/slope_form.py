@@ -72,7 +72,7 @@ def bound_changes(program, ways, status, form):
             one, other = read[i] * ways.least[i], read[i] * ways.most[i]
             least += min(one, other)
             most += max(one, other)
-            size += abs(read[i])
+            size += max(abs(one), abs(other))
             square += read[i] * read[i]
         if program.in_ball[0]:
             most = min(most, np.sqrt(square) * (1.0 + ROUNDING * inputs))

@@ -31,7 +31,7 @@ SMALL = 1e-5  # a neuron that reaches no further than this on one side is not ti
 INTERVAL = 1e-14  # rounding of an interval, for each unit of its terms
 
 
-class Found(Bundle):
+class SteepestFound(Bundle):
     """What is left open, and the best point."""
 
     paths: np.ndarray  # int32 (capacity, depth)
