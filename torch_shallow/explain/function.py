@@ -120,6 +120,8 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
         WrongTypeError: `f` is of another type.
         TransformError: `f` has a head, or something else of it cannot be explained exactly; the message says what.
     """
+    if isinstance(f, DeepFunction):
+        return f
     known = known_function(f)
     if known is not None:
         if isinstance(f, nn.Module) and known.head is not None:
