@@ -22,9 +22,9 @@ MODEL = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn
 BOX = Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform_all": lambda: transform_all(MODEL, domain=BOX),
-    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX),
-    "monotonicity": lambda: explain.monotonicity(MODEL, BOX),
-    "unused_features": lambda: explain.unused_features(MODEL, BOX),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL),
+    "monotonicity": lambda: explain.monotonicity(MODEL),
+    "unused_features": lambda: explain.unused_features(MODEL),
     "volumes": lambda: explain.volumes(MODEL, BOX),
     "moments": lambda: explain.moments(MODEL, BOX),
     "difference": lambda: explain.difference(MODEL, MODEL, BOX),
