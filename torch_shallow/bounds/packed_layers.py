@@ -19,6 +19,8 @@ class PackedLayers(Bundle):
     network: Any  # PackedProgram
     backward: np.ndarray  # float64: its blocks, transposed: (neurons, source neurons), flattened
     rest: np.ndarray  # float64 (stages, rows): for each level, rows without what comes through stages from the level on
+    pairs: Any  # NeuronPairs
+    sizes: np.ndarray  # float64 (neurons and outputs,): of the terms of values, which rounding is relative to
 
 
 def transposed(network: Any) -> Float[np.ndarray, "entries"]:
@@ -34,10 +36,10 @@ def transposed(network: Any) -> Float[np.ndarray, "entries"]:
 
 def intervals(
     network: Any, vertices: Float[np.ndarray, "vertices homogeneous"]
-) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
-    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size."""
+) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
+    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size, and their sizes."""
     offsets, dimension = network.offsets, vertices.shape[1]
-    low, high = np.zeros(offsets[-1]), np.zeros(offsets[-1])
+    low, high, sizes = np.zeros((3, offsets[-1]))
     for stage, n in enumerate(network.sizes):
         own = slice(offsets[stage], offsets[stage + 1])
         values = vertices @ network.inputs[own.start * dimension : own.stop * dimension].reshape(dimension, n)
@@ -53,5 +55,5 @@ def intervals(
             least += lower @ positive + upper @ negative
             most += upper @ positive + lower @ negative
             size += upper @ np.abs(weights)
-        low[own], high[own] = least - 1e-12 * size, most + 1e-12 * size
-    return low, high
+        low[own], high[own], sizes[own] = least - 1e-12 * size, most + 1e-12 * size, size
+    return low, high, sizes

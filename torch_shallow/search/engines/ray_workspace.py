@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from torch_shallow.bounds.difference_lines import neuron_pairs
 from torch_shallow.bounds.dual_ascent import BoundRoom
 from torch_shallow.bounds.linear_rows import ALLOWANCE
 from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
@@ -52,10 +53,12 @@ class RayWorkspace:
             )
         self.domain = rays, cones.ids[:rays].copy(), cones.sets[:rays].copy(), used
         self.vertices = vertices[:, :-1] / vertices[:, -1:]
-        self.low, self.high = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
+        self.low, self.high, sizes = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
         network, dimension = self.network, self.chart.num_coordinates + 1
         size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
-        self.layers = PackedLayers(network, transposed(network), np.zeros((len(network.sizes), size * dimension)))
+        pairs = neuron_pairs(posed.program.pairs_of(0, neurons), network.offsets)
+        rest = np.zeros((len(network.sizes), size * dimension))
+        self.layers = PackedLayers(network, transposed(network), rest, pairs, sizes)
         self.stack = BoundedStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros(256),
@@ -63,6 +66,7 @@ class RayWorkspace:
             np.zeros((256, neurons)),
             np.zeros((256, neurons)),
             np.zeros((256, size - neurons)),
+            *np.zeros((2, 256, len(pairs.first))),
             np.zeros((256, self.storage.words), dtype=np.uint64),
             np.zeros(size * dimension),
             np.zeros(size),
@@ -78,7 +82,8 @@ class RayWorkspace:
         points, values = np.zeros((dimension, rays)), np.zeros(max(rays, size))
         active = np.zeros(size, dtype=np.int64)
         return BoundRoom(
-            points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default
+            *(points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default),
+            np.zeros(1),
         )
 
     @property
@@ -108,6 +113,9 @@ class RayWorkspace:
         stack.low[0], stack.high[0] = self.low[:neurons], self.high[:neurons]
         stack.slopes[0] = self.high[:neurons] > -self.low[:neurons]
         stack.weights[0] = 1.0 / len(stack.weights[0])
+        pairs = self.layers.pairs
+        stack.nearest[0] = self.low[pairs.second] - self.high[pairs.first]
+        stack.furthest[0] = self.high[pairs.second] - self.low[pairs.first]
 
     def grow(self, status: int) -> None:
         """Make room for what the walk has asked for."""
@@ -120,6 +128,8 @@ class RayWorkspace:
                 high=grown(stack.high),
                 slopes=grown(stack.slopes),
                 weights=grown(stack.weights),
+                nearest=grown(stack.nearest),
+                furthest=grown(stack.furthest),
                 used=grown(stack.used),
             )
             return
