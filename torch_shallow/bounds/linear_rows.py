@@ -70,15 +70,19 @@ def push(layers, row, active, stage, level):
         n_source = network.sizes[source]
         weights = layers.backward[at : at + n * n_source].reshape(n, n_source)
         target = row[network.offsets[source] : network.offsets[source + 1]]
+        begins = layers.begins[layers.row_starts[block] : layers.row_starts[block] + n]
+        ends = layers.ends[layers.row_starts[block] : layers.row_starts[block] + n]
         for j in range(0, fours, 4):
             a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
             by_a, by_b, by_c, by_d = row[first + a], row[first + b], row[first + c], row[first + d]
             of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
-            for i in range(n_source):
+            first_column = min(min(begins[a], begins[b]), min(begins[c], begins[d]))
+            last_column = max(max(ends[a], ends[b]), max(ends[c], ends[d]))
+            for i in range(first_column, last_column):
                 target[i] = target[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
         for j in range(fours, count):
             by_j, of_j = row[first + active[j]], weights[active[j]]
-            for i in range(n_source):
+            for i in range(begins[active[j]], ends[active[j]]):
                 target[i] += by_j * of_j[i]
 
 

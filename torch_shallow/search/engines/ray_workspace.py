@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch_shallow.bounds.difference_lines import neuron_pairs
 from torch_shallow.bounds.dual_ascent import BoundRoom
 from torch_shallow.bounds.linear_rows import ALLOWANCE
-from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
+from torch_shallow.bounds.packed_layers import PackedLayers, intervals, spans, transposed
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.rays.cone import NEED_WORDS
@@ -58,7 +58,7 @@ class RayWorkspace:
         size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
         pairs = neuron_pairs(posed.program.pairs_of(0, neurons), network.offsets)
         rest = np.zeros((len(network.sizes), size * dimension))
-        self.layers = PackedLayers(network, transposed(network), rest, pairs, sizes)
+        self.layers = PackedLayers(network, transposed(network), *spans(network), rest, pairs, sizes)
         self.stack = BoundedStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros(256),
