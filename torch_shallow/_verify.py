@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain, WholeSpace
 from torch_shallow.errors import WrongTypeError
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.subject import subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.properties import Property
@@ -60,8 +61,7 @@ def verify(
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read or has a head, the property speaks of entries that there are not, or
-            there is a time limit in a domain that is not bounded.
+        TransformError: the model cannot be read or has a head, or the property speaks of entries that there are not.
 
     Example:
         >>> import torch, torch_shallow
@@ -72,9 +72,8 @@ def verify(
         True
     """
     # Imported here because numba takes a while.
-    from torch_shallow.search.ask import answer
     from torch_shallow.search.violations import violations_of
-    from torch_shallow.verdicts.hunt import How, Hunt
+    from torch_shallow.verdicts.hunt import Hunt
 
     if not isinstance(property, Property):
         raise WrongTypeError(
@@ -87,5 +86,5 @@ def verify(
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain
     formula = negated(property.formula(program.num_inputs, program.num_outputs))
-    how = How(answer, workers, time_limit, checkpoint, progress, method, solver)
-    return Hunt(subject, formula, violations_of(program, where, formula), how).verdict()
+    asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress))
+    return Hunt(subject, formula, violations_of(program, where, formula), asking).verdict()

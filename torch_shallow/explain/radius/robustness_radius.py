@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import input_rows
 from torch_shallow.explain.radius.surroundings import Surroundings, Vector
 from torch_shallow.explain.searched import Searched, read_searched
@@ -165,9 +165,8 @@ def robustness_radius(
     _check_inside(searched, x, rows)
     # Imported here because numba takes a while.
     from torch_shallow.explain.radius.around_row import AroundRow
-    from torch_shallow.search.ask import answer
 
-    asking = Asking(answer, workers, time_limit, progress, method, solver, begun)
+    asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
     outputs = searched.outputs(rows)
     count = len(rows)
     radius, lower, others, reasons = np.full(count, np.inf), np.zeros(count), np.full(count, -1), [""] * count
@@ -200,7 +199,7 @@ def robustness_radius(
         float(norm),
         tolerance,
         asking.cells,
-        time.monotonic() - begun,
+        asking.seconds,
         tuple(reasons),
     )
 
