@@ -120,13 +120,9 @@ def couple(pairs, row, low, high, slopes, stage):
             base = i if mode == ON_FIRST else j
             factor = b if mode == ON_FIRST else -a
             if factor > 0.0:
-                slope, offset, gap = line_above(
-                    pairs.least[q], pairs.most[q], low[i], high[i], low[j], high[j]
-                )
+                slope, offset, gap = line_above(pairs.least[q], pairs.most[q], low[i], high[i], low[j], high[j])
             else:  # -e is the difference of the two the other way round, and so is -d
-                slope, offset, gap = line_above(
-                    -pairs.most[q], -pairs.least[q], low[j], high[j], low[i], high[i]
-                )
+                slope, offset, gap = line_above(-pairs.most[q], -pairs.least[q], low[j], high[j], low[i], high[i])
             by = loss(a + b, low[base], high[base], slopes[base]) + abs(factor) * gap
             if by < lost:
                 lost = by

@@ -57,7 +57,7 @@ def spans(
 def intervals(
     network: Any, vertices: Float[np.ndarray, "vertices homogeneous"]
 ) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
-    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size, and their sizes."""
+    """Bounds of neurons and outputs by interval arithmetic, moved outward by 1e-12 of their sizes, and these sizes."""
     offsets, dimension = network.offsets, vertices.shape[1]
     low, high, sizes = np.zeros((3, offsets[-1]))
     for stage, n in enumerate(network.sizes):

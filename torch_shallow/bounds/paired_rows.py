@@ -58,7 +58,9 @@ class PairedRows:
             found.first, found.second, found.units, np.maximum(found.least, least), np.minimum(found.most, most)
         )
 
-    def distances(self, scaled: ScaledProgram) -> tuple[Float[np.ndarray, "pairs sources1"], Float[np.ndarray, "pairs"]]:
+    def distances(
+        self, scaled: ScaledProgram
+    ) -> tuple[Float[np.ndarray, "pairs sources1"], Float[np.ndarray, "pairs"]]:
         """The distances as affine functions of the sources, constants last, and the rounding of each."""
         rows = np.column_stack([scaled.weights, scaled.biases])
         one, other = rows[self.first] * self.units[:, :1], rows[self.second] * self.units[:, 1:]

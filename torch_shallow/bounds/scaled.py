@@ -62,7 +62,9 @@ class ScaledProgram:
             weights[start:stop, : rows.shape[1]] = rows
         outputs = np.column_stack(scaled(program.out_weight, program.out_bias))
         low, high = _intervals(weights, biases)
-        whole = cls(lower, upper, free, weights, biases, outputs, low, high, np.arange(count), np.zeros(count, dtype=np.int64))
+        whole = cls(
+            lower, upper, free, weights, biases, outputs, low, high, np.arange(count), np.zeros(count, dtype=np.int64)
+        )
         return whole.folded(low, high)
 
     @property

@@ -1,0 +1,105 @@
+"""The difference of two networks by the search, each output and sign for itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.domain import Box
+from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.globally.output_values import OutputRange
+from torch_shallow.explain.two_networks import TwoNetworks
+from torch_shallow.geometry.chart import make_chart
+from torch_shallow.program.coupled import coupled, difference_of
+from torch_shallow.search.question import Answer, Posed
+
+GLANCES = 64  # points that are looked at, so that there is a value however soon the search is stopped
+
+
+def searched_range(
+    networks: TwoNetworks, at_most: float | None, asking: Asking
+) -> tuple[OutputRange, Bool[Tensor, "*out_shape"]]:
+    """The range of a - b, and for which outputs it is known as well as was asked for.
+
+    Args:
+        networks: both.
+        at_most: it is only asked which outputs differ by more than this.
+        asking: who answers.
+    """
+    program = difference_of(coupled(networks.a.program, networks.b.program))
+    floor, enough = (-np.inf, np.inf) if at_most is None else (at_most, at_most)
+    points = _some_points(networks)
+    values, count = program(points), 2 * program.num_outputs
+    ends = []
+    for number in range(count):
+        output, sign = number // 2, 1.0 if number % 2 else -1.0
+        weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
+        of_one = replace(program, out_shape=(1,), out_weight=weight, out_bias=bias)
+        posed = Posed(of_one, networks.domain, floor=floor, enough=enough)
+        found = asking.ask(posed, share=1.0 / (count - number), number=None if count == 1 else number)
+        found = asking.glance(posed) if found is None else found
+        ends.append(_with_point(found, points, sign * values[:, output]))
+    lower, upper = ends[::2], ends[1::2]
+    shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
+
+    def tensor(values: object, shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(np.array(values)).reshape(shape).to(networks.a.device)
+
+    nowhere = np.full((len(lower), program.num_inputs), np.nan)
+    found_range = OutputRange(
+        tensor([-each.value for each in lower], shape),
+        tensor([each.value for each in upper], shape),
+        tensor([each.x for each in lower], place),
+        tensor([each.x for each in upper], place),
+        tensor([-1] * len(lower), shape),
+        tensor([-1] * len(lower), shape),
+        tensor(nowhere, place),
+        tensor(nowhere, place),
+        residual=0.0,
+        attained=True,
+        programs=0,
+        lower_bound=tensor([-each.bound for each in lower], shape),
+        upper_bound=tensor([each.bound for each in upper], shape),
+        cells=asking.cells,
+        seconds=asking.seconds,
+        reason=asking.reason,
+    )
+    pairs = zip(lower, upper, strict=True)
+    return found_range, tensor([_is_known(low, high, at_most) for low, high in pairs], shape)
+
+
+def _is_known(low: Answer, high: Answer, at_most: float | None) -> bool:
+    """Whether the larger side of an output is exact, or on which side of a limit it is."""
+    value, bound = max(low.value, high.value), max(low.bound, high.bound)
+    if at_most is not None and (value > at_most or bound <= at_most):
+        return True
+    return not any(each.reason and each.bound > value for each in (low, high))
+
+
+def _with_point(found: Answer, points: Float[np.ndarray, "points inputs"], values: np.ndarray) -> Answer:
+    """An answer that has a point."""
+    best = int(values.argmax())
+    if found.x is not None and found.value >= values[best]:
+        return found
+    value = float(values[best])
+    return replace(found, x=points[best], value=value, bound=max(value, found.bound))
+
+
+def _some_points(networks: TwoNetworks) -> Float[np.ndarray, "points inputs"]:
+    """Some points of a bounded domain, always the same; at least one."""
+    domain, in_shape = networks.domain, networks.a.program.in_shape
+    lower, upper = bounding_box(domain, in_shape)
+    drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
+    points = np.clip(lower + np.concatenate([np.full((1, len(lower)), 0.5), drawn]) * (upper - lower), lower, upper)
+    if isinstance(domain, Box):
+        return points
+    inside = points[domain.contains(torch.from_numpy(points), tolerance=0.0).numpy()]
+    if len(inside):
+        return inside
+    chart = make_chart(networks.a.program, domain)
+    return chart.lift(chart.inner[None])
