@@ -10,15 +10,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.bounds.bounding_box import bounding_box
-from torch_shallow.domain import Box
+from torch_shallow.bounds.staged import StagedNetwork
+from torch_shallow.domain import Box, Domain
 from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.globally.output_values import OutputRange
 from torch_shallow.explain.two_networks import TwoNetworks
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.program.coupled import coupled, difference_of
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.ascent import climb
 from torch_shallow.search.question import Answer, Posed
 
 GLANCES = 64  # points that are looked at, so that there is a value however soon the search is stopped
+CLIMBS = 40  # steps that each of them climbs
+NEAR = 1e-9  # relative: what a search does not have to tell apart
 
 
 def searched_range(
@@ -32,18 +37,20 @@ def searched_range(
         asking: who answers.
     """
     program = difference_of(coupled(networks.a.program, networks.b.program))
-    floor, enough = (-np.inf, np.inf) if at_most is None else (at_most, at_most)
-    points = _some_points(networks)
-    values, count = program(points), 2 * program.num_outputs
-    ends = []
+    points, count, ends = _some_points(networks), 2 * program.num_outputs, []
     for number in range(count):
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         of_one = replace(program, out_shape=(1,), out_weight=weight, out_bias=bias)
-        posed = Posed(of_one, networks.domain, floor=floor, enough=enough)
-        found = asking.ask(posed, share=1.0 / (count - number), number=None if count == 1 else number)
+        x, value = _climbed(of_one, networks.domain, points)
+        posed = _beyond(Posed(of_one, networks.domain), value, at_most)
+        found = None
+        if value <= posed.enough:
+            found = asking.ask(posed, share=1.0 / (count - number), number=number)
         found = asking.glance(posed) if found is None else found
-        ends.append(_with_point(found, points, sign * values[:, output]))
+        if found.x is None or found.value < value:
+            found = replace(found, x=x, value=value, bound=max(value, found.bound))
+        ends.append(found)
     lower, upper = ends[::2], ends[1::2]
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
 
@@ -81,13 +88,24 @@ def _is_known(low: Answer, high: Answer, at_most: float | None) -> bool:
     return not any(each.reason and each.bound > value for each in (low, high))
 
 
-def _with_point(found: Answer, points: Float[np.ndarray, "points inputs"], values: np.ndarray) -> Answer:
-    """An answer that has a point."""
-    best = int(values.argmax())
-    if found.x is not None and found.value >= values[best]:
-        return found
-    value = float(values[best])
-    return replace(found, x=points[best], value=value, bound=max(value, found.bound))
+def _beyond(posed: Posed, value: float, at_most: float | None) -> Posed:
+    """The question of what is greater than a value that is known, and of no more than whether there is more than that.
+
+    What is above it by rounding is of no interest: the search would have to prove that there is nothing.
+    """
+    floor = value + NEAR * abs(value)
+    return replace(posed, floor=floor) if at_most is None else replace(posed, floor=at_most, enough=at_most)
+
+
+def _climbed(
+    program: ReLUProgram, domain: Domain, points: Float[np.ndarray, "points inputs"]
+) -> tuple[Float[np.ndarray, "inputs"], float]:
+    """The best of some points and its value; in a box, where they get to by climbing."""
+    if isinstance(domain, Box):
+        network = StagedNetwork.of(program, *domain.bounds(program.in_shape))
+        points = np.concatenate([points, climb(network, 1, torch.from_numpy(points), CLIMBS).numpy()])
+    values = program(points)[:, 0]
+    return points[values.argmax()], float(values.max())
 
 
 def _some_points(networks: TwoNetworks) -> Float[np.ndarray, "points inputs"]:
