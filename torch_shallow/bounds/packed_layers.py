@@ -23,7 +23,7 @@ class PackedLayers(Bundle):
     row_starts: np.ndarray  # int64 (blocks,): the first row of each block
     rest: np.ndarray  # float64 (stages, rows): for each level, rows without what comes through stages from the level on
     pairs: Any  # NeuronPairs
-    sizes: np.ndarray  # float64 (neurons and outputs,): of the terms of values, which rounding is relative to
+    sizes: np.ndarray  # float64 (neurons and outputs,): of the terms of values; 0 where there are no pairs
 
 
 def transposed(network: Any) -> Float[np.ndarray, "entries"]:
@@ -56,10 +56,10 @@ def spans(
 
 def intervals(
     network: Any, vertices: Float[np.ndarray, "vertices homogeneous"]
-) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
-    """Bounds of neurons and outputs by interval arithmetic, moved outward by 1e-12 of their sizes, and these sizes."""
+) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
+    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size."""
     offsets, dimension = network.offsets, vertices.shape[1]
-    low, high, sizes = np.zeros((3, offsets[-1]))
+    low, high = np.zeros(offsets[-1]), np.zeros(offsets[-1])
     for stage, n in enumerate(network.sizes):
         own = slice(offsets[stage], offsets[stage + 1])
         values = vertices @ network.inputs[own.start * dimension : own.stop * dimension].reshape(dimension, n)
@@ -75,5 +75,5 @@ def intervals(
             least += lower @ positive + upper @ negative
             most += upper @ positive + lower @ negative
             size += upper @ np.abs(weights)
-        low[own], high[own], sizes[own] = least - 1e-12 * size, most + 1e-12 * size, size
-    return low, high, sizes
+        low[own], high[own] = least - 1e-12 * size, most + 1e-12 * size
+    return low, high

@@ -197,7 +197,8 @@ def difference(
             whose name ends with a number.
         progress: show the interval that is proven so far.
         max_rays: with all regions, as for `output_range`.
-        tolerance: likewise.
+        tolerance: likewise; of a search, how much more there may be than was found, relative to the terms that outputs
+            are added up from. Of networks that are the same up to rounding, a larger one makes it shorter.
 
     Returns:
         A `Difference`; with `same_class`, a verdict with a counterexample.
@@ -236,7 +237,7 @@ def difference(
         if isinstance(workers, Executor):
             raise TransformError("workers: expected a number where all regions are looked at, found an executor.")
         return _by_regions(networks, workers, max_rays, tolerance)
-    found, exact = searched_range(networks, at_most, Asking(options))
+    found, exact = searched_range(networks, at_most, tolerance, Asking(options))
     return _of_range(found, exact, None)
 
 

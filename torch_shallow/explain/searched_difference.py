@@ -20,20 +20,22 @@ from torch_shallow.program.coupled import coupled, difference_of
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.ascent import climb
 from torch_shallow.search.question import Answer, Posed
+from torch_shallow.search.violations import middle_of, terms_of
 
 GLANCES = 64  # points that are looked at, so that there is a value however soon the search is stopped
 CLIMBS = 40  # steps that each of them climbs
-NEAR = 1e-9  # relative: what a search does not have to tell apart
+NEAR = 1e-9  # relative to the difference: what a search does not have to tell apart
 
 
 def searched_range(
-    networks: TwoNetworks, at_most: float | None, asking: Asking
+    networks: TwoNetworks, at_most: float | None, tolerance: float, asking: Asking
 ) -> tuple[OutputRange, Bool[Tensor, "*out_shape"]]:
     """The range of a - b, and for which outputs it is known as well as was asked for.
 
     Args:
         networks: both.
         at_most: it is only asked which outputs differ by more than this.
+        tolerance: what does not have to be told apart, relative to the terms that outputs are added up from.
         asking: who answers.
     """
     program = difference_of(coupled(networks.a.program, networks.b.program))
@@ -43,7 +45,7 @@ def searched_range(
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         of_one = replace(program, out_shape=(1,), out_weight=weight, out_bias=bias)
         x, value = _climbed(of_one, networks.domain, points)
-        posed = _beyond(Posed(of_one, networks.domain), value, at_most)
+        posed = _beyond(Posed(of_one, networks.domain), value, at_most, tolerance)
         found = None
         if value <= posed.enough:
             found = asking.ask(posed, share=1.0 / (count - number), number=number)
@@ -88,12 +90,12 @@ def _is_known(low: Answer, high: Answer, at_most: float | None) -> bool:
     return not any(each.reason and each.bound > value for each in (low, high))
 
 
-def _beyond(posed: Posed, value: float, at_most: float | None) -> Posed:
+def _beyond(posed: Posed, value: float, at_most: float | None, tolerance: float) -> Posed:
     """The question of what is greater than a value that is known, and of no more than whether there is more than that.
 
     What is above it by rounding is of no interest: the search would have to prove that there is nothing.
     """
-    floor = value + NEAR * abs(value)
+    floor = value + NEAR * abs(value) + tolerance * float(terms_of(posed, middle_of(posed)).max())
     return replace(posed, floor=floor) if at_most is None else replace(posed, floor=at_most, enough=at_most)
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
+from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.bounds.difference_lines import neuron_pairs
 from torch_shallow.bounds.dual_ascent import BoundRoom
 from torch_shallow.bounds.linear_rows import ALLOWANCE
+from torch_shallow.bounds.multipliers import Descent
 from torch_shallow.bounds.packed_layers import PackedLayers, intervals, spans, transposed
+from torch_shallow.bounds.preactivations import BoxBounds
+from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.rays.cone import NEED_WORDS
@@ -53,12 +58,12 @@ class RayWorkspace:
             )
         self.domain = rays, cones.ids[:rays].copy(), cones.sets[:rays].copy(), used
         self.vertices = vertices[:, :-1] / vertices[:, -1:]
-        self.low, self.high, sizes = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
+        self.low, self.high = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
         network, dimension = self.network, self.chart.num_coordinates + 1
         size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
         pairs = neuron_pairs(posed.program.pairs_of(0, neurons), network.offsets)
         rest = np.zeros((len(network.sizes), size * dimension))
-        self.layers = PackedLayers(network, transposed(network), *spans(network), rest, pairs, sizes)
+        self.layers = PackedLayers(network, transposed(network), *spans(network), rest, pairs, _sizes(posed))
         self.stack = BoundedStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros(256),
@@ -166,6 +171,15 @@ class RayWorkspace:
         maps = maps.reshape(self.chart.num_coordinates + 1, -1)
         points = self.room.points[:, : int(self.stack.frames[top, RAYS])]
         return points[:-1], maps.T @ points, float(ALLOWANCE * np.abs(maps).sum(axis=0).max())
+
+
+def _sizes(posed: Posed) -> Float[np.ndarray, "values"]:
+    """How large the terms of all neurons and outputs are at most: what rounding is relative to where they cancel."""
+    program = posed.program.balanced
+    if posed.program.pairs is None:
+        return np.zeros(program.num_neurons + program.num_outputs)
+    network = StagedNetwork.of(program, *bounding_box(posed.domain, program.in_shape))
+    return torch.cat(BoxBounds.of(network, Descent(0)).sizes).numpy()
 
 
 def _with_outputs(program: ReLUProgram) -> ReLUProgram:
