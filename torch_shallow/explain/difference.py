@@ -237,7 +237,7 @@ def difference(
         if isinstance(workers, Executor):
             raise TransformError("workers: expected a number where all regions are looked at, found an executor.")
         return _by_regions(networks, workers, max_rays, tolerance)
-    found, exact = searched_range(networks, at_most, tolerance, Asking(options))
+    found, exact = searched_range(networks.difference, at_most, tolerance, Asking(options))
     return _of_range(found, exact, None)
 
 

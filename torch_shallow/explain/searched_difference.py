@@ -14,9 +14,8 @@ from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.domain import Box, Domain
 from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.globally.output_values import OutputRange
-from torch_shallow.explain.two_networks import TwoNetworks
+from torch_shallow.explain.subject import Subject
 from torch_shallow.geometry.chart import make_chart
-from torch_shallow.program.coupled import coupled, difference_of
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.ascent import climb
 from torch_shallow.search.question import Answer, Posed
@@ -28,24 +27,24 @@ NEAR = 1e-9  # relative to the difference: what a search does not have to tell a
 
 
 def searched_range(
-    networks: TwoNetworks, at_most: float | None, tolerance: float, asking: Asking
+    subject: Subject, at_most: float | None, tolerance: float, asking: Asking
 ) -> tuple[OutputRange, Bool[Tensor, "*out_shape"]]:
-    """The range of a - b, and for which outputs it is known as well as was asked for.
+    """The range of a difference, and for which outputs it is known as well as was asked for.
 
     Args:
-        networks: both.
+        subject: a - b.
         at_most: it is only asked which outputs differ by more than this.
         tolerance: what does not have to be told apart, relative to the terms that outputs are added up from.
         asking: who answers.
     """
-    program = difference_of(coupled(networks.a.program, networks.b.program))
-    points, count, ends = _some_points(networks), 2 * program.num_outputs, []
+    program, domain = subject.program, subject.domain
+    points, count, ends = _some_points(program, domain), 2 * program.num_outputs, []
     for number in range(count):
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         of_one = replace(program, out_shape=(1,), out_weight=weight, out_bias=bias)
-        x, value = _climbed(of_one, networks.domain, points)
-        posed = _beyond(Posed(of_one, networks.domain), value, at_most, tolerance)
+        x, value = _climbed(of_one, domain, points)
+        posed = _beyond(Posed(of_one, domain), value, at_most, tolerance)
         found = None
         if value <= posed.enough:
             found = asking.ask(posed, share=1.0 / (count - number), number=number)
@@ -57,7 +56,7 @@ def searched_range(
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
 
     def tensor(values: object, shape: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(np.array(values)).reshape(shape).to(networks.a.device)
+        return torch.from_numpy(np.array(values)).reshape(shape).to(subject.device)
 
     nowhere = np.full((len(lower), program.num_inputs), np.nan)
     found_range = OutputRange(
@@ -110,10 +109,9 @@ def _climbed(
     return points[values.argmax()], float(values.max())
 
 
-def _some_points(networks: TwoNetworks) -> Float[np.ndarray, "points inputs"]:
+def _some_points(program: ReLUProgram, domain: Domain) -> Float[np.ndarray, "points inputs"]:
     """Some points of a bounded domain, always the same; at least one."""
-    domain, in_shape = networks.domain, networks.a.program.in_shape
-    lower, upper = bounding_box(domain, in_shape)
+    lower, upper = bounding_box(domain, program.in_shape)
     drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
     points = np.clip(lower + np.concatenate([np.full((1, len(lower)), 0.5), drawn]) * (upper - lower), lower, upper)
     if isinstance(domain, Box):
@@ -121,5 +119,5 @@ def _some_points(networks: TwoNetworks) -> Float[np.ndarray, "points inputs"]:
     inside = points[domain.contains(torch.from_numpy(points), tolerance=0.0).numpy()]
     if len(inside):
         return inside
-    chart = make_chart(networks.a.program, domain)
+    chart = make_chart(program, domain)
     return chart.lift(chart.inner[None])

@@ -14,7 +14,7 @@ from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.function import known_function, known_network
 from torch_shallow.explain.subject import Subject
-from torch_shallow.program.coupled import coupled
+from torch_shallow.program.coupled import coupled, difference_of
 from torch_shallow.program.model import Model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.verification import own_dtype
@@ -51,6 +51,14 @@ class TwoNetworks:
             return torch.stack([y.to(self.a.device, torch.float64) for y in found], dim=1)
 
         return replace(self.a, program=coupled(self.a.program, self.b.program), network=both)
+
+    @property
+    def difference(self) -> Subject:
+        """The first less the second."""
+        both = self.subject
+        return replace(
+            both, program=difference_of(both.program), network=lambda x: -both.network(x).diff(dim=1).squeeze(1)
+        )
 
 
 def read_two(a: object, b: object, domain: Domain | None, example_input: Tensor | None) -> TwoNetworks:
