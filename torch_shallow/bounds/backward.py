@@ -6,7 +6,7 @@ l <= z <= u in the cell, an unstable neuron (l < 0 < u) has
     h <= u (z - l) / (u - l)  for a > 0,      h >= slope z  with any slope in [0, 1]  for a < 0,
 
 and where a neuron is decided, side z >= 0 in the cell: a multiple `split` >= 0 of side z may be added to an upper
-bound. At the end there is an affine function of the inputs, whose maximum over the box is known. Every choice of slopes
+bound. At the end there is an affine function of the inputs, whose maximum over the box (`StagedNetwork.greatest`) is known. Every choice of slopes
 and splits gives a bound of the cell (weak duality); the best is that of the linear program of triangle relaxations.
 
 Zhang, Weng, Chen, Hsieh, Daniel, "Efficient neural network robustness certification with general activation functions",
@@ -109,12 +109,14 @@ class Backward(NamedTuple):
         at: an input of the box where the affine function at its end is greatest.
         through: the coefficient of what leaves each ReLU when its turn came; its stages in order.
         size: the sizes of all terms, for rounding; zero if they were not asked for.
+        slope: of the affine function of the inputs at its end.
     """
 
     bound: Float[Tensor, "cells rows"]
     at: Float[Tensor, "cells rows inputs"]
     through: list[Float[Tensor, "_ _ _"]]
     size: Float[Tensor, "cells rows"]
+    slope: Float[Tensor, "cells rows inputs"]
 
 
 def backward(
@@ -155,11 +157,11 @@ def backward(
     a = coefficients[0]
     if a is None:
         a = network.middle.expand(*constant.shape, -1) * 0.0
-    bound = constant + a @ network.middle + a.abs() @ network.radius
+    most, at = network.greatest(a)
+    bound = constant + most
     if sizes is not None:
         size = size + a.abs() @ torch.maximum(network.lower.abs(), network.upper.abs())
-    at = torch.where(a > 0.0, network.upper, torch.where(a < 0.0, network.lower, network.middle))
-    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size)
+    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size, a.expand(*bound.shape, -1))
 
 
 class Relaxed(NamedTuple):

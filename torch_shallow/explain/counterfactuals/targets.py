@@ -11,27 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.properties import Property, Wins
 from torch_shallow.properties.formula import AllOf, Formula, Row
 
 Target = int | Property
-
-
-@dataclass(frozen=True, eq=False)
-class TargetRows:
-    """A target as inequalities `rows @ output + offsets <= 0`.
-
-    Attributes:
-        rows: of the flattened output.
-        offsets: added to it.
-    """
-
-    rows: Float[np.ndarray, "goals outputs"]
-    offsets: Float[np.ndarray, "goals"]
-
-    def excess(self, output: Float[np.ndarray, "outputs"]) -> float:
-        """By how much an output misses the target; 0 or less where it is reached."""
-        return float((self.rows @ output + self.offsets).max())
 
 
 def read_target(target: object, margin: int | float, outputs: int) -> TargetRows:

@@ -19,7 +19,8 @@ from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import input_rows
-from torch_shallow.explain.radius.surroundings import Surroundings, Vector
+from torch_shallow.explain.nearby.target_rows import class_change
+from torch_shallow.explain.nearby.vantage import Vantage, Vector
 from torch_shallow.explain.searched import Searched, read_searched
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.runs.budget import check_seconds
@@ -164,7 +165,7 @@ def robustness_radius(
     rows: np.ndarray = input_rows(function, "x", x).cpu().numpy()
     _check_inside(searched, x, rows)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.radius.around_row import AroundRow
+    from torch_shallow.explain.nearby.growing_balls import GrowingBalls
 
     asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
     outputs = searched.outputs(rows)
@@ -178,13 +179,16 @@ def robustness_radius(
             radius[i], others[i] = 0.0, tied[tied != label][0]
             changed[i] = x.detach().reshape(count, -1)[i].cpu()
             continue
-        around = Surroundings.of(searched.domain, rows[i], function.in_shape)
-        row = AroundRow(searched, around, label, float(norm), asking)
+        vantage = Vantage.of_domain(searched, rows[i])
+        rivals = [other for other in range(function.num_outputs) if other != label]
+        targets = [class_change(label, other, function.num_outputs) for other in rivals]
+        row = GrowingBalls(vantage, targets, float(norm), asking.part(count - i))
         row.run()
-        lower[i], reasons[i] = row.lower, row.reason
+        asking.add(row.asking)
+        lower[i], reasons[i] = row.lower, row.reason if row.asking.reason != row.reason else asking.reason
         if row.best is not None:
-            radius[i], others[i] = row.best.distance, row.best.other
-            changed[i] = _shown(searched, around, label, row.best.u, x.dtype)
+            radius[i], others[i] = row.best.distance, rivals[row.best.target]
+            changed[i] = _shown(vantage, label, row.best.u, x.dtype)
     batch = x.shape[: x.dim() - len(function.in_shape)]
 
     def shaped(values: np.ndarray) -> Tensor:
@@ -226,12 +230,13 @@ def _check_inside(searched: Searched, x: Tensor, rows: Float[np.ndarray, "points
         )
 
 
-def _shown(searched: Searched, around: Surroundings, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
+def _shown(vantage: Vantage, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
     """A change of class in a dtype: the point itself, or the first one beyond it that is of another class there."""
+    searched = vantage.searched
     limits = searched.domain.bounds(searched.function.in_shape) if isinstance(searched.domain, Box) else None
 
     def rounded(share: float) -> Tensor:
-        point = torch.from_numpy(around.x + around.clipped((1.0 + share) * u)).to(dtype)
+        point = torch.from_numpy(vantage.lifted(vantage.clipped((1.0 + share) * u))).to(dtype)
         if limits is not None:  # what rounding puts outside goes back by one unit
             for limit, side in zip(limits, (1.0, -1.0), strict=True):
                 inwards = torch.nextafter(point, torch.full_like(point, side * torch.inf))
