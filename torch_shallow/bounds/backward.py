@@ -6,7 +6,7 @@ l <= z <= u in the cell, an unstable neuron (l < 0 < u) has
     h <= u (z - l) / (u - l)  for a > 0,      h >= slope z  with any slope in [0, 1]  for a < 0,
 
 and where a neuron is decided, side z >= 0 in the cell: a multiple `split` >= 0 of side z may be added to an upper
-bound. At the end there is an affine function of the inputs, whose maximum over the box (`StagedNetwork.greatest`) is known. Every choice of slopes
+bound. At the end there is an affine function of the inputs, whose maximum over the box is known. Every choice of slopes
 and splits gives a bound of the cell (weak duality); the best is that of the linear program of triangle relaxations.
 
 Zhang, Weng, Chen, Hsieh, Daniel, "Efficient neural network robustness certification with general activation functions",

@@ -57,6 +57,11 @@ class Asking:
         """How long it has taken so far."""
         return time.monotonic() - self.begun
 
+    def no_time_left(self) -> str:
+        """Why to stop, if the time is used up."""
+        limit = self.options.time_limit
+        return f"time_limit={limit}" if limit is not None and self.seconds >= limit else ""
+
     def part(self, count: int) -> Asking:
         """Who asks about the first of so many things that are left, in its share of the time."""
         limit, options = self.options.time_limit, self.options

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.explain.nearby.target_rows import TargetRows
-from torch_shallow.explain.nearby.vantage import Vantage, Vector
+from torch_shallow.explain.nearby.vantage import Vantage
+from torch_shallow.explain.searched import Vector
 
 STEPS = 12  # to each target
 TARGETS = 10  # to which steps are made: those that are nearest by the local model of the input

@@ -9,7 +9,8 @@ import numpy as np
 from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.nearby.first_reach import Reached, first_reach
 from torch_shallow.explain.nearby.target_rows import TargetRows
-from torch_shallow.explain.nearby.vantage import Vantage, Vector
+from torch_shallow.explain.nearby.vantage import Vantage
+from torch_shallow.explain.searched import Vector
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.nearest.descent import descended
 from torch_shallow.search.nearest.region_point import RegionPoints
@@ -43,13 +44,14 @@ class GrowingBalls:
     Attributes:
         best: the nearest point found so far.
         lower: nothing that reaches a target is nearer: proven.
+        radius: of the largest ball that was looked at.
         reason: why it has ended without a proof; empty if it has not.
     """
 
     def __init__(self, vantage: Vantage, targets: Sequence[TargetRows], norm: float, asking: Asking) -> None:
         self.vantage, self.targets, self.norm, self.asking = vantage, targets, norm, asking
         self.best: Reached | None = None
-        self.lower, self.reason = 0.0, ""
+        self.lower, self.radius, self.reason = 0.0, 0.0, ""
         self.farthest = (1.0 + ROOM) * vantage.farthest(norm)
         self._last: Seeking | None = None
 
@@ -72,13 +74,20 @@ class GrowingBalls:
     def _search_balls(self) -> None:
         radius = self._first_radius()
         while not self._is_settled():
+            before = self.distance
             self._search(radius)
             if self.asking.is_over:
                 self.reason = self.asking.reason
                 self._prove_at_once()
                 return
+            if self._is_settled():
+                return
             if self.best is None and radius >= FARTHEST * self.vantage.length:
                 self.reason = f"nothing within {radius:g} of it, and the domain goes on"
+                return
+            if self.lower < radius and self.distance == before:
+                # It has ended, and what it has left open is not a point.
+                self.reason = "" if self.lower >= (1.0 - 1e-8) * self.distance else "rounding"
                 return
             growth = GROWTH if self.best is None else RUNG
             radius = min(max(growth * self.lower, radius), self.distance, self.farthest)
@@ -125,11 +134,13 @@ class GrowingBalls:
 
     def _job(self, radius: float) -> Seeking:
         reach = (1.0 - NEARER) * self.distance if radius >= self.distance else radius
+        self.radius = max(self.radius, reach)
         if self._last is None or self._last.sought.reach != reach:
-            self._last = Seeking(self._sought(reach))
+            self._last = Seeking(self.sought(reach))
         return self._last
 
-    def _sought(self, reach: float) -> Sought:
+    def sought(self, reach: float) -> Sought:
+        """The question of a ball."""
         vantage = self.vantage
         program = vantage.asked(reach, self.targets)
         near = reach if self.best is None else SMALLER * reach
@@ -143,11 +154,12 @@ class GrowingBalls:
             reach,
             near,
             SLACK * _terms(program, sizes),
+            vantage.whole,
         )
 
     def _descend(self, reached: Reached) -> None:
         """From a point that reaches a target to a local optimum."""
-        sought = self._sought(reached.distance).single[reached.target]
+        sought = self.sought(reached.distance).single[reached.target]
         regions = RegionPoints(sought)
         if regions.is_cheap:
             _, point = descended(regions, reached.u, reached.distance)

@@ -12,6 +12,7 @@ from torch_shallow.domain import Box
 from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.explain.searched import Searched, Vector
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.nearest.whole_numbers import WholeNumbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Vantage:
         upper: greatest value likewise.
         normals: of half-spaces.
         offsets: of these half-spaces.
+        whole: entries that have to be whole numbers in some unit; None if none have to.
     """
 
     searched: Searched
@@ -37,6 +39,7 @@ class Vantage:
     upper: Float[np.ndarray, "dimension"]
     normals: Float[np.ndarray, "rows dimension"]
     offsets: Float[np.ndarray, "rows"]
+    whole: WholeNumbers | None = None
 
     @classmethod
     def of_domain(cls, searched: Searched, x: Vector) -> Vantage:
@@ -65,7 +68,7 @@ class Vantage:
         """Which rows lie inside, to the last bit."""
         in_box = ((u >= self.lower) & (u <= self.upper)).all(axis=1)
         inside: np.ndarray = in_box & (u @ self.normals.T <= self.offsets).all(axis=1)
-        return inside
+        return inside if self.whole is None else inside & self.whole.contains(u)
 
     def clipped(self, u: Float[np.ndarray, "*points dimension"]) -> Float[np.ndarray, "*points dimension"]:
         """Put into the box."""

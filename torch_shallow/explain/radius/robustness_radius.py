@@ -20,8 +20,8 @@ from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import input_rows
 from torch_shallow.explain.nearby.target_rows import class_change
-from torch_shallow.explain.nearby.vantage import Vantage, Vector
-from torch_shallow.explain.searched import Searched, read_searched
+from torch_shallow.explain.nearby.vantage import Vantage
+from torch_shallow.explain.searched import Searched, Vector, read_searched
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.runs.budget import check_seconds
 

@@ -211,20 +211,23 @@ class Exploration:
         """Cut each cell by the neuron that promises most, and bound both parts."""
         batch = pool.batch
         neurons = self._chosen(batch)
-        sides = [batch.cells.decided(neurons, side) for side in (1.0, -1.0)]
+        sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
         cells = CellBounds(*(torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")))
         twice = torch.arange(len(batch)).repeat(2)
-        chosen = neurons.tolist()
-        paths = [(*path, 2 * n + side) for side in (1, 0) for path, n in zip(pool.paths, chosen, strict=True)]
+        paths = [
+            (*path, 2 * n + side)
+            for side, of_side in zip((1, 0), neurons, strict=True)
+            for path, n in zip(pool.paths, of_side.tolist(), strict=True)
+        ]
         self._bound(cells, batch.multipliers.of(twice), batch.bound[twice], paths)
 
-    def _chosen(self, batch: CellBatch) -> Int[Tensor, "cells"]:
-        """The neuron to branch on: of the loosest, the one whose two parts are bounded best."""
+    def _chosen(self, batch: CellBatch) -> tuple[Int[Tensor, "cells"], Int[Tensor, "cells"]]:
+        """The neuron to branch on, active and inactive: of the loosest, the one whose two parts are bounded best."""
         count = min(self.effort.tried, batch.looseness.shape[1])
         scores = torch.where(batch.cells.unstable, batch.looseness, -1.0)
         top, neurons = scores.topk(count, dim=1)
         if count == 1:
-            return neurons[:, 0]
+            return neurons[:, 0], neurons[:, 0]
         repeated = torch.arange(len(batch)).repeat_interleave(count)
         cells, multipliers = batch.cells[repeated], batch.multipliers.of(repeated)
         gains = []
@@ -233,7 +236,8 @@ class Exploration:
             gain = (batch.bound[repeated] - bounds).clamp(min=0.0).reshape(len(batch), count)
             gains.append(torch.minimum(gain, (batch.bound - self.limit)[:, None]))
         gain = torch.where(top < 0.0, -1.0, gains[0] + gains[1])
-        return neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
+        chosen = neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
+        return chosen, chosen
 
     def _outcome(self) -> CellOutcome:
         cells = [

@@ -31,7 +31,7 @@ def descended(regions: RegionPoints, u: Vector, cutoff: float) -> tuple[float, V
 
     def attempt(pattern: np.ndarray) -> bool:
         nonlocal best, distance
-        point = regions.nearest(pattern, (1.0 - NEARER) * distance)[1]
+        point = regions.whole(pattern, (1.0 - NEARER) * distance)
         if point is None or not (value := -float(regions.sought.value(point[None])[0])) < distance:
             return False
         best, distance = point, value

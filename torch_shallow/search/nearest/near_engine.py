@@ -38,7 +38,9 @@ class NearestEngine:
 
     def __init__(self, sought: Sought, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
         # Neurons in units of their own: no bit changes but exponents.
-        self.sought, self.device = replace(sought, program=sought.program.balanced), device
+        program, self.cuts = sought.program.balanced, sought.cuts
+        self.sought = replace(sought, program=program if self.cuts is None else self.cuts.behind(program))
+        self.device = device
         self.effort = effort or Effort(cell=Descent(16, end=0.3, progress=0.03))
 
     @cached_property
@@ -89,7 +91,7 @@ class NearestEngine:
                 continue
             part = replace(task, cells=own, incumbent=best, budget=task.budget - found.cells)
             with torch.no_grad():
-                outcome = NearExploration(self.prepared[k], part).run()
+                outcome = NearExploration(self.prepared[k], part, self.cuts).run()
             prefix = np.array([first + k], dtype=np.int32)
             left += [OpenCell(np.concatenate([prefix, cell.path]), cell.bound) for cell in outcome.open]
             found = replace(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.nearest.whole_numbers import Cuts, WholeNumbers
 
 Vector = Float[np.ndarray, "inputs"]
 
@@ -29,6 +30,7 @@ class Sought:
         reach: what is not nearer than this is of no interest; finite.
         near: a point nearer than this ends the search.
         slack: of each output: it counts as kept down to minus this, where rounding decides on which side a point is.
+        whole: entries that have to be whole numbers, if there are any.
     """
 
     program: ReLUProgram
@@ -39,9 +41,15 @@ class Sought:
     reach: float
     near: float
     slack: Float[np.ndarray, "outputs"]
+    whole: WholeNumbers | None = None
 
-    def __post_init__(self) -> None:
-        assert sum(self.alternatives) <= self.program.num_outputs
+    @cached_property
+    def cuts(self) -> Cuts | None:
+        """Between which whole numbers a cell may be cut, as neurons behind those of the program."""
+        if self.whole is None:
+            return None
+        low, high = np.maximum(self.lower, -self.reach), np.minimum(self.upper, self.reach)
+        return Cuts.of(self.whole, low, high, self.program.num_neurons)
 
     @property
     def floor(self) -> float:
@@ -79,5 +87,7 @@ class Sought:
         reached = np.any([part.all(axis=1) for part in np.split(kept[:, :goals], cuts, axis=1)], axis=0)
         inside = ((u >= self.lower) & (u <= self.upper)).all(axis=1)
         distance = np.linalg.norm(u, self.norm, axis=1)
+        if self.whole is not None:
+            inside &= self.whole.contains(u)
         value: np.ndarray = np.where(reached & inside & kept[:, goals:].all(axis=1), -distance, -np.inf)
         return value
