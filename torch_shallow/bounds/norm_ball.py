@@ -77,15 +77,16 @@ class BallNetwork(StagedNetwork):
     def distance(self, a: Vectors, constant: Numbers) -> Numbers:
         """How far from 0 all u of the box with `a u + constant >= 0` are at least; inf if there are none.
 
-        The inequality of one radius gives a distance, and that of this distance a better one, by Newton's method.
+        Without the box it is `-constant` over the dual norm of a. The inequality that is tight at a distance gives a
+        better one, by Newton's method.
         """
-        reach = a.new_full((), self.reach).expand(a.shape[:-1])
-        found = torch.zeros_like(reach)
-        for _ in range(ROUNDS if self.is_cut else 1):
-            fixed, price, _ = self.support(a, reach)
+        dual = {1.0: torch.inf, 2.0: 2.0}.get(self.norm, 1.0)
+        found = (-constant).clamp(min=0.0) / torch.linalg.vector_norm(a, dual, dim=-1)
+        found = torch.where(constant < 0.0, found, 0.0)
+        for _ in range(ROUNDS if self.is_cut else 0):
+            fixed, price, _ = self.support(a, found.clamp(min=1e-9 * self.reach, max=self.reach))
             missing = -constant - fixed
             found = torch.maximum(found, torch.where(missing > 0.0, missing / price, 0.0))
-            reach = torch.where(missing > 0.0, found, 0.5 * reach).clamp(max=self.reach, min=1e-9 * self.reach)
         return found * (1.0 - self.rounding)
 
     def support(self, a: Vectors, reach: Numbers) -> Support:

@@ -99,19 +99,15 @@ def robustness_radius(
     workers: int | Executor = 1,
     time_limit: float | None = None,
     progress: bool = False,
-    method: str = "auto",
-    solver: str | None = None,
     tolerance: float = 1e-6,
 ) -> RobustnessRadius:
     """The largest ball around each input in which the class, the greatest output, stays the same.
 
-    A change is looked for by a few steps first. Then the box around the input that has its distance is searched for a
-    nearer one, one class after another: the greatest value of minus the distance, where the other class has the greater
-    output. What is not in the box is farther away. If no change is known, the boxes grow until they cover the domain;
-    where the domain has no end, up to a million times the length of the input, and the result says what that proves.
-
-    Distances in L1 and L-infinity are piecewise linear, so that one search of each class is exact. In L2, tangents of
-    the ball are added until they prove the distance; that takes long for many inputs.
+    A change is looked for by a few steps first. Then the ball of its distance is searched for a nearer one, all classes
+    together: cells are opened by the proven distance of a change in them, and neurons are bounded in the ball, not in a
+    box around it. Smaller balls come first where the neurons of the large one tell too little, so that there is a
+    proven bound early. If no change is known, the balls grow until they cover the domain; where the domain has no end,
+    up to a million times the length of the input, and the result says what that proves.
 
     Args:
         model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
@@ -122,10 +118,8 @@ def robustness_radius(
             network in all of its own domain.
         example_input: a batch of inputs, where neither the model nor `x` tells the shape of one.
         workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds, for all inputs together; no limit if None.
+        time_limit: stop after about so many seconds, for all inputs together, which share it; no limit if None.
         progress: show a bar for each search.
-        method: how to search; `"auto"` chooses.
-        solver: what solves linear or mixed-integer programs; chosen if None.
         tolerance: by how much the proven bound may be below the radius for `proven`, relative to it.
 
     Raises:
@@ -167,7 +161,7 @@ def robustness_radius(
     # Imported here because numba takes a while.
     from torch_shallow.explain.nearby.growing_balls import GrowingBalls
 
-    asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
+    asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress), begun)
     outputs = searched.outputs(rows)
     count = len(rows)
     radius, lower, others, reasons = np.full(count, np.inf), np.zeros(count), np.full(count, -1), [""] * count

@@ -15,7 +15,7 @@ from torch_shallow.search.nearest.ball_cells import BallBounder
 from torch_shallow.search.nearest.descent import descended
 from torch_shallow.search.nearest.region_point import RegionPoints
 from torch_shallow.search.nearest.sought import Sought
-from torch_shallow.search.nearest.whole_numbers import Cuts
+from torch_shallow.search.nearest.whole_numbers import NumberCuts
 from torch_shallow.search.question import CellTask
 
 LOOKED_AT = 2  # relaxed points of a batch from which the search for points begins
@@ -30,7 +30,7 @@ class NearExploration(Exploration):
         cuts: between whole numbers, if there are some.
     """
 
-    def __init__(self, prepared: Prepared, task: CellTask, cuts: Cuts | None) -> None:
+    def __init__(self, prepared: Prepared, task: CellTask, cuts: NumberCuts | None) -> None:
         super().__init__(prepared, task)
         self.cuts, self.num_cuts = cuts, 0 if cuts is None else 2 * len(cuts.owner)
         bounder, sought = prepared.bounder, prepared.posed

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.nearest.whole_numbers import Cuts, WholeNumbers
+from torch_shallow.search.nearest.whole_numbers import NumberCuts, WholeNumbers
 
 Vector = Float[np.ndarray, "inputs"]
 
@@ -44,12 +44,12 @@ class Sought:
     whole: WholeNumbers | None = None
 
     @cached_property
-    def cuts(self) -> Cuts | None:
+    def cuts(self) -> NumberCuts | None:
         """Between which whole numbers a cell may be cut, as neurons behind those of the program."""
         if self.whole is None:
             return None
         low, high = np.maximum(self.lower, -self.reach), np.minimum(self.upper, self.reach)
-        return Cuts.of(self.whole, low, high, self.program.num_neurons)
+        return NumberCuts.of(self.whole, low, high, self.program.num_neurons)
 
     @property
     def floor(self) -> float:

@@ -59,7 +59,7 @@ class WholeNumbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Cuts:
+class NumberCuts:
     """Between n and n + 1, for each entry: at least n + 1 is the one neuron active, at most n the next one inactive.
 
     Attributes:
@@ -81,7 +81,7 @@ class Cuts:
         lower: Float[np.ndarray, "inputs"],
         upper: Float[np.ndarray, "inputs"],
         first: int,
-    ) -> Cuts:
+    ) -> NumberCuts:
         """All cuts that a box may need.
 
         Raises:
