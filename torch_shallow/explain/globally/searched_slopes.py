@@ -14,7 +14,6 @@ from torch.export import ExportedProgram
 
 from torch_shallow.bounds.bounding_box import is_bounded
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import known_function
 from torch_shallow.explain.subject import Subject, subject_of
@@ -50,11 +49,7 @@ def check_not_searched(options: SearchOptions) -> None:
     Raises:
         TransformError: something is.
     """
-    if not options.is_default:
-        raise TransformError(
-            "workers, time_limit, progress: expected none of them where all regions are looked at, which is where they "
-            "are known or the domain is not bounded; leave them out, or pass a deep model and a bounded domain."
-        )
+    options.refuse("a network whose regions are known, or in a domain that is not bounded: all regions are looked at")
 
 
 @dataclass(frozen=True, eq=False)
