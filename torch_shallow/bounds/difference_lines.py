@@ -19,6 +19,7 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 APART, ON_FIRST, ON_SECOND = range(3)  # how the sum of a pair is bounded: by itself, or based on one of the two
+NEAR = 0.5  # pairs whose distance varies by no more, relative to the first, are worth being bounded together
 NARROW = 0.1  # a second neuron whose distance varies by less, relative to the first, is bounded by that one's bounds
 
 
@@ -186,6 +187,23 @@ def tie(pairs, low, high, stage):
         high[j] = min(high[j], high[i] + most + room)
         low[i] = max(low[i], low[j] - most - room)
         high[i] = min(high[i], high[j] - least + room)
+
+
+@compiled()
+def are_near(pairs, low, high, stage):
+    """Whether most pairs of a stage that may lie on both sides vary less in their distance than by themselves.
+
+    Where they do not, those of later stages do so even less, and it does not pay to bound them.
+    """
+    near, far = 0, 0
+    for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
+        i, j = pairs.first[q], pairs.second[q]
+        if low[i] < 0.0 < high[i] or low[j] < 0.0 < high[j]:
+            if pairs.most[q] - pairs.least[q] <= NEAR * (high[i] - low[i]):
+                near += 1
+            else:
+                far += 1
+    return near >= far
 
 
 @compiled()

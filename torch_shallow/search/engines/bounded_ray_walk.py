@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.bounds.difference_lines import APART, tie
+from torch_shallow.bounds.difference_lines import APART, are_near, tie
 from torch_shallow.bounds.dual_ascent import add_activations, dual_ascent
 from torch_shallow.bounds.linear_rows import bound_distances, bound_stage
 from torch_shallow.compiled.decorator import compiled
@@ -112,10 +112,13 @@ def bound_cell(layers, stack, room, top, level, counts, numbers):
     bound_distances(layers, level, level, count, low, high, room.default, room)
     bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, 1, bound, room)
     if bound > worth:
+        is_near = pairs.first.shape[0] > 0
         for stage in range(level + 1, layers.network.sizes.shape[0] - 1):
-            bound_distances(layers, level, stage, count, low, high, room.default, room)
+            if is_near:
+                bound_distances(layers, level, stage, count, low, high, room.default, room)
             bound_stage(layers, level, stage, count, low, high, room.default, room)
             tie(pairs, low, high, stage)
+            is_near = is_near and are_near(pairs, low, high, stage)
         most = counts[ASCENT]
         bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, most, bound, room)
     for q in range(pairs.first.shape[0]):
