@@ -41,15 +41,18 @@ class Facet:
     offset: float
 
 
-def facets_of(region: Region) -> RegionHalfSpaces:
+def facets_of(region: Region, half_spaces: RegionHalfSpaces) -> RegionHalfSpaces:
     """The half-spaces of a region without the redundant ones, as `Region.facets`, by linear programs.
 
     `Region.facets` takes them from the region's vertices, of which a box of 10 inputs has a thousand.
 
+    Args:
+        region: the region.
+        half_spaces: all of its half-spaces.
+
     Raises:
         TransformError: a visited region has no interior, or a linear program fails.
     """
-    half_spaces = region.half_spaces
     a, b = half_spaces.numpy()
     if isinstance(region, VisitedRegion):
         point = region._inside(a, b)
