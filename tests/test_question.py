@@ -9,6 +9,7 @@ from torch import nn
 
 import torch_shallow
 from tests import zoo
+from tests.clock import replaced_clock
 from torch_shallow import Box, Polytope, TransformError, ask, transform
 
 
@@ -87,3 +88,27 @@ def test_questions_that_cannot_be_asked(model: nn.Sequential) -> None:
         ask(model, object(), Box(-1.0, 1.0))
     with pytest.raises(TransformError, match="no bound"):
         ask(model, Spread(), Box(-np.inf, 1.0), method="rays")
+
+
+def test_a_search_of_all_of_space_that_is_stopped_says_what_it_has_found(
+    model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = replaced_clock(monkeypatch)
+    x = np.array([0.5, -0.25, 0.125])
+    question = Nearest(x)
+    target = int(model(torch.from_numpy(x)).argmax())
+    if target == 1:
+        model[-1].weight.data, model[-1].bias.data = model[-1].weight.data.flip(0), model[-1].bias.data.flip(0)
+    whole = ask(model, question)
+    assert whole.proven
+    assert whole.gap < 1e-7
+    stopped_at = set()
+    for limit in (1.0, 200.0, 400.0, 700.0, 1000.0, 2000.0, 1e9):
+        clock.now = 0.0
+        part = ask(model, question, time_limit=limit)
+        assert part.lower_bound <= whole.lower_bound + 1e-9 <= part.upper_bound + 2e-9
+        assert part.proven or (part.upper_bound == np.inf and part.reason == f"time_limit={limit}")
+        stopped_at.add(part.proven)
+        if part.x is not None:
+            assert float(-(part.x - torch.from_numpy(x)).abs().max()) == pytest.approx(part.lower_bound, abs=1e-9)
+    assert stopped_at == {False, True}

@@ -367,5 +367,4 @@ def test_domains_without_an_end() -> None:
     assert verdict.holds is False
     assert float(verdict.counterexample) > 2000.0
     assert verdict.lower_bound == -math.inf
-    with pytest.raises(TransformError, match="time_limit: expected none in a domain that is not bounded"):
-        verify(hat, half_line, AtMost(1000.0), time_limit=1.0)
+    assert verify(hat, half_line, AtMost(1000.0), time_limit=1e3).holds is False

@@ -123,8 +123,8 @@ def ask(
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read or has a head, the question's rows are not of the network's inputs and
-            outputs, or there is a time limit in a domain that is not bounded.
+        TransformError: the model cannot be read or has a head, or the question's rows are not of the network's inputs
+            and outputs.
         KeyboardInterrupt: Ctrl-C before the search has begun, or a second time.
 
     Example:

@@ -57,6 +57,11 @@ class Searched:
             self._whole = program
         return program
 
+    @property
+    def whole(self) -> ReLUProgram | None:
+        """The program, if it is good everywhere and has been read."""
+        return self.program(self.domain) if isinstance(self.function, TreeFunction) else self._whole
+
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
         """The outputs at some points, in float64; outside of the domain they may be others."""
         if isinstance(self.function, TreeFunction):

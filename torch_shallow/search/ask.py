@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from torch_shallow.search.runs.best_first import BestFirst, Standing
 from torch_shallow.search.runs.budget import Budget, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
 from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
-from torch_shallow.search.runs.workers import make_workers
+from torch_shallow.search.runs.workers import Job, make_workers
 
 METHODS = ("auto", "rays", "relaxation", "backward", "milp")
 # Measured, see benchmarks/questions.py: the numbers of inputs that are not fixed, and of neurons that can change sign.
@@ -72,39 +72,81 @@ def answer(
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
     if method == "auto" and not is_bounded(posed.domain, posed.program.in_shape):
-        if time_limit is not None or checkpoint is not None:
-            name = "checkpoint" if time_limit is None else "time_limit"
-            raise TransformError(
-                f"{name}: expected none in a domain that is not bounded, whose regions are all looked at; leave it "
-                "out, or give a bounded Box or Polytope."
-            )
-        return answer_by_regions(posed)
+        return answer_by_regions(
+            posed, workers=workers, time_limit=time_limit, checkpoint=checkpoint, progress=progress
+        )
     bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
     if method == "milp":
         _check_alone(workers, checkpoint)
         return answer_by_milp(posed, solver=solver, time_limit=time_limit)
     if solver is not None:
         raise TransformError(f"solver: expected None unless method is 'milp', found {solver!r}; leave it out.")
-    budget = Budget(None, time_limit)
-    begun = time.monotonic()
+    settings: dict[str, Setting] = {
+        "method": method,
+        "goals": posed.num_goals,
+        "floor": posed.floor,
+        "enough": posed.enough,
+        "slack": posed.slack,
+    }
+    found = search_cells(
+        Asked(posed, method),
+        lambda: fingerprint_of(posed.program, None, posed.domain, settings),
+        floor=posed.floor,
+        enough=posed.enough,
+        workers=workers,
+        time_limit=time_limit,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    if found.x is None:
+        return found
+    value = float(posed.value(found.x[None])[0])
+    return replace(found, value=value, bound=max(value, found.bound))
+
+
+@runtime_checkable
+class CellJob(Job, Protocol):
+    """A job of opening cells, which travels to workers: its tasks are `CellTask`, with a `CellOutcome` each."""
+
+    @property
+    def engine(self) -> Engine:
+        """What opens cells."""
+
+
+def search_cells(
+    job: CellJob,
+    fingerprint: Callable[[], dict[str, Setting]],
+    *,
+    floor: float = -np.inf,
+    enough: float = np.inf,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Answer:
+    """The greatest value that cells of a domain hold, whatever the value is of: the engine knows.
+
+    Args:
+        job: what opens cells.
+        fingerprint: what a checkpoint has to be of.
+        floor: values up to this are of no interest.
+        enough: a point of a higher value ends the search.
+        workers: as in `answer`.
+        time_limit: likewise.
+        checkpoint: likewise.
+        progress: likewise.
+    """
+    budget, begun = Budget(None, time_limit), time.monotonic()
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruptible())
         pool = make_workers(workers, interrupted)
         stack.callback(pool.close)
-        job = Asked(posed, method)
-        standing = Standing(posed.floor)
+        standing = Standing(floor)
         standing.put([job.engine.root()])
         observers: list[Callable[[Standing, list[int], CellOutcome], None]] = []
         if checkpoint is not None:
-            settings: dict[str, Setting] = {
-                "method": method,
-                "goals": posed.num_goals,
-                "floor": posed.floor,
-                "enough": posed.enough,
-                "slack": posed.slack,
-            }
-            fingerprint = fingerprint_of(posed.program, None, posed.domain, settings)
-            observers.append(_kept(stack.enter_context(Checkpoint.open(checkpoint, fingerprint, OUTCOMES)), standing))
+            file = stack.enter_context(Checkpoint.open(checkpoint, fingerprint(), OUTCOMES))
+            observers.append(_kept(file, standing))
         if progress:
             observers.append(stack.enter_context(_shown(standing)))
         search = BestFirst(
@@ -112,15 +154,16 @@ def answer(
             standing,
             pool,
             budget,
-            enough=posed.enough,
+            enough=enough,
             task_cells=job.engine.task_cells,
             interrupted=interrupted,
             observers=observers,
         )
         reason = search.run()
     highest = max([standing.left_out, *(-bound for bound, _, _ in standing.open[:1])])
-    value = -np.inf if standing.x is None else float(posed.value(standing.x[None])[0])
-    return Answer(standing.x, value, max(value, highest), standing.cells, time.monotonic() - begun, reason)
+    value = -np.inf if standing.x is None else standing.value
+    seconds = time.monotonic() - begun
+    return Answer(standing.x, value, max(value, highest), standing.cells, seconds, reason)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import time
+from concurrent.futures import Executor
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.highs import linear_program, solve
-from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.enumerate import explore_regions
 from torch_shallow.search.question import Answer, Posed
+from torch_shallow.search.runs.budget import Budget, interruptible
+from torch_shallow.search.runs.schedule import INTERRUPTED
 
 TOLERANCE = 1e-7  # how far a linear program may be from its proof, relative to the terms
 FAR = 1.0  # how far above what is known a point is looked for where the value has no end
 
 
-def answer_by_regions(posed: Posed) -> Answer:
+def answer_by_regions(
+    posed: Posed,
+    *,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Answer:
     """The greatest value of a question, by a linear program in each region of the domain, whatever the domain is.
 
     Where the value grows without end, the bound is infinite, and the point is one that is above `enough`, or above all
-    others found. The answer has no parts: Ctrl-C while regions are found is KeyboardInterrupt.
+    others found. If it is stopped before all regions have been looked at, nothing is known of the others: the bound is
+    infinite too. The arguments are those of `answer`.
 
     Raises:
         TransformError: there are too many regions for the memory, or a linear program is not settled.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C before there is any region, or a second time.
     """
-    begun = time.monotonic()
-    partition = enumerate_regions(posed.program, posed.domain, keep_part=False)
-    best, bound, x = posed.floor, -np.inf, None
-    for pattern in partition.patterns():
-        found = _greatest(posed, pattern, max(best, posed.enough) if np.isfinite(posed.enough) else best)
-        if found is None:
-            continue
-        point, most = found
-        bound, value = max(bound, most), float(posed.value(point[None])[0])
-        if value > best:
-            best, x = value, point
-        if x is not None and best > posed.enough:
-            bound = np.inf  # of regions that were not looked at, nothing is known
-            break
+    budget = Budget(None, time_limit)
+    with interruptible() as interrupted:
+        partition, reason, _ = explore_regions(
+            posed.program,
+            posed.domain,
+            time_limit=time_limit,
+            workers=workers,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        best, bound, x = posed.floor, -np.inf, None
+        if reason:
+            bound, points = np.inf, partition.chart.lift(partition.points)
+            values = posed.value(points)
+            if values.max(initial=-np.inf) > best:
+                best, x = float(values.max()), points[values.argmax()]
+        for pattern in partition.patterns() if not reason else ():
+            reason = INTERRUPTED if interrupted() else budget.exceeded(0)
+            if reason:
+                bound = np.inf
+                break
+            in_region = _greatest(posed, pattern, max(best, posed.enough) if np.isfinite(posed.enough) else best)
+            if in_region is None:
+                continue
+            point, most = in_region
+            bound, value = max(bound, most), float(posed.value(point[None])[0])
+            if value > best:
+                best, x = value, point
+            if x is not None and best > posed.enough:
+                bound = np.inf  # of regions that were not looked at, nothing is known
+                break
     value = -np.inf if x is None else best
-    return Answer(x, value, max(value, bound), partition.num_regions, time.monotonic() - begun)
+    cells, seconds = partition.num_regions, time.monotonic() - budget.begun
+    return Answer(x, value, max(value, bound), cells, seconds, reason)
 
 
 def _greatest(

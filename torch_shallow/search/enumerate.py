@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import FileError, IncompleteWarning, TransformError
@@ -29,6 +30,20 @@ from torch_shallow.search.runs.workers import make_workers
 
 METHODS = ("auto", "double-description", "lp")
 MOST_CORNERS = 64  # "auto" begins a box of more corners with half-spaces
+
+
+class Explored(NamedTuple):
+    """What is found of a domain.
+
+    Attributes:
+        partition: its regions.
+        reason: why there may be more of them; empty if there are not.
+        percent: how much of the tree is explored.
+    """
+
+    partition: Partition
+    reason: str
+    percent: float
 
 
 def enumerate_regions(
@@ -84,7 +99,21 @@ def enumerate_regions(
     problem = pose(program, domain, method, solver, tolerance, max_rays)
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress, keep_part)
-    return _explore(problem, domain, Growth(), how)
+    return _whole_or_warn(_explore(problem, domain, Growth(), how))
+
+
+def explore_regions(
+    program: ReLUProgram,
+    domain: Domain,
+    *,
+    time_limit: float | None,
+    workers: int | Executor,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: bool,
+) -> Explored:
+    """As `enumerate_regions`, for a caller who says himself why there are no more regions."""
+    how = _How(Budget(None, time_limit), workers, TASK_SECONDS, checkpoint, False, progress, makes_network=False)
+    return _explore(pose(program, domain), domain, Growth(), how)
 
 
 def pose(
@@ -128,7 +157,7 @@ def resume(
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
     problem = Problem.of(partition.program, partition.chart, partition.search)
-    return _explore(problem, partition.domain, Growth.of(partition), how)
+    return _whole_or_warn(_explore(problem, partition.domain, Growth.of(partition), how))
 
 
 @dataclass(frozen=True)
@@ -142,6 +171,7 @@ class _How:
     store_maps: bool
     progress: bool
     keep_part: bool = True
+    makes_network: bool = True
 
     def __post_init__(self) -> None:
         check_seconds("task_seconds", self.task_seconds)
@@ -175,8 +205,22 @@ def _level_of_caller() -> int:
     return level
 
 
-def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Partition:
-    """Explore what is open, and put the tree in order; warn if something is left open."""
+def _whole_or_warn(found: Explored) -> Partition:
+    """Warn if something is left open."""
+    partition, reason, percent = found
+    if reason:
+        warnings.warn(
+            f"transform: stopped by {reason} with {partition.num_regions:,} regions, {percent:.3g} % of the tree "
+            "explored (each cut counts half of its cell to either side); the network is not complete: its output is "
+            f"NaN in the {len(partition.open_cells):,} cells that are not explored, and shallow.resume(model) goes on.",
+            IncompleteWarning,
+            stacklevel=_level_of_caller(),
+        )
+    return partition
+
+
+def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Explored:
+    """Explore what is open, and put the tree in order."""
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruptible())
         workers = make_workers(how.workers, interrupted)
@@ -186,7 +230,7 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
             growth, keep = _kept(stack, how.checkpoint, problem, domain, growth)
             observers.append(keep)
         observers += [MemoryWatch(problem, how.store_maps), Forecast(problem, growth)]
-        if how.budget.time_limit is not None:
+        if how.budget.time_limit is not None and how.makes_network:
             observers.append(FinishingTime(problem, domain, how.store_maps, threads_of(how.workers), how.budget))
         if how.progress:
             observers.append(stack.enter_context(shown(growth)))
@@ -204,15 +248,6 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Par
             raise KeyboardInterrupt
         if interrupted() and not how.keep_part:
             raise KeyboardInterrupt
-    explored = min(99.9, 100.0 * growth.explored)
+    percent = min(99.9, 100.0 * growth.explored) if reason else 100.0
     partition = growth.finish(problem, domain)
-    if not reason:
-        return balanced(partition, threads_of(how.workers))
-    warnings.warn(
-        f"transform: stopped by {reason} with {partition.num_regions:,} regions, {explored:.3g} % of the tree "
-        "explored (each cut counts half of its cell to either side); the network is not complete: its output is NaN in "
-        f"the {len(partition.open_cells):,} cells that are not explored, and shallow.resume(model) goes on.",
-        IncompleteWarning,
-        stacklevel=_level_of_caller(),
-    )
-    return partition
+    return Explored(partition if reason else balanced(partition, threads_of(how.workers)), reason, percent)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,30 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Box
+from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.subject import Subject
 from torch_shallow.properties.formula import Formula, holds_at
-from torch_shallow.search.question import Answer, Posed
+from torch_shallow.search.question import Posed
 from torch_shallow.search.violations import Violation, finite_part, middle_of, terms_of
 from torch_shallow.verdicts.verdict import Verdict
 
 GLANCES = 64  # points of each way that are looked at before the search
 NEAR = 1e-7  # a search that has ended leaves no more open than this, of the terms
 CLEAR = 256  # so many units of rounding of the model's dtype, of the terms, are asked for where less is not clear
-
-Search: TypeAlias = Callable[..., Answer]
-
-
-@dataclass(frozen=True, eq=False)
-class How:
-    """Who answers, and the arguments handed on to it: see `verify`."""
-
-    answer: Search
-    workers: int | Executor
-    time_limit: float | None
-    checkpoint: str | os.PathLike[str] | None
-    progress: bool
-    method: str
-    solver: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +52,21 @@ class Hunt:
         subject: the network and the domain.
         formula: what is to be met.
         ways: in which it may be.
-        how: who answers.
+        asking: who answers.
     """
 
-    def __init__(self, subject: Subject, formula: Formula, ways: Sequence[Violation], how: How) -> None:
-        self.subject, self.formula, self.ways, self.how = subject, formula, ways, how
-        self.begun = time.monotonic()
+    def __init__(self, subject: Subject, formula: Formula, ways: Sequence[Violation], asking: Asking) -> None:
+        self.subject, self.formula, self.ways, self.asking = subject, formula, ways, asking
         self.bounds = np.full(len(ways), np.inf)
         self.best: Catch | None = None
-        self.cells, self.reason = 0, ""
+        self.reason = ""
 
     def verdict(self) -> Verdict:
         """Look at some points first, then search in one way after another, the most promising one first."""
         for number in self._glance():
             if self._is_over():
                 break
-            self._search(number, self.ways[number].posed, self._checkpoint(number))
+            self._search(number, self.ways[number].posed, None if len(self.ways) == 1 else number)
         if self.best is not None and 0 < self.best.sure < 3 and not self.reason:
             self._look_for_a_clearer_one(self.best)
         return self._summary()
@@ -105,37 +86,21 @@ class Hunt:
     def _is_over(self) -> bool:
         return bool(self.reason) or (self.best is not None and self.best.sure > 1)
 
-    def _search(self, number: int, posed: Posed, checkpoint: str | os.PathLike[str] | None = None) -> None:
-        left = None if self.how.time_limit is None else self.how.time_limit - (time.monotonic() - self.begun)
-        if left is not None and left <= 0.0:
-            self.reason = f"the time limit of {self.how.time_limit:g} s"
+    def _search(self, number: int, posed: Posed, file: int | None) -> None:
+        found = self.asking.ask(posed, number=file)
+        self.reason = self.asking.reason
+        if found is None:
             return
-        how = self.how
-        found = how.answer(
-            posed,
-            workers=how.workers,
-            time_limit=left,
-            progress=how.progress,
-            checkpoint=checkpoint,
-            method=how.method,
-            solver=how.solver,
-        )
-        self.cells, self.reason = self.cells + found.cells, found.reason
         self.bounds[number] = min(self.bounds[number], max(found.bound, found.value))
         if found.x is not None:
             self._take(number, found.x, found.value)
-
-    def _checkpoint(self, number: int) -> str | os.PathLike[str] | None:
-        """A file for each way, if there are several."""
-        file = self.how.checkpoint
-        return file if file is None or len(self.ways) == 1 else f"{os.fspath(file)}.{number}"
 
     def _look_for_a_clearer_one(self, best: Catch) -> None:
         """Go on beyond a point at which rounding decides, for one that is met by more."""
         posed = self.ways[best.way].posed
         unit = max(torch.finfo(self.subject.dtype).eps, np.finfo(np.float64).eps)
         more = best.value + CLEAR * unit * float(terms_of(posed, best.x[None]).max())
-        self._search(best.way, replace(posed, floor=best.value, enough=more))
+        self._search(best.way, replace(posed, floor=best.value, enough=more), -1)
         if best.sure > 1:
             self.reason = ""  # what is known is known
 
@@ -158,20 +123,20 @@ class Hunt:
     def _summary(self) -> Verdict:
         best = self.best
         margin, lower = (np.inf if best is None else 0.0 - best.value), 0.0 - float(self.bounds.max(initial=-np.inf))
-        seconds = time.monotonic() - self.begun
+        cells, seconds = self.asking.cells, self.asking.seconds
         if best is not None and best.sure > 1:
             in_domain = self.subject.contains(best.shown)
             entries, values = (t.double().cpu().reshape(1, -1).numpy() for t in (best.shown, best.output))
             rounding = not holds_at(self.formula, entries, values)[0]
             shown = (best.shown, best.output, margin, min(lower, margin), bool(rounding), in_domain)
-            return Verdict(False, *shown, self.cells, seconds)
+            return Verdict(False, *shown, cells, seconds)
         if self.reason:
-            return Verdict(None, None, None, margin, lower, False, True, self.cells, seconds, self.reason)
+            return Verdict(None, None, None, margin, lower, False, True, cells, seconds, self.reason)
         near = [k for k, way in enumerate(self.ways) if way.meets(float(self.bounds[k]))]
         if all(self.bounds[k] <= self._near(k) for k in near):
-            return Verdict(True, None, None, margin, lower, bool(near), True, self.cells, seconds)
+            return Verdict(True, None, None, margin, lower, bool(near), True, cells, seconds)
         reason = "the search has ended with a bound on the other side of 0"
-        return Verdict(None, None, None, margin, lower, False, True, self.cells, seconds, reason)
+        return Verdict(None, None, None, margin, lower, False, True, cells, seconds, reason)
 
     def _near(self, number: int) -> float:
         """What the bound of a way may be off where the search has ended."""

@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import time
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.domain import Domain
+from torch_shallow.explain.asking import Asking
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer, Posed
 
-NOTHING = 1e-3  # seconds: of a search that only opens its first cells
-INTERRUPTED = "Ctrl-C"  # as in `search.runs.schedule`, which takes a while to import
 
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Who searches, how, and how long: the arguments of `torch_shallow.search.ask.answer`."""
-
-    method: str = "auto"
-    solver: str | None = None
-    workers: int | Executor = 1
-    time_limit: float | None = None
-    checkpoint: str | os.PathLike[str] | None = None
-    progress: bool = False
-
-    @property
-    def is_default(self) -> bool:
-        """Whether nothing was asked for."""
-        return self == SearchOptions()
-
-
-def extremes(program: ReLUProgram, domain: Domain, options: SearchOptions) -> list[tuple[Answer, Answer]]:
+def extremes(program: ReLUProgram, domain: Domain, asking: Asking) -> list[tuple[Answer, Answer]]:
     """Of each output, the least value, as the greatest one of its negative, and the greatest one.
 
-    The time limit is for all of them together: each may take its share of what is left.
+    Each of these questions may take its share of the time that is left.
     """
-    from torch_shallow.search.ask import answer
-
-    begun, found = time.monotonic(), list[Answer]()
-    count = 2 * program.num_outputs
+    found, count = list[Answer](), 2 * program.num_outputs
     for number in range(count):
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         posed = Posed(replace(program, out_shape=(1,), out_weight=weight, out_bias=bias), domain)
-        left = options.time_limit
-        if left is not None:
-            left = max(NOTHING, (left - (time.monotonic() - begun)) / (count - number))
-        if found and found[-1].reason == INTERRUPTED:  # what is proven at once, of the others too
-            left = NOTHING
-        file = options.checkpoint
-        if file is not None and count > 1:
-            file = f"{os.fspath(file)}.{number}"
-        found.append(
-            answer(
-                posed,
-                method=options.method,
-                solver=options.solver,
-                workers=options.workers,
-                time_limit=left,
-                checkpoint=file,
-                progress=options.progress,
-            )
-        )
-        if left == NOTHING and len(found) > 1 and found[-2].reason == INTERRUPTED:
-            found[-1] = replace(found[-1], reason=INTERRUPTED)
+        share = 1.0 / (count - number)
+        each = asking.ask(posed, share=share, number=None if count == 1 else number)
+        found.append(asking.glance(posed) if each is None else each)
     return list(zip(found[::2], found[1::2], strict=True))
 
 

@@ -1,12 +1,11 @@
-"""What the slopes of all local models say: the Lipschitz constant, and in which inputs every output is monotone."""
+"""In which inputs every output of a network is monotone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from numbers import Integral
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -16,147 +15,23 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError, argument_error
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import known_network
 from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.explain.globally.searched_slopes import (
+    SlopeSearch,
+    check_not_searched,
+    rounding_of_slopes,
+    searched_subject,
+)
+from torch_shallow.explain.subject import Subject
 from torch_shallow.functions import Region, TreeFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
 
-
-@dataclass(frozen=True, eq=False)
-class LipschitzConstant:
-    """The least L with `|f(x) - f(y)| <= L |x - y|` for all x and y of the domain, and where it is reached.
-
-    Attributes:
-        value: the constant; 0 of a constant function.
-        norm: 1, 2 or inf: of the inputs and of the outputs.
-        region: a region in which it is reached.
-        point: an interior point of this region.
-        direction: a change of the input, of norm 1, in which it is reached: `f(point + t direction)` changes by
-            `value * t` as long as it is in the region. Zero in inputs that have only one value.
-        before_head: whether f is what enters the network's head (logits), and not its output.
-    """
-
-    value: float
-    norm: float
-    region: int
-    point: Float[Tensor, "*in_shape"]
-    direction: Float[Tensor, "*in_shape"]
-    before_head: bool = False
-
-    def __str__(self) -> str:
-        of = " of the values before the head" * self.before_head
-        return f"L{self.norm:g} Lipschitz constant{of} {self.value:.6g}, reached in region {self.region}"
-
-
-@outside_modes
-def lipschitz_constant(
-    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
-    norm: int | float = 2,
-    domain: Domain | None = None,
-    *,
-    output: int | Sequence[int] | None = None,
-) -> LipschitzConstant:
-    """The exact Lipschitz constant of the trunk on the domain, in L1, L2 or L-infinity.
-
-    A continuous piecewise-linear function on a convex domain changes nowhere faster than its steepest local model: the
-    constant is the largest operator norm of all local models (largest column sum, singular value or row sum of the
-    absolute weights), up to rounding. Inputs that a box fixes do not count, nor regions that are too thin for
-    `transform` to find.
-
-    Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed.
-        norm: 1, 2 or inf, for inputs and outputs.
-        domain: of a model, where to look.
-        output: of one output alone, by its number in the flattened output or its index; of all if None.
-
-    Raises:
-        TransformError: the norm or the output is none of these, not all regions are known, or the weights may have been
-            trained, so that there is no constant where the network jumps.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-        >>> found = lipschitz_constant(model)
-        >>> x, y = torch.randn(100, 2), torch.randn(100, 2)
-        >>> bool(((model(x) - model(y)).norm(dim=1) <= 1.0001 * found.value * (x - y).norm(dim=1) + 1e-5).all())
-        True
-    """
-    if isinstance(norm, bool) or norm not in (1, 2, math.inf):
-        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
-    network = continuous(known_network(shallow, domain), "lipschitz_constant")
-    subject = InChart(network)
-    rows = slice(None) if output is None else [_number(output, network.out_shape)]
-    largest, region = -1.0, 0
-    for block in subject.blocks():
-        weight = subject.maps(block)[0][:, rows][..., ~subject.fixed]
-        norms = _norms(weight, norm, largest)
-        if norms.max() > largest:
-            largest, region = float(norms.max()), block.start + int(norms.argmax())
-    weight = subject.maps(np.array([region]))[0][0, rows][:, ~subject.fixed]
-    direction = np.zeros(subject.function.num_inputs)
-    direction[~subject.fixed] = _steepest(weight, norm)
-    return LipschitzConstant(
-        largest,
-        float(norm),
-        region,
-        subject.point(region),
-        subject.tensor(direction, network.in_shape),
-        before_head=network.head is not None,
-    )
-
-
-def _number(output: int | Sequence[int], shape: tuple[int, ...]) -> int:
-    """The number in the flattened output.
-
-    Raises:
-        TransformError: there is no such output.
-    """
-    try:
-        if isinstance(output, Sequence):
-            return int(np.ravel_multi_index(tuple(output), shape)) if shape or output else 0
-        if not isinstance(output, bool) and 0 <= index(output) < math.prod(shape):
-            return index(output)
-    except (ValueError, TypeError):
-        pass
-    raise argument_error(output, Integral, Sequence)(
-        f"output: expected a number from 0 to {math.prod(shape) - 1} or an index into the shape {shape}, found "
-        f"{output!r}."
-    )
-
-
-def _norms(
-    weight: Float[np.ndarray, "regions outputs moving"], norm: int | float, known: float
-) -> Float[np.ndarray, "regions"]:
-    """The operator norm of each matrix; where it is proven to be no more than `known`, a lower bound instead."""
-    if weight.shape[-1] == 0:
-        return np.zeros(len(weight))
-    if norm != 2:
-        return np.abs(weight).sum(axis=1 if norm == 1 else 2).max(axis=1)
-    squares = weight**2
-    # The Frobenius norm is an upper bound, the longest row or column a lower one.
-    upper = np.sqrt(squares.sum(axis=(1, 2)))
-    lower = np.sqrt(np.maximum(squares.sum(axis=1).max(axis=1), squares.sum(axis=2).max(axis=1)))
-    open_ones = np.flatnonzero(upper * (1.0 + 1e-12) >= max(known, lower.max()))
-    if weight.shape[1] > 1:
-        lower[open_ones] = torch.linalg.matrix_norm(torch.from_numpy(weight[open_ones]), ord=2).numpy()
-    return lower
-
-
-def _steepest(weight: Float[np.ndarray, "outputs moving"], norm: int | float) -> Float[np.ndarray, "moving"]:
-    """A direction of norm 1 that a matrix makes longest."""
-    direction = np.zeros(weight.shape[1])
-    if weight.shape[1] == 0:
-        return direction
-    if norm == 1:
-        direction[np.abs(weight).sum(axis=0).argmax()] = 1.0
-        return direction
-    if norm == 2:
-        return np.linalg.svd(weight, full_matrices=False)[2][0]
-    row = weight[np.abs(weight).sum(axis=1).argmax()]
-    return np.where(row < 0.0, -1.0, 1.0)
+SEARCH_TOLERANCE = 1e-10  # a search takes a slope up to this share of its terms for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +39,7 @@ class Counterexample:
     """Where a claim fails.
 
     Attributes:
-        region: a region in which the output goes the other way.
+        region: a region in which the output goes the other way; -1 where regions were not numbered.
         point: an interior point of it.
         slope: change of the output by unit of the feature.
     """
@@ -181,19 +56,28 @@ class Monotonicity:
     Tensors are of shape `(*out_shape, *in_shape)`.
 
     Attributes:
-        shallow: the network.
+        function: the network with its regions; None of a deep model that was searched.
         features: names and units of the inputs.
-        least: the least slope of all local models, by unit of the feature.
-        greatest: the greatest.
-        least_region: a region that has it.
+        least: the least slope of all local models, by unit of the feature. Of a search, the least one that was found.
+        greatest: the greatest likewise.
+        least_region: a region that has it; -1 of a search.
         greatest_region: likewise.
         falls: whether some slope is negative by more than rounding.
         rises: likewise positive.
         rounding: slopes up to this size are none.
         fixed: of each input, whether it has only one value in the domain.
+        lower_bound: no slope is below this: proven. A search that only asks for signs leaves it as it then is, which is
+            -inf where `falls` was seen at once.
+        upper_bound: no slope is above this likewise.
+        least_point: of a search, an interior point of a region that has `least`, flattened.
+        greatest_point: likewise of `greatest`.
+        before_head: whether the outputs are those before the network's head.
+        cells: how many cells a search opened; 0 where all regions were looked at.
+        seconds: how long the search took.
+        reason: why the search was stopped; empty if it was not.
     """
 
-    function: TreeFunction
+    function: TreeFunction | None
     features: Features
     least: Float[Tensor, "*out_and_in_shape"]
     greatest: Float[Tensor, "*out_and_in_shape"]
@@ -203,24 +87,50 @@ class Monotonicity:
     rises: Bool[Tensor, "*out_and_in_shape"]
     rounding: Float[Tensor, "*out_and_in_shape"]
     fixed: Bool[Tensor, "*in_shape"]
+    lower_bound: Float[Tensor, "*out_and_in_shape"]
+    upper_bound: Float[Tensor, "*out_and_in_shape"]
+    least_point: Float[Tensor, "*out_in_and_inputs"] | None = None
+    greatest_point: Float[Tensor, "*out_in_and_inputs"] | None = None
+    before_head: bool = False
+    cells: int = 0
+    seconds: float = 0.0
+    reason: str = ""
 
     @property
     def increasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where the output never falls as the input rises; also where it is constant."""
-        return ~self.falls
+        """Where the output is proven never to fall as the input rises; also where it is constant."""
+        return self.fixed | (~self.falls & (self.lower_bound >= -self.rounding))
 
     @property
     def decreasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where the output never rises as the input rises; also where it is constant."""
-        return ~self.rises
+        """Where the output is proven never to rise as the input rises; also where it is constant."""
+        return self.fixed | (~self.rises & (self.upper_bound <= self.rounding))
 
     @property
     def constant(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where the output does not depend on the input."""
-        return ~self.falls & ~self.rises
+        """Where the output is proven not to depend on the input."""
+        return self.increasing & self.decreasing
+
+    @property
+    def undecided(self) -> Bool[Tensor, "*out_and_in_shape"]:
+        """Where it is not known whether some slope is negative, or whether one is positive."""
+        return ~((self.increasing | self.falls) & (self.decreasing | self.rises))
+
+    @property
+    def gap(self) -> Float[Tensor, "*out_and_in_shape"]:
+        """The width of the proven intervals of both ends together."""
+        return (self.least - self.lower_bound) + (self.upper_bound - self.greatest)
+
+    @property
+    def proven(self) -> bool:
+        """Whether all verdicts are known."""
+        return not bool(self.undecided.any())
 
     def verdict(self, feature: str | int, output: int = 0) -> str:
-        """`"increasing"`, `"decreasing"`, `"constant"`, `"neither"`, or `"fixed"` where the input has one value.
+        """How an output goes with an input.
+
+        It is `"increasing"`, `"decreasing"`, `"constant"`, `"neither"`, or `"fixed"` where the input has one value;
+        where a search was stopped, also `"undecided"`.
 
         Args:
             feature: name or number of the input.
@@ -229,11 +139,13 @@ class Monotonicity:
         row, column = self._entry(feature, output)
         if self.fixed.reshape(-1)[column]:
             return "fixed"
-        falls, rises = self._at(row, column, self.falls, self.rises)
-        return {(0, 0): "constant", (0, 1): "increasing", (1, 0): "decreasing", (1, 1): "neither"}[falls, rises]
+        up, down, falls, rises = self._at(row, column, self.increasing, self.decreasing, self.falls, self.rises)
+        if falls and rises:
+            return "neither"
+        return {(0, 0): "undecided", (0, 1): "decreasing", (1, 0): "increasing", (1, 1): "constant"}[up, down]
 
     def breaks(self, claim: str, feature: str | int, output: int = 0) -> Counterexample | None:
-        """The region that breaks a claim most, or None if the claim holds.
+        """The region that breaks a claim most, of those that were found, or None if none was found.
 
         Args:
             claim: `"increasing"`, `"decreasing"` or `"constant"`.
@@ -249,10 +161,25 @@ class Monotonicity:
             return None
         least = down and not (up and high > -low)
         (region,) = self._at(row, column, self.least_region if least else self.greatest_region)
-        return Counterexample(region, Region(self.function, region).interior_point, low if least else high)
+        points = self.least_point if least else self.greatest_point
+        if self.function is not None:
+            point = Region(self.function, region).interior_point
+        else:
+            assert points is not None  # as a search gives them
+            point = points.reshape(self._outputs, self._inputs, -1)[row, column].reshape(self.fixed.shape)
+        return Counterexample(region, point, low if least else high)
 
     def breaking_regions(self, claim: str, feature: str | int, output: int = 0) -> Int64[Tensor, "some"]:
-        """All regions that break a claim; none if it holds. Arguments and errors as for `breaks`."""
+        """All regions that break a claim; none if it holds. Arguments and errors as for `breaks`.
+
+        Raises:
+            TransformError: the model was searched without finding its regions.
+        """
+        if self.function is None:
+            raise TransformError(
+                "breaking_regions: expected a network whose regions are known, found a deep model that was searched "
+                "without finding them; pass monotonicity the shallow network, transform(model, domain=domain)."
+            )
         row, column, down, up = self._broken(claim, feature, output)
         (rounding,), found = self._at(row, column, self.rounding), [np.zeros(0, dtype=np.int64)]
         subject = InChart(self.function)
@@ -284,7 +211,7 @@ class Monotonicity:
     def __str__(self) -> str:
         """A line for each output and input."""
         width = max([len(name) for name in self.features.names], default=0)
-        lines = ["of the values before the head:"] * (self.function.head is not None)
+        lines = ["of the values before the head:"] * self.before_head
         for i in range(self._outputs):
             lines += [f"output {i}:"] * (self._outputs > 1)
             for k, name in enumerate(self.features.names):
@@ -296,15 +223,21 @@ class Monotonicity:
                 low, high = self._at(i, k, self.least, self.greatest)
                 low, high = (0.0 if not falls and low < 0.0 else low), (0.0 if not rises and high > 0.0 else high)
                 where = ""
-                if verdict == "neither":
+                if verdict == "neither" and self.function is not None:
                     regions = self._at(i, k, self.least_region, self.greatest_region)
                     where = f" (in regions {regions[0]} and {regions[1]})"
                 lines.append(f"  {name:<{width}}  {verdict:<10}  slope {low:.4g} to {high:.4g}{where}")
+        if not self.proven:
+            lines.append(f"  undecided: the search was stopped ({self.reason or 'rounding'})")
         return "\n".join(lines)
 
     @property
     def _outputs(self) -> int:
-        return math.prod(self.function.out_shape)
+        return self.least.numel() // max(self._inputs, 1)
+
+    @property
+    def _inputs(self) -> int:
+        return math.prod(self.fixed.shape)
 
     def _at(self, output: int, column: int, *tensors: Tensor) -> list[Any]:
         """The entry of an output and an input in some tensors, as a number of Python."""
@@ -331,21 +264,37 @@ def monotonicity(
     *,
     features: Features | Sequence[str] | None = None,
     tolerance: float = 1e-12,
+    exact_slopes: bool = False,
+    example_input: Tensor | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
 ) -> Monotonicity:
     """Whether each output of the trunk is increasing, decreasing, constant or neither in each input: exactly.
 
     On a convex domain a continuous piecewise-linear function is increasing in an input if and only if no local model
     has a negative weight for it.
 
+    A deep model in a bounded domain is searched without finding all regions. The search decides the signs: it ends with
+    a negative slope, or the proof that there is none, and leaves the intervals of the least and greatest slopes as wide
+    as they then are. Stopped by a time limit or by Ctrl-C, some verdicts may be `"undecided"`.
+
     Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed.
+        shallow: a model; or a network that knows all regions of its domain.
         domain: of a model, where to look.
         features: names and units of the inputs.
-        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding.
+        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding; of a search,
+            1e-10 at least, or what the bounds of a large network leave.
+        exact_slopes: whether the search goes on until the least and greatest slopes are known.
+        example_input: a batch of inputs; needed only where a model does not tell the shape of one.
+        workers: of the search: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop the search after about so many seconds, for all outputs and inputs together.
+        progress: show the interval that is proven of each slope that is asked for.
 
     Raises:
-        TransformError: not all regions are known, the weights may have been trained, so that the network may jump, the
-            features do not fit, or the tolerance is out of range.
+        TransformError: not all regions of a shallow network are known, its weights may have been trained, so that it
+            may jump, the features do not fit, the tolerance is out of range, or an argument of the search is given
+            where all regions are looked at.
 
     Example:
         >>> import torch
@@ -358,6 +307,12 @@ def monotonicity(
     """
     if not 0.0 <= tolerance < 1e-3:
         raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
+    options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
+    searched = searched_subject(shallow, domain, example_input, options)
+    if searched is not None:
+        named = read_features(features, searched.program.num_inputs)
+        return _by_search(searched, named, max(tolerance, SEARCH_TOLERANCE), exact_slopes, options)
+    check_not_searched(options)
     network = continuous(known_network(shallow, domain), "monotonicity")
     subject = InChart(network)
     named = read_features(features, subject.function.num_inputs)
@@ -373,15 +328,64 @@ def monotonicity(
             regions[side] = np.where(better, at + block.start, regions[side])
     rounding = tolerance * subject.terms / np.abs(named.scale)
     place = (*network.out_shape, *network.in_shape)
+    least, greatest = subject.tensor(ends[0], place), subject.tensor(-ends[1], place)
     return Monotonicity(
         network,
         named,
-        subject.tensor(ends[0], place),
-        subject.tensor(-ends[1], place),
+        least,
+        greatest,
         subject.tensor(regions[0], place),
         subject.tensor(regions[1], place),
         subject.tensor((ends[0] < -rounding) & ~subject.fixed, place),
         subject.tensor((ends[1] < -rounding) & ~subject.fixed, place),
         subject.tensor(rounding, place),
         subject.tensor(subject.fixed, network.in_shape),
+        least,
+        greatest,
+        before_head=network.head is not None,
+    )
+
+
+def _by_search(
+    subject: Subject, features: Features, tolerance: float, exact_slopes: bool, options: SearchOptions
+) -> Monotonicity:
+    """The verdicts on a deep model by the search."""
+    program, asking = subject.program, Asking(options)
+    rounding = rounding_of_slopes(program, tolerance)
+    wanted = np.ones((2, *rounding.shape), dtype=bool)
+    ends = SlopeSearch(program, subject.domain, asking).ends(rounding, wanted, exact_slopes)
+    # By unit of the feature, where a negative scale turns the input around.
+    sizes, turned = np.abs(features.scale), features.scale < 0.0
+
+    def of_feature(values: Float[np.ndarray, "2 outputs inputs"]) -> Float[np.ndarray, "2 outputs inputs"]:
+        return np.where(turned, values[::-1], values)
+
+    found, bound = of_feature(ends.found / sizes), of_feature(ends.bound / sizes)
+    points = np.where(turned[:, None], ends.points[::-1], ends.points)
+    breaks = (found > rounding / sizes) & ~ends.fixed
+    place = (*program.out_shape, *program.in_shape)
+
+    def tensor(values: np.ndarray, shape: tuple[int, ...] = place) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).reshape(shape).to(subject.device)
+
+    nowhere = tensor(np.full(rounding.shape, -1, dtype=np.int64))
+    return Monotonicity(
+        None,
+        features,
+        tensor(-found[0]),
+        tensor(found[1]),
+        nowhere,
+        nowhere.clone(),
+        tensor(breaks[0]),
+        tensor(breaks[1]),
+        tensor(rounding / sizes),
+        tensor(ends.fixed, program.in_shape),
+        tensor(-bound[0]),
+        tensor(bound[1]),
+        tensor(points[0], (*place, program.num_inputs)),
+        tensor(points[1], (*place, program.num_inputs)),
+        before_head=subject.head is not None,
+        cells=asking.cells,
+        seconds=asking.seconds,
+        reason=asking.reason,
     )
