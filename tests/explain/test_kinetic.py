@@ -17,6 +17,7 @@ from tests.piecewise_models import digits_cnn
 from tests.zoo import Specimen, chain
 from torch_shallow.explain.function import read_function
 from torch_shallow.explain.integrated_gradients import integrated_gradients
+from torch_shallow.explain.segments import kinetic as kinetic_module
 from torch_shallow.explain.segments.deep_segments import deep_average_gradients, deep_breakpoints
 from torch_shallow.explain.segments.kinetic import Kinetic
 from torch_shallow.functions import links
@@ -137,6 +138,13 @@ def test_too_many_links(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(chain(3, 10, 10, 1), (3,)).links is None
     assert read(digits_cnn(8), (1, 8, 8)).links is None
     assert read(chain(3, 9, 9, 1), (3,)).links is not None
+
+
+def test_deep_and_dense_networks_go_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinetic_module, "MOST_DENSE", 20)
+    assert Kinetic.of(read(chain(3, 6, 6, 6, 1), (3,))) is None
+    assert Kinetic.of(read(chain(3, 6, 6, 1), (3,))) is not None
+    assert Kinetic.of(read(digits_cnn(8), (1, 8, 8))) is not None
 
 
 def test_what_does_not_end_where_the_network_does_goes_the_long_way() -> None:

@@ -17,6 +17,7 @@ from torch_shallow.functions.links import Links
 if TYPE_CHECKING:
     from torch_shallow.explain.segments.rank_one import Wiring
 
+MOST_DENSE = 1 << 18  # links of a network of several layers that are all connected
 ROUNDING = 1e-9  # of the size of a stage: what the neurons may differ by at the end of a segment
 
 
@@ -37,9 +38,17 @@ class Kinetic:
 
     @staticmethod
     def of(neurons: DeepFunction) -> Kinetic | None:
-        """For a network whose links are known, and whose gradients autograd tells; else None."""
+        """For a network whose links are known, and whose gradients autograd tells; else None.
+
+        None too for one of several large layers that are all connected, where an event changes all that is behind it:
+        matrix products over many pieces at once are faster there.
+        """
         links = neurons.links if neurons.differentiates else None
-        return None if links is None else Kinetic(neurons, links)
+        if links is None:
+            return None
+        sizes, count = np.diff(links.blocks), links.weights.nnz
+        deep, dense = len(sizes) > 2, 2 * count > int((sizes[1:] * sizes[:-1]).sum())
+        return None if deep and dense and count > MOST_DENSE else Kinetic(neurons, links)
 
     def gradients(
         self,
