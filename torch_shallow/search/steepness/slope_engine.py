@@ -76,12 +76,15 @@ class SlopeEngine:
         scaled = self.scaled = bounded.scaled
         n, half = scaled.num_free, scaled.half[scaled.free]
         in_ball = asked.norm == 2 and asked.direction is None
+        lengths = np.linalg.norm(scaled.weights[:, :n] / half, axis=1)
+        reads = np.ascontiguousarray(scaled.weights[:, :n] / half)
         self.program = SlopeProgram(
-            np.ascontiguousarray(scaled.weights[:, :n] / half),
+            reads,
             np.ascontiguousarray(scaled.weights[:, n:]),
             np.ascontiguousarray(scaled.outputs[:, :n] / half),
             np.ascontiguousarray(scaled.outputs[:, n:-1]),
             np.array([in_ball]),
+            np.abs(reads @ reads.T) * (1.0 + 1e-13) + 1e-15 * np.outer(lengths, lengths) * n,
         )
         self._local = np.full(program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
@@ -277,7 +280,8 @@ def new_form(count: int, inputs: int, outputs: int) -> SlopeForm:
     return SlopeForm(
         np.full((count, count + 1), 0.5),
         *(np.zeros(count), np.zeros(count), np.zeros((2, count)), np.zeros(count), np.zeros(count), np.zeros(count)),
-        *(np.zeros(inputs), np.zeros(count), np.zeros(count), np.zeros(inputs), np.zeros(count + inputs)),
+        *(np.zeros(count), np.zeros(inputs), np.zeros(count), np.zeros(count), np.zeros(inputs)),
+        np.zeros(count + inputs),
         *(np.zeros((3, outputs)), np.zeros(2), np.zeros((outputs, inputs)), np.zeros(outputs)),
         np.zeros((2, outputs, outputs)),
     )

@@ -27,6 +27,7 @@ class SlopeProgram(Bundle):
     skip: np.ndarray  # float64 (outputs, inputs): C
     out: np.ndarray  # float64 (outputs, neurons): O
     in_ball: np.ndarray  # bool (1,): whether d is of Euclidean length 1 rather than in a box
+    angles: np.ndarray  # float64 (neurons, neurons): absolute scalar products of the rows of R
 
 
 class Ways(Bundle):
@@ -47,6 +48,7 @@ class SlopeForm(Bundle):
     sizes: np.ndarray  # float64 (neurons,): of the terms of y
     prices: np.ndarray  # float64 (neurons,): of p
     gains: np.ndarray  # float64 (neurons,): of a
+    pulls: np.ndarray  # float64 (neurons,): in the ball, half of what a (R d) is multiplied by, of one output
     columns: np.ndarray  # float64 (inputs,): of d
     shares: np.ndarray  # float64 (neurons,): a where the function is greatest
     changes: np.ndarray  # float64 (neurons,): p there, by the mixed planes
@@ -108,6 +110,7 @@ def write_form(program, ways, status, form):
     for i in range(count):
         form.prices[i] = 0.0
         form.gains[i] = 0.0
+        form.pulls[i] = 0.0
     for i in range(inputs):
         form.columns[i] = 0.0
     for o in range(program.out.shape[0]):
@@ -143,11 +146,15 @@ def write_form(program, ways, status, form):
             constant -= m * (1.0 - w) * second
             form.prices[i] += m * (1.0 - w)
         w = mix[count]
-        first, second = form.entering[1, k], form.entering[0, k]
-        if price < 0.0:
-            first, second = second, first
-        gain += price * (w * first + (1.0 - w) * second)
-        constant -= price * (1.0 - w) * second
+        if program.in_ball[0] and program.out.shape[0] == 1:
+            w = 0.5
+            form.pulls[k] = 0.5 * price
+        else:
+            first, second = form.entering[1, k], form.entering[0, k]
+            if price < 0.0:
+                first, second = second, first
+            gain += price * (w * first + (1.0 - w) * second)
+            constant -= price * (1.0 - w) * second
         for i in range(inputs):
             form.columns[i] += price * (1.0 - w) * program.reads[k, i]
         form.gains[k] = gain
@@ -156,7 +163,11 @@ def write_form(program, ways, status, form):
 
 @compiled("contract", "reassoc", "nsz")
 def over_directions(program, ways, form):
-    """The greatest value of the part that depends on d, with its rounding; where it is goes into `direction`."""
+    """The greatest value of the part that depends on d; where it is goes into `direction`.
+
+    In the ball it is the length of c + sum s_k u_k R_k at most, with c the columns, u the pulls, and each s_k between -1
+    and 1, since its square is at most |c|^2 + 2 sum |u_k R_k c| + sum |u_k u_l R_k R_l|.
+    """
     total, square = 0.0, 0.0
     for i in range(program.reads.shape[1]):
         slope = form.columns[i]
@@ -167,7 +178,15 @@ def over_directions(program, ways, form):
         length = np.sqrt(square)
         for i in range(program.reads.shape[1]):
             form.direction[i] = form.columns[i] / length if length > 0.0 else 0.0
-        total = length
+        for k in range(program.reads.shape[0]):
+            if form.pulls[k] != 0.0:
+                along, crossed = 0.0, 0.0
+                for i in range(program.reads.shape[1]):
+                    along += form.columns[i] * program.reads[k, i]
+                for other in range(program.reads.shape[0]):
+                    crossed += abs(form.pulls[other]) * program.angles[k, other]
+                square += abs(form.pulls[k]) * (2.0 * abs(along) + crossed)
+        total = np.sqrt(square)
     return total
 
 
@@ -229,6 +248,10 @@ def mix_better(program, status, form, step):
             lost += gap
             form.scores[i] += gap
             mix[i] = w + step * ((1.0 if m * one < m * other else 0.0) - w)
+        if form.pulls[k] != 0.0:
+            form.changes[k] = total + (entering if price * entering > 0.0 else 0.0)
+            form.scores[k] += lost + abs(form.pulls[k]) * np.sqrt(program.angles[k, k])
+            continue
         first, second = form.entering[1, k], form.entering[0, k]
         if price < 0.0:
             first, second = second, first

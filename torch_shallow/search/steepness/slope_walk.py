@@ -25,8 +25,8 @@ OPENED, LEFT, FOUND, SETTLED = range(4)  # what is counted
 NUM_COUNTS = 4
 
 ROUNDS = 3  # of better weights before the linear program of a cell
-STEP = 0.5  # of the weights
-LOOKED_AT = 6  # decisions whose two sides are bounded before one is chosen
+STEP = 0.3  # of the weights
+LOOKED_AT = 24  # decisions whose two sides are bounded before one is chosen
 SMALL = 1e-5  # a neuron that reaches no further than this on one side is not tied to its share
 INTERVAL = 1e-14  # rounding of an interval, for each unit of its terms
 
