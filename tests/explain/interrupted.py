@@ -36,8 +36,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "unused_features": lambda: explain.unused_features(transform_all(MODEL, domain=BOX)).share.tolist(),
     "volumes": lambda: explain.volumes(SMALL, BOX).values.tolist(),
     "moments": lambda: explain.moments(SMALL, BOX).mean.tolist(),
-    "difference": lambda: explain.difference(SMALL, OTHER, BOX).largest.tolist(),
-    "counterfactual": lambda: explain.counterfactual(MODEL, 3.0 * X, 0).distance,
+    "difference": lambda: explain.difference(SMALL, OTHER, BOX, regions=True).largest.tolist(),
+    "counterfactual": lambda: explain.counterfactual(transform_all(MODEL, domain=BOX), X, 0).distance,
     "continuity_gap": lambda: transform(SMALL, domain=BOX).continuity_gap().facets,
     "merge": lambda: transform(MODEL, domain=BOX).num_regions and transform(SMALL, domain=BOX).merge().num_regions,
     "shap_values": lambda: explain.shap_values(MODEL, torch.rand(8, 4), torch.ones(64, 4)).values.tolist(),
@@ -105,7 +105,21 @@ def intervals_of_slopes() -> list[float]:
     return [value for end in ends for value in end.flatten().tolist()]
 
 
+def intervals_of_difference() -> list[float]:
+    found = explain.difference(SMALL, OTHER, BOX)
+    return [*found.lower_bound.tolist(), *found.upper_bound.tolist()]
+
+
+def interval_of_nearest() -> list[float]:
+    found = explain.counterfactual(
+        STEEP, torch.full((9,), 0.25), 1 - int(STEEP(torch.full((1, 9), 0.25).double()).argmax())
+    )
+    return [-found.upper_bound, -found.lower_bound]
+
+
 INTERVALS: dict[str, Callable[[], list[float]]] = {
+    "differences": intervals_of_difference,
+    "nearest": interval_of_nearest,
     "slopes": intervals_of_slopes,
     "steepest": interval_of_lipschitz_constant,
     "output_range": interval_of_range,

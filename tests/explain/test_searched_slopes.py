@@ -8,7 +8,7 @@ from torch import nn
 
 import torch_shallow
 from tests import zoo
-from torch_shallow import AtLeast, Box, Monotone, Polytope, TransformError, explain, verify
+from torch_shallow import AtLeast, Box, Monotone, Polytope, TransformError, explain, transform, verify
 
 BOX = Box(-1.0, 1.0)
 WEDGE = Polytope([[1.0, 1.0, 0.5], [-1.0, 0.2, 0.0], [0.3, -1.0, 0.2], [0.0, 0.0, 1.0], [0.0, 0.1, -1.0]], [1.0] * 5)
@@ -134,6 +134,7 @@ def test_arguments_of_a_search_are_refused_where_there_is_none() -> None:
     model = network(0, 3, 4, 1)
     for ask in (explain.lipschitz_constant, explain.monotonicity, explain.unused_features):
         with pytest.raises(TransformError, match="time_limit"):
-            ask(model, time_limit=1.0)
+            ask(transform(model, domain=BOX), time_limit=1.0)
+        assert ask(model, time_limit=1e3).proven
     with pytest.raises(TransformError, match="of: expected None"):
         explain.lipschitz_constant(model, 2, BOX, output=0, of=[[1.0]])

@@ -20,11 +20,10 @@ from torch.export import ExportedProgram
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.asking import SearchOptions
-from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.explain.globally.output_range import combinations
 from torch_shallow.explain.globally.searched_range import with_combinations
-from torch_shallow.explain.globally.searched_slopes import check_not_searched, searched_subject
+from torch_shallow.explain.globally.searched_slopes import looked_at, searched_subject
 from torch_shallow.explain.subject import Subject
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.steepness.steepness import Steepness, steepest_direction
@@ -112,7 +111,7 @@ def lipschitz_constant(
     A deep model in a bounded domain is searched, the most promising cells first, without finding all regions (see
     `torch_shallow.search.steepness`). Stopped by a time limit or by Ctrl-C, the search gives a slope that there is, and
     a bound that is proven. Of a network that knows its regions, and of a model in an unbounded domain, which is
-    transformed, these are looked at in its place.
+    transformed, these are looked at in its place; stopped before all of them are found, the bound is infinite.
 
     Args:
         shallow: a model; or a network that knows all regions of its domain.
@@ -129,7 +128,7 @@ def lipschitz_constant(
     Raises:
         TransformError: the norm, the output or `of` is none of these, not all regions of a shallow network are known,
             its weights may have been trained, so that there is no constant where it jumps, or an argument of the search
-            is given where all regions are looked at.
+            is given with a network whose regions are known.
 
     Example:
         >>> import torch, torch_shallow
@@ -148,8 +147,8 @@ def lipschitz_constant(
     if searched is not None:
         rows = _rows(output, of, searched.program.out_shape)
         return _by_search(searched, norm, rows, options)
-    check_not_searched(options)
-    network = continuous(known_network(shallow, domain), "lipschitz_constant")
+    begun = time.monotonic()
+    network, reason = looked_at(shallow, domain, example_input, options, "lipschitz_constant")
     subject = InChart(network)
     rows = _rows(output, of, network.out_shape)
     largest, region = -1.0, 0
@@ -171,6 +170,9 @@ def lipschitz_constant(
         subject.point(region),
         subject.tensor(direction, network.in_shape),
         before_head=network.head is not None,
+        upper_bound=math.inf if reason else largest,
+        seconds=time.monotonic() - begun,
+        reason=reason,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,11 +19,10 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.explain.globally.searched_slopes import (
     SlopeSearch,
-    check_not_searched,
+    looked_at,
     rounding_of_slopes,
     searched_subject,
 )
@@ -277,7 +277,8 @@ def monotonicity(
 
     A deep model in a bounded domain is searched without finding all regions. The search decides the signs: it ends with
     a negative slope, or the proof that there is none, and leaves the intervals of the least and greatest slopes as wide
-    as they then are. Stopped by a time limit or by Ctrl-C, some verdicts may be `"undecided"`.
+    as they then are. In an unbounded domain, the model is transformed. Stopped by a time limit or by Ctrl-C, some
+    verdicts may be `"undecided"`.
 
     Args:
         shallow: a model; or a network that knows all regions of its domain.
@@ -294,7 +295,7 @@ def monotonicity(
     Raises:
         TransformError: not all regions of a shallow network are known, its weights may have been trained, so that it
             may jump, the features do not fit, the tolerance is out of range, or an argument of the search is given
-            where all regions are looked at.
+            with a network whose regions are known.
 
     Example:
         >>> import torch
@@ -312,8 +313,8 @@ def monotonicity(
     if searched is not None:
         named = read_features(features, searched.program.num_inputs)
         return _by_search(searched, named, max(tolerance, SEARCH_TOLERANCE), exact_slopes, options)
-    check_not_searched(options)
-    network = continuous(known_network(shallow, domain), "monotonicity")
+    begun = time.monotonic()
+    network, reason = looked_at(shallow, domain, example_input, options, "monotonicity")
     subject = InChart(network)
     named = read_features(features, subject.function.num_inputs)
     shape = (subject.function.num_outputs, subject.function.num_inputs)
@@ -340,9 +341,11 @@ def monotonicity(
         subject.tensor((ends[1] < -rounding) & ~subject.fixed, place),
         subject.tensor(rounding, place),
         subject.tensor(subject.fixed, network.in_shape),
-        least,
-        greatest,
+        torch.full_like(least, -torch.inf) if reason else least,
+        torch.full_like(greatest, torch.inf) if reason else greatest,
         before_head=network.head is not None,
+        seconds=time.monotonic() - begun,
+        reason=reason,
     )
 
 

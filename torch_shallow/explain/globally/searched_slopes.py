@@ -14,10 +14,11 @@ from torch.export import ExportedProgram
 
 from torch_shallow.bounds.bounding_box import is_bounded
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
-from torch_shallow.explain.function import known_function
+from torch_shallow.explain.function import known_function, known_network
+from torch_shallow.explain.globally.in_chart import continuous
 from torch_shallow.explain.subject import Subject, subject_of
+from torch_shallow.functions import TreeFunction
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer
@@ -44,17 +45,27 @@ def searched_subject(
     return subject if is_bounded(subject.domain, subject.program.in_shape) else None
 
 
-def check_not_searched(options: SearchOptions) -> None:
-    """Make sure that nothing is asked of a search where there is none.
+def looked_at(
+    shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
+    domain: Domain | None,
+    example_input: Tensor | None,
+    options: SearchOptions,
+    name: str,
+) -> tuple[TreeFunction, str]:
+    """What is not searched: all regions of a network, or those of a domain that is not bounded which are found in time.
+
+    Returns:
+        The function, and the reason why it does not know all regions; empty if it does.
 
     Raises:
-        TransformError: something is.
+        TransformError: options are given with a network whose regions are known, or it may jump.
     """
-    if not options.is_default:
-        raise TransformError(
-            "workers, time_limit, progress: expected none of them where all regions are looked at, which is where they "
-            "are known or the domain is not bounded; leave them out, or pass a deep model and a bounded domain."
-        )
+    deep = not isinstance(shallow, SoftReLU) and known_function(shallow) is None
+    if deep and isinstance(shallow, nn.Module | ExportedProgram):
+        network, reason = options.regions_of(shallow, domain, example_input)
+        return continuous(network.function, name), reason
+    options.refuse("a network whose regions are known, which are all looked at")
+    return continuous(known_network(shallow, domain), name), ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,13 +18,12 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.explain.globally.integrals import Volumes
 from torch_shallow.explain.globally.monotone import SEARCH_TOLERANCE
 from torch_shallow.explain.globally.searched_slopes import (
     SlopeSearch,
-    check_not_searched,
+    looked_at,
     rounding_of_slopes,
     searched_subject,
 )
@@ -149,7 +149,8 @@ def unused_features(
 
     Raises:
         TransformError: not all regions are known, the weights may have been trained, the features or the volumes do not
-            fit, the tolerance is out of range, or an argument of the search is given where all regions are looked at.
+            fit, the tolerance is out of range, or an argument of the search is given with a network that knows its
+            regions.
 
     Example:
         >>> import torch
@@ -166,8 +167,8 @@ def unused_features(
     if searched is not None:
         named = read_features(features, searched.program.num_inputs)
         return _by_search(searched, named, max(tolerance, SEARCH_TOLERANCE), options)
-    check_not_searched(options)
-    network = continuous(known_network(shallow, domain), "unused_features")
+    begun = time.monotonic()
+    network, reason = looked_at(shallow, domain, example_input, options, "unused_features")
     subject = InChart(network)
     named = read_features(features, subject.function.num_inputs)
     rounding = tolerance * subject.terms
@@ -182,8 +183,11 @@ def unused_features(
                 f"{len(volumes.values)} that add up to {volumes.total}; leave them out for shares of regions alone."
             )
         share = found.double().T @ volumes.values.to(found.device) / volumes.values.sum()
-    never = found.all(0)
-    return UnusedFeatures(named, never, torch.zeros_like(never), found, share)
+    so_far, nothing = found.all(0), torch.zeros_like(found[0])
+    seconds = time.monotonic() - begun
+    if reason:  # of regions that were not found, nothing is known
+        return UnusedFeatures(named, nothing, so_far, cells=len(found), seconds=seconds, reason=reason)
+    return UnusedFeatures(named, so_far, nothing, found, share, seconds=seconds)
 
 
 def _by_search(subject: Subject, features: Features, tolerance: float, options: SearchOptions) -> UnusedFeatures:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int8, Int32
 
+from torch_shallow.bounds.paired_rows import PairedRows
 from torch_shallow.bounds.scaled import ScaledProgram
 from torch_shallow.domain import Domain
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.engines.relaxation_engine import RelaxationEngine, _Work
+from torch_shallow.search.engines.relaxation_engine import RelaxationEngine, RelaxationRoom
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 from torch_shallow.search.steepness.region_interior import interior_of_domain, interior_of_region
 from torch_shallow.search.steepness.slope_form import SlopeForm, SlopeProgram, Ways
@@ -210,7 +211,9 @@ class _Room:
         count, n, outputs = len(scaled.neurons), scaled.num_free, len(scaled.outputs)
         size = 8 * (2 * count + 2) * (n + count + 2)
         depth = int(min(count + n + outputs + 2, max(8, (1 << 27) // size)))
-        self.work = _Work(replace(scaled, outputs=scaled.outputs[:1]), 1, engine.walls, np.zeros(1), depth)
+        self.work = RelaxationRoom(
+            replace(scaled, outputs=scaled.outputs[:1]), 1, engine.walls, np.zeros(1), depth, PairedRows.none()
+        )
         self.ways, self.form, self.spare = engine.ways(0), new_form(count, n, outputs), new_form(count, n, outputs)
         capacity = 2 * depth + 1024
         self.found = SteepestFound(
