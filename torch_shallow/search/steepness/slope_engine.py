@@ -16,13 +16,14 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines.relaxation_engine import RelaxationEngine, RelaxationRoom
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 from torch_shallow.search.steepness.region_interior import interior_of_domain, interior_of_region
-from torch_shallow.search.steepness.slope_form import SlopeForm, SlopeProgram, Ways
+from torch_shallow.search.steepness.slope_form import SlopeForm, SlopeProgram, Ways, bound_changes
 from torch_shallow.search.steepness.slope_walk import (
     FOUND,
     LEFT,
     NUM_COUNTS,
     OPENED,
     SteepestFound,
+    bound_slopes,
     decide_way,
     walk_below,
 )
@@ -115,7 +116,8 @@ class SlopeEngine:
         x, best = None, task.incumbent
         for cell in task.cells:
             if len(cell.path) == 0:
-                kept += [OpenCell(np.array([k], dtype=np.int32), np.inf) for k in range(self._num_questions())]
+                questions = np.arange(self._num_questions(), dtype=np.int32)
+                kept += [OpenCell(questions[k : k + 1], room.bound(self, k)) for k in range(len(questions))]
                 opened += 1
                 continue
             if cell.bound <= best:
@@ -229,6 +231,13 @@ class _Room:
             np.zeros(2),
         )
         self.counts = np.zeros(NUM_COUNTS, dtype=np.int64)
+
+    def bound(self, engine: SlopeEngine, question: int) -> float:
+        """The bound of one of the questions on the whole domain."""
+        ways, status = engine.ways(question), np.full(len(engine.scaled.neurons), -1, dtype=np.int8)
+        self.form.mix[:] = 0.5
+        bound_changes(engine.program, ways, status, self.form)
+        return float(bound_slopes(engine.program, ways, status, self.form))
 
     def search(
         self,
