@@ -109,12 +109,14 @@ class Backward(NamedTuple):
         at: an input of the box where the affine function at its end is greatest.
         through: the coefficient of what leaves each ReLU when its turn came; its stages in order.
         size: the sizes of all terms, for rounding; zero if they were not asked for.
+        slope: of the affine function of the inputs at its end.
     """
 
     bound: Float[Tensor, "cells rows"]
     at: Float[Tensor, "cells rows inputs"]
     through: list[Float[Tensor, "_ _ _"]]
     size: Float[Tensor, "cells rows"]
+    slope: Float[Tensor, "cells rows inputs"]
 
 
 def backward(
@@ -155,11 +157,11 @@ def backward(
     a = coefficients[0]
     if a is None:
         a = network.middle.expand(*constant.shape, -1) * 0.0
-    bound = constant + a @ network.middle + a.abs() @ network.radius
+    most, at = network.greatest(a)
+    bound = constant + most
     if sizes is not None:
         size = size + a.abs() @ torch.maximum(network.lower.abs(), network.upper.abs())
-    at = torch.where(a > 0.0, network.upper, torch.where(a < 0.0, network.lower, network.middle))
-    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size)
+    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size, a.expand(*bound.shape, -1))
 
 
 class Relaxed(NamedTuple):

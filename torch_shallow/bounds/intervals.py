@@ -26,6 +26,10 @@ def interval_bounds(
     for layer in network.layers:
         least = most = layer.bias
         for source, block in layer.blocks:
+            if source == 0:
+                of_inputs = network.extremes(block)
+                least, most = least + of_inputs[0], most + of_inputs[1]
+                continue
             up, down = block.clamp(min=0.0), block.clamp(max=0.0)
             least = least + up @ lows[source] + down @ highs[source]
             most = most + up @ highs[source] + down @ lows[source]

@@ -43,6 +43,12 @@ class PairedRows:
         low, high = (np.column_stack([bound[first], bound[second]]) * units for bound in (scaled.low, scaled.high))
         return cls(first, second, units, low[:, 1] - high[:, 0], high[:, 1] - low[:, 0])
 
+    @classmethod
+    def none(cls) -> PairedRows:
+        """No pairs at all."""
+        nobody, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+        return cls(nobody, nobody, np.zeros((0, 2)), nothing, nothing)
+
     def __len__(self) -> int:
         return len(self.first)
 

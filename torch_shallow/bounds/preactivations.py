@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -76,6 +76,11 @@ class BoxBounds:
             sizes = term_sizes(network, upper)
             stages.append(rows)
         return cls(CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None]), sizes, tuple(stages), least)
+
+    def with_outputs(self, network: StagedNetwork) -> BoxBounds:
+        """The same of a network with the same stages in the same box, and other outputs."""
+        _, _, least, _ = interval_bounds(network)
+        return replace(self, sizes=term_sizes(network, self.cell.upper[0]), least=least)
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,6 +115,16 @@ class StagedNetwork:
         """Half the widths of the box."""
         return (self.upper - self.lower) / 2
 
+    def greatest(self, a: Float[Tensor, "*batch inputs"]) -> tuple[Float[Tensor, "*batch"], Tensor]:
+        """The greatest value of linear functions of the inputs in the box, and where it is reached."""
+        at = torch.where(a > 0.0, self.upper, torch.where(a < 0.0, self.lower, self.middle))
+        return a @ self.middle + a.abs() @ self.radius, at
+
+    def extremes(self, rows: Float[Tensor, "rows inputs"]) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+        """The least and the greatest value of linear functions of the inputs, but for rounding."""
+        up, down = rows.clamp(min=0.0), rows.clamp(max=0.0)
+        return up @ self.lower + down @ self.upper, up @ self.upper + down @ self.lower
+
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> tuple[Float[Tensor, "*batch neurons"], Tensor]:
         """What enters each ReLU at some inputs, and the outputs."""
         sources, values = [x], [x[..., :0]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -15,6 +17,9 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.search.question import Answer, Posed
+
+if TYPE_CHECKING:
+    from torch_shallow.search.nearest.seeking import Seeking
 
 NOTHING = 1e-3  # seconds: of a search that only opens its first cells
 
@@ -86,6 +91,25 @@ class Asking:
         """How long it has taken so far."""
         return time.monotonic() - self.begun
 
+    def no_time_left(self) -> str:
+        """Why to stop, if the time is used up."""
+        limit = self.options.time_limit
+        return f"time_limit={limit}" if limit is not None and self.seconds >= limit else ""
+
+    def part(self, count: int) -> Asking:
+        """Who asks about the first of so many things that are left, in its share of the time."""
+        limit, options = self.options.time_limit, self.options
+        if limit is not None:
+            options = replace(options, time_limit=max(NOTHING, (limit - self.seconds) / count))
+        return Asking(options, is_over=self.is_over, reason=self.reason)
+
+    def add(self, part: Asking) -> None:
+        """Take note of what a part has taken; the others go on, unless it was interrupted."""
+        self.cells += part.cells
+        if part.reason:
+            limited = part.reason.startswith("time_limit")
+            self._stop(f"time_limit={self.options.time_limit}" if limited else part.reason, not limited)
+
     def ask(self, posed: Posed, *, share: float = 1.0, number: int | None = None) -> Answer | None:
         """The answer, which is an interval where the search was stopped; None if there is no time left.
 
@@ -94,6 +118,13 @@ class Asking:
             share: of the time that is left, which it may take.
             number: of the question, if there are several: each has a checkpoint of its own; -1 for one without.
         """
+        return self._in_time(lambda seconds: self._answer(posed, seconds, number), share)
+
+    def seek(self, job: Seeking) -> Answer | None:
+        """The same of a search with an engine of its own, without a checkpoint."""
+        return self._in_time(lambda seconds: self._search(job, seconds), 1.0)
+
+    def _in_time(self, find: Callable[[float | None], Answer], share: float) -> Answer | None:
         limit, left = self.options.time_limit, None
         if limit is not None:
             left = share * (limit - self.seconds)
@@ -101,7 +132,7 @@ class Asking:
                 self._stop(f"time_limit={limit}", True)
         if self.is_over:
             return None
-        found = self._answer(posed, left, number)
+        found = find(left)
         if found.reason:
             limited = limit is not None and found.reason.startswith("time_limit")
             self._stop(f"time_limit={limit}" if limited else found.reason, share == 1.0 or not limited)
@@ -128,6 +159,22 @@ class Asking:
             workers=given.workers,
             time_limit=seconds,
             checkpoint=file,
+            progress=given.progress,
+        )
+        self.cells += found.cells
+        return found
+
+    def _search(self, job: Seeking, seconds: float | None) -> Answer:
+        from torch_shallow.search.ask import search_cells  # numba takes a while to import
+
+        given = self.options
+        found = search_cells(
+            job,
+            dict,
+            floor=job.sought.floor,
+            enough=job.sought.enough,
+            workers=given.workers,
+            time_limit=seconds,
             progress=given.progress,
         )
         self.cells += found.cells

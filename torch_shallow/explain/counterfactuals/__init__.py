@@ -1,8 +1,8 @@
 """Counterfactuals: the nearest input that reaches a class or an output value, and the proof that nothing is nearer.
 
-`nearest` is the whole, and takes care of rounding; `constraints` and `targets` are what is asked; `nearest_search` goes
-through the regions, or through growing boxes of a network that is too large to enumerate, with `near_to_far`, which is
-compiled, as is `geometry.nearest_point`; `branch_and_bound` is for integers.
+`nearest` is the whole, and `polish` takes care of rounding; `constraints` and `targets` are what is asked;
+`nearest_search` goes through the regions of a shallow network, with `near_to_far`, which is compiled, as is
+`geometry.nearest_point`, and `branch_and_bound` for integers; `deep_search` searches a deep network.
 """
 
 from torch_shallow.explain.counterfactuals.nearest import counterfactual

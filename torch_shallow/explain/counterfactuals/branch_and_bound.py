@@ -41,11 +41,13 @@ class Nearest:
         found: the nearest point, or None.
         region: where it is.
         bound: nothing is nearer.
+        reason: why the search was stopped; empty if it was not.
     """
 
     found: FoundPoint | None
     region: int
     bound: float
+    reason: str = ""
 
 
 Solve = Callable[[Vector, Vector, float], Projection]

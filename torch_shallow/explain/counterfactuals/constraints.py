@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.counterfactuals.targets import TargetRows
 from torch_shallow.explain.features import Features
+from torch_shallow.explain.nearby.target_rows import TargetRows
 
 WHOLE = 1e-6  # an integer feature that stays may be off by this, as float32 leaves it
 SUMMED = 1e-15  # rounding of the sum of a group of one_hot, relative to its terms

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.counterfactuals.branch_and_bound import Nearest
 from torch_shallow.explain.counterfactuals.constraints import Changes, Feature, Range, read_problem
+from torch_shallow.explain.counterfactuals.polish import Polished, attempt, polished
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target, read_target
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.explain.function import (
@@ -24,16 +27,18 @@ from torch_shallow.explain.function import (
     outputs_at,
     read_function,
 )
+from torch_shallow.explain.searched import Searched
 from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
+from torch_shallow.search.runs.budget import check_seconds
 
 if TYPE_CHECKING:
+    from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
     from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
 SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
 ROUNDING = 8  # units of rounding: a value that changes by less does not change
 MOST_DIGITS = 17  # which tell any two numbers apart
-MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
 
 
 @outside_modes
@@ -55,12 +60,16 @@ def counterfactual(
     margin: int | float = 0.0,
     tolerance: float = 1e-6,
     solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
 ) -> Counterfactual:
     """The nearest input that reaches a class or an output value, with the bound that proves that nothing is nearer.
 
-    Cells of the tree of cuts are opened from near to far, by proven lower bounds of their distance, and in each region
-    that is left a linear or quadratic program is solved. Of a deep network, boxes around `x` are transformed, each
-    larger than the one before, until whatever is outside is farther than what was found.
+    Cells of the tree of cuts of a shallow network are opened from near to far, by proven lower bounds of the distance,
+    and in each region that is left a linear or quadratic program is solved. A deep network of any size is searched as
+    it is, in balls around `x` that grow until nothing nearer can be outside of them. Whenever that is stopped, by a
+    time limit or Ctrl-C, the distance lies between `lower_bound` and `upper_bound`.
 
     Exact for the trunk and for closed regions, up to `tolerance`. Of a network that was trained as a shallow one, and
     jumps between regions, the bound is that of the closed regions, and `x` is moved into the one where it is reached.
@@ -91,7 +100,10 @@ def counterfactual(
         margin: by how much the output of the class has to exceed the others.
         tolerance: how much nearer a counterfactual might be, relative to the distance, for `proven` to be true.
         solver: a name in `cvxpy.installed_solvers()` for the programs of regions, slow and as a reference; compiled
-            code if None. Bounds are computed from multipliers, whoever finds them.
+            code if None. Bounds are computed from multipliers, whoever finds them. Of shallow networks only.
+        workers: for a deep network, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop after about so many seconds; no limit if None.
+        progress: for a deep network, show a bar for each ball.
 
     Raises:
         WrongTypeError: an argument is of another type.
@@ -124,6 +136,9 @@ def counterfactual(
         raise argument_error(tolerance, int, float, np.number)(
             f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
         )
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
     function = read_function(f, x[None] if known is None else None)
     row = input_rows(function, "x", x)
     if x.shape != function.in_shape:
@@ -148,20 +163,26 @@ def counterfactual(
     evaluate = _evaluation(function)
     rounding = max(1e-9, 4.0 * torch.finfo(x.dtype).eps)
     here = attempt(problem, np.zeros(len(problem.free)), evaluate, x.dtype)
+    search: NearestSearch | DeepSearch
     if here.excess <= 0.0 and here.distance == 0.0 and problem.allows(np.zeros(len(problem.free)), rounding):
-        nearest = Nearest(None, -1, 0.0)
-        return _result(x, problem, nearest, here, network, tolerance, np.inf, {}, evaluate)
+        return _result(x, problem, Nearest(None, -1, 0.0), here, network, tolerance, {}, evaluate, asking)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch, search_boxes
+    if network is None:
+        from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
 
-    radius, searched = np.inf, min(SEARCHED, 0.1 * tolerance)
-    if network is None and isinstance(f, nn.Module | ExportedProgram):
-        search, nearest, radius = search_boxes(f, function, problem, searched, solver)
-    elif network is not None:
-        search = NearestSearch(network, problem, searched, solver)
-        nearest = search.run()
+        if solver is not None:
+            raise TransformError(
+                "solver: expected None for a deep network, which is searched by code of its own, found "
+                f"{solver!r}; leave it out, or pass the shallow network."
+            )
+        search = DeepSearch(Searched(function, None), problem, asking)
+    else:
+        from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
+
+        search = NearestSearch(network, problem, min(SEARCHED, 0.1 * tolerance), solver, asking)
+    nearest = search.run()
     best = polished(search, nearest, evaluate, x.dtype)
-    return _result(x, problem, nearest, best, network, tolerance, radius, search.tally, evaluate)
+    return _result(x, problem, nearest, best, network, tolerance, search.tally, evaluate, asking)
 
 
 def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
@@ -182,12 +203,13 @@ def _result(
     best: Polished | None,
     network: TreeFunction | None,
     tolerance: float,
-    radius: float,
     tally: dict[str, int],
     evaluate: Callable[[Tensor], np.ndarray],
+    asking: Asking,
 ) -> Counterfactual:
+    effort: dict[str, Any] = {"seconds": asking.seconds, "reason": nearest.reason}
     if best is None:
-        return Counterfactual(None, np.inf, nearest.bound, -1, problem.norm, np.inf, tolerance, {}, radius, tally)
+        return Counterfactual(None, np.inf, nearest.bound, -1, problem.norm, np.inf, tolerance, {}, tally, **effort)
     found = best.x.reshape(x.shape).to(x.device)
     before, after = _values(problem, problem.x, x.dtype), _values(problem, best.x.double().numpy(), x.dtype)
     moved = np.flatnonzero(np.abs(after - before) > _rounding(problem, problem.x, x.dtype))
@@ -201,10 +223,10 @@ def _result(
         best.excess,
         tolerance,
         {problem.features.names[i]: (float(before[i]), float(after[i])) for i in moved},
-        radius,
         tally,
         _outputs(problem, best, evaluate),
         _digits(problem, best, after, moved, evaluate),
+        **effort,
     )
 
 
@@ -246,68 +268,3 @@ def _values(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 def _rounding(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     terms: np.ndarray = np.abs(x * problem.features.scale) + np.abs(problem.features.mean)
     return ROUNDING * torch.finfo(dtype).eps * terms
-
-
-class Polished(NamedTuple):
-    """An input as it is handed out.
-
-    Attributes:
-        x: in the dtype of the input.
-        distance: of this very input.
-        excess: by how much its output misses the target.
-    """
-
-    x: Float[Tensor, "inputs"]
-    distance: float
-    excess: float
-
-
-def polished(
-    search: NearestSearch, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype
-) -> Polished | None:
-    """The nearest input in a dtype that reaches the target.
-
-    The point is on the boundary of the target, so that rounding may leave it on the wrong side. The target is moved
-    inwards, by more and more, until it is reached. None if nothing was found.
-    """
-    problem, found = search.problem, near.found
-    if found is None:
-        return None
-    unit = torch.finfo(dtype).eps
-    sizes = np.abs(problem.x[problem.free] * problem.weights)
-    first = attempt(problem, found.point, evaluate, dtype)
-    shares = [4.0**k * 2.0**-53 for k in range(60) if 4.0**k * 2.0**-53 <= max(MOST, 16.0 * unit)]
-    for share in (0.0, *shares):
-        for cells in (False, True):
-            point = found.point if share == 0.0 else search.inner(near, share, sizes, cells)
-            if point is None:
-                continue
-            candidate = attempt(problem, point, evaluate, dtype)
-            rounded = (candidate.x.double().numpy() - problem.x)[problem.free] * problem.weights
-            if candidate.excess <= 0.0 and problem.allows(rounded, 4.0 * unit):
-                return candidate
-            if share == 0.0:
-                break
-    return first
-
-
-def attempt(
-    problem: Changes,
-    point: Float[np.ndarray, "dimension"],
-    evaluate: Callable[[Tensor], np.ndarray],
-    dtype: torch.dtype,
-) -> Polished:
-    """An input as it comes out in a dtype."""
-    x = torch.from_numpy(problem.lift(np.clip(point, problem.lower, problem.upper))).to(dtype)
-    # What rounding puts beyond an end of its range goes back by one unit.
-    if dtype == torch.float32:
-        free = torch.from_numpy(problem.free)
-        low, high = (torch.from_numpy(end) for end in problem.ends)
-        moved, entries = torch.from_numpy(point != 0.0) & (low < high), x[free]
-        entries = torch.where(moved & (entries.double() > high), entries.nextafter(torch.tensor(-torch.inf)), entries)
-        entries = torch.where(moved & (entries.double() < low), entries.nextafter(torch.tensor(torch.inf)), entries)
-        x[free] = entries
-    rounded = x.double()
-    output = evaluate(rounded)
-    excess = np.inf if np.isnan(output).any() else problem.target.excess(output)
-    return Polished(x, problem.distance(rounded.numpy()), excess)

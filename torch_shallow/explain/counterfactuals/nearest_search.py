@@ -1,4 +1,4 @@
-"""The search for the nearest counterfactual: over all regions of a shallow network, or in boxes that grow."""
+"""The search for the nearest counterfactual over all regions of a shallow network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import nn
-from torch.export import ExportedProgram
 
-from torch_shallow._transform import transform_all
 from torch_shallow.errors import TransformError
+from torch_shallow.explain.asking import Asking
 from torch_shallow.explain.counterfactuals import near_to_far as walk
 from torch_shallow.explain.counterfactuals.branch_and_bound import (
     FoundPoint,
@@ -24,9 +21,7 @@ from torch_shallow.explain.counterfactuals.branch_and_bound import (
     nearest_whole,
 )
 from torch_shallow.explain.counterfactuals.constraints import Changes
-from torch_shallow.explain.function import Function
 from torch_shallow.functions import TreeFunction
-from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.geometry.dual_simplex import Simplex
 from torch_shallow.geometry.nearest_point import BEYOND, NEAREST, UNSETTLED, linear_program, nearest, quadratic
 
@@ -36,7 +31,6 @@ MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 
 MOST_LEAVES = 256  # regions that are solved together
 FAR = 1e9  # so many times the length of the input is taken for infinity where there is no limit
 ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
-GROWTH = 1.5
 
 
 def nearest_by_cvxpy(
@@ -110,9 +104,13 @@ class NearestSearch:
         problem: what is looked for.
         tolerance: what is nearer by less, relative to the distance, is left out.
         solver: a solver of cvxpy for the programs of regions, in place of compiled code.
+        asking: who knows how long it may take.
     """
 
-    def __init__(self, shallow: TreeFunction, problem: Changes, tolerance: float, solver: str | None) -> None:
+    def __init__(
+        self, shallow: TreeFunction, problem: Changes, tolerance: float, solver: str | None, asking: Asking
+    ) -> None:
+        self.asking, self.reason = asking, ""
         self.function, self.problem, self.tolerance, self.solver = shallow, problem, tolerance, solver
         partition, layer = shallow.tree, shallow.half_spaces
         normals = layer.normals if layer.projection is None else layer.normals @ layer.projection
@@ -150,11 +148,12 @@ class NearestSearch:
         if problem.norm == 2.0:
             return nearest
         if nearest.found is None:
-            root = 1.0 if problem.norm == 1.0 else np.sqrt(max(1, len(problem.free)))
-            return Nearest(None, -1, nearest.bound / float(root))
+            return Nearest(None, -1, nearest.bound / self._shrink(problem.norm), nearest.reason)
         found = nearest.found._replace(distance=float(np.linalg.norm(nearest.found.point, problem.norm)))
         if found.distance == 0.0:
             return Nearest(found, nearest.region, 0.0)
+        if nearest.reason:
+            return Nearest(found, nearest.region, nearest.bound / self._shrink(problem.norm), nearest.reason)
         return self._walk(problem.norm, found.distance, found, nearest.region)
 
     def goals(
@@ -266,8 +265,12 @@ class NearestSearch:
             if status == walk.NEED_ROOM:
                 cells = walk.with_more_room(cells)
             room = min(2 * room, MOST_LEAVES)
+            self.reason = self.asking.no_time_left()
+            if self.reason and cells.counts[0]:
+                bound = min(bound, float(cells.bounds[cells.heap[0]]))
+                break
         bound = min(bound, float(floor[0]))
-        return Nearest(found, region, bound if found is None else min(bound, best))
+        return Nearest(found, region, bound if found is None else min(bound, best), self.reason)
 
     def _shrink(self, norm: float) -> float:
         """By what a Euclidean bound is divided to be one of another norm."""
@@ -319,56 +322,3 @@ class NearestSearch:
             if more is not None:
                 best, found, region = more.distance, more, one
         return Nearest(found, region, bound if found is None else min(bound, best))
-
-
-def search_boxes(
-    model: nn.Module | ExportedProgram,
-    function: Function,
-    problem: Changes,
-    tolerance: float,
-    solver: str | None,
-) -> tuple[NearestSearch, Nearest, float]:
-    """The last search, what it has found, and the radius of its box.
-
-    Whatever is outside a box of radius r in the maximum norm is at least r away, in every norm.
-
-    Raises:
-        TransformError: as `transform`.
-    """
-    # A box that ends before what may be reached begins has nothing in it.
-    outside = float(np.maximum(problem.lower, -problem.upper).max(initial=0.0))
-    example = None
-    if isinstance(model, nn.Module):
-        row = torch.from_numpy(problem.x).reshape(1, *function.in_shape)
-        example = row.to(next((p for p in model.parameters() if p.is_floating_point()), row))
-    radius = max(_first_radius(function, problem), GROWTH * outside)
-    reach = float(np.abs(np.concatenate([problem.lower, problem.upper])).max(initial=0.0))
-    farthest = FAR * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
-    while True:
-        last = radius >= min(reach, farthest)
-        within = problem if radius >= reach else problem.within(radius)
-        box = within.box()
-        box.lower, box.upper = (bound.reshape(function.in_shape) for bound in (box.lower, box.upper))
-        search = NearestSearch(transform_all(model, example, domain=box).function, within, tolerance, solver)
-        near = search.run()
-        limit = np.inf if radius >= reach else radius
-        if near.found is not None and near.found.distance <= limit:
-            return search, near, min(radius, reach)
-        if last:
-            return search, Nearest(None, -1, min(near.bound, limit)), min(radius, reach)
-        # A counterfactual in a corner of the box tells how far to look.
-        radius = GROWTH * radius if near.found is None else near.found.distance * (1.0 + 1e-9)
-
-
-def _first_radius(function: Function, problem: Changes) -> float:
-    """Half of the way to the target by the local model at the input."""
-    fallback = 1e-2 * max(1.0, float(np.abs(problem.x[problem.free] * problem.weights).max(initial=0.0)))
-    if not isinstance(function, DeepFunction) or not function.differentiates:
-        return fallback
-    x = torch.from_numpy(problem.x)[None].to(function.device)
-    weight, bias = (array[0].cpu().numpy() for array in function.gradients(function.signs(x)))
-    rows = problem.target.rows @ weight
-    missing = rows @ problem.x + problem.target.rows @ bias + problem.target.offsets
-    slopes = np.abs(rows[:, problem.free] / problem.weights).sum(axis=1)
-    ways = missing[(missing > 0.0) & (slopes > 0.0)] / slopes[(missing > 0.0) & (slopes > 0.0)]
-    return min(max(0.5 * float(ways.max()), 1e-6 * fallback), 10.0 * fallback) if len(ways) else fallback

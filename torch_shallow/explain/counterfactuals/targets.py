@@ -11,27 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.properties import Property, Wins
 from torch_shallow.properties.formula import AllOf, Formula, Row
 
 Target = int | Property
-
-
-@dataclass(frozen=True, eq=False)
-class TargetRows:
-    """A target as inequalities `rows @ output + offsets <= 0`.
-
-    Attributes:
-        rows: of the flattened output.
-        offsets: added to it.
-    """
-
-    rows: Float[np.ndarray, "goals outputs"]
-    offsets: Float[np.ndarray, "goals"]
-
-    def excess(self, output: Float[np.ndarray, "outputs"]) -> float:
-        """By how much an output misses the target; 0 or less where it is reached."""
-        return float((self.rows @ output + self.offsets).max())
 
 
 def read_target(target: object, margin: int | float, outputs: int) -> TargetRows:
@@ -112,8 +96,9 @@ class Counterfactual:
         outputs: value before and after of each output that the target is about, by its number in the flattened output;
             of a class, those of the classes before and after.
         digits: how many digits the values of `changes` need so that the target is reached with them: 6 or more.
-        radius: of a deep network, the largest box around the input that was looked at; inf of a shallow one.
         tally: how many cells were opened, left out and by what, and how many programs were solved.
+        seconds: how long it took.
+        reason: why the search ended before it was proven; empty if it is.
     """
 
     x: Float[Tensor, "*in_shape"] | None
@@ -124,20 +109,47 @@ class Counterfactual:
     excess: float
     tolerance: float
     changes: Mapping[str, tuple[float, float]]
-    radius: float
     tally: Mapping[str, int] = field(default_factory=dict)
     outputs: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     digits: int = 6
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def lower_bound(self) -> float:
+        """No counterfactual is nearer: proven."""
+        return self.bound
+
+    @property
+    def upper_bound(self) -> float:
+        """A counterfactual is known at this distance."""
+        return self.distance
+
+    @property
+    def gap(self) -> float:
+        """The width of the proven interval; 0 where it is proven that there is none at all."""
+        return 0.0 if self.bound == self.distance else self.distance - self.bound
+
+    @property
+    def cells(self) -> int:
+        """How many cells were opened."""
+        return self.tally.get("cells opened", 0)
 
     @property
     def proven(self) -> bool:
-        """Whether nothing is nearer, up to the tolerance: of `x`, or of there being none within `bound`."""
-        return self.x is None or self.distance - self.bound <= self.tolerance * self.distance
+        """Whether nothing is nearer, up to the tolerance: of `x`, or of there being none within `bound`.
+
+        Where the search was stopped before it has found any, that is not known.
+        """
+        if self.x is None:
+            return not self.reason
+        return self.distance - self.bound <= self.tolerance * self.distance
 
     def __str__(self) -> str:
         name = f"L{self.norm:g}"
         if self.x is None:
-            return f"No counterfactual: the target is not reached within {name} distance {self.bound:.6g}."
+            more = f" ({self.reason})" if self.reason else ""
+            return f"No counterfactual: the target is not reached within {name} distance {self.bound:.6g}{more}."
         lines = [f"{name} distance {self.distance:.6g}, nothing is nearer than {self.bound:.6g}"]
         width = max(map(len, self.changes), default=0)
         lines += [

@@ -19,8 +19,9 @@ from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.function import input_rows
-from torch_shallow.explain.radius.surroundings import Surroundings, Vector
-from torch_shallow.explain.searched import Searched, read_searched
+from torch_shallow.explain.nearby.target_rows import class_change
+from torch_shallow.explain.nearby.vantage import Vantage
+from torch_shallow.explain.searched import Searched, Vector, read_searched
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.runs.budget import check_seconds
 
@@ -98,19 +99,15 @@ def robustness_radius(
     workers: int | Executor = 1,
     time_limit: float | None = None,
     progress: bool = False,
-    method: str = "auto",
-    solver: str | None = None,
     tolerance: float = 1e-6,
 ) -> RobustnessRadius:
     """The largest ball around each input in which the class, the greatest output, stays the same.
 
-    A change is looked for by a few steps first. Then the box around the input that has its distance is searched for a
-    nearer one, one class after another: the greatest value of minus the distance, where the other class has the greater
-    output. What is not in the box is farther away. If no change is known, the boxes grow until they cover the domain;
-    where the domain has no end, up to a million times the length of the input, and the result says what that proves.
-
-    Distances in L1 and L-infinity are piecewise linear, so that one search of each class is exact. In L2, tangents of
-    the ball are added until they prove the distance; that takes long for many inputs.
+    A change is looked for by a few steps first. Then the ball of its distance is searched for a nearer one, all classes
+    together: cells are opened by the proven distance of a change in them, and neurons are bounded in the ball, not in a
+    box around it. Smaller balls come first where the neurons of the large one tell too little, so that there is a
+    proven bound early. If no change is known, the balls grow until they cover the domain; where the domain has no end,
+    up to a million times the length of the input, and the result says what that proves.
 
     Args:
         model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
@@ -121,10 +118,8 @@ def robustness_radius(
             network in all of its own domain.
         example_input: a batch of inputs, where neither the model nor `x` tells the shape of one.
         workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds, for all inputs together; no limit if None.
+        time_limit: stop after about so many seconds, for all inputs together, which share it; no limit if None.
         progress: show a bar for each search.
-        method: how to search; `"auto"` chooses.
-        solver: what solves linear or mixed-integer programs; chosen if None.
         tolerance: by how much the proven bound may be below the radius for `proven`, relative to it.
 
     Raises:
@@ -164,9 +159,9 @@ def robustness_radius(
     rows: np.ndarray = input_rows(function, "x", x).cpu().numpy()
     _check_inside(searched, x, rows)
     # Imported here because numba takes a while.
-    from torch_shallow.explain.radius.around_row import AroundRow
+    from torch_shallow.explain.nearby.growing_balls import GrowingBalls
 
-    asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
+    asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress), begun)
     outputs = searched.outputs(rows)
     count = len(rows)
     radius, lower, others, reasons = np.full(count, np.inf), np.zeros(count), np.full(count, -1), [""] * count
@@ -178,13 +173,16 @@ def robustness_radius(
             radius[i], others[i] = 0.0, tied[tied != label][0]
             changed[i] = x.detach().reshape(count, -1)[i].cpu()
             continue
-        around = Surroundings.of(searched.domain, rows[i], function.in_shape)
-        row = AroundRow(searched, around, label, float(norm), asking)
+        vantage = Vantage.of_domain(searched, rows[i])
+        rivals = [other for other in range(function.num_outputs) if other != label]
+        targets = [class_change(label, other, function.num_outputs) for other in rivals]
+        row = GrowingBalls(vantage, targets, float(norm), asking.part(count - i))
         row.run()
-        lower[i], reasons[i] = row.lower, row.reason
+        asking.add(row.asking)
+        lower[i], reasons[i] = row.lower, row.reason if row.asking.reason != row.reason else asking.reason
         if row.best is not None:
-            radius[i], others[i] = row.best.distance, row.best.other
-            changed[i] = _shown(searched, around, label, row.best.u, x.dtype)
+            radius[i], others[i] = row.best.distance, rivals[row.best.target]
+            changed[i] = _shown(vantage, label, row.best.u, x.dtype)
     batch = x.shape[: x.dim() - len(function.in_shape)]
 
     def shaped(values: np.ndarray) -> Tensor:
@@ -226,12 +224,13 @@ def _check_inside(searched: Searched, x: Tensor, rows: Float[np.ndarray, "points
         )
 
 
-def _shown(searched: Searched, around: Surroundings, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
+def _shown(vantage: Vantage, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
     """A change of class in a dtype: the point itself, or the first one beyond it that is of another class there."""
+    searched = vantage.searched
     limits = searched.domain.bounds(searched.function.in_shape) if isinstance(searched.domain, Box) else None
 
     def rounded(share: float) -> Tensor:
-        point = torch.from_numpy(around.x + around.clipped((1.0 + share) * u)).to(dtype)
+        point = torch.from_numpy(vantage.lifted(vantage.clipped((1.0 + share) * u))).to(dtype)
         if limits is not None:  # what rounding puts outside goes back by one unit
             for limit, side in zip(limits, (1.0, -1.0), strict=True):
                 inwards = torch.nextafter(point, torch.full_like(point, side * torch.inf))

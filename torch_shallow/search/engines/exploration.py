@@ -64,7 +64,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pool:
+class Pool:
     """Bounded cells that wait, with their paths."""
 
     batch: CellBatch
@@ -84,7 +84,7 @@ class Exploration:
         self.bounder, self.network = prepared.bounder, prepared.bounder.network
         self.best = Incumbent(prepared.posed, task.incumbent)
         self.left_out, self.opened = -np.inf, 0
-        self.waiting: list[_Pool] = []
+        self.waiting: list[Pool] = []
 
     def run(self) -> CellOutcome:
         """Open the cells of the highest bounds first, until the budget is used up."""
@@ -105,20 +105,24 @@ class Exploration:
 
     def _begin(self) -> None:
         """Bound the cells of the task anew; if one is the whole box, climb from its centre and its relaxed maximum."""
-        whole, network = self.prepared.whole, self.network
+        whole = self.prepared.whole
         cells = [cell for cell in self.task.cells if self._worth(cell.bound)]
         for first in range(0, len(cells), self.effort.batch):
             some = cells[first : first + self.effort.batch]
             paths = [tuple(int(code) for code in cell.path) for cell in some]
             ceiling = whole.bound.new_tensor([cell.bound for cell in some])
             if () in paths:
-                starts = torch.cat([network.middle[None], whole.x])
-                self._polish(climb(network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
+                self._look_first()
             if paths == [()]:
                 self._wait(replace(whole, bound=torch.minimum(whole.bound, ceiling)), paths)
                 continue
             batch = CellBatch.joined([whole] * len(some))
             self._bound(self._decided(batch.cells, paths), batch.multipliers, ceiling, paths)
+
+    def _look_first(self) -> None:
+        """Climb from the centre of the box and from its relaxed maximum."""
+        starts = torch.cat([self.network.middle[None], self.prepared.whole.x])
+        self._polish(climb(self.network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
 
     def _decided(self, cells: CellBounds, paths: list[tuple[int, ...]]) -> CellBounds:
         lower, upper, side = cells.lower.clone(), cells.upper.clone(), cells.side.clone()
@@ -191,36 +195,39 @@ class Exploration:
             kept.append(paths[row])
             parts.append(part)
         if parts:
-            self.waiting.append(_Pool(CellBatch.joined(parts), kept))
+            self.waiting.append(Pool(CellBatch.joined(parts), kept))
 
-    def _next(self, count: int) -> _Pool | None:
+    def _next(self, count: int) -> Pool | None:
         """The cells of the highest bounds, taken out of those that wait; None if none is worth opening."""
         batch = CellBatch.joined([pool.batch for pool in self.waiting])
         paths = [path for pool in self.waiting for path in pool.paths]
         order = batch.bound.argsort(descending=True, stable=True)
         worth = [i for i in order.tolist() if self._worth(float(batch.bound[i]))]
         taken, left = worth[:count], worth[count:]
-        self.waiting = [_Pool(batch[torch.tensor(left)], [paths[i] for i in left])] if left else []
-        return _Pool(batch[torch.tensor(taken)], [paths[i] for i in taken]) if taken else None
+        self.waiting = [Pool(batch[torch.tensor(left)], [paths[i] for i in left])] if left else []
+        return Pool(batch[torch.tensor(taken)], [paths[i] for i in taken]) if taken else None
 
-    def _branch(self, pool: _Pool) -> None:
+    def _branch(self, pool: Pool) -> None:
         """Cut each cell by the neuron that promises most, and bound both parts."""
         batch = pool.batch
         neurons = self._chosen(batch)
-        sides = [batch.cells.decided(neurons, side) for side in (1.0, -1.0)]
+        sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
         cells = CellBounds(*(torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")))
         twice = torch.arange(len(batch)).repeat(2)
-        chosen = neurons.tolist()
-        paths = [(*path, 2 * n + side) for side in (1, 0) for path, n in zip(pool.paths, chosen, strict=True)]
+        paths = [
+            (*path, 2 * n + side)
+            for side, of_side in zip((1, 0), neurons, strict=True)
+            for path, n in zip(pool.paths, of_side.tolist(), strict=True)
+        ]
         self._bound(cells, batch.multipliers.of(twice), batch.bound[twice], paths)
 
-    def _chosen(self, batch: CellBatch) -> Int[Tensor, "cells"]:
-        """The neuron to branch on: of the loosest, the one whose two parts are bounded best."""
+    def _chosen(self, batch: CellBatch) -> tuple[Int[Tensor, "cells"], Int[Tensor, "cells"]]:
+        """The neuron to branch on, active and inactive: of the loosest, the one whose two parts are bounded best."""
         count = min(self.effort.tried, batch.looseness.shape[1])
         scores = torch.where(batch.cells.unstable, batch.looseness, -1.0)
         top, neurons = scores.topk(count, dim=1)
         if count == 1:
-            return neurons[:, 0]
+            return neurons[:, 0], neurons[:, 0]
         repeated = torch.arange(len(batch)).repeat_interleave(count)
         cells, multipliers = batch.cells[repeated], batch.multipliers.of(repeated)
         gains = []
@@ -229,7 +236,8 @@ class Exploration:
             gain = (batch.bound[repeated] - bounds).clamp(min=0.0).reshape(len(batch), count)
             gains.append(torch.minimum(gain, (batch.bound - self.limit)[:, None]))
         gain = torch.where(top < 0.0, -1.0, gains[0] + gains[1])
-        return neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
+        chosen = neurons.gather(1, gain.argmax(dim=1, keepdim=True))[:, 0]
+        return chosen, chosen
 
     def _outcome(self) -> CellOutcome:
         cells = [

@@ -64,7 +64,7 @@ class RelaxationEngine:
         pairs = PairedRows.of(posed.program, scaled)
         for _ in range(max(ROUNDS, 1 + len(posed.program.stages)) if len(pairs) else ROUNDS):
             # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
-            work = _Work(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1, pairs)
+            work = RelaxationRoom(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1, pairs)
             bounds = work.bounds_of_neurons()
             nearer = work.bounds_of_distances(scaled, pairs)
             before, scaled = scaled, scaled.folded(*bounds)
@@ -78,7 +78,7 @@ class RelaxationEngine:
         self.slack = posed.slack / units
         self._local = np.full(posed.program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
-        self._idle: SimpleQueue[_Work] = SimpleQueue()
+        self._idle: SimpleQueue[RelaxationRoom] = SimpleQueue()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the room to work in: what is known of the neurons takes time, and is rounded in one way only."""
@@ -129,7 +129,7 @@ class RelaxationEngine:
         self._idle.put(work)
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
 
-    def _take(self) -> _Work:
+    def _take(self) -> RelaxationRoom:
         """Room to work in: that of a task that is done, or new."""
         try:
             return self._idle.get_nowait()
@@ -137,10 +137,10 @@ class RelaxationEngine:
             count = len(self.scaled.neurons)
             size = 8 * (2 * count + 2) * (self.scaled.num_free + count + 2)
             depth = int(min(count + 2, max(8, MOST_BYTES // size)))
-            return _Work(self.scaled, self.posed.num_goals, self.walls, self.slack, depth, self.pairs)
+            return RelaxationRoom(self.scaled, self.posed.num_goals, self.walls, self.slack, depth, self.pairs)
 
 
-class _Work:
+class RelaxationRoom:
     """A relaxation and room for its cells."""
 
     def __init__(

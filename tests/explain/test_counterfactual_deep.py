@@ -1,0 +1,91 @@
+"""Counterfactuals of deep networks: equal to those of all regions and to mixed-integer programs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import torch_shallow
+from tests.explain.milp import class_rows, milp_distance, other_class
+from tests.explain.test_counterfactual import NORMS, made
+from torch_shallow import TransformError
+from torch_shallow.explain import Features
+from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_regions_tell_the_same(norm, seed):
+    model = made(3, 6, 5, 3, seed=seed)
+    x = torch.randn(3, dtype=torch.float64)
+    for target in (other_class(model, x), AtLeast(0.1), Between(0.05, 0.1, output=1)):
+        expected = counterfactual(torch_shallow.transform(model), x, target, norm)
+        found = counterfactual(model, x, target, norm)
+        assert found.distance == pytest.approx(expected.distance, rel=1e-7)
+        assert found.proven
+        assert found.excess <= 0.0
+
+
+@pytest.mark.parametrize("norm", [1, math.inf])
+def test_a_mixed_integer_program_tells_the_same(norm):
+    model = made(8, 12, 10, 3, seed=1)
+    x = torch.randn(8, dtype=torch.float64)
+    target = other_class(model, x)
+    found = counterfactual(model, x, target, norm)
+    expected = milp_distance(model, x, *class_rows(target, 3), norm, 1.1 * found.distance)
+    assert found.distance == pytest.approx(expected, rel=1e-6)
+    assert found.lower_bound <= expected * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_whole_numbers_and_groups(norm, seed):
+    model = made(5, 6, 4, 2, seed=seed)
+    features = Features.of(
+        ["age", "a", "b", "c", "rate"], mean=[2.0, 0.2, 0.3, 0.5, 1.0], scale=[1.5, 0.4, 0.5, -0.6, 2]
+    )
+    x = torch.tensor(features.rescale(np.array([3.0, 0.0, 1.0, 0.0, 1.0])))
+    options = {"features": features, "integer": ["age"], "lower": {"age": 1}, "upper": {"age": 4}}
+    options |= {"one_hot": [["a", "b", "c"]], "increasing": ["rate"]}
+    target = other_class(model, x)
+    expected = counterfactual(torch_shallow.transform(model), x, target, norm, **options)
+    found = counterfactual(model, x, target, norm, **options)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-6)
+    assert found.proven
+    if found.x is not None:
+        values = features.unscale(found.x.numpy())
+        assert values[0] == pytest.approx(round(values[0]), abs=1e-9)
+        assert sorted(values[1:4].round(9).tolist()) == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_stopped_search_gives_an_interval(norm):
+    model = made(6, 16, 16, 2, seed=2)
+    x = 3.0 * torch.randn(6, dtype=torch.float64)
+    target = other_class(model, x)
+    stopped, exact = (counterfactual(model, x, target, norm, time_limit=limit) for limit in (1e-9, None))
+    assert exact.proven
+    assert stopped.lower_bound <= exact.distance * (1.0 + 1e-9)
+    assert exact.lower_bound <= stopped.upper_bound
+    assert stopped.gap == stopped.upper_bound - stopped.lower_bound or stopped.gap == 0.0
+    if not stopped.proven:
+        assert stopped.reason == "time_limit=1e-09"
+
+
+def test_workers_do_not_matter():
+    model = made(5, 12, 12, 3, seed=3)
+    x = torch.randn(5, dtype=torch.float64)
+    one, two = (counterfactual(model, x, other_class(model, x), workers=workers) for workers in (1, 2))
+    assert torch.equal(one.x, two.x)
+    assert one.bound == two.bound
+    assert one.cells == two.cells
+
+
+def test_a_solver_of_regions_is_refused():
+    model = made(2, 3, 2)
+    x = torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(TransformError, match="solver: expected None for a deep network"):
+        counterfactual(model, x, other_class(model, x), solver="CLARABEL")

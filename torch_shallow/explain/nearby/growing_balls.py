@@ -1,0 +1,181 @@
+"""The nearest point that reaches one of some targets: balls are searched, each larger than the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.nearby.first_reach import Reached, first_reach
+from torch_shallow.explain.nearby.target_rows import TargetRows
+from torch_shallow.explain.nearby.vantage import Vantage
+from torch_shallow.explain.searched import Vector
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.nearest.descent import descended
+from torch_shallow.search.nearest.region_point import RegionPoints
+from torch_shallow.search.nearest.seeking import Seeking
+from torch_shallow.search.nearest.sought import Sought
+
+GROWTH = 2.0  # from ball to ball where nothing is known
+RUNG = 1.5  # from ball to ball below the nearest known point
+FIRST = 1e-2  # radius of the first ball where nothing is known, in lengths of the input
+FARTHEST = 1e6  # and of the last one where the domain has no end
+SLACK = 1e-11  # rounding of an output, relative to the terms that it is added up from
+SMALLER = 0.8  # a search starts anew in a smaller ball when a point is known at less than this share of its radius
+ROOM = 1e-9  # relative: a ball that covers the domain is larger by so much
+NEARER = 1e-10  # what is nearer by this share is not looked for
+HALVED = 16  # so often is a ball halved for a bound
+MANY_NEURONS = 40  # undecided in a ball: with more, smaller balls are searched first
+
+
+class GrowingBalls:
+    """A search around one input.
+
+    Complete, if it is not stopped and the domain has an end: `best` is then the nearest point, up to rounding, or there
+    is none. Sound: nothing is nearer than `lower`, whenever it ends.
+
+    Args:
+        vantage: the network, as seen from the input, and where to look.
+        targets: any of them may be reached.
+        norm: 1, 2 or infinity.
+        asking: who searches, and how long.
+
+    Attributes:
+        best: the nearest point found so far.
+        lower: nothing that reaches a target is nearer: proven.
+        radius: of the largest ball that was looked at.
+        reason: why it has ended without a proof; empty if it has not.
+    """
+
+    def __init__(self, vantage: Vantage, targets: Sequence[TargetRows], norm: float, asking: Asking) -> None:
+        self.vantage, self.targets, self.norm, self.asking = vantage, targets, norm, asking
+        self.best: Reached | None = None
+        self.lower, self.radius, self.reason = 0.0, 0.0, ""
+        self.farthest = (1.0 + ROOM) * vantage.farthest(norm)
+        self._last: Seeking | None = None
+
+    @property
+    def distance(self) -> float:
+        """Of the nearest point found so far."""
+        return np.inf if self.best is None else self.best.distance
+
+    def run(self) -> None:
+        """Search balls until nothing nearer can be outside of them."""
+        self.vantage.program(FIRST * self.vantage.length)  # if it is good everywhere, it is known from here on
+        self.best = first_reach(self.vantage, self.targets, self.norm)
+        if self.best is not None:
+            self._descend(self.best)
+        self._search_balls()
+        if self.best is None and self.lower >= self.farthest:
+            self.lower = np.inf
+        self.lower = min(self.lower, self.distance)
+
+    def _search_balls(self) -> None:
+        radius = self._first_radius()
+        while not self._is_settled():
+            before = self.distance
+            self._search(radius)
+            if self.asking.is_over:
+                self.reason = self.asking.reason
+                self._prove_at_once()
+                return
+            if self._is_settled():
+                return
+            if self.best is None and radius >= FARTHEST * self.vantage.length:
+                self.reason = f"nothing within {radius:g} of it, and the domain goes on"
+                return
+            if self.lower < radius and self.distance == before:
+                # It has ended, and what it has left open is not a point.
+                self.reason = "" if self.lower >= (1.0 - 1e-8) * self.distance else "rounding"
+                return
+            growth = GROWTH if self.best is None else RUNG
+            radius = min(max(growth * self.lower, radius), self.distance, self.farthest)
+
+    def _is_settled(self) -> bool:
+        """Whether nothing nearer is left to be found, but for rounding."""
+        return self.lower >= min((1.0 - 2.0 * NEARER) * self.distance, self.farthest)
+
+    def _first_radius(self) -> float:
+        """The radius of the first ball: that of the nearest known point, or less if that is too much at once."""
+        radius = min(FIRST * self.vantage.length if self.best is None else self.distance, self.farthest)
+        for _ in range(HALVED):
+            job = self._job(radius)
+            proven = self._proven(job)
+            if proven > 0.0 or job.undecided <= MANY_NEURONS or self._is_settled():
+                break
+            radius *= 0.5
+        return radius
+
+    def _prove_at_once(self) -> None:
+        """Have a bound, where a search has not even begun."""
+        radius = min(self.distance, self.farthest, FIRST * self.vantage.length)
+        for _ in range(HALVED):
+            if self.lower > 0.0:
+                return
+            self._proven(self._job(radius))
+            radius *= 0.5
+
+    def _proven(self, job: Seeking) -> float:
+        """What the bound of a ball proves at once, which is noted."""
+        proven = min(job.proven, job.sought.reach)
+        self.lower = max(self.lower, proven)
+        return proven
+
+    def _search(self, radius: float) -> None:
+        """Search a ball; the search ends when a point is found that is a good deal nearer than its radius."""
+        job = self._job(radius)
+        found = self.asking.seek(job)
+        if found is None:
+            return
+        if found.x is not None:
+            self._take(found.x)
+        self.lower = max(self.lower, min(-found.bound, job.sought.reach))
+
+    def _job(self, radius: float) -> Seeking:
+        reach = (1.0 - NEARER) * self.distance if radius >= self.distance else radius
+        self.radius = max(self.radius, reach)
+        if self._last is None or self._last.sought.reach != reach:
+            self._last = Seeking(self.sought(reach))
+        return self._last
+
+    def sought(self, reach: float) -> Sought:
+        """The question of a ball."""
+        vantage = self.vantage
+        program = vantage.asked(reach, self.targets)
+        near = reach if self.best is None else SMALLER * reach
+        sizes = np.clip(np.maximum(np.abs(vantage.lower), np.abs(vantage.upper)), 0.0, reach)
+        return Sought(
+            program,
+            vantage.lower,
+            vantage.upper,
+            tuple(len(target.offsets) for target in self.targets),
+            self.norm,
+            reach,
+            near,
+            SLACK * _terms(program, sizes),
+            vantage.whole,
+        )
+
+    def _descend(self, reached: Reached) -> None:
+        """From a point that reaches a target to a local optimum."""
+        sought = self.sought(reached.distance).single[reached.target]
+        regions = RegionPoints(sought)
+        if regions.is_cheap:
+            _, point = descended(regions, reached.u, reached.distance)
+            if point is not None:
+                self._take(point)
+
+    def _take(self, u: Vector) -> None:
+        distance = float(np.linalg.norm(u, self.norm))
+        if distance < self.distance:
+            outputs = self.vantage.outputs(u[None])[0]
+            target = int(np.argmin([target.excess(outputs) for target in self.targets]))
+            self.best = Reached(u, distance, target)
+
+
+def _terms(program: ReLUProgram, sizes: Vector) -> np.ndarray:
+    """The sizes of the terms that outputs are added up from, at 0 and up to the ends of the box."""
+    hidden = np.maximum(program.preactivations(np.zeros((1, len(sizes))))[0], 0.0)
+    terms: np.ndarray = np.abs(program.out_weight) @ np.concatenate([sizes, hidden]) + np.abs(program.out_bias)
+    return terms

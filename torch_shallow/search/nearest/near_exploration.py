@@ -1,0 +1,110 @@
+"""How the cells of a task are opened when the nearest point is sought: points by projection, leaves exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torch_shallow.search.engines.cell_batch import CellBatch
+from torch_shallow.search.engines.exploration import Exploration, Pool, Prepared
+from torch_shallow.search.nearest.ball_cells import BallBounder
+from torch_shallow.search.nearest.descent import descended
+from torch_shallow.search.nearest.region_point import RegionPoints
+from torch_shallow.search.nearest.sought import Sought
+from torch_shallow.search.nearest.whole_numbers import NumberCuts
+from torch_shallow.search.question import CellTask
+
+LOOKED_AT = 2  # relaxed points of a batch from which the search for points begins
+
+
+class NearExploration(Exploration):
+    """What is done with one task; what is farther than the nearest known point is of no interest.
+
+    Args:
+        prepared: what is known of the question, of one alternative.
+        task: the task.
+        cuts: between whole numbers, if there are some.
+    """
+
+    def __init__(self, prepared: Prepared, task: CellTask, cuts: NumberCuts | None) -> None:
+        super().__init__(prepared, task)
+        self.cuts, self.num_cuts = cuts, 0 if cuts is None else 2 * len(cuts.owner)
+        bounder, sought = prepared.bounder, prepared.posed
+        assert isinstance(bounder, BallBounder)
+        assert isinstance(sought, Sought)
+        self.sought: Sought = sought
+        self.bounder = bounder.within(max(-task.incumbent, np.finfo(np.float64).tiny))
+        self.network = self.bounder.network
+        sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
+        self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
+
+    def _look_first(self) -> None:
+        """Begin with the relaxed nearest point of the whole ball."""
+        self._look(self.prepared.whole.x)
+
+    def _look(self, x: Float[Tensor, "points inputs"]) -> None:
+        """From some relaxed points, go to the nearest point of the region, and on to the next one."""
+        num_goals = self.prepared.posed.num_goals
+        least = self.network(x)[1][:, :num_goals].amin(dim=1)
+        for u in x[least.argsort(descending=True, stable=True)[:LOOKED_AT]].cpu().numpy():
+            _, point = descended(self.regions, u, -self.best.value)
+            if point is not None:
+                self.best.offer(torch.from_numpy(point[None]))
+
+    def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
+        """Settle cells without undecided neurons by a projection; let the others wait."""
+        own = batch.cells.unstable.shape[1] - self.num_cuts
+        undecided, kept, parts = batch.cells.unstable[:, :own].sum(dim=1).tolist(), [], []
+        for row, bound in enumerate(batch.bound.tolist()):
+            if not self._worth(bound):
+                continue
+            part: CellBatch | None = batch[row : row + 1]
+            if not undecided[row]:
+                part = self._settled(batch[row : row + 1])
+            if part is not None:
+                kept.append(paths[row])
+                parts.append(part)
+        if parts:
+            self.waiting.append(Pool(CellBatch.joined(parts), kept))
+
+    def _settled(self, leaf: CellBatch) -> CellBatch | None:
+        """A cell with one affine map: its nearest point is known; what is left is to make numbers whole there."""
+        active = (leaf.cells.lower[0] >= 0.0).cpu().numpy()
+        decided = (leaf.cells.side[0] != 0.0).cpu().numpy()
+        distance, point = self.regions.nearest(active, -self.best.value, decided)
+        bound = min(float(leaf.bound[0]), -distance)
+        numbers = self.sought.whole
+        if point is not None and numbers is not None:
+            is_whole = not numbers.off(point).any()
+            rounded = self.regions.rounded(active, -self.best.value, point, decided if is_whole else None)
+            if rounded is not None:
+                self.best.offer(torch.from_numpy(rounded[None]))
+            if not is_whole:
+                x = leaf.x.new_tensor(point[None])
+                return replace(leaf, bound=leaf.bound.new_tensor([bound]), x=x) if self._worth(bound) else None
+        elif point is not None:
+            self.best.offer(torch.from_numpy(point[None]))
+        self.opened += 1
+        self.left_out = max(self.left_out, bound)
+        return None
+
+    def _chosen(self, batch: CellBatch) -> tuple[Int[Tensor, "cells"], Int[Tensor, "cells"]]:
+        """The neuron to branch on; where all are decided, those of the cut between two whole numbers."""
+        if self.cuts is None:
+            return super()._chosen(batch)
+        own = batch.cells.unstable.shape[1] - self.num_cuts
+        active, inactive = (part.clone() for part in super()._chosen(self._without_cuts(batch, own)))
+        for row in torch.nonzero(~batch.cells.unstable[:, :own].any(dim=1))[:, 0].tolist():
+            active[row], inactive[row] = self.cuts.between(batch.x[row].cpu().numpy())
+        return active, inactive
+
+    @staticmethod
+    def _without_cuts(batch: CellBatch, own: int) -> CellBatch:
+        """The same, with cuts as of no use to branch on."""
+        looseness = batch.looseness.clone()
+        looseness[:, own:] = -1.0
+        return replace(batch, looseness=looseness)

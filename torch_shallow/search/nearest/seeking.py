@@ -1,0 +1,47 @@
+"""The job of looking for the nearest point, which travels to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch_shallow.search.nearest.near_engine import NearestEngine
+from torch_shallow.search.nearest.sought import Sought
+from torch_shallow.search.question import CellOutcome, CellTask
+
+
+@dataclass(frozen=True, eq=False)
+class Seeking:
+    """The job of one question.
+
+    Attributes:
+        sought: the question.
+    """
+
+    sought: Sought
+
+    @cached_property
+    def engine(self) -> NearestEngine:
+        """What opens cells; each process makes its own."""
+        return NearestEngine(self.sought)
+
+    @property
+    def proven(self) -> float:
+        """How far everything that is sought is, as far as the bound of the whole ball tells."""
+        return -self.engine.root().bound
+
+    @property
+    def undecided(self) -> int:
+        """How many neurons may have either sign in the ball."""
+        return int(self.engine.prepared[0].whole.undecided[0])
+
+    def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
+        """Open the cells of a task."""
+        del interrupted  # tasks are short
+        return self.engine.explore(task)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs."""
+        return {"sought": self.sought}
