@@ -18,14 +18,15 @@ from torch_shallow.search.nearest.seeking import Seeking
 from torch_shallow.search.nearest.sought import Sought
 
 GROWTH = 2.0  # from ball to ball where nothing is known
-RUNG = 1.5  # from ball to ball below the nearest known point
+RUNG = 1.25  # from ball to ball below the nearest known point
+SHRINK = 0.7  # from ball to ball, until its bound alone shows that nothing is in it
 FIRST = 1e-2  # radius of the first ball where nothing is known, in lengths of the input
 FARTHEST = 1e6  # and of the last one where the domain has no end
 SLACK = 1e-11  # rounding of an output, relative to the terms that it is added up from
 SMALLER = 0.8  # a search starts anew in a smaller ball when a point is known at less than this share of its radius
 ROOM = 1e-9  # relative: a ball that covers the domain is larger by so much
 NEARER = 1e-10  # what is nearer by this share is not looked for
-HALVED = 16  # so often is a ball halved for a bound
+TRIED = 24  # balls, for a bound
 MANY_NEURONS = 40  # undecided in a ball: with more, smaller balls are searched first
 
 
@@ -99,22 +100,22 @@ class GrowingBalls:
     def _first_radius(self) -> float:
         """The radius of the first ball: that of the nearest known point, or less if that is too much at once."""
         radius = min(FIRST * self.vantage.length if self.best is None else self.distance, self.farthest)
-        for _ in range(HALVED):
+        for _ in range(TRIED):
             job = self._job(radius)
             proven = self._proven(job)
-            if proven > 0.0 or job.undecided <= MANY_NEURONS or self._is_settled():
+            if proven >= job.sought.reach or job.undecided <= MANY_NEURONS or self._is_settled():
                 break
-            radius *= 0.5
+            radius *= SHRINK
         return radius
 
     def _prove_at_once(self) -> None:
         """Have a bound, where a search has not even begun."""
         radius = min(self.distance, self.farthest, FIRST * self.vantage.length)
-        for _ in range(HALVED):
+        for _ in range(TRIED):
             if self.lower > 0.0:
                 return
             self._proven(self._job(radius))
-            radius *= 0.5
+            radius *= SHRINK
 
     def _proven(self, job: Seeking) -> float:
         """What the bound of a ball proves at once, which is noted."""
