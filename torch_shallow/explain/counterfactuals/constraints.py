@@ -119,6 +119,7 @@ def read_problem(
     integer: Sequence[Feature],
     one_hot: Sequence[Sequence[Feature]],
     scale: Range,
+    within: Domain | None = None,
 ) -> Changes:
     """The constraints of `counterfactual`, where they are explained.
 
@@ -147,6 +148,11 @@ def read_problem(
         raise TransformError("one_hot: expected groups that share no feature, found one twice.")
     whole[members] = True
     ends[0][members], ends[1][members] = np.maximum(ends[0][members], 0.0), np.minimum(ends[1][members], 1.0)
+    if within is not None and not isinstance(within, Domain):
+        raise WrongTypeError(f"within: expected a Box, a Polytope or None, found {within!r}.")
+    if isinstance(within, Box):
+        box = within.bounds((count,))
+        ends[0], ends[1] = np.maximum(ends[0], box[0]), np.minimum(ends[1], box[1])
     ends = [
         np.where(whole, np.ceil(ends[0] - 1e-9), ends[0]),
         np.where(whole, np.floor(ends[1] + 1e-9), ends[1]),
@@ -198,6 +204,9 @@ def read_problem(
     if domain is not None and not isinstance(domain, Box):
         a, b = domain.inequalities((count,))
         rows, limits = [*a], [*b]
+    if within is not None and not isinstance(within, Box):  # in units of the features
+        a, b = within.inequalities((count,))
+        rows, limits = [*rows, *(a * features.scale)], [*limits, *(b - a @ features.mean)]
     for group in groups:
         # In units of the features, the sum is 1.
         row, total = np.zeros(count), float(1.0 - features.mean[group].sum())

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torch_shallow.bounds.norm_ball import BallNetwork
 from torch_shallow.search.ascent import slopes_of
 from torch_shallow.search.engines.cell_batch import CellBatch
 from torch_shallow.search.engines.exploration import Exploration, Pool, Prepared
@@ -41,7 +42,8 @@ class NearExploration(Exploration):
         assert isinstance(sought, Sought)
         self.sought: Sought = sought
         self.bounder = bounder.within(max(-task.incumbent, np.finfo(np.float64).tiny))
-        self.network = self.bounder.network
+        self.ball: BallNetwork = self.bounder.network
+        self.network = self.ball
         sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
         self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
 
@@ -70,8 +72,8 @@ class NearExploration(Exploration):
         goals = outputs[:, : self.sought.num_goals]
         least, row = goals.min(dim=1)
         slopes = slopes_of(self.network, entering, row)
-        distance = self.network.distance(slopes, least - (slopes * u).sum(dim=1))
-        return self.network.support(slopes, (distance * BEYOND).clamp(max=self.network.reach)).at
+        distance = self.ball.distance(slopes, least - (slopes * u).sum(dim=1))
+        return self.ball.support(slopes, (distance * BEYOND).clamp(max=self.ball.reach)).at
 
     def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
         """Settle cells without undecided neurons by a projection; let the others wait."""
