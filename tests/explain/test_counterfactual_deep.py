@@ -14,7 +14,7 @@ from tests.explain.test_counterfactual import NORMS, made
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain import Features
-from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual
+from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual, one_feature_changes
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -151,6 +151,36 @@ def test_lists_of_networks_that_do_not_fit_are_refused():
         counterfactual([made(2, 3, 2), made(2, 3, 3)], x, 0)
     with pytest.raises(WrongTypeError, match="a list of deep models"):
         counterfactual([made(2, 3, 2), torch_shallow.transform(made(2, 3, 2))], x, 0)
+
+
+def test_single_features_are_counterfactuals_with_all_others_fixed():
+    model = made(4, 6, 5, 2, seed=2)
+    features = Features.of(list("abcd"), mean=[1.0, 0.0, 2.0, -1.0], scale=[2.0, -0.5, 1.0, 3.0])
+    x = torch.tensor(features.rescale(np.array([2.0, 0.5, 1.0, -1.0])))
+    target = other_class(model, x)
+    options = {"lower": -9.0, "upper": 9.0, "integer": ["a"], "increasing": ["b"]}
+    for network in (model, torch_shallow.transform(model)):
+        table = one_feature_changes(network, x, target, features=features, fixed=["d"], **options)
+        assert list(table.by_feature) == ["a", "b", "c"]
+        assert table.proven
+        for name, found in table.by_feature.items():
+            others = [other for other in "abcd" if other != name]
+            expected = counterfactual(model, x, target, 1, features=features, fixed=others, **options)
+            assert found.distance == pytest.approx(expected.distance, rel=1e-7)
+            assert set(found.changes) <= {name}
+        distances = {name: found.distance for name, found in table.by_feature.items()}
+        assert table.nearest == min(distances, key=distances.get) or math.isinf(min(distances.values()))
+        assert "alone" in str(table)
+
+
+def test_a_feature_of_a_group_does_not_change_alone():
+    model = made(3, 6, 5, 2, seed=2)
+    x = torch.tensor([1.0, 0.0, 0.3], dtype=torch.float64)
+    table = one_feature_changes(model, x, other_class(model, x), one_hot=[[0, 1]], lower={2: -3}, upper={2: 3})
+    assert table.by_feature["x0"].x is None
+    assert table.by_feature["x1"].x is None
+    with pytest.raises(WrongTypeError, match="ixed: expected one of"):
+        one_feature_changes(model, x, 0, ixed=[0])
 
 
 def test_a_solver_of_regions_is_refused():
