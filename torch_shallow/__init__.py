@@ -21,7 +21,7 @@ from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
 from torch_shallow.program.model import trace
 from torch_shallow.program.onnx.file import from_onnx
-from torch_shallow.properties import AtLeast, AtMost, Between, Linear, Wins
+from torch_shallow.properties import AtLeast, AtMost, Between, Linear, Monotone, Wins
 from torch_shallow.verdicts.verdict import Verdict
 from torch_shallow.version import VERSION
 from torch_shallow.vnnlib import VnnlibQuery, read_vnnlib
@@ -38,6 +38,7 @@ __all__ = [
     "IncompleteWarning",
     "Linear",
     "Maximum",
+    "Monotone",
     "Polytope",
     "Question",
     "Region",

@@ -183,6 +183,40 @@ def transform_all(
     return _network(read, partition)
 
 
+def transform_until(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> tuple[ShallowReLU, str]:
+    """As many regions as are found in time, for a caller who says himself what is known of a part of the domain.
+
+    Returns:
+        The network, and the reason why it is not complete; empty if it is.
+
+    Raises:
+        WrongTypeError: the domain is none.
+    """
+    from torch_shallow.search.enumerate import explore_regions
+
+    if domain is not None and not isinstance(domain, Domain):
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    read = Model.of(model, example_input, stacklevel=4)
+    found = explore_regions(
+        read.program(domain),
+        domain or WholeSpace(),
+        time_limit=time_limit,
+        workers=workers,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return _network(read, found.partition, threads_of(workers)), found.reason
+
+
 def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bool = True) -> ShallowReLU:
     """The shallow network of a partition, which knows whose it is."""
     maps = affine_maps(partition, threads, local_models=store_maps)

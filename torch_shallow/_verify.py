@@ -14,7 +14,7 @@ from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.subject import subject_of
 from torch_shallow.modes import outside_modes
-from torch_shallow.properties import Property
+from torch_shallow.properties import Monotone, Property
 from torch_shallow.properties.formula import negated
 from torch_shallow.search.runs.budget import check_seconds
 from torch_shallow.verdicts.verdict import Verdict
@@ -49,7 +49,9 @@ def verify(
         domain: where to look: a `Box` or a `Polytope`; all of R^n if None, or of a shallow network all that it knows.
             What the property itself asks of inputs may bound it, too. In a domain that is not bounded, all regions are
             found, which only small networks allow.
-        property: `AtLeast`, `AtMost`, `Between`, `Wins` or `Linear`, joined by `&`, `|` and `~`.
+        property: `AtLeast`, `AtMost`, `Between`, `Wins` or `Linear`, joined by `&`, `|` and `~`; or `Monotone` alone,
+            of which the margin is the least slope that is to be positive, and the counterexample an interior point of a
+            region in which it is not. It needs a bounded domain.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         workers: a number of threads, or any `concurrent.futures.Executor`.
         time_limit: stop after about so many seconds; no limit if None.
@@ -74,10 +76,11 @@ def verify(
     # Imported here because numba takes a while.
     from torch_shallow.search.violations import violations_of
     from torch_shallow.verdicts.hunt import Hunt
+    from torch_shallow.verdicts.monotone_hunt import monotone_verdict
 
     if not isinstance(property, Property):
         raise WrongTypeError(
-            "property: expected AtLeast, AtMost, Between, Wins or Linear, joined by &, | and ~, found "
+            "property: expected AtLeast, AtMost, Between, Wins or Linear, joined by &, | and ~, or Monotone, found "
             f"{type(property).__name__}."
         )
     if time_limit is not None:
@@ -85,6 +88,8 @@ def verify(
     subject = subject_of(model, domain, example_input, stacklevel=3)
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain
-    formula = negated(property.formula(program.num_inputs, program.num_outputs))
     asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress))
+    if isinstance(property, Monotone):
+        return monotone_verdict(subject, property, asking)
+    formula = negated(property.formula(program.num_inputs, program.num_outputs))
     return Hunt(subject, formula, violations_of(program, where, formula), asking).verdict()

@@ -145,6 +145,10 @@ def _shapley() -> None:
     play_by_values(function, x[0], -x[0])
 
 
+def _lines() -> None:
+    explain.integrated_gradients(_model(), torch.ones(1, 2, dtype=torch.float64), target=0)
+
+
 def _pictures() -> None:
     plot.polygons(_in_a_box())
 
@@ -159,4 +163,5 @@ JOBS: dict[str, Callable[[], None]] = {
     "certificates": _certificates,
     "facts": _facts,
     "pictures": _pictures,
+    "lines": _lines,
 }

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from torch_shallow import AtMost, Box, ask, estimate, explain, transform, verify
+from torch_shallow._transform import transform_all
 
 INSTANTS = 10
 torch.manual_seed(0)
@@ -30,13 +31,13 @@ X, BOX = torch.rand(4), Box(-1.0, 1.0)
 CALLS: dict[str, Callable[[], object]] = {
     "transform": lambda: transform(MODEL, domain=BOX).locate(X[None]).shape,
     "certify": lambda: transform(SMALL, domain=BOX).certify(SMALL).passed,
-    "lipschitz_constant": lambda: explain.lipschitz_constant(MODEL, domain=BOX).value,
-    "monotonicity": lambda: explain.monotonicity(MODEL, BOX).least.tolist(),
-    "unused_features": lambda: explain.unused_features(MODEL, BOX).share.tolist(),
+    "lipschitz_constant": lambda: explain.lipschitz_constant(transform_all(MODEL, domain=BOX)).value,
+    "monotonicity": lambda: explain.monotonicity(transform_all(MODEL, domain=BOX)).least.tolist(),
+    "unused_features": lambda: explain.unused_features(transform_all(MODEL, domain=BOX)).share.tolist(),
     "volumes": lambda: explain.volumes(SMALL, BOX).values.tolist(),
     "moments": lambda: explain.moments(SMALL, BOX).mean.tolist(),
-    "difference": lambda: explain.difference(SMALL, OTHER, BOX).largest.tolist(),
-    "counterfactual": lambda: explain.counterfactual(MODEL, 3.0 * X, 0).distance,
+    "difference": lambda: explain.difference(SMALL, OTHER, BOX, regions=True).largest.tolist(),
+    "counterfactual": lambda: explain.counterfactual(transform_all(MODEL, domain=BOX), X, 0).distance,
     "continuity_gap": lambda: transform(SMALL, domain=BOX).continuity_gap().facets,
     "merge": lambda: transform(MODEL, domain=BOX).num_regions and transform(SMALL, domain=BOX).merge().num_regions,
     "shap_values": lambda: explain.shap_values(MODEL, torch.rand(8, 4), torch.ones(64, 4)).values.tolist(),
@@ -93,7 +94,34 @@ def interval_of_maximum() -> list[float]:
     return [found.lower_bound, found.upper_bound]
 
 
+def interval_of_lipschitz_constant() -> list[float]:
+    found = explain.lipschitz_constant(SMALL, 2, BOX)
+    return [found.lower_bound, found.upper_bound]
+
+
+def intervals_of_slopes() -> list[float]:
+    found = explain.monotonicity(SMALL, BOX, exact_slopes=True)
+    ends = (-found.least, found.greatest, -found.lower_bound, found.upper_bound)
+    return [value for end in ends for value in end.flatten().tolist()]
+
+
+def intervals_of_difference() -> list[float]:
+    found = explain.difference(SMALL, OTHER, BOX)
+    return [*found.lower_bound.tolist(), *found.upper_bound.tolist()]
+
+
+def interval_of_nearest() -> list[float]:
+    found = explain.counterfactual(
+        STEEP, torch.full((9,), 0.25), 1 - int(STEEP(torch.full((1, 9), 0.25).double()).argmax())
+    )
+    return [-found.upper_bound, -found.lower_bound]
+
+
 INTERVALS: dict[str, Callable[[], list[float]]] = {
+    "differences": intervals_of_difference,
+    "nearest": interval_of_nearest,
+    "slopes": intervals_of_slopes,
+    "steepest": interval_of_lipschitz_constant,
     "output_range": interval_of_range,
     "verify": interval_of_verdict,
     "ask": interval_of_maximum,

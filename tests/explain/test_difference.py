@@ -40,7 +40,7 @@ def pair(seed, *sizes, by=0.05):
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_equals_a_mixed_integer_program_and_no_sample_beats_it(seed):
     a, b = pair(seed, 2, 5, 4, 2)
-    found = difference(a, b, BOX)
+    found = difference(a, b, BOX, regions=True)
     program = read_model(Minus(a, b))
     for i in range(2):
         both = [largest_by_milp(program, -np.ones(2), np.ones(2), sign * np.eye(2)[i]) for sign in (1.0, -1.0)]
@@ -106,7 +106,7 @@ def test_large_networks_in_a_small_box():
     a, b = pair(0, 300, 400, 200, 2, by=1e-4)
     x = torch.rand(300, dtype=torch.float64)
     box = Box(x - 3e-4, x + 3e-4)
-    found = difference(a, b, box)
+    found = difference(a, b, box, regions=True)
     with torch.no_grad():
         at = (a(found.where) - b(found.where)).diagonal().abs()
         points = x + 3e-4 * (torch.rand(1000, 300, dtype=torch.float64) * 2 - 1)

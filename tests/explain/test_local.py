@@ -175,7 +175,7 @@ def test_the_change_of_one_feature_that_reaches_a_facet() -> None:
 def test_facets_are_those_of_the_region(specimen: Specimen) -> None:
     shallow = transformed(specimen)
     for region in shallow.regions[:: max(1, shallow.num_regions // 2)]:
-        fast, slow = facets_of(region), region.facets()
+        fast, slow = facets_of(region, region.half_spaces), region.facets()
         assert fast.names == slow.names
         assert torch.equal(fast.A, slow.A)
         found = explain(shallow, region.interior_point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from tests.cases import examples
+from torch_shallow.errors import TransformError
 from torch_shallow.program.model import read_model, trace
 from torch_shallow.program.relu_program import ReLUProgram
 
@@ -335,6 +337,33 @@ def test_weights_are_read_exactly_next_to_biases_of_any_size(size: float) -> Non
     np.testing.assert_array_equal(program.stages[0].bias, model[0].bias.detach().numpy())
     np.testing.assert_array_equal(program.out_weight[:, 3:], model[2].weight.detach().numpy())
     assert not program.out_weight[:, :3].any()
+
+
+@pytest.mark.parametrize("seed", [42, 146, 152, 201, 465])  # these were refused: one in a hundred is
+def test_what_cancels_in_hidden_layers_is_rounding(seed: int) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape or (1,), generator=drawn)
+
+    depth, width, inputs = int(draw(2, 8)), int(draw(2, 9)), int(draw(1, 5))
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise([inputs, *[width] * depth, 1]):
+        layer = nn.Linear(a, b).double()
+        with torch.no_grad():
+            layer.weight.copy_(draw(-2, 3, b, a).double() * 0.1)
+            layer.bias.copy_(draw(-1, 2, b).double() * 0.1 * int(draw(0, 2)))
+        layers += [layer, nn.ReLU()]
+    read_model(nn.Sequential(*layers[:-1]))
+
+
+def test_what_overflows_is_said() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    with torch.no_grad():
+        for layer in model[::2]:
+            layer.weight.fill_(1e200)
+    with pytest.raises(TransformError, match="found values that float64 cannot hold at the flattened input"):
+        read_model(model)
 
 
 @examples(60)

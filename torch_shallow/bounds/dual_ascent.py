@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from torch_shallow.bounds.linear_rows import add_inputs, greatest, outward, pull_back, push
+from torch_shallow.bounds.difference_lines import put_differences, take_differences
+from torch_shallow.bounds.linear_rows import add_inputs, add_sizes, greatest, lost, outward, pull_back, push
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
@@ -32,6 +33,7 @@ class BoundRoom(Bundle):
     mixture: np.ndarray  # float64 (dimension,): the mean of the vertices of all bounds of the last ascent
     candidate: np.ndarray  # float64 (dimension,): the best point that was tried in the cell
     default: np.ndarray  # float64 (neurons,): slopes of the lower lines while neurons are bounded
+    size: np.ndarray  # float64 (1,): of all terms of a row
 
 
 @compiled("contract", "nsz")
@@ -50,13 +52,16 @@ def mixture_bound(layers, level, count, low, high, slopes, weights, room):
     for k in range(linear.shape[0]):
         linear[k] = 0.0
     add_inputs(layers, level, row, linear, last)
+    room.size[0] = 0.0
+    if layers.pairs.first.shape[0] > 0:
+        add_sizes(layers, row, outputs, row.shape[0], room)
     if level < last:
         push(layers, row, room.active, last, level)
         pull_back(layers, level, last - 1, low, high, slopes, room)
     bound, at = greatest(room.points, count, linear, room.values)
     for k in range(linear.shape[0]):
         room.point[k] = room.points[k, at]
-    return bound, outward(linear)
+    return bound, outward(linear) + lost(layers, room)
 
 
 @compiled("contract", "nsz")
@@ -86,6 +91,7 @@ def follow_pieces(layers, level, low, high, slopes, room):
                 add_activations(network, block, state[network.offsets[source] : network.offsets[source + 1]], own)
         if t == last:
             break
+        take_differences(layers.pairs, state, t)
         for i in range(n):
             j = first + i
             gradient[j] = 0.0
@@ -98,6 +104,7 @@ def follow_pieces(layers, level, low, high, slopes, room):
                     gradient[j] = before[j] * state[j]
                     square += gradient[j] ** 2
                     state[j] *= slopes[j]
+        put_differences(layers.pairs, state, t)
     return square
 
 

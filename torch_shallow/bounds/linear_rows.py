@@ -9,6 +9,7 @@ for boxes does.
 
 from __future__ import annotations
 
+from torch_shallow.bounds.difference_lines import add_differences, couple, is_narrow
 from torch_shallow.compiled.decorator import compiled
 
 ALLOWANCE = 1e-9  # how far a bound is moved outward, relative to the size of its linear function
@@ -69,15 +70,19 @@ def push(layers, row, active, stage, level):
         n_source = network.sizes[source]
         weights = layers.backward[at : at + n * n_source].reshape(n, n_source)
         target = row[network.offsets[source] : network.offsets[source + 1]]
+        begins = layers.begins[layers.row_starts[block] : layers.row_starts[block] + n]
+        ends = layers.ends[layers.row_starts[block] : layers.row_starts[block] + n]
         for j in range(0, fours, 4):
             a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
             by_a, by_b, by_c, by_d = row[first + a], row[first + b], row[first + c], row[first + d]
             of_a, of_b, of_c, of_d = weights[a], weights[b], weights[c], weights[d]
-            for i in range(n_source):
+            first_column = min(min(begins[a], begins[b]), min(begins[c], begins[d]))
+            last_column = max(max(ends[a], ends[b]), max(ends[c], ends[d]))
+            for i in range(first_column, last_column):
                 target[i] = target[i] + by_a * of_a[i] + by_b * of_b[i] + by_c * of_c[i] + by_d * of_d[i]
         for j in range(fours, count):
             by_j, of_j = row[first + active[j]], weights[active[j]]
-            for i in range(n_source):
+            for i in range(begins[active[j]], ends[active[j]]):
                 target[i] += by_j * of_j[i]
 
 
@@ -120,14 +125,42 @@ def relax(row, before, low, high, slopes, first, last):
 @compiled("contract", "nsz")
 def pull_back(layers, level, stage, low, high, slopes, room):
     """Pull coefficients on activations in `room.row` back from a stage to the input, and add them to `room.linear`."""
-    row, linear, network = room.row, room.linear, layers.network
+    row, linear, network, pairs = room.row, room.linear, layers.network, layers.pairs
     for t in range(stage, level - 1, -1):
         first, last = network.offsets[t], network.offsets[t + 1]
+        is_coupled = pairs.starts[t] < pairs.starts[t + 1]
+        if is_coupled:
+            add_sizes(layers, row, first, last, room)
+            couple(pairs, row, low, high, slopes, t)
         added = relax(row, room.before, low, high, slopes, first, last)
         linear[linear.shape[0] - 1] += added
+        if is_coupled:
+            linear[linear.shape[0] - 1] += add_differences(pairs, row, t)
+            add_sizes(layers, row, first, last, room)
         add_inputs(layers, level, row, linear, t)
         if t > level:
             push(layers, row, room.active, t, level)
+
+
+@compiled("contract", "reassoc", "nsz")
+def add_sizes(layers, row, first, last, room):
+    """Add the sizes of the terms of a part of a row to that of all, which its rounding is relative to."""
+    total = 0.0
+    for i in range(first, last):
+        total += abs(row[i]) * layers.sizes[i]
+    room.size[0] += total
+
+
+@compiled()
+def lost(layers, room):
+    """What a row may have lost by rounding where nearly equal terms cancelled: nothing is said where none are paired.
+
+    A row is a chain of sums, none of them longer than there are sources: see `StagedNetwork.rounding`.
+    """
+    if layers.pairs.first.shape[0] == 0:
+        return 0.0
+    length = layers.sizes.shape[0] + room.linear.shape[0] + 8 * layers.network.sizes.shape[0]
+    return 4.5e-16 * length * room.size[0]
 
 
 @compiled()
@@ -156,10 +189,11 @@ def bound_stage(layers, level, stage, count, low, high, slopes, room):
     rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)
     least_area(low, high, slopes, network.offsets[stage - 1], first)
     for i in range(n):
-        if low[first + i] >= 0.0 or high[first + i] <= 0.0:
+        if low[first + i] >= 0.0 or high[first + i] <= 0.0 or is_narrow(layers.pairs, low, high, first + i):
             continue
         for side in range(2):
             sign = 1.0 if side == 1 else -1.0
+            room.size[0] = layers.sizes[first + i]
             for j in range(network.offsets[level], first):
                 row[j] = 0.0
             for k in range(dimension):
@@ -173,10 +207,46 @@ def bound_stage(layers, level, stage, count, low, high, slopes, room):
                         row[begin + j] = sign * weights[j]
             pull_back(layers, level, stage - 1, low, high, slopes, room)
             bound, _ = greatest(room.points, count, linear, room.values)
-            bound += outward(linear)
+            bound += outward(linear) + lost(layers, room)
             if side == 1:
                 high[first + i] = min(high[first + i], bound)
             else:
                 low[first + i] = max(low[first + i], -bound)
             if low[first + i] >= 0.0 or high[first + i] <= 0.0:
                 break
+
+
+@compiled("contract", "nsz")
+def bound_distances(layers, level, stage, count, low, high, slopes, room):
+    """Tighten the bounds of how far apart the neurons of each pair of a stage are; arguments as of `bound_stage`."""
+    row, linear, network, pairs = room.row, room.linear, layers.network, layers.pairs
+    n, first, dimension = network.sizes[stage], network.offsets[stage], linear.shape[0]
+    rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)
+    if stage > level:
+        least_area(low, high, slopes, network.offsets[stage - 1], first)
+    for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
+        i, j = pairs.first[q], pairs.second[q]
+        if (low[i] >= 0.0 or high[i] <= 0.0) and (low[j] >= 0.0 or high[j] <= 0.0):
+            continue
+        for side in range(2):
+            sign = 1.0 if side == 1 else -1.0
+            room.size[0] = layers.sizes[i] + layers.sizes[j]
+            for k in range(network.offsets[level], first):
+                row[k] = 0.0
+            for k in range(dimension):
+                linear[k] = sign * (rows[k, j - first] - rows[k, i - first])
+            for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
+                source, at = network.block_sources[block], network.block_offsets[block]
+                if source >= level:
+                    n_source, begin = network.sizes[source], network.offsets[source]
+                    of_i = layers.backward[at + (i - first) * n_source : at + (i - first + 1) * n_source]
+                    of_j = layers.backward[at + (j - first) * n_source : at + (j - first + 1) * n_source]
+                    for k in range(n_source):
+                        row[begin + k] = sign * (of_j[k] - of_i[k])
+            pull_back(layers, level, stage - 1, low, high, slopes, room)
+            bound, _ = greatest(room.points, count, linear, room.values)
+            bound += outward(linear) + lost(layers, room)
+            if side == 1:
+                pairs.most[q] = min(pairs.most[q], bound)
+            else:
+                pairs.least[q] = max(pairs.least[q], -bound)

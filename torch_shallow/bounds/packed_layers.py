@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from torch_shallow.compiled.bundle import Bundle
 
@@ -18,7 +18,12 @@ class PackedLayers(Bundle):
 
     network: Any  # PackedProgram
     backward: np.ndarray  # float64: its blocks, transposed: (neurons, source neurons), flattened
+    begins: np.ndarray  # int64 (rows of all blocks,): the first column of each row that is not zero
+    ends: np.ndarray  # int64 (rows of all blocks,): the one after the last such column
+    row_starts: np.ndarray  # int64 (blocks,): the first row of each block
     rest: np.ndarray  # float64 (stages, rows): for each level, rows without what comes through stages from the level on
+    pairs: Any  # NeuronPairs
+    sizes: np.ndarray  # float64 (neurons and outputs,): of the terms of values; 0 where there are no pairs
 
 
 def transposed(network: Any) -> Float[np.ndarray, "entries"]:
@@ -30,6 +35,23 @@ def transposed(network: Any) -> Float[np.ndarray, "entries"]:
             size = n * n_source
             turned[at : at + size] = network.hidden[at : at + size].reshape(n_source, n).T.reshape(-1)
     return turned
+
+
+def spans(
+    network: Any,
+) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"], Int[np.ndarray, "blocks"]]:
+    """Of each row of the transposed blocks, where the first entry that is not zero is, and where the last one ends."""
+    none = np.zeros(0, dtype=np.int64)
+    turned, begins, ends, starts, count = transposed(network), [none], [none], [], 0
+    for stage, n in enumerate(network.sizes):
+        for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
+            n_source, at = network.sizes[network.block_sources[block]], network.block_offsets[block]
+            kept = turned[at : at + n * n_source].reshape(n, n_source) != 0.0
+            begins.append(kept.argmax(axis=1))
+            ends.append(np.where(kept.any(axis=1), n_source - kept[:, ::-1].argmax(axis=1), 0))
+            starts.append(count)
+            count += n
+    return np.concatenate(begins), np.concatenate(ends), np.array(starts, dtype=np.int64)
 
 
 def intervals(

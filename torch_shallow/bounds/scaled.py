@@ -29,6 +29,7 @@ class ScaledProgram:
         low: least pre-activation that a neuron may have: proven.
         high: the greatest one likewise.
         neurons: number in the program of each neuron.
+        exponents: a neuron of value 1 has this power of two in the program.
     """
 
     lower: Float[np.ndarray, "inputs"]
@@ -40,6 +41,7 @@ class ScaledProgram:
     low: Float[np.ndarray, "neurons"]
     high: Float[np.ndarray, "neurons"]
     neurons: Int[np.ndarray, "neurons"]
+    exponents: Int[np.ndarray, "neurons"]
 
     @classmethod
     def of(
@@ -60,7 +62,9 @@ class ScaledProgram:
             weights[start:stop, : rows.shape[1]] = rows
         outputs = np.column_stack(scaled(program.out_weight, program.out_bias))
         low, high = _intervals(weights, biases)
-        whole = cls(lower, upper, free, weights, biases, outputs, low, high, np.arange(count))
+        whole = cls(
+            lower, upper, free, weights, biases, outputs, low, high, np.arange(count), np.zeros(count, dtype=np.int64)
+        )
         return whole.folded(low, high)
 
     @property
@@ -124,6 +128,7 @@ class ScaledProgram:
             np.ldexp(low, -exponents),
             np.ldexp(high, -exponents),
             self.neurons[kept],
+            self.exponents[kept] + exponents,
         )
 
 

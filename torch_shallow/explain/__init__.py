@@ -45,6 +45,7 @@ from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.locally.explanation import Explanation, explain
 from torch_shallow.explain.locally.rules import Rules, rules
 from torch_shallow.explain.radius import RobustnessRadius, robustness_radius
+from torch_shallow.explain.same_class import SameClass
 from torch_shallow.explain.segments.segment import Segment, segment
 from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values
 from torch_shallow.explain.table import region_table
@@ -67,6 +68,7 @@ __all__ = [
     "OutputRange",
     "RobustnessRadius",
     "Rules",
+    "SameClass",
     "Segment",
     "UnusedFeatures",
     "Volumes",

@@ -9,6 +9,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow._transform import transform_until
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.search.question import Answer, Posed
 
 if TYPE_CHECKING:
@@ -28,10 +35,37 @@ class SearchOptions:
     checkpoint: str | os.PathLike[str] | None = None
     progress: bool = False
 
-    @property
-    def is_default(self) -> bool:
-        """Whether nothing was asked for."""
-        return self == SearchOptions()
+    def refuse(self, where: str) -> None:
+        """Make sure that nothing was asked for where there is no search.
+
+        Raises:
+            TransformError: something was.
+        """
+        given = [name for name, value in vars(self).items() if value != getattr(SearchOptions(), name)]
+        if given:
+            raise TransformError(
+                f"{', '.join(given)}: expected none of {where}, found {given[0]}={getattr(self, given[0])!r}; leave it "
+                "out, or pass a deep model."
+            )
+
+    def regions_of(
+        self, model: nn.Module | ExportedProgram, domain: Domain | None, example_input: Tensor | None
+    ) -> tuple[ShallowReLU, str]:
+        """All regions of a domain that is not bounded; or those found in time, and the reason why there are no more.
+
+        Raises:
+            TransformError: a method or a solver is given, which are for a bounded domain.
+        """
+        SearchOptions(self.method, self.solver).refuse("a domain that is not bounded, all of whose regions are found")
+        return transform_until(
+            model,
+            example_input,
+            domain=domain,
+            workers=self.workers,
+            time_limit=self.time_limit,
+            checkpoint=self.checkpoint,
+            progress=self.progress,
+        )
 
 
 @dataclass(eq=False)

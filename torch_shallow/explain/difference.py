@@ -1,30 +1,32 @@
-"""Two networks compared: the exact largest difference of every output, and where it is."""
+"""Two networks compared: by how much every output differs at most and where, or whether both give the same class."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import Literal, overload
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.export import ExportedProgram
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
-from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.function import known_function, known_network
-from torch_shallow.explain.globally.in_chart import InChart
+from torch_shallow.bounds.bounding_box import is_bounded
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.asking import Asking, SearchOptions
+from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.explain.globally.output_range import largest_maps, range_of
 from torch_shallow.explain.globally.output_values import OutputRange
+from torch_shallow.explain.same_class import SameClass, same_class_everywhere
+from torch_shallow.explain.searched_difference import searched_range
+from torch_shallow.explain.two_networks import Network, TwoNetworks, read_two
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.program.model import Model
-from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
-from torch_shallow.search.partition import Partition
+from torch_shallow.program.coupled import difference_of, side_by_side
+from torch_shallow.search.runs.budget import check_seconds
 
 CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
-
-Network = nn.Module | ExportedProgram
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,27 +34,121 @@ class Difference:
     """By how much two networks differ on a domain. Tensors are float64.
 
     Attributes:
-        largest: of each output, the exact largest `|a(x) - b(x)|` over the domain, up to rounding and to `tolerance`,
-            both relative to the size of the networks, not of their difference; inf where it grows without bound.
+        largest: of each output, the largest `|a(x) - b(x)|` that was found; where the search has ended, there is no
+            larger one in the domain, up to rounding and to `tolerance`, both relative to the size of the networks, not
+            of their difference; inf where it grows without bound.
         where: a point of the domain where it is, of shape `(*out_shape, *in_shape)`; NaN where it is infinite.
-        range: the exact range of a - b: both signs, regions, and directions in which it grows.
-        network: a - b as a shallow network: its regions are those on which both networks are affine.
+        range: the range of a - b: both signs, proven bounds, and where regions were looked at, these and directions in
+            which it grows.
+        exact: for which outputs `largest` is proven to be the largest. With `at_most`, for which it is known on which
+            side of that they are.
+        network: a - b as a shallow network: its regions are those on which both networks are affine; None where regions
+            were not asked for.
     """
 
     largest: Float[Tensor, "*out_shape"]
     where: Float[Tensor, "*out_and_in_shape"]
     range: OutputRange
-    network: ShallowReLU
+    exact: Bool[Tensor, "*out_shape"]
+    network: ShallowReLU | None = None
 
-    def equal(self, tolerance: float = 1e-9) -> bool:
-        """Whether no output differs by more than this anywhere in the domain."""
-        return bool((self.largest <= tolerance).all())
+    @property
+    def lower_bound(self) -> Float[Tensor, "*out_shape"]:
+        """`largest`: the difference at a point of the domain."""
+        return self.largest
+
+    @property
+    def upper_bound(self) -> Float[Tensor, "*out_shape"]:
+        """What no output differs by more than: proven."""
+        return torch.maximum(self.range.upper_bound, -self.range.lower_bound).maximum(self.largest)
+
+    @property
+    def gap(self) -> float:
+        """How far the bound of an output is from the difference that was found at most; 0 where both are infinite."""
+        return float(torch.where(self.upper_bound == self.largest, 0.0, self.upper_bound - self.largest).max())
+
+    @property
+    def proven(self) -> bool:
+        """Whether the search has ended for all outputs."""
+        return not self.range.reason
+
+    @property
+    def cells(self) -> int:
+        """How many cells the search has opened."""
+        return self.range.cells
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.range.seconds
+
+    @property
+    def reason(self) -> str:
+        """Why the search was stopped; empty if it has ended."""
+        return self.range.reason
+
+    def equal(self, tolerance: float = 1e-9) -> bool | None:
+        """Whether no output differs by more than this anywhere in the domain; None if the search has not told."""
+        if (self.largest > tolerance).any():
+            return False
+        return True if (self.upper_bound <= tolerance).all() else None
 
     def __str__(self) -> str:
         """One line for each output."""
-        values = self.largest.reshape(-1).tolist()
-        lines = [f"output {i}: |a - b| <= {value:.6g}" for i, value in enumerate(values)]
-        return "\n".join([*lines, f"({self.network.num_regions} regions, domain {self.network.domain!r})"])
+        rows = zip(*(each.reshape(-1).tolist() for each in (self.largest, self.upper_bound, self.exact)), strict=True)
+        lines = []
+        for i, (value, bound, exact) in enumerate(rows):
+            known = f"{value:.6g}" if exact and bound - value <= 1e-6 * bound else f"{value:.6g} to {bound:.6g}"
+            lines.append(f"output {i}: |a - b| <= {known}{'' if exact else ' (not finished)'}")
+        if self.network is not None:
+            lines.append(f"({self.network.num_regions} regions, domain {self.network.domain!r})")
+        elif not self.proven:
+            lines.append(f"stopped by {self.reason} after {self.cells:,} cells")
+        return "\n".join(lines)
+
+
+@overload
+def difference(
+    a: Network,
+    b: Network,
+    domain: Domain | None = None,
+    *,
+    same_class: Literal[False] = False,
+    margin: float = 0.0,
+    at_most: float | None = None,
+    regions: bool | None = None,
+    example_input: Tensor | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    max_rays: int = 1024,
+    tolerance: float = 1e-10,
+) -> Difference: ...
+
+
+@overload
+def difference(
+    a: Network,
+    b: Network,
+    domain: Domain | None = None,
+    *,
+    same_class: Literal[True],
+    margin: float = 0.0,
+    at_most: float | None = None,
+    regions: bool | None = None,
+    example_input: Tensor | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    max_rays: int = 1024,
+    tolerance: float = 1e-10,
+) -> SameClass: ...
 
 
 @outside_modes
@@ -61,169 +157,107 @@ def difference(
     b: Network,
     domain: Domain | None = None,
     *,
+    same_class: bool = False,
+    margin: float = 0.0,
+    at_most: float | None = None,
+    regions: bool | None = None,
     example_input: Tensor | None = None,
-    workers: int = 1,
+    method: str = "auto",
+    solver: str | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
-) -> Difference:
-    """The exact largest difference of two networks over a domain: after pruning, quantising, refactoring, training.
+) -> Difference | SameClass:
+    """The largest difference of two networks over a domain: after pruning, quantising, refactoring, training.
 
-    Both are read as programs in float64, each compared with its own network; a - b is one program, which is transformed
-    into a shallow network, and its least and greatest values are found as by `output_range`.
+    Both are read as programs in float64, each compared with its own network. Deep models in a bounded domain are
+    searched (see `torch_shallow.search.ask`): exact when the search ends, and with a proven interval for each output
+    whenever it is stopped. Where both have stages of the same sizes, neurons of the same place are bounded together:
+    how far apart they are, layer by layer, which is far less than how far each of them reaches. Of shallow networks,
+    and in a domain that is not bounded, all regions on which both are affine are looked at.
 
     Args:
         a: a model or a shallow network, which must know all regions of its domain.
         b: likewise, of the same shape of inputs and outputs.
         domain: where to compare; that of the shallow networks, or all of R^n for models, if None.
+        same_class: ask in place of that whether the largest output is the same everywhere.
+        margin: with `same_class`, only where the largest output of `a` is ahead of all others by this much.
+        at_most: ask only which outputs differ by more than this anywhere: their search ends when that is known.
+        regions: find all regions, and give a - b as a shallow network; if None, only where a search is not possible or
+            one of the two is a shallow network.
         example_input: as for `transform`, where the shape of an input cannot be seen from the models.
-        workers: number of threads.
-        max_rays: as for `output_range`.
-        tolerance: as for `output_range`.
+        method: of the search: see `torch_shallow.search.ask`.
+        solver: of mixed-integer programs, with `method="milp"`.
+        workers: a number of threads, or for a search any `concurrent.futures.Executor`.
+        time_limit: stop the search after about so many seconds, for all outputs together; no limit if None.
+        checkpoint: a file in which the search is kept, and from which it goes on; each of several searches has its own,
+            whose name ends with a number.
+        progress: show the interval that is proven so far.
+        max_rays: with all regions, as for `output_range`.
+        tolerance: likewise; of a search, how much more there may be than was found, relative to the terms that outputs
+            are added up from. Of networks that are the same up to rounding, a larger one makes it shorter.
+
+    Returns:
+        A `Difference`; with `same_class`, a verdict with a counterexample.
 
     Raises:
         WrongTypeError: an argument is of another type.
         TransformError: the shapes differ, one of them has a head, may have been trained after it was transformed, or is
-            not known on the domain; or as `transform`.
+            not known on the domain; arguments of a search are given where all regions are looked at; or as `transform`.
 
     Example:
         >>> import torch, torch_shallow
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-        >>> difference(model, model, torch_shallow.Box(-1.0, 1.0)).equal()
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> box = torch_shallow.Box(-1.0, 1.0)
+        >>> difference(model, model, box).equal()
+        True
+        >>> difference(model, model, box, same_class=True).holds
         True
     """
+    check_limits(max_rays, tolerance)
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    for name, value in (("margin", margin), ("at_most", 0.0 if at_most is None else at_most)):
+        if not 0.0 <= value < float("inf"):
+            raise TransformError(f"{name}: expected a finite number that is not negative, found {value!r}.")
+    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
+    networks = read_two(a, b, domain, example_input)
+    if same_class:
+        if regions or at_most is not None:
+            raise TransformError("regions, at_most: expected none of them with same_class=True; leave them out.")
+        return same_class_everywhere(networks, margin, Asking(options))
+    bounded = is_bounded(networks.domain, networks.a.program.in_shape)
+    if regions or not bounded or (regions is None and networks.is_known):
+        replace(options, workers=1).refuse("a comparison by all regions, where nothing is searched")
+        if at_most is not None:
+            raise TransformError("at_most: expected None where all regions are looked at; compare `largest` with it.")
+        if isinstance(workers, Executor):
+            raise TransformError("workers: expected a number where all regions are looked at, found an executor.")
+        return _by_regions(networks, workers, max_rays, tolerance)
+    found, exact = searched_range(networks.difference, at_most, tolerance, Asking(options))
+    return _of_range(found, exact, None)
+
+
+def _by_regions(networks: TwoNetworks, workers: int, max_rays: int, tolerance: float) -> Difference:
+    """By all regions on which both are affine."""
     from torch_shallow.search.enumerate import enumerate_regions  # numba takes a while
 
-    if domain is not None and not isinstance(domain, Domain):
-        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    place = _common_domain(a, b, domain)
-    programs = [_program(f, name, place, example_input) for f, name in ((a, "a"), (b, "b"))]
-    for what in ("in_shape", "out_shape"):
-        shapes = [getattr(program, what) for program in programs]
-        if shapes[0] != shapes[1]:
-            raise TransformError(f"b: expected the {what} of a, {shapes[0]}, found {shapes[1]}; reshape it.")
-    both = _side_by_side(*programs)
-    outputs = programs[0].num_outputs
-    partition = enumerate_regions(
-        replace(
-            both,
-            out_shape=programs[0].out_shape,
-            out_weight=both.out_weight[:outputs] - both.out_weight[outputs:],
-            out_bias=both.out_bias[:outputs] - both.out_bias[outputs:],
-        ),
-        place,
-        workers=workers,
-        keep_part=False,
-    )
-    network = ShallowReLU(partition).to(_device(a))
+    both = side_by_side(networks.a.program, networks.b.program)
+    partition = enumerate_regions(difference_of(both), networks.domain, workers=workers, keep_part=False)
+    network = ShallowReLU(partition).to(networks.a.device)
     # What cancels leaves rounding of the networks' own size, not of that of their difference.
     apart = ShallowReLU(replace(partition, program=both), store_maps=False)
-    sizes = largest_maps(InChart(apart.function)).reshape(2, 2, outputs).max(axis=1)
+    sizes = largest_maps(InChart(apart.function)).reshape(2, 2, -1).max(axis=1)
     found = range_of(InChart(network.function), max_rays, tolerance, sizes, CANCELLED)
+    return _of_range(found, torch.ones_like(found.lower, dtype=torch.bool), network)
+
+
+def _of_range(found: OutputRange, exact: Bool[Tensor, "*out_shape"], network: ShallowReLU | None) -> Difference:
+    """The larger side of each output's range."""
     upper = found.upper >= -found.lower
-    largest = torch.where(upper, found.upper, -found.lower)
-    at = upper.reshape(*upper.shape, *[1] * len(network.in_shape))
-    return Difference(largest, torch.where(at, found.argmax, found.argmin), found, network)
-
-
-def _common_domain(a: Network, b: Network, domain: Domain | None) -> Domain:
-    """Where to compare.
-
-    Raises:
-        TransformError: a shallow network does not know it, or two have different domains.
-    """
-    known = [(function, name) for f, name in ((a, "a"), (b, "b")) if (function := known_function(f)) is not None]
-    place = domain or (known[0][0].domain if known else WholeSpace())
-    for f, name in known:
-        if not _covers(f.domain, place, f.in_shape):
-            raise TransformError(
-                f"domain: {name} is a shallow network of the domain {f.domain!r}, which is not known to cover "
-                f"{place!r}; give a domain that lies in it, or the deep model."
-            )
-    return place
-
-
-def _covers(outer: Domain, inner: Domain, in_shape: tuple[int, ...]) -> bool:
-    if outer is inner or isinstance(outer, WholeSpace):
-        return True
-    if isinstance(outer, Box) and isinstance(inner, Box):
-        (low, high), (lower, upper) = outer.bounds(in_shape), inner.bounds(in_shape)
-        return bool((low <= lower).all() and (upper <= high).all())
-    if isinstance(outer, Polytope) and isinstance(inner, Polytope):
-        return np.array_equal(outer.A, inner.A) and np.array_equal(outer.b, inner.b)
-    return False
-
-
-def _program(f: Network, name: str, domain: Domain, example_input: Tensor | None) -> ReLUProgram:
-    """The program of a network, verified.
-
-    Raises:
-        WrongTypeError: it is no network.
-        TransformError: it has none that is piecewise linear and known.
-    """
-    program: ReLUProgram | None
-    if known_function(f) is not None:
-        network = known_network(f, name=name)
-        head, tree = network.head, network.tree
-        if network.may_be_discontinuous or not isinstance(tree, Partition):
-            raise TransformError(
-                f"{name}: expected a shallow network as transform() made it, found one whose weights may have been "
-                "trained; compare the deep models, or train those."
-            )
-        program = tree.program
-    elif isinstance(f, nn.Module | ExportedProgram):
-        read = Model.of(f, example_input, stacklevel=4)
-        head = read.traced.head
-        program = None if head is not None else read.program(domain)
-    else:
-        raise WrongTypeError(f"{name}: expected an nn.Module or a ShallowReLU, found {type(f).__name__}.")
-    if head is not None or program is None:
-        raise TransformError(
-            f"{name}: expected a piecewise-linear network, found one with a head ({type(head).__name__}) behind its "
-            "last piecewise-linear operation; compare models without it, such as up to the logits."
-        )
-    return program
-
-
-def _side_by_side(a: ReLUProgram, b: ReLUProgram) -> ReLUProgram:
-    """Both networks as one, with the stages and outputs of a, then of b."""
-    d = a.num_inputs
-    columns: list[list[int]] = [[], []]  # where the neurons of each are among those of both
-    stages, count = [], 0
-    for own, name, program in zip(columns, "ab", (a, b), strict=True):
-        for stage in program.stages:
-            stages.append(Stage(f"{name}: {stage.name}", _spread(stage.weight, own, d, count), stage.bias))
-            own.extend(range(count, count + stage.num_neurons))
-            count += stage.num_neurons
-    weights = [_spread(program.out_weight, own, d, count) for program, own in zip((a, b), columns, strict=True)]
-    return ReLUProgram(
-        a.in_shape,
-        (2 * a.num_outputs,),
-        tuple(stages),
-        np.concatenate(weights),
-        np.concatenate([a.out_bias, b.out_bias]),
-        _whole(a, b) if a.whole or b.whole else None,
-    )
-
-
-def _spread(weight: Float[np.ndarray, "rows sources"], own: list[int], d: int, count: int) -> np.ndarray:
-    """A weight over the inputs and all neurons so far, from one over the inputs and those of its own network."""
-    wide = np.zeros((len(weight), d + count))
-    wide[:, :d] = weight[:, :d]
-    wide[:, [d + column for column in own[: weight.shape[1] - d]]] = weight[:, d:]
-    return wide
-
-
-def _whole(a: ReLUProgram, b: ReLUProgram) -> WholeNetwork:
-    """All neurons of both networks, of which those that keep their sign in the box are in no program."""
-    one, other = a.network, b.network
-    neurons = np.concatenate([one.neurons, other.neurons + len(one.active)])
-    return WholeNetwork((*one.sizes, *other.sizes), np.concatenate([one.active, other.active]), neurons)
-
-
-def _device(f: Network) -> torch.device:
-    known = known_function(f)
-    if known is not None:
-        return known.device
-    if isinstance(f, nn.Module):
-        return next((tensor.device for tensor in (*f.parameters(), *f.buffers())), torch.device("cpu"))
-    return torch.device("cpu")
+    at = upper.reshape(*upper.shape, *[1] * (found.argmax.dim() - upper.dim()))
+    largest, where = torch.where(upper, found.upper, -found.lower), torch.where(at, found.argmax, found.argmin)
+    return Difference(largest, where, found, exact, network)

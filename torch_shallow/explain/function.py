@@ -21,6 +21,7 @@ from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.model import Model
 from torch_shallow.program.verification import compare_in_own_precision, own_dtype
+from torch_shallow.search.partition import Partition
 
 VERIFIED_ROWS = 3
 
@@ -120,6 +121,8 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
         WrongTypeError: `f` is of another type.
         TransformError: `f` has a head, or something else of it cannot be explained exactly; the message says what.
     """
+    if isinstance(f, DeepFunction):
+        return f
     known = known_function(f)
     if known is not None:
         if isinstance(f, nn.Module) and known.head is not None:
@@ -163,6 +166,24 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
         found: np.ndarray = outputs_at(function, input_rows(function, "x", points)).cpu().numpy()
         compare_in_own_precision(found, read.in_own_precision, points)
     return function
+
+
+def check_searchable(known: TreeFunction | VisitedFunction) -> None:
+    """Make sure that a deep network computes what a network of regions does, wherever it may be looked at.
+
+    Raises:
+        TransformError: its weights may have been trained, or its tree does not know all regions of its domain.
+    """
+    if known.may_be_discontinuous:
+        raise TransformError(
+            "model: expected a shallow network as transform() made it, found one whose weights may have been trained, "
+            "so that no deep network computes it; pass the deep model."
+        )
+    if isinstance(known, TreeFunction) and not (isinstance(known.tree, Partition) and known.complete):
+        raise TransformError(
+            "model: expected a shallow network that knows all of its regions, as transform() made it, found one that "
+            "is merged or incomplete; pass the deep model."
+        )
 
 
 def known_network(f: object, domain: Domain | None = None, name: str = "shallow") -> TreeFunction:

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.function import Function, outputs_at, read_function
+from torch_shallow.errors import WrongTypeError
+from torch_shallow.explain.function import Function, check_searchable, outputs_at, read_function
 from torch_shallow.functions import TreeFunction
 from torch_shallow.functions.deep_function import local_maps
 from torch_shallow.program.extraction import read_within
@@ -96,14 +96,5 @@ def read_searched(model: object, domain: Domain | None, example: Tensor | None, 
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     function = read_function(model, example, "model", example_name)
     if isinstance(function, TreeFunction):
-        if function.may_be_discontinuous:
-            raise TransformError(
-                "model: expected a shallow network as transform() made it, found one whose weights may have been "
-                "trained, so that no deep network computes it; pass the deep model."
-            )
-        if not (isinstance(function.tree, Partition) and function.complete):
-            raise TransformError(
-                "model: expected a shallow network that knows all of its regions, as transform() made it, found one "
-                "that is merged or incomplete; pass the deep model."
-            )
+        check_searchable(function)
     return Searched(function, domain)

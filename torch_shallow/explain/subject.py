@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from torch_shallow.domain import Box, Domain, WholeSpace, inside
 from torch_shallow.errors import TransformError, WrongTypeError
-from torch_shallow.explain.function import known_function
+from torch_shallow.explain.function import check_searchable, known_function
 from torch_shallow.functions import TreeFunction
 from torch_shallow.program.extraction import read_within
 from torch_shallow.program.joint import Joint
@@ -91,11 +91,7 @@ def subject_of(
         head = known.head if isinstance(model, nn.Module) else None
         if not drop_head:
             _refuse_head(head, "model.trunk")
-        if known.may_be_discontinuous:
-            raise TransformError(
-                "model: expected a shallow network as transform() made it, found one whose weights may have been "
-                "trained, so that no deep network computes it; pass the deep model."
-            )
+        check_searchable(known)
         if not isinstance(known, TreeFunction):  # of visited regions: the deep network is known everywhere
             deep = known.deep
             program = read_within(deep.traced, domain)
@@ -104,11 +100,7 @@ def subject_of(
                 return deep.run(x.flatten(1), lambda _, z: z.relu())
 
             return Subject(program, domain or known.domain, network, torch.float64, deep.device, head)
-        if not (isinstance(known.tree, Partition) and known.complete):
-            raise TransformError(
-                "model: expected a shallow network that knows all of its regions, as transform() made it, found one "
-                "that is merged or incomplete; pass the deep model."
-            )
+        assert isinstance(known.tree, Partition)  # as `check_searchable` has seen
         where = known.domain if domain is None else domain
         if not _within(where, known.domain, known.in_shape):
             raise TransformError(

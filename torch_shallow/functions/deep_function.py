@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor, nn
 
+from torch_shallow.functions.links import Links
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.program.affine_forms import INPUT, Sources, push
 from torch_shallow.program.relu_program import neuron_name
@@ -185,20 +186,33 @@ class DeepFunction(nn.Module):
         return weight, y.detach()
 
     @cached_property
+    def links(self) -> Links | None:
+        """How its neurons depend on each other; None if that cannot be told, or is too much."""
+        return Links.of(self.traced)
+
+    @cached_property
     def differentiates(self) -> bool:
         """Whether gradients tell the affine maps: code can hide values from them, as by `detach()`.
 
-        They are compared with values on the way from 0 along a random direction, all neurons being active.
+        The slope of outputs with random weights on the way from 0 along a random direction, all neurons being active,
+        is compared with what gradients make of it.
         """
         tolerance, scale = 1e-9, 2.0**100  # so large that biases are lost next to slopes
-        x = torch.rand(1, self.num_inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        x = x.to(self.traced.device)
-        active = torch.ones(1, self.num_neurons, dtype=torch.bool, device=x.device)
-        weight, bias = self.gradients(active)
-        with torch.no_grad():
-            slope = (self.frozen(scale * x, active)[1] - bias) / scale
-        size = weight[0].abs() @ x[0] + bias[0].abs() / scale
-        return bool(((slope[0] - weight[0] @ x[0]).abs() <= tolerance * size.max()).all())
+        generator = torch.Generator().manual_seed(0)
+        direction, weights = (
+            torch.rand(size, dtype=torch.float64, generator=generator).to(self.traced.device)
+            for size in (self.num_inputs, self.num_outputs)
+        )
+        active = torch.ones(2, self.num_neurons, dtype=torch.bool, device=direction.device)
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.stack([0.0 * direction, scale * direction]).requires_grad_()
+            _, y = self.frozen(x, active)
+            bias, ahead = (y @ weights).unbind()
+            found = torch.autograd.grad(bias, x, allow_unused=True)[0] if y.requires_grad else None
+        gradient = torch.zeros_like(direction) if found is None else found[0]
+        slope = (ahead - bias).detach() / scale
+        size = gradient.abs() @ direction + bias.detach().abs() / scale
+        return bool((slope - gradient @ direction).abs() <= tolerance * size)
 
 
 Maps = tuple[Float[Tensor, "regions outputs inputs"], Float[Tensor, "regions outputs"]]

@@ -17,7 +17,7 @@ from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.piecewise_affine import PiecewiseAffine
 from torch_shallow.functions.shape import RegionHalfSpaces, Shape, fixed_inputs, reads_of, region_half_spaces
 from torch_shallow.functions.tree_function import TreeFunction
-from torch_shallow.geometry.inequalities import largest_ball
+from torch_shallow.geometry.interior import largest_ball
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.partition import Partition, activation_partition
 

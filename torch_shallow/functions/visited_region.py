@@ -14,11 +14,12 @@ from torch_shallow.functions.region import MAX_RAYS, Region
 from torch_shallow.functions.shape import RegionHalfSpaces, Shape
 from torch_shallow.functions.visited_function import VisitedFunction
 from torch_shallow.geometry.chart import make_chart
-from torch_shallow.geometry.inequalities import irredundant, largest_ball
+from torch_shallow.geometry.inequalities import irredundant
+from torch_shallow.geometry.interior import step_inside
 from torch_shallow.geometry.units import lengths_around
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 
-NO_INTERIOR = 1e-12  # a region whose largest ball is smaller than this share of its distance from 0 has no interior
+NO_INTERIOR = 1e-12  # a region in which there is less room than this share of its distance from 0 has no interior
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,18 +100,19 @@ class VisitedRegion(Region):
     def _inside(self, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "inputs"]:
         """A point in the interior; an error if there is none."""
         point, free = self.interior_point.flatten().cpu().numpy(), ~self._fixed
-        slack, units, a = b - a @ point, self._lengths[free], a[:, free]
-        size = np.abs(a) @ (np.abs(point[free]) + units)
-        if (slack[size > 0.0] > 1e-9 * size[size > 0.0]).all():
+        slack, moving = b - a @ point, a[:, free].any(axis=1)
+        units, a, slack = lengths_around(a, slack)[free], a[moving][:, free], slack[moving]
+        touching = slack <= 1e-9 * (np.abs(a) @ (np.abs(point[free]) + units))
+        if not touching.any():
             return point
-        # Each input is measured in its own length, or a ball would be as small as the smallest of them.
-        centre, radius = largest_ball(a * units, slack + a @ point[free], point[free] / units, None)
-        if not radius > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
+        # Each input is measured in its own length, or a step would be as small as the smallest of them.
+        step, room = step_inside(a * units, slack, touching)
+        if not room > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
             raise TransformError(
                 f"region {self.index}: it has no interior, for the input that visited it lies where neurons are "
                 "exactly zero; look at the region of an input beside it."
             )
-        point[free] = units * centre
+        point[free] += units * step
         return point
 
     @property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -12,67 +10,7 @@ from torch_shallow.geometry.chart import row_space
 from torch_shallow.geometry.highs import linear_program, of_one_variable, solve, tightest
 from torch_shallow.geometry.units import lengths_around
 
-
-def largest_ball(
-    a: Float[np.ndarray, "rows inputs"],
-    b: Float[np.ndarray, "rows"],
-    point: Float[np.ndarray, "inputs"],
-    solver: str | None,
-) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """Centre and radius of a largest ball in `a x <= b`.
-
-    Args:
-        a: rows.
-        b: right-hand sides.
-        point: a point in the polyhedron.
-        solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
-
-    Returns:
-        The centre, and the radius that fits there, computed from the rows. Where balls of every size fit: a point, inf.
-
-    Raises:
-        TransformError: the solver fails.
-    """
-    norms = np.linalg.norm(a, axis=1)
-    a, b, norms = a[norms > 0.0], b[norms > 0.0], norms[norms > 0.0]
-    if len(b) == 0:
-        return point, np.inf
-    normals = a / norms[:, None]
-    slack = (b - a @ point) / norms
-    unit = slack.min() if slack.min() > 0.0 else np.abs(slack).max() or 1.0
-    # Balls of every size fit if and only if one fits in the cone of directions that never leave the polyhedron.
-    step, radius = _solve(normals, np.zeros(len(b)), solver, limit=1.0)
-    if radius > 0.5:
-        return (point if slack.min() > 0.0 else point + unit * step), np.inf
-    # Measured from the point in units of the ball that it has, all numbers are of ordinary size.
-    step, _ = _solve(normals, slack / unit, solver)
-    centre = point + unit * step
-    return centre, max(0.0, float(((b - a @ centre) / norms).min()))
-
-
-def _solve(
-    normals: Float[np.ndarray, "rows inputs"],
-    slack: Float[np.ndarray, "rows"],
-    solver: str | None,
-    limit: float | None = None,
-) -> tuple[Float[np.ndarray, "inputs"], float]:
-    import cvxpy
-
-    centre, radius = cvxpy.Variable(normals.shape[1]), cvxpy.Variable()
-    constraints: list[Any] = [normals @ centre + radius <= slack]
-    if limit is not None:
-        constraints.append(radius <= limit)
-    problem = cvxpy.Problem(cvxpy.Maximize(radius), constraints)
-    try:
-        problem.solve(solver=solver or "HIGHS")
-    except cvxpy.error.SolverError as error:
-        raise TransformError(f"solver: {solver or 'HIGHS'} failed to find the largest ball: {error}") from error
-    if centre.value is None or radius.value is None or problem.status not in ("optimal", "optimal_inaccurate"):
-        raise TransformError(
-            f"solver: {solver or 'HIGHS'} ended with status {problem.status!r} for the largest ball; try another of "
-            f"{', '.join(cvxpy.installed_solvers())}."
-        )
-    return centre.value, float(radius.value)
+PRIMAL = 4  # HiGHS's number of the primal simplex method
 
 
 def irredundant(
@@ -84,7 +22,9 @@ def irredundant(
     """Which rows of `a x <= b` cannot be left out; of several with one hyperplane, only the first.
 
     A row is needed for sure if there is a step from the point that only it forbids. From the last row to the first,
-    each other row is left out if the others keep its value below its bound.
+    each other row is left out if those that are needed for sure keep its value below its bound; where they do not, the
+    way to where they let it go meets another row first, which is needed (Clarkson, "More output-sensitive geometric
+    algorithms", FOCS 1994). So linear programs have as many rows as there are facets, and not more.
 
     Args:
         a: rows, none of them zero.
@@ -109,12 +49,80 @@ def irredundant(
     rest = np.flatnonzero(needed & ~sure)[::-1]
     if not len(rest):
         return needed
-    program = _Program(normals, slack, needed)
+    search = _Facets(normals, slack, needed, needed & (sure | of_one_variable(normals)), tolerance)
     for row in map(int, rest):
-        needed[row] = program.reach(row) > slack[row] + tolerance
-        if not needed[row]:
-            program.move(row, np.inf)
+        search.decide(row)
     return needed
+
+
+class _Facets:
+    """Decides row by row which of `normals step <= slack` are needed.
+
+    Args:
+        normals: unit rows.
+        slack: positive.
+        needed: those that are not known to be redundant; kept up to date.
+        known: those that linear programs begin with.
+        tolerance: by how much the step that a row forbids must go beyond it.
+    """
+
+    def __init__(
+        self,
+        normals: Float[np.ndarray, "rows inputs"],
+        slack: Float[np.ndarray, "rows"],
+        needed: Bool[np.ndarray, "rows"],
+        known: Bool[np.ndarray, "rows"],
+        tolerance: float,
+    ) -> None:
+        self._normals, self._slack, self._needed, self._known = normals, slack, needed, known.copy()
+        self._tolerance = tolerance
+        self._program = _Program(normals, slack, known)
+        self._all: _Program | None = None
+
+    def decide(self, row: int) -> None:
+        """Find out whether a row is needed.
+
+        Raises:
+            TransformError: HiGHS does not solve a linear program.
+        """
+        if self._known[row] and row not in self._program:
+            return
+        while True:
+            step = self._program.furthest(row)
+            if not self._beyond(row, step):
+                self._leave_out(row)
+                return
+            first = self._met_first(step)
+            if first < 0 or self._known[first]:
+                break
+            self._known[first] = True
+            self._program.add(first)
+            if first == row:
+                return
+        # Several rows are met at once: only all of the others can tell.
+        if self._all is None:
+            self._all = _Program(self._normals, self._slack, self._needed)
+        if not self._beyond(row, self._all.furthest(row)):
+            self._leave_out(row)
+
+    def _beyond(self, row: int, step: Float[np.ndarray, "inputs"]) -> bool:
+        return bool(self._normals[row] @ step > self._slack[row] + self._tolerance)
+
+    def _leave_out(self, row: int) -> None:
+        self._needed[row] = False
+        for program in (self._program, self._all):
+            if program is not None and row in program:
+                program.move(row, np.inf)
+
+    def _met_first(self, step: Float[np.ndarray, "inputs"]) -> int:
+        """The only row that forbids some step in a direction; -1 if several do at once."""
+        speed = self._normals @ step
+        with np.errstate(divide="ignore", over="ignore"):
+            times = np.where(self._needed & (speed > 0.0), self._slack / speed, np.inf)
+        first = int(times.argmin())
+        here, times[first] = times[first], np.inf
+        beyond = speed[first] * min(times.min(), 2.0 * here) - self._slack[first]
+        return first if beyond > self._tolerance else -1
 
 
 def _in_coordinates(
@@ -165,49 +173,70 @@ def seen_first(
 
 
 class _Program:
-    """The linear program over `normals x <= slack`, each time started where the last one ended.
+    """The linear program over some rows of `normals x <= slack`, each time started where the last one ended.
 
-    Of the rows of one input alone, those that are needed are bounds of this input: a box costs nothing.
+    Of the rows of one input alone, those that are taken are bounds of this input: a box costs nothing.
     """
 
     def __init__(
         self,
         normals: Float[np.ndarray, "rows inputs"],
         slack: Float[np.ndarray, "rows"],
-        needed: Bool[np.ndarray, "rows"],
+        taken: Bool[np.ndarray, "rows"],
     ) -> None:
         single, columns = of_one_variable(normals), normals.shape[1]
-        oblique = np.flatnonzero(~single)
+        oblique = np.flatnonzero(~single & taken)
         self._normals, self._slack = normals, slack
         self._row_of = {int(row): k for k, row in enumerate(oblique)}
+        self._single = set(map(int, np.flatnonzero(single & taken)))
         self._lower, self._upper = np.full(columns, -np.inf), np.full(columns, np.inf)
-        for row in map(int, np.flatnonzero(single & needed)):
+        for row in self._single:
             self._bound(row, float(slack[row]))
         sides, bounds = (-np.inf, slack[oblique]), (self._lower, self._upper)
-        options = {"presolve": "off", "primal_feasibility_tolerance": 1e-10}
+        # The primal method goes on from where it was when the cost changes.
+        options = {"presolve": "off", "primal_feasibility_tolerance": 1e-10, "simplex_strategy": PRIMAL}
         self._highs = linear_program(normals[oblique], sides, bounds, options, maximise=True)
 
-    def reach(self, row: int) -> float:
-        """The largest value of a row where the others hold, and it itself does up to one more than it should.
+    def __contains__(self, row: int) -> bool:
+        return row in self._row_of or row in self._single
+
+    def furthest(self, row: int) -> Float[np.ndarray, "inputs"]:
+        """Where a row is largest while the others hold, and it itself does up to one more than it should.
 
         Raises:
             TransformError: HiGHS does not find it.
         """
-        self.move(row, self._slack[row] + 1.0)
+        limit, inside = self._slack[row] + 1.0, row in self
+        if inside:
+            self.move(row, limit)
+        else:
+            self._append(row, limit)
         status = solve(self._highs, self._normals[row])
         if status:
             raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a facet.")
         x = np.array(self._highs.getSolution().col_value)
-        self.move(row, self._slack[row])
-        return float(self._normals[row] @ x)
+        if inside:
+            self.move(row, self._slack[row])
+        else:
+            self._highs.deleteRows(1, np.array([len(self._row_of)], dtype=np.int32))
+        return x
+
+    def add(self, row: int) -> None:
+        """Take a row of several inputs too."""
+        self._append(row, self._slack[row])
+        self._row_of[row] = len(self._row_of)
 
     def move(self, row: int, limit: float) -> None:
-        """Let a row reach as far as a limit."""
+        """Let a row that is taken reach as far as a limit."""
         if row in self._row_of:
             self._highs.changeRowBounds(self._row_of[row], -np.inf, limit)
             return
         column = self._bound(row, limit)
         self._highs.changeColBounds(column, self._lower[column], self._upper[column])
+
+    def _append(self, row: int, limit: float) -> None:
+        columns = np.flatnonzero(self._normals[row])
+        self._highs.addRow(-np.inf, limit, len(columns), columns.astype(np.int32), self._normals[row, columns])
 
     def _bound(self, row: int, limit: float) -> int:
         """Note the bound that a row of one input is; returns the input."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class InFloat64(TorchFunctionMode):
         if func in _CASTS:
             func = Tensor.double
         if not _writes(getattr(func, "__name__", "")):
-            args = tuple(_raised(value) for value in args)
+            args = tuple([_raised(value) for value in args])
             kwargs = {name: _raised(value) for name, value in kwargs.items()} if kwargs else {}
         return _raised(func(*args, **(kwargs or {})))
 
@@ -69,6 +70,7 @@ class _Raising(Interpreter):
         return _raised(value)
 
 
+@cache
 def _writes(name: str) -> bool:
     """Whether the function called `name` changes its first argument, which must then stay the tensor it is."""
     name = name.split(".")[0]  # of an overload, such as "relu_.default"

@@ -64,6 +64,9 @@ class ReLUProgram:
         out_weight: columns as in the weight of a stage.
         out_bias: see above.
         whole: the network, if the program holds only in a box and has only those neurons that can change sign there.
+        pairs: neurons of the same stage, two in each row, none of them twice, that are expected to enter their ReLUs
+            with nearly the same value, as those of two networks that are nearly the same; None if there are none.
+            Nothing but bounds depends on it (`bounds/difference_lines.py`).
     """
 
     in_shape: tuple[int, ...]
@@ -72,6 +75,7 @@ class ReLUProgram:
     out_weight: Float[np.ndarray, "outputs sources"]
     out_bias: Float[np.ndarray, "outputs"]
     whole: WholeNetwork | None = None
+    pairs: Int[np.ndarray, "pairs 2"] | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -83,6 +87,11 @@ class ReLUProgram:
         """What each neuron reads of the input itself."""
         d = self.num_inputs
         return np.concatenate([np.zeros((0, d)), *(stage.weight[:, :d] for stage in self.stages)])
+
+    def pairs_of(self, start: int, stop: int) -> Int[np.ndarray, "some 2"]:
+        """Those pairs whose neurons are numbered from `start` on and below `stop`."""
+        pairs = np.zeros((0, 2), dtype=np.int64) if self.pairs is None else self.pairs
+        return pairs[(start <= pairs[:, 0]) & (pairs[:, 0] < stop)]
 
     @property
     def biases(self) -> Float[np.ndarray, "neurons"]:
@@ -98,13 +107,15 @@ class ReLUProgram:
     def balanced(self) -> ReLUProgram:
         """The same function, with neurons whose largest terms are about 1: each is multiplied by a power of two.
 
-        The neurons keep their signs, and no bit changes but exponents.
+        The neurons keep their signs, and no bit changes but exponents. Those of a pair are multiplied alike.
         """
         d, exponents, stages = self.num_inputs, exponents_of(self.units), []
-        for stage in self.stages:
+        for stage, start in zip(self.stages, self.offsets, strict=False):
             terms = np.where(stage.weight != 0.0, exponents_of(stage.weight) + exponents, LEAST)
             terms = np.column_stack([terms, np.where(stage.bias != 0.0, exponents_of(stage.bias), LEAST)]).max(axis=1)
             own = np.where(terms == LEAST, 0, terms)
+            for pair in self.pairs_of(start, start + stage.num_neurons) - start:
+                own[pair] = own[pair].max()
             weight = np.ldexp(stage.weight, np.append(np.zeros(d, dtype=np.int64), exponents[d:]) - own[:, None])
             stages.append(replace(stage, weight=weight, bias=np.ldexp(stage.bias, -own)))
             exponents = np.append(exponents, own)

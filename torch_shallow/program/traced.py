@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from math import prod
 from typing import Any
 
 import torch
@@ -35,17 +36,21 @@ class Layout:
     @property
     def num_neurons(self) -> int:
         """Number of neurons."""
-        return Size(self.shape).numel()
+        return prod(self.shape)
 
     def rows(self, z: Tensor) -> Float[Tensor, "points neurons"]:
         """The tensor, one row for each input."""
         inner = self.shape[self.axis]
+        if self.axis == 0 and inner == 1:
+            return z.reshape(len(z), self.num_neurons)
         split = (*z.shape[: self.axis], z.shape[self.axis] // max(inner, 1), inner, *z.shape[self.axis + 1 :])
         return z.reshape(split).movedim(self.axis, 0).flatten(1)
 
     def tensor(self, rows: Float[Tensor, "points neurons"]) -> Tensor:
         """The tensor of which these are the rows."""
         points = len(rows)
+        if self.axis == 0 and self.shape[0] == 1:
+            return rows.reshape(points, *self.shape[1:])
         shape = (*self.shape[: self.axis], points * self.shape[self.axis], *self.shape[self.axis + 1 :])
         return rows.reshape(points, *self.shape).movedim(0, self.axis).reshape(shape)
 

@@ -24,6 +24,7 @@ UNSEEN = (
     "numbers, global state, a choice made by Python)"
 )
 _SCALES = (1e-2, 1.0, 1e2)
+NEARLY = 1e-12  # a neuron may be active if it is no further below 0, relative to its terms
 
 
 def verify(
@@ -41,7 +42,7 @@ def verify(
         domain: the box, if the program only holds there; the points are points of it.
         head: what the model does after the program, in float64.
         tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus
-            a thousandth of it relative to the size of the terms that the output is a sum of. Rows may differ by a
+            a thousandth of it relative to the size of the terms that are added up, in any layer. Rows may differ by a
             hundred times as much between a batch and alone, for rounding.
 
     Raises:
@@ -52,6 +53,8 @@ def verify(
     lengths = [scale * units for units in (np.ones(program.num_inputs), _units(program)) for scale in _SCALES]
     x = np.concatenate([_points(program, domain, rng, length) for length in lengths])
     expected = _forward(model, program.in_shape, x)
+    if head is None:
+        _check_finite(expected[len(x) // 2 :], x[len(x) // 2 :])
     found = _outputs(program, head, x)
     if found.shape != expected.shape:
         raise TransformError(
@@ -60,13 +63,16 @@ def verify(
         )
     size = np.abs(expected).reshape(len(lengths), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
     terms = _terms(program, x) if head is None else np.zeros(())
-    allowed = tolerance * size + 1e-3 * tolerance * terms
+    rounding = 1e-3 * tolerance * terms
+    allowed = tolerance * size + rounding
     ordinary = np.abs(expected[: len(expected) // 2])
     worst = 1e3 * tolerance * np.maximum(1.0 + ordinary.max(), size)
 
     picked = list(range(0, len(x), 4))
     alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
-    _compare(x[picked], alone, expected[picked], 100 * tolerance * size[picked], MIXES_ROWS)
+    # What the program says of rounding counts if it is the model's.
+    between_rows = 100 * np.where(np.abs(found - expected) <= allowed, allowed, tolerance * size)
+    _compare(x[picked], alone, expected[picked], between_rows[picked], MIXES_ROWS)
     _compare(x, found, expected, allowed, UNSEEN)
     _compare(
         x,
@@ -171,9 +177,32 @@ def _points(
 
 
 def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-    """Size of the terms that each output is a sum of."""
-    sources = np.concatenate([x, np.maximum(program.preactivations(x), 0.0)], axis=1)
-    terms: np.ndarray = np.abs(sources) @ np.abs(program.out_weight).T + np.abs(program.out_bias)
+    """The size of the terms that rounding errors of each output are relative to.
+
+    These are the terms that the output is a sum of, and those of the neurons that it reads, as far as what is lost
+    there is passed on: terms may cancel in any layer. Errors of several terms are taken to be independent.
+    """
+    sources, lost = x, np.zeros_like(x)
+    for weight, bias in [(stage.weight, stage.bias) for stage in program.stages]:
+        terms = _with_losses(weight, bias, sources, lost)
+        z = sources[:, : weight.shape[1]] @ weight.T + bias
+        active = z > -NEARLY * terms
+        sources = np.concatenate([sources, np.maximum(z, 0.0)], axis=1)
+        lost = np.concatenate([lost, np.where(active, terms, 0.0)], axis=1)
+    return _with_losses(program.out_weight, program.out_bias, sources, lost)
+
+
+def _with_losses(
+    weight: Float[np.ndarray, "rows sources"],
+    bias: Float[np.ndarray, "rows"],
+    sources: Float[np.ndarray, "points more"],
+    lost: Float[np.ndarray, "points more"],
+) -> Float[np.ndarray, "points rows"]:
+    own = np.abs(sources[:, : weight.shape[1]]) @ np.abs(weight).T + np.abs(bias)
+    lost, tiny = lost[:, : weight.shape[1]], np.finfo(np.float64).tiny
+    units = lost.max(initial=tiny), np.abs(weight).max(initial=tiny)  # or squares would overflow
+    passed_on = np.sqrt((lost / units[0]) ** 2 @ ((weight / units[1]) ** 2).T)
+    terms: np.ndarray = own + units[0] * units[1] * passed_on
     return terms
 
 
@@ -210,6 +239,19 @@ def _forward(
     return y.double().reshape(len(x), -1).cpu().numpy()
 
 
+def _check_finite(y: Float[np.ndarray, "points values"], x: Float[np.ndarray, "points inputs"]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(y).all(axis=1))
+    if len(wrong):
+        raise TransformError(
+            "model: expected finite outputs, found values that float64 cannot hold at the flattened input "
+            f"{_shown(x[wrong[0]])}; divide the weights of its layers by their size."
+        )
+
+
+def _shown(x: Float[np.ndarray, "inputs"]) -> str:
+    return np.array2string(x, precision=6, threshold=8, edgeitems=3)
+
+
 def _compare(x: np.ndarray, found: np.ndarray, expected: np.ndarray, allowed: np.ndarray, what: str) -> None:
     with np.errstate(invalid="ignore"):
         difference = np.where(found == expected, 0.0, np.abs(found - expected))
@@ -217,8 +259,7 @@ def _compare(x: np.ndarray, found: np.ndarray, expected: np.ndarray, allowed: np
     if not wrong.any():
         return
     row, output = np.unravel_index(np.argmax(np.where(wrong, difference, -1.0)), wrong.shape)
-    at = np.array2string(x[row], precision=6, threshold=8, edgeitems=3)
     raise TransformError(
         f"model: {what}. Largest difference: output {output} is {found[row, output]:.9g} instead of "
-        f"{expected[row, output]:.9g} at the flattened input {at}."
+        f"{expected[row, output]:.9g} at the flattened input {_shown(x[row])}."
     )

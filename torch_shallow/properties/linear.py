@@ -104,7 +104,7 @@ class Wins(Property):
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
         """See `Property`."""
-        chosen = _entry(self.output, outputs, "output", name)
+        chosen = entry_number(self.output, outputs, "output", name)
         if outputs < 2:
             raise TransformError(
                 f"{name}: expected a network with two outputs or more for {self!r}, found {outputs}; use AtLeast or "
@@ -159,8 +159,8 @@ def _between(
     stated: AtLeast | AtMost | Between, lower: Number, upper: Number, inputs: int, outputs: int, name: str
 ) -> Formula:
     if stated.input is not None:
-        return _limited(stated, lower, upper, {_entry(stated.input, inputs, "input", name): 1.0}, {}, name)
-    return _limited(stated, lower, upper, {}, {_entry(stated.output, outputs, "output", name): 1.0}, name)
+        return _limited(stated, lower, upper, {entry_number(stated.input, inputs, "input", name): 1.0}, {}, name)
+    return _limited(stated, lower, upper, {}, {entry_number(stated.output, outputs, "output", name): 1.0}, name)
 
 
 def _limited(
@@ -185,7 +185,7 @@ def _coefficients(given: Coefficients, count: int, side: str, name: str) -> dict
         return {}
     try:
         if isinstance(given, Mapping):
-            found = {_entry(i, count, side[:-1], name): float(c) for i, c in given.items()}
+            found = {entry_number(i, count, side[:-1], name): float(c) for i, c in given.items()}
         else:
             array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
             found = dict(enumerate(np.asarray(array, dtype=np.float64).reshape(-1).tolist()))
@@ -206,8 +206,13 @@ def _coefficients(given: Coefficients, count: int, side: str, name: str) -> dict
     return {i: c for i, c in found.items() if c != 0.0}
 
 
-def _entry(number: object, count: int, side: str, name: str) -> int:
-    """The number of an entry, from 0."""
+def entry_number(number: object, count: int, side: str, name: str) -> int:
+    """The number of an entry, from 0.
+
+    Raises:
+        WrongTypeError: it is no number.
+        TransformError: there is no such entry.
+    """
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
         raise WrongTypeError(f"{name}: expected the number of an {side}, found {number!r}.")
     if count == 0:

@@ -1,4 +1,4 @@
-"""Facts about a network on its whole domain, from all of its regions; of `activity`, also by a search without them.
+"""Facts about a network on its whole domain, from all of its regions; some of them by a search without these.
 
 `in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region, `cell_programs`
 solves linear programs over many of them and `over_cell` over one; each of the others is about one kind of facts. All
@@ -7,15 +7,10 @@ are of the trunk.
 
 from torch_shallow.explain.globally.activity import NeuronActivity, neuron_activity
 from torch_shallow.explain.globally.integrals import Moments, Volumes, moments, volumes
+from torch_shallow.explain.globally.lipschitz import LipschitzConstant, lipschitz_constant
+from torch_shallow.explain.globally.monotone import Counterexample, Monotonicity, monotonicity
 from torch_shallow.explain.globally.output_range import output_range
 from torch_shallow.explain.globally.output_values import OutputRange
-from torch_shallow.explain.globally.slopes import (
-    Counterexample,
-    LipschitzConstant,
-    Monotonicity,
-    lipschitz_constant,
-    monotonicity,
-)
 from torch_shallow.explain.globally.usage import UnusedFeatures, unused_features
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,8 @@ def neuron_activity(
 
     The regions of a shallow network are counted. A deep model in a bounded domain is not transformed: proven bounds and
     some points settle the signs of most neurons, and for each of the others a search looks for a positive value, and
-    for a negative one. In an unbounded domain a model is transformed.
+    for a negative one. In an unbounded domain a model is transformed; if it is stopped before all regions are found,
+    neurons that had one sign so far are `undecided`.
 
     Args:
         shallow: a network that knows all regions of its domain; or a model.
@@ -153,20 +154,24 @@ def neuron_activity(
     """
     if time_limit is not None:
         check_seconds("time_limit", time_limit, " or None")
+    options = SearchOptions(method, solver, workers, time_limit, None, progress)
     deep = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
-    if not deep or known_function(shallow) is not None or domain is None or isinstance(domain, WholeSpace):
+    if not deep or known_function(shallow) is not None:
+        options.refuse("a network whose regions are known, which are counted")
         return _counted(known_network(shallow, domain))
     assert isinstance(shallow, nn.Module | ExportedProgram)
     begun = time.monotonic()
+    if domain is None or isinstance(domain, WholeSpace):
+        return _in_space(shallow, domain, example_input, options)
     read = Model.of(shallow, example_input, stacklevel=3)
     try:
         bounding_box(domain, read.traced.in_shape)
     except TransformError:  # not bounded; if the domain is wrong otherwise, that is said now
-        return _counted(known_network(shallow, domain))
+        return _in_space(shallow, domain, example_input, options)
     # Imported here because numba takes a while.
     from torch_shallow.explain.globally.signs import signs_of
 
-    asking = Asking(SearchOptions(method, solver, workers, time_limit, None, progress), begun)
+    asking = Asking(options, begun)
     program = read.program(domain)
     signs, network = signs_of(program, domain, asking), program.network
     always_on, undecided = network.active.copy(), np.zeros(len(network.active), dtype=bool)
@@ -182,6 +187,30 @@ def neuron_activity(
         cells=asking.cells,
         seconds=asking.seconds,
         reason=asking.reason,
+    )
+
+
+def _in_space(
+    model: nn.Module | ExportedProgram, domain: Domain | None, example_input: Tensor | None, options: SearchOptions
+) -> NeuronActivity:
+    """The activity of neurons in all regions of a domain without end; if these were not found in time, in some."""
+    begun = time.monotonic()
+    network, reason = options.regions_of(model, domain, example_input)
+    counted, seconds = _counted(network.function), time.monotonic() - begun
+    if not reason:
+        return replace(counted, seconds=seconds)
+    assert counted.active is not None
+    nothing = torch.zeros_like(counted.dead)
+    return replace(
+        counted,
+        dead=nothing,
+        always_on=nothing,
+        undecided=(counted.active == 0) | (counted.active == counted.num_regions),
+        active=None,
+        num_regions=None,
+        cells=network.num_regions,
+        seconds=seconds,
+        reason=reason,
     )
 
 

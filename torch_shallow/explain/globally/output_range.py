@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -24,6 +25,7 @@ from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.explain.globally.output_values import OutputRange
 from torch_shallow.explain.globally.searched_range import extremes, with_combinations
 from torch_shallow.explain.subject import Subject, subject_of
+from torch_shallow.functions import TreeFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.graph.identify import identify
@@ -56,7 +58,7 @@ def output_range(
     the most promising first, for as long as a cell can still hold a better value (see `torch_shallow.search.ask`).
     Stopped by a time limit or by Ctrl-C, the search gives values that the outputs have, and bounds that they are
     proven to keep. Of a network that knows its regions, and of a model in an unbounded domain, which is transformed,
-    these are looked at in its place.
+    these are looked at in its place; stopped before all of them are found, the bounds are infinite.
 
     Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
     of one with another head, such as a softmax, the values before it, and `before_head` is True. So it is for
@@ -77,10 +79,10 @@ def output_range(
         method: of the search: see `torch_shallow.search.ask`.
         solver: of mixed-integer programs, with `method="milp"`.
         workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop the search after about so many seconds, for all outputs together; no limit if None.
+        time_limit: stop after about so many seconds, for all outputs together; no limit if None.
         checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its
             own, whose name ends with a number.
-        progress: show the interval that is proven so far.
+        progress: show the interval that is proven so far, or in an unbounded domain the regions.
         max_rays: where all regions are known, in a cell of more vertices and rays, linear programs are solved: in a
             bounded domain by compiled code, else by HiGHS. Those of regions that cannot have a better value are left
             out.
@@ -92,9 +94,8 @@ def output_range(
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: a shallow network does not know all regions; an argument of the search is given where all
-            regions are looked at; or the network does not have the values that were found, which would be an error of
-            this package.
+        TransformError: a shallow network does not know all regions; an argument of the search is given with one that
+            does; or the network does not have the values that were found, which would be an error of this package.
 
     Example:
         >>> import torch, torch_shallow
@@ -111,19 +112,47 @@ def output_range(
     if known is None and not isinstance(shallow, nn.Module | ExportedProgram):
         raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")
     is_deep = known is None and not isinstance(shallow, SoftReLU)
-    if of is not None or (is_deep and domain is not None):
+    if of is not None or (is_deep and (domain is not None or example_input is not None)):
         subject = subject_of(shallow, domain, example_input, stacklevel=3, drop_head=True)
         if of is not None or is_bounded(subject.domain, subject.program.in_shape):
             return _searched(subject, None if of is None else combinations(of, subject.program.num_outputs), options)
-    if not options.is_default:
-        raise TransformError(
-            "method, solver, workers, time_limit, checkpoint, progress: expected none of them where all regions are "
-            "looked at, which is where they are known or the domain is not bounded; leave them out, or pass a deep "
-            "model and a bounded domain."
-        )
-    network = known_network(shallow, domain)
-    found = range_of(InChart(network), max_rays, tolerance)
+    if is_deep:
+        assert isinstance(shallow, nn.Module | ExportedProgram)
+        begun = time.monotonic()
+        whole, reason = options.regions_of(shallow, domain, example_input)
+        network = whole.function
+        found = _of_part(network, reason) if reason else range_of(InChart(network), max_rays, tolerance)
+        found = replace(found, seconds=time.monotonic() - begun)
+    else:
+        options.refuse("a network whose regions are known, which are all looked at")
+        network = known_network(shallow, domain)
+        found = range_of(InChart(network), max_rays, tolerance)
     return _behind(found, network.head, isinstance(shallow, nn.Module | ExportedProgram))
+
+
+def _of_part(network: TreeFunction, reason: str) -> OutputRange:
+    """What some regions of a domain without end say of the whole: the values that there are, and no bounds."""
+    points = torch.from_numpy(network.tree.chart.lift(network.tree.points)).to(network.device)
+    values = network(points.reshape(-1, *network.in_shape)).double().reshape(len(points), -1)
+    (lower, least), (upper, most) = values.min(dim=0), values.max(dim=0)
+    place, endless = (*network.out_shape, *network.in_shape), torch.full(network.out_shape, torch.inf).to(lower)
+    return OutputRange(
+        lower.reshape(network.out_shape),
+        upper.reshape(network.out_shape),
+        points[least].reshape(place),
+        points[most].reshape(place),
+        least.reshape(network.out_shape),
+        most.reshape(network.out_shape),
+        torch.full(place, torch.nan).to(lower),
+        torch.full(place, torch.nan).to(lower),
+        residual=0.0,
+        attained=True,
+        programs=0,
+        lower_bound=-endless,
+        upper_bound=endless,
+        cells=network.num_regions,
+        reason=reason,
+    )
 
 
 def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:

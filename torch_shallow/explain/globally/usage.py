@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.features import Features, read_features
-from torch_shallow.explain.function import known_network
-from torch_shallow.explain.globally.in_chart import InChart, continuous
+from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.explain.globally.integrals import Volumes
+from torch_shallow.explain.globally.monotone import SEARCH_TOLERANCE
+from torch_shallow.explain.globally.searched_slopes import (
+    SlopeSearch,
+    looked_at,
+    rounding_of_slopes,
+    searched_subject,
+)
+from torch_shallow.explain.subject import Subject
 from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
 
@@ -27,28 +38,50 @@ class UnusedFeatures:
 
     Attributes:
         features: names of the inputs.
-        unused: whether each input is not used in each region, flattened inputs.
+        never: of each input, whether it is proven that no output depends on it anywhere.
+        undecided: of each input, whether a search was stopped before that was known.
+        unused: whether each input is not used in each region, flattened inputs; None of a search.
         volume_share: of each input, the share of the domain's volume in which it is not used; None without volumes.
+        cells: how many cells a search opened; 0 where all regions were looked at.
+        seconds: how long the search took.
+        reason: why the search was stopped; empty if it was not.
     """
 
     features: Features
-    unused: Bool[Tensor, "regions inputs"]
-    volume_share: Float[Tensor, "inputs"] | None
+    never: Bool[Tensor, "inputs"]
+    undecided: Bool[Tensor, "inputs"]
+    unused: Bool[Tensor, "regions inputs"] | None = None
+    volume_share: Float[Tensor, "inputs"] | None = None
+    cells: int = 0
+    seconds: float = 0.0
+    reason: str = ""
 
     @property
     def never_used(self) -> tuple[str, ...]:
         """Names of the inputs that are used in no region: the output does not depend on them at all."""
-        never = self.unused.all(0).tolist()
-        return tuple(name for name, unused in zip(self.features.names, never, strict=True) if unused)
+        return tuple(name for name, never in zip(self.features.names, self.never.tolist(), strict=True) if never)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is known of all inputs."""
+        return not bool(self.undecided.any())
 
     @property
     def share(self) -> Float[Tensor, "inputs"]:
-        """Of each input, the share of regions in which it is not used."""
-        return self.unused.double().mean(0)
+        """Of each input, the share of regions in which it is not used.
+
+        Raises:
+            TransformError: the model was searched without finding its regions.
+        """
+        return self._in_regions("share").double().mean(0)
 
     def regions(self, feature: str | int) -> Tensor:
-        """The regions in which an input, by name or number, is not used."""
-        return self.unused[:, self.features.index(feature)].nonzero()[:, 0]
+        """The regions in which an input, by name or number, is not used.
+
+        Raises:
+            TransformError: the model was searched without finding its regions.
+        """
+        return self._in_regions("regions")[:, self.features.index(feature)].nonzero()[:, 0]
 
     def to_frame(self) -> Any:
         """A row of a pandas table for each input.
@@ -56,17 +89,33 @@ class UnusedFeatures:
         Raises:
             ImportError: pandas is not installed.
         """
-        columns = {"feature": list(self.features.names), "unused_share_of_regions": self.share.tolist()}
+        columns = {"feature": list(self.features.names), "never_used": self.never.tolist()}
+        if self.unused is None:
+            columns["undecided"] = self.undecided.tolist()
+        else:
+            columns["unused_share_of_regions"] = self.share.tolist()
         if self.volume_share is not None:
             columns["unused_share_of_volume"] = self.volume_share.tolist()
         return require("pandas", "explain").DataFrame(columns)
 
     def __str__(self) -> str:
         """Inputs that are never used, and shares of the others."""
-        never = ", ".join(self.never_used) or "none"
-        shares = zip(self.features.names, self.share.tolist(), strict=True)
-        lines = [f"  {name}: not used in {share:.1%} of regions" for name, share in shares if 0.0 < share < 1.0]
-        return "\n".join([f"never used: {never}", *lines])
+        lines = [f"never used: {', '.join(self.never_used) or 'none'}"]
+        if self.unused is not None:
+            shares = zip(self.features.names, self.share.tolist(), strict=True)
+            lines += [f"  {name}: not used in {share:.1%} of regions" for name, share in shares if 0.0 < share < 1.0]
+        if not self.proven:
+            names = zip(self.features.names, self.undecided.tolist(), strict=True)
+            lines.append(f"not decided ({self.reason or 'rounding'}): {', '.join(name for name, yes in names if yes)}")
+        return "\n".join(lines)
+
+    def _in_regions(self, what: str) -> Bool[Tensor, "regions inputs"]:
+        if self.unused is None:
+            raise TransformError(
+                f"{what}: expected a network whose regions are known, found a deep model that was searched without "
+                "finding them; pass unused_features the shallow network, transform(model, domain=domain)."
+            )
+        return self.unused
 
 
 @outside_modes
@@ -77,19 +126,31 @@ def unused_features(
     features: Features | Sequence[str] | None = None,
     volumes: Volumes | None = None,
     tolerance: float = 1e-12,
+    example_input: Tensor | None = None,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
 ) -> UnusedFeatures:
     """Which inputs the trunk never uses, and in which regions it does not use the others.
 
+    A deep model in a bounded domain is searched without finding all regions, and only the first of the two is known.
+
     Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed.
+        shallow: a model; or a network that knows all regions of its domain.
         domain: of a model, where to look.
         features: names of the inputs.
         volumes: what `volumes` gives of the same network, for shares of the volume.
-        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding.
+        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding; of a search as
+            in `monotonicity`.
+        example_input: a batch of inputs; needed only where a model does not tell the shape of one.
+        workers: of the search: a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: stop the search after about so many seconds, for all inputs together; no limit if None.
+        progress: show the interval that is proven of each slope that is asked for.
 
     Raises:
         TransformError: not all regions are known, the weights may have been trained, the features or the volumes do not
-            fit, or the tolerance is out of range.
+            fit, the tolerance is out of range, or an argument of the search is given with a network that knows its
+            regions.
 
     Example:
         >>> import torch
@@ -101,7 +162,13 @@ def unused_features(
     """
     if not 0.0 <= tolerance < 1e-3:
         raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
-    network = continuous(known_network(shallow, domain), "unused_features")
+    options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
+    searched = None if volumes is not None else searched_subject(shallow, domain, example_input, options)
+    if searched is not None:
+        named = read_features(features, searched.program.num_inputs)
+        return _by_search(searched, named, max(tolerance, SEARCH_TOLERANCE), options)
+    begun = time.monotonic()
+    network, reason = looked_at(shallow, domain, example_input, options, "unused_features")
     subject = InChart(network)
     named = read_features(features, subject.function.num_inputs)
     rounding = tolerance * subject.terms
@@ -116,4 +183,24 @@ def unused_features(
                 f"{len(volumes.values)} that add up to {volumes.total}; leave them out for shares of regions alone."
             )
         share = found.double().T @ volumes.values.to(found.device) / volumes.values.sum()
-    return UnusedFeatures(named, found, share)
+    so_far, nothing = found.all(0), torch.zeros_like(found[0])
+    seconds = time.monotonic() - begun
+    if reason:  # of regions that were not found, nothing is known
+        return UnusedFeatures(named, nothing, so_far, cells=len(found), seconds=seconds, reason=reason)
+    return UnusedFeatures(named, so_far, nothing, found, share, seconds=seconds)
+
+
+def _by_search(subject: Subject, features: Features, tolerance: float, options: SearchOptions) -> UnusedFeatures:
+    """What is never used, by the search."""
+    program, asking = subject.program, Asking(options)
+    rounding = rounding_of_slopes(program, tolerance)
+    search = SlopeSearch(program, subject.domain, asking)
+    shape = (2, *rounding.shape)
+    seen = search.ends(rounding, np.zeros(shape, dtype=bool), exact=False)
+    is_used = (seen.found > rounding).any(axis=(0, 1))
+    ends = search.ends(rounding, np.broadcast_to(~is_used, shape), exact=False)
+    is_used |= (ends.found > rounding).any(axis=(0, 1))
+    never = (ends.bound <= rounding).all(axis=(0, 1)) & ~is_used & ~ends.fixed
+    undecided = ~is_used & ~never & ~ends.fixed
+    found, still_open = (torch.from_numpy(which).to(subject.device) for which in (never, undecided))
+    return UnusedFeatures(features, found, still_open, cells=asking.cells, seconds=asking.seconds, reason=asking.reason)

@@ -257,7 +257,7 @@ def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[
     fixed, half_spaces = fixed_of(region), region.half_spaces
     down, up = room(half_spaces.numpy()[0], slack_of(*half_spaces.numpy(), point), fixed)
     value, ends = named.unscale(point), (-down * named.scale, up * named.scale)
-    needed = facets_of(region)
+    needed = facets_of(region, half_spaces)
     a, b = needed.numpy()
     decision = None
     if len(function.out_shape) == 1 and len(output) > 1:

@@ -220,7 +220,7 @@ def rules(region: Region, *, features: Features | Sequence[str] | None = None, d
     if not isinstance(digits, int) or not 1 <= digits <= 17:
         raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
     named = read_features(features, Size(region.function.in_shape).numel())
-    half_spaces, fixed = facets_of(region), fixed_of(region)
+    half_spaces, fixed = facets_of(region, region.half_spaces), fixed_of(region)
     a, b = half_spaces.numpy()
     by_unit, constant = named.affine(a, -b)
     lower, upper = np.full((2, len(named)), np.array([[-np.inf], [np.inf]]))

@@ -41,26 +41,41 @@ class Facet:
     offset: float
 
 
-def facets_of(region: Region) -> RegionHalfSpaces:
+def facets_of(region: Region, half_spaces: RegionHalfSpaces) -> RegionHalfSpaces:
     """The half-spaces of a region without the redundant ones, as `Region.facets`, by linear programs.
 
     `Region.facets` takes them from the region's vertices, of which a box of 10 inputs has a thousand.
 
+    Args:
+        region: the region.
+        half_spaces: all of its half-spaces.
+
     Raises:
         TransformError: a visited region has no interior, or a linear program fails.
     """
-    half_spaces = region.half_spaces
     a, b = half_spaces.numpy()
+    before = vars(region).get(_KEPT)
+    if before is None or not all(map(np.array_equal, before[:2], (a, b))):
+        before = vars(region)[_KEPT] = (a, b, _needed(region, a, b))
+    return half_spaces.pick(torch.from_numpy(before[2]).to(half_spaces.A.device))
+
+
+_KEPT = "_facets"  # with a region, since `explain` and `rules` ask for the same: its rows, and which are needed
+
+
+def _needed(
+    region: Region, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]
+) -> Bool[np.ndarray, "rows"]:
     if isinstance(region, VisitedRegion):
         point = region._inside(a, b)
     else:
         point = region.interior_point.reshape(-1).cpu().numpy()
     fixed = fixed_of(region)
     moving = np.any(a[:, ~fixed], axis=1)
-    needed = np.any(a, axis=1) & ~moving
+    needed: np.ndarray = np.any(a, axis=1) & ~moving
     rest = b[moving] - a[moving][:, fixed] @ point[fixed]
     needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
-    return half_spaces.pick(torch.from_numpy(needed).to(half_spaces.A.device))
+    return needed
 
 
 def fixed_of(region: Region) -> Bool[np.ndarray, "inputs"]:

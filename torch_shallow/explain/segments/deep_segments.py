@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torch_shallow.explain.segments.grid import Grid, TooLong, refine
+from torch_shallow.explain.segments.kinetic import Kinetic
 from torch_shallow.explain.segments.sweep import Sweep
 from torch_shallow.functions.deep_function import DeepFunction, local_maps
 
@@ -154,6 +155,24 @@ def deep_average_gradients(
     outputs: Float[Tensor, "segments outputs"],
 ) -> Float[Tensor, "segments inputs"]:
     """Gradients of weighted outputs of a deep network, averaged along segments."""
+    kinetic, total = Kinetic.of(neurons), torch.zeros_like(start)
+    if kinetic is None:
+        return _averaged_over_pieces(neurons, start, end, outputs)
+    for block in neurons.blocks(len(start)):
+        total[block] = kinetic.gradients(start[block], end[block], outputs[block])
+    left = total.isnan().any(1)
+    if left.any():
+        total[left] = _averaged_over_pieces(neurons, start[left], end[left], outputs[left])
+    return total
+
+
+def _averaged_over_pieces(
+    neurons: DeepFunction,
+    start: Float[Tensor, "segments inputs"],
+    end: Float[Tensor, "segments inputs"],
+    outputs: Float[Tensor, "segments outputs"],
+) -> Float[Tensor, "segments inputs"]:
+    """The same, by the values at all breakpoints and the gradients of all pieces."""
     sweep = Sweep.of(neurons) if neurons.differentiates else None
     walk, total = sweep or Stepwise(neurons), torch.zeros_like(start)
 

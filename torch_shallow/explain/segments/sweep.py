@@ -20,7 +20,7 @@ from torch.fx import Interpreter, Node
 
 from torch_shallow.explain.segments.grid import Grid, Refinement, TooLong, refine
 from torch_shallow.functions.deep_function import DeepFunction
-from torch_shallow.program.graph.identify import identify
+from torch_shallow.functions.links import writes_in_place
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.rewriting.rewrite import STAGE
 from torch_shallow.program.traced import Layout
@@ -48,9 +48,7 @@ class Sweep:
         They cannot if its code writes in place, so that values share memory, or does more with the size of the batch
         than to reshape.
         """
-        traced = neurons.traced
-        called = [node for node in traced.graph.nodes if node.op.startswith("call_")]
-        if any(identify(traced.root, node).in_place for node in called):
+        if writes_in_place(neurons.traced):
             return None
         two, three = (_values(neurons, count) for count in (2, 3))
         try:

@@ -23,6 +23,8 @@ class BoundedStack(Bundle):
     high: np.ndarray  # float64 (capacity, neurons)
     slopes: np.ndarray  # float64 (capacity, neurons): of the lower lines
     weights: np.ndarray  # float64 (capacity, rows): of goals and constraints
+    nearest: np.ndarray  # float64 (capacity, pairs): least distance of the neurons of each pair: proven
+    furthest: np.ndarray  # float64 (capacity, pairs)
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
     norms: np.ndarray  # float64 (neurons and outputs,): size against which a value of a neuron is measured
@@ -161,6 +163,9 @@ def push_child(stack, scratch, frame, top, child, place, side, neuron):
         stack.slopes[child, j] = stack.slopes[top, j]
     for r in range(stack.weights.shape[1]):
         stack.weights[child, r] = stack.weights[top, r]
+    for q in range(stack.nearest.shape[1]):
+        stack.nearest[child, q] = stack.nearest[top, q]
+        stack.furthest[child, q] = stack.furthest[top, q]
     for w in range(stack.used.shape[1]):
         stack.used[child, w] = scratch.child_used[place, w]
     if side == 1:

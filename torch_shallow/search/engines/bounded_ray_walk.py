@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from torch_shallow.bounds.difference_lines import APART, are_near, tie
 from torch_shallow.bounds.dual_ascent import add_activations, dual_ascent
-from torch_shallow.bounds.linear_rows import bound_stage
+from torch_shallow.bounds.linear_rows import bound_distances, bound_stage
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.rays.cone import NEED_PAIRS, OK, evaluate, split
 from torch_shallow.search.engines.bounded_cells import (
@@ -86,12 +87,14 @@ def try_points(network, num_goals, room):
 
 
 @compiled()
-def choose(network, level, low, high, before):
+def choose(network, pairs, level, low, high, before):
     """The undecided neuron of a stage that loosens the bound most."""
     chosen, most = -1, -1.0
     for j in range(network.offsets[level], network.offsets[level + 1]):
         if low[j] < 0.0 < high[j]:
             loose = (abs(before[j]) + 1e-30) * high[j] * -low[j] / (high[j] - low[j])
+            if pairs.of[j] >= 0 and pairs.mode[pairs.of[j]] != APART:
+                loose += pairs.loss[pairs.of[j]]
             if loose > most:
                 chosen, most = j, loose
     return chosen
@@ -102,13 +105,25 @@ def bound_cell(layers, stack, room, top, level, counts, numbers):
     """Bound a cell: first by what is known of its neurons, then by better bounds of those of later stages."""
     count, worth = stack.frames[top, RAYS], numbers[INCUMBENT] + numbers[CLOSE]
     low, high, slopes, weights = stack.low[top], stack.high[top], stack.slopes[top], stack.weights[top]
-    goals, reference, bound = counts[GOALS], numbers[REFERENCE], stack.bound[top]
+    goals, reference, bound, pairs = counts[GOALS], numbers[REFERENCE], stack.bound[top], layers.pairs
+    for q in range(pairs.first.shape[0]):
+        pairs.least[q] = stack.nearest[top, q]
+        pairs.most[q] = stack.furthest[top, q]
+    bound_distances(layers, level, level, count, low, high, room.default, room)
     bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, 1, bound, room)
     if bound > worth:
+        is_near = pairs.first.shape[0] > 0
         for stage in range(level + 1, layers.network.sizes.shape[0] - 1):
+            if is_near:
+                bound_distances(layers, level, stage, count, low, high, room.default, room)
             bound_stage(layers, level, stage, count, low, high, room.default, room)
+            tie(pairs, low, high, stage)
+            is_near = is_near and are_near(pairs, low, high, stage)
         most = counts[ASCENT]
         bound = dual_ascent(layers, level, count, low, high, slopes, weights, goals, reference, most, bound, room)
+    for q in range(pairs.first.shape[0]):
+        stack.nearest[top, q] = pairs.least[q]
+        stack.furthest[top, q] = pairs.most[q]
     stack.bound[top] = bound
     return bound > worth
 
@@ -206,7 +221,7 @@ def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
                 continue
             threshold, chosen, better = -1.0, 0, 0
             while threshold < 0.0 and chosen >= 0:
-                chosen = choose(network, level, stack.low[top], stack.high[top], room.before)
+                chosen = choose(network, layers.pairs, level, stack.low[top], stack.high[top], room.before)
                 if chosen >= 0:
                     threshold = look_at(network, stack, cones, scratch, room, top, level, chosen, tolerance)
             if chosen < 0:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
+from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.bounds.difference_lines import neuron_pairs
 from torch_shallow.bounds.dual_ascent import BoundRoom
 from torch_shallow.bounds.linear_rows import ALLOWANCE
-from torch_shallow.bounds.packed_layers import PackedLayers, intervals, transposed
+from torch_shallow.bounds.multipliers import Descent
+from torch_shallow.bounds.packed_layers import PackedLayers, intervals, spans, transposed
+from torch_shallow.bounds.preactivations import BoxBounds
+from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.chart import make_chart
 from torch_shallow.geometry.rays.cone import NEED_WORDS
@@ -55,7 +61,9 @@ class RayWorkspace:
         self.low, self.high = intervals(self.network, np.column_stack([self.vertices, np.ones(rays)]))
         network, dimension = self.network, self.chart.num_coordinates + 1
         size, neurons = int(network.offsets[-1]), int(network.offsets[-2])
-        self.layers = PackedLayers(network, transposed(network), np.zeros((len(network.sizes), size * dimension)))
+        pairs = neuron_pairs(posed.program.pairs_of(0, neurons), network.offsets)
+        rest = np.zeros((len(network.sizes), size * dimension))
+        self.layers = PackedLayers(network, transposed(network), *spans(network), rest, pairs, _sizes(posed))
         self.stack = BoundedStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
             np.zeros(256),
@@ -63,6 +71,8 @@ class RayWorkspace:
             np.zeros((256, neurons)),
             np.zeros((256, neurons)),
             np.zeros((256, size - neurons)),
+            np.zeros((256, len(pairs.first))),
+            np.zeros((256, len(pairs.first))),
             np.zeros((256, self.storage.words), dtype=np.uint64),
             np.zeros(size * dimension),
             np.zeros(size),
@@ -78,7 +88,8 @@ class RayWorkspace:
         points, values = np.zeros((dimension, rays)), np.zeros(max(rays, size))
         active = np.zeros(size, dtype=np.int64)
         return BoundRoom(
-            points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default
+            *(points, values, row, before, state, gradient, linear, point, active, centre, mixture, candidate, default),
+            np.zeros(1),
         )
 
     @property
@@ -108,6 +119,9 @@ class RayWorkspace:
         stack.low[0], stack.high[0] = self.low[:neurons], self.high[:neurons]
         stack.slopes[0] = self.high[:neurons] > -self.low[:neurons]
         stack.weights[0] = 1.0 / len(stack.weights[0])
+        pairs = self.layers.pairs
+        stack.nearest[0] = self.low[pairs.second] - self.high[pairs.first]
+        stack.furthest[0] = self.high[pairs.second] - self.low[pairs.first]
 
     def grow(self, status: int) -> None:
         """Make room for what the walk has asked for."""
@@ -120,6 +134,8 @@ class RayWorkspace:
                 high=grown(stack.high),
                 slopes=grown(stack.slopes),
                 weights=grown(stack.weights),
+                nearest=grown(stack.nearest),
+                furthest=grown(stack.furthest),
                 used=grown(stack.used),
             )
             return
@@ -155,6 +171,15 @@ class RayWorkspace:
         maps = maps.reshape(self.chart.num_coordinates + 1, -1)
         points = self.room.points[:, : int(self.stack.frames[top, RAYS])]
         return points[:-1], maps.T @ points, float(ALLOWANCE * np.abs(maps).sum(axis=0).max())
+
+
+def _sizes(posed: Posed) -> Float[np.ndarray, "values"]:
+    """How large the terms of all neurons and outputs are at most: what rounding is relative to where they cancel."""
+    program = posed.program.balanced
+    if posed.program.pairs is None:
+        return np.zeros(program.num_neurons + program.num_outputs)
+    network = StagedNetwork.of(program, *bounding_box(posed.domain, program.in_shape))
+    return torch.cat(BoxBounds.of(network, Descent(0)).sizes).numpy()
 
 
 def _with_outputs(program: ReLUProgram) -> ReLUProgram:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.bounds.paired_rows import PairedRows
 from torch_shallow.bounds.scaled import ScaledProgram
 from torch_shallow.domain import Box
 from torch_shallow.geometry.boxed_simplex import OUTSIDE, BoxedProgram, begin, maximise, rest, room, set_objective
@@ -60,10 +61,15 @@ class RelaxationEngine:
         )
         self.walls = np.column_stack([-normals, offsets])
         scaled = ScaledProgram.of(posed.program, lower, upper)
-        for _ in range(ROUNDS):
+        pairs = PairedRows.of(posed.program, scaled)
+        for _ in range(max(ROUNDS, 1 + len(posed.program.stages)) if len(pairs) else ROUNDS):
             # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
-            work = _Work(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1)
-            scaled = scaled.folded(*work.bounds_of_neurons())
+            work = RelaxationRoom(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1, pairs)
+            bounds = work.bounds_of_neurons()
+            nearer = work.bounds_of_distances(scaled, pairs)
+            before, scaled = scaled, scaled.folded(*bounds)
+            pairs = nearer.within(posed.program, before, scaled)
+        self.pairs = pairs
         # Goals are measured in one unit, and each constraint in its own.
         units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
         units[: posed.num_goals] = units[: posed.num_goals].max()
@@ -72,7 +78,7 @@ class RelaxationEngine:
         self.slack = posed.slack / units
         self._local = np.full(posed.program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
-        self._idle: SimpleQueue[_Work] = SimpleQueue()
+        self._idle: SimpleQueue[RelaxationRoom] = SimpleQueue()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the room to work in: what is known of the neurons takes time, and is rounded in one way only."""
@@ -123,7 +129,7 @@ class RelaxationEngine:
         self._idle.put(work)
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
 
-    def _take(self) -> _Work:
+    def _take(self) -> RelaxationRoom:
         """Room to work in: that of a task that is done, or new."""
         try:
             return self._idle.get_nowait()
@@ -131,10 +137,10 @@ class RelaxationEngine:
             count = len(self.scaled.neurons)
             size = 8 * (2 * count + 2) * (self.scaled.num_free + count + 2)
             depth = int(min(count + 2, max(8, MOST_BYTES // size)))
-            return _Work(self.scaled, self.posed.num_goals, self.walls, self.slack, depth)
+            return RelaxationRoom(self.scaled, self.posed.num_goals, self.walls, self.slack, depth, self.pairs)
 
 
-class _Work:
+class RelaxationRoom:
     """A relaxation and room for its cells."""
 
     def __init__(
@@ -144,6 +150,7 @@ class _Work:
         walls: Float[np.ndarray, "rows inputs1"],
         slack: Float[np.ndarray, "outputs"],
         depth: int,
+        pairs: PairedRows,
     ) -> None:
         d, count = scaled.num_free, len(scaled.neurons)
         self.num_goals, self.walls = num_goals, walls
@@ -154,7 +161,7 @@ class _Work:
         given = outputs if several else outputs[1:]
         others[:, : d + count], others[:, -1] = given[:, :-1], given[:, -1]
         objective = np.zeros(columns + 1)
-        lp = self.lp = room(columns, 2 * count + len(others) + len(walls))
+        lp = self.lp = room(columns, 2 * count + len(others) + len(walls) + 2 * len(pairs))
         lp.lower[:d], lp.upper[:d] = -1.0, 1.0
         upper = most[len(outputs) - len(others) :].copy()
         if several:  # one more variable, which no goal is below
@@ -164,9 +171,12 @@ class _Work:
             upper[:num_goals] -= lp.lower[d + count]
         else:
             objective[: d + count], objective[-1] = outputs[0, :-1], outputs[0, -1]
-        rows = np.concatenate([others, np.zeros((len(walls), columns + 1))])
-        rows[len(others) :, :d] = walls[:, scaled.free] * scaled.half[scaled.free]
-        rows[len(others) :, -1] = walls[:, :-1] @ scaled.middle + walls[:, -1]
+        rows = np.concatenate([others, np.zeros((len(walls) + 2 * len(pairs), columns + 1))])
+        of_walls, of_pairs = rows[len(others) : len(others) + len(walls)], rows[len(others) + len(walls) :]
+        of_walls[:, :d] = walls[:, scaled.free] * scaled.half[scaled.free]
+        of_walls[:, -1] = walls[:, :-1] @ scaled.middle + walls[:, -1]
+        coupled = pairs.rows(scaled)
+        of_pairs[:, : d + count], of_pairs[:, -1] = coupled[:, :-1], coupled[:, -1]
         upper = np.concatenate([upper, np.abs(rows[len(others) :]).sum(axis=1)])
         lp.upper[columns + 2 * count :] = np.maximum(upper, 0.0)
         self.relaxation = Relaxation(
@@ -214,23 +224,32 @@ class _Work:
     def bounds_of_neurons(self) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
         """The bounds of all neurons by linear programs over the domain; those of earlier ones help the later ones."""
         lp, relaxation, state = self.lp, self.relaxation, self.state
-        count, columns = len(relaxation.biases), len(lp.loose)
+        count = len(relaxation.biases)
         inputs = relaxation.weights.shape[1] - count
         for j in np.flatnonzero(relaxation.weights[:, inputs:].any(axis=1) | bool(len(self.walls))):
-            for sign in (1.0, -1.0):
-                objective = np.zeros(columns + 1)
-                objective[: inputs + count] = sign * relaxation.weights[j]
-                objective[-1] = sign * relaxation.biases[j]
-                set_objective(lp, objective)
-                rest(lp)
-                maximise(lp, -np.inf, MOST_STEPS, OUTSIDE)
-                bound = proven_bound(relaxation, state, lp, objective, len(lp.basic), 1.0)
-                if sign > 0.0:
-                    state.high[j] = min(state.high[j], bound)
-                else:
-                    state.low[j] = max(state.low[j], -bound)
+            row = np.append(relaxation.weights[j], relaxation.biases[j])
+            state.high[j] = min(state.high[j], self._greatest(row))
+            state.low[j] = max(state.low[j], -self._greatest(-row))
             bound_neuron(relaxation, state, lp, j)
         return state.low, state.high
+
+    def bounds_of_distances(self, scaled: ScaledProgram, pairs: PairedRows) -> PairedRows:
+        """The pairs, with bounds of their distances by linear programs over the domain."""
+        distances, rounding = pairs.distances(scaled)
+        least, most = pairs.least.copy(), pairs.most.copy()
+        for k, distance in enumerate(distances):
+            most[k] = min(most[k], self._greatest(distance) + rounding[k])
+            least[k] = max(least[k], -self._greatest(-distance) - rounding[k])
+        return replace(pairs, least=least, most=most)
+
+    def _greatest(self, affine: Float[np.ndarray, "sources1"]) -> float:
+        """A bound of an affine function of inputs and neurons over the domain."""
+        lp, objective = self.lp, np.zeros(len(self.lp.loose) + 1)
+        objective[: len(affine) - 1], objective[-1] = affine[:-1], affine[-1]
+        set_objective(lp, objective)
+        rest(lp)
+        maximise(lp, -np.inf, MOST_STEPS, OUTSIDE)
+        return float(proven_bound(self.relaxation, self.state, lp, objective, len(lp.basic), 1.0))
 
     def bound(self) -> float:
         """The bound of the whole domain."""

@@ -1,0 +1,287 @@
+"""The engine that finds the greatest slope: branch and bound on the signs of neurons and on directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int8, Int32
+
+from torch_shallow.bounds.paired_rows import PairedRows
+from torch_shallow.bounds.scaled import ScaledProgram
+from torch_shallow.domain import Domain
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines.relaxation_engine import RelaxationEngine, RelaxationRoom
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+from torch_shallow.search.steepness.region_interior import interior_of_domain, interior_of_region
+from torch_shallow.search.steepness.slope_form import SlopeForm, SlopeProgram, Ways
+from torch_shallow.search.steepness.slope_walk import (
+    FOUND,
+    LEFT,
+    NUM_COUNTS,
+    OPENED,
+    SteepestFound,
+    decide_way,
+    walk_below,
+)
+from torch_shallow.search.steepness.steepness import Steepness
+
+TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the steepest that the program may be
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """A program on a bounded domain, with proven bounds of its neurons.
+
+    Attributes:
+        scaled: the program.
+        walls: of a polytope, `walls @ (x, 1) >= 0`.
+        inner: an interior point of the domain, in scaled inputs.
+    """
+
+    scaled: ScaledProgram
+    walls: Float[np.ndarray, "rows inputs1"]
+    inner: Float[np.ndarray, "free"]
+
+    @classmethod
+    def of(cls, program: ReLUProgram, domain: Domain) -> Bounded:
+        """Bound the neurons."""
+        relaxed = RelaxationEngine(Posed(program, domain, num_goals=program.num_outputs))
+        scaled = replace(relaxed.scaled, outputs=relaxed.scaled.outputs * relaxed.unit)
+        return cls(scaled, relaxed.walls, interior_of_domain(scaled, relaxed.walls))
+
+    def of_output(self, output: int) -> Bounded:
+        """The same with one output alone."""
+        return replace(self, scaled=replace(self.scaled, outputs=self.scaled.outputs[output : output + 1].copy()))
+
+
+class SlopeEngine:
+    """Opens cells by affine bounds of their slopes and the linear programs of their relaxations.
+
+    A path begins with the number of a question, as many as the norm asks for: a column of the local models for the norm
+    1, a row for the norm inf. Decisions on neurons follow, and between them those on the entries of the direction and
+    on the signs of outputs.
+
+    Args:
+        asked: the question.
+        bounded: its program on its domain, where several questions are asked of that.
+    """
+
+    def __init__(self, asked: Steepness, bounded: Bounded | None = None) -> None:
+        self.asked, program = asked, asked.program
+        bounded = Bounded.of(program, asked.domain) if bounded is None else bounded
+        self.walls, self.inner = bounded.walls, bounded.inner
+        scaled = self.scaled = bounded.scaled
+        n, half = scaled.num_free, scaled.half[scaled.free]
+        in_ball = asked.norm == 2 and asked.direction is None
+        lengths = np.linalg.norm(scaled.weights[:, :n] / half, axis=1)
+        reads = np.ascontiguousarray(scaled.weights[:, :n] / half)
+        self.program = SlopeProgram(
+            reads,
+            np.ascontiguousarray(scaled.weights[:, n:]),
+            np.ascontiguousarray(scaled.outputs[:, :n] / half),
+            np.ascontiguousarray(scaled.outputs[:, n:-1]),
+            np.array([in_ball]),
+            np.abs(reads @ reads.T) * (1.0 + 1e-13) + 1e-15 * np.outer(lengths, lengths) * n,
+        )
+        self._local = np.full(program.num_neurons, -1)
+        self._local[scaled.neurons] = np.arange(len(scaled.neurons))
+        self._idle: SimpleQueue[_Room] = SimpleQueue()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the room to work in."""
+        return {name: value for name, value in vars(self).items() if name != "_idle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _idle=SimpleQueue())
+
+    @property
+    def task_cells(self) -> int:
+        """How many cells a task should open: those of about a tenth of a second."""
+        count = len(self.scaled.neurons)
+        return int(np.clip(4e6 / (1 + 2 * count * (self.scaled.num_free + count)), 16, 4096))
+
+    def root(self) -> OpenCell:
+        """The whole domain."""
+        return OpenCell(np.zeros(0, dtype=np.int32), np.inf)
+
+    def explore(self, task: CellTask) -> CellOutcome:
+        """Open the cells of a task, each with all that is below it before the next."""
+        room, asked = self._take(), self.asked
+        opened, kept, left_out = 0, list[OpenCell](), -np.inf
+        x, best = None, task.incumbent
+        for cell in task.cells:
+            if len(cell.path) == 0:
+                kept += [OpenCell(np.array([k], dtype=np.int32), np.inf) for k in range(self._num_questions())]
+                opened += 1
+                continue
+            if cell.bound <= best:
+                left_out = max(left_out, cell.bound)
+                continue
+            if opened >= task.budget or best > asked.enough:
+                kept.append(cell)
+                continue
+            limits = np.array([self._tolerance(best), asked.enough, cell.bound, task.leave_below])
+            room.search(self, cell.path, best, limits, task.budget - opened)
+            opened += int(room.counts[OPENED])
+            left_out = max(left_out, float(room.found.best[1]))
+            if room.counts[FOUND]:
+                x, best = self._better(room.found.x, x, best)
+            for below, bound, pattern in room.left():
+                path = np.concatenate([cell.path, self._outer(below)]).astype(np.int32)
+                if pattern is None:
+                    kept.append(OpenCell(path, bound))
+                    continue
+                inner, has_none = interior_of_region(self.scaled, self.walls, pattern)
+                if inner is not None:
+                    x, best = self._better(inner, x, best)
+                if not has_none:
+                    left_out = max(left_out, min(bound, self._value_of(pattern)))
+        self._idle.put(room)
+        return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
+
+    def ways(self, question: int) -> Ways:
+        """What one of the questions is about."""
+        scaled, asked, outputs = self.scaled, self.asked, self.asked.program.num_outputs
+        free = scaled.free
+        if asked.direction is not None:
+            sides = np.full(outputs, 1.0 if asked.is_signed else np.nan)
+            return Ways(asked.direction[free].copy(), asked.direction[free].copy(), sides)
+        ones = np.ones(len(free))
+        if asked.norm == 1:
+            column = np.eye(len(free))[question]
+            return Ways(column, column.copy(), np.full(outputs, np.nan))
+        if asked.norm == 2:
+            return Ways(-ones, ones, np.ones(1) if outputs == 1 else np.full(outputs, np.nan))
+        return Ways(-ones, ones, np.eye(outputs)[question])
+
+    def _num_questions(self) -> int:
+        if self.asked.direction is not None or self.asked.norm == 2:
+            return 1
+        return self.scaled.num_free if self.asked.norm == 1 else self.asked.program.num_outputs
+
+    def _tolerance(self, best: float) -> float:
+        return TOLERANCE * max(abs(best), 1e-300) if np.isfinite(best) else 0.0
+
+    def _better(
+        self, v: Float[np.ndarray, "free"], x: Float[np.ndarray, "inputs"] | None, best: float
+    ) -> tuple[Float[np.ndarray, "inputs"] | None, float]:
+        """The better one of a point in scaled inputs and the best one so far."""
+        point = self.scaled.unscaled(v)
+        value = self.asked.at(point)
+        return (point, value) if value > best else (x, best)
+
+    def _value_of(self, pattern: Int8[np.ndarray, "neurons"]) -> float:
+        """The value of a region by its pattern, with room for rounding."""
+        program, n = self.program, self.scaled.num_free
+        changes = np.zeros((len(pattern), n))
+        for k in np.flatnonzero(pattern):
+            changes[k] = program.reads[k] + program.hidden[k] @ changes
+        slopes = program.skip + program.out @ changes
+        value = self.asked.of(slopes)
+        return value + 1e-13 * (abs(value) + float(np.abs(slopes).max(initial=0.0)))
+
+    def _outer(self, decisions: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
+        """Decisions by the numbers of the program's neurons."""
+        ways = self.asked.program.num_neurons + np.arange(self.scaled.num_free + self.asked.program.num_outputs)
+        numbers = np.append(self.scaled.neurons, ways)
+        return (2 * numbers[decisions >> 1] + (decisions & 1)).astype(np.int32)
+
+    def inner_decisions(self, path: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
+        """Decisions by the numbers of the scaled neurons."""
+        ways = len(self.scaled.neurons) + np.arange(self.scaled.num_free + self.asked.program.num_outputs)
+        numbers = np.append(self._local, ways)
+        return (2 * numbers[path >> 1] + (path & 1)).astype(np.int32)
+
+    def _take(self) -> _Room:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return _Room(self)
+
+
+class _Room:
+    """A relaxation, and room for its cells and bounds."""
+
+    def __init__(self, engine: SlopeEngine) -> None:
+        scaled = engine.scaled
+        count, n, outputs = len(scaled.neurons), scaled.num_free, len(scaled.outputs)
+        size = 8 * (2 * count + 2) * (n + count + 2)
+        depth = int(min(count + n + outputs + 2, max(8, (1 << 27) // size)))
+        self.work = RelaxationRoom(
+            replace(scaled, outputs=scaled.outputs[:1]), 1, engine.walls, np.zeros(1), depth, PairedRows.none()
+        )
+        self.ways, self.form, self.spare = engine.ways(0), new_form(count, n, outputs), new_form(count, n, outputs)
+        capacity = 2 * depth + 1024
+        self.found = SteepestFound(
+            np.zeros((capacity, depth), dtype=np.int32),
+            np.zeros(capacity, dtype=np.int64),
+            np.zeros(capacity),
+            np.zeros((capacity, count), dtype=np.int8),
+            np.zeros(capacity, dtype=bool),
+            np.zeros(n),
+            np.zeros(n),
+            engine.inner.copy(),
+            np.zeros(count, dtype=np.int8),
+            np.zeros(2),
+        )
+        self.counts = np.zeros(NUM_COUNTS, dtype=np.int64)
+
+    def search(
+        self,
+        engine: SlopeEngine,
+        path: Int32[np.ndarray, "decisions"],
+        best: float,
+        limits: Float[np.ndarray, "4"],
+        budget: int,
+    ) -> None:
+        """Search a cell; what is found is in `found`, and counted in `counts`."""
+        work, begun, count = self.work, engine.ways(int(path[0])), len(engine.scaled.neurons)
+        decisions = engine.inner_decisions(path[1:])
+        work._enter(decisions[decisions < 2 * count])
+        for decision in decisions[decisions >= 2 * count].tolist():
+            decide_way(engine.program, begun, decision)
+        self.form.mix[:] = 0.5
+        self.found.best[:] = best, -np.inf
+        self.counts[:] = 0
+        walk_below(
+            work.relaxation,
+            work.state,
+            work.lp,
+            work.saved,
+            engine.program,
+            begun,
+            self.ways,
+            self.form,
+            self.spare,
+            self.found,
+            self.counts,
+            limits,
+            budget,
+        )
+
+    def left(self) -> list[tuple[Int32[np.ndarray, "some"], float, Int8[np.ndarray, "neurons"] | None]]:
+        """Path and bound of each cell that is left, and the pattern if all is decided there."""
+        found = self.found
+        return [
+            (
+                found.paths[k, : found.lengths[k]].copy(),
+                float(found.bounds[k]),
+                found.settled[k].copy() if found.is_settled[k] else None,
+            )
+            for k in range(int(self.counts[LEFT]))
+        ]
+
+
+def new_form(count: int, inputs: int, outputs: int) -> SlopeForm:
+    """Room for a bound."""
+    return SlopeForm(
+        np.full((count, count + 1), 0.5),
+        *(np.zeros(count), np.zeros(count), np.zeros((2, count)), np.zeros(count), np.zeros(count), np.zeros(count)),
+        *(np.zeros(count), np.zeros(inputs), np.zeros(count), np.zeros(count), np.zeros(inputs)),
+        np.zeros(count + inputs),
+        *(np.zeros((3, outputs)), np.zeros(2), np.zeros((outputs, inputs)), np.zeros(outputs)),
+        np.zeros((2, outputs, outputs)),
+    )

@@ -1,0 +1,267 @@
+"""What a slope of a program is on a cell at most: an affine function of shares of neurons, by backward substitution.
+
+The change of an input by d changes the neurons by p = a y with y = R d + W p, and the outputs by C d + O p. The share a
+of a neuron is 1 where it is active and 0 where it is not; on a cell that leaves it open it is somewhere between. There
+each product a p_i, with p_i between l and u, is below the planes u a and p_i - l (1 - a), and above l a and
+p_i - u (1 - a) (McCormick 1976). A mix of the two planes, with a weight for each entry of W, leaves an affine function
+of shares and d. With the best weights this bounds as well as the linear program that has a variable for each product,
+whose projection is the hull of each neuron (Anderson et al. 2020).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.compiled.bundle import Bundle
+from torch_shallow.compiled.decorator import compiled
+
+UNDECIDED = -1
+ROUNDING = 1e-15  # of a sum, for each term and each unit of the terms that it is added up from
+
+
+class SlopeProgram(Bundle):
+    """How a program's neurons and outputs change with its inputs and with each other."""
+
+    reads: np.ndarray  # float64 (neurons, inputs): R
+    hidden: np.ndarray  # float64 (neurons, neurons): W, whose entries from the diagonal on are zero
+    skip: np.ndarray  # float64 (outputs, inputs): C
+    out: np.ndarray  # float64 (outputs, neurons): O
+    in_ball: np.ndarray  # bool (1,): whether d is of Euclidean length 1 rather than in a box
+    angles: np.ndarray  # float64 (neurons, neurons): absolute scalar products of the rows of R
+
+
+class Ways(Bundle):
+    """Which changes of inputs, and which sums of outputs, a cell is about."""
+
+    least: np.ndarray  # float64 (inputs,): bounds of d
+    most: np.ndarray  # float64 (inputs,)
+    sides: np.ndarray  # float64 (outputs,): what an output is multiplied by; NaN if by either of 1 and -1
+
+
+class SlopeForm(Bundle):
+    """The affine function, how it was made, and work space."""
+
+    mix: np.ndarray  # float64 (neurons, neurons + 1): weight of the first plane of each product, inputs last
+    low: np.ndarray  # float64 (neurons,): bounds of p
+    high: np.ndarray  # float64 (neurons,)
+    entering: np.ndarray  # float64 (2, neurons): bounds of R d
+    sizes: np.ndarray  # float64 (neurons,): of the terms of y
+    prices: np.ndarray  # float64 (neurons,): of p
+    gains: np.ndarray  # float64 (neurons,): of a
+    pulls: np.ndarray  # float64 (neurons,): in the ball, half of what a (R d) is multiplied by, of one output
+    columns: np.ndarray  # float64 (inputs,): of d
+    shares: np.ndarray  # float64 (neurons,): a where the function is greatest
+    changes: np.ndarray  # float64 (neurons,): p there, by the mixed planes
+    direction: np.ndarray  # float64 (inputs,): d there
+    scores: np.ndarray  # float64 (neurons + inputs,): how much is lost by what is open
+    outputs: np.ndarray  # float64 (3, outputs): bounds of the changes of outputs, and of the sizes of their terms
+    totals: np.ndarray  # float64 (2,): constant, and the size of all terms
+    rows: np.ndarray  # float64 (outputs, inputs): of the function of each output, what depends on d
+    rests: np.ndarray  # float64 (outputs,): the greatest value of what does not
+    gram: np.ndarray  # float64 (2, outputs, outputs): work space
+
+
+@compiled("contract", "reassoc", "nsz")
+def bound_changes(program, ways, status, form):
+    """Write bounds of the changes of neurons and outputs, by intervals."""
+    count, inputs = program.reads.shape
+    for k in range(count + program.out.shape[0]):
+        is_output = k >= count
+        row = program.out[k - count] if is_output else program.hidden[k]
+        read = program.skip[k - count] if is_output else program.reads[k]
+        least, most, size, square = 0.0, 0.0, 0.0, 0.0
+        for i in range(inputs):
+            one, other = read[i] * ways.least[i], read[i] * ways.most[i]
+            least += min(one, other)
+            most += max(one, other)
+            size += max(abs(one), abs(other))
+            square += read[i] * read[i]
+        if program.in_ball[0]:
+            most = min(most, np.sqrt(square) * (1.0 + ROUNDING * inputs))
+            least = max(least, -most)
+        if not is_output:
+            form.entering[0, k], form.entering[1, k] = least, most
+        for i in range(count if is_output else k):
+            one, other = row[i] * form.low[i], row[i] * form.high[i]
+            least += min(one, other)
+            most += max(one, other)
+            size += max(abs(one), abs(other))
+        room = ROUNDING * (inputs + count) * size
+        least -= room
+        most += room
+        if is_output:
+            form.outputs[0, k - count], form.outputs[1, k - count] = least, most
+            form.outputs[2, k - count] = size
+            continue
+        form.sizes[k] = size
+        if status[k] == 1:
+            form.low[k], form.high[k] = least, most
+        elif status[k] == 0:
+            form.low[k], form.high[k] = 0.0, 0.0
+        else:
+            form.low[k], form.high[k] = min(least, 0.0), max(most, 0.0)
+
+
+@compiled("contract", "reassoc", "nsz")
+def write_form(program, ways, status, form):
+    """Write gains, columns and constant of the function; `bound_changes` has been called on the cell."""
+    count, inputs = program.reads.shape
+    constant, size = 0.0, 0.0
+    for i in range(count):
+        form.prices[i] = 0.0
+        form.gains[i] = 0.0
+        form.pulls[i] = 0.0
+    for i in range(inputs):
+        form.columns[i] = 0.0
+    for o in range(program.out.shape[0]):
+        side = ways.sides[o]
+        if side != side:
+            constant += max(-form.outputs[0, o], form.outputs[1, o])
+            continue
+        for i in range(count):
+            form.prices[i] += side * program.out[o, i]
+        for i in range(inputs):
+            form.columns[i] += side * program.skip[o, i]
+        size += abs(side) * form.outputs[2, o]
+    for r in range(count):
+        k = count - 1 - r
+        price = form.prices[k]
+        if status[k] == 0 or price == 0.0:
+            continue
+        size += abs(price) * form.sizes[k]
+        if status[k] == 1:
+            for i in range(k):
+                form.prices[i] += price * program.hidden[k, i]
+            for i in range(inputs):
+                form.columns[i] += price * program.reads[k, i]
+            continue
+        gain = 0.0
+        mix, row = form.mix[k], program.hidden[k]
+        for i in range(k):
+            m = price * row[i]
+            w = mix[i]
+            first = form.high[i] if m > 0.0 else form.low[i]
+            second = form.low[i] if m > 0.0 else form.high[i]
+            gain += m * (w * first + (1.0 - w) * second)
+            constant -= m * (1.0 - w) * second
+            form.prices[i] += m * (1.0 - w)
+        w = mix[count]
+        if program.in_ball[0] and program.out.shape[0] == 1:
+            w = 0.5
+            form.pulls[k] = 0.5 * price
+        else:
+            first, second = form.entering[1, k], form.entering[0, k]
+            if price < 0.0:
+                first, second = second, first
+            gain += price * (w * first + (1.0 - w) * second)
+            constant -= price * (1.0 - w) * second
+        for i in range(inputs):
+            form.columns[i] += price * (1.0 - w) * program.reads[k, i]
+        form.gains[k] = gain
+    form.totals[0], form.totals[1] = constant, size
+
+
+@compiled("contract", "reassoc", "nsz")
+def over_directions(program, ways, form):
+    """The greatest value of the part that depends on d; where it is goes into `direction`.
+
+    In the ball it is the length of c + sum s_k u_k R_k at most, with c the columns, u the pulls, and each s_k between -1
+    and 1, since its square is at most |c|^2 + 2 sum |u_k R_k c| + sum |u_k u_l R_k R_l|.
+    """
+    total, square = 0.0, 0.0
+    for i in range(program.reads.shape[1]):
+        slope = form.columns[i]
+        form.direction[i] = ways.most[i] if slope > 0.0 else ways.least[i]
+        total += slope * form.direction[i]
+        square += slope * slope
+    if program.in_ball[0]:
+        length = np.sqrt(square)
+        for i in range(program.reads.shape[1]):
+            form.direction[i] = form.columns[i] / length if length > 0.0 else 0.0
+        for k in range(program.reads.shape[0]):
+            if form.pulls[k] != 0.0:
+                along, crossed = 0.0, 0.0
+                for i in range(program.reads.shape[1]):
+                    along += form.columns[i] * program.reads[k, i]
+                for other in range(program.reads.shape[0]):
+                    crossed += abs(form.pulls[other]) * program.angles[k, other]
+                square += abs(form.pulls[k]) * (2.0 * abs(along) + crossed)
+        total = np.sqrt(square)
+    return total
+
+
+@compiled()
+def over_shares(status, form):
+    """The greatest value of the part that depends on the shares, each between 0 and 1, which go into `shares`."""
+    total = 0.0
+    for k in range(form.gains.shape[0]):
+        form.shares[k] = 1.0 if status[k] == 1 or form.gains[k] > 0.0 else 0.0
+        if status[k] == 0:
+            form.shares[k] = 0.0
+        total += max(form.gains[k], 0.0)
+    return total
+
+
+@compiled()
+def slack_of(program, form):
+    """Room for the rounding of a bound."""
+    count, inputs = program.reads.shape
+    return ROUNDING * 4.0 * (inputs + count) * form.totals[1]
+
+
+@compiled("contract", "reassoc", "nsz")
+def mix_better(program, status, form, step):
+    """Move the weights to the plane that is lower at the shares and the direction; how much is lost is in `scores`.
+
+    Of neurons, it is the part of the bound that comes of their products; of entries of d likewise.
+    """
+    count, inputs = program.reads.shape
+    for k in range(count + inputs):
+        form.scores[k] = 0.0
+    for k in range(count):
+        if status[k] == 0:
+            form.changes[k] = 0.0
+            continue
+        entering = 0.0
+        for i in range(inputs):
+            entering += program.reads[k, i] * form.direction[i]
+        price, a = form.prices[k], form.shares[k]
+        mix, row = form.mix[k], program.hidden[k]
+        if status[k] == 1 or price == 0.0:
+            total = entering
+            for i in range(k):
+                total += row[i] * form.changes[i]
+            form.changes[k] = total if status[k] == 1 else a * total
+            continue
+        total, lost = 0.0, 0.0
+        for i in range(k):
+            m = price * row[i]
+            if m == 0.0:
+                continue
+            first = form.high[i] if m > 0.0 else form.low[i]
+            second = form.low[i] if m > 0.0 else form.high[i]
+            one, other = first * a, form.changes[i] - second * (1.0 - a)
+            w = mix[i]
+            mixed = w * one + (1.0 - w) * other
+            total += row[i] * mixed
+            gap = m * (mixed - a * form.changes[i])
+            lost += gap
+            form.scores[i] += gap
+            mix[i] = w + step * ((1.0 if m * one < m * other else 0.0) - w)
+        if form.pulls[k] != 0.0:
+            form.changes[k] = total + (entering if price * entering > 0.0 else 0.0)
+            form.scores[k] += lost + abs(form.pulls[k]) * np.sqrt(program.angles[k, k])
+            continue
+        first, second = form.entering[1, k], form.entering[0, k]
+        if price < 0.0:
+            first, second = second, first
+        one, other = first * a, entering - second * (1.0 - a)
+        w = mix[count]
+        mixed = w * one + (1.0 - w) * other
+        lost += price * (mixed - a * entering)
+        mix[count] = w + step * ((1.0 if price * one < price * other else 0.0) - w)
+        form.changes[k] = total + mixed
+        form.scores[k] += lost
+    for k in range(count):
+        if status[k] == UNDECIDED:
+            form.scores[k] += abs(form.gains[k]) * min(form.shares[k], 1.0 - form.shares[k])

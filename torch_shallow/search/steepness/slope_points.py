@@ -1,0 +1,91 @@
+"""How steep a program is at a point, by the pattern there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torch_shallow.compiled.decorator import compiled
+from torch_shallow.geometry.boxed_simplex import dot
+
+NEAR = 1e-11  # a neuron this near to zero, in the units of the scaled program, has no sign
+
+
+@compiled()
+def read_pattern(relaxation, x, pattern):
+    """Write which neurons are active at a point; False where one is so near to zero that its sign is not sure."""
+    weights, sources = relaxation.weights, relaxation.sources
+    count = relaxation.biases.shape[0]
+    inputs = weights.shape[1] - count
+    sure = True
+    for i in range(inputs):
+        sources[i] = x[i]
+    for j in range(count):
+        z = relaxation.biases[j] + dot(weights[j][: inputs + j], sources)
+        sources[inputs + j] = max(z, 0.0)
+        pattern[j] = 1 if z > 0.0 else 0
+        sure = sure and abs(z) > NEAR
+    return sure
+
+
+@compiled("contract", "reassoc", "nsz")
+def slope_along(program, pattern, ways, form):
+    """The sum of changes of outputs where the direction is known: those of either sign by their size."""
+    count, inputs = program.reads.shape
+    total = 0.0
+    for k in range(count + program.out.shape[0]):
+        is_output = k >= count
+        if not is_output and pattern[k] == 0:
+            form.changes[k] = 0.0
+            continue
+        row = program.out[k - count] if is_output else program.hidden[k]
+        read = program.skip[k - count] if is_output else program.reads[k]
+        change = 0.0
+        for i in range(inputs):
+            change += read[i] * ways.most[i]
+        for i in range(count if is_output else k):
+            change += row[i] * form.changes[i]
+        if not is_output:
+            form.changes[k] = change
+        elif ways.sides[k - count] == ways.sides[k - count]:
+            total += ways.sides[k - count] * change
+        else:
+            total += abs(change)
+    return total
+
+
+@compiled("contract", "reassoc", "nsz")
+def slope_of_sum(program, pattern, ways, form):
+    """The greatest slope of the sum of the outputs whose sides are known, in the best direction; or of one output."""
+    count, inputs = program.reads.shape
+    best = -np.inf
+    for first in range(program.out.shape[0]):
+        if ways.sides[first] == ways.sides[first] and first > 0:
+            continue
+        for i in range(count):
+            form.prices[i] = 0.0
+        for i in range(inputs):
+            form.columns[i] = 0.0
+        for o in range(program.out.shape[0]):
+            side = ways.sides[o]
+            if side != side:
+                side = 1.0 if o == first else 0.0
+            if side != 0.0:
+                for i in range(count):
+                    form.prices[i] += side * program.out[o, i]
+                for i in range(inputs):
+                    form.columns[i] += side * program.skip[o, i]
+        for r in range(count):
+            k = count - 1 - r
+            price = form.prices[k]
+            if pattern[k] == 1 and price != 0.0:
+                for i in range(k):
+                    form.prices[i] += price * program.hidden[k, i]
+                for i in range(inputs):
+                    form.columns[i] += price * program.reads[k, i]
+        total, square = 0.0, 0.0
+        for i in range(inputs):
+            slope = form.columns[i]
+            total += max(slope * ways.least[i], slope * ways.most[i])
+            square += slope * slope
+        best = max(best, np.sqrt(square) if program.in_ball[0] else total)
+    return best
