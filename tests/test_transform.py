@@ -42,6 +42,7 @@ def test_the_public_names() -> None:
         "IncompleteWarning",
         "Linear",
         "Maximum",
+        "Monotone",
         "Polytope",
         "Question",
         "Region",
