@@ -72,11 +72,13 @@ def test_the_public_names() -> None:
 
 def test_the_public_names_of_explanations_and_pictures() -> None:
     classes = "AtLeast AtMost Between Counterexample Counterfactual Difference Explanation Features LipschitzConstant"
-    classes += " LocalLinearShap Moments Monotonicity NeuronActivity OutputRange RobustnessRadius Rules Segment"
-    classes += " UnusedFeatures Volumes"
+    classes += (
+        " LocalLinearShap Moments Monotonicity NeuronActivity OneFeatureChanges OutputRange RobustnessRadius Rules"
+    )
+    classes += " Segment UnusedFeatures Volumes"
     functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
-    functions += " moments monotonicity neuron_activity output_range region_table robustness_radius rules segment"
-    functions += " shap_values unused_features volumes"
+    functions += " moments monotonicity neuron_activity one_feature_changes output_range region_table robustness_radius"
+    functions += " rules segment shap_values unused_features volumes"
     assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
     pictures = "adjacency animate coefficients polygons regions segment slice surface"
     assert torch_shallow.plot.__all__ == pictures.split()

@@ -117,7 +117,13 @@ def interval_of_nearest() -> list[float]:
     return [-found.upper_bound, -found.lower_bound]
 
 
+def interval_of_radius() -> list[float]:
+    found = explain.robustness_radius(STEEP, torch.rand(1, 9).double())
+    return [-float(found.upper_bound), -float(found.lower_bound)]
+
+
 INTERVALS: dict[str, Callable[[], list[float]]] = {
+    "robustness_radius": interval_of_radius,
     "differences": intervals_of_difference,
     "nearest": interval_of_nearest,
     "slopes": intervals_of_slopes,

@@ -11,9 +11,10 @@ import torch
 import torch_shallow
 from tests.explain.milp import class_rows, milp_distance, other_class
 from tests.explain.test_counterfactual import NORMS, made
-from torch_shallow import TransformError
+from torch_shallow import Box, Polytope, TransformError
+from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain import Features
-from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual
+from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual, one_feature_changes
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -82,6 +83,104 @@ def test_workers_do_not_matter():
     assert torch.equal(one.x, two.x)
     assert one.bound == two.bound
     assert one.cells == two.cells
+
+
+@pytest.mark.parametrize("norm", [1, math.inf])
+@pytest.mark.parametrize("deep", [True, False])
+def test_relations_between_features_are_kept(norm, deep):
+    """In units of the features: as constraints of a mixed-integer program."""
+    model = made(4, 6, 5, 2, seed=4)
+    features = Features.of(list("abcd"), mean=[1.0, 0.0, 2.0, -1.0], scale=[2.0, -0.5, 1.0, 3.0])
+    x = torch.randn(4, dtype=torch.float64)
+    target = other_class(model, x)
+    start = features.unscale(x.numpy())
+    relations = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 1.0]])
+    sides = relations @ start + [0.1, 0.05]
+    network = model if deep else torch_shallow.transform(model)
+    free = counterfactual(network, x, target, norm, features=features)
+    found = counterfactual(network, x, target, norm, features=features, within=Polytope(relations, sides))
+    by_input, beside = relations * features.scale, sides - relations @ features.mean
+    reach = 1.1 * found.distance if found.x is not None else 10.0
+    more = lambda point: [by_input @ point <= beside]  # noqa: E731
+    expected = milp_distance(model, x, *class_rows(target, 2), norm, reach, more)
+    assert found.distance == pytest.approx(expected, rel=1e-6)
+    assert found.distance >= free.distance * (1.0 - 1e-9)
+
+
+def test_a_box_of_data_is_kept():
+    model = made(3, 6, 5, 2, seed=1)
+    x = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
+    target = other_class(model, x)
+    found = counterfactual(model, x, target, within=Box([-0.5, -1.0, -9.0], [0.5, 1.0, 9.0]))
+    expected = counterfactual(model, x, target, lower=[-0.5, -1.0, -9.0], upper=[0.5, 1.0, 9.0])
+    assert found.distance == pytest.approx(expected.distance, rel=1e-9)
+    with pytest.raises(WrongTypeError, match="within"):
+        counterfactual(model, x, target, within=[0.0, 1.0])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_several_networks_reach_it_together(norm):
+    """As one network of all outputs, whose regions are known."""
+    models = [made(3, 5, 4, 2, seed=seed) for seed in (0, 1)]
+    x = torch.randn(3, dtype=torch.float64)
+    target = other_class(models[0], x)
+    found = counterfactual(models, x, target, norm)
+    apart = [counterfactual(model, x, target, norm).distance for model in models]
+    assert found.proven
+    assert found.distance >= max(apart) * (1.0 - 1e-9)
+
+    class Least(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.models = torch.nn.ModuleList(models)
+
+        def forward(self, x):
+            margins = [y[:, target] - y[:, 1 - target] for y in (model(x) for model in self.models)]
+            return torch.minimum(*margins)[:, None]
+
+    expected = counterfactual(Least(), x, AtLeast(0.0), norm)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-7)
+    if found.x is not None:
+        outputs = [model(found.x) for model in models]
+        assert all(y[target] >= y.max() - 1e-9 for y in outputs)  # each alone rounds otherwise than all together
+
+
+def test_lists_of_networks_that_do_not_fit_are_refused():
+    x = torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(TransformError, match="one number of outputs"):
+        counterfactual([made(2, 3, 2), made(2, 3, 3)], x, 0)
+    with pytest.raises(WrongTypeError, match="a list of deep models"):
+        counterfactual([made(2, 3, 2), torch_shallow.transform(made(2, 3, 2))], x, 0)
+
+
+def test_single_features_are_counterfactuals_with_all_others_fixed():
+    model = made(4, 6, 5, 2, seed=2)
+    features = Features.of(list("abcd"), mean=[1.0, 0.0, 2.0, -1.0], scale=[2.0, -0.5, 1.0, 3.0])
+    x = torch.tensor(features.rescale(np.array([2.0, 0.5, 1.0, -1.0])))
+    target = other_class(model, x)
+    options = {"lower": -9.0, "upper": 9.0, "integer": ["a"], "increasing": ["b"]}
+    for network in (model, torch_shallow.transform(model)):
+        table = one_feature_changes(network, x, target, features=features, fixed=["d"], **options)
+        assert list(table.by_feature) == ["a", "b", "c"]
+        assert table.proven
+        for name, found in table.by_feature.items():
+            others = [other for other in "abcd" if other != name]
+            expected = counterfactual(model, x, target, 1, features=features, fixed=others, **options)
+            assert found.distance == pytest.approx(expected.distance, rel=1e-7)
+            assert set(found.changes) <= {name}
+        distances = {name: found.distance for name, found in table.by_feature.items()}
+        assert table.nearest == min(distances, key=distances.get) or math.isinf(min(distances.values()))
+        assert "alone" in str(table)
+
+
+def test_a_feature_of_a_group_does_not_change_alone():
+    model = made(3, 6, 5, 2, seed=2)
+    x = torch.tensor([1.0, 0.0, 0.3], dtype=torch.float64)
+    table = one_feature_changes(model, x, other_class(model, x), one_hot=[[0, 1]], lower={2: -3}, upper={2: 3})
+    assert table.by_feature["x0"].x is None
+    assert table.by_feature["x1"].x is None
+    with pytest.raises(WrongTypeError, match="ixed: expected one of"):
+        one_feature_changes(model, x, 0, ixed=[0])
 
 
 def test_a_solver_of_regions_is_refused():

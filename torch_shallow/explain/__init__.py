@@ -13,7 +13,15 @@ of Python.
 """
 
 from torch_shallow.explain.adjacency import adjacency
-from torch_shallow.explain.counterfactuals import AtLeast, AtMost, Between, Counterfactual, counterfactual
+from torch_shallow.explain.counterfactuals import (
+    AtLeast,
+    AtMost,
+    Between,
+    Counterfactual,
+    OneFeatureChanges,
+    counterfactual,
+    one_feature_changes,
+)
 from torch_shallow.explain.difference import Difference, difference
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.globally import (
@@ -56,6 +64,7 @@ __all__ = [
     "Moments",
     "Monotonicity",
     "NeuronActivity",
+    "OneFeatureChanges",
     "OutputRange",
     "RobustnessRadius",
     "Rules",
@@ -73,6 +82,7 @@ __all__ = [
     "moments",
     "monotonicity",
     "neuron_activity",
+    "one_feature_changes",
     "output_range",
     "region_table",
     "robustness_radius",

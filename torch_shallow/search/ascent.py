@@ -37,12 +37,12 @@ def climb(
         if constraints.shape[1]:
             row = torch.where(kept, row, num_goals + constraints.argmin(dim=1))
         share = 2.0 * 0.01 ** (step / max(steps - 1, 1))
-        x = x + share * network.radius * torch.sign(_slopes(network, entering, row))
+        x = x + share * network.radius * torch.sign(slopes_of(network, entering, row))
         x = torch.minimum(torch.maximum(x, network.lower), network.upper)
     return best
 
 
-def _slopes(
+def slopes_of(
     network: StagedNetwork, entering: Float[Tensor, "points neurons"], row: Tensor
 ) -> Float[Tensor, "points inputs"]:
     """The gradient of one output for each point."""

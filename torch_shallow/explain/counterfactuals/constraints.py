@@ -92,16 +92,27 @@ class Changes:
             and (np.abs(values - np.round(values)) <= np.maximum(1e-9, tolerance) * (1.0 + np.abs(values))).all()
         )
 
-    def within(self, radius: float) -> Changes:
-        """The same in the box of this radius about the input."""
-        return replace(self, lower=np.maximum(self.lower, -radius), upper=np.minimum(self.upper, radius))
-
-    def box(self) -> Box:
-        """All inputs that may be reached."""
-        lower, upper = self.x.copy(), self.x.copy()
-        lower[self.free] = np.maximum(lower[self.free] + self.lower / self.weights, self.ends[0])
-        upper[self.free] = np.minimum(upper[self.free] + self.upper / self.weights, self.ends[1])
-        return Box(lower, upper)
+    def alone(self, entry: int) -> Changes | None:
+        """The same where all entries but one stay at 0; None if they cannot."""
+        others = np.arange(len(self.free)) != entry
+        must_move = ((self.lower > 0.0) | (self.upper < 0.0))[others].any()
+        size = np.abs(self.rows[:, entry])
+        kept = size > 0.0
+        terms = 1.0 + np.abs(self.rows) @ np.abs(self.x[self.free] * self.weights)
+        if must_move or (self.limits[~kept] < -WHOLE * terms[~kept]).any():
+            return None
+        one = slice(entry, entry + 1)
+        return replace(
+            self,
+            free=self.free[one],
+            weights=self.weights[one],
+            lower=self.lower[one],
+            upper=self.upper[one],
+            ends=(self.ends[0][one], self.ends[1][one]),
+            rows=self.rows[kept][:, one] / size[kept, None],
+            limits=self.limits[kept] / size[kept],
+            whole=self.whole[one],
+        )
 
 
 def read_problem(
@@ -119,6 +130,7 @@ def read_problem(
     integer: Sequence[Feature],
     one_hot: Sequence[Sequence[Feature]],
     scale: Range,
+    within: Domain | None = None,
 ) -> Changes:
     """The constraints of `counterfactual`, where they are explained.
 
@@ -147,6 +159,11 @@ def read_problem(
         raise TransformError("one_hot: expected groups that share no feature, found one twice.")
     whole[members] = True
     ends[0][members], ends[1][members] = np.maximum(ends[0][members], 0.0), np.minimum(ends[1][members], 1.0)
+    if within is not None and not isinstance(within, Domain):
+        raise WrongTypeError(f"within: expected a Box, a Polytope or None, found {within!r}.")
+    if isinstance(within, Box):
+        box = within.bounds((count,))
+        ends[0], ends[1] = np.maximum(ends[0], box[0]), np.minimum(ends[1], box[1])
     ends = [
         np.where(whole, np.ceil(ends[0] - 1e-9), ends[0]),
         np.where(whole, np.floor(ends[1] + 1e-9), ends[1]),
@@ -198,6 +215,9 @@ def read_problem(
     if domain is not None and not isinstance(domain, Box):
         a, b = domain.inequalities((count,))
         rows, limits = [*a], [*b]
+    if within is not None and not isinstance(within, Box):  # in units of the features
+        a, b = within.inequalities((count,))
+        rows, limits = [*rows, *(a * features.scale)], [*limits, *(b - a @ features.mean)]
     for group in groups:
         # In units of the features, the sum is 1.
         row, total = np.zeros(count), float(1.0 - features.mean[group].sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,16 +16,19 @@ from torch_shallow.search.nearest.descent import descended
 from torch_shallow.search.nearest.region_point import RegionPoints
 from torch_shallow.search.nearest.seeking import Seeking
 from torch_shallow.search.nearest.sought import Sought
+from torch_shallow.search.runs.budget import interruptible
+from torch_shallow.search.runs.schedule import INTERRUPTED
 
 GROWTH = 2.0  # from ball to ball where nothing is known
-RUNG = 1.5  # from ball to ball below the nearest known point
+RUNG = 1.25  # from ball to ball below the nearest known point
+SHRINK = 0.7  # from ball to ball, until its bound alone shows that nothing is in it
 FIRST = 1e-2  # radius of the first ball where nothing is known, in lengths of the input
 FARTHEST = 1e6  # and of the last one where the domain has no end
 SLACK = 1e-11  # rounding of an output, relative to the terms that it is added up from
 SMALLER = 0.8  # a search starts anew in a smaller ball when a point is known at less than this share of its radius
 ROOM = 1e-9  # relative: a ball that covers the domain is larger by so much
 NEARER = 1e-10  # what is nearer by this share is not looked for
-HALVED = 16  # so often is a ball halved for a bound
+TRIED = 24  # balls, for a bound
 MANY_NEURONS = 40  # undecided in a ball: with more, smaller balls are searched first
 
 
@@ -61,23 +64,27 @@ class GrowingBalls:
         return np.inf if self.best is None else self.best.distance
 
     def run(self) -> None:
-        """Search balls until nothing nearer can be outside of them."""
-        self.vantage.program(FIRST * self.vantage.length)  # if it is good everywhere, it is known from here on
-        self.best = first_reach(self.vantage, self.targets, self.norm)
-        if self.best is not None:
-            self._descend(self.best)
-        self._search_balls()
+        """Search balls until nothing nearer can be outside of them.
+
+        Ctrl-C ends it with what is proven by then; the second time it raises KeyboardInterrupt.
+        """
+        with interruptible() as interrupted:
+            self._run(interrupted)
         if self.best is None and self.lower >= self.farthest:
             self.lower = np.inf
         self.lower = min(self.lower, self.distance)
 
-    def _search_balls(self) -> None:
-        radius = self._first_radius()
+    def _run(self, interrupted: Callable[[], bool]) -> None:
+        self.vantage.program(FIRST * self.vantage.length)  # if it is good everywhere, it is known from here on
+        self.best = first_reach(self.vantage, self.targets, self.norm)
+        if self.best is not None:
+            self._descend(self.best)
+        radius = self._first_radius(interrupted)
         while not self._is_settled():
             before = self.distance
             self._search(radius)
-            if self.asking.is_over:
-                self.reason = self.asking.reason
+            if self.asking.is_over or interrupted():
+                self.reason = self.asking.reason or INTERRUPTED
                 self._prove_at_once()
                 return
             if self._is_settled():
@@ -96,25 +103,25 @@ class GrowingBalls:
         """Whether nothing nearer is left to be found, but for rounding."""
         return self.lower >= min((1.0 - 2.0 * NEARER) * self.distance, self.farthest)
 
-    def _first_radius(self) -> float:
+    def _first_radius(self, interrupted: Callable[[], bool]) -> float:
         """The radius of the first ball: that of the nearest known point, or less if that is too much at once."""
         radius = min(FIRST * self.vantage.length if self.best is None else self.distance, self.farthest)
-        for _ in range(HALVED):
+        for _ in range(TRIED):
             job = self._job(radius)
             proven = self._proven(job)
-            if proven > 0.0 or job.undecided <= MANY_NEURONS or self._is_settled():
+            if proven >= job.sought.reach or job.undecided <= MANY_NEURONS or self._is_settled() or interrupted():
                 break
-            radius *= 0.5
+            radius *= SHRINK
         return radius
 
     def _prove_at_once(self) -> None:
         """Have a bound, where a search has not even begun."""
         radius = min(self.distance, self.farthest, FIRST * self.vantage.length)
-        for _ in range(HALVED):
+        for _ in range(TRIED):
             if self.lower > 0.0:
                 return
             self._proven(self._job(radius))
-            radius *= 0.5
+            radius *= SHRINK
 
     def _proven(self, job: Seeking) -> float:
         """What the bound of a ball proves at once, which is noted."""

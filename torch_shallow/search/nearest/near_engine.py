@@ -20,6 +20,7 @@ from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
 
 TASK_CELLS = 256
+TASK_NUMBERS = 2_000_000  # entries of the weights of all of its cells together, about
 ROUNDING = 1e-15  # of a distance, relative
 
 
@@ -62,8 +63,9 @@ class NearestEngine:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: some batches."""
-        return TASK_CELLS
+        """How many cells a task should open: some batches, or less of a large network."""
+        program = self.sought.program
+        return int(np.clip(TASK_NUMBERS // (1 + program.num_inputs * program.num_neurons), 8, TASK_CELLS))
 
     def root(self) -> OpenCell:
         """The whole ball, with all alternatives."""

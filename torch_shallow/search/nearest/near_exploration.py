@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torch_shallow.bounds.norm_ball import BallNetwork
+from torch_shallow.search.ascent import slopes_of
 from torch_shallow.search.engines.cell_batch import CellBatch
 from torch_shallow.search.engines.exploration import Exploration, Pool, Prepared
 from torch_shallow.search.nearest.ball_cells import BallBounder
@@ -18,6 +20,8 @@ from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.nearest.whole_numbers import NumberCuts
 from torch_shallow.search.question import CellTask
 
+STEPS = 6  # to where goals are reached, as local models say
+BEYOND = 1.0 + 1e-7
 LOOKED_AT = 2  # relaxed points of a batch from which the search for points begins
 
 
@@ -38,7 +42,8 @@ class NearExploration(Exploration):
         assert isinstance(sought, Sought)
         self.sought: Sought = sought
         self.bounder = bounder.within(max(-task.incumbent, np.finfo(np.float64).tiny))
-        self.network = self.bounder.network
+        self.ball: BallNetwork = self.bounder.network
+        self.network = self.ball
         sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
         self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
 
@@ -47,13 +52,28 @@ class NearExploration(Exploration):
         self._look(self.prepared.whole.x)
 
     def _look(self, x: Float[Tensor, "points inputs"]) -> None:
-        """From some relaxed points, go to the nearest point of the region, and on to the next one."""
-        num_goals = self.prepared.posed.num_goals
+        """From some relaxed points, step to where goals are reached, and from there from region to region."""
+        num_goals = self.sought.num_goals
         least = self.network(x)[1][:, :num_goals].amin(dim=1)
-        for u in x[least.argsort(descending=True, stable=True)[:LOOKED_AT]].cpu().numpy():
-            _, point = descended(self.regions, u, -self.best.value)
-            if point is not None:
-                self.best.offer(torch.from_numpy(point[None]))
+        u = x[least.argsort(descending=True, stable=True)[:LOOKED_AT]]
+        for _ in range(STEPS):
+            self.best.offer(u)
+            if self.regions.is_cheap:
+                for start in u.cpu().numpy():
+                    _, point = descended(self.regions, start, -self.best.value)
+                    if point is not None:
+                        self.best.offer(torch.from_numpy(point[None]))
+                return
+            u = self._stepped(u)
+
+    def _stepped(self, u: Float[Tensor, "points inputs"]) -> Float[Tensor, "points inputs"]:
+        """To the nearest point where the local model of the least goal is not negative, and a little beyond it."""
+        entering, outputs = self.network(u)
+        goals = outputs[:, : self.sought.num_goals]
+        least, row = goals.min(dim=1)
+        slopes = slopes_of(self.network, entering, row)
+        distance = self.ball.distance(slopes, least - (slopes * u).sum(dim=1))
+        return self.ball.support(slopes, (distance * BEYOND).clamp(max=self.ball.reach)).at
 
     def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
         """Settle cells without undecided neurons by a projection; let the others wait."""
