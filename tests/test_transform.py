@@ -76,7 +76,7 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
     classes += (
         " LocalLinearShap Moments Monotonicity NeuronActivity OneFeatureChanges OutputRange RobustnessRadius Rules"
     )
-    classes += " Segment UnusedFeatures Volumes"
+    classes += " SameClass Segment UnusedFeatures Volumes"
     functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
     functions += " moments monotonicity neuron_activity one_feature_changes output_range region_table robustness_radius"
     functions += " rules segment shap_values unused_features volumes"
