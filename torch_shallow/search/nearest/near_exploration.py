@@ -47,7 +47,7 @@ class NearExploration(Exploration):
         sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
         # Bounds are of half-spaces that are wider by what rounding may do; points are looked for in those as they are.
         self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
-        self.exactly = RegionPoints(self.sought, num_cuts=self.num_cuts)
+        self.exactly: RegionPoints = RegionPoints(self.sought, num_cuts=self.num_cuts)
 
     def _look_first(self) -> None:
         """Begin with the relaxed nearest point of the whole ball."""
