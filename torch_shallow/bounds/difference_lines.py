@@ -35,7 +35,7 @@ class NeuronPairs(Bundle):
     mode: np.ndarray  # int64 (pairs,): how it is bounded
     steepness: np.ndarray  # float64 (pairs,): coefficient of d in the bound
     offset: np.ndarray  # float64 (pairs,): constant in the bound
-    loss: np.ndarray  # float64 (pairs,): by how much the bound of the difference is off at most
+    weight: np.ndarray  # float64 (pairs,): size of the coefficient of relu(z') - relu(z) in the bound
     line_slope: np.ndarray  # float64 (pairs,): the line that stands for the difference
     line_offset: np.ndarray  # float64 (pairs,)
     value: np.ndarray  # float64 (pairs,): of that line
@@ -130,7 +130,7 @@ def couple(pairs, row, low, high, slopes, stage):
                 pairs.mode[q] = mode
                 pairs.steepness[q] = factor * slope
                 pairs.offset[q] = abs(factor) * offset
-                pairs.loss[q] = abs(factor) * gap
+                pairs.weight[q] = abs(factor)
                 pairs.line_slope[q] = slope
                 pairs.line_offset[q] = offset if factor > 0.0 else -offset
         if pairs.mode[q] == ON_FIRST:

@@ -92,9 +92,10 @@ def choose(network, pairs, level, low, high, before):
     chosen, most = -1, -1.0
     for j in range(network.offsets[level], network.offsets[level + 1]):
         if low[j] < 0.0 < high[j]:
-            loose = (abs(before[j]) + 1e-30) * high[j] * -low[j] / (high[j] - low[j])
+            coefficient = abs(before[j]) + 1e-30
             if pairs.of[j] >= 0 and pairs.mode[pairs.of[j]] != APART:
-                loose += pairs.loss[pairs.of[j]]
+                coefficient += pairs.weight[pairs.of[j]]
+            loose = coefficient * high[j] * -low[j] / (high[j] - low[j])
             if loose > most:
                 chosen, most = j, loose
     return chosen

@@ -26,6 +26,7 @@ from torch_shallow.search.steepness.slope_walk import (
     decide_way,
     walk_below,
 )
+from torch_shallow.search.steepness.steeper_neighbours import climb, slopes_of
 from torch_shallow.search.steepness.steepness import Steepness
 
 TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the steepest that the program may be
@@ -71,7 +72,7 @@ class SlopeEngine:
 
     def __init__(self, asked: Steepness, bounded: Bounded | None = None) -> None:
         self.asked, program = asked, asked.program
-        bounded = Bounded.of(program, asked.domain) if bounded is None else bounded
+        bounded = self.bounded = Bounded.of(program, asked.domain) if bounded is None else bounded
         self.walls, self.inner = bounded.walls, bounded.inner
         scaled = self.scaled = bounded.scaled
         n, half = scaled.num_free, scaled.half[scaled.free]
@@ -128,7 +129,7 @@ class SlopeEngine:
             opened += int(room.counts[OPENED])
             left_out = max(left_out, float(room.found.best[1]))
             if room.counts[FOUND]:
-                x, best = self._better(room.found.x, x, best)
+                x, best = self._better(self.climb(room.found.x) if best < asked.enough else room.found.x, x, best)
             for below, bound, pattern in room.left():
                 path = np.concatenate([cell.path, self._outer(below)]).astype(np.int32)
                 if pattern is None:
@@ -141,6 +142,10 @@ class SlopeEngine:
                     left_out = max(left_out, min(bound, self._value_of(pattern)))
         self._idle.put(room)
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
+
+    def climb(self, v: Float[np.ndarray, "free"]) -> Float[np.ndarray, "free"]:
+        """A point of a region that is at least as steep as that of a point, in scaled inputs."""
+        return climb(self.asked, self.program, self.scaled, self.walls, v)
 
     def ways(self, question: int) -> Ways:
         """What one of the questions is about."""
@@ -175,11 +180,7 @@ class SlopeEngine:
 
     def _value_of(self, pattern: Int8[np.ndarray, "neurons"]) -> float:
         """The value of a region by its pattern, with room for rounding."""
-        program, n = self.program, self.scaled.num_free
-        changes = np.zeros((len(pattern), n))
-        for k in np.flatnonzero(pattern):
-            changes[k] = program.reads[k] + program.hidden[k] @ changes
-        slopes = program.skip + program.out @ changes
+        slopes = slopes_of(self.program, pattern[None] == 1)[0]
         value = self.asked.of(slopes)
         return value + 1e-13 * (abs(value) + float(np.abs(slopes).max(initial=0.0)))
 

@@ -165,8 +165,8 @@ def write_form(program, ways, status, form):
 def over_directions(program, ways, form):
     """The greatest value of the part that depends on d; where it is goes into `direction`.
 
-    In the ball it is the length of c + sum s_k u_k R_k at most, with c the columns, u the pulls, and each s_k between -1
-    and 1, since its square is at most |c|^2 + 2 sum |u_k R_k c| + sum |u_k u_l R_k R_l|.
+    In the ball it is the length of c + sum s_k u_k R_k at most, with c the columns, u the pulls, and each s_k between
+    -1 and 1, since its square is at most |c|^2 + 2 sum |u_k R_k c| + sum |u_k u_l R_k R_l|.
     """
     total, square = 0.0, 0.0
     for i in range(program.reads.shape[1]):

@@ -19,6 +19,7 @@ from torch_shallow.search.steepness.slope_engine import Bounded, SlopeEngine
 from torch_shallow.search.steepness.steepness import Steepness
 
 SAMPLES = 256  # points to begin with
+STARTS = 24  # of the steepest of which one climbs to steeper neighbours
 
 
 def steepest(
@@ -45,7 +46,8 @@ def steepest(
     begun = time.monotonic()
     bounded = Bounded.of(asked.program, asked.domain) if bounded is None else bounded
     x, value = None, asked.floor
-    for point in interior_points(bounded) if points is None else points:
+    job = Steepening(asked, bounded)
+    for point in climbed(job.engine, STARTS) if points is None else points:
         slope = asked.at(point)
         if slope > value:
             x, value = point, slope
@@ -53,7 +55,7 @@ def steepest(
     if x is not None and value > asked.enough:
         return Answer(x, value, np.inf, 0, time.monotonic() - begun)
     found = search_cells(
-        Steepening(replace(asked, floor=value), bounded),
+        job,
         lambda: fingerprint_of(asked.program, None, asked.domain, settings),
         floor=value,
         enough=asked.enough,
@@ -78,6 +80,16 @@ def interior_points(bounded: Bounded) -> Float[np.ndarray, "points inputs"]:
     inside = (drawn @ slopes.T + constants > 0.0).all(axis=1)
     nearby = bounded.inner + 1e-6 * drawn[:1]
     return np.stack([scaled.unscaled(v) for v in np.concatenate([nearby, drawn[inside]])])
+
+
+def climbed(engine: SlopeEngine, count: int) -> list[Float[np.ndarray, "inputs"]]:
+    """Interior points of steep regions: from the steepest of some points, to steeper neighbours."""
+    x, scaled = interior_points(engine.bounded), engine.scaled
+    slopes = local_models(engine.asked.program, x)[..., engine.asked.moving]
+    best = np.argsort([-engine.asked.of(each) for each in slopes], kind="stable")[:count]
+    half, middle = scaled.half[scaled.free], scaled.middle[scaled.free]
+    tops = [scaled.unscaled(engine.climb((point[scaled.free] - middle) / half)) for point in x[best]]
+    return [*x[best[:1]], *tops]
 
 
 def local_models(

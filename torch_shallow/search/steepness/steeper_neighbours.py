@@ -1,0 +1,67 @@
+"""From a region to a steeper one next to it, as long as there is one."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from torch_shallow.bounds.scaled import ScaledProgram
+from torch_shallow.search.steepness.region_interior import interior_of_region
+from torch_shallow.search.steepness.slope_form import SlopeProgram
+from torch_shallow.search.steepness.steepness import Steepness
+
+STEPS = 64  # at most
+TRIED = 12  # neighbours of a region, the steepest ones first, of which it is asked whether they have an interior
+MORE = 1e-9  # how much steeper a neighbour has to be, relative to the region
+
+
+def climb(
+    asked: Steepness,
+    program: SlopeProgram,
+    scaled: ScaledProgram,
+    walls: Float[np.ndarray, "rows inputs1"],
+    v: Float[np.ndarray, "free"],
+) -> Float[np.ndarray, "free"]:
+    """An interior point of a region that is at least as steep as that of a point, in scaled inputs.
+
+    Neighbours differ in the sign of one neuron. Whether such a region has an interior is a linear program.
+    """
+    pattern = pattern_at(scaled, v)
+    value = asked.of(slopes_of(program, pattern[None])[0])
+    for _ in range(STEPS):
+        neighbours = pattern ^ np.eye(len(pattern), dtype=bool)
+        values = np.array([asked.of(slopes) for slopes in slopes_of(program, neighbours)])
+        for j in np.argsort(-values, kind="stable")[:TRIED]:
+            if values[j] <= value + MORE * abs(value):
+                return v
+            inner, _ = interior_of_region(scaled, walls, neighbours[j].astype(np.int8))
+            if inner is not None:
+                v, value, pattern = inner, float(values[j]), neighbours[j]
+                break
+        else:
+            return v
+    return v
+
+
+def pattern_at(scaled: ScaledProgram, v: Float[np.ndarray, "free"]) -> Bool[np.ndarray, "neurons"]:
+    """Which neurons are active at a point in scaled inputs."""
+    count, n = len(scaled.neurons), scaled.num_free
+    sources = np.concatenate([v, np.zeros(count)])
+    active = np.zeros(count, dtype=bool)
+    for j in range(count):
+        z = scaled.weights[j] @ sources + scaled.biases[j]
+        sources[n + j], active[j] = max(z, 0.0), z > 0.0
+    return active
+
+
+def slopes_of(
+    program: SlopeProgram, patterns: Bool[np.ndarray, "some neurons"]
+) -> Float[np.ndarray, "some outputs inputs"]:
+    """The local models of some patterns, in the inputs that are not fixed."""
+    count, inputs = program.reads.shape
+    changes = np.zeros((count, len(patterns), inputs))
+    for k in range(count):
+        of_k = program.reads[k] + np.tensordot(program.hidden[k, :k], changes[:k], 1)
+        changes[k] = patterns[:, k, None] * of_k
+    slopes: np.ndarray = program.skip[:, None] + np.tensordot(program.out, changes, 1)
+    return slopes.transpose(1, 0, 2)
