@@ -11,6 +11,7 @@ import torch
 import torch_shallow
 from tests.explain.milp import class_rows, milp_distance, other_class
 from tests.explain.test_counterfactual import NORMS, made
+from tests.explain.test_robustness_radius import network, rows
 from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain import Features
@@ -63,6 +64,17 @@ def test_whole_numbers_and_groups(norm, seed):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_a_point_where_all_classes_are_equal_far_away(norm):
+    """All ReLUs are off there, so that the target is reached on the boundary of a region alone."""
+    model = network(3, 3, 4, seed=176)
+    x = rows(1, 3, seed=176)[0]
+    expected = counterfactual(torch_shallow.transform(model), x, 3, norm)
+    found = counterfactual(model, x, 3, norm)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-7)
+    assert found.proven
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_stopped_search_gives_an_interval(norm):
     model = made(6, 16, 16, 2, seed=2)
     x = 3.0 * torch.randn(6, dtype=torch.float64)
@@ -96,9 +108,9 @@ def test_relations_between_features_are_kept(norm, deep):
     start = features.unscale(x.numpy())
     relations = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 1.0]])
     sides = relations @ start + [0.1, 0.05]
-    network = model if deep else torch_shallow.transform(model)
-    free = counterfactual(network, x, target, norm, features=features)
-    found = counterfactual(network, x, target, norm, features=features, within=Polytope(relations, sides))
+    asked = model if deep else torch_shallow.transform(model)
+    free = counterfactual(asked, x, target, norm, features=features)
+    found = counterfactual(asked, x, target, norm, features=features, within=Polytope(relations, sides))
     by_input, beside = relations * features.scale, sides - relations @ features.mean
     reach = 1.1 * found.distance if found.x is not None else 10.0
     more = lambda point: [by_input @ point <= beside]  # noqa: E731
@@ -159,8 +171,8 @@ def test_single_features_are_counterfactuals_with_all_others_fixed():
     x = torch.tensor(features.rescale(np.array([2.0, 0.5, 1.0, -1.0])))
     target = other_class(model, x)
     options = {"lower": -9.0, "upper": 9.0, "integer": ["a"], "increasing": ["b"]}
-    for network in (model, torch_shallow.transform(model)):
-        table = one_feature_changes(network, x, target, features=features, fixed=["d"], **options)
+    for asked in (model, torch_shallow.transform(model)):
+        table = one_feature_changes(asked, x, target, features=features, fixed=["d"], **options)
         assert list(table.by_feature) == ["a", "b", "c"]
         assert table.proven
         for name, found in table.by_feature.items():

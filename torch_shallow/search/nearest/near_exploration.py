@@ -45,7 +45,9 @@ class NearExploration(Exploration):
         self.ball: BallNetwork = self.bounder.network
         self.network = self.ball
         sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
+        # Bounds are of half-spaces that are wider by what rounding may do; points are looked for in those as they are.
         self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
+        self.exactly: RegionPoints = RegionPoints(self.sought, num_cuts=self.num_cuts)
 
     def _look_first(self) -> None:
         """Begin with the relaxed nearest point of the whole ball."""
@@ -60,7 +62,7 @@ class NearExploration(Exploration):
             self.best.offer(u)
             if self.regions.is_cheap:
                 for start in u.cpu().numpy():
-                    _, point = descended(self.regions, start, -self.best.value)
+                    _, point = descended(self.exactly, start, -self.best.value)
                     if point is not None:
                         self.best.offer(torch.from_numpy(point[None]))
                 return
@@ -100,14 +102,16 @@ class NearExploration(Exploration):
         numbers = self.sought.whole
         if point is not None and numbers is not None:
             is_whole = not numbers.off(point).any()
-            rounded = self.regions.rounded(active, -self.best.value, point, decided if is_whole else None)
+            rounded = self.exactly.rounded(active, -self.best.value, point, decided if is_whole else None)
             if rounded is not None:
                 self.best.offer(torch.from_numpy(rounded[None]))
             if not is_whole:
                 x = leaf.x.new_tensor(point[None])
                 return replace(leaf, bound=leaf.bound.new_tensor([bound]), x=x) if self._worth(bound) else None
-        elif point is not None:
-            self.best.offer(torch.from_numpy(point[None]))
+        elif point is not None and not self.best.offer(torch.from_numpy(point[None])):
+            point = self.exactly.nearest(active, -self.best.value, decided)[1]
+            if point is not None:
+                self.best.offer(torch.from_numpy(point[None]))
         self.opened += 1
         self.left_out = max(self.left_out, bound)
         return None
