@@ -74,12 +74,14 @@ def test_the_public_names() -> None:
 def test_the_public_names_of_explanations_and_pictures() -> None:
     classes = "AtLeast AtMost Between Counterexample Counterfactual Difference Explanation Features LipschitzConstant"
     classes += (
-        " LocalLinearShap Moments Monotonicity NeuronActivity OneFeatureChanges OutputRange RobustnessRadius Rules"
+        " LocalLinearShap Moments Monotonicity NearestCounterfactuals NeuronActivity OneFeatureChanges OutputRange"
     )
-    classes += " SameClass Segment UnusedFeatures Volumes"
+    classes += " RobustnessRadius Rules SameClass Segment UnusedFeatures Volumes"
     functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
-    functions += " moments monotonicity neuron_activity one_feature_changes output_range region_table robustness_radius"
-    functions += " rules segment shap_values unused_features volumes"
+    functions += (
+        " moments monotonicity nearest_counterfactuals neuron_activity one_feature_changes output_range region_table"
+    )
+    functions += " robustness_radius rules segment shap_values unused_features volumes"
     assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
     pictures = "adjacency animate coefficients polygons regions segment slice surface"
     assert torch_shallow.plot.__all__ == pictures.split()

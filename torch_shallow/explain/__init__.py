@@ -18,8 +18,10 @@ from torch_shallow.explain.counterfactuals import (
     AtMost,
     Between,
     Counterfactual,
+    NearestCounterfactuals,
     OneFeatureChanges,
     counterfactual,
+    nearest_counterfactuals,
     one_feature_changes,
 )
 from torch_shallow.explain.difference import Difference, difference
@@ -63,6 +65,7 @@ __all__ = [
     "LocalLinearShap",
     "Moments",
     "Monotonicity",
+    "NearestCounterfactuals",
     "NeuronActivity",
     "OneFeatureChanges",
     "OutputRange",
@@ -81,6 +84,7 @@ __all__ = [
     "local_linear_shap",
     "moments",
     "monotonicity",
+    "nearest_counterfactuals",
     "neuron_activity",
     "one_feature_changes",
     "output_range",

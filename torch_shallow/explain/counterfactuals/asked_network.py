@@ -116,6 +116,22 @@ class AskedNetwork:
         )
 
 
+def read_constraints(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All constraints of `counterfactual`, those that are not given as they are by default.
+
+    Raises:
+        WrongTypeError: there is no such constraint.
+    """
+    nothing: dict[str, Any] = dict.fromkeys(("fixed", "increasing", "decreasing", "integer", "one_hot"), ())
+    nothing |= dict.fromkeys(("lower", "upper", "within", "scale"))
+    unknown = sorted(set(given) - set(nothing))
+    if unknown:
+        raise WrongTypeError(
+            f"{unknown[0]}: expected one of the constraints {', '.join(sorted(nothing))}; leave it out."
+        )
+    return nothing | dict(given)
+
+
 def read_query(
     f: object,
     x: object,

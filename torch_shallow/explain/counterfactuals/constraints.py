@@ -92,26 +92,26 @@ class Changes:
             and (np.abs(values - np.round(values)) <= np.maximum(1e-9, tolerance) * (1.0 + np.abs(values))).all()
         )
 
-    def alone(self, entry: int) -> Changes | None:
-        """The same where all entries but one stay at 0; None if they cannot."""
-        others = np.arange(len(self.free)) != entry
+    def only(self, entries: Int[np.ndarray, "some"]) -> Changes | None:
+        """The same where all other entries stay at 0; None if they cannot."""
+        others = np.ones(len(self.free), dtype=bool)
+        others[entries] = False
         must_move = ((self.lower > 0.0) | (self.upper < 0.0))[others].any()
-        size = np.abs(self.rows[:, entry])
+        size = np.linalg.norm(self.rows[:, entries], axis=1)
         kept = size > 0.0
         terms = 1.0 + np.abs(self.rows) @ np.abs(self.x[self.free] * self.weights)
         if must_move or (self.limits[~kept] < -WHOLE * terms[~kept]).any():
             return None
-        one = slice(entry, entry + 1)
         return replace(
             self,
-            free=self.free[one],
-            weights=self.weights[one],
-            lower=self.lower[one],
-            upper=self.upper[one],
-            ends=(self.ends[0][one], self.ends[1][one]),
-            rows=self.rows[kept][:, one] / size[kept, None],
+            free=self.free[entries],
+            weights=self.weights[entries],
+            lower=self.lower[entries],
+            upper=self.upper[entries],
+            ends=(self.ends[0][entries], self.ends[1][entries]),
+            rows=self.rows[kept][:, entries] / size[kept, None],
             limits=self.limits[kept] / size[kept],
-            whole=self.whole[one],
+            whole=self.whole[entries],
         )
 
 

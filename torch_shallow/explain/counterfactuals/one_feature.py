@@ -7,19 +7,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain.asking import Asking, SearchOptions
-from torch_shallow.explain.counterfactuals.asked_network import read_query
+from torch_shallow.explain.counterfactuals.asked_network import read_constraints, read_query
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
 from torch_shallow.explain.features import Features
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.runs.budget import check_seconds
-
-CONSTRAINTS = ("fixed", "lower", "upper", "within", "increasing", "decreasing", "integer", "one_hot", "scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,19 +102,15 @@ def one_feature_changes(
           x0  1 -> 3, at distance 2
           x1  -1 -> 2, at distance 3
     """
-    unknown = sorted(set(constraints) - set(CONSTRAINTS))
-    if unknown:
-        raise WrongTypeError(f"{unknown[0]}: expected one of the constraints {', '.join(CONSTRAINTS)}; leave it out.")
+    limits = read_constraints(constraints)
     if time_limit is not None:
         check_seconds("time_limit", time_limit, " or None")
-    limits = dict.fromkeys(("fixed", "increasing", "decreasing", "integer", "one_hot"), ())
-    limits |= {"lower": None, "upper": None, "scale": None, **constraints}  # type: ignore[dict-item]
     asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
     asked, problem = read_query(f, x, target, 1, features, margin, tolerance, None, limits)
     found: dict[str, Counterfactual] = {}
     for entry in range(len(problem.free)):
         part = asking.part(len(problem.free) - entry)
-        alone = problem.alone(entry)
+        alone = problem.only(np.array([entry]))
         name = problem.features.names[problem.free[entry]]
         if alone is None:
             found[name] = Counterfactual(None, float("inf"), float("inf"), -1, 1.0, float("inf"), tolerance, {})

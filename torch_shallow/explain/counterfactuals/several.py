@@ -1,0 +1,189 @@
+"""NearestCounterfactuals of several inputs, and several of each that change different features."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import count as numbers
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.asking import Asking, SearchOptions
+from torch_shallow.explain.counterfactuals.asked_network import AskedNetwork, read_constraints, read_query
+from torch_shallow.explain.counterfactuals.constraints import Changes
+from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
+from torch_shallow.explain.features import Features
+from torch_shallow.explain.function import known_function, read_function
+from torch_shallow.modes import outside_modes
+from torch_shallow.search.runs.budget import check_seconds
+
+Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # of the heap: the last are inputs that stay
+
+
+@dataclass(frozen=True, eq=False)
+class NearestCounterfactuals:
+    """The nearest counterfactuals of some inputs.
+
+    Attributes:
+        found: of each input, its counterfactuals, nearest first: fewer than were asked for where there are no more, or
+            where the search was stopped. A first one whose `x` is None says that there is none, or none was found.
+        reasons: of each input, why its search was stopped; empty if it was not.
+        cells: how many cells were opened for all of them.
+        seconds: how long it took.
+    """
+
+    found: tuple[tuple[Counterfactual, ...], ...]
+    reasons: tuple[str, ...]
+    cells: int
+    seconds: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether all of it is exact, up to the tolerance."""
+        return not any(self.reasons) and all(one.proven for row in self.found for one in row)
+
+    @property
+    def distances(self) -> Float[Tensor, "rows count"]:
+        """The distance of each counterfactual, float64; inf where there is none."""
+        most = max((len(row) for row in self.found), default=0)
+        rows = [[one.distance for one in row] + [torch.inf] * (most - len(row)) for row in self.found]
+        return torch.tensor(rows, dtype=torch.float64).reshape(len(self.found), most)
+
+    def __str__(self) -> str:
+        lines = []
+        for i, (row, reason) in enumerate(zip(self.found, self.reasons, strict=True)):
+            lines.append(f"input {i}:" + f" (stopped by {reason})" * bool(reason))
+            lines += [f"  {line}" for one in row for line in str(one).splitlines()]
+        return "\n".join(lines)
+
+
+@outside_modes
+def nearest_counterfactuals(
+    f: nn.Module | ExportedProgram | Callable[[Tensor], Tensor] | Sequence[nn.Module],
+    x: Float[Tensor, "rows *in_shape"],
+    target: Target | Sequence[Target],
+    norm: int | float = 2,
+    count: int = 1,
+    *,
+    features: Features | Sequence[str] | None = None,
+    margin: int | float = 0.0,
+    tolerance: float = 1e-6,
+    workers: int | Executor = 1,
+    time_limit: float | None = None,
+    progress: bool = False,
+    **constraints: Any,
+) -> NearestCounterfactuals:
+    """The nearest counterfactuals of a batch of inputs, and with `count` several of each that change other features.
+
+    The first counterfactual of an input is the nearest one. Each further one is the nearest of those that leave alone
+    at least one feature of every counterfactual before it. They are found exactly: what is left is divided by the
+    feature that stays as it is, and the nearest of all parts comes next (Lawler, "A procedure for computing the K best
+    solutions to discrete optimization problems", 1972). In L2, where a counterfactual changes nearly all features, that
+    is a search for each feature and counterfactual; in L1, it changes few.
+
+    Args:
+        f: as for `counterfactual`.
+        x: a batch of inputs, of shape `(rows, *in_shape)`.
+        target: as for `counterfactual`, for all inputs; or a list with one for each.
+        norm: as for `counterfactual`.
+        count: how many counterfactuals of each input.
+        features: as for `counterfactual`.
+        margin: likewise.
+        tolerance: likewise.
+        workers: likewise.
+        time_limit: stop after about so many seconds, for all inputs together, which share it; no limit if None.
+        progress: as for `counterfactual`.
+        **constraints: `fixed`, `lower`, `upper`, `within`, `increasing`, `decreasing`, `integer`, `one_hot` and `scale`
+            of `counterfactual`.
+
+    Raises:
+        WrongTypeError: an argument is of another type, or there is no such argument.
+        TransformError: an argument is out of range, or as `counterfactual`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from torch_shallow.explain import AtLeast, nearest_counterfactuals
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()
+        ...     _ = model[2].weight.fill_(1.0), model[2].bias.zero_()
+        >>> print(nearest_counterfactuals(model, torch.tensor([[1.0, -1.0]]), AtLeast(3.0), norm=1, count=2))
+        input 0:
+          L1 distance 2, nothing is nearer than 2
+            x0  1 -> 3
+          output 0: 1 -> 3
+          L1 distance 3, nothing is nearer than 3
+            x1  -1 -> 2
+          output 0: 1 -> 3
+    """
+    if not isinstance(x, Tensor):
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
+    if x.dim() < 2:
+        raise TransformError(
+            f"x: expected a batch of inputs, of shape (rows, *in_shape), found {tuple(x.shape)}; for one, pass x[None]."
+        )
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise argument_error(count, int)(f"count: expected a positive integer, found {count!r}.")
+    targets: list[Any] = [*target] if isinstance(target, list | tuple) else [target] * len(x)
+    if len(targets) != len(x):
+        raise TransformError(f"target: expected one for each of the {len(x)} inputs, found {len(targets)}.")
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit, " or None")
+    limits = read_constraints(constraints)
+    asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
+    network: Any = f
+    if len(x) and not isinstance(f, list | tuple) and known_function(f) is None:
+        network = read_function(f, x[:1])  # once for all inputs
+    found, reasons = [], []
+    for i, (row, reach) in enumerate(zip(x, targets, strict=True)):
+        part = asking.part(len(x) - i)
+        asked, problem = read_query(network, row, reach, norm, features, margin, tolerance, None, limits)
+        found.append(_different(asked, problem, int(count), part))
+        reasons.append(part.reason)
+        asking.add(part)
+    return NearestCounterfactuals(tuple(found), tuple(reasons), asking.cells, asking.seconds)
+
+
+def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking) -> tuple[Counterfactual, ...]:
+    """So many counterfactuals of one input, nearest first, each without some feature that each before has changed."""
+    names = problem.features.names
+    first = asked.nearest(problem, asking)
+    number, found = numbers(), [first]
+    if first.x is None or not first.proven:
+        return tuple(found)
+    seen, left = {frozenset[int]()}, list[Entry]()
+
+    def divide(one: Counterfactual, by: Counterfactual, stays: frozenset[int]) -> bool:
+        """Search the parts of what is left in which a feature that was changed stays too; False if stopped."""
+        for entry in (names.index(name) for name in by.changes):
+            fixed = stays | {entry}
+            if fixed in seen:
+                continue
+            seen.add(fixed)
+            smaller = problem.only(np.flatnonzero(~np.isin(problem.free, list(fixed))))
+            if smaller is None:
+                continue
+            nearest = asked.nearest(smaller, asking)
+            if asking.reason or not nearest.proven:
+                return False
+            if nearest.x is not None:
+                heapq.heappush(left, (max(nearest.distance, one.distance), next(number), nearest, fixed))
+        return True
+
+    whole = divide(first, first, frozenset())
+    while whole and left and len(found) < count:
+        _, _, one, stays = heapq.heappop(left)
+        before = next((other for other in found if set(other.changes) <= set(one.changes)), None)
+        if before is None:
+            found.append(one)
+        whole = len(found) >= count or divide(one, before or one, stays)
+    return tuple(found)
