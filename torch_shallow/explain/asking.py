@@ -78,6 +78,7 @@ class Asking:
         cells: how many cells were opened.
         reason: why a search was stopped; empty if none was.
         is_over: whether no more is to be asked.
+        of: whose part this is, if it is one: its time limit is the one that the user knows.
     """
 
     options: SearchOptions
@@ -85,6 +86,7 @@ class Asking:
     cells: int = 0
     reason: str = ""
     is_over: bool = False
+    of: Asking | None = None
 
     @property
     def seconds(self) -> float:
@@ -94,21 +96,20 @@ class Asking:
     def no_time_left(self) -> str:
         """Why to stop, if the time is used up."""
         limit = self.options.time_limit
-        return f"time_limit={limit}" if limit is not None and self.seconds >= limit else ""
+        return self._out_of_time if limit is not None and self.seconds >= limit else ""
 
     def part(self, count: int) -> Asking:
         """Who asks about the first of so many things that are left, in its share of the time."""
         limit, options = self.options.time_limit, self.options
         if limit is not None:
             options = replace(options, time_limit=max(NOTHING, (limit - self.seconds) / count))
-        return Asking(options, is_over=self.is_over, reason=self.reason)
+        return Asking(options, is_over=self.is_over, reason=self.reason if self.is_over else "", of=self)
 
     def add(self, part: Asking) -> None:
         """Take note of what a part has taken; the others go on, unless it was interrupted."""
         self.cells += part.cells
         if part.reason:
-            limited = part.reason.startswith("time_limit")
-            self._stop(f"time_limit={self.options.time_limit}" if limited else part.reason, not limited)
+            self._stop(part.reason, part.reason != self._out_of_time)
 
     def ask(self, posed: Posed, *, share: float = 1.0, number: int | None = None) -> Answer | None:
         """The answer, which is an interval where the search was stopped; None if there is no time left.
@@ -129,18 +130,22 @@ class Asking:
         if limit is not None:
             left = share * (limit - self.seconds)
             if left <= 0.0:
-                self._stop(f"time_limit={limit}", True)
+                self._stop(self._out_of_time, True)
         if self.is_over:
             return None
         found = find(left)
         if found.reason:
             limited = limit is not None and found.reason.startswith("time_limit")
-            self._stop(f"time_limit={limit}" if limited else found.reason, share == 1.0 or not limited)
+            self._stop(self._out_of_time if limited else found.reason, share == 1.0 or not limited)
         return found
 
     def glance(self, posed: Posed) -> Answer:
         """What is proven at once, when no time is left."""
         return self._answer(posed, NOTHING, -1)
+
+    @property
+    def _out_of_time(self) -> str:
+        return f"time_limit={self.options.time_limit}" if self.of is None else self.of._out_of_time
 
     def _stop(self, reason: str, is_over: bool) -> None:
         self.reason, self.is_over = self.reason or reason, self.is_over or is_over
