@@ -18,7 +18,8 @@ from tests.search.questions import asked, greatest_of_regions, random_question
 from torch_shallow import Box, Polytope, TransformError, WholeSpace
 from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram, Stage
-from torch_shallow.search.ask import METHODS, answer
+from torch_shallow.search.ask import METHODS, Known, answer
+from torch_shallow.search.engines.relaxation_engine import BoundedNeurons
 from torch_shallow.search.question import Answer, CellTask, Posed
 from torch_shallow.search.runs import best_first
 
@@ -247,3 +248,19 @@ def test_in_domains_without_an_end_all_regions_are_looked_at(seed: int) -> None:
         assert answer(replace(posed, domain=Box(-1e6, 1e6))).value > box.value
     some = answer(replace(posed, enough=box.value - 1e-3))
     assert some.value > box.value - 1e-3
+
+
+def test_neurons_are_bounded_once_for_all_questions_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = network(5, 10, 10, 3)
+    domain, made, bounded = Box(-1.0, 1.0), [], BoundedNeurons.of
+    monkeypatch.setattr(BoundedNeurons, "of", lambda *given: made.append(given) or bounded(*given))
+    known = Known()
+    for output in (0, 1, 2, 1):
+        weight, bias = program.out_weight[output, None], program.out_bias[output, None]
+        posed = Posed(replace(program, out_shape=(1,), out_weight=weight, out_bias=bias), domain)
+        alone, again = (answer(posed, method="relaxation", known=given) for given in (None, known))
+        assert (alone.value, alone.bound, alone.cells) == (again.value, again.bound, again.cells)
+        assert np.array_equal(alone.x, again.x)
+    assert len(made) == 4 + 1
+    other = Posed(posed.program, Box(-1.0, 0.5))
+    assert answer(other, method="relaxation", known=known).value == answer(other, method="relaxation").value

@@ -19,6 +19,7 @@ from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.search.question import Answer, Posed
 
 if TYPE_CHECKING:
+    from torch_shallow.search.ask import Known
     from torch_shallow.search.nearest.seeking import Seeking
 
 NOTHING = 1e-3  # seconds: of a search that only opens its first cells
@@ -79,6 +80,7 @@ class Asking:
         reason: why a search was stopped; empty if none was.
         is_over: whether no more is to be asked.
         of: whose part this is, if it is one: its time limit is the one that the user knows.
+        known: what the questions so far have found, for those to come.
     """
 
     options: SearchOptions
@@ -87,6 +89,7 @@ class Asking:
     reason: str = ""
     is_over: bool = False
     of: Asking | None = None
+    known: Known | None = None
 
     @property
     def seconds(self) -> float:
@@ -151,9 +154,9 @@ class Asking:
         self.reason, self.is_over = self.reason or reason, self.is_over or is_over
 
     def _answer(self, posed: Posed, seconds: float | None, number: int | None) -> Answer:
-        from torch_shallow.search.ask import answer  # numba takes a while to import
+        from torch_shallow.search.ask import Known, answer  # numba takes a while to import
 
-        given = self.options
+        self.known, given = self.known or Known(), self.options
         file = given.checkpoint
         if file is not None and number is not None:
             file = None if number < 0 else f"{os.fspath(file)}.{number}"
@@ -165,6 +168,7 @@ class Asking:
             time_limit=seconds,
             checkpoint=file,
             progress=given.progress,
+            known=self.known,
         )
         self.cells += found.cells
         return found

@@ -19,7 +19,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.search.by_regions import answer_by_regions
 from torch_shallow.search.engines.backward_engine import BackwardEngine
 from torch_shallow.search.engines.bounded_ray_engine import RayBounder
-from torch_shallow.search.engines.relaxation_engine import RelaxationEngine
+from torch_shallow.search.engines.relaxation_engine import BoundedNeurons, RelaxationEngine
 from torch_shallow.search.milp import answer_by_milp
 from torch_shallow.search.question import Answer, CellOutcome, CellTask, Engine, OpenCell, Posed
 from torch_shallow.search.runs.best_first import BestFirst, Standing
@@ -44,6 +44,7 @@ def answer(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    known: Known | None = None,
 ) -> Answer:
     """The greatest value of a question.
 
@@ -61,6 +62,7 @@ def answer(
         time_limit: stop after about so many seconds; no limit if None.
         checkpoint: a file to keep what is found in, and to go on from if it is there.
         progress: show the interval that is proven, its width, and how many cells have been opened.
+        known: what earlier questions about the same program have found, which is used and added to.
 
     Returns:
         The answer; where the search was stopped, an interval that holds the value.
@@ -88,8 +90,9 @@ def answer(
         "enough": posed.enough,
         "slack": posed.slack,
     }
+    job = Asked(posed, method, None if known is None else known.about(posed))
     found = search_cells(
-        Asked(posed, method),
+        job,
         lambda: fingerprint_of(posed.program, None, posed.domain, settings),
         floor=posed.floor,
         enough=posed.enough,
@@ -98,10 +101,27 @@ def answer(
         checkpoint=checkpoint,
         progress=progress,
     )
+    if known is not None and isinstance(job.engine, RelaxationEngine):
+        known.neurons = job.engine.bounded
     if found.x is None:
         return found
     value = float(posed.value(found.x[None])[0])
     return replace(found, value=value, bound=max(value, found.bound))
+
+
+@dataclass(eq=False)
+class Known:
+    """What questions about one program in one domain have found, whatever they ask of its outputs.
+
+    Attributes:
+        neurons: the bounds of its neurons by linear programs; None as long as nothing is known.
+    """
+
+    neurons: BoundedNeurons | None = None
+
+    def about(self, posed: Posed) -> BoundedNeurons | None:
+        """What is known of the neurons of a question; None if it is about others."""
+        return self.neurons if self.neurons is not None and self.neurons.are_of(posed) else None
 
 
 @runtime_checkable
@@ -173,16 +193,18 @@ class Asked:
     Attributes:
         posed: the question.
         method: which engine opens cells.
+        known: what is known of its neurons.
     """
 
     posed: Posed
     method: str
+    known: BoundedNeurons | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """What opens cells; each process makes its own."""
         if self.method != "auto":
-            return _ENGINES[self.method](self.posed)
+            return self._relaxation if self.method == "relaxation" else _ENGINES[self.method](self.posed)
         program, domain = self.posed.program, self.posed.domain
         free = program.num_inputs
         if isinstance(domain, Box):
@@ -191,8 +213,12 @@ class Asked:
         if free <= FEW_INPUTS or (free <= FEW_INPUTS_OF_MANY_NEURONS and neurons > SOME_NEURONS):
             return RayBounder(self.posed)
         if free <= MANY_INPUTS and neurons <= MANY_NEURONS:
-            return RelaxationEngine(self.posed)
+            return self._relaxation
         return BackwardEngine(self.posed)
+
+    @property
+    def _relaxation(self) -> RelaxationEngine:
+        return RelaxationEngine(self.posed, self.known)
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
         """Open the cells of a task."""
@@ -207,7 +233,6 @@ class Asked:
 
 _ENGINES: dict[str, Callable[[Posed], Engine]] = {
     "rays": RayBounder,
-    "relaxation": RelaxationEngine,
     "backward": BackwardEngine,
 }
 

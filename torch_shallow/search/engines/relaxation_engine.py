@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -12,9 +12,10 @@ from jaxtyping import Float, Int32
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.bounds.paired_rows import PairedRows
 from torch_shallow.bounds.scaled import ScaledProgram
-from torch_shallow.domain import Box
+from torch_shallow.domain import Box, Domain
 from torch_shallow.geometry.boxed_simplex import OUTSIDE, BoxedProgram, begin, maximise, rest, room, set_objective
 from torch_shallow.geometry.units import exponents_of
+from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines.cell_relaxation import (
     CellState,
     Relaxation,
@@ -43,33 +44,71 @@ MOST_STEPS = 100_000  # of one program, which bounds all others
 MOST_BYTES = 1 << 26  # for the cells on the way to the one that is looked at
 
 
+@dataclass(frozen=True, eq=False)
+class BoundedNeurons:
+    """What linear programs over a domain say of the neurons of a program, whatever is asked of its outputs.
+
+    Attributes:
+        program: the program; what counts are its stages and pairs.
+        domain: a box, or a polytope whose bounding box is finite.
+        walls: the half-spaces of a polytope, which are where they are not negative; constants last.
+        rounds: the bounds of the neurons that are left in each round, after which those of one sign are folded away.
+        pairs: bounds of the distances of those pairs that are left.
+    """
+
+    program: ReLUProgram
+    domain: Domain
+    walls: Float[np.ndarray, "rows inputs1"]
+    rounds: tuple[tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]], ...]
+    pairs: PairedRows
+
+    @classmethod
+    def of(cls, program: ReLUProgram, domain: Domain) -> BoundedNeurons:
+        """Bound the neurons stage by stage (Tjeng et al. 2019)."""
+        lower, upper = bounding_box(domain, program.in_shape)
+        normals, offsets = np.zeros((0, len(lower))), np.zeros(0)
+        if not isinstance(domain, Box):
+            normals, offsets = domain.inequalities(program.in_shape)
+        walls = np.column_stack([-normals, offsets])
+        scaled = ScaledProgram.of(program, lower, upper)
+        pairs, rounds = PairedRows.of(program, scaled), []
+        for _ in range(max(ROUNDS, 1 + len(program.stages)) if len(pairs) else ROUNDS):
+            # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
+            nothing = replace(scaled, outputs=np.zeros((1, scaled.outputs.shape[1])))  # is asked
+            work = RelaxationRoom(nothing, 1, walls, np.zeros(1), 1, pairs)
+            low, high = work.bounds_of_neurons()
+            rounds.append((low.copy(), high.copy()))
+            nearer = work.bounds_of_distances(scaled, pairs)
+            before, scaled = scaled, scaled.folded(low, high)
+            pairs = nearer.within(program, before, scaled)
+        return cls(program, domain, walls, tuple(rounds), pairs)
+
+    def are_of(self, posed: Posed) -> bool:
+        """Whether a question is about the same neurons in the same domain."""
+        own, other = self.program, posed.program
+        return own.stages is other.stages and own.pairs is other.pairs and self.domain is posed.domain
+
+    def scaled(self, program: ReLUProgram) -> ScaledProgram:
+        """A program with these neurons, whatever its outputs are, with what is known of the neurons."""
+        scaled = ScaledProgram.of(program, *bounding_box(self.domain, program.in_shape))
+        for low, high in self.rounds:
+            scaled = scaled.folded(low, high)
+        return scaled
+
+
 class RelaxationEngine:
     """Opens cells by the linear programs of their relaxations.
 
-    The neurons are first bounded by linear programs over the whole domain, stage by stage (Tjeng et al. 2019).
-
     Args:
         posed: the question; its domain is a box, or a polytope whose bounding box is finite.
+        known: what is known of its neurons; found out if None.
     """
 
-    def __init__(self, posed: Posed) -> None:
+    def __init__(self, posed: Posed, known: BoundedNeurons | None = None) -> None:
         self.posed = posed
-        domain, in_shape = posed.domain, posed.program.in_shape
-        lower, upper = bounding_box(domain, in_shape)
-        normals, offsets = (
-            (np.zeros((0, len(lower))), np.zeros(0)) if isinstance(domain, Box) else domain.inequalities(in_shape)
-        )
-        self.walls = np.column_stack([-normals, offsets])
-        scaled = ScaledProgram.of(posed.program, lower, upper)
-        pairs = PairedRows.of(posed.program, scaled)
-        for _ in range(max(ROUNDS, 1 + len(posed.program.stages)) if len(pairs) else ROUNDS):
-            # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
-            work = RelaxationRoom(replace(scaled, outputs=scaled.outputs[:1]), 1, self.walls, np.zeros(1), 1, pairs)
-            bounds = work.bounds_of_neurons()
-            nearer = work.bounds_of_distances(scaled, pairs)
-            before, scaled = scaled, scaled.folded(*bounds)
-            pairs = nearer.within(posed.program, before, scaled)
-        self.pairs = pairs
+        self.bounded = BoundedNeurons.of(posed.program, posed.domain) if known is None else known
+        self.walls, self.pairs = self.bounded.walls, self.bounded.pairs
+        scaled = self.bounded.scaled(posed.program)
         # Goals are measured in one unit, and each constraint in its own.
         units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
         units[: posed.num_goals] = units[: posed.num_goals].max()
