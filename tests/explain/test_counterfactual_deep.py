@@ -200,3 +200,32 @@ def test_a_solver_of_regions_is_refused():
     x = torch.zeros(2, dtype=torch.float64)
     with pytest.raises(TransformError, match="solver: expected None for a deep network"):
         counterfactual(model, x, other_class(model, x), solver="CLARABEL")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_along_a_line_it_is_what_the_search_of_balls_finds(seed: int) -> None:
+    torch.manual_seed(seed)
+    model, x = made(3, 9, 7, 2, seed=seed), torch.randn(3, dtype=torch.float64)
+    target = 1 - int(model(x[None]).argmax())
+    relations = [[1.0, 0.5, 0.0], [-1.0, 0.0, 0.3]]
+    for bounds in (Box(-8.0, 8.0), Polytope([*np.eye(3), *-np.eye(3), *relations], [8.0] * 6 + [6.0, 6.0])):
+        for free in range(3):
+            fixed = [entry for entry in range(3) if entry != free]
+            found = counterfactual(model, x, target, within=bounds, fixed=fixed)
+            twin = counterfactual(model, x, target, within=bounds, fixed=fixed, scale=2.0)
+            assert twin.distance == pytest.approx(2.0 * found.distance)
+            points = torch.linspace(-8.0, 8.0, 4001, dtype=torch.float64)
+            line = x.repeat(4001, 1)
+            line[:, free] = points
+            reaches = (model(line).argmax(dim=1) == target) & bounds.contains(line)
+            nearest = (points[reaches] - x[free]).abs().min() if reaches.any() else torch.tensor(torch.inf)
+            assert found.distance <= nearest + 1e-9
+            if found.x is not None:
+                assert found.proven
+                assert bounds.contains(found.x[None]).all()
+                y = model(found.x[None])[0]
+                assert y[target] >= y[1 - target] - 1e-9
+            whole = counterfactual(
+                torch_shallow.transform(model, domain=Box(-9.0, 9.0)), x, target, within=bounds, fixed=fixed
+            )
+            assert found.distance == pytest.approx(whole.distance, rel=1e-6)

@@ -75,8 +75,10 @@ class AskedNetwork:
         # Imported here because numba takes a while.
         if self.network is None:
             from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
+            from torch_shallow.explain.counterfactuals.line_search import LineSearch, is_a_line
 
-            return DeepSearch(Searched(self.function, None), problem, asking)
+            kind = LineSearch if is_a_line(problem) else DeepSearch
+            return kind(Searched(self.function, None), problem, asking)
         from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
         return NearestSearch(self.network, problem, min(SEARCHED, 0.1 * self.tolerance), self.solver, asking)
