@@ -47,7 +47,8 @@ class OneFeatureChanges:
         width = max(map(len, self.by_feature), default=0)
         for name, found in sorted(self.by_feature.items(), key=lambda item: item[1].distance):
             if found.x is None:
-                lines.append(f"  {name:<{width}}  does not reach it within {found.bound:.6g}")
+                within = f" within {found.bound:.6g}" if found.bound < float("inf") else ""
+                lines.append(f"  {name:<{width}}  does not reach it{within}")
                 continue
             old, new = found.changes.get(name, (0.0, 0.0))
             lines.append(f"  {name:<{width}}  {old:.6g} -> {new:.{found.digits}g}, at distance {found.distance:.6g}")
