@@ -16,6 +16,7 @@ from torch_shallow import Box, Polytope, TransformError
 from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain import Features
 from torch_shallow.explain.counterfactuals import AtLeast, Between, counterfactual, one_feature_changes
+from torch_shallow.explain.nearby import growing_balls
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -229,3 +230,23 @@ def test_along_a_line_it_is_what_the_search_of_balls_finds(seed: int) -> None:
                 torch_shallow.transform(model, domain=Box(-9.0, 9.0)), x, target, within=bounds, fixed=fixed
             )
             assert found.distance == pytest.approx(whole.distance, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_of_few_inputs_are_searched_by_vertices_with_the_same_result(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x, bounds = made(3, 8, 8, 3, seed=seed), torch.zeros(3, dtype=torch.float64), Box(-4.0, 4.0)
+    monkeypatch.setattr(growing_balls, "MANY_NEURONS", 4)
+    asked, of = [], growing_balls.box_questions
+    monkeypatch.setattr(growing_balls, "box_questions", lambda *given: asked.append(of(*given)) or asked[-1])
+    here = float(model(x[None])[0, 0].detach())
+    top = float(torch_shallow.explain.output_range(model, bounds).upper[0])
+    target = AtLeast(here + 0.8 * (top - here), output=0)  # far away
+    found = counterfactual(model, x, target, math.inf, within=bounds)
+    assert any(asked)
+    monkeypatch.setattr(growing_balls, "box_questions", lambda *_: ())
+    other = counterfactual(model, x, target, math.inf, within=bounds)
+    assert found.proven
+    assert other.proven
+    assert found.distance == pytest.approx(other.distance, rel=1e-7)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.nearby.box_questions import box_questions
 from torch_shallow.explain.nearby.first_reach import Reached, first_reach
 from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.explain.nearby.vantage import Vantage
@@ -132,12 +133,16 @@ class GrowingBalls:
     def _search(self, radius: float) -> None:
         """Search a ball; the search ends when a point is found that is a good deal nearer than its radius."""
         job = self._job(radius)
-        found = self.asking.seek(job)
-        if found is None:
-            return
-        if found.x is not None:
-            self._take(found.x)
-        self.lower = max(self.lower, min(-found.bound, job.sought.reach))
+        boxes = box_questions(job.sought, SLACK) if job.undecided > MANY_NEURONS else ()
+        answers = (self.asking.ask(box, number=-1) for box in boxes) if boxes else [self.asking.seek(job)]
+        nearest = job.sought.reach
+        for found in answers:
+            if found is None:
+                return
+            if found.x is not None:
+                self._take(found.x)
+            nearest = min(nearest, -found.bound)
+        self.lower = max(self.lower, nearest)
 
     def _job(self, radius: float) -> Seeking:
         reach = (1.0 - NEARER) * self.distance if radius >= self.distance else radius
