@@ -7,6 +7,7 @@ import pytest
 
 from tests.search.questions import random_question
 from torch_shallow.search.enumerate import enumerate_regions
+from torch_shallow.search.steepness import slope_engine
 from torch_shallow.search.steepness.slope_engine import Bounded
 from torch_shallow.search.steepness.steepest import interior_points, local_models, steepest
 from torch_shallow.search.steepness.steepness import Steepness
@@ -32,6 +33,18 @@ def test_the_search_finds_what_all_regions_have(seed: int) -> None:
         assert found.bound == pytest.approx(expected, rel=1e-7, abs=1e-7)
         assert found.x is not None
         assert question.at(found.x) == found.value
+
+
+def test_cones_of_two_outputs_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slope_engine, "FEWEST_NEURONS", 0)
+    asked = [random_question(seed) for seed in range(24)]
+    for posed in [each for each in asked if each.program.num_outputs == 2]:
+        question = Steepness(posed.program, posed.domain)
+        patterns = enumerate_regions(posed.program, posed.domain).patterns()
+        expected = max(question.of(posed.program.affine_maps(p)[2][:, question.moving]) for p in patterns)
+        found = steepest(question)
+        assert found.value == pytest.approx(expected, rel=1e-7, abs=1e-7)
+        assert found.bound == pytest.approx(expected, rel=1e-7, abs=1e-7)
 
 
 def test_a_stopped_search_gives_an_interval() -> None:

@@ -15,7 +15,10 @@ from torch_shallow.domain import Domain
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines.relaxation_engine import RelaxationEngine, RelaxationRoom
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+from torch_shallow.search.steepness.cell_slope import bound_slopes
+from torch_shallow.search.steepness.output_cone import FEWEST_NEURONS, MOST_OUTPUTS, orthant
 from torch_shallow.search.steepness.region_interior import interior_of_domain, interior_of_region
+from torch_shallow.search.steepness.slope_choice import decide_way
 from torch_shallow.search.steepness.slope_form import SlopeForm, SlopeProgram, Ways, bound_changes
 from torch_shallow.search.steepness.slope_walk import (
     FOUND,
@@ -23,8 +26,6 @@ from torch_shallow.search.steepness.slope_walk import (
     NUM_COUNTS,
     OPENED,
     SteepestFound,
-    bound_slopes,
-    decide_way,
     walk_below,
 )
 from torch_shallow.search.steepness.steeper_neighbours import climb, slopes_of
@@ -63,8 +64,8 @@ class SlopeEngine:
     """Opens cells by affine bounds of their slopes and the linear programs of their relaxations.
 
     A path begins with the number of a question, as many as the norm asks for: a column of the local models for the norm
-    1, a row for the norm inf. Decisions on neurons follow, and between them those on the entries of the direction and
-    on the signs of outputs.
+    1, a row for the norm inf, a cone of directions of a few outputs for the norm 2. Decisions on neurons follow, and
+    between them those on the entries of the direction, on the signs of outputs and on halves of cones.
 
     Args:
         asked: the question.
@@ -152,22 +153,33 @@ class SlopeEngine:
     def ways(self, question: int) -> Ways:
         """What one of the questions is about."""
         scaled, asked, outputs = self.scaled, self.asked, self.asked.program.num_outputs
-        free = scaled.free
+        free, no_cone = scaled.free, (np.zeros((0, outputs)), np.zeros(1, dtype=np.int64))
         if asked.direction is not None:
             sides = np.full(outputs, 1.0 if asked.is_signed else np.nan)
-            return Ways(asked.direction[free].copy(), asked.direction[free].copy(), sides)
+            return Ways(asked.direction[free].copy(), asked.direction[free].copy(), sides, *no_cone)
         ones = np.ones(len(free))
         if asked.norm == 1:
             column = np.eye(len(free))[question]
-            return Ways(column, column.copy(), np.full(outputs, np.nan))
+            return Ways(column, column.copy(), np.full(outputs, np.nan), *no_cone)
         if asked.norm == 2:
-            return Ways(-ones, ones, np.ones(1) if outputs == 1 else np.full(outputs, np.nan))
-        return Ways(-ones, ones, np.eye(outputs)[question])
+            if self._has_cones:
+                return Ways(-ones, ones, np.ones(outputs), orthant(question, outputs), no_cone[1])
+            return Ways(-ones, ones, np.ones(1) if outputs == 1 else np.full(outputs, np.nan), *no_cone)
+        return Ways(-ones, ones, np.eye(outputs)[question], *no_cone)
+
+    @property
+    def _has_cones(self) -> bool:
+        """Whether the directions of the outputs are divided into cones."""
+        asked = self.asked
+        if asked.norm != 2 or asked.direction is not None or len(self.scaled.neurons) < FEWEST_NEURONS:
+            return False
+        return 1 < asked.program.num_outputs <= MOST_OUTPUTS
 
     def _num_questions(self) -> int:
+        outputs = self.asked.program.num_outputs
         if self.asked.direction is not None or self.asked.norm == 2:
-            return 1
-        return self.scaled.num_free if self.asked.norm == 1 else self.asked.program.num_outputs
+            return 1 << (outputs - 1) if self._has_cones else 1
+        return self.scaled.num_free if self.asked.norm == 1 else outputs
 
     def _tolerance(self, best: float) -> float:
         return TOLERANCE * max(abs(best), 1e-300) if np.isfinite(best) else 0.0
@@ -188,13 +200,13 @@ class SlopeEngine:
 
     def _outer(self, decisions: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
         """Decisions by the numbers of the program's neurons."""
-        ways = self.asked.program.num_neurons + np.arange(self.scaled.num_free + self.asked.program.num_outputs)
+        ways = self.asked.program.num_neurons + np.arange(self.scaled.num_free + self.asked.program.num_outputs + 1)
         numbers = np.append(self.scaled.neurons, ways)
         return (2 * numbers[decisions >> 1] + (decisions & 1)).astype(np.int32)
 
     def inner_decisions(self, path: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
         """Decisions by the numbers of the scaled neurons."""
-        ways = len(self.scaled.neurons) + np.arange(self.scaled.num_free + self.asked.program.num_outputs)
+        ways = len(self.scaled.neurons) + np.arange(self.scaled.num_free + self.asked.program.num_outputs + 1)
         numbers = np.append(self._local, ways)
         return (2 * numbers[path >> 1] + (path & 1)).astype(np.int32)
 
@@ -216,7 +228,8 @@ class _Room:
         self.work = RelaxationRoom(
             replace(scaled, outputs=scaled.outputs[:1]), 1, engine.walls, np.zeros(1), depth, PairedRows.none()
         )
-        self.ways, self.form, self.spare = engine.ways(0), new_form(count, n, outputs), new_form(count, n, outputs)
+        self.ways = engine.ways(0)
+        self.form, self.spare = (new_form(count, n, outputs, len(self.ways.corners)) for _ in range(2))
         capacity = 2 * depth + 1024
         self.found = SteepestFound(
             np.zeros((capacity, depth), dtype=np.int32),
@@ -235,7 +248,7 @@ class _Room:
     def bound(self, engine: SlopeEngine, question: int) -> float:
         """The bound of one of the questions on the whole domain."""
         ways, status = engine.ways(question), np.full(len(engine.scaled.neurons), -1, dtype=np.int8)
-        self.form.mix[:] = 0.5
+        self.form.mixes[:] = 0.5
         bound_changes(engine.program, ways, status, self.form)
         return float(bound_slopes(engine.program, ways, status, self.form))
 
@@ -253,7 +266,7 @@ class _Room:
         work._enter(decisions[decisions < 2 * count])
         for decision in decisions[decisions >= 2 * count].tolist():
             decide_way(engine.program, begun, decision)
-        self.form.mix[:] = 0.5
+        self.form.mixes[:] = 0.5
         self.found.best[:] = best, -np.inf
         self.counts[:] = 0
         walk_below(
@@ -285,13 +298,13 @@ class _Room:
         ]
 
 
-def new_form(count: int, inputs: int, outputs: int) -> SlopeForm:
+def new_form(count: int, inputs: int, outputs: int, corners: int) -> SlopeForm:
     """Room for a bound."""
     return SlopeForm(
-        np.full((count, count + 1), 0.5),
+        np.full((max(corners, 1), count, count + 1), 0.5),
         *(np.zeros(count), np.zeros(count), np.zeros((2, count)), np.zeros(count), np.zeros(count), np.zeros(count)),
-        *(np.zeros(count), np.zeros(inputs), np.zeros(count), np.zeros(count), np.zeros(inputs)),
-        np.zeros(count + inputs),
+        *(np.zeros(count), np.zeros(count), np.zeros(inputs), np.zeros(count), np.zeros(count), np.zeros(inputs)),
+        *(np.zeros(count + inputs), np.zeros(outputs)),
         *(np.zeros((3, outputs)), np.zeros(2), np.zeros((outputs, inputs)), np.zeros(outputs)),
-        np.zeros((2, outputs, outputs)),
+        *(np.zeros((2, outputs, outputs)), np.zeros(outputs)),
     )

@@ -36,12 +36,15 @@ class Ways(Bundle):
     least: np.ndarray  # float64 (inputs,): bounds of d
     most: np.ndarray  # float64 (inputs,)
     sides: np.ndarray  # float64 (outputs,): what an output is multiplied by; NaN if by either of 1 and -1
+    corners: np.ndarray  # float64 (0 or outputs, outputs): if any, of the cone of sides that the cell is about
+    corner: np.ndarray  # int64 (1,): the corner that the sides are of
 
 
 class SlopeForm(Bundle):
     """The affine function, how it was made, and work space."""
 
-    mix: np.ndarray  # float64 (neurons, neurons + 1): weight of the first plane of each product, inputs last
+    mixes: np.ndarray  # float64 (1 or outputs, neurons, neurons + 1): of each corner, the weight of the first plane of
+    #   each product, inputs last
     low: np.ndarray  # float64 (neurons,): bounds of p
     high: np.ndarray  # float64 (neurons,)
     entering: np.ndarray  # float64 (2, neurons): bounds of R d
@@ -49,16 +52,19 @@ class SlopeForm(Bundle):
     prices: np.ndarray  # float64 (neurons,): of p
     gains: np.ndarray  # float64 (neurons,): of a
     pulls: np.ndarray  # float64 (neurons,): in the ball, half of what a (R d) is multiplied by, of one output
+    along: np.ndarray  # float64 (neurons,): in the ball, how far the pulls go along the columns
     columns: np.ndarray  # float64 (inputs,): of d
     shares: np.ndarray  # float64 (neurons,): a where the function is greatest
     changes: np.ndarray  # float64 (neurons,): p there, by the mixed planes
     direction: np.ndarray  # float64 (inputs,): d there
     scores: np.ndarray  # float64 (neurons + inputs,): how much is lost by what is open
+    quick: np.ndarray  # float64 (outputs,): the bound at each corner without the linear program
     outputs: np.ndarray  # float64 (3, outputs): bounds of the changes of outputs, and of the sizes of their terms
     totals: np.ndarray  # float64 (2,): constant, and the size of all terms
     rows: np.ndarray  # float64 (outputs, inputs): of the function of each output, what depends on d
     rests: np.ndarray  # float64 (outputs,): the greatest value of what does not
     gram: np.ndarray  # float64 (2, outputs, outputs): work space
+    kept: np.ndarray  # float64 (outputs,): work space
 
 
 @compiled("contract", "reassoc", "nsz")
@@ -106,6 +112,7 @@ def bound_changes(program, ways, status, form):
 def write_form(program, ways, status, form):
     """Write gains, columns and constant of the function; `bound_changes` has been called on the cell."""
     count, inputs = program.reads.shape
+    is_pulled = program.in_ball[0] and (program.out.shape[0] == 1 or ways.corners.shape[0] > 0)
     constant, size = 0.0, 0.0
     for i in range(count):
         form.prices[i] = 0.0
@@ -136,7 +143,7 @@ def write_form(program, ways, status, form):
                 form.columns[i] += price * program.reads[k, i]
             continue
         gain = 0.0
-        mix, row = form.mix[k], program.hidden[k]
+        mix, row = form.mixes[ways.corner[0], k], program.hidden[k]
         for i in range(k):
             m = price * row[i]
             w = mix[i]
@@ -146,7 +153,7 @@ def write_form(program, ways, status, form):
             constant -= m * (1.0 - w) * second
             form.prices[i] += m * (1.0 - w)
         w = mix[count]
-        if program.in_ball[0] and program.out.shape[0] == 1:
+        if is_pulled:
             w = 0.5
             form.pulls[k] = 0.5 * price
         else:
@@ -165,8 +172,8 @@ def write_form(program, ways, status, form):
 def over_directions(program, ways, form):
     """The greatest value of the part that depends on d; where it is goes into `direction`.
 
-    In the ball it is the length of c + sum s_k u_k R_k at most, with c the columns, u the pulls, and each s_k between
-    -1 and 1, since its square is at most |c|^2 + 2 sum |u_k R_k c| + sum |u_k u_l R_k R_l|.
+    In the ball it is the length of c + sum s_k u_k R_k, with c the columns, u the pulls, and s_k = 2 a_k - 1; a part of
+    it is added to the gains (see `pull`).
     """
     total, square = 0.0, 0.0
     for i in range(program.reads.shape[1]):
@@ -178,15 +185,44 @@ def over_directions(program, ways, form):
         length = np.sqrt(square)
         for i in range(program.reads.shape[1]):
             form.direction[i] = form.columns[i] / length if length > 0.0 else 0.0
-        for k in range(program.reads.shape[0]):
-            if form.pulls[k] != 0.0:
-                along, crossed = 0.0, 0.0
-                for i in range(program.reads.shape[1]):
-                    along += form.columns[i] * program.reads[k, i]
-                for other in range(program.reads.shape[0]):
-                    crossed += abs(form.pulls[other]) * program.angles[k, other]
-                square += abs(form.pulls[k]) * (2.0 * abs(along) + crossed)
-        total = np.sqrt(square)
+        return pull(program, form, square)
+    return total
+
+
+@compiled("contract", "reassoc", "nsz")
+def pull(program, form, square):
+    """What bounds the length of c + sum s_k u_k R_k, with what depends on shares added to the gains.
+
+    Its square is at most q + 2 sum s_k u_k R_k c, where q = |c|^2 + sum |u_k u_l R_k R_l|; and the root of any t is at
+    most (t + T) / (2 T^(1/2)) for every T > 0, of which one is taken that is near to t where the function is greatest.
+    """
+    count, inputs = program.reads.shape
+    linear = 0.0
+    for k in range(count):
+        form.along[k] = 0.0
+        if form.pulls[k] != 0.0:
+            along, crossed = 0.0, 0.0
+            for i in range(inputs):
+                along += form.columns[i] * program.reads[k, i]
+            for other in range(count):
+                crossed += abs(form.pulls[other]) * program.angles[k, other]
+            form.along[k] = form.pulls[k] * along
+            square += abs(form.pulls[k]) * crossed
+            linear += abs(form.along[k])
+    if linear == 0.0:
+        return np.sqrt(square)
+    near = square + 2.0 * linear
+    for _ in range(2):
+        at, root = square, np.sqrt(near)
+        for k in range(count):
+            at += 2.0 * (form.along[k] if form.gains[k] + 2.0 * form.along[k] / root > 0.0 else -form.along[k])
+        near = max(at, 1e-3 * near)
+    root = np.sqrt(near)
+    total = (square + near) / (2.0 * root)
+    for k in range(count):
+        if form.along[k] != 0.0:
+            form.gains[k] += 2.0 * form.along[k] / root
+            total -= form.along[k] / root
     return total
 
 
@@ -210,7 +246,7 @@ def slack_of(program, form):
 
 
 @compiled("contract", "reassoc", "nsz")
-def mix_better(program, status, form, step):
+def mix_better(program, ways, status, form, step):
     """Move the weights to the plane that is lower at the shares and the direction; how much is lost is in `scores`.
 
     Of neurons, it is the part of the bound that comes of their products; of entries of d likewise.
@@ -226,7 +262,7 @@ def mix_better(program, status, form, step):
         for i in range(inputs):
             entering += program.reads[k, i] * form.direction[i]
         price, a = form.prices[k], form.shares[k]
-        mix, row = form.mix[k], program.hidden[k]
+        mix, row = form.mixes[ways.corner[0], k], program.hidden[k]
         if status[k] == 1 or price == 0.0:
             total = entering
             for i in range(k):

@@ -6,6 +6,7 @@ import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.boxed_simplex import dot
+from torch_shallow.search.steepness.spectrum import largest_singular_value
 
 NEAR = 1e-11  # a neuron this near to zero, in the units of the scaled program, has no sign
 
@@ -56,36 +57,57 @@ def slope_along(program, pattern, ways, form):
 @compiled("contract", "reassoc", "nsz")
 def slope_of_sum(program, pattern, ways, form):
     """The greatest slope of the sum of the outputs whose sides are known, in the best direction; or of one output."""
-    count, inputs = program.reads.shape
     best = -np.inf
     for first in range(program.out.shape[0]):
         if ways.sides[first] == ways.sides[first] and first > 0:
             continue
-        for i in range(count):
-            form.prices[i] = 0.0
-        for i in range(inputs):
-            form.columns[i] = 0.0
         for o in range(program.out.shape[0]):
             side = ways.sides[o]
             if side != side:
                 side = 1.0 if o == first else 0.0
-            if side != 0.0:
-                for i in range(count):
-                    form.prices[i] += side * program.out[o, i]
-                for i in range(inputs):
-                    form.columns[i] += side * program.skip[o, i]
-        for r in range(count):
-            k = count - 1 - r
-            price = form.prices[k]
-            if pattern[k] == 1 and price != 0.0:
-                for i in range(k):
-                    form.prices[i] += price * program.hidden[k, i]
-                for i in range(inputs):
-                    form.columns[i] += price * program.reads[k, i]
+            form.kept[o] = side
+        write_columns(program, pattern, form)
         total, square = 0.0, 0.0
-        for i in range(inputs):
+        for i in range(form.columns.shape[0]):
             slope = form.columns[i]
             total += max(slope * ways.least[i], slope * ways.most[i])
             square += slope * slope
         best = max(best, np.sqrt(square) if program.in_ball[0] else total)
     return best
+
+
+@compiled()
+def greatest_singular_value(program, pattern, form):
+    """That of the local model of several outputs."""
+    for output in range(program.out.shape[0]):
+        for o in range(program.out.shape[0]):
+            form.kept[o] = 1.0 if o == output else 0.0
+        write_columns(program, pattern, form)
+        for i in range(form.columns.shape[0]):
+            form.rows[output, i] = form.columns[i]
+    return largest_singular_value(form)
+
+
+@compiled("contract", "reassoc", "nsz")
+def write_columns(program, pattern, form):
+    """Write the slopes of a weighted sum of the outputs."""
+    count, inputs = program.reads.shape
+    for i in range(count):
+        form.prices[i] = 0.0
+    for i in range(inputs):
+        form.columns[i] = 0.0
+    for o in range(program.out.shape[0]):
+        weight = form.kept[o]
+        if weight != 0.0:
+            for i in range(count):
+                form.prices[i] += weight * program.out[o, i]
+            for i in range(inputs):
+                form.columns[i] += weight * program.skip[o, i]
+    for r in range(count):
+        k = count - 1 - r
+        price = form.prices[k]
+        if pattern[k] == 1 and price != 0.0:
+            for i in range(k):
+                form.prices[i] += price * program.hidden[k, i]
+            for i in range(inputs):
+                form.columns[i] += price * program.reads[k, i]
