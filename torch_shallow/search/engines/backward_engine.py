@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from torch_shallow.bounds.coupling import with_distances
 from torch_shallow.bounds.goals import Goals
 from torch_shallow.bounds.preactivations import BoxBounds
 from torch_shallow.bounds.staged import StagedNetwork
@@ -39,12 +40,13 @@ class BackwardEngine:
         self.effort = effort or Effort()
         program = self.posed.program
         lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
-        self.network = StagedNetwork.of(program.balanced, lower, upper, device)
+        wider, self.coupling, self.own = with_distances(program.balanced, device)
+        self.network = StagedNetwork.of(wider, lower, upper, device)
 
     @cached_property
     def prepared(self) -> Prepared:
         """What is known of the whole box."""
-        box = BoxBounds.of(self.network, self.effort.box)
+        box = BoxBounds.of(self.network, self.effort.box, coupling=self.coupling)
         goals = Goals(self.network, self.posed.num_goals, box.sizes[-1])
         bounder = CellBounder(self.network, box, goals, self.effort.cell)
         cell, start = bounder.whole

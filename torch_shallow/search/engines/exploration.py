@@ -132,7 +132,7 @@ class Exploration:
             lower[row, active] = lower[row, active].clamp(min=0.0)
             upper[row, inactive] = upper[row, inactive].clamp(max=0.0)
             side[row, active], side[row, inactive] = 1.0, -1.0
-        return CellBounds(lower, upper, side)
+        return replace(cells, lower=lower, upper=upper, side=side)
 
     def _worth(self, bound: float) -> bool:
         """Whether a cell may hold a better point; if not, it is left out."""
@@ -212,7 +212,8 @@ class Exploration:
         batch = pool.batch
         neurons = self._chosen(batch)
         sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
-        cells = CellBounds(*(torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")))
+        parts = {name: torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")}
+        cells = replace(batch.cells, **parts)
         twice = torch.arange(len(batch)).repeat(2)
         paths = [
             (*path, 2 * n + side)
