@@ -25,6 +25,9 @@ from torch import Tensor
 from torch_shallow.bounds.coupling import Coupled, CoupledLines, Coupling, tied
 from torch_shallow.bounds.staged import StagedNetwork
 
+NARROW = (
+    0.1  # a neuron whose distance varies by less, relative to the first of its pair, is bounded by that one's bounds
+)
 Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
 
 
@@ -76,6 +79,15 @@ class CellBounds:
             relaxed[:, self.coupling.distance] = of_pairs
         return relaxed
 
+    @property
+    def narrow(self) -> Bool[Tensor, "cells neurons"]:
+        """Which neurons are the second of a pair, and nearly as far from the first everywhere: `tied` bounds them."""
+        narrow, width = torch.zeros_like(self.lower, dtype=torch.bool), self.upper - self.lower
+        if self.coupling is not None:
+            near = width[:, self.coupling.distance] <= NARROW * width[:, self.coupling.first]
+            narrow[:, self.coupling.second] = near
+        return narrow
+
     def tied(self) -> CellBounds:
         """The same, where neurons of pairs tell of each other."""
         if self.coupling is None:
@@ -126,7 +138,8 @@ class Lines(NamedTuple):
             at, found = cells.coupling.distance, coupled.differences
             for part, new in zip(parts, (found.above, found.offset, found.below, found.below), strict=True):
                 part[:, at] = new
-        return cls(*(part[:, None] for part in (*parts, cells.side)), coupled)
+        steepness, offset, flattest, steepest, side = (part[:, None] for part in (*parts, cells.side))
+        return cls(steepness, offset, flattest, steepest, side, coupled)
 
 
 class Backward(NamedTuple):

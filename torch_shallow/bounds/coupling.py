@@ -5,8 +5,8 @@ of the pair, a relu(z) + b relu(z'), is asked of three units in one of three way
 
     a relu(z) + b relu(z')      or      (a + b) relu(z) + b e      or      (a + b) relu(z') - a e,
 
-whichever loses least by the lines that bound each of them: see `difference_lines`, which does so for the rays. Bounds of
-d come about as those of any other unit.
+whichever loses least by the lines that bound each of them: see `difference_lines`, which does so for the rays. Bounds
+of d come about as those of any other unit.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Coupling:
         return slice(self.starts[number - 1], self.starts[number])
 
 
-def with_distances(
-    program: ReLUProgram, device: torch.device | str = "cpu"
-) -> tuple[ReLUProgram, Coupling | None, Int[np.ndarray, "neurons"]]:
+def with_distances(program: ReLUProgram, device: torch.device | str = "cpu") -> tuple[ReLUProgram, Coupling | None]:
     """A program with a unit more for each pair, at the end of its stage, which nothing reads.
 
     Args:
@@ -53,12 +51,12 @@ def with_distances(
         device: where tensors are.
 
     Returns:
-        The program, its pairs, and the numbers of the given program's neurons among its units.
+        The program, whose neurons are then numbered anew, and its pairs, if there are any.
     """
     if program.pairs is None or len(program.pairs) == 0:
-        return program, None, np.arange(program.num_neurons)
+        return program, None
     d = program.num_inputs
-    columns, own, starts = list(range(d)), [np.zeros(0, dtype=np.int64)], [0]
+    columns, starts = list(range(d)), [0]
     count, width, stages, found = 0, d, [], []
     for number, stage in enumerate(program.stages):
         begin = program.offsets[number]
@@ -68,7 +66,6 @@ def with_distances(
         bias = np.concatenate([stage.bias, stage.bias[second] - stage.bias[first]])
         stages.append(Stage(stage.name, _at(weight, columns, width), bias))
         n = stage.num_neurons
-        own.append(count + np.arange(n))
         found.append(np.stack([count + first, count + second, count + n + np.arange(len(pairs))]))
         columns += range(width, width + n)
         count, width = count + len(bias), width + len(bias)
@@ -76,12 +73,10 @@ def with_distances(
     numbers = torch.tensor(np.concatenate(found, axis=1), device=device)
     out_weight = _at(program.out_weight, columns, width)
     wider = replace(program, stages=tuple(stages), out_weight=out_weight, whole=None, pairs=None)
-    return wider, Coupling(*numbers, starts=tuple(starts)), np.concatenate(own)
+    return wider, Coupling(numbers[0], numbers[1], numbers[2], tuple(starts))
 
 
-def _at(
-    weight: Float[np.ndarray, "rows some"], columns: list[int], width: int
-) -> Float[np.ndarray, "rows width"]:
+def _at(weight: Float[np.ndarray, "rows some"], columns: list[int], width: int) -> Float[np.ndarray, "rows width"]:
     """The same rows over more sources."""
     wide = np.zeros((len(weight), width))
     wide[:, columns] = weight

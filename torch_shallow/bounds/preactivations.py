@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torch_shallow.bounds.backward import CellBounds, Lines, Rows, backward, proven
@@ -78,7 +78,7 @@ class BoxBounds:
             cell = tightened(network, cell, sizes, (rows,), chunk, always=True)
             lower, upper = cell.lower[0], cell.upper[0]
             sizes = term_sizes(network, upper)
-            stages.append(rows)
+            stages.append(_without(rows, cell.narrow[0, at]))
         cell = CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None], coupling).tied()
         return cls(cell, sizes, tuple(stages), least)
 
@@ -86,6 +86,13 @@ class BoxBounds:
         """The same of a network with the same stages in the same box, and other outputs."""
         _, _, least, _ = interval_bounds(network)
         return replace(self, sizes=term_sizes(network, self.cell.upper[0]), least=least)
+
+
+def _without(rows: StageRows, others: Bool[Tensor, "neurons"]) -> StageRows:
+    """The rows of a stage but those of some of its neurons."""
+    kept = torch.nonzero(~others[rows.neurons])[:, 0]
+    both = torch.cat([kept, kept + len(rows.neurons)])
+    return StageRows(rows.stage, rows.neurons[kept], rows.slopes[both])
 
 
 @dataclass(frozen=True, eq=False)

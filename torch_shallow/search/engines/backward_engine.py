@@ -24,7 +24,8 @@ class BackwardEngine:
     """Opens cells by backward linear bounds, whose multipliers are optimised in batches of cells.
 
     Complete: branching ends where no neuron is undecided, and there the maximum of one affine map is found by a linear
-    program. Sound: every bound is proven by weak duality and widened for rounding.
+    program. Sound: every bound is proven by weak duality and widened for rounding. Pairs of neurons that nearly agree
+    are bounded together, by units of their differences (`bounds/coupling.py`), which paths count as neurons.
 
     Args:
         posed: the question.
@@ -40,7 +41,7 @@ class BackwardEngine:
         self.effort = effort or Effort()
         program = self.posed.program
         lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
-        wider, self.coupling, self.own = with_distances(program.balanced, device)
+        wider, self.coupling = with_distances(program.balanced, device)
         self.network = StagedNetwork.of(wider, lower, upper, device)
 
     @cached_property
@@ -59,6 +60,11 @@ class BackwardEngine:
     def task_cells(self) -> int:
         """How many cells a task should open: some batches."""
         return TASK_CELLS
+
+    @property
+    def at_once(self) -> int:
+        """How many cells a task should be given: bounds of pairs fall slowly, and it is the highest that counts."""
+        return 1 if self.coupling is None else self.effort.batch
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound."""

@@ -160,8 +160,11 @@ class Exploration:
 
     def _polish(self, x: Float[Tensor, "points inputs"]) -> None:
         """From the best of some points, go to the best of its region, and on to the next, as long as it rises."""
+        before = self.best.value
         self.best.offer(x)
         network, num_goals = self.network, self.prepared.posed.num_goals
+        if self.bounder.box.cell.coupling is not None and self.opened > 0 and self.best.value <= before:
+            return  # bounds are what takes long
         if network.num_neurons * len(network.lower) > self.effort.polished:
             return
         x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
@@ -212,8 +215,8 @@ class Exploration:
         batch = pool.batch
         neurons = self._chosen(batch)
         sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
-        parts = {name: torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")}
-        cells = replace(batch.cells, **parts)
+        lower, upper, side = (torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side"))
+        cells = replace(batch.cells, lower=lower, upper=upper, side=side)
         twice = torch.arange(len(batch)).repeat(2)
         paths = [
             (*path, 2 * n + side)
