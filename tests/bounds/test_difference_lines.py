@@ -29,13 +29,13 @@ def test_a_line_is_above_and_as_far_as_it_says(seed):
         assert above.max() <= gap + 1e-12
 
 
-def two_programs(seed, inputs=3):
+def two_programs(seed, inputs=3, change=0.1):
     torch.manual_seed(seed)
     a = zoo.chain(inputs, 6, 5, 2).double()
     b = copy.deepcopy(a)
     with torch.no_grad():
         for weight in b.parameters():
-            weight += 0.1 * torch.randn_like(weight)
+            weight += change * torch.randn_like(weight)
     return read_model(a), read_model(b)
 
 

@@ -19,11 +19,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torch_shallow.bounds.coupling import Coupled, CoupledLines, Coupling, tied
 from torch_shallow.bounds.staged import StagedNetwork
 
+NARROW = (
+    0.1  # a neuron whose distance varies by less, relative to the first of its pair, is bounded by that one's bounds
+)
 Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
 
 
@@ -50,16 +54,45 @@ class CellBounds:
         lower: a lower bound of each pre-activation in the cell, and of 0 where the neuron is decided to be active.
         upper: an upper bound likewise.
         side: 1 where a neuron is decided to be active, -1 where inactive, 0 where it is not decided.
+        coupling: which of them are differences of which others, if any are.
     """
 
     lower: Float[Tensor, "cells neurons"]
     upper: Float[Tensor, "cells neurons"]
     side: Float[Tensor, "cells neurons"]
+    coupling: Coupling | None = None
 
     @property
-    def unstable(self) -> Tensor:
-        """Which neurons may have either sign."""
-        return (self.lower < 0.0) & (self.upper > 0.0)
+    def unstable(self) -> Bool[Tensor, "cells neurons"]:
+        """Which neurons may have either sign; a difference is none."""
+        unstable = (self.lower < 0.0) & (self.upper > 0.0)
+        if self.coupling is not None:
+            unstable[:, self.coupling.distance] = False
+        return unstable
+
+    @property
+    def relaxed(self) -> Bool[Tensor, "cells neurons"]:
+        """Whose bounds matter: those of what is unstable, and of the differences of such neurons."""
+        relaxed = self.unstable
+        if self.coupling is not None:
+            of_pairs = relaxed[:, self.coupling.first] | relaxed[:, self.coupling.second]
+            relaxed[:, self.coupling.distance] = of_pairs
+        return relaxed
+
+    @property
+    def narrow(self) -> Bool[Tensor, "cells neurons"]:
+        """Which neurons are the second of a pair, and nearly as far from the first everywhere: `tied` bounds them."""
+        narrow, width = torch.zeros_like(self.lower, dtype=torch.bool), self.upper - self.lower
+        if self.coupling is not None:
+            near = width[:, self.coupling.distance] <= NARROW * width[:, self.coupling.first]
+            narrow[:, self.coupling.second] = near
+        return narrow
+
+    def tied(self) -> CellBounds:
+        """The same, where neurons of pairs tell of each other."""
+        if self.coupling is None:
+            return self
+        return CellBounds(*tied(self.coupling, self.lower, self.upper), self.side, self.coupling)
 
     @property
     def empty(self) -> Tensor:
@@ -68,7 +101,7 @@ class CellBounds:
 
     def __getitem__(self, cells: Tensor | slice) -> CellBounds:
         """Some of the cells."""
-        return CellBounds(self.lower[cells], self.upper[cells], self.side[cells])
+        return CellBounds(self.lower[cells], self.upper[cells], self.side[cells], self.coupling)
 
     def decided(self, neurons: Tensor, side: float) -> CellBounds:
         """The cells in which one more neuron each is decided: `neurons` has one for each cell."""
@@ -77,7 +110,7 @@ class CellBounds:
         sides[at] = side
         bound = lower if side > 0.0 else upper
         bound[at] = bound[at].clamp(min=0.0) if side > 0.0 else bound[at].clamp(max=0.0)
-        return CellBounds(lower, upper, sides)
+        return CellBounds(lower, upper, sides, self.coupling)
 
 
 class Lines(NamedTuple):
@@ -88,6 +121,7 @@ class Lines(NamedTuple):
     flattest: Float[Tensor, "cells 1 neurons"]
     steepest: Float[Tensor, "cells 1 neurons"]
     side: Float[Tensor, "cells 1 neurons"]
+    coupled: CoupledLines | None = None
 
     @classmethod
     def of(cls, cells: CellBounds) -> Lines:
@@ -98,7 +132,14 @@ class Lines(NamedTuple):
         offset = torch.where(unstable, -lower * steepness, 0.0)
         steepest = torch.where(unstable, 1.0, active)
         flattest = torch.where(unstable, 0.0, active)
-        return cls(*(part[:, None] for part in (steepness, offset, flattest, steepest, cells.side)))
+        parts, coupled = (steepness, offset, flattest, steepest), None
+        if cells.coupling is not None:
+            coupled = CoupledLines.of(cells.coupling, lower, upper, offset)
+            at, found = cells.coupling.distance, coupled.differences
+            for part, new in zip(parts, (found.above, found.offset, found.below, found.below), strict=True):
+                part[:, at] = new
+        steepness, offset, flattest, steepest, side = (part[:, None] for part in (*parts, cells.side))
+        return cls(steepness, offset, flattest, steepest, side, coupled)
 
 
 class Backward(NamedTuple):
@@ -110,6 +151,7 @@ class Backward(NamedTuple):
         through: the coefficient of what leaves each ReLU when its turn came; its stages in order.
         size: the sizes of all terms, for rounding; zero if they were not asked for.
         slope: of the affine function of the inputs at its end.
+        coupled: how the pairs of each stage are bounded, stages in order; nothing where there are none.
     """
 
     bound: Float[Tensor, "cells rows"]
@@ -117,6 +159,7 @@ class Backward(NamedTuple):
     through: list[Float[Tensor, "_ _ _"]]
     size: Float[Tensor, "cells rows"]
     slope: Float[Tensor, "cells rows inputs"]
+    coupled: list[Coupled]
 
 
 def backward(
@@ -139,12 +182,17 @@ def backward(
     """
     coefficients, constant, size = list(rows.coefficients), rows.constant, rows.sizes
     through: list[Tensor] = []
+    coupled: list[Coupled] = []
     for number in range(len(coefficients) - 1, 0, -1):
         stage, a = network.stages[number - 1], coefficients[number]
         part = (..., stage.neurons)
         if a is None:
             a = torch.zeros_like(constant[..., None])
         lower = torch.minimum(torch.maximum(slopes[part], lines.flattest[part]), lines.steepest[part])
+        if lines.coupled is not None:
+            a, chosen = lines.coupled.couple(number, stage.neurons, a, lower)
+            coupled.append(chosen)
+            constant = constant + (a.clamp(max=0.0) * lines.coupled.below[part]).sum(dim=-1)
         into = a * torch.where(a > 0.0, lines.steepness[part], lower)
         into = into + splits[part].clamp(min=0.0) * lines.side[part]
         constant = constant + (a.clamp(min=0.0) * lines.offset[part]).sum(dim=-1) + into @ stage.bias
@@ -161,7 +209,7 @@ def backward(
     bound = constant + most
     if sizes is not None:
         size = size + a.abs() @ torch.maximum(network.lower.abs(), network.upper.abs())
-    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size, a.expand(*bound.shape, -1))
+    return Backward(bound, at.expand(*bound.shape, -1), through[::-1], size, a.expand(*bound.shape, -1), coupled[::-1])
 
 
 class Relaxed(NamedTuple):
@@ -187,14 +235,18 @@ def relaxed_point(
     a split, `side * entering`; by a coefficient of a row, the value of its source.
     """
     sources, entering, leaving = [found.at], [found.at[..., :0]], [found.at[..., :0]]
-    for stage, a in zip(network.stages, found.through, strict=False):
+    for number, (stage, a) in enumerate(zip(network.stages, found.through, strict=False), 1):
         part = (..., stage.neurons)
         z = stage(sources)
         lower = torch.minimum(torch.maximum(slopes[part], lines.flattest[part]), lines.steepest[part])
         up = a > 0.0
         h = torch.where(up, lines.steepness[part], lower) * z + torch.where(up, lines.offset[part], 0.0)
+        if lines.coupled is not None:
+            h = h + torch.where(up, 0.0, lines.coupled.below[part])
         entering.append(z)
         leaving.append(h)
+        if lines.coupled is not None:
+            h = lines.coupled.leaving(number, stage.neurons, h, found.coupled[number - 1])
         sources.append(h)
     return Relaxed(torch.cat(entering, dim=-1), torch.cat(leaving, dim=-1), sources)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torch_shallow.bounds.backward import CellBounds, Lines, Rows, backward, proven
+from torch_shallow.bounds.coupling import Coupling
 from torch_shallow.bounds.intervals import interval_bounds, term_sizes
 from torch_shallow.bounds.multipliers import Descent, FixedRows, Multipliers, descend, flat_or_steep
 from torch_shallow.bounds.staged import StagedNetwork
@@ -46,23 +47,26 @@ class BoxBounds:
     least: Float[Tensor, "outputs"]
 
     @classmethod
-    def of(cls, network: StagedNetwork, schedule: Descent, chunk: int = 1 << 22) -> BoxBounds:
+    def of(
+        cls, network: StagedNetwork, schedule: Descent, chunk: int = 1 << 22, coupling: Coupling | None = None
+    ) -> BoxBounds:
         """Bound the stages one after the other.
 
         Args:
             network: the network in its box.
             schedule: how to choose the slopes of the bounds of each neuron.
             chunk: how many numbers a tensor may have.
+            coupling: pairs of neurons that are bounded together, if there are any.
         """
         lower, upper, least, _ = interval_bounds(network)
         sizes = term_sizes(network, upper)
         stages = []
         for number in range(2, len(network.layers)):
             at = network.stages[number - 1].neurons
-            neurons = torch.nonzero((lower[at] < 0.0) & (upper[at] > 0.0))[:, 0]
+            cell = CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None], coupling).tied()
+            neurons = torch.nonzero(cell.relaxed[0, at])[:, 0]
             if not len(neurons):
                 continue
-            cell = CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None])
             before = network.stages[number - 1].start
             slopes = flat_or_steep(Lines.of(cell))[0, :, :before].expand(2 * len(neurons), -1)
             rows = StageRows(number, neurons, slopes.clone())
@@ -74,13 +78,21 @@ class BoxBounds:
             cell = tightened(network, cell, sizes, (rows,), chunk, always=True)
             lower, upper = cell.lower[0], cell.upper[0]
             sizes = term_sizes(network, upper)
-            stages.append(rows)
-        return cls(CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None]), sizes, tuple(stages), least)
+            stages.append(_without(rows, cell.narrow[0, at]))
+        cell = CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None], coupling).tied()
+        return cls(cell, sizes, tuple(stages), least)
 
     def with_outputs(self, network: StagedNetwork) -> BoxBounds:
         """The same of a network with the same stages in the same box, and other outputs."""
         _, _, least, _ = interval_bounds(network)
         return replace(self, sizes=term_sizes(network, self.cell.upper[0]), least=least)
+
+
+def _without(rows: StageRows, others: Bool[Tensor, "neurons"]) -> StageRows:
+    """The rows of a stage but those of some of its neurons."""
+    kept = torch.nonzero(~others[rows.neurons])[:, 0]
+    both = torch.cat([kept, kept + len(rows.neurons)])
+    return StageRows(rows.stage, rows.neurons[kept], rows.slopes[both])
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +130,7 @@ def _best_slopes(network: StagedNetwork, cell: CellBounds, some: _SomeRows, sche
     slopes = some.slopes[None]
     start = Multipliers(slopes, torch.zeros_like(slopes), slopes[..., :0])
     before = slopes.shape[-1]
-    lines = Lines(*(part[..., :before] for part in lines))
+    lines = lines._replace(**{name: getattr(lines, name)[..., :before] for name in lines._fields[:5]})
     return descend(network, lines, FixedRows(some.rows(network, sizes)), start, schedule).slopes[0]
 
 
@@ -141,12 +153,13 @@ def tightened(
         chunk: how many numbers a tensor may have.
         always: bound a stage even where nothing before it is decided.
     """
+    cells = cells.tied()
     for rows in stages:
         layer = network.stages[rows.stage - 1]
         if not always and not cells.side[:, : layer.start].any():
             continue
         at = layer.start + rows.neurons
-        open_rows = torch.nonzero(cells.unstable[:, at].any(dim=0))[:, 0]
+        open_rows = torch.nonzero(cells.relaxed[:, at].any(dim=0))[:, 0]
         if not len(open_rows):
             continue
         some = _of_rows(rows, torch.cat([open_rows, open_rows + len(rows.neurons)]))
@@ -161,7 +174,7 @@ def tightened(
         chosen = at[open_rows]
         lower[:, chosen] = torch.maximum(lower[:, chosen], least)
         upper[:, chosen] = torch.minimum(upper[:, chosen], most)
-        cells = CellBounds(lower, upper, cells.side)
+        cells = CellBounds(lower, upper, cells.side, cells.coupling).tied()
     return cells
 
 

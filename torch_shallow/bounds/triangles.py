@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def solve_triangles(
         None if HiGHS finds no solution.
     """
     affine = _Affine.of(network, cell)
-    lines = Lines.of(cell)
+    lines = Lines.of(replace(cell, coupling=None))
     inputs, unstable, m = len(network.lower), affine.unstable, goals.num_goals
     side = cell.side[0].cpu().numpy()
     decided = np.flatnonzero(side)

@@ -33,6 +33,7 @@ METHODS = ("auto", "rays", "relaxation", "backward", "milp")
 FEW_INPUTS = 6  # up to here, cells are best known by their vertices
 FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # or up to here, if there are more neurons than these
 MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, linear programs of cells take too long
+MANY_PAIRS = 40  # with more of these, it pays to bound their distances anew in each cell, which linear programs do not
 
 
 def answer(
@@ -178,6 +179,7 @@ def search_cells(
             task_cells=job.engine.task_cells,
             interrupted=interrupted,
             observers=observers,
+            at_once=job.engine.at_once if isinstance(job.engine, BackwardEngine) else 1,
         )
         reason = search.run()
     highest = max([standing.left_out, *(-bound for bound, _, _ in standing.open[:1])])
@@ -212,7 +214,8 @@ class Asked:
         neurons = program.num_neurons
         if free <= FEW_INPUTS or (free <= FEW_INPUTS_OF_MANY_NEURONS and neurons > SOME_NEURONS):
             return RayBounder(self.posed)
-        if free <= MANY_INPUTS and neurons <= MANY_NEURONS:
+        has_many_pairs = program.pairs is not None and len(program.pairs) > MANY_PAIRS and isinstance(domain, Box)
+        if free <= MANY_INPUTS and neurons <= MANY_NEURONS and not has_many_pairs:
             return self._relaxation
         return BackwardEngine(self.posed)
 

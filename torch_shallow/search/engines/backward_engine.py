@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from torch_shallow.bounds.coupling import with_distances
 from torch_shallow.bounds.goals import Goals
 from torch_shallow.bounds.preactivations import BoxBounds
 from torch_shallow.bounds.staged import StagedNetwork
@@ -23,7 +24,8 @@ class BackwardEngine:
     """Opens cells by backward linear bounds, whose multipliers are optimised in batches of cells.
 
     Complete: branching ends where no neuron is undecided, and there the maximum of one affine map is found by a linear
-    program. Sound: every bound is proven by weak duality and widened for rounding.
+    program. Sound: every bound is proven by weak duality and widened for rounding. Pairs of neurons that nearly agree
+    are bounded together, by units of their differences (`bounds/coupling.py`), which paths count as neurons.
 
     Args:
         posed: the question.
@@ -39,12 +41,13 @@ class BackwardEngine:
         self.effort = effort or Effort()
         program = self.posed.program
         lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
-        self.network = StagedNetwork.of(program.balanced, lower, upper, device)
+        wider, self.coupling = with_distances(program.balanced, device)
+        self.network = StagedNetwork.of(wider, lower, upper, device)
 
     @cached_property
     def prepared(self) -> Prepared:
         """What is known of the whole box."""
-        box = BoxBounds.of(self.network, self.effort.box)
+        box = BoxBounds.of(self.network, self.effort.box, coupling=self.coupling)
         goals = Goals(self.network, self.posed.num_goals, box.sizes[-1])
         bounder = CellBounder(self.network, box, goals, self.effort.cell)
         cell, start = bounder.whole
@@ -57,6 +60,11 @@ class BackwardEngine:
     def task_cells(self) -> int:
         """How many cells a task should open: some batches."""
         return TASK_CELLS
+
+    @property
+    def at_once(self) -> int:
+        """How many cells a task should be given: bounds of pairs fall slowly, and it is the highest that counts."""
+        return 1 if self.coupling is None else self.effort.batch
 
     def root(self) -> OpenCell:
         """The whole domain, with a bound."""

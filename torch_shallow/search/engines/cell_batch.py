@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torch_shallow.bounds.backward import CellBounds, Lines, backward, proven, relaxed_point
+from torch_shallow.bounds.backward import CellBounds, Lines, Relaxed, backward, proven, relaxed_point
 from torch_shallow.bounds.goals import Goals
 from torch_shallow.bounds.multipliers import Descent, Multipliers, descend, flat_or_steep
 from torch_shallow.bounds.preactivations import BoxBounds, tightened
@@ -56,7 +56,8 @@ class CellBatch:
         lower, upper, side, slopes, splits, weights, bound, x, loose = (
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
-        return CellBatch(CellBounds(lower, upper, side), Multipliers(slopes, splits, weights), bound, x, loose)
+        cells = replace(batches[0].cells, lower=lower, upper=upper, side=side)
+        return CellBatch(cells, Multipliers(slopes, splits, weights), bound, x, loose)
 
 
 def _tensors(batch: CellBatch) -> tuple[Tensor, ...]:
@@ -125,9 +126,7 @@ class CellBounder:
         bound = torch.minimum(proven(self.network, found)[:, 0], ceiling)
         bound = torch.where(cells.empty | (bound < self.least), -torch.inf, bound)
         through = torch.cat([point.entering[..., :0], *found.through], dim=-1)
-        gap = (through * (point.leaving - point.entering.clamp(min=0.0))).clamp(min=0.0)
-        triangle = through.abs() * lines.offset
-        looseness = torch.where(cells.unstable, (gap + 0.1 * triangle)[:, 0], 0.0)
+        looseness = torch.where(cells.unstable, looseness_of(cells, lines, through, point)[:, 0], 0.0)
         return CellBatch(cells, chosen, bound, found.at[:, 0], looseness)
 
     def quick_bounds(self, cells: CellBounds, chosen: Multipliers) -> Float[Tensor, "cells"]:
@@ -154,7 +153,29 @@ class CellBounder:
     def in_region(self, x: Float[Tensor, "inputs"]) -> Float[Tensor, "inputs"] | None:
         """The best point of the activation region of a point, but for rounding; None if it is not found."""
         entering = self.network(x)[0]
-        side = torch.where(entering > 0.0, 1.0, -1.0).double()
+        side, coupling = torch.where(entering > 0.0, 1.0, -1.0).double(), self.box.cell.coupling
         lower, upper = torch.where(side > 0.0, 0.0, -torch.inf), torch.where(side > 0.0, torch.inf, 0.0)
-        solution = solve_triangles(self.network, CellBounds(lower[None], upper[None], side[None]), self.goals)
+        if coupling is not None:
+            side[coupling.distance] = 0.0
+        cell = CellBounds(lower[None], upper[None], side[None], coupling)
+        solution = solve_triangles(self.network, cell, self.goals)
         return None if solution is None else solution.x
+
+
+def looseness_of(
+    cells: CellBounds, lines: Lines, through: Float[Tensor, "cells rows neurons"], point: Relaxed
+) -> Float[Tensor, "cells rows neurons"]:
+    """By how much the relaxation of each neuron loosens bounds, which are reached at a point of it.
+
+    What that of a difference adds is told of both of its neurons.
+    """
+    leaving = point.entering.clamp(min=0.0)
+    if cells.coupling is not None:
+        first, second, at = cells.coupling.first, cells.coupling.second, cells.coupling.distance
+        leaving[..., at] = leaving[..., second] - leaving[..., first]
+    gap = (through * (point.leaving - leaving)).clamp(min=0.0)
+    loose = gap + 0.1 * through.abs() * lines.offset
+    if cells.coupling is not None:
+        loose[..., first] += loose[..., at]
+        loose[..., second] += loose[..., at]
+    return loose

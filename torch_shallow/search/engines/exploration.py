@@ -132,7 +132,7 @@ class Exploration:
             lower[row, active] = lower[row, active].clamp(min=0.0)
             upper[row, inactive] = upper[row, inactive].clamp(max=0.0)
             side[row, active], side[row, inactive] = 1.0, -1.0
-        return CellBounds(lower, upper, side)
+        return replace(cells, lower=lower, upper=upper, side=side)
 
     def _worth(self, bound: float) -> bool:
         """Whether a cell may hold a better point; if not, it is left out."""
@@ -160,8 +160,11 @@ class Exploration:
 
     def _polish(self, x: Float[Tensor, "points inputs"]) -> None:
         """From the best of some points, go to the best of its region, and on to the next, as long as it rises."""
+        before = self.best.value
         self.best.offer(x)
         network, num_goals = self.network, self.prepared.posed.num_goals
+        if self.bounder.box.cell.coupling is not None and self.opened > 0 and self.best.value <= before:
+            return  # bounds are what takes long
         if network.num_neurons * len(network.lower) > self.effort.polished:
             return
         x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
@@ -212,7 +215,8 @@ class Exploration:
         batch = pool.batch
         neurons = self._chosen(batch)
         sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
-        cells = CellBounds(*(torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side")))
+        lower, upper, side = (torch.cat([getattr(part, name) for part in sides]) for name in ("lower", "upper", "side"))
+        cells = replace(batch.cells, lower=lower, upper=upper, side=side)
         twice = torch.arange(len(batch)).repeat(2)
         paths = [
             (*path, 2 * n + side)

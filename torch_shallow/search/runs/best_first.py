@@ -91,6 +91,7 @@ class BestFirst:
         task_cells: how many cells a task opens at most.
         interrupted: asked now and then whether to stop.
         observers: called with the standing, the numbers of a task's cells, and what was found.
+        at_once: how many cells a task is given, as soon as there are enough for all tasks.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class BestFirst:
         task_cells: int,
         interrupted: Callable[[], bool],
         observers: Sequence[Callable[[Standing, list[int], CellOutcome], None]] = (),
+        at_once: int = 1,
     ) -> None:
         self.job, self.standing, self.workers, self.budget = job, standing, workers, budget
         self.enough, self.task_cells, self.interrupted, self.observers = enough, task_cells, interrupted, observers
+        self.at_once = at_once
         self.at_work: deque[tuple[Future[CellOutcome], CellTask, list[Entry]]] = deque()
 
     def run(self) -> str:
@@ -122,6 +125,7 @@ class BestFirst:
             while not self._is_enough():
                 reason = self._reason()
                 if reason:
+                    self._take_in_done()
                     return reason
                 if self.standing.open and len(self.at_work) < AT_WORK:
                     self._hand_out()
@@ -137,6 +141,11 @@ class BestFirst:
                     heapq.heappush(self.standing.open, entry)
             self.at_work.clear()
 
+    def _take_in_done(self) -> None:
+        """Keep what has been found when it is time to stop."""
+        while self.at_work and _has_result(self.at_work[0][0]):
+            self._take_in()
+
     def _is_enough(self) -> bool:
         return self.standing.x is not None and self.standing.value > self.enough
 
@@ -148,9 +157,9 @@ class BestFirst:
 
     def _hand_out(self) -> None:
         standing = self.standing
-        count = 1
+        count = max(1, min(self.at_once, len(standing.open) // AT_WORK))
         if standing.cells >= PATIENT:  # cells are soon done, and handing them out takes time too
-            count = max(1, min(TOGETHER, len(standing.open) // (2 * AT_WORK)))
+            count = max(count, min(TOGETHER, len(standing.open) // (2 * AT_WORK)))
         taken = [standing.take() for _ in range(count)]
         if -taken[0][0] <= standing.value:
             standing.left_out = max(standing.left_out, -taken[0][0])
@@ -199,3 +208,7 @@ class BestFirst:
         self.standing.add(outcome)
         for observe in self.observers:
             observe(self.standing, [number for _, number, _ in taken], outcome)
+
+
+def _has_result(future: Future[CellOutcome]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
