@@ -145,7 +145,9 @@ class Exploration:
         self, cells: CellBounds, start: Multipliers, ceiling: Float[Tensor, "cells"], paths: list[tuple[int, ...]]
     ) -> None:
         """Bound cells, look for points in them, and let those wait that are worth it."""
-        batch = self.bounder.bounded(cells, start, ceiling, self.limit)
+        # A task begins with multipliers of the whole box: of pairs, it takes steps to be as good as before.
+        anew = self.bounder.box.cell.coupling is not None and self.opened == 0
+        batch = self.bounder.bounded(cells, start, ceiling, self.limit, self.effort.root if anew else None)
         open_cells = torch.nonzero(batch.bound > self.limit)[:, 0]
         if len(open_cells):
             self._look(batch.x[open_cells])
