@@ -16,7 +16,6 @@ from torch_shallow.explain.subject import subject_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.properties import Monotone, Property
 from torch_shallow.properties.formula import negated
-from torch_shallow.search.runs.budget import check_seconds
 from torch_shallow.verdicts.verdict import Verdict
 
 
@@ -83,8 +82,6 @@ def verify(
             "property: expected AtLeast, AtMost, Between, Wins or Linear, joined by &, | and ~, or Monotone, found "
             f"{type(property).__name__}."
         )
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     subject = subject_of(model, domain, example_input, stacklevel=3)
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain

@@ -114,8 +114,7 @@ def test_relations_between_features_are_kept(norm, deep):
     found = counterfactual(asked, x, target, norm, features=features, within=Polytope(relations, sides))
     by_input, beside = relations * features.scale, sides - relations @ features.mean
     reach = 1.1 * found.distance if found.x is not None else 10.0
-    more = lambda point: [by_input @ point <= beside]  # noqa: E731
-    expected = milp_distance(model, x, *class_rows(target, 2), norm, reach, more)
+    expected = milp_distance(model, x, *class_rows(target, 2), norm, reach, lambda point: [by_input @ point <= beside])
     assert found.distance == pytest.approx(expected, rel=1e-6)
     assert found.distance >= free.distance * (1.0 - 1e-9)
 

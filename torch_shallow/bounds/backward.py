@@ -25,9 +25,7 @@ from torch import Tensor
 from torch_shallow.bounds.coupling import Coupled, CoupledLines, Coupling, tied
 from torch_shallow.bounds.staged import StagedNetwork
 
-NARROW = (
-    0.1  # a neuron whose distance varies by less, relative to the first of its pair, is bounded by that one's bounds
-)
+NARROW = 0.1  # a second neuron whose distance varies by less, relative to the first, is bounded by that one's bounds
 Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
 
 

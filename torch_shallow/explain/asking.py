@@ -17,6 +17,7 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.search.question import Answer, Posed
+from torch_shallow.search.runs.budget import check_seconds
 
 if TYPE_CHECKING:
     from torch_shallow.search.ask import Known
@@ -27,7 +28,11 @@ NOTHING = 1e-3  # seconds: of a search that only opens its first cells
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """The arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together."""
+    """The arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
+
+    Raises:
+        TransformError: the time limit is no positive number.
+    """
 
     method: str = "auto"
     solver: str | None = None
@@ -35,6 +40,10 @@ class SearchOptions:
     time_limit: float | None = None
     checkpoint: str | os.PathLike[str] | None = None
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None:
+            check_seconds("time_limit", self.time_limit, " or None")
 
     def refuse(self, where: str) -> None:
         """Make sure that nothing was asked for where there is no search.

@@ -24,7 +24,6 @@ from torch_shallow.explain.two_networks import Network, TwoNetworks, read_two
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.coupled import difference_of, side_by_side
-from torch_shallow.search.runs.budget import check_seconds
 
 CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
 
@@ -218,8 +217,6 @@ def difference(
         True
     """
     check_limits(max_rays, tolerance)
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     for name, value in (("margin", margin), ("at_most", 0.0 if at_most is None else at_most)):
         if not 0.0 <= value < float("inf"):
             raise TransformError(f"{name}: expected a finite number that is not negative, found {value!r}.")

@@ -100,8 +100,9 @@ class CellOutcome:
 class Engine(Protocol):
     """Opens cells: bounds them, finds points in them, and branches.
 
-    An engine is made of a question alone, and what it does with a task depends on nothing but the question and the
-    task: not on clocks, random numbers, or earlier tasks. So the search has the same result whoever does the work.
+    An engine is made of a question, and of bounds that anybody would find for its neurons. What it does with a task
+    depends on nothing but these and the task: not on clocks, random numbers, or earlier tasks. So the search has the
+    same result whoever does the work.
     """
 
     @property

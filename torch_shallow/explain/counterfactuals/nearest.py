@@ -17,7 +17,6 @@ from torch_shallow.explain.counterfactuals.constraints import Feature, Range
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
 from torch_shallow.explain.features import Features
 from torch_shallow.modes import outside_modes
-from torch_shallow.search.runs.budget import check_seconds
 
 
 @outside_modes
@@ -114,8 +113,6 @@ def counterfactual(
         "integer": integer,
         "one_hot": one_hot,
     }
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
     asked, problem = read_query(f, x, target, norm, features, margin, tolerance, solver, limits)
     return asked.nearest(problem, asking)

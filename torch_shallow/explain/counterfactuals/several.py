@@ -23,7 +23,6 @@ from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import known_function, read_function
 from torch_shallow.modes import outside_modes
-from torch_shallow.search.runs.budget import check_seconds
 
 Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # of the heap: the last are inputs that stay
 
@@ -136,8 +135,6 @@ def nearest_counterfactuals(
     targets: list[Any] = [*target] if isinstance(target, list | tuple) else [target] * len(x)
     if len(targets) != len(x):
         raise TransformError(f"target: expected one for each of the {len(x)} inputs, found {len(targets)}.")
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     limits = read_constraints(constraints)
     asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
     network: Any = f

@@ -26,7 +26,6 @@ from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.optional import require
 from torch_shallow.program.model import Model
 from torch_shallow.search.partition import activation_partition
-from torch_shallow.search.runs.budget import check_seconds
 
 VALUES_AT_ONCE = 1 << 26  # of patterns in memory: 64 MB
 
@@ -152,8 +151,6 @@ def neuron_activity(
         >>> neuron_activity(model).dead.tolist()
         [False, True]
     """
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     options = SearchOptions(method, solver, workers, time_limit, None, progress)
     deep = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
     if not deep or known_function(shallow) is not None:

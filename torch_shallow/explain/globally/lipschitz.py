@@ -143,7 +143,7 @@ def lipschitz_constant(
     if output is not None and of is not None:
         raise TransformError("of: expected None where `output` is given, found both; give one of them.")
     options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
-    searched = searched_subject(shallow, domain, example_input, options)
+    searched = searched_subject(shallow, domain, example_input)
     if searched is not None:
         rows = _rows(output, of, searched.program.out_shape)
         return _by_search(searched, norm, rows, options)

@@ -309,7 +309,7 @@ def monotonicity(
     if not 0.0 <= tolerance < 1e-3:
         raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
     options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
-    searched = searched_subject(shallow, domain, example_input, options)
+    searched = searched_subject(shallow, domain, example_input)
     if searched is not None:
         named = read_features(features, searched.program.num_inputs)
         return _by_search(searched, named, max(tolerance, SEARCH_TOLERANCE), exact_slopes, options)

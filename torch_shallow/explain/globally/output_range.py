@@ -29,7 +29,6 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.graph.identify import identify
-from torch_shallow.search.runs.budget import check_seconds
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
@@ -106,8 +105,6 @@ def output_range(
     """
     check_limits(max_rays, tolerance)
     options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     known = known_function(shallow)
     if known is None and not isinstance(shallow, nn.Module | ExportedProgram):
         raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")

@@ -22,7 +22,6 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer
-from torch_shallow.search.runs.budget import check_seconds
 from torch_shallow.search.steepness.steepness import Steepness
 
 if TYPE_CHECKING:
@@ -33,11 +32,8 @@ def searched_subject(
     shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None,
     example_input: Tensor | None,
-    options: SearchOptions,
 ) -> Subject | None:
     """A deep model in a bounded domain, which is searched; None of anything else."""
-    if options.time_limit is not None:
-        check_seconds("time_limit", options.time_limit, " or None")
     is_model = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
     if domain is None or not is_model or known_function(shallow) is not None:
         return None

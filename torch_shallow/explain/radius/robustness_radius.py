@@ -23,7 +23,6 @@ from torch_shallow.explain.nearby.target_rows import class_change
 from torch_shallow.explain.nearby.vantage import Vantage
 from torch_shallow.explain.searched import Searched, Vector, read_searched
 from torch_shallow.modes import outside_modes
-from torch_shallow.search.runs.budget import check_seconds
 
 BEYOND = 1e-3  # how far beyond the nearest change its class is looked for at most, relative to its distance
 
@@ -146,8 +145,6 @@ def robustness_radius(
         raise argument_error(tolerance, int, float)(
             f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
         )
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit, " or None")
     begun = time.monotonic()
     searched = _read(model, domain, x, example_input)
     function = searched.function
