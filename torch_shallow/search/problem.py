@@ -14,6 +14,9 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.partition import Search
 
 CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
+ROUNDING = 2.0**-46  # of the terms of a value: what rounding may have made of 0
+HARMLESS = 1e-10  # a change of the outputs by this, relative to their size, is not looked into
+MOST_COORDINATES = 32  # in which signs are decided exactly
 
 
 class PackedProgram(Bundle):
@@ -29,10 +32,11 @@ class PackedProgram(Bundle):
     hidden: np.ndarray  # float64: blocks (source neurons, neurons), flattened
     input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
     hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
+    harmless: np.ndarray  # float64 (neurons,): a value of this size that is lost does not matter to the outputs
 
 
-def pack(program: ReLUProgram, chart: Chart) -> PackedProgram:
-    """Lay a program out for the compiled walk, in chart coordinates."""
+def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neurons"] | None = None) -> PackedProgram:
+    """Lay a program out for the compiled walk, in chart coordinates; no value matters unless `harmless` is given."""
     d = program.num_inputs
     inputs, hidden, starts, sources, offsets = [], [], [0], [], []
     input_sizes, hidden_norms = [], []
@@ -70,7 +74,34 @@ def pack(program: ReLUProgram, chart: Chart) -> PackedProgram:
         join(hidden),
         join(input_sizes),
         join(hidden_norms),
+        np.full(program.num_neurons, np.inf) if harmless is None else harmless,
     )
+
+
+def harmless_values(program: ReLUProgram, chart: Chart) -> Float[np.ndarray, "neurons"]:
+    """Up to which size a value of each neuron may be lost, at unit vectors of homogeneous chart coordinates.
+
+    A ReLU that is off by a value changes an output by no more than that value times the sum, over all ways from the
+    neuron to the output, of the product of the weights' sizes. In a box, this is relative to the largest output at its
+    centre, some way along each coordinate, and between these; where outputs are nearly zero at all of these, every
+    value matters. In other domains, which may have no size, every value does.
+    """
+    d, n, p = program.num_inputs, program.num_neurons, chart.num_coordinates
+    if p > MOST_COORDINATES or n == 0:
+        return np.full(n, np.inf)
+    if not chart.is_box:
+        return np.zeros(n)
+    steps = np.concatenate([np.eye(p), -np.eye(p), np.linspace(-0.9, 0.7, p)[None]])
+    v = np.concatenate([np.zeros((1, p)), 0.61 * steps, 0.23 * steps])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        size = np.abs(program(chart.lift(v)))
+        gain = np.abs(program.out_weight[:, d:]) / size.max(axis=0)[:, None]
+        for stage, start, stop in reversed(
+            list(zip(program.stages, program.offsets, program.offsets[1:], strict=False))
+        ):
+            gain[:, :start] += np.nan_to_num(gain[:, start:stop], nan=np.inf) @ np.abs(stage.weight[:, d:])
+        most = np.nan_to_num(gain, nan=np.inf).max(axis=0, initial=0.0)
+        return HARMLESS / most
 
 
 def _closed(program: ReLUProgram) -> np.ndarray:
@@ -117,6 +148,24 @@ def compose(network, maps, norms_of_all, pattern, active, stage):
     for i in range(n):
         terms = CANCELLATION * (network.hidden_norms[offset + i] * size + network.input_sizes[offset + i])
         norms[i] = max(np.sqrt(norms[i]), terms)
+
+
+@compiled()
+def write_doubts(network, norms_of_all, pattern, stage, tolerance, doubts):
+    """Write up to which size values of the neurons of a composed stage are taken for 0.
+
+    Beyond the tolerance signs are sure; between this and the tolerance they may be real and may matter.
+    """
+    offset, square = network.offsets[stage], 0.0
+    for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
+        first = network.offsets[network.block_sources[block]]
+        for j in range(network.sizes[network.block_sources[block]]):
+            if pattern[first + j] == 1:
+                square += norms_of_all[first + j] ** 2
+    size = np.sqrt(square)
+    for i in range(offset, offset + network.sizes[stage]):
+        terms = network.hidden_norms[i] * size + network.input_sizes[i]
+        doubts[i] = min(max(ROUNDING * terms, network.harmless[i]), tolerance * norms_of_all[i])
 
 
 @compiled()
@@ -208,4 +257,5 @@ class Problem:
     @classmethod
     def of(cls, program: ReLUProgram, chart: Chart, search: Search) -> Problem:
         """Pack a program."""
-        return cls(program, chart, pack(program.balanced, chart), search)
+        balanced = program.balanced
+        return cls(program, chart, pack(balanced, chart, harmless_values(balanced, chart)), search)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
 
 from torch_shallow.geometry.rays.cone import NEED_WORDS
 from torch_shallow.geometry.rays.storage import grown, intersection
+from torch_shallow.search.engines.exact_walk import ExactWalk
 from torch_shallow.search.engines.ray_walk import (
     CURSOR,
     DEPTH,
+    DOUBT,
     LINES,
     NUM_COLUMNS,
     PARENT,
@@ -58,6 +61,7 @@ class RayWalk(CompiledWalk):
             np.zeros((256, self.storage.words), dtype=np.uint64),
             np.zeros(max(1, program.num_neurons) * dimension),
             np.zeros(program.num_neurons),
+            np.zeros(program.num_neurons),
             np.zeros(program.num_neurons, dtype=np.uint8),
             np.zeros(1, dtype=np.int64),
             np.zeros((4, max(widest, dimension))),
@@ -66,6 +70,11 @@ class RayWalk(CompiledWalk):
         cones = self.storage.cones
         # A walk may change the domain's cone where it lies.
         self.domain = lines, rays, cones.ids[: lines + rays].copy(), cones.sets[: lines + rays].copy(), used
+
+    @cached_property
+    def exact(self) -> ExactWalk:
+        """What decides where float64 cannot."""
+        return ExactWalk(self.problem, self.harvest)
 
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
         search, storage = self.problem.search, self.storage
@@ -93,6 +102,9 @@ class RayWalk(CompiledWalk):
             self.hand_over(cell)
             counts[CUTS] = self.harvest.num_cuts
             return
+        if status == DOUBT:
+            self._decide(int(counts[TOP]), counts)
+            return
         if status == NEED_FRAMES:
             self.stack = stack.replaced(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
             return
@@ -113,6 +125,17 @@ class RayWalk(CompiledWalk):
         stack.used[0, : len(used)] = used
         stack.pool_top[0] = self.pool_top
         self._walk_all()
+
+    def _decide(self, top: int, counts: Int[np.ndarray, "counts"]) -> None:
+        """Settle the neuron at the cursor of the top cell; if it cuts the cell, walk below the cell exactly."""
+        frame, cell = self.stack.frames[top], self._top_cell(top)
+        side = self.exact.side_of(cell, int(frame[STAGE]), int(frame[CURSOR]))
+        if side is None:
+            counts[TOP] -= 1
+            self.exact.run(cell)
+            counts[CUTS] = self.harvest.num_cuts
+        else:
+            self.stack.status[top, frame[CURSOR]] = side
 
     def _top_cell(self, top: int) -> Cell:
         """The cell on top of the stack, as half-spaces."""

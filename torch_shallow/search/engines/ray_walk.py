@@ -7,7 +7,7 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.rays.cone import NEED_PAIRS, OK, absorb_flat_rays, evaluate, split
-from torch_shallow.search.problem import compose, pack_pattern
+from torch_shallow.search.problem import compose, pack_pattern, write_doubts
 from torch_shallow.search.task_output import (
     CUT_ROWS,
     CUTS,
@@ -22,6 +22,7 @@ from torch_shallow.search.task_output import (
 )
 
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
+DOUBT = 15  # whether the neuron at the cursor of the cell on top takes both signs there needs exact arithmetic
 
 
 FLATNESS = 1e-4  # a ray is flat if all values are within this share of the tolerance: zero but for rounding
@@ -39,6 +40,7 @@ class RayStack(Bundle):
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
     norms: np.ndarray  # float64 (neurons,): size against which a value of a neuron is measured
+    doubts: np.ndarray  # float64 (neurons,): up to which size a value is taken for 0
     pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
     pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
     work: np.ndarray  # float64 (4, at least neurons of a stage and dimension)
@@ -86,6 +88,7 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
 def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):
     """Compose the stage and settle every neuron of one sign on the cell; the others stay undecided."""
     compose(network, stack.maps, stack.norms, stack.pattern, stack.active, stage)
+    write_doubts(network, stack.norms, stack.pattern, stage, tolerance, stack.doubts)
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
@@ -110,8 +113,7 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
     if some_flat and network.closed[stage]:
         absorb_flat_rays(cones, scratch, frame[START : RAYS + 1], stack.used[top])
     for i in range(n):
-        threshold = tolerance * stack.norms[offset + i]
-        rises, falls = high[i] > threshold, low[i] < -threshold
+        rises, falls = high[i] > stack.doubts[offset + i], low[i] < -stack.doubts[offset + i]
         if rises and falls:
             stack.status[top, i] = UNDECIDED
         else:
@@ -144,7 +146,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
     The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
 
     Returns:
-        DONE, FULL, TOO_MANY_RAYS, OFF_PATH, or one of the NEED statuses.
+        DONE, FULL, TOO_MANY_RAYS, DOUBT, OFF_PATH, or one of the NEED statuses.
     """
     frames, status, used, maps, norms = stack.frames, stack.status, stack.used, stack.maps, stack.norms
     pool, ids, values = cones.pool, cones.ids, scratch.values
@@ -185,7 +187,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
             if status[top, i] == UNDECIDED:
                 for k in range(dimension):
                     row[k] = maps[base + k * n + i]
-                threshold = tolerance * norms[offset + i]
+                threshold, doubt = tolerance * norms[offset + i], stack.doubts[offset + i]
                 least, greatest = evaluate(pool, ids, frame[START], lines + rays, row[:dimension], values)
                 for r in range(lines):
                     greatest = max(greatest, abs(values[r]))
@@ -193,7 +195,9 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
                 if greatest > threshold and least < -threshold:
                     cut = True
                     break
-                status[top, i] = 1 if greatest > threshold else 0
+                if greatest > doubt and least < -doubt:
+                    return DOUBT
+                status[top, i] = 1 if greatest > doubt else 0
             frame[CURSOR] += 1
         if not cut:
             for i in range(n):
@@ -205,7 +209,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
         only_side = guided_side(path, frame[DEPTH], offset + i)
         if only_side == OFF_PATH:
             return OFF_PATH
-        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], threshold, stack.pool_top[0])
+        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], doubt, stack.pool_top[0])
         if code != OK:
             return code
         if only_side < 0:

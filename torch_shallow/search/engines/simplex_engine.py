@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 
 from torch_shallow.geometry.dual_simplex import Simplex, room
 from torch_shallow.geometry.rays.storage import grown
+from torch_shallow.search.engines.exact_walk import ExactWalk
 from torch_shallow.search.engines.simplex_walk import (
     ASKED,
     CURSOR,
     DEPTH,
+    DOUBT,
     FIRST,
     MAY_FALL,
     MAY_RISE,
@@ -29,8 +31,8 @@ from torch_shallow.search.engines.simplex_walk import (
     walk_by_simplex,
 )
 from torch_shallow.search.engines.solvers import ByCvxpy, CellProgram, Solver, by_highs, centre, check_installed
-from torch_shallow.search.problem import Cell, PackedProgram, Problem, compose, whole_domain
-from torch_shallow.search.task_output import NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
+from torch_shallow.search.problem import Cell, PackedProgram, Problem, compose, whole_domain, write_doubts
+from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
 
 DEEP = 1e-6  # a point further inside a cell is not near its surface
 
@@ -96,12 +98,40 @@ class SimplexWalk(CompiledWalk):
         cells = self.stack
         if status in (MAY_RISE, MAY_FALL):
             self._settle(int(counts[TOP]), 1.0 if status == MAY_RISE else -1.0)
+        elif status == DOUBT:
+            self._decide(int(counts[TOP]), counts)
         elif status == NEED_FRAMES:
             self.stack = cells.replaced(frames=grown(cells.frames), status=grown(cells.status))
         elif status == NEED_ROWS:
             self._grow_rows()
         elif status == NEED_POINTS:
             self.stack = cells.replaced(points=grown(cells.points))
+
+    @cached_property
+    def exact(self) -> ExactWalk:
+        """What decides where float64 cannot."""
+        return ExactWalk(self.problem, self.harvest)
+
+    def _decide(self, top: int, counts: Int[np.ndarray, "counts"]) -> None:
+        """Settle the neuron that the walk has asked for; if it cuts the top cell, walk below the cell exactly."""
+        frame, cell = self.stack.frames[top], self._top_cell(top)
+        side = self.exact.side_of(cell, int(frame[STAGE]), int(frame[ASKED]))
+        if side is None:
+            counts[TOP] -= 1
+            self.exact.run(cell)
+            counts[CUTS] = self.harvest.num_cuts
+        else:
+            self.stack.status[top, frame[ASKED]] = side
+
+    def _top_cell(self, top: int) -> Cell:
+        """The cell on top of the stack."""
+        offsets, cells, frame = self.network.offsets, self.stack, self.stack.frames[top]
+        stage, status = frame[STAGE], np.full(int(self.network.offsets[-1]), -1, dtype=np.int8)
+        status[: offsets[stage]] = cells.pattern[: offsets[stage]]
+        current = cells.status[top, : self.network.sizes[stage]]
+        status[offsets[stage] : offsets[stage + 1]] = np.where(current == UNDECIDED, -1, current)
+        rows = self.simplex.rows[len(self.domain_rows) : frame[ROWS]]
+        return Cell(int(frame[PARENT]), int(frame[DEPTH]), status, rows, cells.points[frame[FIRST]])
 
     def _settle(self, top: int, sign: float) -> None:
         """Have a solver say whether the neuron that the walk asks for has a sign anywhere in the top cell.
@@ -150,6 +180,8 @@ class SimplexWalk(CompiledWalk):
             if (status < 0).all() and len(status):
                 break
             compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
+            tolerance = self.problem.search.tolerance
+            write_doubts(network, cells.norms, cells.pattern, stage, tolerance, cells.doubts)
             if (status < 0).any():
                 cells.status[0, : len(status)] = np.where(status < 0, UNDECIDED, status)
                 entered = True
@@ -184,6 +216,7 @@ def _stack(network: PackedProgram, dimension: int) -> CellStack:
         np.zeros((256, widest), dtype=np.uint8),
         np.zeros((4096, dimension)),
         np.zeros(max(1, neurons) * dimension),
+        np.zeros(neurons),
         np.zeros(neurons),
         np.zeros(neurons, dtype=np.uint8),
         np.zeros(dimension),

@@ -7,7 +7,7 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.dual_simplex import BELOW, FAILED, maximise
-from torch_shallow.search.problem import compose, pack_pattern
+from torch_shallow.search.problem import compose, pack_pattern, write_doubts
 from torch_shallow.search.task_output import (
     CUT_ROWS,
     CUTS,
@@ -25,6 +25,7 @@ NEED_ROWS = 20  # more half-spaces on the path than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells
 MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the cell on top, is positive anywhere in the cell
 MAY_FALL = 23  # the same for negative
+DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithmetic
 
 PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED = range(11)
 NUM_COLUMNS = 11
@@ -38,6 +39,7 @@ class CellStack(Bundle):
     points: np.ndarray  # float64 (capacity, dimension): homogeneous, each cell's together
     maps: np.ndarray  # as in `walk.Stack`
     norms: np.ndarray
+    doubts: np.ndarray
     pattern: np.ndarray
     row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
     active: np.ndarray  # int64 (neurons,): work space
@@ -47,6 +49,7 @@ class CellStack(Bundle):
 def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
     """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
     compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
+    write_doubts(network, cells.norms, cells.pattern, stage, tolerance, cells.doubts)
     n, offset, dimension = network.sizes[stage], network.offsets[stage], simplex.lower.shape[0]
     for i in range(n):
         low, high = 0.0, 0.0
@@ -54,23 +57,23 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
             slope = cells.maps[offset * dimension + k * n + i]
             low += min(slope * simplex.lower[k], slope * simplex.upper[k])
             high += max(slope * simplex.lower[k], slope * simplex.upper[k])
-        threshold = tolerance * cells.norms[offset + i]
         status[i] = UNDECIDED
-        if high <= threshold:
+        if high <= cells.doubts[offset + i]:
             status[i] = 0
-        elif low >= -threshold:
+        elif low >= -cells.doubts[offset + i]:
             status[i] = 1
 
 
 @compiled()
-def two_signs(simplex, cells, frame, row, max_points, tolerance, ask):
+def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
     """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
 
     Returns:
         0 or 1 for the one sign it has (0: nowhere positive), 2 for both; MAY_RISE or MAY_FALL if a program could not be
-        settled, or with `ask` is not even tried.
+        settled, or with `ask` is not even tried; DOUBT if it was not shown that values beyond `doubt` are beyond the
+        tolerance. A solver that is asked cannot tell values below the tolerance from 0.
     """
     dimension, points = row.shape[0], cells.points
     low, high = 0.0, 0.0
@@ -86,9 +89,9 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance, ask):
             simplex.objective[k] = sign * row[k]
         answer = FAILED
         if not ask:
-            answer = maximise(simplex, frame[ROWS], simplex.objective, tolerance, 0.1 * tolerance)
+            answer = maximise(simplex, frame[ROWS], simplex.objective, doubt, 0.1 * doubt)
         if answer == FAILED:
-            return MAY_RISE if sign > 0.0 else MAY_FALL
+            return DOUBT if doubt < tolerance and not ask else (MAY_RISE if sign > 0.0 else MAY_FALL)
         if answer == BELOW:
             return 0 if sign > 0.0 else 1
         value = 0.0
@@ -96,6 +99,8 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance, ask):
         for k in range(dimension):
             value += row[k] * simplex.point[k]
             points[at, k] = simplex.point[k]
+        if (value if sign > 0.0 else -value) <= tolerance:
+            return DOUBT
         frame[POINTS] = at + 1 - frame[FIRST]
         low, high = min(low, value), max(high, value)
     return 2
@@ -180,8 +185,10 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
         while i < n and (cut < 0 or (ask and frame[POINTS] < max_points)):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
-                answer = two_signs(simplex, cells, frame, row, max_points, tolerance, ask)
-                if answer in (MAY_RISE, MAY_FALL):
+                norm = cells.norms[offset + i]
+                doubt = cells.doubts[offset + i] / norm if norm > 0.0 else tolerance
+                answer = two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask)
+                if answer in (MAY_RISE, MAY_FALL, DOUBT):
                     frame[ASKED] = i
                     return answer
                 if answer < 2:

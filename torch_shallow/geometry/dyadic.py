@@ -1,0 +1,109 @@
+"""Exact arithmetic: float64s are integers times powers of two, and so are their sums and products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+Vector = list[int]
+
+
+class Dyadic(NamedTuple):
+    """Numbers `numbers * 2**exponent`.
+
+    Attributes:
+        numbers: Python integers, in an array of objects.
+        exponent: shared by all of them.
+    """
+
+    numbers: np.ndarray
+    exponent: int
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "..."]) -> Dyadic:
+        """The numbers that float64s are."""
+        mantissas, exponents = np.frexp(values)
+        mantissas = np.ldexp(mantissas, 53).astype(np.int64)
+        least = int(exponents[mantissas != 0].min(initial=0))
+        shifts = np.where(mantissas != 0, exponents - least, 0)
+        return cls(mantissas.astype(object) << shifts.astype(object), least - 53)
+
+    def product(self, other: Dyadic) -> Dyadic:
+        """The matrix product."""
+        if 0 in self.numbers.shape or 0 in other.numbers.shape:
+            shape = (self.numbers.shape[0], other.numbers.shape[1])
+            return Dyadic(np.full(shape, 0, dtype=object), min(self.exponent, other.exponent))
+        return Dyadic(self.numbers.dot(other.numbers), self.exponent + other.exponent)
+
+    def plus(self, other: Dyadic) -> Dyadic:
+        """The sum."""
+        least = min(self.exponent, other.exponent)
+        return Dyadic(
+            (self.numbers << (self.exponent - least)) + (other.numbers << (other.exponent - least)),
+            least,
+        )
+
+
+def dot(a: Vector, b: Vector) -> int:
+    """The inner product."""
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def shortened(vector: Sequence[int], bits: int = 0) -> Vector:
+    """A vector without the power of two that all entries have in common; of `bits` bits, rounded, if that is given."""
+    size = max((abs(entry).bit_length() for entry in vector), default=0)
+    if bits and size > bits:
+        shift = size - bits
+        vector = [(entry + (1 << (shift - 1))) >> shift for entry in vector]
+    together = 0
+    for entry in vector:
+        together |= entry
+    zeros = (together & -together).bit_length() - 1
+    return [entry >> zeros for entry in vector] if zeros > 0 else list(vector)
+
+
+def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | None:
+    """A point of the cone `rows @ w >= 0` where `target @ w > 0`; None if there is none.
+
+    By Farkas' lemma there is none if and only if `-target` is a combination `y @ rows` with `y >= 0`. The first phase
+    of the simplex method looks for such `y`, in integers that all have the determinant of the basis as their
+    denominator (Edmonds 1967, Bareiss 1968), by Bland's rule, which cannot cycle. Where it finds none, its prices are
+    the point.
+    """
+    dimension, count = len(target), len(rows)
+    flips = [-1 if entry > 0 else 1 for entry in target]
+    table = [
+        [flips[k] * row[k] for row in rows] + [int(k == j) for j in range(dimension)] + [-flips[k] * target[k]]
+        for k in range(dimension)
+    ]
+    # What is left to remove of each column by the sum of all artificial variables, the last is what it comes to.
+    cost = [-sum(line[j] for line in table) for j in range(count)]
+    cost += [0] * dimension + [-sum(line[-1] for line in table)]
+    basic, determinant = list(range(count, count + dimension)), 1
+    while cost[-1] < 0:
+        column = next((j for j in range(count) if cost[j] < 0), None)
+        if column is None:
+            # The prices of the equations are 1 minus the reduced costs of the artificial variables.
+            return shortened([flips[k] * (cost[count + k] - determinant) for k in range(dimension)])
+        leaving = None
+        for k in range(dimension):
+            if table[k][column] <= 0:
+                continue
+            if leaving is not None:
+                here, there = table[k][-1] * table[leaving][column], table[leaving][-1] * table[k][column]
+                if here > there or (here == there and basic[k] > basic[leaving]):
+                    continue
+            leaving = k
+        assert leaving is not None  # the sum of the artificial variables is never below zero
+        pivot_row = table[leaving]
+        pivot = pivot_row[column]
+        for line in (*table, cost):
+            if line is not pivot_row:
+                share = line[column]
+                for j, entry in enumerate(pivot_row):
+                    line[j] = (line[j] * pivot - share * entry) // determinant
+        determinant, basic[leaving] = pivot, column
+    return None

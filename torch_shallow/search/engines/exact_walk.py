@@ -1,0 +1,116 @@
+"""Enumeration in exact arithmetic, below cells that float64 cannot cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from torch_shallow.search.engines.exact_rows import ExactCell, ExactRows, Stages
+from torch_shallow.search.problem import Cell, Problem
+from torch_shallow.search.task_output import OFF_PATH, Harvest, guided_side, off_path
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A cell that is still to be walked: `status` is that of the neurons of its stage, -1 for those not settled."""
+
+    parent: int
+    depth: int
+    cell: ExactCell
+    stages: Stages
+    status: tuple[int, ...]
+
+
+class ExactWalk:
+    """Walks what is below a cell in integers, and gives its cuts and regions to a harvest.
+
+    A neuron cuts a cell if and only if its pre-activation takes both signs in it: by a point of each sign, or by
+    multipliers that prove that there is none (`point_where_positive`). Takes milliseconds for a cell where compiled
+    walks take microseconds.
+
+    Args:
+        problem: what is enumerated.
+        harvest: where to append.
+    """
+
+    engine = "exact"
+
+    def __init__(self, problem: Problem, harvest: Harvest) -> None:
+        self.problem, self.harvest = problem, harvest
+        self.rows = ExactRows(problem)
+        self._sizes = [stage.num_neurons for stage in problem.program.stages]
+
+    def side_of(self, cell: Cell, stage: int, number: int) -> int | None:
+        """The sign of a neuron on a cell that has settled all stages before: 0, 1, or None if it takes both.
+
+        Where the cell itself has no interior, this is the sign at its point.
+        """
+        exact, stages = self.rows.cell(cell, self.harvest.path(cell.parent, cell.depth))
+        row = self.rows.row(stages, stage, number)
+        if exact is None:
+            return int(np.dot(np.array(row, dtype=np.float64), cell.point) > 0.0)
+        below, above = exact.points_on_both_sides(row)
+        if below is not None and above is not None:
+            return None
+        return int(above is not None)
+
+    def run(self, start: Cell) -> None:
+        """Walk everything below a cell, as far as it is below the path of the harvest."""
+        exact, stages = self.rows.cell(start, self.harvest.path(start.parent, start.depth))
+        assert exact is not None  # `side_of` has found points of both signs in it
+        offset = self.problem.program.offsets[len(stages.active)]
+        status = start.status[offset : offset + self._sizes[len(stages.active)]]
+        stack = [_Open(start.parent, start.depth, exact, stages, tuple(status.tolist()))]
+        while stack:
+            stack += self._opened(stack.pop())
+            if stack and self.harvest.spent:
+                self.harvest.leave(np.array([cell.parent for cell in stack], dtype=np.int64))
+                return
+
+    def _opened(self, node: _Open) -> list[_Open]:
+        """The two parts of a cell, that which is walked first last; or none, if it is a region."""
+        stages, status = node.stages, list(node.status)
+        while True:
+            stage = len(stages.maps) - 1
+            for number, known in enumerate(status):
+                if known >= 0:
+                    continue
+                row = self.rows.row(stages, stage, number)
+                below, above = node.cell.points_on_both_sides(row)
+                if below is not None and above is not None:
+                    return self._cut(replace(node, stages=stages, status=tuple(status)), number, row, below, above)
+                status[number] = int(above is not None)
+            stages = replace(stages, active=(*stages.active, np.array(status, dtype=np.int64) == 1))
+            if len(stages.active) == len(self._sizes):
+                self._write_region(node, stages)
+                return []
+            stages = self.rows.composed(stages)
+            status = [-1] * self._sizes[len(stages.active)]
+
+    def _cut(self, node: _Open, number: int, row: list[int], below: list[int], above: list[int]) -> list[_Open]:
+        stage, path = len(node.stages.maps) - 1, self.harvest.given
+        neuron = self.problem.program.offsets[stage] + number
+        only_side = int(guided_side(path, node.depth, neuron))
+        if only_side == OFF_PATH:
+            raise off_path()
+        cut = self.harvest.num_cuts
+        if only_side < 0:
+            none = np.zeros(0, dtype=np.int64)
+            patterns = np.zeros((0, (self.problem.program.num_neurons + 7) // 8), dtype=np.uint8)
+            points = np.zeros((0, self.problem.chart.num_coordinates))
+            self.harvest.add(self.engine, np.array([node.parent]), np.array([neuron]), none, patterns, points)
+        parts = []
+        for side, point in ((1, above), (0, below)):
+            if only_side == 1 - side:
+                continue
+            status = (*node.status[:number], side, *node.status[number + 1 :])
+            cell = node.cell.cut(row if side else [-entry for entry in row], point)
+            parent = 2 * cut + side if only_side < 0 else node.parent - 1
+            parts.append(_Open(parent, node.depth + 1, cell, node.stages, status))
+        return parts
+
+    def _write_region(self, node: _Open, stages: Stages) -> None:
+        none, pattern = np.zeros(0, dtype=np.int64), np.concatenate(stages.active)
+        point = self.rows.point_in(node.cell)
+        self.harvest.add(self.engine, none, none, np.array([node.parent]), np.packbits(pattern)[None], point[None])
