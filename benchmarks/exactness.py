@@ -82,6 +82,11 @@ class Judgement:
         return self.error is not None and self.error.relative > ALLOWED
 
     @property
+    def off_locally(self) -> bool:
+        """Whether it is off by little of the largest output, but by much of the terms that are added up at the point."""
+        return not self.off and self.error is not None and self.error.local > ALLOWED
+
+    @property
     def off_in_float(self) -> bool:
         """Whether it is right by its stored numbers, but not as it is called."""
         return not self.off and self.in_float > ALLOWED
@@ -176,12 +181,12 @@ def _range_error(shallow: torch_shallow.ShallowReLU, network: HardNetwork, cells
 
 def table(judged: dict[str, list[Judgement]]) -> str:
     """A line for each family."""
-    heads = ("networks", "refused", "miscounted", "off", "off in float64", "wrong range", "above stated", "passed though wrong")
+    heads = ("networks", "refused", "miscounted", "off", "off locally", "off in float64", "wrong range", "above stated", "passed though wrong")
     heads += ("failed though right", "certify refused", "largest error", "transform", "certify")
     lines = [f"| family | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     for family, found in judged.items():
         counts = [len(found)]
-        for name in ("refused", "miscounted", "off", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed"):
+        for name in ("refused", "miscounted", "off", "off_locally", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed"):
             counts.append(sum(getattr(one, name) for one in found))
         counts.append(sum(one.passed is None and not one.refused for one in found))
         worst = max((float(one.error.relative) for one in found if one.error is not None), default=0.0)
@@ -193,7 +198,7 @@ def table(judged: dict[str, list[Judgement]]) -> str:
 
 def described(one: Judgement) -> str:
     """What is wrong with one network, in a few lines; nothing if all is right."""
-    names = ("refused", "miscounted", "off", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed")
+    names = ("refused", "miscounted", "off", "off_locally", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed")
     kinds = [name for name in names if getattr(one, name)] + ["certify refused"] * (one.passed is None and not one.refused)
     if not kinds:
         return ""

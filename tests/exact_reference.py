@@ -208,14 +208,16 @@ class TrueError:
 
     Attributes:
         value: in a bounded domain the supremum of |shallow(x) - model(x)|, else that of it over 1 + |x|_1.
-        relative: the supremum of |shallow(x) - model(x)| over the lesser of two sizes, which follow all scales of
-            layers: that of the terms added up at x (`sizes`), and `ROUNDING` of it plus the largest output in the domain.
-            A share of 1e-9 of the first is as much as anybody asks for at x, one of the second in the whole domain.
+        relative: the supremum of |shallow(x) - model(x)| over the largest output in the domain (in one without end,
+            relative to 1 + |x|_1, times that), plus `ROUNDING` of the terms that are added up at x (`sizes`). It does
+            not change with the scales of layers.
+        local: the supremum of |shallow(x) - model(x)| over the terms that are added up at x.
         point: where `relative` is reached, or approached, in homogeneous coordinates (x, t); None where it is 0.
     """
 
     value: Fraction | float
     relative: Fraction | float
+    local: Fraction | float
     point: tuple[Fraction, ...] | None
 
 
@@ -298,11 +300,12 @@ def true_error(shallow: object, layers: Sequence[Layer], cells: Sequence[ExactCe
     """
     tree = exact_tree(shallow)
     if tree is None:
-        return TrueError(math.inf, math.inf, None)
+        return TrueError(math.inf, math.inf, math.inf, None)
     bounded = is_bounded(cells)
     scales, terms = output_scales(cells), sizes(layers)
     value: Fraction | float = Fraction(0)
     relative: Fraction | float = Fraction(0)
+    local: Fraction | float = Fraction(0)
     where: Vector | None = None
     for cell in cells:
         unit = 1 << (cell.exponent + tree.exponent)
@@ -317,13 +320,14 @@ def true_error(shallow: object, layers: Sequence[Layer], cells: Sequence[ExactCe
                         error = Fraction(apart, unit)
                         value = max(value, error / length if length else math.inf)
                         size = Fraction(dot(terms[0][i], tuple(map(abs, ray))), 1 << terms[1])
-                        least = min(size, scales[i] * length + ROUNDING * size)
-                        ratio = error / least if least else math.inf
+                        local = max(local, error / size if size else math.inf)
+                        scale = scales[i] * length + ROUNDING * size
+                        ratio = error / scale if scale else math.inf
                         if ratio > relative:
                             relative, where = ratio, ray
     if where is None:
-        return TrueError(value, relative, None)
-    return TrueError(value, relative, tuple(Fraction(x, where[-1] or max(map(abs, where))) for x in where))
+        return TrueError(value, relative, local, None)
+    return TrueError(value, relative, local, tuple(Fraction(x, where[-1] or max(map(abs, where))) for x in where))
 
 
 def is_bounded(cells: Sequence[ExactCell]) -> bool:
