@@ -1,214 +1,40 @@
 """Networks that are hard for floating point, judged in exact rational arithmetic.
 
 `python -m benchmarks.exactness` prints a table, a line for each family of `tests/hard_networks.py`: how many networks
-have another number of regions than exact arithmetic finds, how many are off by more than a share of the terms that are
-added up, how many exceed the error that they state, and how many certificates pass or fail that should not.
+have another number of regions than exact arithmetic finds, how many are off by more than rounding, how many exceed the
+error that they state, and how many certificates pass or fail that should not.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 
-import torch
-
-import torch_shallow
-from tests.exact_reference import (
-    ROUNDING,
-    ExactCell,
-    TrueError,
-    dot,
-    exact_cells,
-    exact_value,
-    is_bounded,
-    output_scales,
-    sizes,
-    true_error,
-)
-from tests.hard_networks import EXAMPLES, FAMILIES, OVERFLOWING, HardNetwork, hard_network
-from torch_shallow.explain.globally import output_range
-
-ALLOWED = 1e-9  # an error of this share of all terms is none
+from benchmarks.judgement import KINDS, Judgement, judge
+from tests.hard_networks import EXAMPLES, FAMILIES, OVERFLOWING, hard_network
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What became of one network.
-
-    Attributes:
-        network: the network.
-        regions: the right number of regions.
-        found: the number that `transform` found; None if it refused.
-        error: the exact error; None if it refused.
-        in_float: how far the shallow network's float64 output is from the exact one at vertices of regions, relative to
-            the terms that are added up there; infinite for NaN.
-        range_error: how far `output_range` is from the exact one, relative to the largest output and a hundred
-            thousandth of the terms; infinite where it refuses, and 0 in a domain without end.
-        stated: the error that the shallow network states; None if it states none.
-        passed: whether its certificate passed; None if there is none.
-        problem: the message of an error, or the first failure of the certificate.
-        seconds: of `transform` and `certify`.
-    """
-
-    network: HardNetwork
-    regions: int
-    found: int | None = None
-    error: TrueError | None = None
-    in_float: float = 0.0
-    range_error: float = 0.0
-    stated: float | None = None
-    passed: bool | None = None
-    problem: str = ""
-    seconds: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def refused(self) -> bool:
-        """Whether there is no shallow network."""
-        return self.found is None
-
-    @property
-    def miscounted(self) -> bool:
-        """Whether regions are missing, or too many."""
-        return not self.refused and self.found != self.regions
-
-    @property
-    def off(self) -> bool:
-        """Whether the network is somewhere not the model."""
-        return self.error is not None and self.error.relative > ALLOWED
-
-    @property
-    def off_locally(self) -> bool:
-        """Whether it is off by little of the largest output, but by much of the terms that are added up at the point."""
-        return not self.off and self.error is not None and self.error.local > ALLOWED
-
-    @property
-    def off_in_float(self) -> bool:
-        """Whether it is right by its stored numbers, but not as it is called."""
-        return not self.off and self.in_float > ALLOWED
-
-    @property
-    def wrong_range(self) -> bool:
-        """Whether the network is right, but what is said of its outputs is not."""
-        return not self.off and self.range_error > ALLOWED
-
-    @property
-    def above_stated(self) -> bool:
-        """Whether the network is further from the model than it says."""
-        return self.error is not None and self.stated is not None and self.error.value > self.stated
-
-    @property
-    def wrong(self) -> bool:
-        """Whether what the network claims is false: the error that it states, or where it states none, to be exact."""
-        return self.off if self.stated is None else self.above_stated
-
-    @property
-    def wrongly_passed(self) -> bool:
-        """Whether the certificate of a wrong network passed."""
-        return self.passed is True and self.wrong
-
-    @property
-    def wrongly_failed(self) -> bool:
-        """Whether the certificate of a right network failed."""
-        return self.passed is False and not self.wrong
-
-
-def judge(network: HardNetwork) -> Judgement:
-    """Transform and certify a network, and compare with exact arithmetic."""
-    cells = exact_cells(network.layers, network.half_spaces())
-    model = network.module()
-    start = time.process_time()
-    try:
-        shallow = torch_shallow.transform(model, domain=network.domain)
-    except torch_shallow.TransformError as error:
-        return Judgement(network, len(cells), problem=str(error))
-    of_transform = time.process_time() - start
-    stated = getattr(shallow, "max_error", None)
-    error = true_error(shallow, network.layers, cells)
-    in_float, range_error = _in_float(shallow, network, cells), _range_error(shallow, network, cells)
-    start = time.process_time()
-    try:
-        certificate = shallow.certify(model)
-        passed, problem = certificate.passed, next(map(str, certificate.failures), "")
-        problem = next((f"{check.name}: {check.failures[0]}" for check in certificate.checks if not check.passed), problem)
-    except torch_shallow.TransformError as refusal:
-        passed, problem = None, str(refusal)
-    seconds = of_transform, time.process_time() - start
-    return Judgement(network, len(cells), shallow.num_regions, error, in_float, range_error, stated, passed, problem, seconds)
-
-
-@torch.no_grad()
-def _in_float(shallow: torch_shallow.ShallowReLU, network: HardNetwork, cells: Sequence[ExactCell], most: int = 40) -> float:
-    """How far the network's output is from the exact one at vertices of regions that are float64 numbers."""
-    vertices = {tuple(Fraction(v, ray[-1]) for v in ray[:-1]) for cell in cells for ray, _ in cell.cone.rays if ray[-1]}
-    exact = [x for x in sorted(vertices) if all(abs(v) < 1e300 and Fraction(float(v)) == v for v in x)][:most]
-    if not exact:
-        return 0.0
-    found = shallow(torch.tensor([[float(v) for v in x] for x in exact], dtype=torch.float64)).tolist()
-    positive = [([[abs(v) for v in row] for row in w], [abs(v) for v in b]) for w, b in network.layers]
-    worst = 0.0
-    for x, outputs in zip(exact, found, strict=True):
-        terms = exact_value(positive, [abs(v) for v in x])
-        for output, right, size in zip(outputs, exact_value(network.layers, x), terms, strict=True):
-            apart = abs(Fraction(output) - right) if math.isfinite(output) else math.inf
-            worst = max(worst, float(apart / size) if size else (math.inf if apart else 0.0))
-    return worst
-
-
-def _range_error(shallow: torch_shallow.ShallowReLU, network: HardNetwork, cells: Sequence[ExactCell]) -> float:
-    """How far `output_range` of a shallow network in a bounded domain is from the exact one."""
-    if not is_bounded(cells):
-        return 0.0
-    try:
-        found = output_range(shallow)
-    except torch_shallow.TransformError:
-        return math.inf
-    terms, exponent = sizes(network.layers)
-    worst = 0.0
-    for i, scale in enumerate(output_scales(cells)):
-        at = [(cell, ray) for cell in cells for ray, _ in cell.cone.rays]
-        values = [Fraction(dot(cell.outputs[i], ray), ray[-1] << cell.exponent) for cell, ray in at]
-        size = max(Fraction(dot(terms[i], tuple(map(abs, ray))), ray[-1] << exponent) for _, ray in at)
-        for bound, right in ((found.lower, min(values)), (found.upper, max(values))):
-            apart = abs(Fraction(bound.flatten()[i].item()) - right)
-            worst = max(worst, float(apart / (scale + ROUNDING * size)) if apart else 0.0)
-    return worst
-
-
-def table(judged: dict[str, list[Judgement]]) -> str:
-    """A line for each family."""
-    heads = ("networks", "refused", "miscounted", "off", "off locally", "off in float64", "wrong range", "above stated", "passed though wrong")
-    heads += ("failed though right", "certify refused", "largest error", "transform", "certify")
-    lines = [f"| family | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
-    for family, found in judged.items():
-        counts = [len(found)]
-        for name in ("refused", "miscounted", "off", "off_locally", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed"):
-            counts.append(sum(getattr(one, name) for one in found))
-        counts.append(sum(one.passed is None and not one.refused for one in found))
-        worst = max((float(one.error.relative) for one in found if one.error is not None), default=0.0)
-        seconds = [1e3 * sum(one.seconds[k] for one in found) / max(1, len(found)) for k in (0, 1)]
-        cells = [*map(str, counts), f"{worst:.1g}", *(f"{value:.0f} ms" for value in seconds)]
-        lines.append(f"| {family} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def row(family: str, found: list[Judgement]) -> str:
+    """The line of a family."""
+    counts = [len(found), *(sum(kind in one.kinds for one in found) for kind in KINDS)]
+    worst = max((float(one.error.relative) for one in found if one.error is not None), default=0.0)
+    seconds = [1e3 * sum(one.seconds[k] for one in found) / len(found) for k in (0, 1)]
+    cells = [family, *map(str, counts), f"{worst:.1g}", *(f"{value:.0f} ms" for value in seconds)]
+    return f"| {' | '.join(cells)} |"
 
 
 def described(one: Judgement) -> str:
-    """What is wrong with one network, in a few lines; nothing if all is right."""
-    names = ("refused", "miscounted", "off", "off_locally", "off_in_float", "wrong_range", "above_stated", "wrongly_passed", "wrongly_failed")
-    kinds = [name for name in names if getattr(one, name)] + ["certify refused"] * (one.passed is None and not one.refused)
-    if not kinds:
-        return ""
-    error = "" if one.error is None else f", error {float(one.error.value):.2g}, relative {float(one.error.relative):.2g}"
-    at = "" if one.error is None or one.error.point is None else f" at {[float(x) for x in one.error.point]}"
-    stated = "" if one.stated is None else f", stated {one.stated:.2g}"
-    return (
-        f"{one.network}: {', '.join(kinds)}; {one.found} regions (right: {one.regions}){error}{at}{stated}, in float64 "
-        f"{one.in_float:.2g}, certify {one.passed}\n    {one.network!r}\n    {one.problem[:300]}"
-    )
+    """What is wrong with one network, in a few lines."""
+    found = f"{one.found} regions (right: {one.regions})"
+    if one.error is not None:
+        found += f", error {float(one.error.value):.2g}, relative {float(one.error.relative):.2g}"
+        found += f", local {float(one.error.local):.2g}, in float64 {one.in_float:.2g}, of range {one.range_error:.2g}"
+        if one.error.point is not None:
+            found += f", at {[float(x) for x in one.error.point]}"
+    if one.stated is not None:
+        found += f", stated {one.stated:.2g}"
+    kinds = ", ".join(KINDS[kind] for kind in one.kinds)
+    return f"{one.network}: {kinds}; {found}\n    {one.network!r}\n    {one.problem[:300]}"
 
 
 def main() -> None:
@@ -220,15 +46,19 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="each network with which something is wrong")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    judged: dict[str, list[Judgement]] = {"examples": [judge(network) for network in (*EXAMPLES, OVERFLOWING)]}
+    heads = ["family", "networks", *KINDS.values(), "largest error", "transform", "certify"]
+    print(f"| {' | '.join(heads)} |\n|---|{'--:|' * (len(heads) - 1)}")
+    judged = [judge(network) for network in (*EXAMPLES, OVERFLOWING)]
+    print(row("examples", judged), flush=True)
+    seeds = range(options.first, options.first + -(-options.networks // len(options.families)))
     for family in options.families:
-        seeds = range(options.first, options.first + -(-options.networks // len(options.families)))
-        judged[family] = [judge(hard_network(family, seed)) for seed in seeds]
-    print(table(judged))
+        found = [judge(hard_network(family, seed)) for seed in seeds]
+        print(row(family, found), flush=True)
+        judged += found
     if options.list:
-        for one in (one for found in judged.values() for one in found):
-            if text := described(one):
-                print(text)
+        for one in judged:
+            if one.kinds:
+                print(described(one))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,9 @@ def exact_cells(layers: Sequence[Layer], half_spaces: Sequence[HalfSpace] = ()) 
     return [ExactCell(cell.pattern, cell.cone, *_affine(cell, *layers[-1])) for cell in cells]
 
 
-def _affine(cell: ExactCell, weight: Sequence[Sequence[float]], bias: Sequence[float]) -> tuple[tuple[Vector, ...], int]:
+def _affine(
+    cell: ExactCell, weight: Sequence[Sequence[float]], bias: Sequence[float]
+) -> tuple[tuple[Vector, ...], int]:
     """The rows of a layer on top of those of a cell, and their exponent."""
     rows, exponent = dyadic([[*w, b] for w, b in zip(weight, bias, strict=True)])
     columns = list(zip(*cell.outputs, strict=True))
@@ -271,7 +273,7 @@ def exact_tree(shallow: object) -> ExactTree | None:
     if not all(math.isfinite(value) for row in numbers for value in row):
         return None
     read_rows, read_exponent = dyadic(read)
-    columns = list(zip(*read_rows, strict=True))
+    columns = list(zip(*read_rows, strict=True)) or [()] * dimension  # of a constant network nothing is read
 
     def over_inputs(rows: list[Vector]) -> list[Vector]:
         """Rows over (x, 1) of rows over what the network reads, times 2^read_exponent."""
@@ -342,7 +344,9 @@ def output_scales(cells: Sequence[ExactCell]) -> list[Fraction]:
         for cone in [cell.cone] if bounded else _orthants(cell.cone):
             for ray, _ in cone.rays:
                 length = (ray[-1] if bounded else sum(map(abs, ray))) << cell.exponent
-                largest = [max(a, Fraction(abs(dot(row, ray)), length)) for a, row in zip(largest, cell.outputs, strict=True)]
+                largest = [
+                    max(a, Fraction(abs(dot(row, ray)), length)) for a, row in zip(largest, cell.outputs, strict=True)
+                ]
     return largest
 
 
@@ -368,18 +372,3 @@ def sizes(layers: Sequence[Layer]) -> tuple[tuple[Vector, ...], int]:
         positive = [[abs(float(value)) for value in row] for row in weight]
         cell = ExactCell((), cell.cone, *_affine(cell, positive, [abs(float(value)) for value in bias]))
     return cell.outputs, cell.exponent
-
-
-def _orthants(cone: Cone) -> list[Cone]:
-    """The parts of a cell between the coordinate hyperplanes that have an interior."""
-    parts = [cone]
-    dimension = len((*cone.lines, *(ray for ray, _ in cone.rays))[0]) - 1
-    for i in range(dimension):
-        axis = tuple(int(i == j) for j in range(dimension + 1))
-        parts = [side for part in parts for _, side in _both_sides(part, axis)]
-    return parts
-
-
-def _both_sides(cone: Cone, axis: Vector) -> list[tuple[bool, Cone]]:
-    below, above = cone.signs(axis)
-    return [(False, cone.cut(negative(axis)))] * below + [(True, cone.cut(axis))] * above

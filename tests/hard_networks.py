@@ -56,7 +56,7 @@ class HardNetwork:
         """The domain, for `exact_cells`."""
         domain, d = self.domain, self.num_inputs
         if isinstance(domain, Polytope):
-            return list(zip(domain.A.tolist(), domain.b.tolist(), strict=True))
+            return [(a.tolist(), float(b)) for a, b in zip(domain.A, domain.b, strict=True)]
         if not isinstance(domain, Box):
             return []
         lower, upper = (np.broadcast_to(bound, (d,)).tolist() for bound in (domain.lower, domain.upper))
@@ -76,6 +76,16 @@ def fixed(name: str, *layers: Layer, domain: Domain | None = None) -> HardNetwor
     return HardNetwork(name, layers, domain or WholeSpace())
 
 
+def scaled(network: HardNetwork, exponents: Sequence[int]) -> HardNetwork:
+    """The same function times a power of two, with the same regions: each layer times 2^exponent, biases following."""
+    layers, total = [], 1.0
+    for (weight, bias), exponent in zip(network.layers, exponents, strict=True):
+        scale = 2.0**exponent
+        total *= scale
+        layers.append(((np.array(weight) * scale).tolist(), (np.array(bias) * total).tolist()))
+    return HardNetwork(f"{network.name}, scaled", tuple(layers), network.domain)
+
+
 def floats(rng: Random, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape)
 
@@ -91,7 +101,11 @@ def integers(rng: Random, *shape: int) -> np.ndarray:
 def random_layers(rng: Random, entries: Callable[..., np.ndarray] | None = None, most: int = 5) -> Layers:
     """One to three hidden layers of up to `most` neurons on one to three inputs."""
     entries = entries or (floats if rng.integers(2) else eighths)
-    widths = [int(rng.integers(1, 4)), *rng.integers(2, most + 1, size=rng.integers(1, 4)).tolist(), int(rng.integers(1, 3))]
+    widths = [
+        int(rng.integers(1, 4)),
+        *rng.integers(2, most + 1, size=rng.integers(1, 4)).tolist(),
+        int(rng.integers(1, 3)),
+    ]
     return [(entries(rng, b, a), entries(rng, b)) for a, b in itertools.pairwise(widths)]
 
 
@@ -222,7 +236,12 @@ def _bent(a: float) -> Sequence[Layer]:
 
 # What was wrong at some time: slivers, far kinks, slopes of very different sizes, walls that meet where numbers are 0.
 EXAMPLES = (
-    fixed("unit kinks in a large box", ([[1.0]] * 3, [0.0, -1.0, -2.0]), ([[1.0, -2.0, 1.0]], [0.0]), domain=Box(-1e11, 1e11)),
+    fixed(
+        "unit kinks in a large box",
+        ([[1.0]] * 3, [0.0, -1.0, -2.0]),
+        ([[1.0, -2.0, 1.0]], [0.0]),
+        domain=Box(-1e11, 1e11),
+    ),
     fixed("thin valley", *_peak(3e-11, 100.0), domain=Box(-1.0, 1.0)),
     fixed("far kink", ([[1.0]] * 4, [0.0, -1.0, -2.0, -1e11]), ([[1.0, -2.0, 1.0, 1.0]], [0.0])),
     fixed("thin wedge", *_bent(1e-11)),
