@@ -59,10 +59,11 @@ class HardNetwork:
             return [(a.tolist(), float(b)) for a, b in zip(domain.A, domain.b, strict=True)]
         if not isinstance(domain, Box):
             return []
-        lower, upper = (np.broadcast_to(bound, (d,)).tolist() for bound in (domain.lower, domain.upper))
-        axes = np.eye(d).tolist()
-        bounds = [*zip(axes, upper, strict=True), *((-np.array(a), -b) for a, b in zip(axes, lower, strict=True))]
-        return [(list(a), float(b)) for a, b in bounds if math.isfinite(b)]
+        lower, upper = (np.broadcast_to(bound, (d,)) for bound in (domain.lower, domain.upper))
+        axes = np.eye(d)
+        bounds = [(axes[i].tolist(), float(upper[i])) for i in range(d)]
+        bounds += [((-axes[i]).tolist(), -float(lower[i])) for i in range(d)]
+        return [(a, b) for a, b in bounds if math.isfinite(b)]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"({weight!r}, {bias!r})" for weight, bias in self.layers)
