@@ -164,4 +164,25 @@ MUTANTS = (
         "walls = np.concatenate([rows[p] - rows[:n], ",
         "walls = np.concatenate([rows[p] - rows[1:n], ",
     ),
+    # Small ones.
+    Mutant(
+        "a cut must reach a thousand times further",
+        RAYS,
+        "threshold = tolerance * norms[offset + i]",
+        "threshold = 1e3 * tolerance * norms[offset + i]",
+    ),
+    Mutant(
+        "a neuron settles a thousand times earlier",
+        RAYS,
+        "threshold = tolerance * stack.norms[offset + i]",
+        "threshold = 1e3 * tolerance * stack.norms[offset + i]",
+    ),
+    Mutant("cuts lie aside by a billionth", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-9)"),
+    Mutant("slopes are off by a hundred millionth", KERNELS, "y[p, o] = total", "y[p, o] = total * (1.0 + 1e-8)"),
+    Mutant(
+        "half-spaces are rounded to float32",
+        LAYERS,
+        "_tensor(maps.rows))",
+        "_tensor(maps.rows.astype(np.float32).astype(np.float64)))",
+    ),
 )
