@@ -16,6 +16,7 @@ from tests.cases import thinned
 from tests.exact_reference import (
     Cone,
     ExactCell,
+    ExactTree,
     domain_cone,
     dot,
     exact_cells,
@@ -102,15 +103,13 @@ def test_the_reference_sees_small_changes(tamper: object) -> None:
         )
 
 
-def test_the_reference_sees_a_wrong_value_at_one_point() -> None:
-    # Both cuts of relu(x) and relu(-x) go to their inactive sides at 0, and so to a leaf that is a point.
-    network = fixed("trap", ([[1.0], [-1.0]], [0.0, 0.0]), ([[2.0, 3.0]], [7.0]))
-    shallow = shallow_of(network)
-    leaf = int(shallow.partition.children.min(initial=-1))
-    assert true_error(shallow, network.layers, cells_of(network)).value == 0
-    shallow.half_spaces.rows[0, 1] = 0.0
-    shallow.selection.biases[~leaf] += 1.0
-    assert true_error(shallow, network.layers, cells_of(network)).value > 0
+def test_the_reference_goes_to_leaves_that_are_points() -> None:
+    # x > 0 or not; then x < 0 or not, which leaves 0 alone. Below x > 0, nothing is left for x <= 0.
+    tree = ExactTree([[1, 2], [~0, ~1], [~2, ~3]], [(1, 0), (-1, 0), (1, 0)], [((0, 0),)] * 4, 0)
+    line, half = Cone.whole_space(1), domain_cone([([-1.0], 0.0)], 1)
+    assert {leaf for leaf, _ in tree.leaves(line)} == {0, 1, 3}
+    assert {leaf for leaf, _ in tree.leaves(half)} == {0, 3}
+    assert [part.rays[0][0] for leaf, part in tree.leaves(half) if leaf == 0] == [(0, 1)]
 
 
 def is_exact(arrangement: Arrangement) -> bool:
