@@ -127,12 +127,7 @@ MUTANTS = (
     ),
     Mutant("coordinates are measured in other units", AFFINE, "basis / units, basis * units", "basis, basis * units"),
     # The tree.
-    Mutant(
-        "children of cuts are exchanged",
-        ORDER,
-        "order[middle], spare[active] = row, row",
-        "order[middle], spare[active] = row, order[at]",
-    ),
+    Mutant("leaves hang on the other side", ORDER, "parent & 1] = ~found", "1 - (parent & 1)] = ~found"),
     Mutant("regions lie on the wrong side", ORDER, "        active += bit", "        active += 1 - bit"),
     Mutant(
         "patterns are not renumbered",
