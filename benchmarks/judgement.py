@@ -137,7 +137,7 @@ class Judgement:
 def judge(network: HardNetwork) -> Judgement:
     """Transform and certify a network, and compare with exact arithmetic."""
     cells = exact_cells(network.layers, network.half_spaces())
-    model = network.module()
+    model = network.model()
     start = time.process_time()
     try:
         shallow = torch_shallow.transform(model, domain=network.domain)

@@ -42,7 +42,7 @@ class HardNetwork:
     def num_inputs(self) -> int:
         return len(self.layers[0][0][0])
 
-    def module(self) -> nn.Sequential:
+    def model(self) -> nn.Sequential:
         """The network."""
         parts: list[nn.Module] = []
         for weight, bias in self.layers:
@@ -51,6 +51,10 @@ class HardNetwork:
             linear.bias.data = torch.tensor(bias, dtype=torch.float64)
             parts += [linear, nn.ReLU()]
         return nn.Sequential(*parts[:-1]).eval()
+
+    def example(self) -> torch.Tensor:
+        """A batch that tells the shape of the input."""
+        return torch.zeros(1, self.num_inputs, dtype=torch.float64)
 
     def half_spaces(self) -> list[HalfSpace]:
         """The domain, for `exact_cells`."""
@@ -250,6 +254,16 @@ EXAMPLES = (
     *(
         fixed(f"sliver of {e:g}", ([[1.0], [1.0]], [0.0, -e]), ([[1.0, -1.0]], [0.0]), domain=Box(-1.0, 1.0))
         for e in (1e-8, 1e-9, 1e-10, 1e-11)
+    ),
+    *(
+        fixed(
+            f"corners of {e:g}",
+            ([[1.0], [-1.0]], [0.0, 0.0]),
+            ([[1.0, 1.0]], [e - 1.0]),
+            ([[1.0]], [0.0]),
+            domain=Box(-1.0, 1.0),
+        )
+        for e in (1e-8, 1e-11)
     ),
     fixed(
         "walls that meet at 0",

@@ -42,7 +42,7 @@ def cells_of(network: HardNetwork) -> list[ExactCell]:
 def shallow_of(network: HardNetwork) -> torch_shallow.ShallowReLU:
     """Its shallow network; the test ends where float64 cannot even evaluate the network."""
     try:
-        return torch_shallow.transform(network.module(), domain=network.domain)
+        return torch_shallow.transform(network.model(), domain=network.domain)
     except torch_shallow.TransformError as error:
         if "cancel in it, so that float64 has too few digits" not in str(error):
             raise
@@ -57,13 +57,13 @@ def test_the_shallow_network_is_the_model(network: HardNetwork) -> None:
     stated = getattr(shallow, "max_error", None)
     assert stated is None or error.value <= stated
     assert shallow.num_regions <= len(cells)  # what is left out is within the error
-    shallow.certify(network.module()).require()
+    shallow.certify(network.model()).require()
 
 
 def test_what_float64_cannot_hold_is_refused() -> None:
     assert len(cells_of(OVERFLOWING)) == 2
     with pytest.raises(torch_shallow.TransformError, match="finite"):
-        torch_shallow.transform(OVERFLOWING.module())
+        torch_shallow.transform(OVERFLOWING.model())
 
 
 @pytest.mark.parametrize("network", thinned(RANDOM, "small integers 1", "no biases 0", "decayed 0"), ids=str)
@@ -133,13 +133,13 @@ def test_the_reference_finds_the_patterns_of_linear_programs() -> None:
         (rng.integers(-3, 4, (b, a)).tolist(), rng.integers(-3, 4, b).tolist()) for a, b in ((2, 4), (4, 3), (3, 1))
     ]
     network = HardNetwork("small", tuple(layers), Box(-2.0, 3.0))
-    patterns = brute_force_patterns(read_model(network.module()), network.domain)
+    patterns = brute_force_patterns(read_model(network.model()), network.domain)
     assert {cell.pattern for cell in cells_of(network)} == patterns
 
 
 def test_the_reference_has_the_values_of_the_model() -> None:
     network = hard_network("small integers", 1)
-    model, cells = network.module(), cells_of(network)
+    model, cells = network.model(), cells_of(network)
     for cell in cells:
         for ray, _ in cell.cone.rays:
             if ray[-1]:
