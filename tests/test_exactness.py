@@ -1,0 +1,161 @@
+"""Networks that are hard for floating point, against exact rational arithmetic: regions, errors and certificates."""
+
+from __future__ import annotations
+
+import copy
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+import torch_shallow
+from tests.arrangements import ARRANGEMENTS, Arrangement
+from tests.cases import thinned
+from tests.exact_reference import (
+    Cone,
+    ExactCell,
+    ExactTree,
+    domain_cone,
+    dot,
+    exact_cells,
+    exact_value,
+    is_bounded,
+    output_scales,
+    true_error,
+)
+from tests.hard_networks import EXAMPLES, FAMILIES, OVERFLOWING, HardNetwork, fixed, hard_network, scaled
+from tests.reference import brute_force_patterns
+from torch_shallow.domain import Box
+from torch_shallow.program.model import read_model
+
+RANDOM = [hard_network(family, seed) for family in FAMILIES for seed in range(12)]
+EVERY_RUN = [f"{family} {seed}" for family in FAMILIES for seed in range(3)]
+ALLOWED = 1e-9
+
+
+def cells_of(network: HardNetwork) -> list[ExactCell]:
+    return exact_cells(network.layers, network.half_spaces())
+
+
+def shallow_of(network: HardNetwork) -> torch_shallow.ShallowReLU:
+    """Its shallow network; the test ends where float64 cannot even evaluate the network."""
+    try:
+        return torch_shallow.transform(network.model(), domain=network.domain)
+    except torch_shallow.TransformError as error:
+        if "cancel in it, so that float64 has too few digits" not in str(error):
+            raise
+        pytest.skip("float64 cannot evaluate it")
+
+
+@pytest.mark.parametrize("network", [*EXAMPLES, *thinned(RANDOM, *EVERY_RUN)], ids=str)
+def test_the_shallow_network_is_the_model(network: HardNetwork) -> None:
+    cells, shallow = cells_of(network), shallow_of(network)
+    error = true_error(shallow, network.layers, cells)
+    assert error.relative <= ALLOWED
+    stated = getattr(shallow, "max_error", None)
+    assert stated is None or error.value <= stated
+    assert shallow.num_regions <= len(cells)  # what is left out is within the error
+    shallow.certify(network.model()).require()
+
+
+def test_what_float64_cannot_hold_is_refused() -> None:
+    assert len(cells_of(OVERFLOWING)) == 2
+    with pytest.raises(torch_shallow.TransformError, match="finite"):
+        torch_shallow.transform(OVERFLOWING.model())
+
+
+@pytest.mark.parametrize("network", thinned(RANDOM, "small integers 1", "no biases 0", "decayed 0"), ids=str)
+def test_scales_of_layers_do_not_matter(network: HardNetwork) -> None:
+    exponents = np.random.default_rng(0).integers(-20, 21, size=len(network.layers)).tolist()
+    other = scaled(network, exponents)
+    assert [cell.pattern for cell in cells_of(other)] == [cell.pattern for cell in cells_of(network)]
+    assert shallow_of(other).num_regions == shallow_of(network).num_regions
+
+
+def wrong_bias(shallow: torch_shallow.ShallowReLU) -> None:
+    shallow.selection.biases[0] += 2.0**-20
+
+
+def wrong_slope(shallow: torch_shallow.ShallowReLU) -> None:
+    shallow.selection.weights[-1] *= 1.0 + 2.0**-20
+
+
+def moved_cut(shallow: torch_shallow.ShallowReLU) -> None:
+    shallow.half_spaces.offsets[0] += 2.0**-20
+
+
+@pytest.mark.parametrize("tamper", [wrong_bias, wrong_slope, moved_cut])
+def test_the_reference_sees_small_changes(tamper: object) -> None:
+    network = hard_network("small integers", 1)
+    shallow = copy.deepcopy(shallow_of(network))
+    tamper(shallow)
+    found = true_error(shallow, network.layers, cells_of(network))
+    assert found.relative > 1e-12
+    # The error is what it is at the point that is named, up to the rounding of the point and of float64.
+    if found.point is not None and found.point[-1]:
+        x = [*found.point[:-1]]
+        right = exact_value(network.layers, x)
+        near = shallow(torch.tensor([[float(v) for v in x]], dtype=torch.float64) * (1.0 - 1e-12))
+        assert abs(float(right[0]) - near[0, 0].item()) <= 2.0 * float(found.value) * (
+            1.0 + sum(abs(float(v)) for v in x)
+        )
+
+
+def test_the_reference_goes_to_leaves_that_are_points() -> None:
+    # x > 0 or not; then x < 0 or not, which leaves 0 alone. Below x > 0, nothing is left for x <= 0.
+    tree = ExactTree([[1, 2], [~0, ~1], [~2, ~3]], [(1, 0), (-1, 0), (1, 0)], [((0, 0),)] * 4, 0)
+    line, half = Cone.whole_space(1), domain_cone([([-1.0], 0.0)], 1)
+    assert {leaf for leaf, _ in tree.leaves(line)} == {0, 1, 3}
+    assert {leaf for leaf, _ in tree.leaves(half)} == {0, 3}
+    assert [part.rays[0][0] for leaf, part in tree.leaves(half) if leaf == 0] == [(0, 1)]
+
+
+def is_exact(arrangement: Arrangement) -> bool:
+    """Whether its hyperplanes are just those that are meant, in float32: integers."""
+    return all((array == array.round()).all() for array in (arrangement.normals, arrangement.offsets))
+
+
+EXACT = [a for a in ARRANGEMENTS if a.normals.shape[1] <= 3 and is_exact(a)]
+
+
+@pytest.mark.parametrize("arrangement", EXACT, ids=lambda a: a.name)
+def test_the_reference_counts_arrangements(arrangement: Arrangement) -> None:
+    module = arrangement.module().double()
+    layers = [(part.weight.tolist(), part.bias.tolist()) for part in module if isinstance(part, torch.nn.Linear)]
+    assert len(exact_cells(layers)) == arrangement.regions
+
+
+def test_the_reference_finds_the_patterns_of_linear_programs() -> None:
+    rng = np.random.default_rng(0)
+    layers = [
+        (rng.integers(-3, 4, (b, a)).tolist(), rng.integers(-3, 4, b).tolist()) for a, b in ((2, 4), (4, 3), (3, 1))
+    ]
+    network = HardNetwork("small", tuple(layers), Box(-2.0, 3.0))
+    patterns = brute_force_patterns(read_model(network.model()), network.domain)
+    assert {cell.pattern for cell in cells_of(network)} == patterns
+
+
+def test_the_reference_has_the_values_of_the_model() -> None:
+    network = hard_network("small integers", 1)
+    model, cells = network.model(), cells_of(network)
+    for cell in cells:
+        for ray, _ in cell.cone.rays:
+            if ray[-1]:
+                x = [Fraction(v, ray[-1]) for v in ray[:-1]]
+                right = exact_value(network.layers, x)
+                assert right == [Fraction(dot(row, ray), ray[-1] << cell.exponent) for row in cell.outputs]
+                found = model(torch.tensor([float(v) for v in x], dtype=torch.float64)).tolist()
+                assert found == pytest.approx([float(v) for v in right], rel=1e-12, abs=1e-12)
+
+
+def test_the_reference_knows_what_has_no_end() -> None:
+    assert not Cone.whole_space(2).lies_on()
+    assert domain_cone([([1.0], 1.0), ([-1.0], 0.0)], 1).lies_on() == 0
+    with pytest.raises(ValueError, match="interior"):
+        domain_cone([([1.0], 1.0), ([-1.0], -1.0)], 1)
+    slope = fixed("slope", ([[1.0]], [0.0]), ([[4.0]], [1.0]))
+    assert not is_bounded(cells_of(slope))
+    assert output_scales(cells_of(slope)) == [4]
+    assert math.isclose(float(output_scales(cells_of(fixed("box", *slope.layers, domain=Box(-1.0, 1.0))))[0]), 5.0)
