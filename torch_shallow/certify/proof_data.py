@@ -236,22 +236,31 @@ class ProofData:
         program = self.partition.program
         records = 4 * program.num_neurons + (1 << 12)
         multipliers = program.num_neurons * self.domain.stretch.shape[0] + (1 << 12)
-        integers = [np.zeros(shape, dtype=np.int64) for shape in ((1 << 12, 2), (records, 2), (multipliers,))]
-        return Found(np.zeros(len(self.biases)), *integers, np.zeros(multipliers))
+        return Found(
+            np.zeros(len(self.biases)),
+            np.zeros((1 << 12, 2), dtype=np.int64),
+            np.zeros((records, 2), dtype=np.int64),
+            np.zeros(multipliers, dtype=np.int64),
+            np.zeros(multipliers),
+        )
 
     @staticmethod
     def more_room(found: Found) -> Found:
         """Twice as much room."""
-        errors, *arrays = found
-        return type(found)(errors, *(np.concatenate([array, np.zeros_like(array)]) for array in arrays))
+        fields = ("nodes", "records", "places", "multipliers")
+        arrays = {field: getattr(found, field) for field in fields}
+        return found.replaced(**{field: np.concatenate([a, np.zeros_like(a)]) for field, a in arrays.items()})
 
     @staticmethod
     def trimmed(found: Found, counts: Int[np.ndarray, "5"]) -> Found:
         """Without the room that is left."""
         _, _, records, multipliers, nodes = counts.tolist()
-        errors, *arrays = found
-        ends = nodes, records, multipliers, multipliers
-        return type(found)(errors, *(array[:end].copy() for array, end in zip(arrays, ends, strict=True)))
+        return found.replaced(
+            nodes=found.nodes[:nodes].copy(),
+            records=found.records[:records].copy(),
+            places=found.places[:multipliers].copy(),
+            multipliers=found.multipliers[:multipliers].copy(),
+        )
 
 
 def proof_data(function: TreeFunction, partition: Partition) -> ProofData:

@@ -75,9 +75,9 @@ class Proof:
         """What is proven on some regions in exact arithmetic, with the same multipliers; slower, and less."""
         order = np.unique(regions)
         bounds = {
-            leaf.number: min(check.rounded_up(leaf.error), self.errors[leaf.number])
-            for leaf in check.bounds_of_leaves(self.header, self.nodes(order))
-            if leaf.error is not None
+            leaf: min(check.rounded_up(error), float(self.errors[leaf]))
+            for leaf, error in check.bounds_of_leaves(self.header, self.nodes(order))
+            if error is not None
         }
         return np.array([bounds[int(region)] for region in regions])
 
