@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,7 +29,7 @@ from torch_shallow.domain import Box, Domain, Polytope
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction
 from torch_shallow.modules.shallow_relu import ShallowReLU
-from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.program.relu_program import ReLUProgram, Stage
 from torch_shallow.search.enumerate import enumerate_regions
 
 Point = list[Fraction]
@@ -168,19 +170,178 @@ def test_a_network_that_reads_few_directions(domain: Domain) -> None:
     assert proof.error < 1e-10
 
 
-def test_a_sliver_that_was_left_out() -> None:
+def test_slivers_that_were_left_out() -> None:
     e, height = 3e-11, 100.0
-    program = ReLUProgram(
-        (1,),
-        (1,),
-        (torch_shallow_stage([[1.0], [1.0], [1.0]], [0.0, -e, -2 * e]),),
-        np.array([[0.0, -height / e, 2 * height / e, -height / e]]),
-        np.array([height]),
+    out = np.array([[0.0, -height / e, 2 * height / e, -height / e]])
+    stage = Stage("", np.ones((3, 1)), np.array([0.0, -e, -2 * e]))
+    program = ReLUProgram((1,), (1,), (stage,), out, np.array([height]))
+    whole = enumerate_regions(program, Box(-1.0, 1.0))
+    thick = dataclasses.replace(
+        whole,
+        cut_neurons=np.array([0]),
+        children=np.array([[~0, ~1]]),
+        packed_patterns=np.packbits([[False] * 3, [True] * 3], axis=1),
+        points=np.array([[-0.5], [0.5]]),
     )
-    whole = shallow_of(program, Box(-1.0, 1.0))
-    tree, maps = whole.partition, whole.selection
-    assert isinstance(tree, torch_shallow.search.partition.Partition)
-    proof = prove(whole.function)
-    if whole.num_regions < 4:  # as the tolerance was
-        assert proof.error >= 99.0
-    assert len(maps) == whole.num_regions
+    proof = require_law(ShallowReLU(thick).function, program, Box(-1.0, 1.0))
+    assert proof.error >= 99.0
+    assert proof.worst_region == 1
+    assert list(proof.exact_errors(np.array([1, 0]))) == [check.rounded_up(exact_bounds(proof)[k]) for k in (1, 0)]
+
+
+def test_a_part_of_a_proof_is_a_proof_of_some_leaves() -> None:
+    program = mlp(2, 6, 5, 2)
+    shallow = shallow_of(program, Box(-1.0, 1.0))
+    proof = prove(shallow.function)
+    some = np.array([7, 3, 8])
+    leaves = list(check.bounds_of_leaves(proof.header, proof.nodes(some)))
+    assert sorted(leaf for leaf, error in leaves if error is not None) == [3, 7, 8]
+    assert (proof.exact_errors(some) <= proof.errors[some]).all()
+    assert (prove(shallow.function, keep=False).errors == proof.errors).all()
+    with pytest.raises(ValueError, match="keep=True"):
+        prove(shallow.function, keep=False).nodes()
+
+
+def test_nothing_is_claimed_of_open_cells(tmp_path: Path) -> None:
+    model = network(([[1.0, 0.5], [0.25, 1.0], [-1.0, 1.0]], [0.0, 0.5, 0.25]), ([[1.0, 1.0, 1.0]], [0.0]))
+    with pytest.warns(UserWarning):
+        part = torch_shallow.transform(model, domain=Box(-1.0, 1.0), max_regions=3)
+    proof = prove(part.function)
+    proof.save(tmp_path / "proof.json")
+    proven, words = check.check(str(tmp_path / "proof.json"))
+    assert proven
+    assert "outside of" in words
+
+
+Lines = list[Any]
+
+
+def a_cut(lines: Lines) -> None:
+    lines[2][2][-1] += 1e-3
+
+
+def a_local_model(lines: Lines) -> None:
+    next(line for line in lines[1:] if line[0] == "leaf")[3][0] += 1e-6
+
+
+def order_of_leaves(lines: Lines) -> None:
+    one, other = [line for line in lines[1:] if line[0] == "leaf"][:2]
+    one[2:4], other[2:4] = other[2:4], one[2:4]
+
+
+def a_sign(lines: Lines) -> None:
+    entries = next(line[-1] for line in lines[1:] if line[-1])
+    entries[0] = ~entries[0] if isinstance(entries[0], int) else [~entries[0][0], *entries[0][1:]]
+
+
+def a_weight(lines: Lines) -> None:
+    lines[0]["network"]["stages"][1]["weight"][0][3] += 1e-6
+
+
+def a_multiplier(lines: Lines) -> None:
+    entries = next(entry for line in lines[1:] for entry in line[-1] if isinstance(entry, list))
+    entries[2] *= 1.01
+
+
+def a_negative_multiplier(lines: Lines) -> None:
+    entries = next(entry for line in lines[1:] for entry in line[-1] if isinstance(entry, list))
+    entries[2] *= -1
+
+
+def a_missing_neuron(lines: Lines) -> None:
+    next(line for line in lines[1:] if line[-1])[-1].pop(0)
+
+
+def the_domain(lines: Lines) -> None:
+    lines[0]["domain"]["upper"][0] = 2.0
+
+
+def a_missing_line(lines: Lines) -> None:
+    lines.pop()
+
+
+def one_line_more(lines: Lines) -> None:
+    lines.append(["open"])
+
+
+def a_leaf_twice(lines: Lines) -> None:
+    one, other = [line for line in lines[1:] if line[0] == "leaf"][:2]
+    one[1] = other[1]
+
+
+def no_number(lines: Lines) -> None:
+    lines[2][2][0] = float("nan")
+
+
+def a_neuron_twice(lines: Lines) -> None:
+    entries = next(line[-1] for line in lines[1:] if line[-1])
+    entries.append(entries[0])
+
+
+def another_format(lines: Lines) -> None:
+    lines[0]["format"] = "something else"
+
+
+def no_network(lines: Lines) -> None:
+    del lines[0]["network"]["output"]
+
+
+def a_short_row(lines: Lines) -> None:
+    lines[1][2].pop()
+
+
+def a_half_space_that_is_not_above(lines: Lines) -> None:
+    entries = next(entry for line in lines[1:] for entry in line[-1] if isinstance(entry, list))
+    entries[1] = 10**9
+
+
+NOT_PROVEN = [a_cut, a_local_model, order_of_leaves, a_sign, a_weight, a_multiplier]
+NOT_PROVEN += [a_negative_multiplier, a_missing_neuron, the_domain]
+NO_PROOF = [a_missing_line, one_line_more, a_leaf_twice, no_number, a_neuron_twice, another_format, no_network]
+NO_PROOF += [a_short_row, a_half_space_that_is_not_above]
+
+
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    return prove(shallow_of(mlp(2, 6, 5, 2), Box(-1.0, 1.0)).function)
+
+
+@pytest.mark.parametrize("change", [*NOT_PROVEN, *NO_PROOF])
+def test_what_was_tampered_with_is_found_out(
+    proof: Proof, change: Callable[[Lines], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = copy.deepcopy([proof.header, *proof.nodes()])
+    change(lines)
+    path = tmp_path / "proof.json"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert check.main([str(path)]) == (1 if change in NOT_PROVEN else 2)
+    captured = capsys.readouterr()
+    words = captured.out if change in NOT_PROVEN else captured.err
+    assert len(words.splitlines()) == 1
+    assert words.startswith(f"{path}: {'not proven' if change in NOT_PROVEN else ''}")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1, 2]", b"not JSON", b"[" * 100_000, b"\x1f\x8bzzz", b"\xff\xfe"])
+def test_what_is_no_proof_is_refused(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "proof.json"
+    path.write_bytes(content)
+    assert check.main([str(path)]) == check.main([str(tmp_path / "none")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_the_checker_runs_alone(proof: Proof, tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    proof.save(path)
+    run = subprocess.run([sys.executable, "-I", FILE, path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"{path}: proven: for all x of the domain |f(x) - g(x)| <= ")
+    names = set(re.findall(r"^(?:import|from) (\w+)", Path(FILE).read_text(), re.MULTILINE))
+    assert names <= sys.stdlib_module_names
+    assert len(Path(FILE).read_text().splitlines()) <= 400
+
+
+def test_rounding_up() -> None:
+    assert check.rounded_up(Fraction(1, 3)) > Fraction(1, 3) > np.nextafter(check.rounded_up(Fraction(1, 3)), 0)
+    assert check.rounded_up(Fraction(1, 4)) == 0.25
+    assert check.rounded_up(Fraction(1, 1 << 2000)) == np.nextafter(0, 1)
+    assert check.rounded_up(Fraction(1 << 2000)) == np.inf

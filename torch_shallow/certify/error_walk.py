@@ -1,8 +1,8 @@
 """Going down a tree, settling neurons, and adding up what is wrong: a bound with outward rounding, compiled.
 
 The statement and its proof are those of `torch_shallow/check.py`. Here rows are float64, and each has a bound of what
-is wrong with it in the domain. A bound is a pair, `(b, a)` for b + a |x|_1, where a belongs to entries without bounds. A
-sum of n products is off by at most g = n u / (1 - n u) times the sum of their sizes, u = 2^-53 (Higham, "Accuracy and
+is wrong with it in the domain. A bound is a pair, `(b, a)` for b + a |x|_1, where a belongs to entries without bounds.
+A sum of n products is off by at most g = n u / (1 - n u) times the sum of their sizes, u = 2^-53 (Higham, "Accuracy and
 Stability of Numerical Algorithms", 2002, section 3.1); `Facts.rounding` is more than that for the longest sum here, by
 enough for the rounding of the bounds themselves.
 """
