@@ -28,7 +28,7 @@ sums and maxima (for e_i - L, slopes add up), and b + a |x|_1 <= max(b, a) (1 + 
 **The file** is JSON, or that compressed by gzip: a line for f and the domain, then one for each node, a node before its
 subtrees, the first before the second. A cut and a leaf end with what is settled there: neuron k as k if active, -1 - k
 if inactive, or [that, j, y_j, ...], where j >= 0 is a cut above, counted from the root, and -1 - j half-space j of the
-domain. See `Network`, `Domain` and `Tree` for the fields.
+domain. See `ReadNetwork`, `ReadDomain` and `ReadTree` for the fields.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class NotProven(ValueError):
 
 def bounds_of_leaves(header: dict[str, Any], nodes: Iterable[Any]) -> Iterator[Leaf]:
     """Check a proof, its first line and then the others, and bound |f - g| on each leaf; or NotAProof, or NotProven."""
-    tree = _at(1, Tree, header)
+    tree = _at(1, ReadTree, header)
     for line, node in enumerate(nodes, start=2):
         leaf = _at(line, tree.enter, node)
         if leaf is not None:
@@ -77,7 +77,7 @@ def _at(line: int, step: Callable[[Any], Any], content: Any) -> Any:
         raise NotAProof(f"line {line}: not as expected: {type(error).__name__}: {error}") from error
 
 
-class Network:
+class ReadNetwork:
     """f: `inputs`; `stages` and `output`, each with `weight` (columns: inputs, then all earlier neurons) and `bias`.
 
     A row is packed into one integer, its coefficients as digits, so that the integers of Python add up rows.
@@ -119,7 +119,7 @@ class Network:
         return [(packed >> (k * self._bits) & 2 * half - 1) - half for k in range(self.inputs + 1)]
 
 
-class Domain:
+class ReadDomain:
     """`lower` and `upper`: numbers or null; `rows`: coefficients and constant of half-spaces; `walls`: null or proofs.
 
     The proofs that entries x_k are bounded, first from above, s = 1, then from below, s = -1, are multipliers [j, y_j,
@@ -163,7 +163,7 @@ class Domain:
         return least, slope
 
 
-class Tree:
+class ReadTree:
     """g, node by node: `["cut", number, row, settled]`, `["leaf", number, weight, bias, settled]` or `["open"]`.
 
     The first line has `format`, `network`, `domain`, and `projection` and `skip`, P and S of the statement or null.
@@ -171,8 +171,8 @@ class Tree:
 
     def __init__(self, header: dict[str, Any]) -> None:
         _expect(header["format"] == FORMAT, f"the format {FORMAT!r}", repr(header["format"]))
-        self.network = Network(header["network"])
-        self.domain = Domain(header["domain"], self.network.inputs)
+        self.network = ReadNetwork(header["network"])
+        self.domain = ReadDomain(header["domain"], self.network.inputs)
         count, inputs = self.network.neurons, self.network.inputs
         self._outputs, projection, skip = range(count, len(self.network.own)), header["projection"], header["skip"]
         skip = [[0] * inputs for _ in self._outputs] if skip is None else _list(skip)
@@ -370,7 +370,7 @@ def check(path: str, claimed: float | None = None) -> tuple[bool, str]:
             leaves, cells = leaves + (error is not None), cells + (error is None)
             if error is not None and error > worst:
                 number, worst = leaf, error
-        size = "" if Domain(header["domain"], header["network"]["inputs"]).bounded else " (1 + |x|_1)"
+        size = "" if ReadDomain(header["domain"], header["network"]["inputs"]).bounded else " (1 + |x|_1)"
     except NotProven as failure:
         return False, f"not proven: {failure}"
     where = f"the domain outside of {cells} open cells" if cells else "the domain"

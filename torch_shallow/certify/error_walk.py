@@ -67,7 +67,7 @@ class Way(Bundle):
     basis: Basis
 
 
-class Found(Bundle):
+class Multipliers(Bundle):
     """What was found."""
 
     errors: np.ndarray  # float64 (regions,)
@@ -78,7 +78,7 @@ class Found(Bundle):
 
 
 @compiled()
-def follow(facts: Facts, way: Way, found: Found, keep: bool) -> int:
+def follow(facts: Facts, way: Way, found: Multipliers, keep: bool) -> int:
     """Go on through the tree; FULL if `found` needs more room, and DONE at the end. `keep`: all that is found."""
     counts, neurons = way.counts, way.settled.shape[0]
     most = neurons * way.target.shape[0]
@@ -128,7 +128,7 @@ def bit(packed: UInt8[np.ndarray, "rows bytes"], row: int, neuron: int) -> int:
 
 
 @compiled()
-def settle(facts: Facts, way: Way, found: Found, node: int) -> None:
+def settle(facts: Facts, way: Way, found: Multipliers, node: int) -> None:
     """Settle the neurons that have one sign in all regions below, if all that their stage reads is settled."""
     stages = facts.offsets.shape[0] - 1
     for stage in range(stages):
@@ -149,7 +149,7 @@ def settle(facts: Facts, way: Way, found: Found, node: int) -> None:
 
 
 @compiled()
-def settle_neuron(facts: Facts, way: Way, found: Found, neuron: int, active: int) -> None:
+def settle_neuron(facts: Facts, way: Way, found: Multipliers, neuron: int, active: int) -> None:
     """Find multipliers for a neuron's sign, and note them and how far the neuron may be off."""
     compose(facts, way, neuron)
     sign = 1.0 if active == 1 else -1.0
@@ -185,7 +185,7 @@ def settle_neuron(facts: Facts, way: Way, found: Found, neuron: int, active: int
 
 
 @compiled()
-def note(way: Way, found: Found, code: int) -> None:
+def note(way: Way, found: Multipliers, code: int) -> None:
     """Write down a settled neuron and its multipliers."""
     at, k = way.counts[MULTIPLIERS], 0
     while k < way.chosen.shape[1] and way.chosen[1, k] != NONE:

@@ -19,7 +19,7 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:
-    from torch_shallow.certify.error_walk import Facts, Found, Way
+    from torch_shallow.certify.error_walk import Facts, Multipliers, Way
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ProofData:
             "skip": None if self.skip is None else self.skip.tolist(),
         }
 
-    def nodes(self, found: Found, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
+    def nodes(self, found: Multipliers, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
         """The other lines; where some regions are given, subtrees without any of them are open."""
         wanted, wanted_regions = self._above(regions)
         ends, starts, skipped = found.records[:, 1], 0, 0
@@ -93,7 +93,7 @@ class ProofData:
                 yield ["leaf", int(~node), self.weights[~node].tolist(), self.biases[~node].tolist(), settled]
 
     @staticmethod
-    def _settled(found: Found, start: int, end: int, at: int) -> list[Any]:
+    def _settled(found: Multipliers, start: int, end: int, at: int) -> list[Any]:
         entries: list[Any] = []
         for code, stop in found.records[start:end].tolist():
             pairs = zip(found.places[at:stop].tolist(), found.multipliers[at:stop].tolist(), strict=True)
@@ -229,14 +229,14 @@ class ProofData:
             sign_multipliers.room(domain.least, np.ones(coordinates - 1)),
         )
 
-    def room(self) -> Found:
+    def room(self) -> Multipliers:
         """Room for what is found."""
-        from torch_shallow.certify.error_walk import Found
+        from torch_shallow.certify.error_walk import Multipliers
 
         program = self.partition.program
         records = 4 * program.num_neurons + (1 << 12)
         multipliers = program.num_neurons * self.domain.stretch.shape[0] + (1 << 12)
-        return Found(
+        return Multipliers(
             np.zeros(len(self.biases)),
             np.zeros((1 << 12, 2), dtype=np.int64),
             np.zeros((records, 2), dtype=np.int64),
@@ -245,14 +245,14 @@ class ProofData:
         )
 
     @staticmethod
-    def more_room(found: Found) -> Found:
+    def more_room(found: Multipliers) -> Multipliers:
         """Twice as much room."""
         fields = ("nodes", "records", "places", "multipliers")
         arrays = {field: getattr(found, field) for field in fields}
         return found.replaced(**{field: np.concatenate([a, np.zeros_like(a)]) for field, a in arrays.items()})
 
     @staticmethod
-    def trimmed(found: Found, counts: Int[np.ndarray, "5"]) -> Found:
+    def trimmed(found: Multipliers, counts: Int[np.ndarray, "5"]) -> Multipliers:
         """Without the room that is left."""
         _, _, records, multipliers, nodes = counts.tolist()
         return found.replaced(

@@ -25,7 +25,7 @@ class ProofDomain:
         lower: bounds of the inputs, which may be infinite; of a bounded polytope, bounds that are proven.
         upper: likewise.
         rows: half-spaces `rows @ (x, 1) >= 0`; none of a box.
-        walls: multipliers that prove the bounds of a polytope, as in `check.Domain`.
+        walls: multipliers that prove the bounds of a polytope, as in `check.ReadDomain`.
         given: whether the bounds are those of the domain itself.
         stretch: what takes a row over (x, 1) to one over the coordinates and 1.
         faces: the bounds of a box that is not bounded, as rows.
@@ -98,7 +98,7 @@ def _bounds(rows: Float[np.ndarray, "rows inputs+1"]) -> tuple[Vector, Vector, l
         walls.append([v for j in np.flatnonzero(multipliers) for v in (int(j), float(multipliers[j]))])
     line = {"lower": [None] * d, "upper": [None] * d, "rows": rows.tolist(), "walls": walls}
     try:
-        proven = check.Domain(line, d)
+        proven = check.ReadDomain(line, d)
     except check.NotProven:
         return unbounded
     upper = np.array([check.rounded_up(v) for v in proven.upper])
