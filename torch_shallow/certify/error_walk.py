@@ -1,10 +1,10 @@
 """Going down a tree, settling neurons, and adding up what is wrong: a bound with outward rounding, compiled.
 
-The statement and its proof are those of `torch_shallow/check.py`. Here rows are float64, and each has a bound of what
-is wrong with it in the domain. A bound is a pair, `(b, a)` for b + a |x|_1, where a belongs to entries without bounds.
-A sum of n products is off by at most g = n u / (1 - n u) times the sum of their sizes, u = 2^-53 (Higham, "Accuracy and
-Stability of Numerical Algorithms", 2002, section 3.1); `Facts.rounding` is more than that for the longest sum here, by
-enough for the rounding of the bounds themselves.
+The statement and its proof are those of `torch_shallow/check.py`. Here rows are pairs of float64 numbers, as
+`twofold.py` says, and each has a bound of what is wrong with it in the domain. A bound is a pair, `(b, a)` for
+b + a |x|_1, where a belongs to entries without bounds. A sum of n numbers that are not negative is off by at most
+n u / (1 - n u) of it, u = 2^-53 (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2);
+`Facts.rounding` is more than that for all that is added up to one bound here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from torch_shallow.certify.sign_multipliers import Basis, find_multipliers
+from torch_shallow.certify.twofold import add_product
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 DONE, FULL = 0, 1
 NODE, DEPTH, RECORDS, MULTIPLIERS, NODES = range(5)  # entries of `Way.counts`
 TINY = 1e-290  # more than underflow can do
+FEW = 2.0**-50  # what is less than this, relative to its terms, no multiplier in float64 proves
 NONE = np.iinfo(np.int64).min
 
 
@@ -31,6 +33,7 @@ class Facts(Bundle):
     patterns: np.ndarray  # uint8 (regions, bytes)
     cut_neurons: np.ndarray  # int64 (cuts,)
     cuts: np.ndarray  # float64 (cuts, inputs + 1)
+    cut_lows: np.ndarray  # float64 (cuts or 0, inputs + 1): what is to be added to them, if anything
     cut_errors: np.ndarray  # float64 (cuts, 2): what is wrong with them in the domain
     domain: np.ndarray  # float64 (domain rows, inputs + 1): half-spaces of the domain beside its box
     scaled: np.ndarray  # float64 (faces + domain rows + cuts, coordinates + 1): over `Basis`, in unit length
@@ -43,8 +46,10 @@ class Facts(Bundle):
     upper: np.ndarray  # float64 (inputs,)
     stretch: np.ndarray  # float64 (coordinates + 1, inputs + 1): a row times this is over the coordinates of `Basis`
     maps: np.ndarray  # float64 (regions, outputs, inputs + 1)
+    map_lows: np.ndarray  # float64 (regions or 0, outputs, inputs + 1)
     map_errors: np.ndarray  # float64 (regions, outputs, 2)
     rounding: float
+    fine: float  # see `twofold.fine`
 
 
 class Way(Bundle):
@@ -54,6 +59,7 @@ class Way(Bundle):
     cuts: np.ndarray  # int64 (depth + 1,): cuts above
     sides: np.ndarray  # int64 (depth + 1,)
     rows: np.ndarray  # float64 (neurons + outputs, inputs + 1): of neurons settled as active
+    lows: np.ndarray  # float64 (neurons + outputs, inputs + 1): what is to be added to them
     errors: np.ndarray  # float64 (neurons + outputs, 2): what is wrong with them
     sizes: np.ndarray  # float64 (neurons + outputs, 2): their largest value in the domain, term by term
     off: np.ndarray  # float64 (neurons + outputs, 2): how far h is off; of an output, e
@@ -61,13 +67,13 @@ class Way(Bundle):
     settled: np.ndarray  # int64 (neurons,): at which depth; -1 if it is not
     half_spaces: np.ndarray  # float64 (faces + domain rows + depth + 1, coordinates + 1): of the cell, in unit length
     target: np.ndarray  # float64 (coordinates + 1,)
-    residual: np.ndarray  # float64 (2, inputs + 1): and the sizes of its terms
+    residual: np.ndarray  # float64 (3, inputs + 1): two parts, and the sizes of its terms
     chosen: np.ndarray  # int64 (2, coordinates + 1): places of multipliers, tried and best; NONE behind the last
     values: np.ndarray  # float64 (2, coordinates + 1)
     basis: Basis
 
 
-class Multipliers(Bundle):
+class Settled(Bundle):
     """What was found."""
 
     errors: np.ndarray  # float64 (regions,)
@@ -78,7 +84,7 @@ class Multipliers(Bundle):
 
 
 @compiled()
-def follow(facts: Facts, way: Way, found: Multipliers, keep: bool) -> int:
+def follow(facts: Facts, way: Way, found: Settled, keep: bool) -> int:
     """Go on through the tree; FULL if `found` needs more room, and DONE at the end. `keep`: all that is found."""
     counts, neurons = way.counts, way.settled.shape[0]
     most = neurons * way.target.shape[0]
@@ -128,7 +134,7 @@ def bit(packed: UInt8[np.ndarray, "rows bytes"], row: int, neuron: int) -> int:
 
 
 @compiled()
-def settle(facts: Facts, way: Way, found: Multipliers, node: int) -> None:
+def settle(facts: Facts, way: Way, found: Settled, node: int) -> None:
     """Settle the neurons that have one sign in all regions below, if all that their stage reads is settled."""
     stages = facts.offsets.shape[0] - 1
     for stage in range(stages):
@@ -149,7 +155,7 @@ def settle(facts: Facts, way: Way, found: Multipliers, node: int) -> None:
 
 
 @compiled()
-def settle_neuron(facts: Facts, way: Way, found: Multipliers, neuron: int, active: int) -> None:
+def settle_neuron(facts: Facts, way: Way, found: Settled, neuron: int, active: int) -> None:
     """Find multipliers for a neuron's sign, and note them and how far the neuron may be off."""
     compose(facts, way, neuron)
     sign = 1.0 if active == 1 else -1.0
@@ -158,7 +164,7 @@ def settle_neuron(facts: Facts, way: Way, found: Multipliers, neuron: int, activ
     way.chosen[0, 0] = way.chosen[1, 0] = NONE
     least, slope = least_value(facts, way, neuron, sign)
     for attempt in range(2):
-        if is_enough(facts, way, neuron, least, slope, goal):
+        if is_enough(way, neuron, least, slope, goal):
             break
         if attempt == 0:
             if not own_cut(facts, way, neuron, sign):
@@ -170,7 +176,7 @@ def settle_neuron(facts: Facts, way: Way, found: Multipliers, neuron: int, activ
             least, slope = other, other_slope
             for k in range(way.chosen.shape[1]):
                 way.chosen[1, k], way.values[1, k] = way.chosen[0, k], way.values[0, k]
-        if attempt == 0 and is_enough(facts, way, neuron, least, slope, 0.0):
+        if attempt == 0 and is_enough(way, neuron, least, slope, 0.0):
             break  # the neuron is zero on a side of the cell
     if active == 1:
         error, growth = max(error, -least, 0.0), max(growth, slope)
@@ -185,7 +191,7 @@ def settle_neuron(facts: Facts, way: Way, found: Multipliers, neuron: int, activ
 
 
 @compiled()
-def note(way: Way, found: Multipliers, code: int) -> None:
+def note(way: Way, found: Settled, code: int) -> None:
     """Write down a settled neuron and its multipliers."""
     at, k = way.counts[MULTIPLIERS], 0
     while k < way.chosen.shape[1] and way.chosen[1, k] != NONE:
@@ -197,10 +203,10 @@ def note(way: Way, found: Multipliers, code: int) -> None:
 
 
 @compiled()
-def is_enough(facts: Facts, way: Way, neuron: int, least: float, slope: float, goal: float) -> bool:
+def is_enough(way: Way, neuron: int, least: float, slope: float, goal: float) -> bool:
     """Whether more multipliers would prove no more, but for rounding."""
-    room = 2.0 * way.errors[neuron, 0] + facts.rounding * way.sizes[neuron, 0]
-    small = 2.0 * way.errors[neuron, 1] + facts.rounding * way.sizes[neuron, 1]
+    room = 2.0 * way.errors[neuron, 0] + FEW * way.sizes[neuron, 0]
+    small = 2.0 * way.errors[neuron, 1] + FEW * way.sizes[neuron, 1]
     return least >= goal - (room if goal <= 0.0 else 0.0) and slope <= small
 
 
@@ -239,7 +245,7 @@ def look_for(facts: Facts, way: Way, neuron: int, sign: float, goal: float) -> N
         target[k] /= norm
     own = facts.scaled.shape[0] - facts.cuts.shape[0]
     faces = own - facts.domain.shape[0]
-    goal = (goal + 4.0 * way.errors[neuron, 0] + facts.rounding * way.sizes[neuron, 0]) / norm + 1e-9
+    goal = (goal + 4.0 * way.errors[neuron, 0] + FEW * way.sizes[neuron, 0]) / norm + 1e-9
     last = find_multipliers(basis, way.half_spaces, own + way.counts[DEPTH], target, goal)
     written = 0
     for i in range(basis.tight.shape[0] + 1):
@@ -261,9 +267,9 @@ def compose(facts: Facts, way: Way, i: int) -> None:
     """Write the row of a neuron or an output, what is wrong with it, its size, and e of the statement as `off`."""
     inputs = way.rows.shape[1] - 1
     neurons = way.settled.shape[0]
-    for k in range(inputs):
-        way.rows[i, k] = facts.weights[i, k]
-    way.rows[i, inputs] = facts.weights[i, inputs + neurons]
+    for k in range(inputs + 1):
+        way.rows[i, k] = facts.weights[i, k if k < inputs else inputs + neurons]
+        way.lows[i, k] = 0.0
     size, slope = size_of(facts, way, i)
     error, error_slope, off, off_slope = 0.0, 0.0, 0.0, 0.0
     for j in range(facts.ranges[i, 0], facts.ranges[i, 1]):
@@ -274,16 +280,22 @@ def compose(facts: Facts, way: Way, i: int) -> None:
         off_slope += abs(weight) * way.off[j, 1]
         if way.active[j] == 1:
             for k in range(inputs + 1):
-                way.rows[i, k] += weight * way.rows[j, k]
+                high, low = way.rows[i, k], way.lows[i, k]
+                way.rows[i, k], way.lows[i, k] = add_product(high, low, weight, way.rows[j, k], way.lows[j, k])
             size += abs(weight) * way.sizes[j, 0]
             slope += abs(weight) * way.sizes[j, 1]
             error += abs(weight) * way.errors[j, 0]
             error_slope += abs(weight) * way.errors[j, 1]
     more = 1.0 + facts.rounding
-    way.errors[i, 0] = (error + facts.rounding * size) * more + TINY
-    way.errors[i, 1] = (error_slope + facts.rounding * slope) * more + (TINY if slope > 0.0 else 0.0)
+    way.errors[i, 0] = (error + facts.fine * size) * more + TINY
+    way.errors[i, 1] = (error_slope + facts.fine * slope) * more + (TINY if slope > 0.0 else 0.0)
     way.off[i, 0], way.off[i, 1] = off * more, off_slope * more
     way.sizes[i, 0], way.sizes[i, 1] = size_of(facts, way, i)
+    total = 0.0
+    for k in range(inputs + 1):
+        total += abs(way.rows[i, k]) + abs(way.lows[i, k])
+    if not total < np.inf:
+        way.errors[i, 0] = np.inf
 
 
 @compiled()
@@ -305,9 +317,10 @@ def least_value(facts: Facts, way: Way, neuron: int, sign: float) -> tuple[float
     """The least value of a neuron's row times a sign on the cell, b - a |x|_1, that the multipliers tried prove."""
     residual, inputs = way.residual, way.rows.shape[1] - 1
     for k in range(inputs + 1):
-        residual[0, k], residual[1, k] = sign * way.rows[neuron, k], abs(way.rows[neuron, k])
+        residual[0, k], residual[1, k] = sign * way.rows[neuron, k], sign * way.lows[neuron, k]
+        residual[2, k] = abs(way.rows[neuron, k])
     error, error_slope = way.errors[neuron, 0], way.errors[neuron, 1]
-    at = 0
+    at, cut = 0, 0
     while at < way.chosen.shape[1] and way.chosen[0, at] != NONE:
         place, value = way.chosen[0, at], way.values[0, at]
         at += 1
@@ -315,35 +328,37 @@ def least_value(facts: Facts, way: Way, neuron: int, sign: float) -> tuple[float
             cut = way.cuts[place]
             error += value * facts.cut_errors[cut, 0]
             error_slope += value * facts.cut_errors[cut, 1]
-            row, value = facts.cuts[cut], value * way.sides[place]
-        else:
-            row = facts.domain[~place]
+            value *= way.sides[place]
         for k in range(inputs + 1):
-            residual[0, k] -= value * row[k]
-            residual[1, k] += abs(value * row[k])
+            row = facts.cuts[cut, k] if place >= 0 else facts.domain[~place, k]
+            low = facts.cut_lows[cut, k] if place >= 0 and facts.cut_lows.shape[0] > 0 else 0.0
+            residual[0, k], residual[1, k] = add_product(residual[0, k], residual[1, k], -value, row, low)
+            residual[2, k] += abs(value * row)
     least, slope = least_of_residual(facts, way, 1.0)
     more = 1.0 + facts.rounding
-    return least - error * more, (slope + error_slope) * more
+    bound = (least - error * more) - facts.rounding * abs(least)
+    return (bound if bound > -np.inf else -np.inf), (slope + error_slope) * more
 
 
 @compiled()
 def least_of_residual(facts: Facts, way: Way, sign: float) -> tuple[float, float]:
     """The least value of the residual times a sign in the box, b - a |x|_1, less all rounding on the way to it."""
-    inputs = way.rows.shape[1] - 1
-    least, slope = sign * way.residual[0, inputs], 0.0
-    terms = way.residual[1, inputs]
+    inputs, slope = way.rows.shape[1] - 1, 0.0
+    least, low_part = sign * way.residual[0, inputs], sign * way.residual[1, inputs]
+    terms = way.residual[2, inputs]
     for k in range(inputs):
-        value, low, high = sign * way.residual[0, k], facts.lower[k], facts.upper[k]
-        wrong = facts.rounding * way.residual[1, k]
+        value, value_low = sign * way.residual[0, k], sign * way.residual[1, k]
+        low, high = facts.lower[k], facts.upper[k]
+        wrong = facts.fine * way.residual[2, k]
         end = low if value >= 0.0 else high
         if abs(end) < np.inf:
-            least += value * end
-            terms += way.residual[1, k] * (max(abs(low), abs(high)) if abs(low) + abs(high) < np.inf else abs(end))
+            least, low_part = add_product(least, low_part, end, value, value_low)
+            terms += way.residual[2, k] * (max(abs(low), abs(high)) if abs(low) + abs(high) < np.inf else abs(end))
         else:
-            wrong += abs(value)
+            wrong += abs(value) * (1.0 + facts.rounding)
         if not abs(low) + abs(high) < np.inf:
             slope = max(slope, wrong)
-    bound = least - facts.rounding * terms - TINY
+    bound = (least - facts.fine * terms * (1.0 + facts.rounding)) - facts.rounding * abs(least) - TINY
     return (bound if bound > -np.inf else -np.inf), slope
 
 
@@ -356,12 +371,14 @@ def error_of_leaf(facts: Facts, way: Way, region: int) -> float:
         compose(facts, way, i)
         for k in range(inputs + 1):
             found = facts.maps[region, output, k]
-            way.residual[0, k] = found - way.rows[i, k]
-            way.residual[1, k] = abs(found) + abs(way.rows[i, k])
-        low, low_slope = least_of_residual(facts, way, 1.0)
-        high, high_slope = least_of_residual(facts, way, -1.0)
-        error = max(-low, -high, 0.0) + way.errors[i, 0] + way.off[i, 0] + facts.map_errors[region, output, 0]
-        growth = max(low_slope, high_slope) + way.errors[i, 1] + way.off[i, 1] + facts.map_errors[region, output, 1]
+            low = facts.map_lows[region, output, k] if facts.map_lows.shape[0] > 0 else 0.0
+            high, low = add_product(found, low, -1.0, way.rows[i, k], way.lows[i, k])
+            way.residual[0, k], way.residual[1, k] = high, low
+            way.residual[2, k] = abs(found) + abs(way.rows[i, k])
+        least, slope = least_of_residual(facts, way, 1.0)
+        most, most_slope = least_of_residual(facts, way, -1.0)
+        error = max(-least, -most, 0.0) + way.errors[i, 0] + way.off[i, 0] + facts.map_errors[region, output, 0]
+        growth = max(slope, most_slope) + way.errors[i, 1] + way.off[i, 1] + facts.map_errors[region, output, 1]
         error, growth = error * (1.0 + facts.rounding), growth * (1.0 + facts.rounding)
         if not (error <= worst and growth <= worst):
             worst = max(error, growth) if error < np.inf and growth < np.inf else np.inf

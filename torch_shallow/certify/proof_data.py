@@ -19,7 +19,7 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:
-    from torch_shallow.certify.error_walk import Facts, Multipliers, Way
+    from torch_shallow.certify.error_walk import Facts, Settled, Way
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,14 @@ class ProofData:
 
     @cached_property
     def rounding(self) -> float:
-        """More than the relative error of any sum of the walk."""
+        """More than the relative error of any sum of bounds in the walk."""
+        return self._terms * 2.0**-52
+
+    @property
+    def _terms(self) -> int:
+        """No sum has more."""
         program = self.partition.program
-        return (3 * program.num_inputs + program.num_neurons + len(self.domain.rows) + 32) * 2.0**-52
+        return 3 * program.num_inputs + program.num_neurons + len(self.domain.rows) + 32
 
     def header(self) -> dict[str, Any]:
         """The first line: all but the tree."""
@@ -72,7 +77,7 @@ class ProofData:
             "skip": None if self.skip is None else self.skip.tolist(),
         }
 
-    def nodes(self, found: Multipliers, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
+    def nodes(self, found: Settled, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
         """The other lines; where some regions are given, subtrees without any of them are open."""
         wanted, wanted_regions = self._above(regions)
         ends, starts, skipped = found.records[:, 1], 0, 0
@@ -93,7 +98,7 @@ class ProofData:
                 yield ["leaf", int(~node), self.weights[~node].tolist(), self.biases[~node].tolist(), settled]
 
     @staticmethod
-    def _settled(found: Multipliers, start: int, end: int, at: int) -> list[Any]:
+    def _settled(found: Settled, start: int, end: int, at: int) -> list[Any]:
         entries: list[Any] = []
         for code, stop in found.records[start:end].tolist():
             pairs = zip(found.places[at:stop].tolist(), found.multipliers[at:stop].tolist(), strict=True)
@@ -113,6 +118,7 @@ class ProofData:
 
     def facts(self) -> Facts:
         """The arrays of the walk."""
+        from torch_shallow.certify import twofold
         from torch_shallow.certify.error_walk import Facts
 
         program, domain = self.partition.program, self.domain
@@ -128,8 +134,8 @@ class ProofData:
             ranges[rows] = (read[0], read[-1] + 1) if len(read) else (0, 0)
             if number < len(reads):
                 reads[number, np.searchsorted(program.offsets, read, side="right") - 1] = True
-        cuts, cut_errors = self._over_inputs(self.rows[:, :-1], self.rows[:, -1])
-        maps, map_errors = self._over_inputs(self.weights, self.biases, self.skip)
+        cuts, cut_lows, cut_errors = self._over_inputs(self.rows[:, :-1], self.rows[:, -1])
+        maps, map_lows, map_errors = self._over_inputs(self.weights, self.biases, self.skip)
         scaled = np.concatenate([domain.faces, domain.rows, cuts]) @ domain.stretch.T
         largest = np.abs(scaled).max(axis=1, keepdims=True, initial=0.0)
         scaled /= np.where(largest > 0.0, largest, 1.0)
@@ -144,6 +150,7 @@ class ProofData:
             np.ascontiguousarray(self.partition.packed_patterns),
             self.partition.cut_neurons.astype(np.int64),
             cuts,
+            cut_lows,
             cut_errors,
             domain.rows,
             np.ascontiguousarray(scaled),
@@ -156,8 +163,10 @@ class ProofData:
             domain.upper,
             domain.stretch,
             maps,
+            map_lows,
             map_errors,
             self.rounding,
+            twofold.fine(self._terms),
         )
 
     def _over_inputs(
@@ -165,20 +174,27 @@ class ProofData:
         weights: Float[np.ndarray, "*some coordinates"],
         biases: Float[np.ndarray, "*some"],
         skip: Float[np.ndarray, "outputs inputs"] | None = None,
-    ) -> tuple[Float[np.ndarray, "*some inputs+1"], Float[np.ndarray, "*some 2"]]:
-        """Functions over u as functions over x, and what rounding makes wrong with them."""
+    ) -> tuple[Float[np.ndarray, "*some inputs+1"], Float[np.ndarray, "*any inputs+1"], Float[np.ndarray, "*some 2"]]:
+        """Functions over u as functions over x, as pairs, and what is wrong with them; no second part if it is zero."""
+        from torch_shallow.certify import twofold
+
         errors = np.zeros((*biases.shape, 2))
-        sizes = np.abs(weights)
-        if self.projection is not None:
-            weights, sizes = weights @ self.projection, sizes @ np.abs(self.projection)
+        if self.projection is None and skip is None:
+            rows = np.ascontiguousarray(np.concatenate([weights, biases[..., None]], axis=-1))
+            return rows, np.zeros((0, *rows.shape[1:])), errors
+        projection = np.eye(weights.shape[-1]) if self.projection is None else self.projection
+        high, low = twofold.products(weights, projection)
+        sizes = np.abs(weights) @ np.abs(projection)
         if skip is not None:
-            weights, sizes = weights + skip, sizes + np.abs(skip)
-        if self.projection is not None or skip is not None:
-            reach = np.maximum(np.abs(self.domain.lower), np.abs(self.domain.upper))
-            known = np.isfinite(reach)
-            errors[..., 0] = self.rounding * (sizes[..., known] @ reach[known])
-            errors[..., 1] = self.rounding * sizes[..., ~known].max(axis=-1, initial=0.0)
-        return np.ascontiguousarray(np.concatenate([weights, biases[..., None]], axis=-1)), errors
+            high, low = twofold.add(high, low, 1.0, skip, 0.0)
+            sizes += np.abs(skip)
+        reach = np.maximum(np.abs(self.domain.lower), np.abs(self.domain.upper))
+        known, few = np.isfinite(reach), twofold.fine(self._terms) * (1.0 + self.rounding)
+        errors[..., 0] = few * (sizes[..., known] @ reach[known]) + 1e-290
+        errors[..., 1] = few * sizes[..., ~known].max(axis=-1, initial=0.0)
+        errors[..., 1] += 1e-290 * (not known.all())
+        rows = np.concatenate([high, biases[..., None]], axis=-1)
+        return rows, np.concatenate([low, np.zeros((*biases.shape, 1))], axis=-1), errors
 
     def _common(self) -> tuple[UInt8[np.ndarray, "cuts bytes"], UInt8[np.ndarray, "cuts bytes"]]:
         """Which neurons are active in all known regions below each cut, and which in none, packed."""
@@ -216,6 +232,7 @@ class ProofData:
             np.zeros(depth, dtype=np.int64),
             np.zeros(depth, dtype=np.int64),
             np.zeros((n + program.num_outputs, inputs + 1)),
+            np.zeros((n + program.num_outputs, inputs + 1)),
             np.zeros((n + program.num_outputs, 2)),
             np.zeros((n + program.num_outputs, 2)),
             np.zeros((n + program.num_outputs, 2)),
@@ -223,20 +240,20 @@ class ProofData:
             np.full(n, -1, dtype=np.int64),
             half_spaces,
             np.zeros(coordinates),
-            np.zeros((2, inputs + 1)),
+            np.zeros((3, inputs + 1)),
             np.zeros((2, coordinates), dtype=np.int64),
             np.zeros((2, coordinates)),
             sign_multipliers.room(domain.least, np.ones(coordinates - 1)),
         )
 
-    def room(self) -> Multipliers:
+    def room(self) -> Settled:
         """Room for what is found."""
-        from torch_shallow.certify.error_walk import Multipliers
+        from torch_shallow.certify.error_walk import Settled
 
         program = self.partition.program
         records = 4 * program.num_neurons + (1 << 12)
         multipliers = program.num_neurons * self.domain.stretch.shape[0] + (1 << 12)
-        return Multipliers(
+        return Settled(
             np.zeros(len(self.biases)),
             np.zeros((1 << 12, 2), dtype=np.int64),
             np.zeros((records, 2), dtype=np.int64),
@@ -245,14 +262,14 @@ class ProofData:
         )
 
     @staticmethod
-    def more_room(found: Multipliers) -> Multipliers:
+    def more_room(found: Settled) -> Settled:
         """Twice as much room."""
         fields = ("nodes", "records", "places", "multipliers")
         arrays = {field: getattr(found, field) for field in fields}
         return found.replaced(**{field: np.concatenate([a, np.zeros_like(a)]) for field, a in arrays.items()})
 
     @staticmethod
-    def trimmed(found: Multipliers, counts: Int[np.ndarray, "5"]) -> Multipliers:
+    def trimmed(found: Settled, counts: Int[np.ndarray, "5"]) -> Settled:
         """Without the room that is left."""
         _, _, records, multipliers, nodes = counts.tolist()
         return found.replaced(

@@ -21,7 +21,7 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import activation_partition
 
 if TYPE_CHECKING:
-    from torch_shallow.certify.error_walk import Multipliers
+    from torch_shallow.certify.error_walk import Settled
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Proof:
     data: ProofData
     errors: Float[np.ndarray, "regions"]
     relative_to_size: bool
-    found: Multipliers | None
+    found: Settled | None
 
     @property
     def error(self) -> float:
