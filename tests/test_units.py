@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.cases import thinned
-from torch_shallow import Box, Polytope, ShallowReLU, explain, transform
+from torch_shallow import AtMost, Box, Polytope, ShallowReLU, ask, explain, transform, verify
 from torch_shallow.certify import certify
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.explain.counterfactuals import AtLeast
@@ -25,6 +25,7 @@ from torch_shallow.geometry.units import lengths_around, typical_lengths
 
 SEEDS = thinned(range(500), *map(str, range(0, 500, 50)))
 FEW = thinned(range(500), *map(str, range(7, 500, 100)))
+ASKED = thinned(range(500), "208", *map(str, range(7, 500, 100)))
 
 
 class Scaled(nn.Module):
@@ -177,6 +178,32 @@ def test_counterfactuals_follow_the_units(seed: int) -> None:
         for shallow, factor in ((one, torch.ones_like(units)), (other, units))
     ]
     assert distances[0] == pytest.approx(distances[1], rel=1e-6)
+
+
+class Output:
+    """The greatest value of the first output."""
+
+    def goals(self, inputs: int, outputs: int) -> np.ndarray:
+        return np.append(np.zeros(inputs), np.eye(outputs + 1)[0])[None]
+
+    def constraints(self, inputs: int, outputs: int) -> np.ndarray:
+        return np.zeros((0, inputs + outputs + 1))
+
+
+@pytest.mark.parametrize("seed", ASKED)
+def test_what_is_searched_is_the_same_in_all_units(seed: int) -> None:
+    case = case_of(seed)
+    example = torch.zeros(1, len(case.units)).double()
+    top = float(explain.output_range(case.shallow()).upper.flatten()[0])
+    for units in (np.ones(len(case.units)), case.units):
+        model, domain = Scaled(case.net, units), case.domain(units)
+        found = ask(model, Output(), domain, example_input=example)
+        assert found.upper_bound == pytest.approx(top, rel=1e-7, abs=1e-9)
+        if math.isfinite(top):
+            assert found.lower_bound == pytest.approx(top, rel=1e-7, abs=1e-9)
+            assert verify(model, domain, AtMost(top + 1e-6 + 1e-6 * abs(top)), example_input=example).holds
+        below = AtMost(top - 1e-6 - 1e-6 * abs(top) if math.isfinite(top) else 100.0)
+        assert verify(model, domain, below, example_input=example).holds is False
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
-from torch_shallow.geometry.units import exponents_of, typical_lengths
+from torch_shallow.geometry.units import row_exponents, typical_lengths
 
 
 def bounding_box(
@@ -35,7 +35,7 @@ def bounding_box(
         raise TransformError(_without_bound(domain, 0, size))
     units = typical_lengths(normals, offsets)  # powers of two, so that nothing is rounded
     normals = normals * units
-    rows = exponents_of(np.column_stack([normals, offsets])).max(axis=1)
+    rows = row_exponents(np.column_stack([normals, offsets]))
     normals, offsets = np.ldexp(normals, -rows[:, None]), np.ldexp(offsets, -rows)
     found = np.stack([_axis_bound(domain, normals, offsets, axis, sign) for axis in range(size) for sign in (-1, 1)])
     values, rests = found[:, 0], found[:, 1]

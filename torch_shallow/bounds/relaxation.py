@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box, Domain
 from torch_shallow.geometry.highs import linear_program, solve
-from torch_shallow.geometry.units import LEAST, exponents_of
+from torch_shallow.geometry.units import exponents_of, row_exponents
 from torch_shallow.program.relu_program import ReLUProgram
 
 MOST_PROGRAMS = 2000  # linear programs for one network; the neurons of one with more are bounded by affine forms alone
@@ -156,7 +156,7 @@ class _Relaxation:
         if not isinstance(domain, Box):
             normals, offsets = domain.inequalities(in_shape)
             normals = np.ldexp(normals, self.units)
-            sizes = exponents_of(normals).max(axis=1, initial=LEAST)
+            sizes = row_exponents(normals)
             self.rows, self.most = np.ldexp(normals, -sizes[:, None]), np.ldexp(offsets, -sizes)
         self.least = np.full(len(self.most), -np.inf)
 

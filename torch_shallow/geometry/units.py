@@ -61,5 +61,10 @@ def exponents_of(values: Float[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
     return np.frexp(values)[1].astype(np.int64)
 
 
+def row_exponents(rows: Float[np.ndarray, "rows columns"]) -> Int64[np.ndarray, "rows"]:
+    """The least powers of two above the entries of each row, in which it is of a size of about 1; 0 of a zero row."""
+    return exponents_of(np.abs(rows).max(axis=1, initial=0.0))
+
+
 def _median(exponents: Int64[np.ndarray, "some"]) -> int:
     return int(np.sort(exponents)[(len(exponents) - 1) // 2])

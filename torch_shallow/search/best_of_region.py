@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from torch_shallow.domain import Box
 from torch_shallow.geometry.highs import linear_program, solve
-from torch_shallow.geometry.units import exponents_of
+from torch_shallow.geometry.units import exponents_of, row_exponents
 from torch_shallow.search.question import Posed
 
 NUDGES = (0.0, 1e-9, 1e-7)  # how far inside of the constraints points are looked for, relative to their terms
@@ -36,7 +36,7 @@ def points_of_region(posed: Posed, x: Float[np.ndarray, "inputs"]) -> list[Float
     values = normals @ points[0] + constants
     units = np.ldexp(1.0, exponents_of(np.where(x != 0.0, x, 1.0)))
     normals = normals * units
-    sizes = np.ldexp(1.0, exponents_of(normals).max(axis=1, initial=-1000))
+    sizes = np.ldexp(1.0, row_exponents(normals))
     sizes[len(sizes) - goals :] = sizes[len(sizes) - goals :].max()
     least_goal = np.append(np.zeros(len(sizes) - goals), np.ones(goals))
     lifted = np.column_stack([normals / sizes[:, None], -least_goal])

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.highs import linear_program, solve
+from torch_shallow.geometry.units import row_exponents, typical_lengths
 from torch_shallow.search.enumerate import explore_regions
 from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.runs.budget import Budget, interruptible
@@ -86,34 +87,45 @@ def _greatest(
     rows = np.concatenate([signs[:, None] * weights, -normals, out_weight[goals:], out_weight[:goals]])
     constants = np.concatenate([signs * biases, sides, out_bias[goals:] + posed.slack, out_bias[:goals]])
     below = np.append(np.zeros(len(rows) - goals), np.full(goals, -1.0))
-    rows = np.column_stack([rows, below])
-    sizes = np.abs(rows).max(axis=1)
-    kept = sizes > 0.0
+    # In typical lengths of inputs and of t: a solver drops coefficients far below 1.
+    lengths = typical_lengths(np.column_stack([rows, below]), constants)
+    rows = np.column_stack([rows, below]) * lengths
+    kept = rows.any(axis=1)
     if (constants[~kept] < 0.0).any():
         return None
-    rows, constants = rows[kept] / sizes[kept, None], constants[kept] / sizes[kept]
+    rows, constants = rows[kept], constants[kept]
+    sizes = row_exponents(rows)
+    rows, constants = np.ldexp(rows, -sizes[:, None]), np.ldexp(constants, -sizes)
     cost = np.append(np.zeros(program.num_inputs), 1.0)
     free = np.full(len(cost), np.inf)
-    tolerances = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "presolve": "off"}
-    highs = linear_program(rows, (-constants, np.inf), (-free, free), tolerances, maximise=True)
-    status = solve(highs, cost)
+    tolerances = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
+    for presolve in ("off", "on"):  # where one way does not tell, the other may
+        highs = linear_program(
+            rows, (-constants, np.inf), (-free, free), tolerances | {"presolve": presolve}, maximise=True
+        )
+        status = solve(highs, cost)
+        if status in ("", "Infeasible", "Unbounded"):
+            break
     if status == "Infeasible":
         return None
     if status:  # without end, or not known: as far as is asked for
         top = free.copy()
-        top[-1] = (known if np.isfinite(known) else 0.0) + FAR
-        highs = linear_program(rows, (-constants, np.inf), (-free, top), tolerances, maximise=True)
+        top[-1] = ((known if np.isfinite(known) else 0.0) + FAR) / lengths[-1]
+        options = tolerances | {"presolve": "off"}
+        highs = linear_program(rows, (-constants, np.inf), (-free, top), options, maximise=True)
         if solve(highs, cost):
             raise TransformError(_unsettled(status))
         solution = np.array(highs.getSolution().col_value)
-        return solution[:-1], np.inf
+        return (solution * lengths)[:-1], np.inf
     solution = np.array(highs.getSolution().col_value)
     dual = np.abs(np.array(highs.getSolution().row_dual))
-    missing = cost + dual @ rows
+    missing, terms = np.abs(cost + dual @ rows), cost + dual @ np.abs(rows)
     size = 1.0 + np.abs(solution).max() + dual @ np.abs(constants)
-    most = float(dual @ constants + np.abs(missing) @ np.abs(solution))
-    if abs(most - solution[-1]) > TOLERANCE * size or (rows @ solution + constants).min() < -TOLERANCE * size:
+    most = float(dual @ constants + missing @ np.abs(solution))
+    is_met = (rows @ solution + constants).min() >= -TOLERANCE * size
+    if not is_met or abs(most - solution[-1]) > TOLERANCE * size or (missing > TOLERANCE * terms).any():
         raise TransformError(_unsettled("not proven"))
+    solution, most = solution * lengths, most * float(lengths[-1])
     return solution[:-1], most
 
 

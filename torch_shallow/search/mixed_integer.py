@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from torch_shallow.bounds.relaxation import RelaxedBounds
 from torch_shallow.domain import Box, Domain
-from torch_shallow.geometry.units import exponents_of
+from torch_shallow.geometry.units import exponents_of, row_exponents
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _inside(domain: Domain, bounds: RelaxedBounds, x: Expression) -> list[Any]:
     if isinstance(domain, Box):
         return [scaled >= bounds.in_lower / units, scaled <= bounds.in_upper / units]
     normals, offsets = domain.inequalities((len(units),))
-    sizes = np.ldexp(1.0, exponents_of(normals * units).max(axis=1))
+    sizes = np.ldexp(1.0, row_exponents(normals * units))
     return [(normals * units / sizes[:, None]) @ scaled <= offsets / sizes]
 
 
