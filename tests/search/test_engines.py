@@ -20,7 +20,6 @@ from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import simplex_engine as by_simplex
 from torch_shallow.search.engines import simplex_walk as simplex_walk
-from torch_shallow.search.engines.exact_walk import ExactWalk
 from torch_shallow.search.engines.ray_engine import RayWalk
 from torch_shallow.search.engines.simplex_engine import SimplexWalk
 from torch_shallow.search.engines.solvers import by_highs
@@ -193,16 +192,12 @@ def test_cells_are_handed_over_in_mid_flight(domain: Domain, max_rays: int) -> N
 
 
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)
-def test_programs_that_fail_go_to_the_solver_or_to_exact_arithmetic(
-    monkeypatch: pytest.MonkeyPatch, domain: Domain
-) -> None:
+def test_programs_that_fail_go_to_the_solver(monkeypatch: pytest.MonkeyPatch, domain: Domain) -> None:
     rng, decide, asked = np.random.default_rng(0), simplex_walk.maximise, []
     monkeypatch.setattr(by_simplex, "walk_by_simplex", simplex_walk.walk_by_simplex.py_func)
     monkeypatch.setattr(simplex_walk, "two_signs", simplex_walk.two_signs.py_func)
     monkeypatch.setattr(simplex_walk, "maximise", lambda *program: FAILED if rng.random() < 0.2 else decide(*program))
     monkeypatch.setattr(by_simplex, "by_highs", lambda *program: asked.append(program) or by_highs(*program))
-    decided = ExactWalk.side_of
-    monkeypatch.setattr(ExactWalk, "side_of", lambda *cell: asked.append(cell) or decided(*cell))
     program = mlp(3, 6, 5, 1)
     partition = ENGINES["simplex"](program, domain)
     assert len(asked) > 10

@@ -57,15 +57,10 @@ class ExactCell:
             at = next((point for point in self.points if dot(row, point) > 0), None)
             at = point_where_positive(self.rows, row) if at is None else at
             parts += [self.inner if at is None else at]
-        scaled = [[Fraction(entry, _length(part)) for entry in part] for part in parts]
+        scaled = [[Fraction(entry, max(map(abs, part))) for entry in part] for part in parts]
         total = [sum(column, Fraction(0)) for column in zip(*scaled, strict=True)]
         common = lcm(*(entry.denominator for entry in total))
         return shortened([int(entry * common) for entry in total])
-
-
-def _length(point: Vector) -> int:
-    """What a point is divided by: its homogeneous coordinate, or its largest entry if it is a direction."""
-    return point[-1] or max(abs(entry) for entry in point) or 1
 
 
 def _kept_inside(rows: tuple[Vector, ...], point: Vector) -> Vector:

@@ -91,7 +91,7 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
         if not ask:
             answer = maximise(simplex, frame[ROWS], simplex.objective, doubt, 0.1 * doubt)
         if answer == FAILED:
-            return DOUBT if doubt < tolerance and not ask else (MAY_RISE if sign > 0.0 else MAY_FALL)
+            return MAY_RISE if sign > 0.0 else MAY_FALL
         if answer == BELOW:
             return 0 if sign > 0.0 else 1
         value = 0.0
