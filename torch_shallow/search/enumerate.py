@@ -65,9 +65,9 @@ def enumerate_regions(
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
-    Complete, and sound up to `tolerance`. Which regions there are also says how they are numbered (see `balanced`), and
-    what is known of a region depends on the cuts above it alone: so the result is the same, bit for bit, whoever does
-    the work.
+    Complete, and sound up to `tolerance` and, below it, up to rounding and `harmless_values`. Which regions there are
+    also says how they are numbered (see `balanced`), and what is known of a region depends on the cuts above it alone:
+    so the result is the same, bit for bit, whoever does the work.
 
     Args:
         program: the network.
@@ -76,7 +76,8 @@ def enumerate_regions(
             half-spaces where there are too many rays, as in a box of many corners.
         solver: what solves the linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that
             proves each answer, and HiGHS for a program that it cannot settle.
-        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
+        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides; if
+            it is less far beyond rounding, exact arithmetic decides (`ExactWalk`), unless outputs hardly change.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
         max_regions: find no more regions than this; no limit if None.
         time_limit: stop so early that a network is made of what is found after so many seconds; no limit if None.

@@ -23,7 +23,8 @@ class Search:
         by_rays: whether cells are rays at first; else half-spaces.
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code, and HiGHS
             for a program that it cannot settle.
-        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides.
+        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides;
+            what is nearer to zero may be decided by exact arithmetic.
         max_rays: a cell with more rays changes to half-spaces; None: none does.
     """
 

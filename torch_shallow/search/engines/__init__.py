@@ -1,6 +1,7 @@
 """The engines that find all regions, and those that answer questions.
 
-All regions are found by rays (`ray_engine`) and by half-spaces (`simplex_engine`). A question is answered by cells as
+All regions are found by rays (`ray_engine`) and by half-spaces (`simplex_engine`), and below cells that float64 cannot
+cut in exact arithmetic (`exact_walk`). A question is answered by cells as
 vertices (`bounded_ray_engine`), by linear programs of cells (`relaxation_engine`), or by backward bounds of many cells
 at once (`backward_engine`).
 """

@@ -35,7 +35,7 @@ class RayWalk(CompiledWalk):
     """Walks the domain, or what is below a path, and gives its cuts and regions to a harvest.
 
     Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
-    its row, is beyond the tolerance on both sides at unit rays of the cell.
+    its row, is beyond the tolerance on both sides at unit rays of the cell, or if exact arithmetic says that it does.
 
     Args:
         problem: what is enumerated.
