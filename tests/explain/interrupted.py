@@ -136,6 +136,7 @@ INTERVALS: dict[str, Callable[[], list[float]]] = {
 
 def main(name: str) -> None:
     call = CALLS.get(name) or INTERVALS[name]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
     torch.manual_seed(1)
     expected = call()
     begun = time.monotonic()

@@ -206,6 +206,7 @@ def test_a_time_limit_gives_an_interval_and_a_checkpoint_goes_on(long_one: Posed
         answer(steep(2), method="relaxation", checkpoint=file)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("after", [1, 5])
 def test_ctrl_c_gives_an_interval(long_one: Posed, after: int, monkeypatch) -> None:
     expected, added = answer(long_one, method="relaxation").value, itertools.count(1)

@@ -150,18 +150,13 @@ def test_a_budget_that_is_not_reached_says_nothing() -> None:
     assert_same(enumerate_regions(PROGRAM, WholeSpace(), max_regions=expected.num_regions, time_limit=1e6), expected)
 
 
-@pytest.mark.usefixtures("most_is_done_elsewhere")
+@pytest.mark.usefixtures("most_is_done_elsewhere", "ctrl_c")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = enumerate_regions(MANY, WholeSpace())
     at_the_third_piece(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
-    try:
-        with pytest.warns(IncompleteWarning, match="stopped by Ctrl-C"):
-            part = enumerate_regions(MANY, WholeSpace(), workers=workers, **SHORT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.warns(IncompleteWarning, match="stopped by Ctrl-C"):
+        part = enumerate_regions(MANY, WholeSpace(), workers=workers, **SHORT)
     assert not part.complete
     assert_same(resume(part), expected)
 
