@@ -29,8 +29,10 @@ from torch_shallow.search.enumerate import enumerate_regions
 
 pytestmark = pytest.mark.quick
 
-CHECKS = ["tree", "interior points", "deep pattern", "deep Jacobian", "cells", "linear programs"]
-CHECKS += [f"equal, {places}" for places in ("interior points", "vertices", "facets", "random points")]
+CHECKS = ["tree", "interior points", "deep pattern", "deep Jacobian"]
+PROVEN = [*CHECKS, "proven error", "equal, interior points", "equal, random points"]
+SAMPLED = [*CHECKS, "cells", "linear programs"]
+SAMPLED += [f"equal, {places}" for places in ("vertices", "facets", "interior points", "random points")]
 
 
 class OfProgram(nn.Module):
@@ -68,8 +70,11 @@ def test_degenerate_networks_pass(data: st.DataObject) -> None:
     except TransformError:  # a polytope without interior
         return
     certificate = certify(ShallowReLU(partition), OfProgram(program), points=200)
-    assert [check.name for check in certificate.checks] == CHECKS
+    assert [check.name for check in certificate.checks] == PROVEN
     certificate.require()
+    sampled = certify(ShallowReLU(partition), OfProgram(program), sample=20, points=200)
+    assert [check.name for check in sampled.checks] == SAMPLED
+    sampled.require()
 
 
 @pytest.mark.parametrize("domain", [None, Box(-1.0, 1.0), Box(0.5, [0.5, 1.0, np.inf]), Polytope(np.eye(3), [1, 1, 1])])
@@ -78,11 +83,13 @@ def test_all_models_pass(domain: torch_shallow.Box | None) -> None:
     model = nn.Sequential(nn.Linear(3, 10), nn.ReLU(inplace=True), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 2))
     shallow = torch_shallow.transform(model, domain=domain)
     before = copy.deepcopy(model.state_dict())
-    certificate = shallow.certify(model, sample=20).require()
-    assert certificate.passed
-    assert certificate.failures == ()
-    # The model is in float32, and is compared in float32 too.
-    assert [check.name for check in certificate.checks] == [*CHECKS, "equal in float32, random points"]
+    for sample, names in ((None, PROVEN), (20, SAMPLED)):
+        certificate = shallow.certify(model, sample=sample).require()
+        assert certificate.passed
+        assert certificate.failures == ()
+        # The model is in float32, and is compared in float32 too.
+        assert [check.name for check in certificate.checks] == [*names, "equal in float32, random points"]
+        assert (certificate.max_error is None) is (sample is not None)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -101,8 +108,8 @@ def test_the_report_says_what_was_examined() -> None:
         f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {regions - 1} half-spaces, "
         "domain Box(lower=-3.0, upper=3.0)"
     )
-    assert f"9 of {regions} regions" in lines[1 + 1 + CHECKS.index("cells")]
-    assert f"all {regions} regions" in lines[1 + 1 + CHECKS.index("tree")]
+    assert f"9 of {regions} regions" in lines[1 + 1 + SAMPLED.index("cells")]
+    assert f"all {regions} regions" in lines[1 + 1 + SAMPLED.index("tree")]
     assert "123 points" in str(certificate)
     with pytest.raises(KeyError, match="'nothing'; the checks are 'tree', "):
         certificate["nothing"]
@@ -237,7 +244,10 @@ def test_two_regions_in_one_are_found() -> None:
         packed_patterns=partition.packed_patterns[:-1],
         points=partition.points[:-1],
     )
-    certificate = certify(ShallowReLU(merged), model, sample=None)
+    proven = certify(ShallowReLU(merged), model)
+    assert proven["tree"].passed
+    assert {failure.region for failure in proven["proven error"].failures} == {kept}
+    certificate = certify(ShallowReLU(merged), model, sample=1000)
     assert certificate["tree"].passed
     assert {"cells", "linear programs"} <= set(failed(certificate))
     assert {failure.region for failure in certificate["cells"].failures} == {kept}

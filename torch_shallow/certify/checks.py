@@ -21,11 +21,13 @@ from torch_shallow.certify.equality import (
     vertices_and_facets,
 )
 from torch_shallow.certify.examined import Examined, check_tree
+from torch_shallow.certify.proven_error import check_error
 from torch_shallow.certify.report import Certificate, Check
 from torch_shallow.certify.visited import certify_visited
-from torch_shallow.errors import WrongTypeError
+from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
+from torch_shallow.program.extraction import read_within
 from torch_shallow.program.model_copy import check_model, hooked_parts
 from torch_shallow.search.partition import activation_partition
 
@@ -36,7 +38,7 @@ def certify(
     shallow: TreeFunction | VisitedFunction | nn.Module,
     model: nn.Module | ExportedProgram,
     *,
-    sample: int | None = 1000,
+    sample: int | None = None,
     cells: int | None = None,
     points: int = 10_000,
     tolerance: float = 1e-9,
@@ -45,25 +47,31 @@ def certify(
 ) -> Certificate:
     """Check a shallow network against the model that it was made from.
 
-    Three of the checks together are a proof, up to rounding, that the regions are exactly the activation regions:
-    `tree` (the cuts split the domain into one cell for each region, and no pattern occurs twice), `cells` (on each cell
-    every neuron has the sign of the pattern) and `deep pattern` (the model itself has this pattern there). The others
-    confirm the arithmetic, the affine maps and the forward pass. For a large network in a box these are the neurons
-    that can change sign there; that the others cannot is what `preactivation_bounds` proves, and what `stable neurons`
-    confirms at points of the box.
+    The model is read anew, and `proven error` is a bound on |network - model| that holds at every point of the known
+    regions: multipliers prove the sign that each neuron has on each cell, or how far it is from having it, and the
+    local models are compared in arithmetic of twice the precision, rounded outwards (see `prove`). `tree` says that the
+    cuts split the domain into one cell for each region, so that together they hold everywhere. The other checks run the
+    model itself, at interior points of all regions and at random points. For a large network in a box the proof is
+    about the neurons that can change sign there; that the others cannot is what `preactivation_bounds` finds, and what
+    `stable neurons` confirms at points of the box.
 
-    Of a network that is not complete, the three prove that each known region lies in an activation region of its own.
-    Nothing is claimed of unexplored cells, but that the output is NaN there: `known or NaN`, at random points.
+    With `sample`, nothing is proven: on that many regions linear programs look for a neuron of another sign, and the
+    outputs are compared at vertices and on facets; the cells are recomputed by another method.
+
+    If the network is not complete, nothing is claimed about unexplored cells except that the output is NaN there:
+    `known or NaN`, at random points.
 
     Args:
         shallow: the network, or its `function`.
         model: the model; it is not changed.
-        sample: number of regions for the checks that cost most: linear programs (of at most 20,000 in all), vertices
-            and facets; all if None.
-        cells: number of regions whose cells are recomputed; all if None.
+        sample: number of regions for linear programs (at most 20,000 in all), vertices and facets; None proves the
+            error on all regions instead. For a network of visited regions: number of regions for the checks that cost
+            most, all if None.
+        cells: with `sample`, number of regions whose cells are recomputed; all if None.
         points: number of random points.
         tolerance: relative size of a difference that counts as rounding.
-        max_rays: a cell of more rays is examined by linear programs, and not all of its vertices are visited.
+        max_rays: with `sample`, a cell of more rays is examined by linear programs, and not all of its vertices are
+            visited.
         seed: of the random choices.
 
     Returns:
@@ -71,8 +79,14 @@ def certify(
 
     Raises:
         WrongTypeError: `shallow` is no network of regions.
-        TransformError: the model cannot be read, or its input or output has another shape.
+        TransformError: the model cannot be read, its input or output has another shape, or `cells` is given without
+            `sample`.
     """
+    if sample is None and cells is not None:
+        raise TransformError(
+            f"cells: expected together with sample, found {cells!r} alone; without sample the error is proven on all "
+            "cells, so leave it out."
+        )
     model = check_model(model)
     function = shallow.function if isinstance(shallow, nn.Module) and hasattr(shallow, "function") else shallow
     if not isinstance(function, TreeFunction | VisitedFunction):
@@ -115,17 +129,21 @@ def _checks(
     yield check_interior_points(subject)
     yield check_patterns(subject, deep)
     yield check_jacobians(subject, deep)
-    yield check_cells(subject, subject.sample(cells, rng), max_rays)
-    regions = subject.sample(sample, rng)
-    most = len(regions) if sample is None else max(1, 20_000 // max(1, subject.program.num_neurons))
-    yield check_programs(subject, regions[:: -(-len(regions) // most)])
     inside = interior_points(subject, np.arange(subject.num_regions))
+    scattered = random_points(subject, points, rng)
+    if sample is None:
+        program = subject.program if subject.program.whole else read_within(deep.traced, subject.function.domain)
+        yield check_error(subject, program, [inside, scattered])
+    else:
+        yield check_cells(subject, subject.sample(cells, rng), max_rays)
+        regions = subject.sample(sample, rng)
+        most = max(1, 20_000 // max(1, subject.program.num_neurons))
+        yield check_programs(subject, regions[:: -(-len(regions) // most)])
+        for places in vertices_and_facets(subject, regions, rng, max_rays):
+            yield check_equality(subject, deep, places)
     yield check_equality(subject, deep, inside)
     if subject.function.head is not None:
         yield check_head(subject, deep, inside)
-    for places in vertices_and_facets(subject, regions, rng, max_rays):
-        yield check_equality(subject, deep, places)
-    scattered = random_points(subject, points, rng)
     yield check_equality(subject, deep, scattered)
     if not subject.function.complete and deep.num_neurons == len(subject.program.network.active):
         yield check_unexplored(subject, deep, scattered)

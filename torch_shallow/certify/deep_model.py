@@ -100,25 +100,43 @@ class DeepModel:
             change = torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
             return value * (1.0 + SHAKE * 12.0**0.5 * (change - 0.5))  # of variance 1
 
-        values = self._run(x[rows])
+        *values, entered = self._run(x[rows])
         for _ in range(probes):
-            for total, changed, value in zip(found, self._run(x[rows], shaken), values, strict=True):
-                total[rows] += (changed - value) ** 2 / (probes * SHAKE**2)
+            *changed, _ = self._run(x[rows], shaken, entered)
+            for total, one, other in zip(found, changed, values, strict=True):
+                total[rows] += (one - other) ** 2 / (probes * SHAKE**2)
         return np.sqrt(found[0]), np.sqrt(found[1])
 
     def _run(
-        self, x: Float[np.ndarray, "points inputs"], at_value: Callable[[Any], Any] | None = None
-    ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"]]:
-        """What enters each ReLU, and the trunk's outputs, by the traced graph in float64."""
-        layouts, values = iter(self.traced.layouts), [np.zeros((len(x), 0))]
+        self,
+        x: Float[np.ndarray, "points inputs"],
+        at_value: Callable[[Any], Any] | None = None,
+        unshaken: list[Tensor] | None = None,
+    ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"], list[Tensor]]:
+        """What enters each ReLU, and the trunk's outputs, by the traced graph in float64.
+
+        Args:
+            x: points.
+            at_value: what every intermediate result is replaced by.
+            unshaken: what entered each ReLU when nothing was replaced. Then a ReLU passes on what the replacing has
+                changed, unless it is inactive beyond doubt: a change that is larger than that of rounding would make it
+                inactive.
+        """
+        layouts, values, entered = iter(self.traced.layouts), [np.zeros((len(x), 0))], list[Tensor]()
 
         def at_relu(_: object, z: Tensor) -> Tensor:
             values.append(self._rows(next(layouts).rows(z)).copy())
-            return z.relu()
+            entered.append(z.clone())
+            if unshaken is None:
+                return z.relu()
+            before = unshaken[len(entered) - 1]
+            change = z - before
+            passes = before > -ALLOWED * EPSILON / SHAKE * change.abs()
+            return before.relu() + change * passes
 
         with torch.no_grad():
             y = self.traced.run(self.tensor(x).double(), at_relu, at_value)
-        return np.concatenate(values, axis=1), self._rows(y)
+        return np.concatenate(values, axis=1), self._rows(y), entered
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
         """The Jacobian at each row of `x`, by automatic differentiation of the traced graph.

@@ -14,9 +14,14 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.dyadic import Dyadic, shortened
 from torch_shallow.geometry.sharing import blocks
+from torch_shallow.geometry.tree_kernels import margins
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines.exact_rows import cell_with_interior
 from torch_shallow.search.partition import Partition, activation_partition
+
+THIN = 16 * float(np.finfo(np.float64).eps)  # the margin of a point about which rounding decides
 
 
 @dataclass(frozen=True)
@@ -174,15 +179,31 @@ class Examined:
     @cached_property
     def cut_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
         """The half-spaces of the network's first layer over homogeneous chart coordinates, in unit length."""
+        norms = np.linalg.norm(self.stored_rows, axis=1, keepdims=True)
+        return self.stored_rows / np.where(norms > 0.0, norms, 1.0)
+
+    @cached_property
+    def stored_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
+        """The same half-spaces in the length in which the network stores them."""
         layer, chart = self.function.half_spaces, self.chart
         normals, offsets = layer.normals.cpu().numpy(), layer.offsets.cpu().numpy()
         origin, directions = chart.origin, chart.directions.T
         if layer.projection is not None:
             projection = layer.projection.cpu().numpy()
             origin, directions = projection @ origin, projection @ directions
-        rows = np.column_stack([normals @ directions, normals @ origin + offsets])
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(norms > 0.0, norms, 1.0)
+        return np.column_stack([normals @ directions, normals @ origin + offsets])
+
+    @cached_property
+    def margins(self) -> tuple[Float[np.ndarray, "regions"], Int[np.ndarray, "regions"]]:
+        """How far each region's interior point is inside its half-spaces, at least, and the cut where it is least."""
+        least, cuts = np.full(self.num_regions, np.inf), np.full(self.num_regions, -1)
+        margins(self.partition.points, self.paths.regions, self.paths.cuts, self.cut_rows, least, cuts)
+        return least, cuts
+
+    @cached_property
+    def is_thick(self) -> Bool[np.ndarray, "regions"]:
+        """Where that is more than rounding: only there does float64 tell a point inside from one outside."""
+        return self.margins[0] > THIN
 
     def blocks(self, regions: Int[np.ndarray, "regions"], entries: int) -> Iterator[Int[np.ndarray, "some"]]:
         """Regions in blocks, small enough for arrays of so many entries for each region."""
@@ -196,11 +217,23 @@ class Examined:
 
     def half_spaces(self, region: int) -> Float[np.ndarray, "rows homogeneous"]:
         """All half-spaces of a region, the domain's first: it is where none of them is negative."""
+        return self._half_spaces(region, self.cut_rows)
+
+    def has_interior(self, region: int) -> bool:
+        """Whether a region's half-spaces, as they are stored, have a point inside: in exact arithmetic."""
+        rows = Dyadic.of(self._half_spaces(region, self.stored_rows)).numbers.tolist()
+        guess = np.append(self.partition.points[region], 1.0)
+        last = [0] * (len(guess) - 1) + [1]
+        return cell_with_interior(tuple(map(shortened, [last, *rows])), guess) is not None
+
+    def _half_spaces(
+        self, region: int, cut_rows: Float[np.ndarray, "cuts homogeneous"]
+    ) -> Float[np.ndarray, "rows homogeneous"]:
         rows, code = [], self.paths.regions[region]
         while code >= 0:
-            rows.append(self.cut_rows[code // 2] * (1.0 if code % 2 else -1.0))
+            rows.append(cut_rows[code // 2] * (1.0 if code % 2 else -1.0))
             code = self.paths.cuts[code // 2]
-        return np.concatenate([self.chart.inequalities, np.array(rows[::-1]).reshape(-1, self.cut_rows.shape[1])])
+        return np.concatenate([self.chart.inequalities, np.array(rows[::-1]).reshape(-1, cut_rows.shape[1])])
 
     def neuron_rows(self, regions: Int[np.ndarray, "regions"]) -> NeuronRows:
         """Compose the program under the patterns of some regions, by matrix products over all of them."""

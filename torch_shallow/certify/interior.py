@@ -7,22 +7,27 @@ import torch
 from jaxtyping import Float, Int
 
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
-from torch_shallow.certify.examined import Examined
+from torch_shallow.certify.examined import THIN, Examined
 from torch_shallow.certify.report import Check, Failure, Tally
-from torch_shallow.geometry.tree_kernels import margins
+from torch_shallow.search.problem import MOST_COORDINATES
 
 TINY = 1e-300  # in place of a size of 0
 
 
 def check_interior_points(subject: Examined) -> Check:
-    """Every region's point is inside: of its half-spaces, of the domain, and where the network locates it."""
+    """Every region's point is inside: of its half-spaces, of the domain, and where the network locates it.
+
+    Of a region that is too thin for float64, exact arithmetic tells whether there is any point inside.
+    """
     partition, tally, count = subject.partition, Tally(), subject.num_regions
-    least, cuts = np.full(count, np.inf), np.full(count, -1)
-    margins(partition.points, subject.paths.regions, subject.paths.cuts, subject.cut_rows, least, cuts)
-    floor = 16 * EPSILON
+    least, cuts = subject.margins
+    outside = ~(least >= -THIN) | (~subject.is_thick & (subject.chart.num_coordinates > MOST_COORDINATES))
     message = "its interior point has a margin of {:.2g}"
-    tally.add_where(~(least > floor), message, least, region=range(count), cut=cuts)
-    for block in subject.blocks(np.arange(count), subject.program.num_inputs):
+    tally.add_where(outside, message, least, region=range(count), cut=cuts)
+    thin = np.flatnonzero(~outside & ~subject.is_thick)
+    empty = np.array([not subject.has_interior(region) for region in thin.tolist()], dtype=bool)
+    tally.add_where(empty, "its half-spaces leave no interior", region=thin, cut=cuts[thin])
+    for block in subject.blocks(np.flatnonzero(subject.is_thick), subject.program.num_inputs):
         x = partition.interior_points(block)
         at = subject.locate(x)
         tally.add_where(at < 0, "its interior point is in no known region", region=block, point=x)
@@ -30,17 +35,18 @@ def check_interior_points(subject: Examined) -> Check:
         tally.add_where(other, "its interior point is located in region {}", at, region=block, point=x)
     tally.worst = float(least.min())
     claim = "every region's interior point is inside its half-spaces and the domain, and located there"
-    return tally.check("interior points", claim, "regions", count, count, f"> {floor:.0e}")
+    note = f"{len(thin):,} regions are too thin for it; exact arithmetic finds points inside" * (len(thin) > 0)
+    return tally.check("interior points", claim, "regions", count, count, f"> {THIN:.0e}", note)
 
 
 def check_patterns(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.partition
-    examined, neurons = subject.num_regions, len(program.network.active)
+    regions, neurons = np.flatnonzero(subject.is_thick), len(program.network.active)
     if model.num_neurons != neurons:
-        examined = 0
+        regions = regions[:0]
         tally.add(Failure(f"the model has {model.num_neurons} ReLUs, the network was made from {neurons}"))
-    for block in subject.blocks(np.arange(examined), program.num_inputs + 4 * neurons):
+    for block in subject.blocks(regions, program.num_inputs + 4 * neurons):
         x = partition.interior_points(block)
         z = model.preactivations(x)
         active = program.whole_pattern(partition.patterns(block))
@@ -49,7 +55,7 @@ def check_patterns(subject: Examined, model: DeepModel) -> Check:
         tally.measure(wrong)
         _add_neurons(subject, tally, block, x, ~(wrong <= ALLOWED * EPSILON * rounding), z, active)
     claim = "at every interior point the model's ReLUs are active where the region's pattern says so"
-    return tally.check("deep pattern", claim, "regions", examined, subject.num_regions, "rounding")
+    return tally.check("deep pattern", claim, "regions", len(regions), subject.num_regions, "rounding")
 
 
 def _add_neurons(
@@ -76,9 +82,9 @@ def _add_neurons(
 
 def check_jacobians(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the model's Jacobian is the region's weight."""
-    tally, function, count = Tally(), subject.function, subject.num_regions
+    tally, function, regions = Tally(), subject.function, np.flatnonzero(subject.is_thick)
     terms, entries = subject.program.slope_terms, subject.program.num_inputs * subject.program.num_outputs
-    for block in subject.blocks(np.arange(count), 4 * entries + subject.program.num_neurons):
+    for block in subject.blocks(regions, 4 * entries + subject.program.num_neurons):
         x = function.tree.interior_points(block)
         found = function.affine_maps(torch.tensor(block, device=function.device))[0].cpu().numpy()
         difference = np.abs(found - model.jacobians(x))
@@ -91,4 +97,4 @@ def check_jacobians(subject: Examined, model: DeepModel) -> Check:
         "at every interior point the model's Jacobian, by automatic differentiation, is the region's weight (relative "
         "to the terms that each entry is added up from)"
     )
-    return tally.check("deep Jacobian", claim, "regions", count, count, subject.tolerance)
+    return tally.check("deep Jacobian", claim, "regions", len(regions), subject.num_regions, subject.tolerance)

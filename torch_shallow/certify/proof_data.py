@@ -197,7 +197,7 @@ class ProofData:
         return rows, np.concatenate([low, np.zeros((*biases.shape, 1))], axis=-1), errors
 
     def _common(self) -> tuple[UInt8[np.ndarray, "cuts bytes"], UInt8[np.ndarray, "cuts bytes"]]:
-        """Which neurons are active in all known regions below each cut, and which in none, packed."""
+        """Which neurons are active in all regions below each cut, and which in none, packed; none above open cells."""
         patterns, cuts, regions = self.partition.packed_patterns, len(self.children), len(self.biases)
         levels, level = [], np.arange(min(cuts, 1))
         while len(level):
@@ -213,6 +213,7 @@ class ProofData:
                     inner, known = below >= 0, (below < 0) & (below > ~regions)
                     common[level[inner]] &= common[below[inner]]
                     common[level[known]] &= bits[~below[known]]
+                    common[level[below == ~regions]] = 0
             found.append(common)
         return found[0], found[1]
 

@@ -53,6 +53,11 @@ class Proof:
         """The region that has it."""
         return int(self.errors.argmax())
 
+    @property
+    def unit(self) -> str:
+        """What the bounds are to be multiplied by, in words."""
+        return " (1 + |x|_1)" if self.relative_to_size else ""
+
     @cached_property
     def header(self) -> dict[str, Any]:
         """The first line of the file."""
@@ -105,11 +110,14 @@ def prove(function: TreeFunction, *, keep: bool = True) -> Proof:
     Raises:
         TransformError: its regions are merged, or not of a deep network.
     """
+    return prove_data(proof_data(function, activation_partition(function.tree)), keep=keep)
+
+
+def prove_data(data: ProofData, *, keep: bool) -> Proof:
+    """The same for a function and a program as arrays."""
     # Imported here because numba takes a while.
     from torch_shallow.certify.error_walk import DONE, follow
 
-    partition = activation_partition(function.tree)
-    data = proof_data(function, partition)
     facts, way, found = data.facts(), data.way(), data.room()
     while follow(facts, way, found, keep) != DONE:
         found = data.more_room(found)

@@ -100,6 +100,11 @@ class Certificate:
         return all(check.passed for check in self.checks)
 
     @property
+    def max_error(self) -> float | None:
+        """The proven bound on |network - model|, relative to 1 + |x|_1 in an unbounded domain; None if none is."""
+        return next((check.worst for check in self.checks if check.name == "proven error"), None)
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """Places where checks fail, at most ten for each check."""
         return tuple(failure for check in self.checks for failure in check.failures)

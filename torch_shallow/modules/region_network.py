@@ -200,22 +200,24 @@ class RegionNetwork(Network):
         return self
 
     def certify(
-        self, model: nn.Module | ExportedProgram, *, sample: int | None = 1000, cells: int | None = None
+        self, model: nn.Module | ExportedProgram, *, sample: int | None = None, cells: int | None = None
     ) -> Certificate:
-        """Check that this network is the model and that its regions are activation regions: all, if it is complete.
+        """Prove how far this network is from the model, at most, and check its regions against the model itself.
 
-        Of unexplored cells nothing is claimed but that the output is NaN there, and the certificate says that there are
-        some.
+        About unexplored cells nothing is claimed except that the output is NaN there, and the certificate says that
+        there are some.
 
         `torch_shallow.certify.certify` is the same with more arguments.
 
         Args:
             model: the model that the network was made from; it is not changed.
-            sample: number of regions for the checks that cost most (linear programs, vertices, facets); all if None.
-            cells: number of regions on whose cells the signs of all neurons are checked; all if None.
+            sample: prove nothing, and look at that many regions instead: by linear programs, at vertices and on facets.
+                None proves the error on all regions.
+            cells: with `sample`, number of regions on whose cells the signs of all neurons are checked; all if None.
 
         Returns:
-            The certificate, to be printed or asked; `certificate.require()` raises if a check failed.
+            The certificate, to be printed or asked: `certificate.max_error` is the proven bound, and
+            `certificate.require()` raises if a check failed.
 
         Raises:
             TransformError: the model cannot be read, or its input or output has another shape.

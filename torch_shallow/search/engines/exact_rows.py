@@ -142,7 +142,7 @@ class ExactRows:
         for neuron, side in path:
             stage = int(np.searchsorted(offsets, neuron, side="right")) - 1
             rows.append(self.row(stages, stage, neuron - offsets[stage], 1 if side else -1))
-        return _with_interior(tuple(rows), start.point), stages
+        return cell_with_interior(tuple(rows), start.point), stages
 
     def row(self, stages: Stages, stage: int, number: int, sign: int = 1) -> Vector:
         """The pre-activation of a neuron, up to a power of two."""
@@ -164,7 +164,7 @@ def _rounded(point: Vector) -> Float[np.ndarray, "coordinates"]:
     return np.array([float(Fraction(entry, point[-1])) for entry in point[:-1]])
 
 
-def _with_interior(rows: tuple[Vector, ...], guess: Float[np.ndarray, "homogeneous"]) -> ExactCell | None:
+def cell_with_interior(rows: tuple[Vector, ...], guess: Float[np.ndarray, "homogeneous"]) -> ExactCell | None:
     """The cell of some half-spaces, with an interior point: a guess, if that is one; None if it has no interior."""
     inner: Vector = Dyadic.of(guess).numbers.tolist()
     if all(dot(row, inner) > 0 for row in rows):

@@ -1,0 +1,68 @@
+"""Is the network the model everywhere, up to rounding? A bound of what it is off, proven on every region."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.certify.equality import Places
+from torch_shallow.certify.examined import Examined
+from torch_shallow.certify.proof_data import proof_data
+from torch_shallow.certify.prover import prove_data
+from torch_shallow.certify.report import Check, Failure, Tally
+from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.problem import ROUNDING
+
+
+def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> Check:
+    """Bound |network - program| on all regions, and hold it against the size of the outputs and of their terms.
+
+    Args:
+        subject: the network.
+        program: what the model is read as, now.
+        places: points that tell how large the outputs are.
+    """
+    tally, count = Tally(), subject.num_regions
+    claim = "the network is the program of the model at every point of its regions, up to this; proven"
+    if program.network.sizes != subject.program.network.sizes:
+        message = "the model has {} ReLUs in its stages, the network was made from {}"
+        tally.add(Failure(message.format(program.network.sizes, subject.program.network.sizes)))
+        return tally.check("proven error", claim, "regions", 0, count)
+    data = proof_data(subject.function, replace(subject.partition, program=program))
+    proof = prove_data(data, keep=False)
+    reach = (
+        np.maximum(np.abs(data.domain.lower), np.abs(data.domain.upper))
+        if data.bounded
+        else np.ones(len(data.domain.lower))
+    )
+    limit = subject.tolerance * _size_of_outputs(subject, places, data.bounded)
+    limit += ROUNDING * _size_of_terms(program, reach)
+    tally.measure(proof.errors)
+    message = f"the output may be off by {{:.3g}}{proof.unit}, as far as multipliers prove"
+    tally.add_where(~(proof.errors <= limit), message, proof.errors, region=range(count))
+    note = "relative to 1 + |x|_1" * proof.relative_to_size
+    if program.whole is not None:
+        note = "of the neurons that can change sign in the box"
+    return tally.check("proven error", claim, "regions", count, count, limit, note)
+
+
+def _size_of_outputs(subject: Examined, places: list[Places], bounded: bool) -> float:
+    """The largest output at some points; in a domain without an end relative to 1 + |x|_1."""
+    largest = 0.0
+    for some in places:
+        for block in subject.blocks(np.arange(len(some.points)), subject.program.num_inputs):
+            x = some.points[block]
+            sizes = np.abs(subject.evaluate(x)).max(axis=1, initial=0.0)
+            sizes = sizes if bounded else sizes / (1.0 + np.abs(x).sum(axis=1))
+            largest = max(largest, float(np.nan_to_num(sizes, nan=0.0).max(initial=0.0)))
+    return largest
+
+
+def _size_of_terms(program: ReLUProgram, reach: Float[np.ndarray, "inputs"]) -> float:
+    """The largest sum of the sizes of all terms that an output is added up from, at inputs of some sizes."""
+    with np.errstate(over="ignore"):
+        for stage in program.stages:
+            reach = np.concatenate([reach, np.abs(stage.weight) @ reach + np.abs(stage.bias)])
+        return float((np.abs(program.out_weight) @ reach + np.abs(program.out_bias)).max(initial=0.0))
