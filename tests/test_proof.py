@@ -36,6 +36,67 @@ Point = list[Fraction]
 FILE = check.__file__
 
 
+def peak() -> nn.Sequential:
+    """A peak of height 128 between 0 and 2^-34."""
+    layers = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 1)).double()
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.ones(3, 1))
+        layers[0].bias.copy_(torch.tensor([0.0, -(2.0**-35), -(2.0**-34)]))
+        layers[2].weight.copy_(torch.tensor([[1.0, -2.0, 1.0]]) * 2.0**42)
+        layers[2].bias.zero_()
+    return layers
+
+
+def test_max_error_follows_the_weights() -> None:
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    shallow = torch_shallow.transform(model, domain=Box(-1.0, 1.0))
+    before = shallow.max_error
+    assert 0.0 < before < 1e-14
+    assert before == prove(shallow.function).error == shallow.certify(model).max_error
+    with torch.no_grad():
+        shallow.selection.biases[0] += 0.25
+    assert 0.25 <= shallow.max_error <= 0.25 + 1e-12
+    shallow.load_state_dict(torch_shallow.transform(model, domain=Box(-1.0, 1.0)).state_dict())
+    assert shallow.max_error == before
+    assert copy.deepcopy(shallow).max_error == before
+
+
+def test_max_error_is_kept_to() -> None:
+    for allowed in (1e-3, 1e-9):
+        shallow = torch_shallow.transform(peak(), domain=Box(-1.0, 1.0), max_error=allowed)
+        assert shallow.max_error <= allowed
+        assert shallow(torch.tensor([[2.0**-35]]).double()).item() == pytest.approx(128.0, abs=allowed)
+    with pytest.raises(TransformError, match=r"max_error: expected at least .*can be proven, found 1e-30"):
+        torch_shallow.transform(peak(), domain=Box(-1.0, 1.0), max_error=1e-30)
+
+
+def test_a_small_peak_is_left_out_where_the_error_allows_it() -> None:
+    model = peak()
+    with torch.no_grad():
+        model[2].weight *= 1e-9  # of height 1e-7, beside an output of 1
+        model[2].bias += 1.0
+    counts = [
+        torch_shallow.transform(model, domain=Box(-1.0, 1.0), max_error=allowed).num_regions
+        for allowed in (None, 1e-3, 1e-9)
+    ]
+    assert counts == [4, 2, 4]
+
+
+@pytest.mark.parametrize("allowed", [0.0, -1.0, float("inf"), float("nan"), True, "1e-9"])
+def test_a_max_error_that_is_none_is_refused(allowed: Any) -> None:
+    with pytest.raises(TransformError, match="max_error: expected a positive number, found"):
+        torch_shallow.transform(peak(), max_error=allowed)
+
+
+def test_nothing_is_said_of_neurons_that_were_left_out() -> None:
+    wide = nn.Sequential(nn.Linear(400, 600), nn.ReLU(), nn.Linear(600, 2))
+    shallow = torch_shallow.transform(wide, domain=Box(-1e-4, 1e-4))
+    with pytest.raises(TransformError, match=r"max_error: .* those neurons alone that can change sign in its box"):
+        _ = shallow.max_error
+    check = shallow.certify(wide).require()["proven error"]
+    assert check.note == "of the neurons that can change sign in the box"
+
+
 def dot(row: Any, point: Point) -> Fraction:
     return sum((Fraction(float(w)) * v for w, v in zip(row, point, strict=True)), Fraction(0))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import Executor
+from numbers import Real
 from typing import overload
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.domain import Domain, WholeSpace
-from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.points import check_floating
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.modes import outside_modes
@@ -31,6 +33,7 @@ def transform(
     data: None = None,
     method: str = "auto",
     solver: str | None = None,
+    max_error: float | None = None,
     max_regions: int | None = None,
     time_limit: float | None = None,
     workers: int | Executor = 1,
@@ -61,6 +64,7 @@ def transform(
     data: Tensor | None = None,
     method: str = "auto",
     solver: str | None = None,
+    max_error: float | None = None,
     max_regions: int | None = None,
     time_limit: float | None = None,
     workers: int | Executor = 1,
@@ -71,8 +75,9 @@ def transform(
 ) -> ShallowReLU | VisitedReLU:
     """Turn a piecewise-linear network into the shallow network that computes the same function.
 
-    Without data, every activation region of the domain is found, up to the tolerance of `enumerate_regions`: the
-    function is the same at every point of the domain. With data, only the regions that their rows visit are found,
+    Without data, every activation region of the domain is found, except those so thin that leaving them out changes the
+    outputs by less than 1e-10 of their size: the function is the same at every point of the domain, up to
+    `shallow.max_error`, which is proven. With data, only the regions that their rows visit are found,
     which works for networks of any size: the function is the same in these regions, and NaN elsewhere.
 
     The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
@@ -93,6 +98,9 @@ def transform(
         method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`.
         solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
             each answer, and HiGHS for a program that it cannot settle.
+        max_error: the largest |shallow - model| to allow, in the unit of the outputs; relative to 1 + |x|_1 in an
+            unbounded domain. Regions are left out only if this allows it, and the bound is proven, which takes as long
+            again. If None, nothing is proven before `shallow.max_error` is asked for.
         max_regions: stop when there are so many regions; no limit if None. With `data` no regions are searched for, so
             that this is an error, as is every other argument behind `data` but `progress`.
         time_limit: stop looking for regions so early that the network is there after about so many seconds; no limit if
@@ -133,6 +141,7 @@ def transform(
         _check_unused(
             method=method != "auto",
             solver=solver is not None,
+            max_error=max_error is not None,
             max_regions=max_regions is not None,
             time_limit=time_limit is not None,
             workers=workers != 1,
@@ -141,6 +150,8 @@ def transform(
             store_maps=not store_maps,
         )
         check_floating("data", data)
+    if max_error is not None:
+        _check_max_error(max_error)
     read = Model.of(model, data if example_input is None else example_input, stacklevel=4)
     if data is not None:
         return visited_network(read, data, domain or WholeSpace(), progress)
@@ -149,6 +160,7 @@ def transform(
         domain or WholeSpace(),
         method=method,
         solver=solver,
+        max_error=max_error,
         max_regions=max_regions,
         time_limit=time_limit,
         workers=workers,
@@ -157,7 +169,13 @@ def transform(
         store_maps=store_maps,
         progress=progress,
     )
-    return _network(read, partition, threads_of(workers), store_maps)
+    shallow = _network(read, partition, threads_of(workers), store_maps)
+    if max_error is not None and not shallow.max_error <= max_error:
+        raise TransformError(
+            f"max_error: expected at least {shallow.max_error:.3g}, which is the bound that can be proven, found "
+            f"{max_error!r}; allow that much, leave it out, or choose a smaller domain."
+        )
+    return shallow
 
 
 @outside_modes
@@ -223,6 +241,14 @@ def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bo
     shallow = ShallowReLU(partition, maps, head=read.traced.head, store_maps=store_maps).to(read.traced.device)
     shallow.source_hash = read.hash
     return shallow
+
+
+def _check_max_error(max_error: float) -> None:
+    if isinstance(max_error, bool) or not isinstance(max_error, Real) or not 0.0 < max_error < math.inf:
+        raise argument_error(max_error, Real)(
+            f"max_error: expected a positive number, found {max_error!r}; for the least error that can be proven, "
+            "leave it out and ask shallow.max_error."
+        )
 
 
 def _check_unused(**given: bool) -> None:

@@ -25,6 +25,7 @@ from torch_shallow.modules.literal import ExtendedLayer, LiteralNetwork, extende
 from torch_shallow.modules.merging import SAME_MAP, merged
 from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.modules.soft_relu import SoftReLU
+from torch_shallow.program.model import hash_tensors
 from torch_shallow.program.relu_program import ProgramNetwork
 from torch_shallow.search.affine_maps import AffineMaps, affine_maps
 from torch_shallow.search.partition import Partition, activation_partition
@@ -90,6 +91,7 @@ class ShallowReLU(RegionNetwork):
             Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
         )
         self.may_be_discontinuous = False
+        self._proven: tuple[str, Partition, float] | None = None  # of which tensors and partition; and `max_error`
         self._describe(
             partition.in_shape, partition.out_shape, partition.domain, head, partition.chart.lengths, partition.complete
         )
@@ -111,6 +113,31 @@ class ShallowReLU(RegionNetwork):
     def stores_maps(self) -> bool:
         """Whether the local models are stored; if not, they are computed when they are needed."""
         return isinstance(self.selection, Selection)
+
+    @property
+    def max_error(self) -> float:
+        """A proven bound on |network - model| at every point of the known regions, for all outputs.
+
+        Both are taken in real arithmetic, on the weights that they store; in an unbounded domain the bound is relative
+        to 1 + |x|_1. The model is the one that this network was made from, up to its head. Proving takes about as long
+        as `transform`; the bound is kept until something is changed. `certify(model)` proves it for a model anew.
+
+        Raises:
+            TransformError: the network has merged regions or is not of a deep network; or its model was read without
+                the neurons that keep their sign in the box.
+        """
+        partition, digest = activation_partition(self.partition), hash_tensors(self.state_dict())
+        if partition.program.whole is not None:
+            raise TransformError(
+                "max_error: the network was made from those neurons alone that can change sign in its box, so that "
+                "nothing is proven about the others; use certify(model), which looks at the others at sampled points."
+            )
+        if self._proven is None or self._proven[0] != digest or self._proven[1] is not partition:
+            # Imported here because it imports compiled code.
+            from torch_shallow.certify.prover import prove
+
+            self._proven = digest, partition, prove(self.function, keep=False).error
+        return self._proven[2]
 
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]

@@ -54,6 +54,7 @@ def enumerate_regions(
     solver: str | None = None,
     tolerance: float = 1e-10,
     max_rays: int = 1024,
+    max_error: float | None = None,
     max_regions: int | None = None,
     time_limit: float | None = None,
     workers: int | Executor = 1,
@@ -79,6 +80,7 @@ def enumerate_regions(
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides; if
             it is less far beyond rounding, exact arithmetic decides (`ExactWalk`), unless outputs hardly change.
         max_rays: `"auto"` changes to half-spaces in a cell of more rays.
+        max_error: how much of an output may be lost in a box by such decisions; None: a small share of its size.
         max_regions: find no more regions than this; no limit if None.
         time_limit: stop so early that a network is made of what is found after so many seconds; no limit if None.
         workers: a number of threads, or any `concurrent.futures.Executor`.
@@ -97,7 +99,7 @@ def enumerate_regions(
         KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time; or any
             time, if no part is to be kept.
     """
-    problem = pose(program, domain, method, solver, tolerance, max_rays)
+    problem = pose(program, domain, method, solver, tolerance, max_rays, max_error)
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress, keep_part)
     return _whole_or_warn(_explore(problem, domain, Growth(), how))
@@ -124,6 +126,7 @@ def pose(
     solver: str | None = None,
     tolerance: float = 1e-10,
     max_rays: int = 1024,
+    max_error: float | None = None,
 ) -> Problem:
     """What is to be enumerated, and how, from the arguments of `enumerate_regions`.
 
@@ -136,7 +139,8 @@ def pose(
         solver = check_installed(solver)
     chart = make_chart(program, domain)
     by_rays = method == "double-description" or (method == "auto" and chart.num_corners <= MOST_CORNERS)
-    return Problem.of(program, chart, Search(by_rays, solver, tolerance, max_rays if method == "auto" else None))
+    search = Search(by_rays, solver, tolerance, max_rays if method == "auto" else None, max_error)
+    return Problem.of(program, chart, search)
 
 
 def resume(

@@ -26,12 +26,15 @@ class Search:
         tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides;
             what is nearer to zero may be decided by exact arithmetic.
         max_rays: a cell with more rays changes to half-spaces; None: none does.
+        max_error: how much of an output may be lost in a bounded box by not deciding what is nearer to zero; None: a
+            share of the size of the output (see `harmless_values`).
     """
 
     by_rays: bool = True
     solver: str | None = None
     tolerance: float = 1e-10
     max_rays: int | None = 1024
+    max_error: float | None = None
 
 
 @dataclass(frozen=True)

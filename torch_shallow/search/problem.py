@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +79,14 @@ def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neuron
     )
 
 
-def harmless_values(program: ReLUProgram, chart: Chart) -> Float[np.ndarray, "neurons"]:
+def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None = None) -> Float[np.ndarray, "neurons"]:
     """Up to which size a value of each neuron may be lost, at unit vectors of homogeneous chart coordinates.
 
     A ReLU that is off by a value changes an output by no more than that value times the sum, over all ways from the
-    neuron to the output, of the product of the weights' sizes. In a box, this is relative to the largest output at its
-    centre, some way along each coordinate, and between these; where outputs are nearly zero at all of these, every
-    value matters. In other domains, which may have no size, every value does.
+    neuron to the output, of the product of the weights' sizes. In a box, all neurons together may lose half of
+    `max_error`; if that is None, each a share of the largest output at its centre, some way along each coordinate, and
+    between these; where outputs are nearly zero at all of these, every value matters. In other domains, which may have
+    no size, every value does.
     """
     d, n, p = program.num_inputs, program.num_neurons, chart.num_coordinates
     if p > MOST_COORDINATES or n == 0:
@@ -94,8 +96,10 @@ def harmless_values(program: ReLUProgram, chart: Chart) -> Float[np.ndarray, "ne
     steps = np.concatenate([np.eye(p), -np.eye(p), np.linspace(-0.9, 0.7, p)[None]])
     v = np.concatenate([np.zeros((1, p)), 0.61 * steps, 0.23 * steps])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        size = np.abs(program(chart.lift(v)))
-        gain = np.abs(program.out_weight[:, d:]) / size.max(axis=0)[:, None]
+        size = np.abs(program(chart.lift(v))).max(axis=0)
+        if max_error is not None:  # the longest vector of the box is sqrt(p + 1) long
+            size = np.full(len(size), max_error / (2 * n * math.sqrt(p + 1) * HARMLESS))
+        gain = np.abs(program.out_weight[:, d:]) / size[:, None]
         for stage, start, stop in reversed(
             list(zip(program.stages, program.offsets, program.offsets[1:], strict=False))
         ):
@@ -258,4 +262,5 @@ class Problem:
     def of(cls, program: ReLUProgram, chart: Chart, search: Search) -> Problem:
         """Pack a program."""
         balanced = program.balanced
-        return cls(program, chart, pack(balanced, chart, harmless_values(balanced, chart)), search)
+        harmless = harmless_values(balanced, chart, search.max_error)
+        return cls(program, chart, pack(balanced, chart, harmless), search)

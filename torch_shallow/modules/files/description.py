@@ -76,9 +76,9 @@ def _slot(name: str, told: object) -> Slot:
     raise Damaged(f"dtype and shape of the graph's tensor {name!r}", f"{str(told)[:80]!r}")
 
 
-def _since_2(default: Any) -> Any:
-    """A field that files have since format 2, and what those of format 1 mean."""
-    return field(default=default, metadata={"since": 2})
+def _since(number: int, default: Any) -> Any:
+    """A field that files have since a format, and what older ones mean."""
+    return field(default=default, metadata={"since": number})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Description:
     discontinuous: bool  # may weights have been trained?
     trained: bool  # are the local models parameters?
     num_regions: int  # that are known
-    open_cells: int = _since_2(0)  # cells of the tree that are not explored
+    open_cells: int = _since(2, 0)  # cells of the tree that are not explored
     dense: bool = False  # are all half-spaces evaluated?
     coordinates: int | None = None  # how many the network reads of its input; None: the whole input
     skip: bool = False  # does the output read the input itself?
@@ -105,16 +105,17 @@ class Description:
     walls: int = 0  # number of inequalities of the chart
     chart_is_box: bool = False  # see `Chart`
     method: dict[str, int] = field(default_factory=dict)  # how regions were found, see `Partition`
-    by_rays: bool = _since_2(True)  # see `Search`, as for the next three
-    solver: str | None = _since_2(None)
-    tolerance: float = _since_2(1e-10)
-    max_rays: int | None = _since_2(None)
+    by_rays: bool = _since(2, True)  # see `Search`, as for the next four
+    solver: str | None = _since(2, None)
+    tolerance: float = _since(2, 1e-10)
+    max_rays: int | None = _since(2, None)
+    max_error: float | None = _since(3, None)
     merged: bool = False  # are some regions merged activation regions?
     stages: tuple[str, ...] = ()  # names of the stages of ReLUs
     neurons: tuple[int, ...] = ()  # number of neurons of each stage
     whole: tuple[int, ...] | None = None  # likewise for the whole network, if the program is a part of one
     stored_maps: bool = False  # are the affine maps of visited regions stored?
-    maps_on_demand: bool = _since_2(False)  # are those of the regions of a tree not stored?
+    maps_on_demand: bool = _since(2, False)  # are those of the regions of a tree not stored?
     trunk: WrittenGraph | None = None  # the deep network, of a network of visited regions
     head: WrittenGraph | None = None  # what follows the trunk
 

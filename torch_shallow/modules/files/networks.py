@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from math import prod
 from operator import attrgetter
 from typing import Any
@@ -108,7 +108,7 @@ def make_tree_network(
     else:
         program = _make_program(described, arrays)
         _check_choice("the neuron of each cut", of_tree["cut_neurons"], program.num_neurons)
-        search = Search(described.by_rays, described.solver, described.tolerance, described.max_rays)
+        search = Search(*(getattr(described, name.name) for name in fields(Search)))
         tree = Partition(program=program, method=described.method, search=search, **of_tree)
     outputs, coordinates = prod(described.trunk_shape), half["normals"].shape[1]
     maps = AffineMaps(
