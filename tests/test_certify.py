@@ -29,9 +29,9 @@ from torch_shallow.search.enumerate import enumerate_regions
 
 pytestmark = pytest.mark.quick
 
-CHECKS = ["tree", "interior points", "deep pattern", "deep Jacobian"]
-PROVEN = [*CHECKS, "proven error", "equal, interior points", "equal, random points"]
-SAMPLED = [*CHECKS, "cells", "linear programs"]
+CHECKS = ["interior points", "deep pattern", "deep Jacobian"]
+PROVEN = ["tree", "proven error", *CHECKS, "equal, interior points", "equal, random points"]
+SAMPLED = ["tree", *CHECKS, "cells", "linear programs"]
 SAMPLED += [f"equal, {places}" for places in ("vertices", "facets", "interior points", "random points")]
 
 

@@ -34,6 +34,11 @@ from torch_shallow.program.model import read_model
 RANDOM = [hard_network(family, seed) for family in FAMILIES for seed in range(12)]
 EVERY_RUN = [f"{family} {seed}" for family in FAMILIES for seed in range(3)]
 ALLOWED = 1e-9
+NEAR_MISSES = [  # certify failed them once, though they are right
+    *(hard_network("near duplicates", seed) for seed in (1041, 1085, 1157, 1178)),
+    *(hard_network("small integers", seed) for seed in (1180, 1194)),
+    hard_network("decayed", 1155),
+]
 
 
 def cells_of(network: HardNetwork) -> list[ExactCell]:
@@ -61,7 +66,7 @@ def test_the_shallow_network_is_the_model(network: HardNetwork) -> None:
     assert error.value <= prove(shallow.function, keep=False).error
 
 
-@pytest.mark.parametrize("network", [*EXAMPLES, *(n for n in RANDOM if str(n) in EVERY_RUN)], ids=str)
+@pytest.mark.parametrize("network", [*EXAMPLES, *(n for n in RANDOM if str(n) in EVERY_RUN), *NEAR_MISSES], ids=str)
 def test_certify_passes_what_is_right(network: HardNetwork) -> None:
     certificate = shallow_of(network).certify(network.model()).require()
     assert certificate.max_error is not None

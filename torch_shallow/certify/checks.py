@@ -126,15 +126,16 @@ def _checks(
     from torch_shallow.certify.cells import check_cells, check_programs
     from torch_shallow.certify.interior import check_interior_points, check_jacobians, check_patterns
 
-    yield check_interior_points(subject)
-    yield check_patterns(subject, deep)
-    yield check_jacobians(subject, deep)
     inside = interior_points(subject, np.arange(subject.num_regions))
     scattered = random_points(subject, points, rng)
     if sample is None:
         program = subject.program if subject.program.whole else read_within(deep.traced, subject.function.domain)
-        yield check_error(subject, program, [inside, scattered])
-    else:
+        proven_error, subject = check_error(subject, program, [inside, scattered])
+        yield proven_error
+    yield check_interior_points(subject)
+    yield check_patterns(subject, deep)
+    yield check_jacobians(subject, deep)
+    if sample is not None:
         yield check_cells(subject, subject.sample(cells, rng), max_rays)
         regions = subject.sample(sample, rng)
         most = max(1, 20_000 // max(1, subject.program.num_neurons))

@@ -139,7 +139,7 @@ def check_equality(subject: Examined, model: DeepModel, places: Places) -> Check
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found, expected = subject.evaluate(x), model.outputs(x)
-        allowed = subject.tolerance * (1.0 + np.abs(expected))
+        allowed = subject.tolerance * (1.0 + np.abs(expected)) + subject.known_error(x)
         _, rounding = model.rounding(x, ~(np.abs(found - expected) <= allowed).all(axis=1))
         return found, expected, allowed + ALLOWED * EPSILON * (rounding + np.abs(x) @ terms.T)
 

@@ -22,6 +22,7 @@ NODE, DEPTH, RECORDS, MULTIPLIERS, NODES = range(5)  # entries of `Way.counts`
 TINY = 1e-290  # more than underflow can do
 FEW = 2.0**-50  # what is less than this, relative to its terms, no multiplier in float64 proves
 NONE = np.iinfo(np.int64).min
+REFINEMENTS = 3  # of multipliers that prove too little
 
 
 class Facts(Bundle):
@@ -68,8 +69,8 @@ class Way(Bundle):
     half_spaces: np.ndarray  # float64 (faces + domain rows + depth + 1, coordinates + 1): of the cell, in unit length
     target: np.ndarray  # float64 (coordinates + 1,)
     residual: np.ndarray  # float64 (3, inputs + 1): two parts, and the sizes of its terms
-    chosen: np.ndarray  # int64 (2, coordinates + 1): places of multipliers, tried and best; NONE behind the last
-    values: np.ndarray  # float64 (2, coordinates + 1)
+    chosen: np.ndarray  # int64 (2, 2 coordinates + 2): places of multipliers, tried and best; NONE behind the last
+    values: np.ndarray  # float64 (2, 2 coordinates + 2): those of the same place are to be added up
     basis: Basis
 
 
@@ -87,7 +88,7 @@ class Settled(Bundle):
 def follow(facts: Facts, way: Way, found: Settled, keep: bool) -> int:
     """Go on through the tree; FULL if `found` needs more room, and DONE at the end. `keep`: all that is found."""
     counts, neurons = way.counts, way.settled.shape[0]
-    most = neurons * way.target.shape[0]
+    most = neurons * way.chosen.shape[1]
     first = facts.scaled.shape[0] - facts.cuts.shape[0]
     while True:
         if not keep:
@@ -163,14 +164,16 @@ def settle_neuron(facts: Facts, way: Way, found: Settled, neuron: int, active: i
     goal = error if active == 0 else -error
     way.chosen[0, 0] = way.chosen[1, 0] = NONE
     least, slope = least_value(facts, way, neuron, sign)
-    for attempt in range(2):
+    for attempt in range(2 + REFINEMENTS):
         if is_enough(way, neuron, least, slope, goal):
             break
         if attempt == 0:
             if not own_cut(facts, way, neuron, sign):
                 continue
-        else:
+        elif attempt == 1:
             look_for(facts, way, neuron, sign, goal)
+        elif not refine(facts, way):
+            break
         other, other_slope = least_value(facts, way, neuron, sign)
         if not max(-least, 0.0) + slope <= max(-other, 0.0) + other_slope or (other_slope <= slope and other > least):
             least, slope = other, other_slope
@@ -253,13 +256,58 @@ def look_for(facts: Facts, way: Way, neuron: int, sign: float, goal: float) -> N
             place, multiplier = basis.tight[i], basis.multipliers[i]
         else:
             place, multiplier = last, basis.shares[0]
+        if i < basis.tight.shape[0]:
+            basis.refined[0, i] = basis.refined[1, i] = 0.0
         if place >= faces and multiplier > 0.0:
             row = place if place < own else own + way.cuts[place - own]
             way.chosen[0, written] = place - own if place >= own else ~(place - faces)
             way.values[0, written] = multiplier * norm / facts.lengths[row]
+            if i < basis.tight.shape[0]:
+                basis.refined[0, i] = way.values[0, written]
             written += 1
     if written < way.chosen.shape[1]:
         way.chosen[0, written] = NONE
+
+
+@compiled()
+def refine(facts: Facts, way: Way) -> bool:
+    """Correct the multipliers tried by what they have left over, as pairs; False if there are none.
+
+    Where half-spaces are nearly parallel, multipliers are so large that their last digits matter.
+    """
+    target, basis, n = way.target, way.basis, way.basis.vertex.shape[0]
+    own = facts.scaled.shape[0] - facts.cuts.shape[0]
+    faces = own - facts.domain.shape[0]
+    for k in range(n):
+        target[k] = 0.0
+        for c in range(facts.stretch.shape[1]):
+            target[k] += facts.stretch[k, c] * way.residual[0, c]
+    written = 0
+    for i in range(n):
+        place = basis.tight[i]
+        if place < faces:
+            continue
+        row = place if place < own else own + way.cuts[place - own]
+        code = place - own if place >= own else ~(place - faces)
+        step, high = 0.0, basis.refined[0, i]
+        for k in range(n):
+            step += target[k] * basis.inverse[k, i]
+        step = step / facts.lengths[row] + basis.refined[1, i]
+        total = high + step
+        low = (high - total) + step
+        if not 0.0 < total < np.inf:
+            total, low = 0.0, 0.0
+        elif low < 0.0:
+            before = np.nextafter(total, 0.0)
+            total, low = before, max(low + (total - before), 0.0)
+        basis.refined[0, i], basis.refined[1, i] = total, low
+        for part in range(2):
+            if basis.refined[part, i] > 0.0:
+                way.chosen[0, written], way.values[0, written] = code, basis.refined[part, i]
+                written += 1
+    if written < way.chosen.shape[1]:
+        way.chosen[0, written] = NONE
+    return written > 0
 
 
 @compiled()

@@ -150,11 +150,17 @@ class Examined:
         function: the network's trunk.
         paths: the way up its tree.
         tolerance: relative size of what counts as rounding.
+        errors: what is proven of |network - program| on each region; None if nothing is.
+        errors_grow: the errors are to be multiplied by 1 + |x|_1.
+        rounding: how much of them may be rounding.
     """
 
     function: TreeFunction
     paths: Paths
     tolerance: float
+    errors: Float[np.ndarray, "regions"] | None = None
+    errors_grow: bool = False
+    rounding: float = 0.0
 
     @property
     def partition(self) -> Partition:
@@ -204,6 +210,19 @@ class Examined:
     def is_thick(self) -> Bool[np.ndarray, "regions"]:
         """Where that is more than rounding: only there does float64 tell a point inside from one outside."""
         return self.margins[0] > THIN
+
+    @cached_property
+    def clear_regions(self) -> Int[np.ndarray, "some"]:
+        """Regions at whose interior point the model has the pattern, and the Jacobian: thick, and nothing left out."""
+        return np.flatnonzero(self.is_thick if self.errors is None else self.is_thick & (self.errors <= self.rounding))
+
+    def known_error(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points 1"]:
+        """What is proven of |network - program| at points; 0 where nothing is."""
+        if self.errors is None:
+            return np.zeros((len(x), 1))
+        at = self.locate(x)
+        errors = np.where(at >= 0, np.where(self.errors < np.inf, self.errors, 0.0)[at], 0.0)
+        return (errors * (1.0 + np.abs(x).sum(axis=1)) if self.errors_grow else errors)[:, None]
 
     def blocks(self, regions: Int[np.ndarray, "regions"], entries: int) -> Iterator[Int[np.ndarray, "some"]]:
         """Regions in blocks, small enough for arrays of so many entries for each region."""

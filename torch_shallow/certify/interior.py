@@ -21,7 +21,7 @@ def check_interior_points(subject: Examined) -> Check:
     """
     partition, tally, count = subject.partition, Tally(), subject.num_regions
     least, cuts = subject.margins
-    outside = ~(least >= -THIN) | (~subject.is_thick & (subject.chart.num_coordinates > MOST_COORDINATES))
+    outside = ~(least >= -subject.tolerance) | (~subject.is_thick & (subject.chart.num_coordinates > MOST_COORDINATES))
     message = "its interior point has a margin of {:.2g}"
     tally.add_where(outside, message, least, region=range(count), cut=cuts)
     thin = np.flatnonzero(~outside & ~subject.is_thick)
@@ -42,7 +42,7 @@ def check_interior_points(subject: Examined) -> Check:
 def check_patterns(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.partition
-    regions, neurons = np.flatnonzero(subject.is_thick), len(program.network.active)
+    regions, neurons = subject.clear_regions, len(program.network.active)
     if model.num_neurons != neurons:
         regions = regions[:0]
         tally.add(Failure(f"the model has {model.num_neurons} ReLUs, the network was made from {neurons}"))
@@ -82,8 +82,11 @@ def _add_neurons(
 
 def check_jacobians(subject: Examined, model: DeepModel) -> Check:
     """At every interior point the model's Jacobian is the region's weight."""
-    tally, function, regions = Tally(), subject.function, np.flatnonzero(subject.is_thick)
-    terms, entries = subject.program.slope_terms, subject.program.num_inputs * subject.program.num_outputs
+    tally, function, regions = Tally(), subject.function, subject.clear_regions
+    entries, units = subject.program.num_inputs * subject.program.num_outputs, subject.program.units
+    # Maps over fewer coordinates than inputs have rounding in entries of inputs that are not read, too.
+    least = 2.0**-20 * (subject.program.slope_terms * units).max(axis=1, keepdims=True, initial=0.0) / units
+    terms = np.maximum(subject.program.slope_terms, least)
     for block in subject.blocks(regions, 4 * entries + subject.program.num_neurons):
         x = function.tree.interior_points(block)
         found = function.affine_maps(torch.tensor(block, device=function.device))[0].cpu().numpy()

@@ -242,8 +242,8 @@ class ProofData:
             half_spaces,
             np.zeros(coordinates),
             np.zeros((3, inputs + 1)),
-            np.zeros((2, coordinates), dtype=np.int64),
-            np.zeros((2, coordinates)),
+            np.zeros((2, 2 * coordinates), dtype=np.int64),
+            np.zeros((2, 2 * coordinates)),
             sign_multipliers.room(domain.least, np.ones(coordinates - 1)),
         )
 
@@ -253,7 +253,7 @@ class ProofData:
 
         program = self.partition.program
         records = 4 * program.num_neurons + (1 << 12)
-        multipliers = program.num_neurons * self.domain.stretch.shape[0] + (1 << 12)
+        multipliers = 2 * program.num_neurons * self.domain.stretch.shape[0] + (1 << 12)
         return Settled(
             np.zeros(len(self.biases)),
             np.zeros((1 << 12, 2), dtype=np.int64),

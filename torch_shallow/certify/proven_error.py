@@ -16,8 +16,10 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.problem import ROUNDING
 
 
-def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> Check:
+def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
     """Bound |network - program| on all regions, and hold it against the size of the outputs and of their terms.
+
+    The network comes back with what is proven of it.
 
     Args:
         subject: the network.
@@ -29,7 +31,7 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
     if program.network.sizes != subject.program.network.sizes:
         message = "the model has {} ReLUs in its stages, the network was made from {}"
         tally.add(Failure(message.format(program.network.sizes, subject.program.network.sizes)))
-        return tally.check("proven error", claim, "regions", 0, count)
+        return tally.check("proven error", claim, "regions", 0, count), subject
     data = proof_data(subject.function, replace(subject.partition, program=program))
     proof = prove_data(data, keep=False)
     reach = (
@@ -37,15 +39,16 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         if data.bounded
         else np.ones(len(data.domain.lower))
     )
-    limit = subject.tolerance * _size_of_outputs(subject, places, data.bounded)
-    limit += ROUNDING * _size_of_terms(program, reach)
+    rounding = ROUNDING * _size_of_terms(program, reach)
+    limit = subject.tolerance * _size_of_outputs(subject, places, data.bounded) + rounding
     tally.measure(proof.errors)
     message = f"the output may be off by {{:.3g}}{proof.unit}, as far as multipliers prove"
     tally.add_where(~(proof.errors <= limit), message, proof.errors, region=range(count))
     note = "relative to 1 + |x|_1" * proof.relative_to_size
     if program.whole is not None:
         note = "of the neurons that can change sign in the box"
-    return tally.check("proven error", claim, "regions", count, count, limit, note)
+    proven = replace(subject, errors=proof.errors, errors_grow=proof.relative_to_size, rounding=rounding)
+    return tally.check("proven error", claim, "regions", count, count, limit, note), proven
 
 
 def _size_of_outputs(subject: Examined, places: list[Places], bounded: bool) -> float:

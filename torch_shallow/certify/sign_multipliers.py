@@ -24,6 +24,7 @@ class Basis(Bundle):
     multipliers: np.ndarray  # float64 (coordinates,): the objective's gradient is the sum of these times normals
     vertex: np.ndarray  # float64 (coordinates,)
     shares: np.ndarray  # float64 (coordinates,): the entering normal likewise
+    refined: np.ndarray  # float64 (2, coordinates): the caller's multipliers, in its own units, as pairs
     lower: np.ndarray  # float64 (coordinates,): bounds of the coordinates
     upper: np.ndarray  # float64 (coordinates,)
 
@@ -32,7 +33,14 @@ def room(lower: Float[np.ndarray, "coordinates"], upper: Float[np.ndarray, "coor
     """Room for a box."""
     n = len(lower)
     return Basis(
-        np.zeros(n, dtype=np.int64), np.zeros((n, n)), np.zeros(n), np.zeros(n), np.zeros(n), lower.copy(), upper.copy()
+        np.zeros(n, dtype=np.int64),
+        np.zeros((n, n)),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros((2, n)),
+        lower.copy(),
+        upper.copy(),
     )
 
 
