@@ -56,7 +56,7 @@ class Judgement:
             the terms that are added up there; infinite for NaN.
         range_error: how far `output_range` is from the exact one, relative to the largest output and a hundred
             thousandth of the terms; infinite where it refuses, and 0 in a domain without end.
-        stated: the error that the shallow network states; None if it states none.
+        stated: the error that the shallow network states.
         passed: whether its certificate passed; None if there is none.
         problem: the message of an error, or the first failure of the certificate.
         seconds: of `transform` and `certify`.
@@ -68,7 +68,7 @@ class Judgement:
     error: TrueError | None = None
     in_float: float = 0.0
     range_error: float = 0.0
-    stated: float | None = None
+    stated: float = math.inf
     passed: bool | None = None
     problem: str = ""
     seconds: tuple[float, float] = (0.0, 0.0)
@@ -111,7 +111,7 @@ class Judgement:
     @property
     def above_stated(self) -> bool:
         """Whether the network is further from the model than it says."""
-        return self.error is not None and self.stated is not None and self.error.value > self.stated
+        return self.error is not None and self.error.value > self.stated
 
     @property
     def uncertified(self) -> bool:
@@ -120,8 +120,8 @@ class Judgement:
 
     @property
     def wrong(self) -> bool:
-        """Whether what the network claims is false: the error that it states, or where it states none, to be exact."""
-        return self.off if self.stated is None else self.above_stated
+        """Whether the network is off by more than rounding, or by more than it states."""
+        return self.off or self.above_stated
 
     @property
     def wrongly_passed(self) -> bool:
@@ -130,8 +130,8 @@ class Judgement:
 
     @property
     def wrongly_failed(self) -> bool:
-        """Whether the certificate of a right network failed; without a stated error, a right one has all regions."""
-        return self.passed is False and not self.wrong and (self.stated is not None or not self.miscounted)
+        """Whether the certificate of a right network failed."""
+        return self.passed is False and not self.wrong
 
 
 def judge(network: HardNetwork) -> Judgement:
@@ -144,7 +144,7 @@ def judge(network: HardNetwork) -> Judgement:
     except torch_shallow.TransformError as refusal:
         return Judgement(network, len(cells), problem=str(refusal))
     of_transform = time.process_time() - start
-    stated = getattr(shallow, "max_error", None)
+    stated = shallow.max_error
     error = true_error(shallow, network.layers, cells)
     in_float, range_error = _in_float(shallow, network, cells), _range_error(shallow, network, cells)
     start = time.process_time()
