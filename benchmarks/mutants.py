@@ -43,7 +43,7 @@ def outcomes(method: str, names: list[str], until_caught: bool) -> list[dict[str
             model = specimen.model()
             shallow = torch_shallow.transform(model, specimen.example(), domain=specimen.domain, method=method)
             line["regions"] = shallow.num_regions
-            certificate = shallow.certify(model, sample=200)
+            certificate = shallow.certify(model)
             line["caught"] = next((check.name for check in certificate.checks if not check.passed), None)
         except Exception as error:
             line["caught"] = f"{type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"

@@ -133,7 +133,8 @@ def _counterfactuals() -> None:
 
 def _certificates() -> None:
     model = _model()
-    transform(model).certify(model)
+    for sample in (None, 1):
+        transform(model).certify(model, sample=sample)
 
 
 def _shapley() -> None:
