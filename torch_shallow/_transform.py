@@ -141,7 +141,7 @@ def transform(
             store_maps=not store_maps,
         )
         check_floating("data", data)
-    read = Model.of(model, data if example_input is None else example_input, stacklevel=4)
+    read = Model.of(model, data if example_input is None else example_input)
     if data is not None:
         return visited_network(read, data, domain or WholeSpace(), progress)
     partition = enumerate_regions(
@@ -178,7 +178,7 @@ def transform_all(
 
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    read = Model.of(model, example_input, stacklevel=5)
+    read = Model.of(model, example_input)
     partition = enumerate_regions(read.program(domain), domain or WholeSpace(), keep_part=False)
     return _network(read, partition)
 
@@ -205,7 +205,7 @@ def transform_until(
 
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    read = Model.of(model, example_input, stacklevel=4)
+    read = Model.of(model, example_input)
     found = explore_regions(
         read.program(domain),
         domain or WholeSpace(),

@@ -160,7 +160,7 @@ def neuron_activity(
     begun = time.monotonic()
     if domain is None or isinstance(domain, WholeSpace):
         return _in_space(shallow, domain, example_input, options)
-    read = Model.of(shallow, example_input, stacklevel=3)
+    read = Model.of(shallow, example_input)
     try:
         bounding_box(domain, read.traced.in_shape)
     except TransformError:  # not bounded; if the domain is wrong otherwise, that is said now
