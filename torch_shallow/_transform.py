@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import Executor
 from typing import overload
 
@@ -127,6 +128,7 @@ def transform(
     # Imported here because numba takes a while.
     from torch_shallow.search.enumerate import enumerate_regions
 
+    begun = time.monotonic()
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     if data is not None:
@@ -156,6 +158,7 @@ def transform(
         checkpoint=checkpoint,
         store_maps=store_maps,
         progress=progress,
+        begun=begun,
     )
     return _network(read, partition, threads_of(workers), store_maps)
 
@@ -203,6 +206,7 @@ def transform_until(
     """
     from torch_shallow.search.enumerate import explore_regions
 
+    begun = time.monotonic()
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     read = Model.of(model, example_input)
@@ -213,6 +217,8 @@ def transform_until(
         workers=workers,
         checkpoint=checkpoint,
         progress=progress,
+        makes_network=True,
+        begun=begun,
     )
     return _network(read, found.partition, threads_of(workers)), found.reason
 
