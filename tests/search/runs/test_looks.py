@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -50,4 +52,4 @@ def test_regions_at_most_treble_between_two_measures_of_what_a_network_of_them_t
     model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
     with pytest.warns(IncompleteWarning, match="time_limit"):
         transform(model, domain=Box(-1.0, 1.0), time_limit=1.0)
-    assert all(after <= max(before + 1024, 3 * before) for before, after in zip(known, known[1:], strict=False))
+    assert all(after <= max(before + 1024, 3 * before) for before, after in pairwise(known))
