@@ -387,3 +387,17 @@ def test_steep_terms_that_cancel_far_out_are_rounding_of_the_composed_map(seed: 
     for parameter in model.parameters():
         parameter.data = 2.0 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     transform(model, torch.zeros(1, 3).double()).certify(model).require()
+
+
+@pytest.mark.parametrize("seed", thinned(range(40), "0", "17"))
+def test_there_is_no_false_alarm_on_a_cone_without_biases(seed: int) -> None:
+    torch.manual_seed(seed)
+    layers = [
+        nn.Linear(3, 8, bias=False),
+        nn.ReLU(),
+        nn.Linear(8, 8, bias=False),
+        nn.ReLU(),
+        nn.Linear(8, 2, bias=False),
+    ]
+    for model in (nn.Sequential(*layers), nn.Sequential(*layers).double()):
+        transform(model, domain=Polytope([[-1.0, -2.0, 3.0]], [0.0])).certify(model).require()
