@@ -62,7 +62,7 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
             f"model: its control flow depends on the input{_place(error)}. torch.fx follows the code once, with no "
             "numbers, so an if, a loop or an assert cannot look at the values of a tensor; express the choice with "
             "relu, or make it in the constructor. If it looks at the shape alone, pass example_input. torch.fx says: "
-            f"{error}"
+            f"{str(error).strip().splitlines()[0]}"
         ) from error
     except Exception as error:
         said = shorten(" ".join(str(error).split()), 300, placeholder="...")
