@@ -206,7 +206,7 @@ def test_what_is_searched_is_the_same_in_all_units(seed: int) -> None:
         assert verify(model, domain, below, example_input=example).holds is False
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [*SEEDS, 1205])
 def test_the_scale_of_neurons_does_not_matter(seed: int) -> None:
     case = case_of(seed)
     one, scaled = case.shallow(), copy.deepcopy(case.net)
@@ -281,6 +281,27 @@ def test_lengths_are_medians_of_intercepts_in_powers_of_two() -> None:
     assert typical_lengths(normals / factors, offsets).tolist() == [2.0 * 2**30, 2.0 * 2**-20, 0.5 * 2**7, 1.0]
     rows = 2.0 ** np.array([-30, 20, 5, 9])
     assert typical_lengths(normals * rows[:, None], offsets * rows).tolist() == [2.0, 2.0, 0.5, 1.0]
+
+
+def test_where_no_offset_is_known_lengths_are_those_of_the_first_rows_that_read_an_input() -> None:
+    normals = np.array([[4.0, 0.0, 0.0], [2.0**30, 2.0**40, 0.0], [0.0, 0.0, 2.0**20]])
+    nothing = np.zeros(3)
+    assert typical_lengths(normals, nothing, first=1).tolist() == [0.125, 2.0**-13, 2.0**-21]
+    rows = 2.0 ** np.array([0, 17, -9])
+    assert typical_lengths(normals * rows[:, None], nothing, first=1).tolist()[:2] == [0.125, 2.0**-13]
+    columns = 2.0 ** np.array([30, -20, 7])
+    assert typical_lengths(normals / columns, nothing, first=1).tolist() == [2.0**27, 2.0**-33, 2.0**-14]
+
+
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**40])
+def test_the_border_of_a_cone_does_not_move_with_the_scale_of_neurons_without_biases(scale: float) -> None:
+    net = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight *= scale
+    cone = transform(net, domain=Polytope([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]))
+    inside = torch.tensor([[-1.0, -1.0], [-1e-9, -1.0], [0.0, -1.0], [0.0, 0.0]]).double()
+    assert cone(inside).isfinite().all()
+    assert cone(inside[1:] + 1e-6).isnan().all()
 
 
 def test_lengths_around_a_point_are_those_to_the_first_half_space() -> None:

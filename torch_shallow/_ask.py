@@ -140,7 +140,7 @@ def ask(
         )
     if time_limit is not None:
         check_seconds("time_limit", time_limit, " or None")
-    subject = subject_of(model, domain, example_input, stacklevel=3)
+    subject = subject_of(model, domain, example_input)
     program = subject.program
     goals = _rows("goals", question.goals(program.num_inputs, program.num_outputs), program, least=1)
     constraints = _rows("constraints", question.constraints(program.num_inputs, program.num_outputs), program, least=0)

@@ -86,7 +86,7 @@ def _program(
         _check_head(model.function.head, "model.function, or the model without it")
         model = model.function
     if not isinstance(model, TreeFunction | VisitedFunction):
-        read = Model.of(model, example_input, stacklevel=4)
+        read = Model.of(model, example_input)
         _check_head(read.traced.head, "the model without it, or transform(model).function")
         return read.program(domain), domain
     if model.may_be_discontinuous:

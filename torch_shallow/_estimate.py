@@ -108,7 +108,7 @@ def estimate(
         )
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise argument_error(seed, int)(f"seed: expected a non-negative integer, found {seed!r}.")
-    program = Model.of(model, example_input, stacklevel=3).program(domain)
+    program = Model.of(model, example_input).program(domain)
     problem = pose(program, domain or WholeSpace(), method, solver)
     root = (ROOT,), (Growth().path(ROOT),)
     for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from concurrent.futures import Executor
 from numbers import Real
 from typing import overload
@@ -135,6 +136,7 @@ def transform(
     # Imported here because numba takes a while.
     from torch_shallow.search.enumerate import enumerate_regions
 
+    begun = time.monotonic()
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     if data is not None:
@@ -152,7 +154,7 @@ def transform(
         check_floating("data", data)
     if max_error is not None:
         _check_max_error(max_error)
-    read = Model.of(model, data if example_input is None else example_input, stacklevel=4)
+    read = Model.of(model, data if example_input is None else example_input)
     if data is not None:
         return visited_network(read, data, domain or WholeSpace(), progress)
     partition = enumerate_regions(
@@ -168,6 +170,7 @@ def transform(
         checkpoint=checkpoint,
         store_maps=store_maps,
         progress=progress,
+        begun=begun,
     )
     shallow = _network(read, partition, threads_of(workers), store_maps)
     if max_error is not None and not shallow.max_error <= max_error:
@@ -196,7 +199,7 @@ def transform_all(
 
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    read = Model.of(model, example_input, stacklevel=5)
+    read = Model.of(model, example_input)
     partition = enumerate_regions(read.program(domain), domain or WholeSpace(), keep_part=False)
     return _network(read, partition)
 
@@ -221,9 +224,10 @@ def transform_until(
     """
     from torch_shallow.search.enumerate import explore_regions
 
+    begun = time.monotonic()
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
-    read = Model.of(model, example_input, stacklevel=4)
+    read = Model.of(model, example_input)
     found = explore_regions(
         read.program(domain),
         domain or WholeSpace(),
@@ -231,6 +235,8 @@ def transform_until(
         workers=workers,
         checkpoint=checkpoint,
         progress=progress,
+        makes_network=True,
+        begun=begun,
     )
     return _network(read, found.partition, threads_of(workers)), found.reason
 

@@ -82,7 +82,7 @@ def verify(
             "property: expected AtLeast, AtMost, Between, Wins or Linear, joined by &, | and ~, or Monotone, found "
             f"{type(property).__name__}."
         )
-    subject = subject_of(model, domain, example_input, stacklevel=3)
+    subject = subject_of(model, domain, example_input)
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain
     asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress))

@@ -27,6 +27,13 @@ MODEL = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(),
 OTHER = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 2))
 SMALL = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2))
 X, BOX = torch.rand(4), Box(-1.0, 1.0)
+MIDDLE = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 2))
+
+
+def explained_by_local_maps() -> np.ndarray:
+    found = explain.local_linear_shap(MODEL, torch.rand(99, 4), torch.ones(999, 4))
+    return np.append(np.asarray(found.explanation.values).flatten(), np.asarray(found.equals_shap))
+
 
 CALLS: dict[str, Callable[[], object]] = {
     "transform": lambda: transform(MODEL, domain=BOX).locate(X[None]).shape,
@@ -41,6 +48,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "continuity_gap": lambda: transform(SMALL, domain=BOX).continuity_gap().facets,
     "merge": lambda: transform(MODEL, domain=BOX).num_regions and transform(SMALL, domain=BOX).merge().num_regions,
     "shap_values": lambda: explain.shap_values(MODEL, torch.rand(8, 4), torch.ones(64, 4)).values.tolist(),
+    "local_linear_shap": lambda: explained_by_local_maps().tolist(),
+    "to_sequential": lambda: transform_all(MIDDLE, domain=BOX).to_sequential()(torch.rand(99, 4).double()).tolist(),
     "estimate": lambda: estimate(MODEL, domain=BOX).upper_bound,
 }
 
@@ -117,6 +126,13 @@ def interval_of_nearest() -> list[float]:
     return [-found.upper_bound, -found.lower_bound]
 
 
+def intervals_of_several() -> list[float]:
+    x = torch.full((2, 9), 0.25).double()
+    x[1, :4] = 0.3
+    rows = explain.nearest_counterfactuals(STEEP, x, [1 - int(label) for label in STEEP(x).argmax(1)]).found
+    return [*(-row[0].upper_bound for row in rows), *(-row[0].lower_bound for row in rows)]
+
+
 def interval_of_radius() -> list[float]:
     found = explain.robustness_radius(STEEP, torch.rand(1, 9).double())
     return [-float(found.upper_bound), -float(found.lower_bound)]
@@ -126,6 +142,7 @@ INTERVALS: dict[str, Callable[[], list[float]]] = {
     "robustness_radius": interval_of_radius,
     "differences": intervals_of_difference,
     "nearest": interval_of_nearest,
+    "nearest_counterfactuals": intervals_of_several,
     "slopes": intervals_of_slopes,
     "steepest": interval_of_lipschitz_constant,
     "output_range": interval_of_range,

@@ -220,6 +220,27 @@ def test_a_search_tells_the_neurons_that_all_regions_tell(seed):
             _ = found.share
 
 
+def test_a_neuron_that_is_zero_in_a_whole_region_is_neither_positive_nor_negative_there():
+    """Behind relu(x) and relu(y): relu(x), relu(x) + relu(y), -relu(x), relu(x) - relu(y), and nothing but rounding."""
+    behind = [[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [1.0, -1.0], [0.0, 0.0]]
+    model = nn.Sequential(
+        *(zoo.linear(torch.eye(2).tolist(), [0.0, 0.0]), nn.ReLU(), zoo.linear(behind, [0.0] * 5), nn.ReLU()),
+        zoo.linear([[1.0, 0.1, 0.3, 0.5, 0.7], [3.0, 0.3, 0.9, 1.5, 2.1]], [0.0, 0.0]),
+        *(nn.ReLU(), zoo.linear([[3.0, -1.0]], [0.0]), nn.ReLU(), nn.Linear(1, 1)),
+    ).double()
+    with torch.no_grad():  # in float64, so that only rounding is left
+        model[4].weight[1] = 3.0 * model[4].weight[0]
+    half_bounded = Box(-1.0, [1.0, float("inf")])
+    for domain in (BOX, half_bounded, None):
+        shallow = torch_shallow.transform(model, domain=domain)
+        for found in (neuron_activity(model, domain), neuron_activity(shallow)):
+            assert found.dead.tolist() == [False, False, False, False, True, False, True, False, False, True]
+            assert found.always_on.tolist() == [False, False, True, True, False, False, False, True, True, False]
+    found = neuron_activity(shallow)
+    assert found.share[3] == 1.0 - 1.0 / shallow.num_regions
+    assert found.share[2] < found.share[3]
+
+
 def test_a_search_for_neurons_asks_where_bounds_leave_a_sign_open():
     """|x| + |y| - 0.999 max(|x + y|, |x - y|) is never negative, which no bound of single neurons tells."""
     rows = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]

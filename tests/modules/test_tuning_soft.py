@@ -8,7 +8,7 @@ import math
 import jaxtyping
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.cases import thinned
 from tests.modules.laws import assert_equal, random_points
@@ -260,3 +260,11 @@ def test_bad_sharpness(sharpness: float) -> None:
     with pytest.raises(TransformError, match="sharpness: expected a positive finite number"):
         soft.sharpness = sharpness
     assert soft.sharpness == 1.0
+
+
+def test_as_a_part_of_a_model_that_is_read_it_says_what_to_put_in_its_place() -> None:
+    soft = transform(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))).soften(5.0)
+    for model, name in ((soft, "model"), (nn.Sequential(nn.Linear(2, 2), soft), "1")):
+        message = rf"^model: {name} is a SoftReLU.*put what its harden\(\) gives in its place"
+        with pytest.raises(TransformError, match=message):
+            transform(model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -215,3 +217,34 @@ def test_programs_of_several_outputs_are_refused(of: Any) -> None:
 
     with pytest.raises(TransformError, match="expected one tensor as its output"):
         read_model(exported(Several(), torch.zeros(2, 3)))
+
+
+class ByRow(nn.Module):
+    """Calls a function of one row by `torch.vmap`."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], in_dims: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        self.function, self.in_dims = function, in_dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        of_row = functools.partial(self.function, self.net)
+        return torch.vmap(of_row, self.in_dims)(x if self.in_dims == 0 else x.T)
+
+
+OF_ROWS = {
+    "layers": lambda net, row: net(row),
+    "sum": lambda net, row: torch.relu(net(row)).sum(0, keepdim=True) - row.amax(),
+    "rearranged": lambda net, row: torch.stack([net(row.flip(0)), net(row).clamp(-0.1, 0.1)]).flatten(),
+}
+
+
+@pytest.mark.parametrize("in_dims", [0, 1])
+@pytest.mark.parametrize("function", OF_ROWS.values(), ids=OF_ROWS)
+def test_vmap_is_read(function: Callable[[nn.Module, Tensor], Tensor], in_dims: int) -> None:
+    model = ByRow(function, in_dims)
+    equal_at_random_points(read_model(model, torch.zeros(1, 3)), model)
+    with pytest.raises(TransformError, match=r"^example_input: needed"):
+        read_model(model)
+    program = export(model, (torch.zeros(2, 3),), dynamic_shapes=({0: Dim("batch")},))
+    equal_at_random_points(read_model(program), model)

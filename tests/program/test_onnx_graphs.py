@@ -333,3 +333,92 @@ def test_a_refusal_names_the_operator_and_what_to_do(
     with pytest.raises(TransformError, match=match) as caught:
         from_onnx(model(layers, ("n", 4), constants))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def learnt(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    """A node of the operators for scikit-learn."""
+    return helper.make_node(kind, inputs.split(), outputs.split(), f"the_{kind}", domain="ai.onnx.ml", **attributes)
+
+
+def test_a_classifier_of_scikit_learn_with_dicts_of_probabilities() -> None:
+    """As skl2onnx writes one by default: ZipMap makes a dict of each row, and classes may be text."""
+    layers = [
+        learnt("Scaler", "x", "s", offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 1.0]),
+        *(node("Gemm", "s W b", "h"), node("Relu", "h", "r"), node("Gemm", "r V c", "o")),
+        *(node("Softmax", "o", "p", axis=1), node("ArgMax", "p", "a", axis=1)),
+        learnt("ArrayFeatureExtractor", "k a", "f"),
+        *(node("Reshape", "f n", "label"), learnt("ZipMap", "p", "y", classlabels_strings=["a", "b", "c"])),
+    ]
+    weights = {"W": floats(3, 4), "b": floats(4), "V": floats(4, 3), "c": floats(3), "n": ints(-1)}
+    proto = model(layers, ("n", 3), {**weights, "k": np.array(["a", "b", "c"])}, outputs="label y")
+    with pytest.raises(TransformError, match="output: expected the name of one of the outputs, which are label, y"):
+        from_onnx(proto)
+    with pytest.raises(
+        UnsupportedOperation, match=r"ZipMap \(at the_ZipMap\)\..* dicts of the values 'p': pass one of them"
+    ):
+        from_onnx(proto, output="y")
+    with pytest.raises(TransformError, match=r"uses text \('k'\).* another value as output="):
+        from_onnx(proto, output="label")
+    of_probabilities, x = from_onnx(proto, output="p"), floats(5, 3)
+    equal_to_the_runtime(model(layers[:5], ("n", 3), weights, outputs="p"), of_probabilities, x, output="p")
+    assert read_model(of_probabilities).num_neurons == 4
+    assert transform(of_probabilities).head is not None
+
+
+@pytest.mark.parametrize("flatten", ["constant", "computed"])
+def test_a_convolutional_network_of_tensorflow(flatten: str, reads: Reads) -> None:
+    """A transpose before and after each convolution, as of values with channels last, and casts of sizes."""
+    there, back = {"perm": [0, 3, 1, 2]}, {"perm": [0, 2, 3, 1]}
+    layers = [
+        *(node("Transpose", "x", "t1", **there), node("Conv", "t1 w1 b1", "c1", pads=[1, 1, 1, 1])),
+        *(node("Transpose", "c1", "t2", **back), node("Relu", "t2", "r1"), node("Transpose", "r1", "t3", **there)),
+        node("MaxPool", "t3", "m", kernel_shape=[2, 2], strides=[2, 2]),
+        *(node("Transpose", "m", "t4", **back), node("Transpose", "t4", "t5", **there)),
+        *(node("Conv", "t5 w2", "c2", auto_pad="SAME_UPPER"), node("Transpose", "c2", "t6", **back)),
+        node("Relu", "t6", "r2"),
+    ]
+    constants = {
+        "w1": floats(2, 1, 3, 3),
+        "b1": floats(2),
+        "w2": floats(3, 2, 2, 2),
+        "d": floats(12, 4),
+        "e": floats(4),
+    }
+    if flatten == "constant":
+        layers.append(node("Reshape", "r2 to", "f"))
+        constants["to"] = ints(-1, 12)
+    else:
+        layers += [
+            *(node("Shape", "r2", "n"), node("Cast", "n", "ni", to=TensorProto.INT32)),
+            *(node("Slice", "ni zero one zero", "s"), node("Squeeze", "s zero", "q")),
+            *(node("Unsqueeze", "q zero", "u"), node("Cast", "u", "ul", to=TensorProto.INT64)),
+            *(node("Concat", "ul rest", "to", axis=0), node("Reshape", "r2 to", "f")),
+        ]
+        constants |= {"zero": ints(0), "one": ints(1), "rest": ints(-1)}
+    layers += [node("MatMul", "f d", "z"), node("Add", "z e", "o"), node("Softmax", "o", axis=1)]
+    proto = model(layers, ("unk__1", 4, 4, 1), constants, opset=13)
+    equal_to_the_runtime(proto, from_onnx(proto), floats(3, 4, 4, 1))
+    reads(from_onnx(proto, output="o"))
+
+
+def test_casts_and_reshapes_around_layers() -> None:
+    layers = [
+        *(node("Cast", "x", "w", to=TensorProto.DOUBLE), node("Cast", "w", "f", to=TensorProto.FLOAT)),
+        *(node("Reshape", "f to", "q"), node("Gemm", "q W b", "h"), node("LeakyRelu", "h", "r", alpha=0.2)),
+        *(node("Reshape", "r again", "g"), node("Cast", "g", to=TensorProto.FLOAT)),
+    ]
+    constants = {"W": floats(3, 4), "b": floats(4), "to": ints(-1, 3), "again": ints(0, 2, 2)}
+    proto = model(layers, ("n", 3), constants)
+    module = from_onnx(proto)
+    equal_to_the_runtime(proto, module, floats(5, 3))
+    program, x = read_model(module), floats(5, 3)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).reshape(5, 4).numpy()
+    np.testing.assert_allclose(program(x.astype(float)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_input_of_whole_numbers_is_refused_by_its_type() -> None:
+    proto = model([node("Cast", "x", to=TensorProto.FLOAT)], ("n", 3))
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(TransformError, match=r"x has type INT64; write the model with an input of type float32"):
+        from_onnx(proto)

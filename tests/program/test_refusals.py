@@ -257,3 +257,125 @@ def test_every_rule_names_an_operation_of_torch_or_python() -> None:
         assert any(
             hasattr(space, s) for space in (torch, Tensor, F, operator, builtins, torch.ops.aten) for s in spellings
         ), name
+
+
+class Batch(nn.Module):
+    """A model of something else than a tensor, as `forward` makes one tensor of it."""
+
+    def __init__(self, read: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.read, self.net = read, nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.net(self.read(batch))
+
+
+NO_TENSORS = (
+    (lambda batch: batch["x"], r"batch\['x'\]"),
+    (lambda batch: torch.cat([batch[name] for name in ("a", "b")], 1), r"batch\['a'\]"),
+    (lambda batch: batch.get("x"), r"batch\.get\('x'\)"),
+    (lambda batch: torch.cat([value for _, value in batch.items()], 1), r"batch\.items\(\)"),
+    (lambda batch: torch.cat(list(batch.values()), 1), r"batch\.values\(\)"),
+    (lambda batch: batch.edge_index + 1, r"batch\.edge_index"),
+)
+
+
+@pytest.mark.parametrize(("read", "use"), NO_TENSORS, ids=[row[1] for row in NO_TENSORS])
+@pytest.mark.parametrize("example", [None, torch.zeros(1, 3)], ids=["none", "example"])
+def test_models_of_dicts_and_objects_are_refused_by_what_they_use(
+    read: Callable[[Any], Tensor], use: str, example: Tensor | None
+) -> None:
+    message = (
+        rf"^model: expected a forward\(\) of one tensor, found that it uses {use} at .*; pass an nn.Module whose .*$"
+    )
+    with pytest.raises(TransformError, match=message):
+        read_model(Batch(read), example)
+
+
+def test_an_example_that_is_no_tensor_is_told_what_the_model_must_take() -> None:
+    for example in ({"x": torch.zeros(1, 3)}, [torch.zeros(1, 3)], (torch.zeros(1, 3),)):
+        with pytest.raises(
+            TransformError, match=r"found (dict|list|tuple); pass a model whose forward\(x\) takes one tensor"
+        ):
+            read_model(Batch(lambda batch: batch["x"]), example)
+
+
+def test_loops_over_the_rows_of_a_batch_are_refused() -> None:
+    x = torch.zeros(1, 3)
+    loops = (
+        lambda batch: torch.stack([row * 2 for row in batch]),
+        lambda batch: torch.stack([row * 2 for row in batch.unbind(0)]),
+        lambda batch: torch.stack([batch[i] * 2 for i in range(len(batch))]),
+    )
+    for example in (None, x):
+        with pytest.raises(
+            TransformError, match=r"^model: its forward\(\) goes through the batch 'batch' row by row at .* whole"
+        ):
+            read_model(Batch(loops[0]), example)
+    for loop in loops[1:]:
+        with pytest.raises(TransformError, match="example_input"):
+            read_model(Batch(loop))
+        with pytest.raises(TransformError, match=r"depends on how many rows .* let the layers take the whole batch"):
+            read_model(Batch(loop), x)
+
+
+class Policy(nn.Module):
+    """An actor and a critic with the parts and the forward pass of those of stable-baselines3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features_extractor = nn.Flatten()
+        self.mlp_extractor = nn.Module()
+        self.mlp_extractor.policy_net = nn.Sequential(nn.Linear(3, 6), nn.ReLU())
+        self.mlp_extractor.value_net = nn.Sequential(nn.Linear(3, 6), nn.ReLU())
+        self.action_net, self.value_net = nn.Linear(6, 2), nn.Linear(6, 1)
+
+    def logits(self, obs: Tensor) -> Tensor:
+        return self.action_net(self.mlp_extractor.policy_net(self.features_extractor(obs)))
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        distribution = torch.distributions.Categorical(logits=self.logits(obs))
+        actions = distribution.logits.argmax(1) if deterministic else distribution.sample()
+        values = self.value_net(self.mlp_extractor.value_net(self.features_extractor(obs)))
+        return actions, values, distribution.log_prob(actions)
+
+
+class Acting(nn.Module):
+    """A policy as the function that gives the action."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = Policy()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.policy(obs, deterministic=True)[0]
+
+
+@pytest.mark.parametrize("example", [None, torch.zeros(1, 3)], ids=["none", "example"])
+@pytest.mark.parametrize("make", [Policy, Acting])
+def test_policies_are_told_which_layers_to_pass(make: Callable[[], nn.Module], example: Tensor | None) -> None:
+    model = make()
+    with pytest.raises(TransformError, match=r"is a policy \(Policy\) whose forward\(\) draws actions") as caught:
+        read_model(model, example)
+    (line,) = str(caught.value).splitlines()
+    layers = eval(line[line.index("nn.Sequential(") :].rstrip("."), {"nn": nn, "model": model})
+    policy, x = getattr(model, "policy", model), torch.randn(9, 3)
+    with torch.no_grad():
+        expected = policy.logits(x).double()
+    torch.testing.assert_close(torch.from_numpy(read_model(layers)(x.double().numpy())), expected, rtol=1e-5, atol=1e-5)
+
+
+MODULES = (
+    (nn.Sigmoid(), "put a Hardsigmoid in its place and train again"),
+    (nn.Tanh(), "put a Hardtanh in its place and train again"),
+    (nn.SiLU(), "put a ReLU in its place and train again"),
+    (nn.TransformerEncoderLayer(4, 2), r"\(attention\).*transform the part of the model before it, or behind it"),
+    (nn.MultiheadAttention(4, 2), r"\(attention\).*transform the part of the model before it, or behind it"),
+    (nn.LSTM(4, 4), r"put nn.RNN\(\.\.\., nonlinearity='relu'\) in its place"),
+)
+
+
+@pytest.mark.parametrize(("module", "remedy"), MODULES, ids=[type(row[0]).__name__ for row in MODULES])
+def test_what_may_stand_in_the_place_of_a_module(module: nn.Module, remedy: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=rf"1: {type(module).__name__} .*{remedy}"):
+        read_model(nn.Sequential(nn.Linear(4, 4), module, nn.Linear(4, 4)).eval())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils import fusion, parametrizations, parametrize, prune
 
 import torch_shallow
-from torch_shallow import TransformError
-from torch_shallow.program.model import read_model
+from torch_shallow import Box, TransformError, explain
+from torch_shallow.program.model import read_model, trace
 from torch_shallow.program.model_copy import check_model
 
 from .conftest import Reads
@@ -182,15 +183,58 @@ def test_what_wraps_a_whole_module_leaves_no_trace(name: str) -> None:
     assert [stage.name for stage in shallow.partition.program.stages] == ["1"]
 
 
-def test_hooks_are_warned_of(reads: Reads) -> None:
-    model = mlp()
-    model[0].register_forward_hook(lambda module, args, output: 2 * output)
-    with pytest.warns(UserWarning, match="forward hooks of 0 are not part of the function"):
-        program = read_model(model)
-    model[0]._forward_hooks.clear()
-    x = torch.randn(5, 3)
+def doubles(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def cuts_the_input_in_place(module: nn.Module, args: tuple[Tensor], kwargs: Any) -> None:
+    args[0].clamp_(-5.0, 5.0)
+
+
+def shifts_the_weight(module: nn.Module, args: Any) -> None:
     with torch.no_grad():
-        assert torch.allclose(torch.from_numpy(program(x.double().numpy())).float(), model(x), atol=1e-5)
+        module.weight += 1.0
+
+
+def fails(module: nn.Module, args: Any, output: Tensor) -> None:
+    raise KeyError("run")
+
+
+CHANGING = (
+    (doubles, "forward hook doubles of 0 changes the output; put what it computes into forward()"),
+    (lambda module, args: (args[0] + 1e-9,), "forward pre-hook .* of 0 changes the input"),
+    (cuts_the_input_in_place, "forward pre-hook cuts_the_input_in_place of 0 changes the input"),
+    (shifts_the_weight, "its output is another one with the forward hooks of 0; put"),
+    (fails, r"forward hook fails of 0 fails on a batch of inputs \(KeyError: 'run'\)"),
+)
+
+
+@pytest.mark.parametrize(("hook", "message"), CHANGING, ids=[row[1][:40] for row in CHANGING])
+def test_hooks_that_change_a_value_are_refused(hook: Callable[..., Any], message: str) -> None:
+    model = mlp()
+    names = inspect.signature(hook).parameters
+    register = model[0].register_forward_hook if "output" in names else model[0].register_forward_pre_hook
+    handle = register(hook, with_kwargs="kwargs" in names)
+    weight = model[0].weight.clone()
+    for read in (read_model, trace, torch_shallow.transform, lambda m: explain.output_range(m, Box([0] * 3, [1] * 3))):
+        with pytest.raises(TransformError, match=message):
+            read(model)
+    assert torch.equal(model[0].weight, weight)
+    handle.remove()
+    read_model(model)
+
+
+def test_hooks_that_only_look_on_are_left_out(reads: Reads) -> None:
+    model, seen = mlp(), []
+    model.register_forward_pre_hook(lambda module, args: args)
+    model.register_forward_pre_hook(lambda module, args, kwargs: (args, kwargs), with_kwargs=True)
+    model[0].register_forward_hook(lambda module, args, output: output)
+    model[0].register_forward_hook(lambda module, args, output: output.register_hook(seen.append) and None)
+    model[0].register_forward_hook(lambda module, args, kwargs, output: seen.append(output), with_kwargs=True)
+    read_model(model)
+    assert [output.shape[-1] for output in seen] == [model[0].out_features]
+    model[0]._forward_hooks.clear()
+    reads(model)
 
 
 class Pair(NamedTuple):

@@ -14,7 +14,7 @@ from torch_shallow.certify.equality import Places
 from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.domain import Box
-from torch_shallow.program.model_copy import hooked_parts
+from torch_shallow.program.hooks import hooked_parts
 
 POINTS = 10
 ROUNDING = 1e3  # in units of the precision, of the largest output

@@ -28,7 +28,8 @@ from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.program.extraction import read_within
-from torch_shallow.program.model_copy import check_model, hooked_parts
+from torch_shallow.program.hooks import hooked_parts
+from torch_shallow.program.model_copy import check_model
 from torch_shallow.search.partition import activation_partition
 
 

@@ -16,7 +16,7 @@ from torch_shallow.certify.deep_model import DeepModel
 from torch_shallow.certify.report import Certificate, Check, Failure, Tally
 from torch_shallow.domain import Box
 from torch_shallow.functions import VisitedFunction, behind_head
-from torch_shallow.program.model_copy import hooked_parts
+from torch_shallow.program.hooks import hooked_parts
 
 Points = Float[np.ndarray, "points inputs"]
 Owners = Int[np.ndarray, "points"]

@@ -144,7 +144,7 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
             f"found {type(f).__name__}; put a function into the forward() of an nn.Module."
         )
     try:
-        read = Model.of(f, x, stacklevel=3)
+        read = Model.of(f, x)
         traced, _ = read.traced, read.traced.out_shape
     except TransformError as error:
         if x is None or "example_input" not in str(error):

@@ -69,7 +69,7 @@ class Subject:
 
 
 def subject_of(
-    model: object, domain: Domain | None, example_input: Tensor | None, stacklevel: int, *, drop_head: bool = False
+    model: object, domain: Domain | None, example_input: Tensor | None, *, drop_head: bool = False
 ) -> Subject:
     """The subject that a network of any kind is.
 
@@ -77,7 +77,6 @@ def subject_of(
         model: an `nn.Module` or an exported program; a shallow network, its trunk method or its function.
         domain: where to look; of a shallow network, its own domain if None.
         example_input: a batch of inputs, needed where the model does not tell the shape of one.
-        stacklevel: of warnings.
         drop_head: take the network without a head that it has.
 
     Raises:
@@ -115,7 +114,7 @@ def subject_of(
         )
     if example_input is None and isinstance(model, Joint):
         example_input = model.example()
-    read = Model.of(model, example_input, stacklevel=stacklevel + 1)
+    read = Model.of(model, example_input)
     if not drop_head:
         _refuse_head(read.traced.head, "the model without it, or transform(model).trunk")
     own, program = read.in_own_precision, read.program(domain)

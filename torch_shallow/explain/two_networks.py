@@ -132,7 +132,7 @@ def _subject(f: object, name: str, domain: Domain, example_input: Tensor | None)
             )
         program, run, dtype, device = tree.program, function, torch.float64, function.device
     elif isinstance(f, nn.Module | ExportedProgram):
-        read = Model.of(f, example_input, stacklevel=5)
+        read = Model.of(f, example_input)
         head, run = read.traced.head, read.in_own_precision
         program = None if head is not None else read.program(domain)
         dtype, device = own_dtype(read.in_own_precision, example_input), _device(f)

@@ -192,7 +192,7 @@ def _polytope_chart(reads: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np
     walls = a[distant != 0.0][:, rest]
     of_domain = typical_lengths(walls, distant[distant != 0.0])
     values = np.concatenate([distant, _values_at(middle, reads, offsets)])
-    of_all = typical_lengths(np.concatenate([a, reads])[:, rest], values)
+    of_all = typical_lengths(np.concatenate([a, reads])[:, rest], values, first=len(a))
     units[rest] = np.where(walls.any(axis=0), of_domain, of_all)
     scaled = a * units
     norms = np.linalg.norm(scaled, axis=1)

@@ -9,7 +9,7 @@ LEAST = -(1 << 40)  # in place of the exponent of 0, below all others
 
 
 def typical_lengths(
-    normals: Float[np.ndarray, "rows inputs"], offsets: Float[np.ndarray, "rows"]
+    normals: Float[np.ndarray, "rows inputs"], offsets: Float[np.ndarray, "rows"], first: int | None = None
 ) -> Float[np.ndarray, "inputs"]:
     """A length for each input, a power of two: the median distance from 0, along its axis, to the hyperplanes.
 
@@ -17,7 +17,13 @@ def typical_lengths(
     known but that terms should be about 1. An input that no hyperplane crosses has the length 1.
 
     Only exponents are compared. If an input is in other units by a power of two, so is its length, and no other length
-    changes; if a row is multiplied by a power of two, nothing changes.
+    changes; if a row is multiplied by a power of two, nothing changes where any offset is known.
+
+    Args:
+        normals: of the hyperplanes `normals @ x + offsets = 0`.
+        offsets: of the hyperplanes.
+        first: where nothing is known, the terms of so many rows at the beginning should be about 1, if they read the
+            input: those of a domain, so that its lengths do not depend on the scale of neurons; all rows if None.
     """
     reads, sizes, measured = normals != 0.0, exponents_of(offsets), offsets != 0.0  # sizes of terms, where measured
     lengths, known = np.zeros(normals.shape[1], dtype=np.int64), ~reads.any(axis=0)
@@ -31,8 +37,11 @@ def typical_lengths(
             rows = reads[:, column] & measured
             lengths[column] = _median(sizes[rows] - exponents_of(normals[rows, column]))
         if len(new) == 0:
-            new = np.flatnonzero(~known)[:1]
-            lengths[new] = -_median(exponents_of(normals[reads[:, new[0]], new[0]]))
+            unknown = ~known & reads[:first].any(axis=0)
+            rows = reads[:first] if unknown.any() else reads
+            new = np.flatnonzero(unknown if unknown.any() else ~known)[:1]
+            pivot = int(new[0])
+            lengths[pivot] = -_median(exponents_of(normals[: len(rows)][rows[:, pivot], pivot]))
         known[new] = True
     return np.ldexp(1.0, lengths)
 

@@ -295,6 +295,17 @@ class SoftReLU(Network):
         shallow.may_be_discontinuous = True
         return shallow
 
+    def deep_network(self, name: str = "model") -> nn.Module:
+        """Say what to put in its place in a model that is read: soft cuts are not piecewise linear.
+
+        Raises:
+            TransformError: always.
+        """
+        raise TransformError(
+            f"model: {name} is a SoftReLU, whose soft cuts are not piecewise linear; put what its harden() gives in "
+            "its place."
+        )
+
     def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
         points = flatten_points(x, self.in_shape)
         return points.double(), inside(points.detach(), self.limits, rounding=rounding_of(x))

@@ -31,7 +31,7 @@ def module_of(program: ExportedProgram) -> GraphModule:
     Raises:
         TransformError: its graph holds for one batch size only.
     """
-    module = plain_module(program.module())
+    module = plain_module(_without_vmap(program).module())
     example = shown_value(module)
     if isinstance(example, Tensor) and example.ndim > 0 and isinstance(example.shape[0], int):
         _check_any_batch(module, example)
@@ -85,11 +85,26 @@ def export_model(model: nn.Module, in_shape: tuple[int, ...], reason: TransformE
             warnings.simplefilter("ignore")
             program = export(model, (x,), dynamic_shapes=({0: Dim("batch")},), strict=False)
     except Exception as error:
-        raise TransformError(
-            f"{str(reason).rstrip('.')}. torch.export cannot either: {_short(error)}.{_smaller(model)}"
-        ) from reason.__cause__
+        why = f"{_short(error)}.{_smaller(model)}"
+        if "Constraints violated (batch)" in why:
+            why = (
+                "what it computes depends on how many rows the batch has. If it goes through the batch row by row, let "
+                "the layers take the whole batch at once, as nn.Linear does."
+            )
+        raise TransformError(f"{str(reason).rstrip('.')}. torch.export cannot either: {why}") from reason.__cause__
     _log.warning("torch.fx cannot trace the model, torch.export was taken instead. %s", _short(reason))
-    return plain_module(program.module())
+    return plain_module(_without_vmap(program).module())
+
+
+def _without_vmap(program: ExportedProgram) -> ExportedProgram:
+    """A program whose operations act on the whole batch, where those of `torch.vmap` act on a row."""
+    targets = (node.target for node in program.graph.nodes)
+    found = any((getattr(target, "__module__", None) or "").startswith("torch._functorch") for target in targets)
+    if not found:
+        return program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        return program.run_decompositions({})
 
 
 def _smaller(model: nn.Module) -> str:

@@ -23,7 +23,8 @@ from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.program.exported import shown_shape
 from torch_shallow.program.extraction import read_within
 from torch_shallow.program.graph.symbolic import shape_of_first_linear
-from torch_shallow.program.model_copy import check_model, copy_model, unwrapped, warn_of_hooks
+from torch_shallow.program.hooks import hooked_parts, refuse_hooks_that_change
+from torch_shallow.program.model_copy import check_model, copy_model, unwrapped
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.traced import TracedModel
@@ -118,7 +119,10 @@ def given_shape(example_input: object, in_shape: Sequence[int] | None) -> tuple[
 def _shape_of_example(example_input: object) -> tuple[int, ...]:
     if not isinstance(example_input, Tensor) or not example_input.is_floating_point():
         kind = example_input.dtype if isinstance(example_input, Tensor) else type(example_input).__name__
-        raise WrongTypeError(f"example_input: expected a floating-point tensor, found {kind}; convert it first.")
+        remedy = "convert it first"
+        if isinstance(example_input, Mapping | list | tuple):
+            remedy = "pass a model whose forward(x) takes one tensor and makes its arguments of it"
+        raise WrongTypeError(f"example_input: expected a floating-point tensor, found {kind}; {remedy}.")
     shape = tuple(example_input.shape[1:] if example_input.ndim > 1 else example_input.shape)
     if min(shape, default=0) < 1:
         raise TransformError(
@@ -150,7 +154,6 @@ class Model:
         model: nn.Module | ExportedProgram,
         example_input: Tensor | None = None,
         in_shape: Sequence[int] | None = None,
-        stacklevel: int = 2,
     ) -> Model:
         """Check and trace a model, given as for `read_model`; what is read is not compared with it yet.
 
@@ -158,9 +161,10 @@ class Model:
             TransformError: the model cannot be traced.
             UnsupportedOperation: the model contains operations that are neither affine nor ReLU; all are listed.
         """
-        module, shape = _checked(model, example_input, in_shape, stacklevel + 1)
+        module, shape = _checked(model, example_input, in_shape)
         root, graph, head = trace_copy(module, InFloat64, shape)
         traced = TracedModel(root, graph, shape or shape_of_first_linear(root, graph), head)
+        refuse_hooks_that_change(module, traced.in_shape)
         return cls(model, module, traced, example_input)
 
     @cached_property
@@ -214,7 +218,7 @@ def read_model(
           stage 1: 1: 3 ReLUs of input
           output: 1 values of stage 1
     """
-    return Model.of(model, example_input, in_shape, stacklevel=3).program(domain)
+    return Model.of(model, example_input, in_shape).program(domain)
 
 
 def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
@@ -239,8 +243,10 @@ def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = Non
         >>> [node.op for node in graph_module.graph.nodes]
         ['placeholder', 'call_module', 'call_function', 'output']
     """
-    module, shape = _checked(model, example_input, None, stacklevel=3)
+    module, shape = _checked(model, example_input, None)
     parts = trace_copy(module, nullcontext, shape)
+    if hooked_parts(module):
+        refuse_hooks_that_change(module, shape or shape_of_first_linear(parts.root, parts.graph))
     graph_module = GraphModule(parts.root, parts.graph, type(model).__name__)
     if example_input is not None:
         _compare(graph_module, parts, example_input)
@@ -248,11 +254,10 @@ def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = Non
 
 
 def _checked(
-    model: nn.Module | ExportedProgram, example_input: Tensor | None, in_shape: Sequence[int] | None, stacklevel: int
+    model: nn.Module | ExportedProgram, example_input: Tensor | None, in_shape: Sequence[int] | None
 ) -> tuple[nn.Module, tuple[int, ...] | None]:
-    """The module to be traced, and the shape of one input if it is known; warnings count frames from here."""
+    """The module to be traced, and the shape of one input if it is known."""
     module = check_model(model)
-    warn_of_hooks(module, stacklevel)
     return module, given_shape(example_input, in_shape) or shown_shape(module)
 
 

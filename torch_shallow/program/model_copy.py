@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -109,28 +108,8 @@ def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False
     return "" if may_be_infinite and kinds == ["inf"] else f"contains {' and '.join(kinds)}"
 
 
-def warn_of_hooks(model: nn.Module, stacklevel: int) -> None:
-    """Warn that forward hooks of the user are left out of the copies; frames are counted from the caller."""
-    places = hooked_parts(model)
-    if places:
-        warnings.warn(
-            f"The forward hooks of {', '.join(places)} are not part of the function that is transformed and are left "
-            "out; if a hook changes a value, put that into forward().",
-            UserWarning,
-            stacklevel=stacklevel + 1,
-        )
-
-
-def hooked_parts(model: nn.Module) -> list[str]:
-    """The parts of a model that have forward hooks of the user."""
-    return [
-        name or "(root)"
-        for name, module in model.named_modules()
-        if not all(map(_is_torch_made, module._forward_pre_hooks.values())) or module._forward_hooks
-    ]
-
-
-def _is_torch_made(hook: object) -> bool:
+def is_torch_made(hook: object) -> bool:
+    """Whether a hook is one of `torch.nn.utils`, which computes a weight before each forward."""
     return type(hook).__module__.startswith("torch.nn.utils")
 
 
@@ -147,10 +126,17 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
     Raises:
         TransformError: the model cannot be deep-copied.
     """
+    return copy_with_parts(model, precision)[0]
+
+
+def copy_with_parts(
+    model: nn.Module, precision: AbstractContextManager[object]
+) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
+    """A copy as of `copy_model`, and for the modules of the model those that stand for them in the copy."""
     memo: dict[int, Any] = _deep_networks(model)
     ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
     for module in model.modules():
-        ours += [(module, hook) for hook in module._forward_pre_hooks.values() if _is_torch_made(hook)]
+        ours += [(module, hook) for hook in module._forward_pre_hooks.values() if is_torch_made(hook)]
         # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
         for kind in _HOOKS:
             memo[id(getattr(module, kind))] = OrderedDict()
@@ -171,7 +157,8 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
     duplicate.requires_grad_(False)
     # A torch.nn module on its own would be traced into, through code that fx cannot follow.
     alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
-    return nn.Sequential(duplicate) if alone else duplicate
+    parts = {module: memo[id(module)] for module in model.modules() if id(module) in memo}
+    return (nn.Sequential(duplicate) if alone else duplicate), parts
 
 
 def _deep_networks(model: nn.Module) -> dict[int, Any]:

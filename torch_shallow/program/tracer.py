@@ -56,6 +56,7 @@ def trace_copy(
     try:
         return take_apart(copy, in_shape, precision)
     except CannotTrace as error:
+        _refuse_policy(model, error)
         if in_shape is None:
             raise CannotTrace(
                 "example_input: needed, as torch.export, which can follow more code, wants to know the shape of the "
@@ -64,6 +65,20 @@ def trace_copy(
         exported = export_model(copy_model(model, nullcontext()), in_shape, error)
     copy = copy_model(exported, precision())
     return take_apart(copy, in_shape, precision)
+
+
+def _refuse_policy(model: nn.Module, error: CannotTrace) -> None:
+    """Say what to pass in place of a policy of an actor and a critic, as of stable-baselines3, which draws actions."""
+    for name, module in model.named_modules():
+        parts = dict(module.named_modules())
+        if {"mlp_extractor.policy_net", "action_net"} <= set(parts):
+            policy, features = _written(name), "features_extractor" in parts
+            names = ["features_extractor"] * features + ["mlp_extractor.policy_net", "action_net"]
+            raise TransformError(
+                f"model: {policy} is a policy ({type(module).__name__}) whose forward() draws actions from a "
+                "distribution; pass the layers that give the logits or means of that distribution: "
+                f"nn.Sequential({', '.join(f'{policy}.{part}' for part in names)})."
+            ) from error
 
 
 def take_apart(

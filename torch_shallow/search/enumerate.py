@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -63,6 +64,7 @@ def enumerate_regions(
     store_maps: bool = True,
     progress: bool = False,
     keep_part: bool = True,
+    begun: float | None = None,
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
@@ -89,6 +91,7 @@ def enumerate_regions(
         store_maps: whether local models are to be stored, which the forecast of memory has to know.
         progress: show regions, their rate, the explored share and the time to go.
         keep_part: whether Ctrl-C gives what has been found so far; if False, it is KeyboardInterrupt at any time.
+        begun: when the time of the limit begins, by `time.monotonic()`; now if None.
 
     Returns:
         The partition; if it has stopped early, one that is not `complete`, with a warning.
@@ -99,8 +102,8 @@ def enumerate_regions(
         KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time; or any
             time, if no part is to be kept.
     """
+    budget = Budget(max_regions, time_limit, time.monotonic() if begun is None else begun)
     problem = pose(program, domain, method, solver, tolerance, max_rays, max_error)
-    budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress, keep_part)
     return _whole_or_warn(_explore(problem, domain, Growth(), how))
 
@@ -113,9 +116,15 @@ def explore_regions(
     workers: int | Executor,
     checkpoint: str | os.PathLike[str] | None,
     progress: bool,
+    makes_network: bool = False,
+    begun: float | None = None,
 ) -> Explored:
-    """As `enumerate_regions`, for a caller who says himself why there are no more regions."""
-    how = _How(Budget(None, time_limit), workers, TASK_SECONDS, checkpoint, False, progress, makes_network=False)
+    """As `enumerate_regions`, for a caller who says himself why there are no more regions.
+
+    The time limit leaves time to make a network of what is found if the caller `makes_network`.
+    """
+    budget = Budget(None, time_limit, time.monotonic() if begun is None else begun)
+    how = _How(budget, workers, TASK_SECONDS, checkpoint, makes_network, progress, makes_network=makes_network)
     return _explore(pose(program, domain), domain, Growth(), how)
 
 

@@ -39,9 +39,9 @@ class Found(Bundle):
     patterns: np.ndarray  # uint8 (capacity, bytes)
     points: np.ndarray  # float64 (capacity, dimension - 1)
 
-    def first(self, rows: int) -> Found:
-        """The room for the first rows."""
-        return Found(*(array[:rows] for array in self))
+    def first(self, cuts: int, regions: int) -> Found:
+        """The room for the first cuts and the first regions."""
+        return Found(*(array[:rows] for array, rows in zip(self, (cuts, cuts, *(3 * [regions])), strict=True)))
 
 
 @compiled()
@@ -55,7 +55,7 @@ def guided_side(path, depth, neuron):
     return path[depth] & 1 if path[depth] >> 1 == neuron else OFF_PATH
 
 
-FIRST_ROWS = 4  # room that a walk is given at first: a cut may take a second
+FIRST_CUTS, FIRST_REGIONS = 4, 1  # room that a walk is given at first: a cut, or a region, may take a second
 RESPONSE = 0.05  # seconds that a compiled walk should take between two looks at the clock
 
 
@@ -84,7 +84,7 @@ class Harvest:
 
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.quota, self.interrupted = quota, interrupted
-        self._rows = FIRST_ROWS
+        self._cut_rows, self._region_rows = FIRST_CUTS, FIRST_REGIONS
         self.clear()
 
     def clear(self) -> None:
@@ -118,16 +118,19 @@ class Harvest:
         """As much of a block as should be filled before the next look at the clock."""
         self._looked = time.monotonic()
         left = self._left(self.num_cuts, self.num_regions)
-        return found.first(int(max(1, min(self._rows, left, len(found.points)))))
+        cuts, regions = (int(max(1, min(n, left, len(found.points)))) for n in (self._cut_rows, self._region_rows))
+        return found.first(cuts, regions)
 
     def take(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
         """Append what a compiled walk has written since the last call."""
         cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
         seconds = time.monotonic() - self._looked
-        if seconds < RESPONSE / 2 and max(cuts, regions) >= self._rows:
-            self._rows = min(8 * self._rows, BLOCK)
+        # Cuts on the way to the first region take no time, which says nothing of what regions take.
+        if seconds < RESPONSE / 2:
+            self._cut_rows = min(self._cut_rows * (8 if cuts >= self._cut_rows else 1), BLOCK)
+            self._region_rows = min(self._region_rows * (8 if regions >= self._region_rows else 1), BLOCK)
         elif seconds > RESPONSE * 2:
-            self._rows = max(self._rows // 4, 1)
+            self._cut_rows, self._region_rows = max(self._cut_rows // 4, 1), max(self._region_rows // 4, 1)
         # Copies, since a view would keep a whole block for a few rows.
         self.add(
             engine,

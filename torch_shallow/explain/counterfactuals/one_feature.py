@@ -72,6 +72,10 @@ def one_feature_changes(
 
     Exact along each line, which is searched in both directions: see `counterfactual`.
 
+    The search along a line goes on until the target is reached or the line ends. Where a feature that has no bounds
+    never reaches the target, it may not end: bound the features by `lower`, `upper` or `within`, or set a
+    `time_limit`, which tells how far each feature does not reach it.
+
     Args:
         f: as for `counterfactual`.
         x: one input.

@@ -34,13 +34,14 @@ VALUES_AT_ONCE = 1 << 26  # of patterns in memory: 64 MB
 class NeuronActivity:
     """Of each neuron of the deep network, through all stages, whether it is active anywhere, and everywhere.
 
-    Where the regions were counted, a neuron is active in a region if its pre-activation is positive inside. A search
-    does not count them, and asks for the sign alone: a neuron is dead if its pre-activation is nowhere positive, and
-    always on if it is nowhere negative, but positive somewhere; what is zero up to rounding is neither.
+    A neuron is dead if its pre-activation is nowhere positive, and always on if it is nowhere negative, but positive
+    somewhere. What is zero up to rounding is neither positive nor negative: a neuron that is zero in some regions and
+    positive in all others is always on. Where the regions were counted, a neuron is active in a region if its
+    pre-activation is positive inside, so that one that is always on may be active in fewer than all.
 
     Attributes:
         dead: which neurons are active nowhere: they can be removed and nothing changes in the domain.
-        always_on: which neurons are active everywhere: they are affine in the domain, and no ReLU.
+        always_on: which neurons pass on what enters them everywhere: their ReLUs can be removed.
         undecided: of which neurons the search was stopped before it was known; they count as neither.
         names: such as `"stage 1 neuron 3"`: stages are counted from 1, the neurons of a stage from 0.
         active: number of regions in which each neuron is active; None if they were not counted.
@@ -160,7 +161,7 @@ def neuron_activity(
     begun = time.monotonic()
     if domain is None or isinstance(domain, WholeSpace):
         return _in_space(shallow, domain, example_input, options)
-    read = Model.of(shallow, example_input, stacklevel=3)
+    read = Model.of(shallow, example_input)
     try:
         bounding_box(domain, read.traced.in_shape)
     except TransformError:  # not bounded; if the domain is wrong otherwise, that is said now
@@ -218,10 +219,20 @@ def _counted(network: TreeFunction) -> NeuronActivity:
     counts = np.zeros(program.num_neurons, dtype=np.int64)
     for block in blocks(regions, program.num_neurons, VALUES_AT_ONCE):
         counts += partition.patterns(block).sum(axis=0)
+    # Imported here because numba takes a while.
+    from torch_shallow.explain.globally.signs import negative_at
+
+    always_on = counts > 0
+    for block in blocks(regions, program.num_neurons, VALUES_AT_ONCE):
+        if np.all(counts[always_on] == regions):
+            break
+        always_on &= ~negative_at(program, partition.interior_points(block)).any(axis=0)
     whole = program.network
     numbers = np.where(whole.active, regions, 0)
     numbers[whole.neurons] = counts
+    passing = whole.active.copy()
+    passing[whole.neurons] = always_on
     names = tuple(program.neuron_name(neuron) for neuron in range(len(numbers)))
     active = from_numpy(numbers).to(network.device)
     nothing = torch.zeros_like(active, dtype=torch.bool)
-    return NeuronActivity(active == 0, active == regions, nothing, names, active, regions)
+    return NeuronActivity(active == 0, from_numpy(passing).to(network.device), nothing, names, active, regions)

@@ -110,7 +110,7 @@ def output_range(
         raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")
     is_deep = known is None and not isinstance(shallow, SoftReLU)
     if of is not None or (is_deep and (domain is not None or example_input is not None)):
-        subject = subject_of(shallow, domain, example_input, stacklevel=3, drop_head=True)
+        subject = subject_of(shallow, domain, example_input, drop_head=True)
         if of is not None or is_bounded(subject.domain, subject.program.in_shape):
             return _searched(subject, None if of is None else combinations(of, subject.program.num_outputs), options)
     if is_deep:

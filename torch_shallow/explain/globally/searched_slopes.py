@@ -37,7 +37,7 @@ def searched_subject(
     is_model = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
     if domain is None or not is_model or known_function(shallow) is not None:
         return None
-    subject = subject_of(shallow, domain, example_input, stacklevel=4, drop_head=True)
+    subject = subject_of(shallow, domain, example_input, drop_head=True)
     return subject if is_bounded(subject.domain, subject.program.in_shape) else None
 
 

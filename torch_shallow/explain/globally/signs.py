@@ -82,6 +82,16 @@ def signs_of(program: ReLUProgram, domain: Domain, asking: Asking) -> Signs:
     return signs
 
 
+def negative_at(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Bool[np.ndarray, "points neurons"]:
+    """Which pre-activations are negative, by more than the rounding of the terms that they are added up from."""
+    z = program.preactivations(x)
+    sources, terms = np.abs(np.concatenate([x, np.maximum(z, 0.0)], axis=1)), [np.zeros((len(x), 0))]
+    for stage in program.stages:
+        terms.append(sources[:, : stage.weight.shape[1]] @ np.abs(stage.weight).T + np.abs(stage.bias))
+    negative: Bool[np.ndarray, "points neurons"] = z < -ROUNDING * np.concatenate(terms, axis=1)
+    return negative
+
+
 def neuron_of(program: ReLUProgram, neuron: int, sign: int) -> ReLUProgram:
     """The program whose output is what enters a neuron, or minus that."""
     stage = int(np.searchsorted(program.offsets, neuron, side="right")) - 1

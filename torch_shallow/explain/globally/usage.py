@@ -45,6 +45,7 @@ class UnusedFeatures:
         cells: how many cells a search opened; 0 where all regions were looked at.
         seconds: how long the search took.
         reason: why the search was stopped; empty if it was not.
+        before_head: whether this is said of what enters the network's head (logits), and not of its outputs.
     """
 
     features: Features
@@ -55,6 +56,7 @@ class UnusedFeatures:
     cells: int = 0
     seconds: float = 0.0
     reason: str = ""
+    before_head: bool = False
 
     @property
     def never_used(self) -> tuple[str, ...]:
@@ -100,7 +102,8 @@ class UnusedFeatures:
 
     def __str__(self) -> str:
         """Inputs that are never used, and shares of the others."""
-        lines = [f"never used: {', '.join(self.never_used) or 'none'}"]
+        lines = ["of the values before the head:"] * self.before_head
+        lines.append(f"never used: {', '.join(self.never_used) or 'none'}")
         if self.unused is not None:
             shares = zip(self.features.names, self.share.tolist(), strict=True)
             lines += [f"  {name}: not used in {share:.1%} of regions" for name, share in shares if 0.0 < share < 1.0]
@@ -185,9 +188,11 @@ def unused_features(
         share = found.double().T @ volumes.values.to(found.device) / volumes.values.sum()
     so_far, nothing = found.all(0), torch.zeros_like(found[0])
     seconds = time.monotonic() - begun
+    before_head = network.head is not None
     if reason:  # of regions that were not found, nothing is known
-        return UnusedFeatures(named, nothing, so_far, cells=len(found), seconds=seconds, reason=reason)
-    return UnusedFeatures(named, so_far, nothing, found, share, seconds=seconds)
+        cells = len(found)
+        return UnusedFeatures(named, nothing, so_far, None, None, cells, seconds, reason, before_head)
+    return UnusedFeatures(named, so_far, nothing, found, share, seconds=seconds, before_head=before_head)
 
 
 def _by_search(subject: Subject, features: Features, tolerance: float, options: SearchOptions) -> UnusedFeatures:
@@ -203,4 +208,5 @@ def _by_search(subject: Subject, features: Features, tolerance: float, options: 
     never = (ends.bound <= rounding).all(axis=(0, 1)) & ~is_used & ~ends.fixed
     undecided = ~is_used & ~never & ~ends.fixed
     found, still_open = (torch.from_numpy(which).to(subject.device) for which in (never, undecided))
-    return UnusedFeatures(features, found, still_open, cells=asking.cells, seconds=asking.seconds, reason=asking.reason)
+    said = (asking.cells, asking.seconds, asking.reason, subject.head is not None)
+    return UnusedFeatures(features, found, still_open, None, None, *said)

@@ -227,10 +227,20 @@ def _key(operation: str) -> str:
 
 _WAYS_OUT = {
     "is not piecewise linear, and does not end the model; put a ReLU in its place and train again": """
-        sigmoid logsigmoid tanh softmax softmax2d logsoftmax softmin exp log sin cos sqrt square pow gelu silu mish
+        softmax softmax2d logsoftmax softmin exp log sin cos sqrt square pow gelu silu mish
         swish elu selu celu softplus softsign tanhshrink hardswish erf norm normalize reciprocal logsumexp glu
-        multiheadattention scaleddotproductattention lstm lstmcell gru grucell
         """,
+    "is not piecewise linear, and does not end the model; put a Hardsigmoid in its place and train again": """
+        sigmoid logsigmoid
+        """,
+    "is not piecewise linear, and does not end the model; put a Hardtanh in its place and train again": "tanh",
+    "multiplies values that depend on the input (attention), which is not piecewise linear; transform the part of the "
+    "model before it, or behind it": """
+        multiheadattention scaleddotproductattention transformer transformerencoder transformerencoderlayer
+        transformerdecoder transformerdecoderlayer
+        """,
+    "multiplies its gates, which is not piecewise linear; put nn.RNN(..., nonlinearity='relu') in its place and train "
+    "again": "lstm lstmcell gru grucell",
     "jumps at its threshold, which is not continuous; use Softshrink": "hardshrink",
     "divides by a statistic of its input, which is not affine; use BatchNorm in eval mode": """
         layernorm groupnorm localresponsenorm crossmaplrn2d rmsnorm

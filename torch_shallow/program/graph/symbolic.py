@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from traceback import walk_stack, walk_tb
 from types import FrameType
 from typing import Any, TypeVar
@@ -61,11 +62,12 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
             f"model: its control flow depends on the input{_place(error)}. torch.fx follows the code once, with no "
             "numbers, so an if, a loop or an assert cannot look at the values of a tensor; express the choice with "
             "relu, or make it in the constructor. If it looks at the shape alone, pass example_input. torch.fx says: "
-            f"{error}"
+            f"{str(error).strip().splitlines()[0]}"
         ) from error
     except Exception as error:
+        said = shorten(" ".join(str(error).split()), 300, placeholder="...")
         raise CannotTrace(
-            f"model: torch.fx cannot trace it{_place(error)}: {type(error).__name__}: {error}. Its code may use only "
+            f"model: torch.fx cannot trace it{_place(error)}: {type(error).__name__}: {said}. Its code may use only "
             "tensor operations on the input, whose values are unknown while tracing (and x.new_zeros(...) rather than "
             "torch.zeros(...) for a tensor of as many rows)."
         ) from error
@@ -128,6 +130,7 @@ class _OneInputTracer(Tracer):
         """A node that knows the line of the user's code it comes from."""
         node = super().create_node(*args, **kwargs)
         node.meta[PLACE] = _recorded_line() or _user_line(walk_stack(sys._getframe(1)))
+        _check_input_is_tensor(node)
         return node
 
     def proxy(self, node: Node) -> Proxy:
@@ -152,6 +155,12 @@ class _OneInputTracer(Tracer):
 
     def iter(self, obj: Any) -> Iterator[Any]:
         """The items of a list or tensor whose length depends on the shape of the input alone."""
+        if obj.node.op == "placeholder":
+            raise TransformError(
+                f"model: its forward() goes through the batch {obj.node.name!r} row by row"
+                f"{_user_line(walk_stack(sys._getframe(1)))}, and how many rows there are is not known; let the layers "
+                "take the whole batch at once, as nn.Linear does, and write x[:, 0] for a column."
+            )
         length = self.known(obj, len, lambda _: None, of_values=False)
         return super().iter(obj) if length is None else iter([obj[i] for i in range(length)])
 
@@ -211,6 +220,26 @@ class _WritableProxy(Proxy):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._write(operator.setitem, index, value)
+
+
+def _check_input_is_tensor(node: Node) -> None:
+    """Make sure that the input is not used as what it is not: as a dict, or as an object with fields of its own."""
+    value, *others = node.args or (None,)
+    if not isinstance(value, Node) or value.op != "placeholder":
+        return
+    if node.op == "call_method" and (not hasattr(Tensor, str(node.target)) or node.target == "values"):
+        use = f"{value}.{node.target}({', '.join(map(repr, others))})"
+    elif node.target is operator.getitem and isinstance(others[0], str):
+        use = f"{value}[{others[0]!r}]"
+    elif node.target is getattr and not hasattr(Tensor, str(others[0])):
+        use = f"{value}.{others[0]}"
+    else:
+        return
+    raise TransformError(
+        f"model: expected a forward() of one tensor, found that it uses {use}{node.meta[PLACE]}, which a tensor does "
+        f"not have; pass an nn.Module whose forward(x) takes one tensor x, makes {str(value)!r} of it and calls the "
+        "model."
+    )
 
 
 def _refuse_number(obj: Any) -> int:

@@ -119,7 +119,8 @@ class Reader:
         self._constants(graph)
         self._read_all(graph.node)
         if self.unknown:
-            raise UnsupportedOperation(_list_unknown(self.unknown))
+            maps = [node.input[0] for node in graph.node if node.op_type == "ZipMap"]
+            raise UnsupportedOperation(_list_unknown(self.unknown, maps))
         name = graph.output[0].name
         if name not in self.values:
             raise TransformError(f"model: its output {name!r} is made by no operator; the file is not whole.")
@@ -135,9 +136,11 @@ class Reader:
     def _input(self, placeholder: Any, types: dict[int, torch.dtype]) -> None:
         name, kind = placeholder.name, placeholder.type.tensor_type.elem_type
         if kind not in types:
+            from onnx import TensorProto
+
             raise TransformError(
                 f"model: expected a first input of type float32, float16 or float64 and others of numbers, found that "
-                f"{name} has type number {kind}; convert the model."
+                f"{name} has type {TensorProto.DataType.Name(kind)}; write the model with an input of type float32."
             )
         self.writer.place = (name, "input")
         proxy = self.writer.create_proxy("placeholder", identifier(name) or "x", (), {})
@@ -244,9 +247,10 @@ class Reader:
         return self.values[name]
 
 
-def _list_unknown(unknown: dict[str, str]) -> str:
+def _list_unknown(unknown: dict[str, str], maps: Sequence[str]) -> str:
+    """What is not read, and what to do; `maps` are the values of which ZipMap makes dicts."""
     places = ", ".join(f"{operator} (at {place})" for operator, place in unknown.items())
-    hint = " scikit-learn's classifiers are written without ZipMap by options={'zipmap': False}."
+    hint = f" ZipMap makes dicts of the values {', '.join(map(repr, maps))}: pass one of them as output=."
     return (
         f"model: found operators that are not read: {places}. If they end the network, name a value before them as "
         "output=; else load the file with another converter and transform its nn.Module."

@@ -62,7 +62,7 @@ class Budget:
     Attributes:
         max_regions: how many regions there may be, those known before included.
         time_limit: seconds from now on, with those that it takes to make a network of what is found.
-        begun: when now is.
+        begun: when the seconds begin; now, if it is not given.
         finishing: seconds that it takes, for each region, to make a network of it; 0 if that is not known.
 
     Raises:

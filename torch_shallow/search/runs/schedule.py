@@ -70,6 +70,7 @@ logger = logging.getLogger(__name__)
 FIRST_TASKS, FIRST_SECONDS = 4, 0.01  # done here, so that there is something to hand out
 FIRST_SHARE = 50  # of the time limit: a task of which nothing is known takes no longer than one part of so many
 ATTEMPTS = 3  # of a task whose workers die
+FEW_REGIONS = 1024
 INTERRUPTED = "Ctrl-C"
 
 
@@ -169,6 +170,9 @@ class Schedule:
             return False
         if regions is not None and most > 1:
             regions = -(-regions // (2 * most))
+        if self.budget.time_limit is not None:  # what a network of them takes is measured anew before there are many
+            known = max(FEW_REGIONS, 2 * self.growth.num_regions)
+            regions = known if regions is None else min(known, regions)
         if self.seconds and not self.growth.num_regions:  # to the first region, however long it takes
             starts, seconds, regions = self.frontier.take_deepest(1), float("inf"), 1
         else:

@@ -76,10 +76,13 @@ class MemoryWatch:
             self.looked = time.monotonic()
 
 
+MARGIN = 1.15  # of the time that is left for the network: a large one takes longer than its parts
+
+
 class FinishingTime:
     """Measures how long it takes to make a network of what is found, which a time limit has to leave time for.
 
-    First when there are a few regions, then each time that there are twice as many.
+    First when there are a few regions, then each time that there are twice as many; the slowest counts.
 
     Args:
         problem: what is enumerated.
@@ -102,7 +105,8 @@ class FinishingTime:
             self.enough = 2 * growth.num_regions
             so_far = replace(growth, pieces=[*growth.pieces])  # the pieces of what is finished are given up
             partition = so_far.finish(self.problem, self.domain)
-            self.budget.finishing = seconds_for_each_map(partition, local_models=self.store_maps) / self.threads
+            seconds = seconds_for_each_map(partition, local_models=self.store_maps) / self.threads
+            self.budget.finishing = max(self.budget.finishing, MARGIN * seconds)
 
 
 class Forecast:
