@@ -26,7 +26,7 @@ from tests.cases import THOROUGH
 from tests.clock import Clock, replaced_clock
 
 PACKAGE = Path(__file__).parents[1] / "torch_shallow"
-COMPILED = re.compile(r"^@(compiled|njit|intrinsic)\b", flags=re.MULTILINE)
+COMPILED = re.compile(r"^(@(compiled|njit|intrinsic)\b|\w+ = compiled\()", flags=re.MULTILINE)
 
 settings.register_profile("thorough", deadline=None, max_examples=THOROUGH)
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=30)

@@ -15,10 +15,9 @@ from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.geometry.dyadic import Dyadic, shortened
+from torch_shallow.geometry.exact_cell import cell_with_interior
 from torch_shallow.geometry.sharing import blocks
-from torch_shallow.geometry.tree_kernels import margins
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.engines.exact_rows import cell_with_interior
 from torch_shallow.search.partition import Partition, activation_partition
 
 THIN = 16 * float(np.finfo(np.float64).eps)  # the margin of a point about which rounding decides
@@ -202,6 +201,8 @@ class Examined:
     @cached_property
     def margins(self) -> tuple[Float[np.ndarray, "regions"], Int[np.ndarray, "regions"]]:
         """How far each region's interior point is inside its half-spaces, at least, and the cut where it is least."""
+        from torch_shallow.geometry.tree_kernels import margins  # compiled code is imported when it is used
+
         least, cuts = np.full(self.num_regions, np.inf), np.full(self.num_regions, -1)
         margins(self.partition.points, self.paths.regions, self.paths.cuts, self.cut_rows, least, cuts)
         return least, cuts

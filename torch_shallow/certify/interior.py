@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch_shallow.certify.deep_model import ALLOWED, EPSILON, DeepModel
 from torch_shallow.certify.examined import THIN, Examined
 from torch_shallow.certify.report import Check, Failure, Tally
-from torch_shallow.search.problem import MOST_COORDINATES
+from torch_shallow.geometry.exact_cell import MOST_COORDINATES
 
 TINY = 1e-300  # in place of a size of 0
 

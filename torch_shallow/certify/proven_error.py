@@ -13,7 +13,6 @@ from torch_shallow.certify.proof_data import proof_data
 from torch_shallow.certify.prover import prove_data
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
-from torch_shallow.search.problem import ROUNDING
 
 
 def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
@@ -26,6 +25,8 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         program: what the model is read as, now.
         places: points that tell how large the outputs are.
     """
+    from torch_shallow.search.problem import ROUNDING  # compiled code is imported when it is used
+
     tally, count = Tally(), subject.num_regions
     claim = "the network is the program of the model at every point of its regions, up to this; proven"
     if program.network.sizes != subject.program.network.sizes:

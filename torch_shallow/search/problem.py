@@ -11,13 +11,13 @@ from jaxtyping import Float, Int8
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.chart import Chart
+from torch_shallow.geometry.exact_cell import MOST_COORDINATES
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.partition import Search
 
 CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
 ROUNDING = 2.0**-46  # of the terms of a value: what rounding may have made of 0
 HARMLESS = 1e-10  # a change of the outputs by this, relative to their size, is not looked into
-MOST_COORDINATES = 32  # in which signs are decided exactly
 
 
 class PackedProgram(Bundle):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from torch_shallow.search.engines.exact_rows import ExactCell, ExactRows, Stages
+from torch_shallow.geometry.exact_cell import ExactCell
+from torch_shallow.search.engines.exact_rows import ExactRows, Stages
 from torch_shallow.search.problem import Cell, Problem
 from torch_shallow.search.task_output import OFF_PATH, Harvest, guided_side, off_path
 
