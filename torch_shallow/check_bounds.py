@@ -1,7 +1,7 @@
 """Checks proofs, in a file, that a ReLU network keeps bounds on all of a domain: `python check_bounds.py FILE`.
 
 It imports nothing but the standard library and `check.py`, and knows nothing of how a proof was found. All numbers are
-dyadic rationals, computed with as integers in units of 2 ** -bits; nothing is rounded, but bounds, outwards.
+dyadic rationals, computed with as integers times powers of two; nothing is rounded, but bounds, outwards.
 
 **The statement.** The network is z_i = W_i [x; h] + b_i and h_i = max(z_i, 0), where neuron i reads inputs and earlier
 neurons; its outputs are g = W [x; h] + b. The first of them are goals, the others are conditions, and so are the
@@ -53,12 +53,13 @@ else:  # run as a file of its own, beside the other
     import check  # type: ignore[import-not-found, no-redef]
 
 FORMAT = "torch_shallow bounds 1"
+FINER = 64  # bits that coefficients and bounds have behind those of the weights
 CLEARLY = 1 << 20  # choices between two that are alike should not hang on a last bit
 Undo = list[tuple[int, int, int]]  # a neuron or pair, and its bounds as they were before
 
 
 class Columns(NamedTuple):
-    """Columns that read the inputs and some neurons, numbers in units of 2 ** -bits."""
+    """Rows that read the inputs and some neurons, column by column, numbers in units of 2 ** -scale."""
 
     start: int  # number of its first neuron
     inputs: list[list[int]]  # a column for each input
@@ -70,11 +71,12 @@ class Columns(NamedTuple):
 class ReadReLUs:
     """`inputs`; `stages`: `weight` (columns: inputs, then all earlier neurons) and `bias`; `pairs` of neurons; `bits`.
 
-    `bits` is any number with which all weights are integers in units of 2 ** -bits; the more, the less is rounded.
+    `bits` is any number with which all weights are integers in units of 2 ** -bits, here called the scale.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.inputs, self.bits, self.neurons = check._below(data["inputs"]), check._below(data["bits"], 1 << 14), 0
+        self.inputs, self.scale, self.neurons = check._below(data["inputs"]), check._below(data["bits"], 1 << 14), 0
+        self.bits = self.scale + FINER
         self.stages: list[Columns] = []
         for content in check._list(data["stages"]):
             self.stages.append(self.rows(content["weight"], content["bias"]))
@@ -98,10 +100,13 @@ class ReadReLUs:
         return Columns(self.neurons, columns[:d], sources, constants, [])
 
     def exact(self, values: list[Any]) -> list[int]:
-        """Numbers in units of 2 ** -bits."""
-        ints, scale = check._exact(values)
-        check._expect(scale <= self.bits, f"numbers of at most {self.bits} bits behind the point", str(scale))
-        return [v << self.bits - scale for v in ints]
+        """Numbers in units of 2 ** -scale."""
+        return self.scaled(*check._exact(values))
+
+    def scaled(self, ints: list[int], scale: int) -> list[int]:
+        """The same of integers in other units."""
+        check._expect(scale <= self.scale, f"numbers of at most {self.scale} bits behind the point", str(scale))
+        return [v << self.scale - scale for v in ints]
 
 
 class ReadStatement:
@@ -129,10 +134,8 @@ class ReadStatement:
         self._begin()
 
     def _add_half_spaces(self, rows: list[check.Row]) -> None:
-        bits = self.network.bits
         for ints, scale in rows:
-            check._expect(scale <= bits, f"numbers of at most {bits} bits behind the point", str(scale))
-            *normal, constant = (v << bits - scale for v in ints)
+            *normal, constant = self.network.scaled(ints, scale)
             for column, value in zip(self.outputs.inputs, normal, strict=True):
                 column.append(value)
             for _, column in self.outputs.sources:
@@ -149,8 +152,8 @@ class ReadStatement:
             for column, (start, stop) in zip(columns, [*self.box, *ends], strict=True):
                 least = [v + min(w * start, w * stop) for v, w in zip(least, column, strict=True)]
                 most = [v + max(w * start, w * stop) for v, w in zip(most, column, strict=True)]
-            low += [v >> bits for v in least]
-            high += [-(-v >> bits) for v in most]
+            low += [v >> self.network.scale for v in least]
+            high += [-(-v >> self.network.scale) for v in most]
         for first, second in self.network.pairs:
             low.append(low[second] - high[first])
             high.append(high[second] - low[first])
@@ -250,28 +253,28 @@ class ReadStatement:
         given = {
             check._below(k, network.neurons): check._ratio(t) for k, t in zip(slopes[::2], slopes[1::2], strict=True)
         }
-        terms, inputs = [0] * network.neurons, [0] * network.inputs  # in units of 2 ** -2 bits
+        scale, terms, inputs = network.scale, [0] * network.neurons, [0] * network.inputs  # a scale finer than bits
         for stage in [self.outputs, *reversed(network.stages)]:
-            if stage is self.outputs:
-                row = outputs
-            else:
-                row, more = self._through(
-                    stage, [-(-v >> bits) for v in terms[stage.start :][: len(stage.bias)]], given
-                )
+            row = outputs
+            if stage is not self.outputs:
+                leaving = [-(-v >> scale) for v in terms[stage.start : stage.start + len(stage.bias)]]
+                row, more = self._through(stage, leaving, given)
                 constant += more
                 for k in into:
                     if 0 <= k - stage.start < len(row):
                         row[k - stage.start] += into[k]
-            if not any(row):
+            places = [place for place, a in enumerate(row) if a]
+            if not places:
                 continue
-            constant += sum(map(mul, row, stage.bias))
+            some = [row[place] for place in places]
+            constant += sum(map(mul, row, stage.bias)) << FINER
             for i, column in enumerate(stage.inputs):
                 inputs[i] += sum(map(mul, row, column))
             for j, column in stage.sources:
                 if self._upper[j] > 0 or j in network.paired:  # else h_j = 0, which tells something of a pair alone
-                    terms[j] += sum(map(mul, row, column))
+                    terms[j] += sum(map(mul, some, map(column.__getitem__, places)))
         most = sum(max(a * low, a * high) for a, (low, high) in zip(inputs, self.box, strict=True))
-        return -(-((constant << bits) + most) >> 2 * bits)
+        return -(-((constant << scale) + most) >> bits + scale)
 
     def _through(self, stage: Columns, row: list[int], given: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
         """From coefficients of what leaves the neurons of a stage to those of what enters them, and a constant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,9 +16,8 @@ from torch_shallow.certify.relaxed_rows import Matrix, RelaxedRows, UnitLines, U
 from torch_shallow.errors import TransformError
 from torch_shallow.search.question import Posed
 
-WORTH = 0.1  # a bound of a neuron is proven anew where its interval gets shorter by this share
+WORTH = 0.05  # a bound of a neuron is proven anew where its interval gets shorter by this share
 DIGITS = 6  # of multipliers, where these are enough
-FINER = 64  # bits behind those of the weights
 EMPTY = 1e-6  # what is not negative has to be less than minus this, relative to 1, to be seen to have no point
 THIN = 1e-9  # half-spaces are moved out by this, in unit length, where they seem to leave no point
 CLOSED, UNDECIDED_NONE = -1, -2  # in place of a neuron to cut
@@ -72,7 +72,7 @@ class BoundProver:
         posed: the question.
         target: the bound.
         deadline: until when, as `time.monotonic` tells it.
-        bits: of the checker's arithmetic, behind the point; at least `bits_of` the question.
+        bits: how many bits behind the point the weights are given in the file; at least `bits_of` the question.
 
     Raises:
         TransformError: the domain is not bounded.
@@ -102,13 +102,21 @@ class BoundProver:
         """
         stack = [BoundedCell((), *self.network.intervals())]
         while stack:
-            if time.monotonic() > self.deadline:
-                raise TransformError(
-                    f"certificate: the bound {self.target!r} is not proven in time, after {len(self.nodes):,} cells; "
-                    "give more time, or ask for no certificate."
-                )
+            self._keep_time()
             stack += self._open(stack.pop())
         return self._checked()
+
+    def _keep_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise TransformError(
+                f"certificate: the bound {self.target!r} is not proven in time, after {len(self.nodes):,} cells; give "
+                "more time, or ask for no certificate."
+            )
+
+    def _numbered(self) -> Iterator[tuple[int, Any]]:
+        for number, node in enumerate(self.nodes, start=1):
+            self._keep_time()
+            yield number, node
 
     def _checked(self) -> BoundProof:
         """What the checker says of the nodes."""
@@ -124,7 +132,7 @@ class BoundProver:
         read = check_bounds.ReadStatement(check_bounds.ReadReLUs(network))
         read.read(statement)
         try:
-            found = check_bounds.proven_bound(read, iter(list(enumerate(self.nodes, start=1))))
+            found = check_bounds.proven_bound(read, self._numbered())
         except check.NotProven as error:
             raise TransformError(
                 f"certificate: a proof of the bound {self.target!r} was found but for rounding ({error}); ask for a "
@@ -183,12 +191,14 @@ class BoundProver:
     def _half_spaces(self, known: Signs, cell: BoundedCell, lines: UnitLines) -> KnownSides:
         """That some neurons keep bounds, and the constraints, as affine functions over the box."""
         network, rows = self.network, []
-        neurons, signs = np.array(known).reshape(-1, 2).T
+        neurons, signs = np.array(sorted(known)).reshape(-1, 2).T
         neurons = neurons.astype(np.int64)
         bounds = np.where(signs > 0.0, cell.lower[neurons], cell.upper[neurons])
-        for neuron, sign, bound in zip(neurons, signs, bounds, strict=True):
-            weight, bias = network.entering(np.array([neuron]))
-            rows.append(network.pulled(sign * weight, sign * (bias - bound), lines))
+        stages = network.stage_of(neurons)
+        for stage in np.unique(stages):
+            at = stages == stage
+            weight, bias = network.entering(neurons[at])
+            rows.append(network.pulled(signs[at, None] * weight, signs[at] * (bias - bounds[at]), lines))
         found = np.concatenate([*rows, network.pulled(self.limits, self.limit_biases, lines)])
         lengths = np.linalg.norm(found[:, :-1], axis=1)
         lengths[lengths == 0.0] = 1.0
@@ -206,6 +216,10 @@ class BoundProver:
         network, cuts = self.network, len(half_spaces.neurons)
         wide = multipliers[:, cuts:] @ self.limits
         wide[:, : weight.shape[1]] += weight
+        if not multipliers[:, cuts:].any():  # the last stages are not read
+            used = half_spaces.neurons[multipliers[:, :cuts].any(axis=0)]
+            last = int(network.stage_of(used).max(initial=-1)) + 1
+            wide = wide[:, : max(weight.shape[1], network.inputs + network.offsets[last])]
         splits, signed = np.zeros((len(weight), network.neurons)), multipliers[:, :cuts] * half_spaces.signs
         splits[:, half_spaces.neurons] = signed
         bias = bias + multipliers[:, cuts:] @ self.limit_biases - signed @ half_spaces.bounds
@@ -355,10 +369,10 @@ def shortened(multipliers: Float[np.ndarray, "*rows columns"]) -> Float[np.ndarr
 
 
 def bits_of(posed: Posed) -> int:
-    """How many bits behind the point the numbers of a question have, and some more, so that little is rounded."""
+    """How many bits behind the point the numbers of a question have."""
     program = posed.program
     stages = [array for stage in program.stages for array in (stage.weight, stage.bias)]
     arrays = [*stages, program.out_weight, program.out_bias, *posed.domain.inequalities(program.in_shape)]
     numbers = np.abs(np.concatenate([array.reshape(-1) for array in arrays]))
     _, exponents = np.frexp(numbers[numbers > 0.0])
-    return FINER + max(0, 53 - int(exponents.min(initial=53)))
+    return max(0, 53 - int(exponents.min(initial=53)))

@@ -51,11 +51,12 @@ class RelaxedRows:
         self.pairs: Int[np.ndarray, "pairs 2"] = program.pairs_of(0, program.num_neurons)
         self.middle, self.radius = lower + (upper - lower) / 2, (upper - lower) / 2
         self.offsets = program.offsets
+        self._spans = list(zip(self.offsets[:-1], self.offsets[1:], strict=True))
         self._of_stage = [np.flatnonzero((a <= self.pairs[:, 0]) & (self.pairs[:, 0] < b)) for a, b in self._spans]
 
-    @property
-    def _spans(self) -> list[tuple[int, int]]:
-        return list(zip(self.offsets[:-1], self.offsets[1:], strict=True))
+    def stage_of(self, neurons: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
+        """The stage of each neuron."""
+        return np.searchsorted(self.offsets, neurons, side="right") - 1
 
     def units_of(self, stage: int) -> Int[np.ndarray, "some"]:
         """The neurons and differences of a stage."""
@@ -92,7 +93,7 @@ class RelaxedRows:
     def entering(self, units: Int[np.ndarray, "some"]) -> tuple[Matrix, Float[np.ndarray, "some"]]:
         """What enters units of one stage, as rows over the inputs and all neurons before the stage."""
         first = self.pairs[units[0] - self.neurons, 0] if units[0] >= self.neurons else units[0]
-        number = int(np.searchsorted(self.offsets, first, side="right")) - 1
+        number = int(self.stage_of(first))
         stage, start = self.program.stages[number], self.offsets[number]
         own = units[units < self.neurons] - start
         of_pairs = self.pairs[units[units >= self.neurons] - self.neurons] - start

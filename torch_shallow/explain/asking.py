@@ -182,7 +182,8 @@ class Asking:
     def certify(self, claims: Sequence[Claim]) -> None:
         """Prove the answers in a file, if that was asked for; without claims, or if one is not proven, there is none.
 
-        The proof may take as long again as the search may. If it is not found, a warning says why.
+        The proof may take as long again as the search may. If it is not found, a warning says why. Of a search that was
+        interrupted, nothing is proven.
         """
         from torch_shallow.certify.certificate import write_certificate
 
@@ -191,7 +192,7 @@ class Asking:
         path = check_path(self.options.certificate, "certificate")
         path.unlink(missing_ok=True)
         try:
-            if claims:
+            if claims and self.reason in {"", self._out_of_time}:
                 write_certificate(path, claims, self.options.time_limit)
         except TransformError as error:
             warnings.warn(f"no certificate is written: {error}", IncompleteWarning, stacklevel=6)
