@@ -141,8 +141,7 @@ def draw_nodes(rng: np.random.Generator, posed: Posed, depth: int) -> Iterator[A
         for _ in range(2):
             yield from draw_nodes(rng, posed, depth - 1)
     else:
-        slopes = [v for k in range(n) if rng.random() < 0.5 for v in (k, float(rng.choice([0.0, 0.5, 1.0, 7.0, -2.0])))]
-        yield ["leaf", steps, [draw_number(rng) + 0.5 for _ in range(posed.num_goals)], multipliers(), slopes]
+        yield ["leaf", steps, [draw_number(rng) + 0.5 for _ in range(posed.num_goals)], multipliers()]
 
 
 def require_sound(posed: Posed, seed: int) -> None:

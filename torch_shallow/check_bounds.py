@@ -30,11 +30,10 @@ max(z, 0) growing with z, and no faster, it follows that -max(-e, 0) <= d <= max
 
 **The file** is JSON, or that compressed by gzip. A line says the format and how many statements there are. Each
 statement is a line, see `ReadReLUs` and `ReadStatement`, and its nodes, a node before its subtrees, the first (z <= 0)
-before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers, slopes]` or `["empty", steps]`. Steps come in
+before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers]` or `["empty", steps]`. Steps come in
 lists, each of which rests on those before it alone. A step is k for the upper bound of z_k, -1 - k for the lower one,
 or `[that, j, y_j, ...]` with multipliers: j = 2 k is that of u_k - z_k, 2 k + 1 that of z_k - l_k, and -1 - j that of
-condition j. Pair p is numbered as neuron N + p. Slopes are `[i, t / a, ...]` of neurons for which a < 0; others are
-chosen here, and any choice would do.
+condition j. Pair p is numbered as neuron N + p. Where the rule leaves a choice, it is made here, to lose little.
 """
 
 from __future__ import annotations
@@ -209,7 +208,7 @@ class ReadStatement:
         code, *entries = [step] if type(step) is int else check._list(step)
         start: dict[int, int] = {}
         self._add(start, code if code >= 0 else ~code, 1 << self.network.bits if code >= 0 else -1 << self.network.bits)
-        return code, self._bound(start, [0] * len(self.outputs.bias), entries, [])
+        return code, self._bound(start, [0] * len(self.outputs.bias), entries)
 
     def _add(self, into: dict[int, int], k: int, value: int) -> None:
         """Add what enters a neuron, or of a pair the difference."""
@@ -228,19 +227,19 @@ class ReadStatement:
         else:
             self._lower[k] = max(self._lower[k], -bound)
 
-    def _leaf(self, weights: Any, multipliers: Any, slopes: Any) -> Fraction | None:
+    def _leaf(self, weights: Any, multipliers: Any) -> Fraction | None:
         bits = self.network.bits
         pairs = check._multipliers([v for pair in enumerate(check._list(weights, self.goals)) for v in pair])
         shares = [(y << bits) >> scale for _, (y, scale) in pairs]
         start = shares + [0] * (len(self.outputs.bias) - self.goals)
-        bound = self._bound({}, start, check._list(multipliers), check._list(slopes))
+        bound = self._bound({}, start, check._list(multipliers))
         if sum(shares):
             return Fraction(bound, sum(shares))
         if bound >= 0:
             raise check.NotProven("a cell is said to have no points, and the bound that says so is not negative")
         return None
 
-    def _bound(self, start: dict[int, int], outputs: list[int], multipliers: list[Any], slopes: list[Any]) -> int:
+    def _bound(self, start: dict[int, int], outputs: list[int], multipliers: list[Any]) -> int:
         """The rule: an upper bound of the sum of neurons and outputs times coefficients, all in units of 2 ** -bits."""
         bits, network, into, constant = self.network.bits, self.network, dict(start), 0
         for j, (y, scale) in check._multipliers(multipliers):
@@ -250,15 +249,12 @@ class ReadStatement:
                 constant += value * (-self._lower[j // 2] if j % 2 else self._upper[j // 2])
             else:
                 outputs[self.goals + check._below(~j, len(outputs) - self.goals)] += value
-        given = {
-            check._below(k, network.neurons): check._ratio(t) for k, t in zip(slopes[::2], slopes[1::2], strict=True)
-        }
         scale, terms, inputs = network.scale, [0] * network.neurons, [0] * network.inputs  # a scale finer than bits
         for stage in [self.outputs, *reversed(network.stages)]:
             row = outputs
             if stage is not self.outputs:
                 leaving = [-(-v >> scale) for v in terms[stage.start : stage.start + len(stage.bias)]]
-                row, more = self._through(stage, leaving, given)
+                row, more = self._through(stage, leaving)
                 constant += more
                 for k in into:
                     if 0 <= k - stage.start < len(row):
@@ -276,7 +272,7 @@ class ReadStatement:
         most = sum(max(a * low, a * high) for a, (low, high) in zip(inputs, self.box, strict=True))
         return -(-((constant << scale) + most) >> bits + scale)
 
-    def _through(self, stage: Columns, row: list[int], given: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
+    def _through(self, stage: Columns, row: list[int]) -> tuple[list[int], int]:
         """From coefficients of what leaves the neurons of a stage to those of what enters them, and a constant."""
         low, high, start, constant = self._lower, self._upper, stage.start, 0
         of_pairs = []
@@ -295,16 +291,16 @@ class ReadStatement:
         for place, a in enumerate(row):
             if a:
                 k = start + place
-                row[place], more = _relaxed(a, low[k], high[k], given.get(k))
+                row[place], more = _relaxed(a, low[k], high[k])
                 constant += more
         for i, j, a, least, most in of_pairs:
-            into, more = _relaxed(abs(a), *((least, most) if a > 0 else (-most, -least)), None)
+            into, more = _relaxed(abs(a), *((least, most) if a > 0 else (-most, -least)))
             into = into if a > 0 else -into
             row[i], row[j], constant = row[i] - into, row[j] + into, constant + more
         return row, constant
 
 
-def _relaxed(a: int, low: int, high: int, slope: tuple[int, int] | None) -> tuple[int, int]:
+def _relaxed(a: int, low: int, high: int) -> tuple[int, int]:
     """`(t, c)` with a max(z, 0) <= t z + c for low <= z <= high."""
     if high <= 0:
         return 0, 0
@@ -313,9 +309,7 @@ def _relaxed(a: int, low: int, high: int, slope: tuple[int, int] | None) -> tupl
     if a >= 0:
         t = a * high // (high - low)
         return t, max(-t * low, (a - t) * high)
-    if slope is None:
-        return (a if CLEARLY * high > -(CLEARLY + 1) * low else 0), 0
-    return min(0, max(a, a * slope[0] // slope[1])), 0
+    return (a if CLEARLY * high > -(CLEARLY + 1) * low else 0), 0
 
 
 def _loss(a: int, low: int, high: int) -> int:

@@ -184,7 +184,7 @@ class BoundProver:
         leaving = np.zeros((self.posed.num_goals, self.network.neurons))
         weights, multipliers, value = self._mixture(lines, half_spaces, leaving)
         if value <= self.target:
-            self.nodes.append(["leaf", steps, weights.tolist(), self._entries(multipliers, half_spaces), []])
+            self.nodes.append(["leaf", steps, weights.tolist(), self._entries(multipliers, half_spaces)])
             return CLOSED, value
         return self._to_cut(weights @ leaving, cell, lines, value), value
 
@@ -245,7 +245,7 @@ class BoundProver:
         nothing = np.zeros((1, self.network.inputs)), np.zeros(1)
         if self._bounds(*nothing, found[None], half_spaces, lines)[0] >= -EMPTY:
             return False
-        self.nodes.append(["leaf", steps, [0] * self.posed.num_goals, self._entries(found, half_spaces), []])
+        self.nodes.append(["leaf", steps, [0] * self.posed.num_goals, self._entries(found, half_spaces)])
         return True
 
     def _worth_bounding(self, number: int, cell: BoundedCell) -> Int[np.ndarray, "some"]:

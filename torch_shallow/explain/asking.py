@@ -185,10 +185,10 @@ class Asking:
         The proof may take as long again as the search may. If it is not found, a warning says why. Of a search that was
         interrupted, nothing is proven.
         """
-        from torch_shallow.certify.certificate import write_certificate
-
         if self.options.certificate is None:
             return
+        from torch_shallow.certify.certificate import write_certificate
+
         path = check_path(self.options.certificate, "certificate")
         path.unlink(missing_ok=True)
         try:
