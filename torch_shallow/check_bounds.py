@@ -15,8 +15,8 @@ one of them from those known so far, and a leaf proves the bound.
 
 **The rule.** What is to be bounded from above is an affine function of z, in a step z_i or -z_i, at a leaf the sum of
 the goals times weights w >= 0. To it are added conditions, z_i - l_i and u_i - z_i, each times a multiplier y >= 0: on
-the cell, none of this is negative. Columns by stage, the last one first, z becomes
-W [x; h] + b, and a term a h_i in it becomes t z_i + c, which is nowhere less on the cell:
+the cell, none of this is negative. Stage by stage, the last one first, z becomes W [x; h] + b, and a term a h_i in it
+becomes t z_i + c, which is nowhere less on the cell:
 - if u_i <= 0, then h_i = 0, and t = c = 0; if l_i >= 0, then h_i = z_i, t = a and c = 0;
 - else, if a >= 0: for any t, a max(z, 0) - t z is convex in z, so c is its larger value at l_i and u_i;
 - else, if a < 0: a h_i <= t z_i for any a <= t <= 0, as h_i >= 0 and h_i >= z_i.
@@ -30,9 +30,9 @@ max(z, 0) growing with z, and no faster, it follows that -max(-e, 0) <= d <= max
 
 **The file** is JSON, or that compressed by gzip. A line says the format and how many statements there are. Each
 statement is a line, see `ReadReLUs` and `ReadStatement`, and its nodes, a node before its subtrees, the first (z <= 0)
-before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers]` or `["empty", steps]`. Steps come in
-lists, each of which rests on those before it alone. A step is k for the upper bound of z_k, -1 - k for the lower one,
-or `[that, j, y_j, ...]` with multipliers: j = 2 k is that of u_k - z_k, 2 k + 1 that of z_k - l_k, and -1 - j that of
+before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers]` or `["empty", steps]`. Steps come in lists,
+each of which rests on those before it alone. A step is k for the upper bound of z_k, -1 - k for the lower one, or
+`[that, j, y_j, ...]` with multipliers: j = 2 k is that of u_k - z_k, 2 k + 1 that of z_k - l_k, and -1 - j that of
 condition j. Pair p is numbered as neuron N + p. Where the rule leaves a choice, it is made here, to lose little.
 """
 

@@ -90,7 +90,7 @@ class BoundProver:
         self.network = RelaxedRows(posed.program, self.domain.lower, self.domain.upper)
         self.nodes: list[list[Any]] = []
         rows = self.domain.rows
-        limits = np.concatenate([np.column_stack([rows[:, :-1], np.zeros((len(rows), self.network.neurons))])])
+        limits = np.column_stack([rows[:, :-1], np.zeros((len(rows), self.network.neurons))])
         self.limits = np.concatenate([self.program.out_weight[posed.num_goals :], limits])
         self.limit_biases = np.concatenate([self.program.out_bias[posed.num_goals :], rows[:, -1]])
 

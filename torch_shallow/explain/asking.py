@@ -252,6 +252,8 @@ def claim_of(posed: Posed, found: Answer, limit: float, about: str) -> Claim:
     """
     from torch_shallow.certify.certificate import Claim
 
-    bound = max(found.bound, found.value)
-    size = float(terms_of(posed, middle_of(posed)).max())
-    return Claim(posed, limit if bound <= limit < float("inf") else bound + LOSS * size, about=about)
+    bound = float(max(found.bound, found.value))
+    loss = LOSS * float(terms_of(posed, middle_of(posed)).max())
+    if bound + loss <= limit < float("inf"):
+        return Claim(posed, limit - loss, limit, about=about)
+    return Claim(posed, bound + loss, bound + 2.0 * loss, about=about)
