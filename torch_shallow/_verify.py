@@ -30,6 +30,7 @@ def verify(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     method: str = "auto",
     solver: str | None = None,
 ) -> Verdict:
@@ -57,6 +58,11 @@ def verify(
         checkpoint: a file in which the state of the search is kept, to go on from; with alternatives, one for each,
             numbered at its end.
         progress: show a bar.
+        certificate: a file, new or written anew, that proves a verdict of True: that the property fails in none of the
+            ways in which it might, each with a tree of cells and multipliers, which `python -m
+            torch_shallow.check_bounds` checks in integers. The proof may take as long again as `time_limit`; where
+            there is none, nothing is written, with an `IncompleteWarning` if the verdict is True. The domain has to be
+            bounded.
         method: how to search; `"auto"` chooses.
         solver: what solves linear or mixed-integer programs; chosen if None.
 
@@ -85,7 +91,7 @@ def verify(
     subject = subject_of(model, domain, example_input)
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain
-    asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress))
+    asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate))
     if isinstance(property, Monotone):
         return monotone_verdict(subject, property, asking)
     formula = negated(property.formula(program.num_inputs, program.num_outputs))

@@ -44,4 +44,4 @@ def argument_error(value: object, *types: type) -> type[TransformError]:
 
 
 class IncompleteWarning(UserWarning):
-    """An enumeration was stopped before all regions were found; the message says by what, and what is known."""
+    """An enumeration or a proof was stopped before its end; the message says by what, and what is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
@@ -147,3 +147,25 @@ def exchange(basis: Basis, leaving: int, entering: int, step: float, violation: 
             basis.inverse[k, i] -= basis.shares[i] * along
         basis.inverse[k, leaving] = along
         basis.vertex[k] -= violation * along
+
+
+@compiled()
+def find_each(
+    basis: Basis,
+    rows: Float[np.ndarray, "most homogeneous"],
+    count: int,
+    targets: Float[np.ndarray, "targets homogeneous"],
+    tight: Int[np.ndarray, "targets coordinates"],
+    multipliers: Float[np.ndarray, "targets coordinates"],
+) -> bool:
+    """Write where each target is least on a cell, and the multipliers; False if the cell was found to be empty."""
+    for i in range(targets.shape[0]):
+        last = find_multipliers(basis, rows, count, targets[i], np.inf)
+        if last != -1:
+            return False
+        for k in range(tight.shape[1]):
+            if not np.isfinite(basis.multipliers[k]):  # a bound of a coordinate was entered last
+                return False
+            tight[i, k] = basis.tight[k]
+            multipliers[i, k] = basis.multipliers[k]
+    return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,16 +14,21 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow._transform import transform_until
+from torch_shallow.bounds.bounding_box import is_bounded
 from torch_shallow.domain import Domain
-from torch_shallow.errors import TransformError
+from torch_shallow.errors import FileError, IncompleteWarning, TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.paths import check_path
 from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.runs.budget import check_seconds
+from torch_shallow.search.violations import middle_of, terms_of
 
 if TYPE_CHECKING:
+    from torch_shallow.certify.certificate import Claim
     from torch_shallow.search.ask import Known
     from torch_shallow.search.nearest.seeking import Seeking
 
+LOSS = 1e-9  # relative to the terms of a goal: what a certificate may prove less than a search
 NOTHING = 1e-3  # seconds: of a search that only opens its first cells
 
 
@@ -30,8 +36,10 @@ NOTHING = 1e-3  # seconds: of a search that only opens its first cells
 class SearchOptions:
     """The arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
 
+    With `certificate`, the answers are proven in a file of that name: see `Asking.certify`.
+
     Raises:
-        TransformError: the time limit is no positive number.
+        TransformError: the time limit is no positive number, or the certificate no path of a file in a folder.
     """
 
     method: str = "auto"
@@ -40,10 +48,17 @@ class SearchOptions:
     time_limit: float | None = None
     checkpoint: str | os.PathLike[str] | None = None
     progress: bool = False
+    certificate: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
             check_seconds("time_limit", self.time_limit, " or None")
+        if self.certificate is not None:
+            path = check_path(self.certificate, "certificate", "proof.json.gz")
+            if not path.parent.is_dir() or path.is_dir():
+                raise FileError(
+                    f"certificate: expected the name of a file in a folder that there is, found {str(path)!r}."
+                )
 
     def refuse(self, where: str) -> None:
         """Make sure that nothing was asked for where there is no search.
@@ -64,9 +79,10 @@ class SearchOptions:
         """All regions of a domain that is not bounded; or those found in time, and the reason why there are no more.
 
         Raises:
-            TransformError: a method or a solver is given, which are for a bounded domain.
+            TransformError: a method, a solver or a certificate is given, which are for a bounded domain.
         """
-        SearchOptions(self.method, self.solver).refuse("a domain that is not bounded, all of whose regions are found")
+        only_searched = SearchOptions(self.method, self.solver, certificate=self.certificate)
+        only_searched.refuse("a domain that is not bounded, all of whose regions are found")
         return transform_until(
             model,
             example_input,
@@ -130,7 +146,15 @@ class Asking:
             posed: the question.
             share: of the time that is left, which it may take.
             number: of the question, if there are several: each has a checkpoint of its own; -1 for one without.
+
+        Raises:
+            TransformError: a certificate is asked for, and the domain is not bounded.
         """
+        if self.options.certificate is not None and not is_bounded(posed.domain, posed.program.in_shape):
+            raise TransformError(
+                f"certificate: expected None or a bounded domain, found {posed.domain!r}; give every entry of the "
+                "input bounds, or leave it out."
+            )
         return self._in_time(lambda seconds: self._answer(posed, seconds, number), share)
 
     def seek(self, job: Seeking) -> Answer | None:
@@ -154,6 +178,24 @@ class Asking:
     def glance(self, posed: Posed) -> Answer:
         """What is proven at once, when no time is left."""
         return self._answer(posed, NOTHING, -1)
+
+    def certify(self, claims: Sequence[Claim]) -> None:
+        """Prove the answers in a file, if that was asked for; without claims, or if one is not proven, there is none.
+
+        The proof may take as long again as the search may. If it is not found, a warning says why. Of a search that was
+        interrupted, nothing is proven.
+        """
+        if self.options.certificate is None:
+            return
+        from torch_shallow.certify.certificate import write_certificate
+
+        path = check_path(self.options.certificate, "certificate")
+        path.unlink(missing_ok=True)
+        try:
+            if claims and self.reason in {"", self._out_of_time}:
+                write_certificate(path, claims, self.options.time_limit)
+        except TransformError as error:
+            warnings.warn(f"no certificate is written: {error}", IncompleteWarning, stacklevel=6)
 
     @property
     def _out_of_time(self) -> str:
@@ -197,3 +239,21 @@ class Asking:
         )
         self.cells += found.cells
         return found
+
+
+def claim_of(posed: Posed, found: Answer, limit: float, about: str) -> Claim:
+    """The claim that the answer to a question is at most what a search has found, or a limit above it if there is one.
+
+    Args:
+        posed: the question.
+        found: its answer.
+        limit: what is to be shown, if it holds; infinite if it is the answer itself.
+        about: what is claimed, in words.
+    """
+    from torch_shallow.certify.certificate import Claim
+
+    bound = float(max(found.bound, found.value))
+    loss = LOSS * float(terms_of(posed, middle_of(posed)).max())
+    if bound + loss <= limit < float("inf"):
+        return Claim(posed, limit - loss, limit, about=about)
+    return Claim(posed, bound + loss, bound + 2.0 * loss, about=about)

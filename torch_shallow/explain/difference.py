@@ -123,6 +123,7 @@ def difference(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> Difference: ...
@@ -145,6 +146,7 @@ def difference(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> SameClass: ...
@@ -167,6 +169,7 @@ def difference(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> Difference | SameClass:
@@ -195,6 +198,10 @@ def difference(
         checkpoint: a file in which the search is kept, and from which it goes on; each of several searches has its own,
             whose name ends with a number.
         progress: show the interval that is proven so far.
+        certificate: a file, new or written anew, that proves the bounds, or `at_most` where it holds,
+            with trees of cells and multipliers that `python -m torch_shallow.check_bounds` checks in integers. It
+            proves 1e-9 less, relative to the terms that outputs are added up from. The proof may take as long again as
+            `time_limit`; where it is not found, nothing is written, with an `IncompleteWarning`.
         max_rays: with all regions, as for `output_range`.
         tolerance: likewise; of a search, how much more there may be than was found, relative to the terms that outputs
             are added up from. Of networks that are the same up to rounding, a larger one makes it shorter.
@@ -220,11 +227,12 @@ def difference(
     for name, value in (("margin", margin), ("at_most", 0.0 if at_most is None else at_most)):
         if not 0.0 <= value < float("inf"):
             raise TransformError(f"{name}: expected a finite number that is not negative, found {value!r}.")
-    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
+    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate)
     networks = read_two(a, b, domain, example_input)
     if same_class:
-        if regions or at_most is not None:
-            raise TransformError("regions, at_most: expected none of them with same_class=True; leave them out.")
+        if regions or at_most is not None or certificate is not None:
+            names = "regions, at_most, certificate"
+            raise TransformError(f"{names}: expected none of them with same_class=True; leave them out.")
         return same_class_everywhere(networks, margin, Asking(options))
     bounded = is_bounded(networks.domain, networks.a.program.in_shape)
     if regions or not bounded or (regions is None and networks.is_known):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.domain import Box, Domain
-from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.asking import Asking, claim_of
 from torch_shallow.explain.globally.output_values import OutputRange
 from torch_shallow.explain.subject import Subject
 from torch_shallow.geometry.chart import make_chart
@@ -39,6 +39,7 @@ def searched_range(
     """
     program, domain = subject.program, subject.domain
     points, count, ends = _some_points(program, domain), 2 * program.num_outputs, []
+    claims = []
     for number in range(count):
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
@@ -52,6 +53,9 @@ def searched_range(
         if found.x is None or found.value < value:
             found = replace(found, x=x, value=value, bound=max(value, found.bound))
         ends.append(found)
+        about = f"output {output}, {'a - b' if number % 2 else 'b - a'}"
+        claims.append(claim_of(posed, found, np.inf if at_most is None else at_most, about))
+    asking.certify(claims)
     lower, upper = ends[::2], ends[1::2]
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)
 

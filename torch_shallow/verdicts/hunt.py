@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +19,12 @@ from torch_shallow.search.question import Posed
 from torch_shallow.search.violations import Violation, finite_part, middle_of, terms_of
 from torch_shallow.verdicts.verdict import Verdict
 
+if TYPE_CHECKING:
+    from torch_shallow.certify.certificate import Claim
+
 GLANCES = 64  # points of each way that are looked at before the search
 NEAR = 1e-7  # a search that has ended leaves no more open than this, of the terms
+ROOM = 1e-12  # a certificate aims so far below 0, of the terms, so that rounding leaves it there
 CLEAR = 256  # so many units of rounding of the model's dtype, of the terms, are asked for where less is not clear
 
 
@@ -69,7 +74,20 @@ class Hunt:
             self._search(number, self.ways[number].posed, None if len(self.ways) == 1 else number)
         if self.best is not None and 0 < self.best.sure < 3 and not self.reason:
             self._look_for_a_clearer_one(self.best)
-        return self._summary()
+        verdict = self._summary()
+        self.asking.certify(self._claims() if verdict.holds else [])
+        return verdict
+
+    def _claims(self) -> list[Claim]:
+        """That the formula is met in none of the ways."""
+        from torch_shallow.certify.certificate import Claim
+
+        claims = []
+        for number, way in enumerate(self.ways):
+            target = -ROOM * float(terms_of(way.posed, middle_of(way.posed)).max())
+            about = f"way {number + 1} of {len(self.ways)} in which the property would fail"
+            claims.append(Claim(way.posed, target, 0.0, not way.strict, about))
+        return claims
 
     def _glance(self) -> list[int]:
         """The ways, in the order of their greatest value at a few points of each."""

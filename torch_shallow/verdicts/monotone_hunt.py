@@ -27,10 +27,11 @@ def monotone_verdict(subject: Subject, stated: Monotone, asking: Asking) -> Verd
     program, options = subject.program, asking.options
     claims = stated.claims(program.num_inputs, program.num_outputs)
     bounding_box(subject.domain, program.in_shape)  # or an error that says what is missing
-    if options.checkpoint is not None or options.method != "auto" or options.solver is not None:
+    given = options.checkpoint, options.solver, options.certificate
+    if options.method != "auto" or any(value is not None for value in given):
         raise TransformError(
-            "checkpoint, method, solver: expected none of them with Monotone, which has a search of its own; leave "
-            "them out."
+            "checkpoint, method, solver, certificate: expected none of them with Monotone, which has a search of its "
+            "own; leave them out."
         )
     rounding = rounding_of_slopes(program, SEARCH_TOLERANCE)
     wanted = np.zeros((2, *rounding.shape), dtype=bool)

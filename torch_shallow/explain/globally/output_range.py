@@ -48,6 +48,7 @@ def output_range(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> OutputRange:
@@ -82,6 +83,10 @@ def output_range(
         checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its
             own, whose name ends with a number.
         progress: show the interval that is proven so far, or in an unbounded domain the regions.
+        certificate: a file, new or written anew, that proves the bounds, of a network with a head those before it,
+            with trees of cells and multipliers that `python -m torch_shallow.check_bounds` checks in integers. It
+            proves 1e-9 less, relative to the terms that outputs are added up from. The proof may take as long again as
+            `time_limit`; where it is not found, nothing is written, with an `IncompleteWarning`.
         max_rays: where all regions are known, in a cell of more vertices and rays, linear programs are solved: in a
             bounded domain by compiled code, else by HiGHS. Those of regions that cannot have a better value are left
             out.
@@ -104,7 +109,7 @@ def output_range(
         True
     """
     check_limits(max_rays, tolerance)
-    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress)
+    options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate)
     known = known_function(shallow)
     if known is None and not isinstance(shallow, nn.Module | ExportedProgram):
         raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")

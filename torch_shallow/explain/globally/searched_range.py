@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from torch_shallow.domain import Domain
-from torch_shallow.explain.asking import Asking
+from torch_shallow.explain.asking import Asking, claim_of
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer, Posed
 
@@ -18,7 +18,7 @@ def extremes(program: ReLUProgram, domain: Domain, asking: Asking) -> list[tuple
 
     Each of these questions may take its share of the time that is left.
     """
-    found, count = list[Answer](), 2 * program.num_outputs
+    found, claims, count = list[Answer](), [], 2 * program.num_outputs
     for number in range(count):
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
@@ -26,6 +26,9 @@ def extremes(program: ReLUProgram, domain: Domain, asking: Asking) -> list[tuple
         share = 1.0 / (count - number)
         each = asking.ask(posed, share=share, number=None if count == 1 else number)
         found.append(asking.glance(posed) if each is None else each)
+        about = f"{'' if number % 2 else 'minus '}output {output}"
+        claims.append(claim_of(posed, found[-1], np.inf, about))
+    asking.certify(claims)
     return list(zip(found[::2], found[1::2], strict=True))
 
 
