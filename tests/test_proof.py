@@ -404,3 +404,9 @@ def test_rounding_up() -> None:
     assert check.rounded_up(Fraction(1, 4)) == 0.25
     assert check.rounded_up(Fraction(1, 1 << 2000)) == np.nextafter(0, 1)
     assert check.rounded_up(Fraction(1 << 2000)) == np.inf
+
+
+@pytest.mark.parametrize("name", ["check", "check_bounds"])
+def test_checkers_are_commands_without_a_warning(name: str) -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", f"torch_shallow.{name}", "--help"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -9,8 +9,6 @@ from jaxtyping import Float
 
 from torch_shallow.certify.equality import Places
 from torch_shallow.certify.examined import Examined
-from torch_shallow.certify.proof_data import proof_data
-from torch_shallow.certify.prover import prove_data
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
 
@@ -25,7 +23,10 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         program: what the model is read as, now.
         places: points that tell how large the outputs are.
     """
-    from torch_shallow.search.problem import ROUNDING  # compiled code is imported when it is used
+    # Imported when used: compiled code, and the checker, which is a command of its own.
+    from torch_shallow.certify.proof_data import proof_data
+    from torch_shallow.certify.prover import prove_data
+    from torch_shallow.search.problem import ROUNDING
 
     tally, count = Tally(), subject.num_regions
     claim = "the network is the program of the model at every point of its regions, up to this; proven"
