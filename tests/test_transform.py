@@ -76,7 +76,7 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
     classes += (
         " LocalLinearShap Moments Monotonicity NearestCounterfactuals NeuronActivity OneFeatureChanges OutputRange"
     )
-    classes += " RobustnessRadius Rules SameClass Segment UnusedFeatures Volumes"
+    classes += " RobustnessRadius RuleSet Rules SameClass Segment UnusedFeatures Volumes"
     functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
     functions += (
         " moments monotonicity nearest_counterfactuals neuron_activity one_feature_changes output_range region_table"

@@ -14,8 +14,9 @@ from scipy.optimize import linprog
 from tests.zoo import ARCHITECTURES, DEGENERATE, Specimen, chain, linear, transformed
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.domain import WholeSpace
+from torch_shallow.explain import rules
 from torch_shallow.explain.features import Features
-from torch_shallow.explain.locally.rules import inequality, interval, number, rules
+from torch_shallow.explain.locally.rules import inequality, interval, number
 
 SMALL = [s for s in (*DEGENERATE, *ARCHITECTURES[:5]) if s.regions is None or s.regions < 200]
 

@@ -45,7 +45,8 @@ from torch_shallow.explain.globally import (
 )
 from torch_shallow.explain.integrated_gradients import integrated_gradients
 from torch_shallow.explain.locally.explanation import Explanation, explain
-from torch_shallow.explain.locally.rules import Rules, rules
+from torch_shallow.explain.locally.rule_set import RuleSet, rules
+from torch_shallow.explain.locally.rules import Rules
 from torch_shallow.explain.radius import RobustnessRadius, robustness_radius
 from torch_shallow.explain.same_class import SameClass
 from torch_shallow.explain.segments.segment import Segment, segment
@@ -70,6 +71,7 @@ __all__ = [
     "OneFeatureChanges",
     "OutputRange",
     "RobustnessRadius",
+    "RuleSet",
     "Rules",
     "SameClass",
     "Segment",

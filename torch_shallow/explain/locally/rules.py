@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
-from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.features import Features, read_features
+from torch_shallow.errors import TransformError
+from torch_shallow.explain.features import Features
 from torch_shallow.explain.locally.seen_facets import facets_of, fixed_of
 from torch_shallow.functions import Region
 from torch_shallow.functions.points import check_floating
 from torch_shallow.functions.shape import RegionHalfSpaces
-from torch_shallow.modes import outside_modes
 
 MOST_DIGITS = 17  # which tell any two numbers apart
 ROUNDING = 1e-12  # a coefficient that counts for less than this share of the one that counts most is shown as 0
@@ -185,46 +184,17 @@ class Rules:
         return words
 
 
-@outside_modes
-def rules(region: Region, *, features: Features | Sequence[str] | None = None, digits: int = 4) -> Rules:
-    """When an input is in a region, as conditions without redundant ones; of all of R^n `always`.
-
-    What is a condition of one feature alone is said as an interval, also where some of its ends are those of the
-    domain; all else as linear inequalities.
-
-    Args:
-        region: any region of any network.
-        features: names of the entries of the flattened input, or `Features` that also tell their units.
-        digits: significant digits of the numbers in words; more where an interval would have one number twice.
+def rules_of_region(region: Region, features: Features, digits: int) -> Rules:
+    """The conditions of a region.
 
     Raises:
-        WrongTypeError: `region` is no region.
-        TransformError: there are more or fewer features than inputs, `digits` is not from 1 to 17, a visited region has
-            no interior, or a linear program fails.
-
-    Example:
-        >>> import torch, torch_shallow
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
-        >>> with torch.no_grad():
-        ...     _ = model[0].weight.copy_(torch.tensor([[2.0, -1.0]])), model[0].bias.fill_(-1.0)
-        >>> shallow = torch_shallow.transform(model, domain=torch_shallow.Box(0.0, 3.0))
-        >>> region = shallow.regions[int(shallow.locate(torch.tensor([2.0, 1.0])))]
-        >>> print(rules(region, features=["income", "debt"]))
-        IF  income at most 3
-        AND debt between 0 and 3
-        AND 2 income - debt >= 1
-        (numbers rounded to 4 digits; those of A and b are not)
+        TransformError: a visited region has no interior, or a linear program fails.
     """
-    if not isinstance(region, Region):
-        raise WrongTypeError(f"region: expected one of shallow.regions, found {type(region).__name__}.")
-    if not isinstance(digits, int) or not 1 <= digits <= 17:
-        raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
-    named = read_features(features, Size(region.function.in_shape).numel())
     half_spaces, fixed = facets_of(region, region.half_spaces), fixed_of(region)
     a, b = half_spaces.numpy()
-    by_unit, constant = named.affine(a, -b)
-    lower, upper = np.full((2, len(named)), np.array([[-np.inf], [np.inf]]))
-    lower[fixed] = upper[fixed] = named.unscale(region.interior_point.flatten().cpu().numpy())[fixed]
+    by_unit, constant = features.affine(a, -b)
+    lower, upper = np.full((2, len(features)), np.array([[-np.inf], [np.inf]]))
+    lower[fixed] = upper[fixed] = features.unscale(region.interior_point.flatten().cpu().numpy())[fixed]
     moving = np.where(fixed, 0.0, by_unit)
     counts = np.count_nonzero(moving, axis=1)
     for row in np.flatnonzero(counts == 1):
@@ -234,5 +204,5 @@ def rules(region: Region, *, features: Features | Sequence[str] | None = None, d
             upper[i] = min(upper[i], bound)
         else:
             lower[i] = max(lower[i], bound)
-    lower, upper = named.settled(lower), named.settled(upper)
-    return Rules(region, named, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits)
+    lower, upper = features.settled(lower), features.settled(upper)
+    return Rules(region, features, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits)

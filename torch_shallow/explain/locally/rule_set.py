@@ -1,0 +1,305 @@
+"""All rules of a network of few regions: when, what it computes there, for how many rows, and how far it may be off."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Size, Tensor, nn
+
+from torch_shallow.domain import Box
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.locally.rules import Rules, inequality, interval, number, rules_of_region
+from torch_shallow.functions import TreeFunction, require_all_regions
+from torch_shallow.functions.points import check_rows
+from torch_shallow.functions.region import Region
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.optional import require
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_RULES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class RuleSet:
+    """The rules of a network, one for each region: conditions, and an affine formula for each output of the trunk.
+
+    The numbers in the words are rounded; those of `rules`, `weights` and `constants` are not. All are in units of the
+    user. Iterating gives the `Rules` of each region.
+
+    Attributes:
+        rules: the conditions of each region.
+        features: names and units of the inputs.
+        output_names: of the entries of the flattened output.
+        weights: what each output gains by one unit of each feature, of shape `(regions, outputs, inputs)`.
+        constants: of shape `(regions, outputs)`.
+        rows: how many rows of data are in each region; None without data.
+        num_rows: how many rows of data there are, those in no region included.
+        errors: how far the network may be from the one that it stands for, in each region; None if nothing is proven.
+        digits: significant digits of the numbers in words.
+    """
+
+    rules: tuple[Rules, ...]
+    features: Features
+    output_names: tuple[str, ...]
+    weights: Float[np.ndarray, "regions outputs inputs"]
+    constants: Float[np.ndarray, "regions outputs"]
+    rows: Int[np.ndarray, "regions"] | None
+    num_rows: int
+    errors: Float[np.ndarray, "regions"] | None
+    digits: int
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def __iter__(self) -> Iterator[Rules]:
+        return iter(self.rules)
+
+    def __getitem__(self, region: int) -> Rules:
+        return self.rules[region]
+
+    @property
+    def domain(self) -> tuple[str, ...]:
+        """What holds of all inputs of the domain: intervals of features, if it is a box."""
+        lower, upper = self._bounds
+        bounded = np.flatnonzero(np.isfinite(lower) | np.isfinite(upper))
+        return tuple(interval(self.features.names[i], lower[i], upper[i], self.digits) for i in bounded)
+
+    @property
+    def _bounds(self) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
+        """The bounds of the domain in units of the user."""
+        function = self.rules[0].region.function
+        count = len(self.features)
+        if not isinstance(function.domain, Box):
+            return np.full(count, -np.inf), np.full(count, np.inf)
+        ends = [self.features.unscale(bound) for bound in function.domain.bounds(function.in_shape)]
+        return np.minimum(*ends), np.maximum(*ends)
+
+    def conditions(self, region: int) -> tuple[str, ...]:
+        """The conditions of a region in words, but for those that hold in the whole domain."""
+        rule, names = self.rules[region], self.features.names
+        lower, upper = self._bounds
+        width = np.where(np.isfinite(upper - lower), upper - lower, 0.0)
+        low = np.where(rule.lower > lower + 1e-12 * width, rule.lower, -np.inf)
+        high = np.where(rule.upper < upper - 1e-12 * width, rule.upper, np.inf)
+        low, high = (np.where(rule.fixed, -sign * np.inf, bound) for sign, bound in ((1, low), (-1, high)))
+        some = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+        words = [interval(names[i], float(low[i]), float(high[i]), self.digits) for i in some]
+        for row in np.flatnonzero(rule.oblique):
+            moving = np.where(rule.fixed, 0.0, rule.A[row])
+            bound = float(rule.b[row] - rule.A[row, rule.fixed] @ rule.lower[rule.fixed])
+            words.append(inequality(moving, bound, names, self.digits, None, self.features.scale))
+        return tuple(words)
+
+    def formulas(self, region: int) -> tuple[str, ...]:
+        """What each output is in a region, in words."""
+        return tuple(
+            f"{name} = {self._sum(weight, float(constant))}"
+            for name, weight, constant in zip(
+                self.output_names, self.weights[region], self.constants[region], strict=True
+            )
+        )
+
+    def _sum(self, weight: Float[np.ndarray, "inputs"], constant: float) -> str:
+        """An affine function in words, the constant last."""
+        sizes = np.abs(weight) * np.abs(self.features.scale)
+        words: list[str] = []
+        for i in np.flatnonzero(sizes > 1e-12 * max(sizes.max(initial=0.0), abs(constant))).tolist():
+            coefficient = number(abs(float(weight[i])), self.digits)
+            words += ["-" if weight[i] < 0.0 else "+", f"{coefficient} {self.features.names[i]}"]
+        if constant != 0.0 or not words:
+            words += ["-" if constant < 0.0 else "+", number(abs(constant), self.digits)]
+        return " ".join(words[1:] if words[0] == "+" else [f"-{words[1]}", *words[2:]])
+
+    def _remarks(self, region: int) -> str:
+        remarks = []
+        if self.rows is not None:
+            remarks.append(f"{int(self.rows[region]):,} of {self.num_rows:,} rows")
+        if self.errors is not None:
+            remarks.append(f"off by at most {number(float(self.errors[region]), 3)}, proven")
+        return f"   ({'; '.join(remarks)})" if remarks else ""
+
+    def __str__(self) -> str:
+        lines = [f"{len(self):,} rule{'s'[: len(self) != 1]} (numbers rounded to {self.digits} digits)"]
+        lines += [f"for {self.domain[0]}", *(f"    {words}" for words in self.domain[1:])] if self.domain else []
+        for region in range(len(self)):
+            conditions = self.conditions(region) or ("always",)
+            lines.append(f"{region + 1}. {'IF  ' if conditions != ('always',) else ''}{conditions[0]}")
+            lines += [f"   AND {words}" for words in conditions[1:]]
+            lines += [f"       {words}" for words in self.formulas(region)]
+            lines[-1] += self._remarks(region)
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with a line for each region.
+
+        Columns are `rule`, its `conditions`, one for each output with its formula, and `rows`, `share` and `error`
+        where they are known.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return require("pandas", "explain").DataFrame(self._columns())
+
+    def _columns(self) -> dict[str, list[Any]]:
+        count = range(len(self))
+        columns: dict[str, list[Any]] = {"rule": [k + 1 for k in count]}
+        columns["conditions"] = [" and ".join(self.conditions(k)) or "always" for k in count]
+        for output, name in enumerate(self.output_names):
+            columns[name] = [self._sum(self.weights[k, output], float(self.constants[k, output])) for k in count]
+        if self.rows is not None:
+            columns["rows"] = self.rows.tolist()
+            columns["share"] = (self.rows / max(1, self.num_rows)).tolist()
+        if self.errors is not None:
+            columns["error"] = self.errors.tolist()
+        return columns
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        columns = self._columns()
+        for k in range(len(self)):
+            columns["conditions"][k] = "<br>".join(map(html.escape, self.conditions(k))) or "always"
+        for name in ("share", "error"):
+            if name in columns:
+                columns[name] = [number(float(value), 3) for value in columns[name]]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f"<td style='text-align: left'>{value if name == 'conditions' else html.escape(str(value))}</td>"
+                for name, value in zip(columns, line, strict=True)
+            )
+            + "</tr>"
+            for line in zip(*columns.values(), strict=True)
+        )
+        where = f"<p>for {html.escape('; '.join(self.domain))}</p>" if self.domain else ""
+        return f"{where}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _rule_set(
+    function: TreeFunction,
+    features: Features,
+    digits: int,
+    x: Tensor | None,
+    output_names: tuple[str, ...] | None,
+    errors: Float[np.ndarray, "regions"] | None,
+) -> RuleSet:
+    """The rules of all regions of a function.
+
+    Args:
+        function: the trunk.
+        features: names and units of the inputs.
+        digits: significant digits of the numbers in words.
+        x: rows of data, to be counted.
+        output_names: names of the outputs; numbered if None.
+        errors: of each region.
+
+    Raises:
+        TransformError: there are too many regions or not all of them are known, or an argument has another shape.
+    """
+    require_all_regions(function, "rules", "the rules of some regions say nothing of the others")
+    count, outputs = function.num_regions, int(np.prod(function.out_shape, dtype=np.int64))
+    if count > MOST_RULES:
+        raise TransformError(
+            f"region: expected a network of at most {MOST_RULES:,} regions, whose rules can be read, found one of "
+            f"{count:,}; pass one of its regions, or a network of few regions such as simplify() makes."
+        )
+    names = output_names or (("output",) if outputs == 1 else tuple(f"output[{k}]" for k in range(outputs)))
+    if len(names) != outputs:
+        raise TransformError(f"output_names: expected {outputs} names, found {len(names)}; name each output.")
+    rows = None
+    if x is not None:
+        check_rows("x", x, function.in_shape)
+        located = function.locate(x.detach().to(function.device)).cpu().numpy()
+        rows = np.bincount(located[located >= 0], minlength=count)
+    weight, bias = (array.detach().cpu().numpy() for array in function.affine_maps(torch.arange(count)))
+    by_unit = weight.reshape(count, outputs, -1) / features.scale
+    constants = bias.reshape(count, outputs) - by_unit @ features.mean
+    every = tuple(rules_of_region(Region(function, k), features, digits) for k in range(count))
+    return RuleSet(every, features, names, by_unit, constants, rows, 0 if x is None else len(x), errors, digits)
+
+
+@overload
+def rules(
+    region: Region, *, features: Features | Sequence[str] | None = None, digits: int = 4, x: None = None
+) -> Rules: ...
+
+
+@overload
+def rules(
+    region: nn.Module,
+    *,
+    features: Features | Sequence[str] | None = None,
+    digits: int = 4,
+    x: Tensor | None = None,
+    output_names: Sequence[str] | None = None,
+) -> RuleSet: ...
+
+
+@outside_modes
+def rules(
+    region: Region | nn.Module,
+    *,
+    features: Features | Sequence[str] | None = None,
+    digits: int = 4,
+    x: Tensor | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Rules | RuleSet:
+    """When an input is in a region, as conditions without redundant ones; or all rules of a network of few regions.
+
+    What is a condition of one feature alone is said as an interval, also where some of its ends are those of the
+    domain; all else as linear inequalities. The rules of a network leave out what holds in its whole domain, and say
+    what its trunk computes.
+
+    Args:
+        region: any region of any network; or a `ShallowReLU` of at most 1,000 regions.
+        features: names of the entries of the flattened input, or `Features` that also tell their units.
+        digits: significant digits of the numbers in words; more where an interval would have one number twice.
+        x: for a network, rows of data as it reads them, of shape `(rows, *in_shape)`: each rule says for how many.
+        output_names: for a network, names of the entries of its flattened output; numbered if None.
+
+    Returns:
+        `Rules` of a region, which are `always` if it is all of R^n; or the `RuleSet` of a network.
+
+    Raises:
+        WrongTypeError: `region` is neither.
+        TransformError: there are more or fewer features or names than entries, `digits` is not from 1 to 17, `x` or
+            `output_names` are given with a region, there are too many regions, a visited region has no interior, or a
+            linear program fails.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+        >>> with torch.no_grad():
+        ...     _ = model[0].weight.copy_(torch.tensor([[2.0, -1.0]])), model[0].bias.fill_(-1.0)
+        >>> shallow = torch_shallow.transform(model, domain=torch_shallow.Box(0.0, 3.0))
+        >>> region = shallow.regions[int(shallow.locate(torch.tensor([2.0, 1.0])))]
+        >>> print(rules(region, features=["income", "debt"]))
+        IF  income at most 3
+        AND debt between 0 and 3
+        AND 2 income - debt >= 1
+        (numbers rounded to 4 digits; those of A and b are not)
+    """
+    if not isinstance(region, ShallowReLU | Region):
+        raise WrongTypeError(
+            f"region: expected one of shallow.regions, or a ShallowReLU, found {type(region).__name__}."
+        )
+    if not isinstance(digits, int) or not 1 <= digits <= 17:
+        raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
+    named = read_features(features, Size(region.function.in_shape).numel())
+    if isinstance(region, ShallowReLU):
+        errors, names = getattr(region, "region_errors", None), None if output_names is None else tuple(output_names)
+        return _rule_set(region.function, named, digits, x, names, errors)
+    for name, given in (("x", x), ("output_names", output_names)):
+        if given is not None:
+            raise TransformError(f"{name}: expected None with a region, found one; pass the network for all its rules.")
+    return rules_of_region(region, named, digits)
