@@ -103,6 +103,7 @@ HEAVY = (
     "safetensors",
     "scipy.optimize",
     "shap",
+    "sklearn",
     "torch._dynamo",
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_shallow.estimators.column_table import Clip, Source, Table
+from torch_shallow.estimators.column_table import Clip, ColumnTable, Source
 from torch_shallow.estimators.predictors import Predictor
 
 
@@ -28,7 +28,9 @@ class Clipped(nn.Module):
         return x.clamp(self.lower, self.upper)
 
 
-def assemble(inputs: Sequence[Source], clips: Sequence[Clip], table: Table, predictor: Predictor) -> nn.Sequential:
+def assemble(
+    inputs: Sequence[Source], clips: Sequence[Clip], table: ColumnTable, predictor: Predictor
+) -> nn.Sequential:
     """The network of a table of columns and what predicts from them.
 
     Steps that are affine become a part of the layer behind them. Where columns are clipped, a linear layer computes
@@ -45,15 +47,10 @@ def assemble(inputs: Sequence[Source], clips: Sequence[Clip], table: Table, pred
     for depth in range(1, max((clip.depth for clip in clips), default=0) + 1):
         now = [clip for clip in clips if clip.depth == depth]
         later = [table, *(clip.table for clip in clips if clip.depth > depth)]
-        needed = {
-            source
-            for each in later
-            for source, used in zip(each.sources, each.weight.any(axis=0), strict=True)
-            if used
-        }
+        needed = {source for each in later for source in each.used}
         kept = [source for source in sources if source in needed]
         made = [("clip", number, 0) for clip in now for number in clip.numbers]
-        weight = [_over(sources, Table.of_sources(kept)), *(_over(sources, clip.table) for clip in now)]
+        weight = [_over(sources, ColumnTable.of_sources(kept)), *(_over(sources, clip.table) for clip in now)]
         bias = [np.zeros(len(kept)), *(clip.table.bias for clip in now)]
         free = np.full(len(kept), np.inf)
         bounds = [np.concatenate(ends) for ends in ([-free, *(c.lower for c in now)], [free, *(c.upper for c in now)])]
@@ -68,7 +65,7 @@ def assemble(inputs: Sequence[Source], clips: Sequence[Clip], table: Table, pred
     return nn.Sequential(*modules)
 
 
-def _over(sources: Sequence[Source], table: Table) -> np.ndarray:
+def _over(sources: Sequence[Source], table: ColumnTable) -> np.ndarray:
     """The weights of a table by these sources; it uses no others."""
     weight = np.zeros((len(table), len(sources)))
     place = {source: i for i, source in enumerate(sources)}
@@ -79,7 +76,7 @@ def _over(sources: Sequence[Source], table: Table) -> np.ndarray:
 
 
 def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    linear = nn.Linear(*weight.shape[::-1], dtype=torch.float64)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
         linear.bias.copy_(torch.from_numpy(bias))

@@ -28,7 +28,7 @@ class Raw(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ColumnTable:
     """Columns, each a column of the user's table as it is, or `weight @ sources + bias`.
 
     Attributes:
@@ -44,37 +44,42 @@ class Table:
     raw: tuple[Raw | None, ...]
 
     @staticmethod
-    def of_raw(columns: Sequence[Raw]) -> Table:
+    def of_raw(columns: Sequence[Raw]) -> ColumnTable:
         """Columns of the user's table."""
-        return Table((), np.zeros((len(columns), 0)), np.zeros(len(columns)), tuple(columns))
+        return ColumnTable((), np.zeros((len(columns), 0)), np.zeros(len(columns)), tuple(columns))
 
     @staticmethod
-    def of_sources(sources: Sequence[Source]) -> Table:
+    def of_sources(sources: Sequence[Source]) -> ColumnTable:
         """The values of sources."""
-        return Table(tuple(sources), np.eye(len(sources)), np.zeros(len(sources)), (None,) * len(sources))
+        return ColumnTable(tuple(sources), np.eye(len(sources)), np.zeros(len(sources)), (None,) * len(sources))
 
     def __len__(self) -> int:
         return len(self.raw)
 
-    def take(self, columns: Sequence[int] | np.ndarray) -> Table:
+    @property
+    def used(self) -> list[Source]:
+        """The sources that a column depends on."""
+        return [self.sources[i] for i in np.flatnonzero(np.abs(self.weight).sum(axis=0))]
+
+    def take(self, columns: Sequence[int] | np.ndarray) -> ColumnTable:
         """Some of the columns, in this order."""
         chosen = [int(column) for column in columns]
-        return replace(
-            self, weight=self.weight[chosen], bias=self.bias[chosen], raw=tuple(self.raw[i] for i in chosen)
-        )
+        return replace(self, weight=self.weight[chosen], bias=self.bias[chosen], raw=tuple(self.raw[i] for i in chosen))
 
     def affine(
         self, weight: Float[np.ndarray, "results columns"], bias: Float[np.ndarray, "results"] | float = 0.0
-    ) -> Table:
+    ) -> ColumnTable:
         """Affine functions of columns, none of which is raw."""
-        return Table(self.sources, weight @ self.weight, weight @ self.bias + bias, (None,) * len(weight))
+        return ColumnTable(self.sources, weight @ self.weight, weight @ self.bias + bias, (None,) * len(weight))
 
-    def scaled(self, factor: Float[np.ndarray, "columns"], offset: Float[np.ndarray, "columns"] | float) -> Table:
+    def scaled(self, factor: Float[np.ndarray, "columns"], offset: Float[np.ndarray, "columns"] | float) -> ColumnTable:
         """Each column times a factor, plus an offset."""
-        return Table(self.sources, factor[:, None] * self.weight, factor * self.bias + offset, (None,) * len(self))
+        return ColumnTable(
+            self.sources, factor[:, None] * self.weight, factor * self.bias + offset, (None,) * len(self)
+        )
 
 
-def beside(tables: Sequence[Table]) -> Table:
+def beside(tables: Sequence[ColumnTable]) -> ColumnTable:
     """The columns of several tables, side by side."""
     sources = tuple(dict.fromkeys(source for table in tables for source in table.sources))
     place = {source: i for i, source in enumerate(sources)}
@@ -84,7 +89,7 @@ def beside(tables: Sequence[Table]) -> Table:
         weight[row : row + len(table), [place[source] for source in table.sources]] = table.weight
         row += len(table)
     bias = np.concatenate([np.zeros(0), *(table.bias for table in tables)])
-    return Table(sources, weight, bias, tuple(raw for table in tables for raw in table.raw))
+    return ColumnTable(sources, weight, bias, tuple(raw for table in tables for raw in table.raw))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +104,7 @@ class Clip:
         depth: 1, or one more than that of the deepest clip that they are functions of.
     """
 
-    table: Table
+    table: ColumnTable
     lower: Float[np.ndarray, "columns"]
     upper: Float[np.ndarray, "columns"]
     numbers: range
@@ -122,7 +127,7 @@ class Reading:
     fills: dict[int, list[object]] = field(default_factory=dict)
     clips: list[Clip] = field(default_factory=list)
 
-    def numbers(self, table: Table) -> Table:
+    def numbers(self, table: ColumnTable) -> ColumnTable:
         """A table whose raw columns are read as numbers.
 
         Raises:
@@ -133,28 +138,29 @@ class Reading:
             self._use(raw, None)
         inputs = list(dict.fromkeys(raw.column for raw in read))
         computed = replace(table, raw=(None,) * len(table))
-        both = beside([computed, Table.of_sources([("input", column, 0) for column in inputs])])
-        return both.take([i if raw is None else len(table) + inputs.index(raw.column) for i, raw in enumerate(table.raw)])
+        both = beside([computed, ColumnTable.of_sources([("input", column, 0) for column in inputs])])
+        return both.take(
+            [i if raw is None else len(table) + inputs.index(raw.column) for i, raw in enumerate(table.raw)]
+        )
 
-    def one_hot(self, raw: Raw, categories: tuple[object, ...]) -> Table:
+    def one_hot(self, raw: Raw, categories: tuple[object, ...]) -> ColumnTable:
         """For each category of a raw column, whether it is this one.
 
         Raises:
             TransformError: it was read as numbers before, or with other categories.
         """
         self._use(raw, categories)
-        return Table.of_sources([("input", raw.column, k) for k in range(len(categories))])
+        return ColumnTable.of_sources([("input", raw.column, k) for k in range(len(categories))])
 
-    def clip(self, table: Table, lower: float, upper: float) -> Table:
+    def clip(self, table: ColumnTable, lower: float, upper: float) -> ColumnTable:
         """The columns, none of which is raw, clipped."""
         first = sum(len(clip.numbers) for clip in self.clips)
         numbers = range(first, first + len(table))
         depths = {number: clip.depth for clip in self.clips for number in clip.numbers}
-        used = [source for source, some in zip(table.sources, table.weight.any(axis=0), strict=True) if some]
-        depth = 1 + max((depths[number] for kind, number, _ in used if kind == "clip"), default=0)
+        depth = 1 + max((depths[number] for kind, number, _ in table.used if kind == "clip"), default=0)
         bounds = np.full(len(table), lower, dtype=np.float64), np.full(len(table), upper, dtype=np.float64)
         self.clips.append(Clip(table, *bounds, numbers, depth))
-        return Table.of_sources([("clip", number, 0) for number in numbers])
+        return ColumnTable.of_sources([("clip", number, 0) for number in numbers])
 
     def _use(self, raw: Raw, categories: tuple[object, ...] | None) -> None:
         before = self.categories.setdefault(raw.column, categories)

@@ -11,23 +11,25 @@ from torch import Tensor, nn
 
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import scaling
+from torch_shallow.program.graph.operations import names_of
 
 Layer = tuple[Float[np.ndarray, "results inputs"], Float[np.ndarray, "results"]]
 
 PERCEPTRONS = frozenset({"MLPClassifier", "MLPRegressor"})
 LOGISTIC = frozenset({"LogisticRegression", "LogisticRegressionCV"})
-LINEAR_CLASSIFIERS = LOGISTIC | frozenset(
-    "LinearSVC PassiveAggressiveClassifier Perceptron RidgeClassifier RidgeClassifierCV SGDClassifier".split()
+LINEAR_CLASSIFIERS = LOGISTIC | names_of(
+    "LinearSVC PassiveAggressiveClassifier Perceptron RidgeClassifier RidgeClassifierCV SGDClassifier"
 )
-LINEAR_REGRESSORS = frozenset(
+LINEAR_REGRESSORS = names_of(
     """
-        ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars LassoLarsCV
-        LassoLarsIC LinearRegression LinearSVR MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV
-        OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor QuantileRegressor Ridge RidgeCV
-        SGDRegressor TheilSenRegressor
-    """.split()
+        ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars
+        LassoLarsCV LassoLarsIC LinearRegression LinearSVR MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso
+        MultiTaskLassoCV OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor
+        QuantileRegressor Ridge RidgeCV SGDRegressor TheilSenRegressor
+    """
 )
 LOG_LINEAR_REGRESSORS = frozenset({"GammaRegressor", "PoissonRegressor"})
+NOT_READ = "is not read as what predicts"
 READ = PERCEPTRONS | LINEAR_CLASSIFIERS | LINEAR_REGRESSORS | LOG_LINEAR_REGRESSORS
 
 
@@ -71,17 +73,16 @@ class Predictor:
 def why_not(estimator: Any) -> str | None:
     """Why an estimator is not read as what predicts, and what to do; None if it is read."""
     kind = type(estimator).__name__
-    if hasattr(estimator, "module_"):
+    if any(base.__module__.startswith("skorch.") for base in type(estimator).__mro__):
         return (
-            "is a net of skorch: pass net.module_, its nn.Module, to transform, and of a scaler before it "
-            "explain.Features.of(scaler=scaler) as features"
+            "is a net of skorch: once it is fitted, pass net.module_, its nn.Module, to transform, and of a scaler "
+            "before it explain.Features.of(scaler=scaler) as features"
         )
     if not type(estimator).__module__.startswith("sklearn.") or kind not in READ:
-        return f"is not read; those that are read are {', '.join(sorted(READ))}"
+        return NOT_READ
     if kind in PERCEPTRONS and estimator.activation not in ("relu", "identity"):
         return (
-            f"has the activation {estimator.activation!r}, which is not piecewise linear; fit it with "
-            "activation='relu'"
+            f"has the activation {estimator.activation!r}, which is not piecewise linear; fit it with activation='relu'"
         )
     return None
 
@@ -131,9 +132,9 @@ def target_scale(transformer: Any, targets: int) -> Layer:
         mean, scale = scaling(transformer)
     except TransformError as error:
         raise TransformError(
-            f"estimator: expected that targets are scaled by a StandardScaler, RobustScaler, MaxAbsScaler or "
-            f"MinMaxScaler, found {transformer!r}, whose inverse is not read; pass estimator.regressor_, which gives "
-            "transformed targets."
+            "estimator: expected that targets are scaled by a StandardScaler, RobustScaler, MaxAbsScaler or "
+            f"MinMaxScaler, found {type(transformer).__name__}, whose inverse is not read; pass estimator.regressor_, "
+            "which gives transformed targets."
         ) from error
     return scale, mean
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from torch_shallow.errors import TransformError
-from torch_shallow.estimators.column_table import Reading, Table, beside
+from torch_shallow.estimators.column_table import ColumnTable, Reading, beside
 from torch_shallow.explain.features import scaling
 
-Step = Callable[[Any, Table, Reading], Table]
+NOT_READ = "is not read"
+Step = Callable[[Any, ColumnTable, Reading], ColumnTable]
 
 
-def transformed(step: Any, table: Table, reading: Reading) -> Table:
+def transformed(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     """The columns that a fitted step makes of columns.
 
     Args:
@@ -49,10 +50,9 @@ def why_not(step: Any) -> str | None:
     """Why a step before the prediction is not read, and what to do; None if it is read."""
     kind = _kind(step)
     if kind not in TRANSFORMERS:
-        known = sorted(TRANSFORMERS.keys() - {"None", "drop", "passthrough"})
-        return f"is not read; put what it gives in place of its input, or one of {', '.join(known)} in its place"
+        return NOT_READ
     if kind == "FunctionTransformer" and step.func is not None:
-        return "computes whatever its func says; leave it out, and pass what it gives"
+        return "applies a function of yours, which is not read; apply it to the table, and fit the rest"
     if kind == "SimpleImputer" and not _is_nothing(step.missing_values):
         return f"takes the number {step.missing_values!r} for a missing value, and jumps there; write it as NaN"
     return None
@@ -80,7 +80,7 @@ def _some(columns: Any) -> bool:
     return bool(array.any() if array.dtype == bool else array.size)
 
 
-def _scale(step: Any, table: Table, reading: Reading) -> Table:
+def _scale(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     mean, scale = scaling(step)
     scaled = reading.numbers(table).scaled(1.0 / scale, -mean / scale)
     if not getattr(step, "clip", False):
@@ -88,7 +88,7 @@ def _scale(step: Any, table: Table, reading: Reading) -> Table:
     return reading.clip(scaled, *getattr(step, "feature_range", (-1.0, 1.0)))
 
 
-def _project(step: Any, table: Table, reading: Reading) -> Table:
+def _project(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     weight = np.asarray(step.components_, dtype=np.float64)
     if step.whiten:
         size = np.sqrt(step.explained_variance_)
@@ -97,7 +97,7 @@ def _project(step: Any, table: Table, reading: Reading) -> Table:
     return reading.numbers(table).affine(weight, -weight @ step.mean_)
 
 
-def _impute(step: Any, table: Table, reading: Reading) -> Table:
+def _impute(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     statistics = step.statistics_
     kept = [i for i, value in enumerate(statistics) if step.keep_empty_features or value == value]
     filled = [
@@ -108,11 +108,11 @@ def _impute(step: Any, table: Table, reading: Reading) -> Table:
     complete = replace(table, raw=tuple(filled)).take(kept)
     if not step.add_indicator:
         return complete
-    indicators = Table((), np.zeros((n := len(step.indicator_.features_), 0)), np.zeros(n), (None,) * n)
+    indicators = ColumnTable((), np.zeros((n := len(step.indicator_.features_), 0)), np.zeros(n), (None,) * n)
     return beside([complete, indicators])
 
 
-def _one_hot(step: Any, table: Table, reading: Reading) -> Table:
+def _one_hot(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     rare = getattr(step, "infrequent_categories_", None) or [None] * len(table)
     parts = []
     for i, categories in enumerate(map(tuple, step.categories_)):
@@ -128,7 +128,7 @@ def _one_hot(step: Any, table: Table, reading: Reading) -> Table:
     return beside(parts)
 
 
-def _categories(step: Any, table: Table, i: int, reading: Reading) -> Table:
+def _categories(step: Any, table: ColumnTable, i: int, reading: Reading) -> ColumnTable:
     raw = table.raw[i]
     if raw is None:
         raise TransformError(
@@ -138,26 +138,26 @@ def _categories(step: Any, table: Table, i: int, reading: Reading) -> Table:
     return reading.one_hot(raw, tuple(step.categories_[i]))
 
 
-def _as_it_is(step: Any, table: Table, reading: Reading) -> Table:
+def _as_it_is(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     return table
 
 
-def _select(step: Any, table: Table, reading: Reading) -> Table:
+def _select(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     return reading.numbers(table).take(np.flatnonzero(step.get_support()))
 
 
-def _pipeline(step: Any, table: Table, reading: Reading) -> Table:
+def _pipeline(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     for _, each in step.steps:
         table = transformed(each, table, reading)
     return table
 
 
-def _union(step: Any, table: Table, reading: Reading) -> Table:
+def _union(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     parts = [(name, transformed(each, table, reading)) for name, each in step.transformer_list]
     return _joined(parts, step.transformer_weights, reading)
 
 
-def _by_columns(step: Any, table: Table, reading: Reading) -> Table:
+def _by_columns(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     places = step._transformer_to_input_indices
     parts = [
         (name, transformed(each, table.take(places[name]), reading))
@@ -167,7 +167,9 @@ def _by_columns(step: Any, table: Table, reading: Reading) -> Table:
     return _joined(parts, step.transformer_weights, reading)
 
 
-def _joined(parts: Iterable[tuple[str, Table]], weights: Mapping[str, float] | None, reading: Reading) -> Table:
+def _joined(
+    parts: Iterable[tuple[str, ColumnTable]], weights: Mapping[str, float] | None, reading: Reading
+) -> ColumnTable:
     """Tables side by side, those with a weight multiplied by it."""
     weights = weights or {}
     return beside(

@@ -14,14 +14,21 @@ from torch import nn
 from torch_shallow.errors import TransformError, UnsupportedOperation, WrongTypeError, argument_error
 from torch_shallow.estimators import predictors, preprocessing
 from torch_shallow.estimators.assembly import assemble
-from torch_shallow.estimators.column_table import Raw, Reading, Source, Table
+from torch_shallow.estimators.column_table import ColumnTable, Raw, Reading, Source
 from torch_shallow.estimators.predictors import Predictor
-from torch_shallow.explain.features import Column, Features
+from torch_shallow.explain.columns import Column
+from torch_shallow.explain.features import Features
 from torch_shallow.optional import require
 
 _log = logging.getLogger(__name__)
 _ROWS = 16
 _UNFITTED = "is not fitted; call its fit first"
+_WHAT_IS_READ = (
+    "Read are StandardScaler, MinMaxScaler, RobustScaler, MaxAbsScaler, PCA, SimpleImputer, OneHotEncoder and "
+    "selectors of features, in Pipeline, ColumnTransformer and FeatureUnion; and of what predicts, MLPRegressor, "
+    "MLPClassifier, linear and logistic models, LinearSVC and LinearSVR. Make columns of the table of what another "
+    "step gives, and fit the rest."
+)
 
 
 def from_sklearn(estimator: Any, feature_names: Sequence[str] | None = None) -> tuple[nn.Sequential, Features]:
@@ -73,7 +80,7 @@ def from_sklearn(estimator: Any, feature_names: Sequence[str] | None = None) -> 
     _check(estimator)
     names = _names(estimator, feature_names)
     reading = Reading(names)
-    table, predictor = _read(estimator, Table.of_raw([Raw(i) for i in range(len(names))]), reading)
+    table, predictor = _read(estimator, ColumnTable.of_raw([Raw(i) for i in range(len(names))]), reading)
     columns = tuple(_column(reading, i) for i in sorted(reading.categories))
     inputs: list[Source] = [
         ("input", column.position, k) for column in columns for k in range(len(column.categories or (None,)))
@@ -90,16 +97,19 @@ def _check(estimator: Any) -> None:
         raise WrongTypeError(
             "estimator: expected a fitted estimator of scikit-learn, found an nn.Module; pass it to transform as it is."
         )
-    if not (callable(getattr(estimator, "fit", None)) and callable(getattr(estimator, "get_params", None))):
+    is_class = isinstance(estimator, type)
+    if is_class or not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise WrongTypeError(
-            f"estimator: expected a fitted estimator or pipeline of scikit-learn, found {type(estimator).__name__}."
+            "estimator: expected a fitted estimator or pipeline of scikit-learn, found "
+            f"{f'the class {estimator.__name__}' if is_class else type(estimator).__name__}."
         )
     steps = [(path, step, why or _why_not_fitted(step)) for path, step, why in _steps(estimator, "")]
-    unfitted = [step for _, step, why in steps if why == _UNFITTED]
     found = [f"  {path or 'it'}: {type(step).__name__} {why}." for path, step, why in steps if why]
-    if found:
-        error = TransformError if len(unfitted) == len(found) else UnsupportedOperation
-        raise error("\n".join(["estimator: expected a fitted estimator of steps that are read, found:", *found]))
+    reasons = {why for _, _, why in steps if why}
+    if reasons:
+        error = TransformError if reasons == {_UNFITTED} else UnsupportedOperation
+        read = [_WHAT_IS_READ] if reasons & {preprocessing.NOT_READ, predictors.NOT_READ} else []
+        raise error("\n".join(["estimator: expected a fitted estimator of steps that are read, found:", *found, *read]))
 
 
 def _steps(estimator: Any, path: str) -> Iterator[tuple[str, Any, str | None]]:
@@ -109,7 +119,9 @@ def _steps(estimator: Any, path: str) -> Iterator[tuple[str, Any, str | None]]:
         for place, each in preprocessing.steps_within(step, f"{path}__{name}".lstrip("_")):
             yield place, each, preprocessing.why_not(each)
     if last[1] is estimator:
-        yield path, estimator, predictors.why_not(estimator)
+        kind = type(estimator).__name__
+        can_be_fitted = kind == "TransformedTargetRegressor" or kind.endswith("SearchCV")
+        yield path, estimator, _UNFITTED if can_be_fitted else predictors.why_not(estimator)
     else:
         yield from _steps(last[1], f"{path}__{last[0]}".lstrip("_"))
 
@@ -156,7 +168,7 @@ def _known(estimator: Any, name: str) -> Any:
     return found
 
 
-def _read(estimator: Any, table: Table, reading: Reading) -> tuple[Table, Predictor]:
+def _read(estimator: Any, table: ColumnTable, reading: Reading) -> tuple[ColumnTable, Predictor]:
     """The columns that what predicts gets, and what it makes of them."""
     *before, (_, last) = _parts(estimator)
     for _, step in before:
@@ -179,12 +191,11 @@ def _compare(
     estimator: Any, network: nn.Sequential, features: Features, names: Sequence[str], method: str, tolerance: float
 ) -> None:
     """Hold a network against the estimator that it was read of, at a few rows of ordinary size."""
-    rows = _rows(network, features, len(names))
-    table = rows if _known(estimator, "feature_names_in_") is None else _frame(rows, _known(estimator, "feature_names_in_"))
+    rows, known = _rows(network, features, len(names)), _known(estimator, "feature_names_in_")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            expected = np.asarray(getattr(estimator, method)(table))
+            expected = np.asarray(getattr(estimator, method)(rows if known is None else _frame(rows, known)))
     except Exception as error:
         _log.info("network not compared with the estimator, which fails: %s: %s", type(error).__name__, error)
         return
@@ -203,11 +214,10 @@ def _compare(
 def _rows(network: nn.Sequential, features: Features, count: int) -> np.ndarray:
     """Rows of a table, the same each time: near where the first layer changes signs, and with each category."""
     generator = np.random.default_rng(0)
-    first = network[0]
-    weight, bias = first.weight.detach().numpy(), first.bias.detach().numpy()
+    weight, bias = (parameter.detach().numpy() for parameter in network[0].parameters())
     steepest = np.abs(weight).max(axis=0)
     size = 1.0 / np.where(steepest > 0.0, steepest, 1.0)
-    center = size * np.linalg.lstsq(weight * size, -bias, rcond=None)[0]
+    center = size * np.linalg.lstsq(weight * size, -bias, rcond=1e-6)[0]
     numbers = center + 2.0 * size * generator.standard_normal((_ROWS, len(features)))
     rows = np.zeros((_ROWS, count), dtype=object if features.one_hot else np.float64)
     place = 0

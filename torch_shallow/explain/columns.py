@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -53,8 +53,8 @@ class Column:
         if hasattr(table, "columns"):
             if self.name not in table.columns:
                 raise TransformError(
-                    f"table: expected a column {self.name!r}, found {', '.join(map(str, table.columns))}; name it so, or "
-                    "pass the rows as an array, whose columns are in the order in which the estimator was fitted."
+                    f"table: expected a column {self.name!r}, found {', '.join(map(str, table.columns))}; name it so, "
+                    "or pass the rows as an array, whose columns are in the order in which the estimator was fitted."
                 )
             return np.asarray(table[self.name])
         array = table if isinstance(table, np.ndarray) else np.asarray(table, dtype=object)
@@ -65,13 +65,14 @@ class Column:
         return array[:, self.position]
 
     def _numbers(self, values: np.ndarray) -> Float[np.ndarray, "rows"]:
+        if values.dtype == object:
+            values = np.array([np.nan if _is_missing(value) else value for value in values])
         try:
-            numbers = np.array([np.nan if _is_missing(value) else value for value in values], dtype=np.float64)
+            numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise WrongTypeError(f"table: expected numbers in the column {self.name!r}: {error}.") from error
-        missing = np.isnan(numbers)
-        if missing.any():
-            numbers[missing] = np.nan if self.fill is None else self.fill
+        if self.fill is not None:
+            numbers = np.where(np.isnan(numbers), np.float64(cast(float, self.fill)), numbers)
         self._refuse("a missing value", np.isnan(numbers))
         self._refuse("an infinite number", np.isinf(numbers))
         return numbers
@@ -80,7 +81,9 @@ class Column:
         place = {_key(category): i for i, category in enumerate(categories)}
         filled = [self.fill if self.fill is not None and _is_missing(value) else value for value in values]
         found = np.array([place.get(_key(value), -1) for value in filled], dtype=np.int64)
-        self._refuse("a missing value", np.array([k < 0 and _is_missing(v) for k, v in zip(found, filled, strict=True)]))
+        self._refuse(
+            "a missing value", np.array([k < 0 and _is_missing(v) for k, v in zip(found, filled, strict=True)])
+        )
         self._refuse(f"something other than the categories {', '.join(map(repr, categories))}", found < 0)
         return np.eye(len(categories))[found]
 
@@ -88,12 +91,14 @@ class Column:
         if where.any():
             raise TransformError(
                 f"table: found {what} in the column {self.name!r}, in {int(where.sum())} of {len(where)} rows, row "
-                f"{int(np.flatnonzero(where)[0])} the first; leave these rows out, or fill them in first."
+                f"{int(np.flatnonzero(where)[0])} the first; leave these rows out, or put other values there."
             )
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
 
 
 def _key(value: Any) -> Any:

@@ -66,7 +66,7 @@ class Features:
         """
         if scaler is not None:
             if getattr(scaler, "clip", False):
-                raise _no_scaler(scaler)
+                raise TransformError(_no_scaler(scaler))
             mean, scale = scaling(scaler)
             names = list(getattr(scaler, "feature_names_in_", [])) or None if names is None else names
         try:
@@ -211,11 +211,11 @@ def scaling(scaler: Any) -> tuple[Any, Any]:
         return np.zeros(len(scaler.scale_)), scaler.scale_
     if kind == "MinMaxScaler" and hasattr(scaler, "scale_"):
         return -scaler.min_ / scaler.scale_, 1.0 / scaler.scale_
-    raise _no_scaler(scaler)
+    raise TransformError(_no_scaler(scaler))
 
 
-def _no_scaler(scaler: Any) -> TransformError:
-    return TransformError(
+def _no_scaler(scaler: Any) -> str:
+    return (
         "scaler: expected a fitted StandardScaler, RobustScaler, MaxAbsScaler or MinMaxScaler (without clip) of "
         f"scikit-learn, found {scaler!r}; fit it, or pass mean and scale."
     )

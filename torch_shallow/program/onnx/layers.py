@@ -194,7 +194,9 @@ def imputer(
     replaced_value_int64: int = 0,
 ) -> Any:
     if not np.isnan(replaced_value_float):
-        raise NotRead(f"takes {replaced_value_float:g} for a missing value, and jumps there; write missing values as NaN")
+        raise NotRead(
+            f"takes {replaced_value_float:g} for a missing value, and jumps there; write missing values as NaN"
+        )
     return x.tensor  # the inputs of a network are numbers
 
 
