@@ -13,7 +13,8 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import scaling
 from torch_shallow.program.graph.operations import names_of
 
-Layer = tuple[Float[np.ndarray, "results inputs"], Float[np.ndarray, "results"]]
+Layer = tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_"]]
+"""Weight, of results by inputs, and bias; each layer has other numbers of them."""
 
 PERCEPTRONS = frozenset({"MLPClassifier", "MLPRegressor"})
 LOGISTIC = frozenset({"LogisticRegression", "LogisticRegressionCV"})
@@ -116,7 +117,7 @@ def read_predictor(estimator: Any) -> Predictor:
     return Predictor(((weight, bias),), None, "decision_function")
 
 
-def target_scale(transformer: Any, targets: int) -> Layer:
+def target_scale(transformer: Any, targets: int) -> tuple[Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]]:
     """Factor and offset of results by which a transformer of targets undoes what it does.
 
     Args:
@@ -144,7 +145,7 @@ def _logistic(estimator: Any, classes: int) -> nn.Module:
     together = getattr(estimator, "multi_class", "auto")
     if classes == 2:
         return nn.Softmax(-1) if together == "multinomial" else nn.Sigmoid()
-    alone = together in ("ovr", "warn") or (together == "auto" and estimator.solver == "liblinear")
+    alone = together in ("ovr", "warn") or (together in ("auto", "deprecated") and estimator.solver == "liblinear")
     return OneVersusRest() if alone else nn.Softmax(-1)
 
 
@@ -168,6 +169,6 @@ def _perceptron(estimator: Any) -> Predictor:
     return Predictor(tuple(layers), nn.Sigmoid(), "predict_proba")
 
 
-def _both(weight: np.ndarray, bias: np.ndarray) -> Layer:
+def _both(weight: Float[np.ndarray, "1 inputs"], bias: Float[np.ndarray, "1"]) -> Layer:
     """Of the score of the second of two classes, a score of each: the larger one is that of the predicted class."""
     return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])

@@ -85,7 +85,7 @@ def _scale(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     scaled = reading.numbers(table).scaled(1.0 / scale, -mean / scale)
     if not getattr(step, "clip", False):
         return scaled
-    return reading.clip(scaled, *getattr(step, "feature_range", (-1.0, 1.0)))
+    return reading.clip(scaled, *map(float, getattr(step, "feature_range", (-1.0, 1.0))))
 
 
 def _project(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
