@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from sklearn import compose, datasets, decomposition, impute, linear_model, model_selection, neural_network, svm
 from sklearn import preprocessing as pre
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from torch import nn
 
-from torch_shallow import Box, TransformError, UnsupportedOperation, explain, from_sklearn, transform
+from torch_shallow import Box, TransformError, UnsupportedOperation, explain, from_sklearn, plot, transform
 
 DIABETES, WINE, CANCER = (
     datasets.load_diabetes(return_X_y=True, scaled=False),
@@ -261,12 +262,20 @@ def test_missing_values_are_filled_in_before_the_network() -> None:
     _, features = assert_equal(fitted(make_pipeline(seen, linear_model.Ridge()), table, table.income), table.dropna())
     with pytest.raises(TransformError, match="missing value in the column 'age'"):
         features.encode(table)
+    both = compose.make_column_transformer((impute.SimpleImputer(), ["age"]), ("passthrough", ["age"]))
+    complete = table.dropna()
+    _, features = assert_equal(fitted(make_pipeline(both, linear_model.Ridge()), complete, complete.income), complete)
+    with pytest.raises(TransformError, match="missing value in the column 'age'"):
+        features.encode(table)
 
 
-def test_missing_may_be_a_category() -> None:
+@pytest.mark.parametrize("options", [{}, {"min_frequency": 60}, {"drop": "first", "min_frequency": 60}], ids=str)
+def test_missing_may_be_a_category(options: dict[str, Any]) -> None:
     table, label = people()
     table.loc[::7, "region"] = None
-    kinds = compose.make_column_transformer((pre.OneHotEncoder(), ["region", "sex"]), ("passthrough", ["income"]))
+    kinds = compose.make_column_transformer(
+        (pre.OneHotEncoder(**options), ["region", "sex"]), ("passthrough", ["income"])
+    )
     _, features = assert_equal(fitted(make_pipeline(kinds, linear_model.LogisticRegression()), table, label), table)
     assert features.names[7] in ("region=None", "region=nan")
     assert features.encode(table)[0, 7] == 1.0
@@ -371,6 +380,17 @@ def test_rules_and_local_models_hold_for_rows_of_the_table() -> None:
     inside = inside[(inside @ rules.A.T <= rules.b).all(axis=1)]
     assert len(inside) > 100
     assert np.abs(inside @ found.weight[0] + found.bias[0] - estimator.predict(inside)).max() < 1e-9
+
+
+def test_pictures_have_the_axes_of_the_table() -> None:
+    x, y = DIABETES
+    x = x[:, [2, 3]]
+    network, features = from_sklearn(fitted(make_pipeline(pre.StandardScaler(), mlp(6)), x, y), ["bmi", "bp"])
+    shallow = transform(network, domain=Box(x.min(axis=0), x.max(axis=0)))
+    axes = plot.regions(shallow, features=features, ax=Figure().subplots())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("bmi", "bp")
+    assert axes.get_xlim() == pytest.approx((x[:, 0].min(), x[:, 0].max()))
+    assert axes.get_ylim() == pytest.approx((x[:, 1].min(), x[:, 1].max()))
 
 
 def test_a_network_is_certified_whatever_the_units() -> None:
@@ -483,7 +503,7 @@ def test_what_a_row_of_a_table_may_not_have() -> None:
     table, label = people()
     _, features = from_sklearn(fitted(make_pipeline(encoded(), linear_model.RidgeClassifier()), table, label))
     wrong = [
-        (table.assign(region="z"), r"other than the categories .*'a'.* in the column 'region', in 300 of 300 rows"),
+        (table.assign(region="z"), r"other than its 5 categories 'a', .* in the column 'region', in 300 of 300 rows"),
         (table.assign(income=np.inf), "infinite number in the column 'income'"),
         (table.assign(income="much"), "numbers in the column 'income'"),
         (table.drop(columns="age"), "expected a column 'age', found name, sex"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ def transformed(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     """The columns that a fitted step makes of columns.
 
     Args:
-        step: a step of which `refusals` has none.
+        step: fitted, of which `why_not` says nothing.
         table: its input.
         reading: what is known so far.
 
@@ -37,8 +37,8 @@ def steps_within(step: Any, path: str) -> Iterator[tuple[str, Any]]:
         inner = step.steps
     elif kind == "FeatureUnion":
         inner = step.transformer_list
-    elif kind == "ColumnTransformer":
-        inner = [(name, each) for name, each, columns in step.transformers_ if _some(columns)]
+    elif kind == "ColumnTransformer" and hasattr(step, "transformers_"):
+        inner = [(name, each) for name, each, _ in _with_columns(step)]
     else:
         yield path, step
         return
@@ -70,14 +70,6 @@ def _kind(step: Any) -> str:
     if ours and type(step).__module__.startswith("sklearn.feature_selection") and hasattr(step, "get_support"):
         return "selectors of features"
     return type(step).__name__ if ours else f"{type(step).__module__}.{type(step).__name__}"
-
-
-def _some(columns: Any) -> bool:
-    """Whether any columns are selected."""
-    if isinstance(columns, str | int | slice | np.integer):
-        return True
-    array = np.asarray(columns)
-    return bool(array.any() if array.dtype == bool else array.size)
 
 
 def _scale(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
@@ -117,7 +109,8 @@ def _one_hot(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     parts = []
     for i, categories in enumerate(map(tuple, step.categories_)):
         one_hot = _categories(step, table, i, reading)
-        few = [] if rare[i] is None else [k for k, category in enumerate(categories) if category in rare[i]]
+        known = set(map(repr, () if rare[i] is None else rare[i]))  # by their words, as NaN does not equal itself
+        few = [k for k, category in enumerate(categories) if repr(category) in known]
         columns = np.eye(len(categories))
         kept = [k for k in range(len(categories)) if k not in few]
         dropped = None if step.drop_idx_ is None else step.drop_idx_[i]
@@ -158,13 +151,14 @@ def _union(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
 
 
 def _by_columns(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
-    places = step._transformer_to_input_indices
-    parts = [
-        (name, transformed(each, table.take(places[name]), reading))
-        for name, each, columns in step.transformers_
-        if _some(columns)
-    ]
+    parts = [(name, transformed(each, table.take(columns), reading)) for name, each, columns in _with_columns(step)]
     return _joined(parts, step.transformer_weights, reading)
+
+
+def _with_columns(step: Any) -> list[tuple[str, Any, Sequence[int]]]:
+    """The steps of a `ColumnTransformer` that get any columns, with these; the others are not fitted."""
+    columns = step._transformer_to_input_indices
+    return [(name, each, columns[name]) for name, each, _ in step.transformers_ if len(columns[name])]
 
 
 def _joined(

@@ -79,12 +79,13 @@ class Column:
 
     def _one_hot(self, values: np.ndarray, categories: tuple[object, ...]) -> Float[np.ndarray, "rows categories"]:
         place = {_key(category): i for i, category in enumerate(categories)}
-        filled = [self.fill if self.fill is not None and _is_missing(value) else value for value in values]
-        found = np.array([place.get(_key(value), -1) for value in filled], dtype=np.int64)
-        self._refuse(
-            "a missing value", np.array([k < 0 and _is_missing(v) for k, v in zip(found, filled, strict=True)])
-        )
-        self._refuse(f"something other than the categories {', '.join(map(repr, categories))}", found < 0)
+        filled = -1 if self.fill is None else place.get(_key(self.fill), -1)
+        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+        found = np.array([place.get(_key(value), -1) for value in values], dtype=np.int64)
+        found[missing & (found < 0)] = filled
+        shown = ", ".join(map(repr, categories[:5])) + ", ..." * (len(categories) > 5)
+        self._refuse("a missing value", missing & (found < 0))
+        self._refuse(f"something other than its {len(categories)} categories {shown}", found < 0)
         return np.eye(len(categories))[found]
 
     def _refuse(self, what: str, where: np.ndarray) -> None:
