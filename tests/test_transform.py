@@ -59,6 +59,7 @@ def test_the_public_names() -> None:
         "estimate",
         "explain",
         "from_onnx",
+        "from_sklearn",
         "hold",
         "plot",
         "read_vnnlib",
@@ -102,6 +103,7 @@ HEAVY = (
     "safetensors",
     "scipy.optimize",
     "shap",
+    "sklearn",
     "torch._dynamo",
 )
 

@@ -15,6 +15,7 @@ from torch_shallow._verify import verify
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope, WholeSpace
 from torch_shallow.errors import IncompleteWarning, TransformError, UnsupportedOperation
+from torch_shallow.estimators.way_in import from_sklearn
 from torch_shallow.functions import Region
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.modules.visited_relu import VisitedReLU
@@ -55,6 +56,7 @@ __all__ = [
     "estimate",
     "explain",
     "from_onnx",
+    "from_sklearn",
     "hold",
     "plot",
     "read_vnnlib",

@@ -202,6 +202,60 @@ def test_a_pipeline_of_scikit_learn() -> None:
         from_onnx(proto, output="probability")
 
 
+def linear_classifier(post_transform: str, rows: int = 3, classes: int = 3, **labels: Any) -> Any:
+    """What skl2onnx writes of SimpleImputer, StandardScaler and LogisticRegression, without ZipMap."""
+
+    def learnt(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+        name = f"the_{kind}"
+        return helper.make_node(kind, [inputs], outputs.split(), name, domain="ai.onnx.ml", **attributes)
+
+    layers = [
+        learnt("Imputer", "x", "c", imputed_value_floats=[1.0] * 3, replaced_value_float=float("nan")),
+        learnt("Scaler", "c", "s", offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 1.0]),
+        learnt(
+            *("LinearClassifier", "s", "l p"),
+            coefficients=floats(rows * 3).tolist(),
+            intercepts=floats(rows).tolist(),
+            post_transform=post_transform,
+            **(labels or {"classlabels_ints": [3, 5, 7][:classes]}),
+        ),
+        learnt("Normalizer", "p", "y", norm="L1"),
+    ]
+    proto = model(layers, ("n", 3), outputs="l p y")
+    kind = TensorProto.STRING if "classlabels_strings" in labels else TensorProto.INT64
+    proto.graph.output[0].type.tensor_type.elem_type = kind
+    return proto
+
+
+@pytest.mark.parametrize("post_transform", ["NONE", "LOGISTIC", "SOFTMAX"])
+def test_a_linear_classifier_of_scikit_learn(post_transform: str) -> None:
+    proto, x = linear_classifier(post_transform), 20 * floats(50, 3)
+    for output in ("p", "y", "l"):
+        equal_to_the_runtime(proto, from_onnx(proto, output=output), x, output=output)
+    shallow = transform(from_onnx(proto, output="p"))
+    assert shallow.num_regions == 1
+    assert (shallow.head is None) == (post_transform == "NONE")
+    assert len(set(from_onnx(proto, output="l")(torch.from_numpy(x)).tolist()) & {3, 5, 7}) > 1
+
+
+def test_labels_that_are_text_are_no_output_but_the_probabilities_are() -> None:
+    proto = linear_classifier("SOFTMAX", classlabels_strings=["a", "b", "c"])
+    equal_to_the_runtime(proto, from_onnx(proto, output="y"), floats(5, 3))
+    with pytest.raises(TransformError, match=r"its output 'l' uses text \('l'\).* choose another value as output="):
+        from_onnx(proto, output="l")
+
+
+def test_classifiers_and_imputers_that_are_not_read() -> None:
+    with pytest.raises(TransformError, match=r"has 3 coefficients for 2 classes; write those of each class"):
+        from_onnx(linear_classifier("LOGISTIC", rows=1, classes=2), output="y")
+    with pytest.raises(TransformError, match=r"LinearClassifier \(at .*\) has the post_transform 'PROBIT'"):
+        from_onnx(linear_classifier("PROBIT"), output="y")
+    proto = linear_classifier("SOFTMAX")
+    proto.graph.node[0].attribute[1].f = -1.0
+    with pytest.raises(TransformError, match=r"takes -1 for a missing value, and jumps there; write .* as NaN"):
+        from_onnx(proto, output="y")
+
+
 def test_what_the_output_does_not_depend_on_is_not_read() -> None:
     layers = [node("Relu", "x", "y"), node("Det", "x", "d"), node("Neg", "d", "e")]
     assert from_onnx(model(layers, ("n", 3, 3), outputs="y e"), output="y")(-torch.ones(2, 3, 3)).sum() == 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.columns import Column
 
 ROUNDING = 8 * np.finfo(np.float64).eps  # of a value, relative to mean and scale
 
@@ -23,6 +26,7 @@ class Features:
         names: one for each entry.
         mean: the value that the network reads as 0.
         scale: how much of the value is 1 for the network; not 0.
+        columns: of the table that inputs are made of, where they are not simply the values in this order.
 
     Example:
         >>> features = Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0])
@@ -33,6 +37,16 @@ class Features:
     names: tuple[str, ...]
     mean: Float[np.ndarray, "inputs"]
     scale: Float[np.ndarray, "inputs"]
+    columns: tuple[Column, ...] = ()
+
+    @staticmethod
+    def of_columns(columns: Sequence[Column]) -> Features:
+        """The inputs that columns of a table are, in their own units.
+
+        Args:
+            columns: of the table.
+        """
+        return replace(Features.of([name for column in columns for name in column.inputs]), columns=tuple(columns))
 
     @staticmethod
     def of(
@@ -51,7 +65,9 @@ class Features:
             TransformError: the scaler is of another kind or not fitted, lengths differ, or a scale is 0.
         """
         if scaler is not None:
-            mean, scale = _of_scaler(scaler)
+            if getattr(scaler, "clip", False):
+                raise TransformError(_no_scaler(scaler))
+            mean, scale = scaling(scaler)
             names = list(getattr(scaler, "feature_names_in_", [])) or None if names is None else names
         try:
             means, scales = np.array(mean, dtype=np.float64), np.array(scale, dtype=np.float64)
@@ -68,6 +84,35 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def one_hot(self) -> tuple[tuple[int, ...], ...]:
+        """The groups of inputs that are categories of one column."""
+        groups, first = [], 0
+        for column in self.columns:
+            after = first + len(column.inputs)
+            groups += [tuple(range(first, after))] if column.categories is not None else []
+            first = after
+        return tuple(groups)
+
+    def encode(self, table: Any) -> Float[Tensor, "rows inputs"]:
+        """Inputs of the network from rows of a table, in float64.
+
+        Args:
+            table: a data frame of pandas or polars, whose columns are found by name, or an array of rows, by position.
+
+        Raises:
+            TransformError: a column is not there, or has a value that is missing, or is no finite number or none of the
+                categories.
+
+        Example:
+            >>> features = Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0])
+            >>> features.encode([[52.0, 2100.0]]).tolist()
+            [[1.0, -1.0]]
+        """
+        columns = self.columns or tuple(Column(name, i) for i, name in enumerate(self.names))
+        values = np.concatenate([column.encode(table) for column in columns], axis=1)
+        return torch.from_numpy(self.rescale(values))
 
     def unscale(self, x: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
         """Values from inputs of the network, `settled`."""
@@ -142,8 +187,15 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"x{i}" for i in range(count))
 
 
-def _of_scaler(scaler: Any) -> tuple[Any, Any]:
-    """Mean and scale of a scaler of scikit-learn, by the attributes that it has once it is fitted."""
+def scaling(scaler: Any) -> tuple[Any, Any]:
+    """Mean and scale of a scaler of scikit-learn before it clips, by the attributes that it has once it is fitted.
+
+    Args:
+        scaler: a fitted scaler that scales feature by feature.
+
+    Raises:
+        TransformError: it is of another kind, or not fitted.
+    """
     kind = type(scaler).__name__
     if kind == "StandardScaler" and hasattr(scaler, "n_features_in_"):
         zeros = np.zeros(scaler.n_features_in_)
@@ -157,9 +209,13 @@ def _of_scaler(scaler: Any) -> tuple[Any, Any]:
         )
     if kind == "MaxAbsScaler" and hasattr(scaler, "scale_"):
         return np.zeros(len(scaler.scale_)), scaler.scale_
-    if kind == "MinMaxScaler" and hasattr(scaler, "scale_") and not scaler.clip:
+    if kind == "MinMaxScaler" and hasattr(scaler, "scale_"):
         return -scaler.min_ / scaler.scale_, 1.0 / scaler.scale_
-    raise TransformError(
+    raise TransformError(_no_scaler(scaler))
+
+
+def _no_scaler(scaler: Any) -> str:
+    return (
         "scaler: expected a fitted StandardScaler, RobustScaler, MaxAbsScaler or MinMaxScaler (without clip) of "
         f"scikit-learn, found {scaler!r}; fit it, or pass mean and scale."
     )

@@ -20,6 +20,7 @@ from torch_shallow.functions.points import check_floating, clamp_into_box, round
 from torch_shallow.modules.region_network import RegionNetwork
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.model import Model
+from torch_shallow.program.model_copy import what_to_pass
 from torch_shallow.program.verification import compare_in_own_precision, own_dtype
 from torch_shallow.search.partition import Partition
 
@@ -141,7 +142,7 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
     if not isinstance(f, nn.Module | ExportedProgram):
         raise WrongTypeError(
             f"{name}: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
-            f"found {type(f).__name__}; put a function into the forward() of an nn.Module."
+            f"found {type(f).__name__}; {what_to_pass(f)}."
         )
     try:
         read = Model.of(f, x)
@@ -213,7 +214,9 @@ def known_network(f: object, domain: Domain | None = None, name: str = "shallow"
                 "torch_shallow.transform(model, example_input, domain=domain) in its place."
             ) from error
     if known is None:
-        raise WrongTypeError(f"{name}: expected a ShallowReLU, or an nn.Module, found {type(f).__name__}.")
+        raise WrongTypeError(
+            f"{name}: expected a ShallowReLU, or an nn.Module, found {type(f).__name__}; {what_to_pass(f)}."
+        )
     if domain is not None and not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
     if domain is not None and not _same(domain, known.domain, known.in_shape):

@@ -18,6 +18,7 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.program.extraction import read_within
 from torch_shallow.program.joint import Joint
 from torch_shallow.program.model import Model
+from torch_shallow.program.model_copy import what_to_pass
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.verification import own_dtype
 from torch_shallow.search.partition import Partition
@@ -110,7 +111,7 @@ def subject_of(
     if not isinstance(model, nn.Module | ExportedProgram):
         raise WrongTypeError(
             "model: expected an nn.Module, a torch.export.ExportedProgram, a ShallowReLU or the trunk method of one, "
-            f"found {type(model).__name__}; put a function into the forward() of an nn.Module."
+            f"found {type(model).__name__}; {what_to_pass(model)}."
         )
     if example_input is None and isinstance(model, Joint):
         example_input = model.example()

@@ -35,8 +35,8 @@ def check_model(model: object) -> nn.Module:
         model = module_of(model)
     if not isinstance(model, nn.Module):
         raise WrongTypeError(
-            f"model: expected an nn.Module, found {type(model).__name__}; put a function into the forward() of an "
-            "nn.Module (a torch.export.ExportedProgram is taken as well)."
+            f"model: expected an nn.Module, found {type(model).__name__}; {what_to_pass(model)} (a "
+            "torch.export.ExportedProgram is taken as well)."
         )
     model = unwrapped(model)
     for name, module in model.named_modules():
@@ -65,6 +65,15 @@ def check_model(model: object) -> nn.Module:
     if wrong:
         raise TransformError(f"model: expected finite real weights, found that {'; '.join(wrong)}.")
     return model
+
+
+def what_to_pass(model: object) -> str:
+    """What to pass in place of something that is no module."""
+    if isinstance(getattr(model, "module_", None), nn.Module):  # of skorch
+        return "pass net.module_, the nn.Module that it has fitted"
+    if type(model).__module__.startswith("sklearn."):
+        return "pass the network of it: network, features = torch_shallow.from_sklearn(estimator)"
+    return "put a function into the forward() of an nn.Module"
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

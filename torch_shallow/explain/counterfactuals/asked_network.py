@@ -124,8 +124,8 @@ def read_constraints(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         WrongTypeError: there is no such constraint.
     """
-    nothing: dict[str, Any] = dict.fromkeys(("fixed", "increasing", "decreasing", "integer", "one_hot"), ())
-    nothing |= dict.fromkeys(("lower", "upper", "within", "scale"))
+    nothing: dict[str, Any] = dict.fromkeys(("fixed", "increasing", "decreasing", "integer"), ())
+    nothing |= dict.fromkeys(("lower", "upper", "within", "one_hot", "scale"))
     unknown = sorted(set(given) - set(nothing))
     if unknown:
         raise WrongTypeError(

@@ -128,7 +128,7 @@ def read_problem(
     increasing: Sequence[Feature],
     decreasing: Sequence[Feature],
     integer: Sequence[Feature],
-    one_hot: Sequence[Sequence[Feature]],
+    one_hot: Sequence[Sequence[Feature]] | None,
     scale: Range,
     within: Domain | None = None,
 ) -> Changes:
@@ -148,6 +148,7 @@ def read_problem(
     ends = [_range("lower", lower, features, -np.inf), _range("upper", upper, features, np.inf)]
     if np.isnan(ends).any() or np.isposinf(ends[0]).any() or np.isneginf(ends[1]).any():
         raise TransformError("lower, upper: expected numbers, -inf or inf where there is no limit.")
+    one_hot = features.one_hot if one_hot is None else one_hot
     if not isinstance(one_hot, Iterable):
         raise WrongTypeError(f"one_hot: expected a list of groups, each a list of features, found {one_hot!r}.")
     whole, groups = np.zeros(count, dtype=bool), [_indices("one_hot", group, features) for group in one_hot]

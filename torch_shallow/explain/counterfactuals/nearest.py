@@ -34,7 +34,7 @@ def counterfactual(
     increasing: Sequence[Feature] = (),
     decreasing: Sequence[Feature] = (),
     integer: Sequence[Feature] = (),
-    one_hot: Sequence[Sequence[Feature]] = (),
+    one_hot: Sequence[Sequence[Feature]] | None = None,
     scale: Range = None,
     margin: int | float = 0.0,
     tolerance: float = 1e-6,
@@ -75,7 +75,8 @@ def counterfactual(
         decreasing: features that may only shrink.
         integer: features with whole values. They are searched one after the other in each region: give them a range
             with `lower` and `upper`, without which a target that no whole numbers reach may be looked for without end.
-        one_hot: groups of features of which one is 1 and the others are 0.
+        one_hot: groups of features of which one is 1 and the others are 0; if None, those that are categories of one
+            column, as features of `from_sklearn` know them.
         scale: how much a change of each of the network's inputs by 1 counts, as `lower`: positive. With the scale of a
             scaler, the distance is measured in units of the features.
         margin: by how much the output of the class has to exceed the others.

@@ -29,6 +29,7 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.graph.identify import identify
+from torch_shallow.program.model_copy import what_to_pass
 
 ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
 CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
@@ -112,7 +113,10 @@ def output_range(
     options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate)
     known = known_function(shallow)
     if known is None and not isinstance(shallow, nn.Module | ExportedProgram):
-        raise WrongTypeError(f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}.")
+        raise WrongTypeError(
+            f"shallow: expected a ShallowReLU, or an nn.Module, found {type(shallow).__name__}; "
+            f"{what_to_pass(shallow)}."
+        )
     is_deep = known is None and not isinstance(shallow, SoftReLU)
     if of is not None or (is_deep and (domain is not None or example_input is not None)):
         subject = subject_of(shallow, domain, example_input, drop_head=True)

@@ -128,7 +128,10 @@ class Reader:
         result = self._value(name)
         if isinstance(result.content, list):
             raise TransformError(f"model: its output {name!r} is a sequence of tensors; name one of them by output=.")
-        self.writer.graph.output(result.tensor.node)
+        try:
+            self.writer.graph.output(result.tensor.node)
+        except NotRead as reason:
+            raise TransformError(f"model: its output {name!r} {reason}.") from reason
         module = GraphModule(self.writer.root, self.writer.graph)
         module.graph.eliminate_dead_code()
         return GraphModule(module, module.graph, identifier(graph.name) or "OnnxModel")

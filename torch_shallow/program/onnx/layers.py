@@ -151,10 +151,53 @@ def linear_regressor(
 ) -> Any:
     if post_transform != "NONE":
         raise NotRead(f"has the post_transform {post_transform!r}")
-    weight = x.writer.constant(f"{x.writer.place[0]}_weight", np.array(coefficients, np.float32).reshape(targets, -1))
+    return _linear(x, coefficients, intercepts, targets)
+
+
+def linear_classifier(
+    x: Value,
+    *,
+    coefficients: Sequence[float],
+    intercepts: Sequence[float] | None = None,
+    classlabels_ints: Sequence[int] | None = None,
+    classlabels_strings: Sequence[bytes] | None = None,
+    multi_class: int = 0,
+    post_transform: str = "NONE",
+) -> Any:
+    ends = {"NONE": lambda z: z, "LOGISTIC": torch.sigmoid, "SOFTMAX": lambda z: functional.softmax(z, 1)}
+    if post_transform not in ends:
+        raise NotRead(f"has the post_transform {post_transform!r}")
+    labels = np.array(classlabels_ints or classlabels_strings or (), object if classlabels_strings else np.int64)
+    if len(labels) < 2 or len(labels) * x.size(1) != len(coefficients):
+        raise NotRead(f"has {len(coefficients)} coefficients for {len(labels)} classes; write those of each class")
+    linear = _linear(x, coefficients, intercepts, len(labels))
+    scores = ends[post_transform](linear)
+    if classlabels_strings:
+        return labels, scores  # text, which is refused where it is used
+    known = x.writer.constant(f"{x.writer.place[0]}_labels", labels)
+    return torch.index_select(known, 0, torch.argmax(linear, 1)), scores
+
+
+def _linear(x: Value, coefficients: Sequence[float], intercepts: Sequence[float] | None, rows: int) -> Any:
+    weight = x.writer.constant(f"{x.writer.place[0]}_weight", np.array(coefficients, np.float32).reshape(rows, -1))
     x.writer.learn(weight)
     found = functional.linear(x.tensor, weight)
     return found if intercepts is None else found + _row(x, "bias", intercepts)
+
+
+def imputer(
+    x: Value,
+    *,
+    imputed_value_floats: Sequence[float] = (),
+    imputed_value_int64s: Sequence[int] = (),
+    replaced_value_float: float = 0.0,
+    replaced_value_int64: int = 0,
+) -> Any:
+    if not np.isnan(replaced_value_float):
+        raise NotRead(
+            f"takes {replaced_value_float:g} for a missing value, and jumps there; write missing values as NaN"
+        )
+    return x.tensor  # the inputs of a network are numbers
 
 
 def array_feature_extractor(x: Value, places: Value) -> Any:
@@ -171,6 +214,8 @@ LEARNING: dict[str, Callable[..., Any]] = {
     "ai.onnx.ml.FeatureVectorizer": lambda *values, inputdimensions=None: torch.cat(
         [value.tensor for value in values], 1
     ),
+    "ai.onnx.ml.Imputer": imputer,
+    "ai.onnx.ml.LinearClassifier": linear_classifier,
     "ai.onnx.ml.LinearRegressor": linear_regressor,
     "ai.onnx.ml.Normalizer": normalizer,
     "ai.onnx.ml.Scaler": lambda x, *, offset=(0.0,), scale=(1.0,): (

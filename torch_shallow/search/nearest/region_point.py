@@ -86,7 +86,12 @@ class RegionPoints:
         return together, point
 
     def _solved(
-        self, rows: Float[np.ndarray, "rows dimension"], limits: Vector, lower: Vector, upper: Vector, cutoff: float
+        self,
+        rows: Float[np.ndarray, "rows inputs"],
+        limits: Float[np.ndarray, "rows"],
+        lower: Vector,
+        upper: Vector,
+        cutoff: float,
     ) -> tuple[float, Vector | None]:
         """The point nearest to 0 where `rows @ point <= limits`, in a box."""
         if not len(lower):

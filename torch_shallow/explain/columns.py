@@ -1,0 +1,106 @@
+"""Columns of a table as inputs of a network: numbers as they are, categories as one input each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.errors import TransformError, WrongTypeError
+
+_MISSING = object()  # stands for NaN, which does not equal itself
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, which is one input of a network, or one for each of its categories.
+
+    Attributes:
+        name: of the column.
+        position: of the column, from 0.
+        categories: those that it may have, each of which is an input; None for a column of numbers.
+        fill: what is put in place of a missing value; None if no value may be missing.
+    """
+
+    name: str
+    position: int
+    categories: tuple[object, ...] | None = None
+    fill: object = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that it is."""
+        if self.categories is None:
+            return (self.name,)
+        return tuple(f"{self.name}={category}" for category in self.categories)
+
+    def encode(self, table: Any) -> Float[np.ndarray, "rows inputs"]:
+        """What the inputs are in each row of a table.
+
+        Args:
+            table: a data frame, in which the column is found by its name, or rows, in which it is by its position.
+
+        Raises:
+            WrongTypeError: the values are no numbers.
+            TransformError: the column is not there, or has a value that is missing, infinite or an unknown category.
+        """
+        values = self._values(table)
+        return self._numbers(values)[:, None] if self.categories is None else self._one_hot(values, self.categories)
+
+    def _values(self, table: Any) -> np.ndarray:
+        if hasattr(table, "columns"):
+            if self.name not in table.columns:
+                raise TransformError(
+                    f"table: expected a column {self.name!r}, found {', '.join(map(str, table.columns))}; name it so, "
+                    "or pass the rows as an array, whose columns are in the order in which the estimator was fitted."
+                )
+            return np.asarray(table[self.name])
+        array = table if isinstance(table, np.ndarray) else np.asarray(table, dtype=object)
+        if array.ndim != 2 or array.shape[1] <= self.position:
+            raise TransformError(
+                f"table: expected rows of at least {self.position + 1} columns, found an array of shape {array.shape}."
+            )
+        return array[:, self.position]
+
+    def _numbers(self, values: np.ndarray) -> Float[np.ndarray, "rows"]:
+        if values.dtype == object:
+            values = np.array([np.nan if _is_missing(value) else value for value in values])
+        try:
+            numbers = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise WrongTypeError(f"table: expected numbers in the column {self.name!r}: {error}.") from error
+        if self.fill is not None:
+            numbers = np.where(np.isnan(numbers), np.float64(cast(float, self.fill)), numbers)
+        self._refuse("a missing value", np.isnan(numbers))
+        self._refuse("an infinite number", np.isinf(numbers))
+        return numbers
+
+    def _one_hot(self, values: np.ndarray, categories: tuple[object, ...]) -> Float[np.ndarray, "rows categories"]:
+        place = {_key(category): i for i, category in enumerate(categories)}
+        filled = -1 if self.fill is None else place.get(_key(self.fill), -1)
+        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+        found = np.array([place.get(_key(value), -1) for value in values], dtype=np.int64)
+        found[missing & (found < 0)] = filled
+        shown = ", ".join(map(repr, categories[:5])) + ", ..." * (len(categories) > 5)
+        self._refuse("a missing value", missing & (found < 0))
+        self._refuse(f"something other than its {len(categories)} categories {shown}", found < 0)
+        return np.eye(len(categories))[found]
+
+    def _refuse(self, what: str, where: np.ndarray) -> None:
+        if where.any():
+            raise TransformError(
+                f"table: found {what} in the column {self.name!r}, in {int(where.sum())} of {len(where)} rows, row "
+                f"{int(np.flatnonzero(where)[0])} the first; leave these rows out, or put other values there."
+            )
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and bool(np.isnan(value))
+
+
+def _key(value: Any) -> Any:
+    return _MISSING if value is not None and _is_missing(value) else value
