@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -83,7 +84,8 @@ def test_a_small_peak_is_left_out_where_the_error_allows_it() -> None:
 
 
 @pytest.mark.parametrize("allowed", [0.0, -1.0, float("inf"), float("nan"), True, "1e-9"])
-def test_a_max_error_that_is_none_is_refused(allowed: Any) -> None:
+def test_a_max_error_that_is_none_is_refused(allowed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TransformError, match="max_error: expected a positive number, found"):
         torch_shallow.transform(peak(), max_error=allowed)
 

@@ -174,7 +174,9 @@ class ProofData:
         weights: Float[np.ndarray, "*some coordinates"],
         biases: Float[np.ndarray, "*some"],
         skip: Float[np.ndarray, "outputs inputs"] | None = None,
-    ) -> tuple[Float[np.ndarray, "*some inputs+1"], Float[np.ndarray, "*any inputs+1"], Float[np.ndarray, "*some 2"]]:
+    ) -> tuple[
+        Float[np.ndarray, "*some homogeneous"], Float[np.ndarray, "*any homogeneous"], Float[np.ndarray, "*some 2"]
+    ]:
         """Functions over u as functions over x, as pairs, and what is wrong with them; no second part if it is zero."""
         from torch_shallow.certify import twofold
 

@@ -34,11 +34,11 @@ class ProofDomain:
 
     lower: Vector
     upper: Vector
-    rows: Float[np.ndarray, "rows inputs+1"]
+    rows: Float[np.ndarray, "rows homogeneous"]
     walls: list[list[float]] | None
     given: bool
-    stretch: Float[np.ndarray, "coordinates+1 inputs+1"]
-    faces: Float[np.ndarray, "faces inputs+1"]
+    stretch: Float[np.ndarray, "homogeneous_coordinates homogeneous"]
+    faces: Float[np.ndarray, "faces homogeneous"]
     least: Float[np.ndarray, "coordinates"]
 
     @property
@@ -81,7 +81,7 @@ def _coordinates(lower: Vector, upper: Vector, units: Vector) -> tuple[np.ndarra
     return stretch, faces, np.append(np.full(d, -1.0), 0.0)
 
 
-def _bounds(rows: Float[np.ndarray, "rows inputs+1"]) -> tuple[Vector, Vector, list[list[float]] | None]:
+def _bounds(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Vector, Vector, list[list[float]] | None]:
     """Proven bounds of a polytope, and the multipliers; infinite ones if it has no bounds in some direction."""
     from scipy.optimize import linprog
 

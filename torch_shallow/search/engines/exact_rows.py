@@ -50,7 +50,7 @@ class ExactRows:
                 [Dyadic.of(stage.weight[:, d + offsets[s] : d + offsets[s + 1]]) for s in range(number)]
             )
         far = [0] * chart.num_coordinates + [1]
-        walls = Dyadic.of(chart.inequalities).numbers
+        walls = Dyadic.of(chart.inequalities).numbers.tolist()
         self._domain = (*(shortened(row) for row in walls), far)
 
     def composed(self, stages: Stages) -> Stages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch_shallow.bounds.multipliers import Descent, Multipliers
 from torch_shallow.search.ascent import climb
 from torch_shallow.search.engines.cell_batch import CellBatch, CellBounder
 from torch_shallow.search.incumbent import Incumbent
-from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
+from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class Prepared:
     """What is known of a question before any cell is opened.
 
     Attributes:
-        posed: the question, in a box.
+        posed: the question, in a box: a `Posed`, or what has its goals, floor, limit and values, such as a `Sought`.
         effort: how much work goes into what.
         bounder: bounds cells.
         whole: the whole box, bounded.
         slack: by how much a bound may exceed the best point.
     """
 
-    posed: Posed
+    posed: Any
     effort: Effort
     bounder: CellBounder
     whole: CellBatch

@@ -58,7 +58,7 @@ class NearestEngine:
             cell, start = bounder.whole
             ceiling = torch.full((1,), torch.inf, dtype=torch.float64, device=cell.lower.device)
             whole = bounder.bounded(cell, start, ceiling, single.floor, self.effort.root)
-            prepared.append(Prepared(single, self.effort, bounder, whole, ROUNDING * sought.reach))  # type: ignore[arg-type]
+            prepared.append(Prepared(single, self.effort, bounder, whole, ROUNDING * sought.reach))
         return tuple(prepared)
 
     @property
