@@ -67,7 +67,7 @@ def floating_source(tables: Tables, name: str, kind: str, include: str) -> str:
         body.append(f"const {kind} zero = 0;")
     if tables.head:
         sizes = (len(step.chosen) for step in tables.head if step.chosen is not None)
-        body.append(f"{kind} value[{max(tables.trunk_size, *sizes)}];")
+        body.append(f"{kind} value[{max((tables.trunk_size, *sizes))}];")
     if tables.projection is None:
         body.append(f"const {kind} *u = x;")
     else:

@@ -194,7 +194,7 @@ def _distinct(
     array: Float[np.ndarray, "some ..."],
 ) -> tuple[Float[np.ndarray, "distinct ..."], Int[np.ndarray, "some"]]:
     """The distinct entries along the first axis in the order in which they come, and which of them each is."""
-    flat = np.ascontiguousarray(array.reshape(len(array), -1) + 0.0)  # -0.0 becomes 0.0
+    flat = np.ascontiguousarray(array.reshape(len(array), int(np.prod(array.shape[1:]))) + 0.0)  # -0.0 becomes 0.0
     _, first, inverse = np.unique(flat, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
