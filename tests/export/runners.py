@@ -69,13 +69,9 @@ def run_duckdb(query: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
     """The same in DuckDB, which has NaN in tables."""
     duckdb = pytest.importorskip("duckdb")
     base = duckdb.connect()
-    titles = ", ".join('"' + column.replace('"', '""') + '" DOUBLE' for column in columns)
-    base.execute(f"CREATE TABLE points (id INTEGER, {titles})")
-    rows = ", ".join(
-        f"({i}, {', '.join(f'CAST({value!r:s} AS DOUBLE)' for value in map(str, row))})"
-        for i, row in enumerate(x.tolist())
-    )
-    base.execute(f"INSERT INTO points VALUES {rows}")
+    arrays = {"id": np.arange(len(x)), **{column: x[:, i].copy() for i, column in enumerate(columns)}}
+    base.register("arrays", arrays)
+    base.execute("CREATE TABLE points AS SELECT * FROM arrays")
     found = base.execute(query + " ORDER BY id").fetchall()
     return np.array([[np.nan if value is None else value for value in row[1:]] for row in found], dtype=np.float64)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,11 @@ TARGETS: dict[str, Callable[..., Any]] = {
 
 def ending_with(head: Callable[[Tensor], Tensor]) -> ShallowReLU:
     return transform(Ends(head), torch.zeros(1, 2), domain=Box(-1.0, 1.0))
+
+
+@pytest.fixture(autouse=True)
+def _wrong_types_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="module")

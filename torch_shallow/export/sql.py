@@ -32,10 +32,11 @@ def to_sql(
     """A network as one SELECT over the rows of a table, for SQLite (from 3.35), DuckDB and PostgreSQL (from 12).
 
     Each output is a CASE over the cuts with linear expressions in its leaves, so its text grows with regions, outputs
-    and inputs. CASE is nested no deeper than the logarithm of the number of regions, whatever the depth of the tree. A
-    head becomes queries around it; `exp`, `ln` and `tanh` are taken from the database. Outputs are those of the network
-    up to rounding, as those of `to_c` in "double" are, and NULL where an input is NULL, not finite or outside of the
-    domain.
+    and inputs: about 300 bytes for a region of four inputs. CASE is nested no deeper than the logarithm of the number
+    of regions, whatever the depth of the tree. SQLite prepares such a query in 0.2 s for 600 regions, and in a minute
+    for 11,000, so merge or simplify a network of thousands of them. A head becomes queries around it; `exp`, `ln` and
+    `tanh` are taken from the database. Outputs are those of the network up to rounding, as those of `to_c` in "double"
+    are, and NULL where an input is NULL, not finite or outside of the domain.
 
     Args:
         shallow: the network, complete; merged and simplified ones too.
@@ -212,10 +213,11 @@ class _Tree:
             numbers, sign = self.rows[row], ">" if positive else "<="
             (read,) = np.nonzero(numbers[:-1])
             text = f"{_sum(numbers, self.coordinates)} {sign} 0e0"
-            if len(read) == 1:
-                weight = float(numbers[read[0]])
-                mirrored = sign if weight > 0 else {">": "<", "<=": ">="}[sign]
-                text = f"{self.coordinates[read[0]]} {mirrored} {_number(0.0 - float(numbers[-1]) / weight)}"
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                threshold = 0.0 - numbers[-1] / numbers[read[0]] if len(read) == 1 else np.nan
+            if np.isfinite(threshold):
+                mirrored = sign if numbers[read[0]] > 0 else {">": "<", "<=": ">="}[sign]
+                text = f"{self.coordinates[read[0]]} {mirrored} {_number(threshold)}"
             self.conditions[row, positive] = text
         return self.conditions[row, positive]
 

@@ -176,13 +176,15 @@ def saves_numbers(
 
 
 def _multiplied_out(
-    homogeneous: Float[np.ndarray, "*some coordinates"], basis: Float[np.ndarray, "coordinates inputs"]
-) -> Float[np.ndarray, "*some inputs"]:
+    homogeneous: Float[np.ndarray, "*some homogeneous_coordinates"], basis: Float[np.ndarray, "coordinates inputs"]
+) -> Float[np.ndarray, "*some homogeneous"]:
     """Rows over the inputs, of rows over the coordinates."""
     return np.concatenate([homogeneous[..., :-1] @ basis, homogeneous[..., -1:]], -1)
 
 
-def _unscaled(homogeneous: Float[np.ndarray, "*some inputs"], features: Features) -> Float[np.ndarray, "*some inputs"]:
+def _unscaled(
+    homogeneous: Float[np.ndarray, "*some homogeneous"], features: Features
+) -> Float[np.ndarray, "*some homogeneous"]:
     """Rows over values, of rows over inputs of the network."""
     if not features.mean.any() and (features.scale == 1.0).all():
         return homogeneous
