@@ -48,25 +48,25 @@ def exact_outputs(shallow: ShallowReLU, x: list[list[Fraction]]) -> list[list[Fr
     return found
 
 
-def grid(shallow: ShallowReLU, bits: int, count: int = 150) -> np.ndarray:
-    """Points of the grid in the box: at random, and next to half-spaces on both sides."""
+def grid(shallow: ShallowReLU, bits: int, count: int = 200) -> np.ndarray:
+    """Points of the grid in the box: at random, its ends, and the nearest ones on both sides of half-spaces."""
     rng = np.random.default_rng(0)
     lower, upper = shallow.domain.bounds(shallow.in_shape)
-    inside = rng.uniform(lower, upper, (count, len(lower)))
-    rows = shallow.half_spaces.rows.detach().numpy()
-    basis = shallow.half_spaces.projection
-    normals = rows[:, :-1] if basis is None else rows[:, :-1] @ basis.numpy()
-    which = rng.integers(0, max(1, len(rows)), count) if len(rows) else np.zeros(0, dtype=int)
-    near, normal = inside[: len(which)].copy(), normals[which]
-    axis = np.abs(normal).argmax(axis=1)
-    z = (normal * near).sum(axis=1) + rows[which, -1]
-    at = np.arange(len(near))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        near[at, axis] = np.nan_to_num(near[at, axis] - z / normal[at, axis])
-    scaled = np.concatenate([inside, near, lower[None], upper[None]]) * 2.0**bits
-    scaled = np.concatenate([np.floor(scaled), np.ceil(scaled), np.rint(scaled)])
     least, most = np.ceil(lower * 2.0**bits), np.floor(upper * 2.0**bits)
-    return np.clip(scaled, least, most).astype(np.int64)
+    points = np.rint(rng.uniform(least, most, (count, len(lower))))
+    rows, basis = shallow.half_spaces.rows.detach().numpy(), shallow.half_spaces.projection
+    found = [points, least[None], most[None]]
+    if len(rows):
+        which, near = rng.integers(0, len(rows), count), points.copy()
+        normal = rows[which, :-1] if basis is None else rows[which, :-1] @ basis.numpy()
+        z = (normal * near).sum(axis=1) + rows[which, -1] * 2.0**bits
+        at, axis = np.arange(count), np.abs(normal).argmax(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            near[at, axis] = np.floor(np.nan_to_num(near[at, axis] - z / normal[at, axis]))
+        beyond = near.copy()
+        beyond[at, axis] += 1.0
+        found += [near, beyond]
+    return np.clip(np.concatenate(found), least, most).astype(np.int64)
 
 
 def assert_within_the_error(shallow: ShallowReLU, folder: Path, **options: object) -> float:
@@ -123,11 +123,33 @@ def test_every_point_has_its_own_region_even_where_the_network_jumps(tmp_path: P
     shallow = copy.deepcopy(transform(chain(2, 8, 8, 1).double(), domain=Box(-2.0, 2.0)))
     with torch.no_grad():
         shallow.selection.biases += 10.0 * torch.randn_like(shallow.selection.biases)
-        spread = 2.0 ** torch.randint(-30, 20, shallow.half_spaces.rows.shape).double()
-        shallow.half_spaces.rows *= spread  # numbers of very different sizes, over any of which a sign may turn
-        shallow.half_spaces.rows[::4] = torch.tensor([1.0, -1.0, 0.0])  # on the diagonal it is exactly 0
-        shallow.half_spaces.rows[1::8] = torch.tensor([1.0, -1.0, 2.0**-200])
-        shallow.half_spaces.rows[3::8] = torch.tensor([1.0, -1.0 + 2.0**-50, -(2.0**-300)])
+    assert_within_the_error(shallow, tmp_path)
+
+
+ROWS = [
+    [1.0, -1.0, 0.0],  # exactly 0 on the diagonal
+    [1.0, -1.0, 2.0**-200],
+    [1.0, -1.0, -(2.0**-200)],
+    [1.0, -1.0 + 2.0**-50, 0.0],
+    [1.0, -1.0 - 2.0**-52, 2.0**-60],
+    [2.0**-30, 1.0, 2.0**-31],
+    [1e-290, -1e290, 1e-290],
+    [5e-324, -1e-323, 0.0],
+    [1.0, 3.0**-20, -(3.0**-21)],
+    [0.0, 0.0, 1e-300],
+    [0.0, 0.0, 0.0],
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_signs_are_exact_however_different_the_sizes_of_numbers(row: list[float], tmp_path: Path) -> None:
+    shallow = copy.deepcopy(transform(chain(2, 1, 1).double(), domain=Box(-2.0, 2.0)))
+    assert shallow.num_regions == 2
+    shallow.half_spaces.projection = None
+    shallow.half_spaces.rows = torch.tensor([row], dtype=torch.float64)
+    shallow.selection.weights = torch.zeros(2, 1, 2, dtype=torch.float64)
+    shallow.selection.biases = torch.tensor([[-10.0], [10.0]], dtype=torch.float64)
+    shallow.selection.skip = None
     assert_within_the_error(shallow, tmp_path)
 
 
