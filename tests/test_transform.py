@@ -58,6 +58,7 @@ def test_the_public_names() -> None:
         "constraints",
         "estimate",
         "explain",
+        "export",
         "from_onnx",
         "from_sklearn",
         "hold",
@@ -86,7 +87,8 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
     assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
     pictures = "adjacency animate coefficients polygons regions segment slice surface"
     assert torch_shallow.plot.__all__ == pictures.split()
-    for module in (torch_shallow.explain, torch_shallow.plot):
+    assert torch_shallow.export.__all__ == ["CCode", "to_c", "to_onnx", "to_python", "to_sql"]
+    for module in (torch_shallow.explain, torch_shallow.export, torch_shallow.plot):
         assert all(callable(getattr(module, name)) for name in module.__all__)
 
 

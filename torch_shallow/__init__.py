@@ -2,11 +2,11 @@
 
 Reading order: `_transform` is the whole pipeline; `program` reads the module, `search` enumerates the regions,
 `functions` is what is known then, `modules` the result, `certify` says why it is right; `explain` says what the
-regions mean, and `plot` draws them. `_verify` and `_ask` answer questions without finding all regions. `compiled` says
-how inner loops are compiled, and `ahead` does it all at once.
+regions mean, `plot` draws them, and `export` writes them in other languages. `_verify` and `_ask` answer questions
+without finding all regions. `compiled` says how inner loops are compiled, and `ahead` does it all at once.
 """
 
-from torch_shallow import explain, plot
+from torch_shallow import explain, export, plot
 from torch_shallow._ask import Maximum, Question, ask
 from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
@@ -55,6 +55,7 @@ __all__ = [
     "constraints",
     "estimate",
     "explain",
+    "export",
     "from_onnx",
     "from_sklearn",
     "hold",
