@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -233,6 +234,9 @@ def test_the_error_stays_with_copies_and_leaves_with_the_numbers(tmp_path: Path)
         ({"max_regions": 2, "domain": Box([0.0, 0.0], [1.0, 0.0]), "cuts": "both"}, "cuts: expected 'features'"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
+def test_arguments_that_do_not_fit_are_named(
+    options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # some are of wrong types
     with pytest.raises(TransformError, match=message):
         simplify(network(2, 4, 2), **{"domain": Box(-1.0, 1.0), **options})

@@ -129,7 +129,7 @@ def simplify(
             show,
         )
         root = growing.grow(cell)
-    reason = "" if max_error is None and growing.reason.startswith("max_regions") else growing.reason
+    reasons = [reason for reason in growing.reasons if max_error is not None or not reason.startswith("max_regions")]
     tree, maps, leaves = _flattened(root, chart, subject)
     simplified = SimplifiedReLU(tree, maps, head=subject.head).to(subject.device)
     simplified.may_be_discontinuous = True
@@ -140,7 +140,7 @@ def simplify(
             torch.from_numpy(np.array([fit.bound for fit in fits])),
             torch.from_numpy(np.array([fit.found for fit in fits])),
             torch.from_numpy(np.array([fit.at for fit in fits])),
-            reason,
+            ", ".join(dict.fromkeys(reasons)),
         )
     )
     return simplified

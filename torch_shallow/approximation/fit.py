@@ -103,16 +103,14 @@ class Fitter:
             maps = np.array(
                 [self._rounded(cell, *one, limit) for one, limit in zip(fitted, limits.tolist(), strict=True)]
             ).reshape(-1, d + 1)
-            gives_up = np.isfinite(goal) and least > goal
-            if not gives_up:
-                more = worst_points(self._network, cell, maps, y)
-                cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])
+            more = worst_points(self._network, cell, maps, y)
+            cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])
             errors = np.abs(y - cell.x @ maps[:, :d].T - maps[:, d])
             found, at = errors.max(axis=0), cell.x[errors.argmax(axis=0)]
             if best is None or self.worst(found) < self.worst(best.found):
                 best = Fit(cell, maps, found, at, np.full(len(maps), np.inf), least)
             enough = (1.0 + self.precision) * least if np.isinf(goal) else goal
-            if gives_up or self.worst(best.found) <= enough:
+            if least > goal or self.worst(best.found) <= enough:
                 break
         assert best is not None
         return replace(best, cell=cell, least=least)
@@ -148,8 +146,10 @@ class Fitter:
             for sign in (1.0, -1.0):
                 limit = goal * self.weight[output]
                 near = max((1.0 + self.precision / 2) * found[output], TINY * sizes[output])
-                floor = near if np.isinf(limit) else max(limit, found[output])
-                posed = Posed(self._apart(fit, output, sign), fit.cell.domain, floor=floor, enough=max(limit, floor))
+                floor = float(near if np.isinf(limit) else max(limit, found[output]))
+                posed = Posed(
+                    self._apart(fit, output, sign), fit.cell.domain, floor=floor, enough=max(float(limit), floor)
+                )
                 answer = asking.ask(posed, number=-1) or asking.glance(posed)
                 if answer.x is not None and answer.value > found[output]:
                     found[output], at[output] = answer.value, answer.x

@@ -16,7 +16,8 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.asking import Asking
 
 ATTEMPTS = 12  # to fit and prove the map of a cell
-GROWING = 0.6  # of the time limit; what is left is for proofs
+GROWING = 0.5  # of the time limit; what is left is for proofs
+PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
 ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
 
 
@@ -29,6 +30,7 @@ class Node:
         cut: the half-space of its active child.
         below: the inactive and the active child.
         attempts: how often it was tried to prove it.
+        is_looked_at: whether there was an attempt to prove it in place of what is below it.
         is_nearest: whether it has the nearest map to the network, rather than any one that is near enough.
     """
 
@@ -37,6 +39,7 @@ class Node:
     below: tuple[Node, Node] | None = None
     attempts: int = 0
     is_nearest: bool = False
+    is_looked_at: bool = False
 
     @property
     def leaves(self) -> list[Node]:
@@ -63,7 +66,7 @@ class Growing:
         asking: proves, and knows how much time there is.
         rng: chooses points.
         show: called now and then with the number of leaves and the largest error found.
-        reason: why it stopped with an error above the goal, or with bounds that are not near the errors found.
+        reasons: why it stopped with an error above the goal, or with bounds that are not near the errors found.
     """
 
     fitter: Fitter
@@ -73,7 +76,7 @@ class Growing:
     asking: Asking
     rng: np.random.Generator
     show: Callable[[int, float], None]
-    reason: str = ""
+    reasons: list[str] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def grow(self, cell: SampledCell) -> Node:
@@ -83,7 +86,7 @@ class Growing:
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
             if not self._time_to_grow():
-                self.reason = self.asking.reason or f"time_limit={self.asking.options.time_limit}"
+                self.reasons.append(self._out_of_time)
                 break
             leaf = heapq.heappop(open_ones)[-1]
             if self._error(leaf) <= self.goal and leaf.attempts < ATTEMPTS:
@@ -92,17 +95,17 @@ class Growing:
                 continue
             if count == self.max_regions:
                 heapq.heappush(open_ones, self._entry(leaf))
-                self.reason = f"max_regions={count}"
+                self.reasons.append(f"max_regions={count}")
                 break
-            if leaf.fit.is_proven:  # as it is proven to be, but not well enough
-                continue
             if self._cut(leaf):
                 count += 1
                 for node in leaf.below or ():
                     heapq.heappush(open_ones, self._entry(node))
             else:
-                self.reason = "no cut is left that has points on both sides"
-        self._prove_all(root.leaves)
+                self.reasons.append("no cut is left that has points on both sides")
+        if not self._prove_all(root.leaves, self.asking.part(PROOFS)):
+            self._fall_back(root)
+            self.reasons.append(self._out_of_time)
         return root
 
     def _entry(self, leaf: Node) -> tuple[float, int, Node]:
@@ -110,6 +113,10 @@ class Growing:
 
     def _error(self, leaf: Node) -> float:
         return self.fitter.worst(leaf.fit.found)
+
+    @property
+    def _out_of_time(self) -> str:
+        return self.asking.reason or f"time_limit={self.asking.options.time_limit}"
 
     def _time_to_grow(self) -> bool:
         limit = self.asking.options.time_limit
@@ -131,36 +138,81 @@ class Growing:
         if part.is_over and part.reason and not part.no_time_left():  # interrupted
             self.asking.add(part)
 
-    def _prove_all(self, leaves: list[Node]) -> None:
+    def _prove_all(self, leaves: list[Node], asking: Asking) -> bool:
         """Bring the bounds of all leaves near the largest error of all, those with the largest errors first.
 
         Where that is above the goal, a leaf gets its nearest map.
+
+        Args:
+            leaves: the leaves.
+            asking: proves, and knows how much time there is: what it is not enough for stays without a bound.
+
+        Returns:
+            Whether the time was enough.
         """
         worst, errors = self.fitter.worst, np.array([self._error(leaf) for leaf in leaves])
         bounds = np.array([worst(leaf.fit.bound) for leaf in leaves])
-        done = np.zeros(len(leaves), dtype=bool)
+        done, stopped = np.zeros(len(leaves), dtype=bool), False
         while True:
             near = (1.0 + self.fitter.precision) * float(errors.max())
             rest = np.flatnonzero((bounds > near) & ~done)
             if not len(rest):
-                break
+                return not stopped
+            if asking.is_over or asking.no_time_left():
+                return False
             number = int(rest[errors[rest].argmax()])
-            leaf, part = leaves[number], self.asking.part(len(rest))
-            if errors[number] > self.goal and not leaf.is_nearest and not part.no_time_left():
+            leaf, part = leaves[number], asking.part(len(rest))
+            if errors[number] > self.goal and not leaf.is_nearest:
                 leaf.fit, leaf.is_nearest = self.fitter.fit(leaf.fit.cell, np.inf), True
             else:
                 leaf.attempts += 1
-                fit = self.fitter.proven(leaf.fit, near, part)
-                self.asking.add(part)
-                done[number] = part.is_over or leaf.attempts > 2 * ATTEMPTS
+                is_last = leaf.attempts > 2 * ATTEMPTS
+                fit = self.fitter.proven(leaf.fit, np.inf if is_last else near, part)
+                asking.add(part)
+                done[number] = part.is_over or is_last
+                stopped |= part.is_over
                 bound = np.maximum(np.minimum(fit.bound, leaf.fit.bound), fit.found)
                 leaf.is_nearest = worst(fit.found) <= near  # or there are points now that it was not fitted to
                 leaf.fit = replace(fit, bound=bound)
             errors[number], bounds[number] = self._error(leaf), worst(leaf.fit.bound)
-        for leaf in leaves:
-            if not leaf.fit.is_proven:
-                leaf.fit = self.fitter.proven(leaf.fit, np.inf, self.asking)
-        self.reason = self.reason or self.asking.reason
+
+    def _fall_back(self, root: Node) -> None:
+        """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf.
+
+        A node takes the place of all that is below it if it is proven to be no worse.
+        """
+        node = root
+        while not root.fit.is_proven or not (self.asking.is_over or self.asking.no_time_left()):
+            node = root
+            while node.is_looked_at and node.below is not None:
+                node = max(node.below, key=self._bound)
+            if node.is_looked_at:
+                break
+            node.is_looked_at = True
+            if node.below is None and node.fit.is_proven:
+                break
+            part = self.asking.part(ONE_PROOF)
+            if not part.no_time_left():
+                node.fit = self.fitter.fit(node.fit.cell, np.inf)
+            node.fit = self.fitter.proven(node.fit, np.inf, part)
+            self.asking.add(part)
+        self._prune(root)
+
+    def _bound(self, node: Node) -> float:
+        """The error that is proven, of a node or of all that is below it."""
+        own = self.fitter.worst(node.fit.bound)
+        return own if node.below is None else min(own, max(map(self._bound, node.below)))
+
+    def _prune(self, root: Node) -> None:
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node.below is None:
+                continue
+            if self.fitter.worst(node.fit.bound) <= max(map(self._bound, node.below)):
+                node.cut = node.below = None
+            else:
+                stack += node.below
 
     def _cut(self, leaf: Node) -> bool:
         cell = leaf.fit.cell.filled(self.rng)
