@@ -16,7 +16,8 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.asking import Asking
 
 ATTEMPTS = 12  # to fit and prove the map of a cell
-GROWING = 0.5  # of the time limit; what is left is for proofs
+GROWING = 0.5  # of the time that is left; the rest is for proofs
+SPARE = 0.1  # of the time limit is too little for another turn
 PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
 ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
 
@@ -80,33 +81,50 @@ class Growing:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def grow(self, cell: SampledCell) -> Node:
-        """The tree, every leaf of which has a proven bound."""
+        """The tree, every leaf of which has a proven bound.
+
+        With a time limit, it grows and is proven by turns, each time with a part of the time that is left.
+        """
         root = Node(self.fitter.fit(cell, self.goal))
-        open_ones, count = [self._entry(root)], 1
+        while True:
+            reason = self._cut_worst(root)
+            if not self._prove_all(root.leaves, self.asking.part(PROOFS)):
+                self._fall_back(root)
+                self.reasons = [*dict.fromkeys([*([reason] if reason else []), self._out_of_time])]
+                break
+            self.reasons = [reason] if reason else []
+            limit = self.asking.options.time_limit
+            if reason != self._out_of_time or self.asking.is_over or self.asking.seconds > (1.0 - SPARE) * (limit or 0):
+                break
+        self._prune(root)
+        if self._bound(root) <= self.goal:
+            self.reasons = []
+        return root
+
+    def _cut_worst(self, root: Node) -> str:
+        """Cut the worst leaves, and prove those that are near enough; the reason to stop, if some are not."""
+        leaves = root.leaves
+        open_ones, count = [self._entry(leaf) for leaf in leaves if self._bound(leaf) > self.goal], len(leaves)
+        heapq.heapify(open_ones)
+        limit, now, uncut = self.asking.options.time_limit, self.asking.seconds, ""
+        until = np.inf if limit is None else now + GROWING * (limit - now)
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
-            if not self._time_to_grow():
-                self.reasons.append(self._out_of_time)
-                break
+            if self.asking.is_over or self.asking.seconds > until:
+                return self._out_of_time
             leaf = heapq.heappop(open_ones)[-1]
             if self._error(leaf) <= self.goal and leaf.attempts < ATTEMPTS:
                 if not self._is_proven(leaf):
                     heapq.heappush(open_ones, self._entry(leaf))
-                continue
-            if count == self.max_regions:
-                heapq.heappush(open_ones, self._entry(leaf))
-                self.reasons.append(f"max_regions={count}")
-                break
-            if self._cut(leaf):
+            elif count == self.max_regions:
+                return f"max_regions={count}"
+            elif self._cut(leaf):
                 count += 1
                 for node in leaf.below or ():
                     heapq.heappush(open_ones, self._entry(node))
             else:
-                self.reasons.append("no cut is left that has points on both sides")
-        if not self._prove_all(root.leaves, self.asking.part(PROOFS)):
-            self._fall_back(root)
-            self.reasons.append(self._out_of_time)
-        return root
+                uncut = "no cut is left that has points on both sides"
+        return uncut
 
     def _entry(self, leaf: Node) -> tuple[float, int, Node]:
         return -self._error(leaf), next(self._numbers), leaf
@@ -117,10 +135,6 @@ class Growing:
     @property
     def _out_of_time(self) -> str:
         return self.asking.reason or f"time_limit={self.asking.options.time_limit}"
-
-    def _time_to_grow(self) -> bool:
-        limit = self.asking.options.time_limit
-        return not self.asking.is_over and (limit is None or self.asking.seconds < GROWING * limit)
 
     def _is_proven(self, leaf: Node) -> bool:
         """Prove a leaf that seems to be near enough; whether nothing is left to be done here and now."""
@@ -177,11 +191,7 @@ class Growing:
             errors[number], bounds[number] = self._error(leaf), worst(leaf.fit.bound)
 
     def _fall_back(self, root: Node) -> None:
-        """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf.
-
-        A node takes the place of all that is below it if it is proven to be no worse.
-        """
-        node = root
+        """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf."""
         while not root.fit.is_proven or not (self.asking.is_over or self.asking.no_time_left()):
             node = root
             while node.is_looked_at and node.below is not None:
@@ -189,14 +199,13 @@ class Growing:
             if node.is_looked_at:
                 break
             node.is_looked_at = True
-            if node.below is None and node.fit.is_proven:
-                break
+            if node.fit.is_proven:
+                continue
             part = self.asking.part(ONE_PROOF)
             if not part.no_time_left():
                 node.fit = self.fitter.fit(node.fit.cell, np.inf)
             node.fit = self.fitter.proven(node.fit, np.inf, part)
             self.asking.add(part)
-        self._prune(root)
 
     def _bound(self, node: Node) -> float:
         """The error that is proven, of a node or of all that is below it."""
@@ -204,6 +213,7 @@ class Growing:
         return own if node.below is None else min(own, max(map(self._bound, node.below)))
 
     def _prune(self, root: Node) -> None:
+        """Let a node take the place of all that is below it if it is proven to be no worse."""
         stack = [root]
         while stack:
             node = stack.pop()
