@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.asking import Asking
 
 ATTEMPTS = 12  # to fit and prove the map of a cell
-GROWING = 0.5  # of the time that is left; the rest is for proofs
+FIRST_TURN = 0.04  # of the time limit; each turn grows as long as all before took, so that much is proven early
+GROWING = 0.5  # of the time that is left, at most; the rest is for proofs
 SPARE = 0.1  # of the time limit is too little for another turn
 PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
 ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
@@ -27,7 +28,8 @@ class Node:
     """A node of the tree: a leaf until it has a cut.
 
     Attributes:
-        fit: its map.
+        fit: its map, the last one.
+        best: of all maps that were proven, the one with the smallest bound.
         cut: the half-space of its active child.
         below: the inactive and the active child.
         attempts: how often it was tried to prove it.
@@ -36,6 +38,7 @@ class Node:
     """
 
     fit: Fit
+    best: Fit | None = None
     cut: Float[np.ndarray, "homogeneous"] | None = None
     below: tuple[Node, Node] | None = None
     attempts: int = 0
@@ -83,7 +86,7 @@ class Growing:
     def grow(self, cell: SampledCell) -> Node:
         """The tree, every leaf of which has a proven bound.
 
-        With a time limit, it grows and is proven by turns, each time with a part of the time that is left.
+        With a time limit, it grows and is proven by turns.
         """
         root = Node(self.fitter.fit(cell, self.goal))
         while True:
@@ -107,7 +110,7 @@ class Growing:
         open_ones, count = [self._entry(leaf) for leaf in leaves if self._bound(leaf) > self.goal], len(leaves)
         heapq.heapify(open_ones)
         limit, now, uncut = self.asking.options.time_limit, self.asking.seconds, ""
-        until = np.inf if limit is None else now + GROWING * (limit - now)
+        until = np.inf if limit is None else now + min(max(FIRST_TURN * limit, now), GROWING * (limit - now))
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
             if self.asking.is_over or self.asking.seconds > until:
@@ -140,7 +143,7 @@ class Growing:
         """Prove a leaf that seems to be near enough; whether nothing is left to be done here and now."""
         part = self.asking.part(ONE_PROOF)
         leaf.attempts += 1
-        leaf.fit = self.fitter.proven(leaf.fit, self.goal, part)
+        self._keep(leaf, self.fitter.proven(leaf.fit, self.goal, part))
         self._take_note(part)
         if self._error(leaf) <= self.goal:
             return True  # or stopped, and then proven in the end
@@ -165,16 +168,16 @@ class Growing:
             Whether the time was enough.
         """
         worst, errors = self.fitter.worst, np.array([self._error(leaf) for leaf in leaves])
-        bounds = np.array([worst(leaf.fit.bound) for leaf in leaves])
-        done, stopped = np.zeros(len(leaves), dtype=bool), False
+        bounds, stops = np.array(list(map(self._bound, leaves))), np.zeros(len(leaves))
+        done = np.zeros(len(leaves), dtype=bool)
         while True:
             near = (1.0 + self.fitter.precision) * float(errors.max())
             rest = np.flatnonzero((bounds > near) & ~done)
             if not len(rest):
-                return not stopped
+                return True
             if asking.is_over or asking.no_time_left():
                 return False
-            number = int(rest[errors[rest].argmax()])
+            number = int(rest[np.lexsort((-errors[rest], stops[rest]))[0]])
             leaf, part = leaves[number], asking.part(len(rest))
             if errors[number] > self.goal and not leaf.is_nearest:
                 leaf.fit, leaf.is_nearest = self.fitter.fit(leaf.fit.cell, np.inf), True
@@ -183,33 +186,38 @@ class Growing:
                 is_last = leaf.attempts > 2 * ATTEMPTS
                 fit = self.fitter.proven(leaf.fit, np.inf if is_last else near, part)
                 asking.add(part)
-                done[number] = part.is_over or is_last
-                stopped |= part.is_over
-                bound = np.maximum(np.minimum(fit.bound, leaf.fit.bound), fit.found)
+                done[number] = is_last
+                stops[number] += part.is_over  # and is tried again when it is the turn of those that took too long
                 leaf.is_nearest = worst(fit.found) <= near  # or there are points now that it was not fitted to
-                leaf.fit = replace(fit, bound=bound)
-            errors[number], bounds[number] = self._error(leaf), worst(leaf.fit.bound)
+                self._keep(leaf, fit)
+            errors[number], bounds[number] = self._error(leaf), self._bound(leaf)
 
     def _fall_back(self, root: Node) -> None:
         """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf."""
-        while not root.fit.is_proven or not (self.asking.is_over or self.asking.no_time_left()):
+        while root.best is None or not (self.asking.is_over or self.asking.no_time_left()):
             node = root
             while node.is_looked_at and node.below is not None:
                 node = max(node.below, key=self._bound)
             if node.is_looked_at:
                 break
             node.is_looked_at = True
-            if node.fit.is_proven:
+            if node.best is not None:
                 continue
             part = self.asking.part(ONE_PROOF)
             if not part.no_time_left():
                 node.fit = self.fitter.fit(node.fit.cell, np.inf)
-            node.fit = self.fitter.proven(node.fit, np.inf, part)
+            self._keep(node, self.fitter.proven(node.fit, np.inf, part))
             self.asking.add(part)
+
+    def _keep(self, node: Node, fit: Fit) -> None:
+        """Take note of a map, and of what is proven of it."""
+        node.fit = fit
+        if fit.is_proven and (node.best is None or self.fitter.worst(fit.bound) < self.fitter.worst(node.best.bound)):
+            node.best = fit
 
     def _bound(self, node: Node) -> float:
         """The error that is proven, of a node or of all that is below it."""
-        own = self.fitter.worst(node.fit.bound)
+        own = np.inf if node.best is None else self.fitter.worst(node.best.bound)
         return own if node.below is None else min(own, max(map(self._bound, node.below)))
 
     def _prune(self, root: Node) -> None:
@@ -219,10 +227,13 @@ class Growing:
             node = stack.pop()
             if node.below is None:
                 continue
-            if self.fitter.worst(node.fit.bound) <= max(map(self._bound, node.below)):
+            if node.best is not None and self.fitter.worst(node.best.bound) <= max(map(self._bound, node.below)):
                 node.cut = node.below = None
             else:
                 stack += node.below
+        for leaf in root.leaves:
+            assert leaf.best is not None  # or a node above it would have taken its place
+            leaf.fit = leaf.best
 
     def _cut(self, leaf: Node) -> bool:
         cell = leaf.fit.cell.filled(self.rng)
