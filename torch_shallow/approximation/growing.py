@@ -21,6 +21,7 @@ GROWING = 0.5  # of the time that is left, at most; the rest is for proofs
 SPARE = 0.1  # of the time limit is too little for another turn
 PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
 ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
+AGAIN = 3  # of the worst leaf, if nothing above it is left to be proven, likewise
 
 
 @dataclass(eq=False)
@@ -198,16 +199,16 @@ class Growing:
             node = root
             while node.is_looked_at and node.below is not None:
                 node = max(node.below, key=self._bound)
-            if node.is_looked_at:
-                break
-            node.is_looked_at = True
-            if node.best is not None:
+            is_again, node.is_looked_at = node.is_looked_at, True
+            if not is_again and node.best is not None:
                 continue
-            part = self.asking.part(ONE_PROOF)
-            if not part.no_time_left():
+            part = self.asking.part(AGAIN if is_again else ONE_PROOF)
+            if not is_again and not part.no_time_left():
                 node.fit = self.fitter.fit(node.fit.cell, np.inf)
             self._keep(node, self.fitter.proven(node.fit, np.inf, part))
             self.asking.add(part)
+            if is_again and not part.is_over:
+                break
 
     def _keep(self, node: Node, fit: Fit) -> None:
         """Take note of a map, and of what is proven of it."""
