@@ -72,7 +72,7 @@ def simplify(
             data.
         max_terms: how many inputs the map of a region may read for each output; all if None.
         time_limit: stop after about so many seconds, a part of which is for proofs; no limit if None. What cannot be
-            proven well in time has a larger bound, and is proven as well.
+            proven in time is left out: there are fewer regions then, all of them proven.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         progress: show how many regions there are, and the largest distance found.
 

@@ -89,7 +89,10 @@ class SimplifiedReLU(ShallowReLU):
 
     @property
     def region_errors(self) -> Float[Tensor, "regions outputs"]:
-        """The proven bound of |f - g| of each output in each region, without weights."""
+        """The proven bound of |f - g| of each output in each region, without weights.
+
+        A search that proves a region ends at the largest error of all regions: that of a region may be smaller.
+        """
         return self.distance.bounds.clone()
 
     @property
