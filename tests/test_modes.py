@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_shallow import AtMost, Box, ShallowReLU, constraints, estimate, explain, transform, verify
+from torch_shallow import AtMost, Box, ShallowReLU, constraints, estimate, explain, simplify, transform, verify
 
 BOX = Box(-2.0, 2.0)
 
@@ -57,6 +57,7 @@ CALLS: dict[str, Callable[[nn.Module, ShallowReLU], Any]] = {
     "by data": lambda m, s: transform(m, data=X).num_regions,
     "constraints": lambda m, s: greatest(m),
     "estimate": lambda m, s: estimate(m, domain=BOX).regions,
+    "simplify": lambda m, s: simplify(m, BOX, max_regions=2).error,
     "certify": lambda m, s: s.certify(m, sample=5).passed,
     "counterfactual": lambda m, s: explain.counterfactual(m, X[0], 1).distance,
     "integrated gradients": lambda m, s: explain.integrated_gradients(m, X, target=1),

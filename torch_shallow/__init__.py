@@ -3,13 +3,15 @@
 Reading order: `_transform` is the whole pipeline; `program` reads the module, `search` enumerates the regions,
 `functions` is what is known then, `modules` the result, `certify` says why it is right; `explain` says what the
 regions mean, `plot` draws them, and `export` writes them in other languages. `_verify` and `_ask` answer questions
-without finding all regions. `compiled` says how inner loops are compiled, and `ahead` does it all at once.
+without finding all regions, and `_simplify` makes a network of few regions, with a proven error. `compiled` says how
+inner loops are compiled, and `ahead` does it all at once.
 """
 
 from torch_shallow import explain, export, plot
 from torch_shallow._ask import Maximum, Question, ask
 from torch_shallow._constraints import constraints
 from torch_shallow._estimate import Estimate, estimate
+from torch_shallow._simplify import simplify
 from torch_shallow._transform import transform
 from torch_shallow._verify import verify
 from torch_shallow.certify import Certificate
@@ -18,6 +20,7 @@ from torch_shallow.errors import IncompleteWarning, TransformError, UnsupportedO
 from torch_shallow.estimators.way_in import from_sklearn
 from torch_shallow.functions import Region
 from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.simplified_relu import SimplifiedReLU
 from torch_shallow.modules.visited_relu import VisitedReLU
 from torch_shallow.program.hold import hold
 from torch_shallow.program.model import trace
@@ -44,6 +47,7 @@ __all__ = [
     "Question",
     "Region",
     "ShallowReLU",
+    "SimplifiedReLU",
     "TransformError",
     "UnsupportedOperation",
     "Verdict",
@@ -61,6 +65,7 @@ __all__ = [
     "hold",
     "plot",
     "read_vnnlib",
+    "simplify",
     "trace",
     "transform",
     "verify",

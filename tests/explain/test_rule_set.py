@@ -78,6 +78,18 @@ def test_rows_are_counted() -> None:
     assert len(frame) == shallow.num_regions
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_rules_of_a_simplified_network_say_what_is_proven(outputs: int) -> None:
+    pytest.importorskip("pandas")
+    simple = torch_shallow.simplify(network(outputs), Box(-1.0, 1.0), max_regions=3)
+    rules = explain.rules(simple, features=UNITS)
+    assert rules.errors is not None
+    assert rules.errors.max() == pytest.approx(simple.error)
+    assert str(rules).count("off by at most") == outputs * len(rules)
+    errors = ["error"] if outputs == 1 else ["error of output[0]", "error of output[1]"]
+    assert rules.to_frame()[errors].to_numpy().tolist() == rules.errors.tolist()
+
+
 def test_the_table_of_a_notebook_is_escaped() -> None:
     shallow = torch_shallow.transform(network(), domain=Box(-1.0, 1.0))
     table = explain.rules(shallow, features=["a<b", "c&d"])._repr_html_()

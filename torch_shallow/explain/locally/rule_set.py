@@ -21,6 +21,7 @@ from torch_shallow.functions.points import check_rows
 from torch_shallow.functions.region import Region
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.modules.simplified_relu import SimplifiedReLU
 from torch_shallow.optional import require
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class RuleSet:
         constants: of shape `(regions, outputs)`.
         rows: how many rows of data are in each region; None without data.
         num_rows: how many rows of data there are, those in no region included.
-        errors: how far the network may be from the one that it stands for, in each region; None if nothing is proven.
+        errors: how far each output may be from that of the network that this one stands for, in each region; None if
+            nothing is proven.
         digits: significant digits of the numbers in words.
     """
 
@@ -55,7 +57,7 @@ class RuleSet:
     constants: Float[np.ndarray, "regions outputs"]
     rows: Int[np.ndarray, "regions"] | None
     num_rows: int
-    errors: Float[np.ndarray, "regions"] | None
+    errors: Float[np.ndarray, "regions outputs"] | None
     digits: int
 
     def __len__(self) -> int:
@@ -120,23 +122,25 @@ class RuleSet:
             words += ["-" if constant < 0.0 else "+", number(abs(constant), self.digits)]
         return " ".join(words[1:] if words[0] == "+" else [f"-{words[1]}", *words[2:]])
 
-    def _remarks(self, region: int) -> str:
-        remarks = []
+    def _lines(self, region: int) -> Iterator[str]:
+        """The rule of a region."""
+        conditions = self.conditions(region)
+        lines = [f"IF  {conditions[0]}", *(f"AND {words}" for words in conditions[1:])] if conditions else ["always"]
         if self.rows is not None:
-            remarks.append(f"{int(self.rows[region]):,} of {self.num_rows:,} rows")
-        if self.errors is not None:
-            remarks.append(f"off by at most {number(float(self.errors[region]), 3)}, proven")
-        return f"   ({'; '.join(remarks)})" if remarks else ""
+            lines[-1] += f"   ({int(self.rows[region]):,} of {self.num_rows:,} rows)"
+        yield from lines
+        for output, formula in enumerate(self.formulas(region)):
+            error = (
+                "" if self.errors is None else f"   (off by at most {number(self.errors[region, output], 3)}, proven)"
+            )
+            yield f"    {formula}{error}"
 
     def __str__(self) -> str:
         lines = [f"{len(self):,} rule{'s'[: len(self) != 1]} (numbers rounded to {self.digits} digits)"]
         lines += [f"for {self.domain[0]}", *(f"    {words}" for words in self.domain[1:])] if self.domain else []
         for region in range(len(self)):
-            conditions = self.conditions(region) or ("always",)
-            lines.append(f"{region + 1}. {'IF  ' if conditions != ('always',) else ''}{conditions[0]}")
-            lines += [f"   AND {words}" for words in conditions[1:]]
-            lines += [f"       {words}" for words in self.formulas(region)]
-            lines[-1] += self._remarks(region)
+            first, *others = self._lines(region)
+            lines += [f"{region + 1}. {first}", *(f"   {words}" for words in others)]
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -160,7 +164,9 @@ class RuleSet:
             columns["rows"] = self.rows.tolist()
             columns["share"] = (self.rows / max(1, self.num_rows)).tolist()
         if self.errors is not None:
-            columns["error"] = self.errors.tolist()
+            several = len(self.output_names) > 1
+            for name, errors in zip(self.output_names, self.errors.T, strict=True):
+                columns[f"error of {name}" if several else "error"] = errors.tolist()
         return columns
 
     def _repr_html_(self) -> str:
@@ -168,8 +174,8 @@ class RuleSet:
         columns = self._columns()
         for k in range(len(self)):
             columns["conditions"][k] = "<br>".join(map(html.escape, self.conditions(k))) or "always"
-        for name in ("share", "error"):
-            if name in columns:
+        for name in columns:
+            if name == "share" or name.startswith("error"):
                 columns[name] = [number(float(value), 3) for value in columns[name]]
         head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
         body = "".join(
@@ -191,7 +197,7 @@ def _rule_set(
     digits: int,
     x: Tensor | None,
     output_names: tuple[str, ...] | None,
-    errors: Float[np.ndarray, "regions"] | None,
+    errors: Float[np.ndarray, "regions outputs"] | None,
 ) -> RuleSet:
     """The rules of all regions of a function.
 
@@ -201,7 +207,7 @@ def _rule_set(
         digits: significant digits of the numbers in words.
         x: rows of data, to be counted.
         output_names: names of the outputs; numbered if None.
-        errors: of each region.
+        errors: of each region and output.
 
     Raises:
         TransformError: there are too many regions or not all of them are known, or an argument has another shape.
@@ -297,7 +303,8 @@ def rules(
         raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
     named = read_features(features, Size(region.function.in_shape).numel())
     if isinstance(region, ShallowReLU):
-        errors, names = getattr(region, "region_errors", None), None if output_names is None else tuple(output_names)
+        names = None if output_names is None else tuple(output_names)
+        errors = region.region_errors.cpu().numpy() if isinstance(region, SimplifiedReLU) else None
         return _rule_set(region.function, named, digits, x, names, errors)
     for name, given in (("x", x), ("output_names", output_names)):
         if given is not None:

@@ -1,0 +1,239 @@
+"""A network of few regions near a given one: rules that can be read, with a proven distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from torch_shallow.domain import Domain
+from torch_shallow.errors import TransformError, WrongTypeError, argument_error
+from torch_shallow.explain.asking import Asking, SearchOptions
+from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.subject import Subject, subject_of
+from torch_shallow.geometry.chart import Chart, make_chart
+from torch_shallow.geometry.tree import FreeTree
+from torch_shallow.modes import outside_modes
+from torch_shallow.modules.simplified_relu import ProvenDistance, SimplifiedReLU
+from torch_shallow.program.relu_program import ReLUProgram, Stage
+from torch_shallow.search.affine_maps import AffineMaps
+
+if TYPE_CHECKING:
+    from torch_shallow.approximation.growing import Node
+
+CUTS = ("features", "neurons", "both")
+PRECISION = 0.05  # how far errors may be from the least ones, and bounds from errors, as a share
+NOTHING = 1e-9  # an error of this share of an output's range needs no further cut
+
+
+@outside_modes
+def simplify(
+    model: nn.Module | ExportedProgram | Callable[..., Tensor],
+    domain: Domain | None = None,
+    *,
+    max_error: float | None = None,
+    max_regions: int | None = None,
+    cuts: str = "features",
+    weight: object = None,
+    features: Features | Sequence[str] | None = None,
+    max_terms: int | None = None,
+    time_limit: float | None = None,
+    example_input: Tensor | None = None,
+    progress: bool = False,
+) -> SimplifiedReLU:
+    """A shallow network g of few regions whose distance from the network f is proven on the whole domain.
+
+    A tree of cuts grows where the best affine map is farthest from f. On each cell, linear programming finds the affine
+    map with the smallest largest deviation at points, an ascent finds points where it is worse, and in the end a search
+    proves the largest deviation, or finds a point of a larger one, with which all begins anew. Thresholds and
+    coefficients have no more digits than the error needs. Fewer regions may be possible: cuts are chosen one by one.
+
+    Where f has a head, such as a softmax, g has it too; what is proven is about the values before it. f may jump to
+    another class where g does not: nothing is said of classes.
+
+    Args:
+        model: a model of any size, or a shallow network; it is not changed.
+        domain: where to look, a bounded `Box` or `Polytope`; of a shallow network, its own domain if None.
+        max_error: the distance that is allowed, in the units of the outputs (with `weight`, in those): with as few
+            regions as are found.
+        max_regions: how many regions there may be: with as small a distance as is found. One of the two is needed.
+        cuts: `"features"` cuts by thresholds on single inputs, `"neurons"` by half-spaces in which a neuron is active,
+            which takes fewer regions, whose rules are harder to read, and longer; `"both"` chooses.
+        weight: the distance is the largest |f - g| / weight of all outputs: a positive number, or one for each output
+            of the trunk; 1 if None.
+        features: names, or `Features` with their scales: thresholds and coefficients are rounded in the units of the
+            data.
+        max_terms: how many inputs the map of a region may read for each output; all if None.
+        time_limit: stop after about so many seconds, a part of which is for proofs; no limit if None. What cannot be
+            proven in time is left out: there are fewer regions then, all of them proven.
+        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        progress: show how many regions there are, and the largest distance found.
+
+    Returns:
+        The network, with `error`, `error_found`, `worst_input`, `output_errors`, `region_errors` and `reason`: see
+        `SimplifiedReLU`. If `max_error` was not reached, it is the best one found, and `reason` says what stopped it.
+        Without a time limit it is the same each time.
+
+    Raises:
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument does not fit, the domain is not bounded, or the model cannot be read.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> simple = torch_shallow.simplify(model, torch_shallow.Box(-1.0, 1.0), max_error=0.04)
+        >>> simple.num_regions, simple.error_found <= simple.error <= 0.04
+        (2, True)
+        >>> simple.half_spaces.rows.tolist()  # a cut where the second input is 0.2
+        [[0.0, 1.0, -0.2]]
+    """
+    # Imported here because they import compiled code.
+    from torch_shallow.approximation.cuts import CandidateCuts
+    from torch_shallow.approximation.fit import Fitter
+    from torch_shallow.approximation.growing import Growing
+    from torch_shallow.approximation.sampled_cell import SampledCell
+    from torch_shallow.bounds.bounding_box import bounding_box
+
+    _check(max_error, max_regions, cuts, max_terms)
+    asking = Asking(SearchOptions(time_limit=time_limit))
+    subject = subject_of(model, domain, example_input, drop_head=True)
+    program = subject.program
+    lower, upper = bounding_box(subject.domain, program.in_shape)
+    if cuts != "features" and (lower == upper).any():
+        raise TransformError(
+            f"cuts: expected 'features' in a box that fixes entries of the input, found {cuts!r}; choose that, or put "
+            "the fixed values into the model."
+        )
+    named, weights = read_features(features, program.num_inputs), _weights(weight, program)
+    rng = np.random.default_rng(0)
+    axes = Stage("inputs", np.eye(program.num_inputs), np.zeros(program.num_inputs))  # a cut may read any of them
+    chart = make_chart(ReLUProgram(program.in_shape, program.in_shape, (axes,), axes.weight, axes.bias), subject.domain)
+    cell = SampledCell.of(subject.domain, program.in_shape, chart.lift(chart.inner[None])[0], rng)
+    least = NOTHING * float((np.abs(program(cell.x)).max(axis=0) / weights).max(initial=0.0))
+    with _shown(progress) as show:
+        growing = Growing(
+            Fitter(program, weights, named, max_terms, PRECISION),
+            CandidateCuts(program, cuts, named, weights),
+            max(least, 0.0 if max_error is None else max_error),
+            max_regions,
+            asking,
+            rng,
+            show,
+        )
+        root = growing.grow(cell)
+    reasons = [reason for reason in growing.reasons if max_error is not None or not reason.startswith("max_regions")]
+    tree, maps, leaves = _flattened(root, chart, subject)
+    simplified = SimplifiedReLU(tree, maps, head=subject.head).to(subject.device)
+    simplified.may_be_discontinuous = True
+    fits = [leaf.fit for leaf in leaves]
+    simplified.keep_distance(
+        ProvenDistance(
+            torch.from_numpy(weights),
+            torch.from_numpy(np.array([fit.bound for fit in fits])),
+            torch.from_numpy(np.array([fit.found for fit in fits])),
+            torch.from_numpy(np.array([fit.at for fit in fits])),
+            ", ".join(dict.fromkeys(reasons)),
+        )
+    )
+    return simplified
+
+
+def _flattened(root: Node, chart: Chart, subject: Subject) -> tuple[FreeTree, AffineMaps, list[Node]]:
+    """The tree in flat arrays, with its maps; and the leaves, in the order of its regions."""
+    program, stack = subject.program, [(root, -1)]
+    inner: list[Node] = []
+    leaves: list[Node] = []
+    children: list[list[int]] = []
+    while stack:
+        node, parent = stack.pop()
+        if node.below is None:
+            leaves.append(node)
+            number = ~(len(leaves) - 1)
+        else:
+            number = len(inner)
+            inner.append(node)
+            children.append([0, 0])
+            stack += [(node.below[1], 2 * number + 1), (node.below[0], 2 * number)]
+        if parent >= 0:
+            children[parent // 2][parent % 2] = number
+    d = program.num_inputs
+    points = np.array([leaf.fit.cell.inner for leaf in leaves]) - chart.origin
+    maps = np.array([leaf.fit.maps for leaf in leaves])
+    tree = FreeTree(
+        in_shape=program.in_shape,
+        out_shape=program.out_shape,
+        domain=subject.domain,
+        chart=chart,
+        children=np.array(children, dtype=np.int64).reshape(-1, 2),
+        points=points @ np.linalg.pinv(chart.directions),
+    )
+    rows = np.array([node.cut for node in inner]).reshape(-1, d + 1)
+    return tree, AffineMaps(None, rows, maps[..., :-1].copy(), maps[..., -1].copy(), None), leaves
+
+
+def _check(max_error: float | None, max_regions: int | None, cuts: str, max_terms: int | None) -> None:
+    """Make sure that the arguments that are numbers and words are such.
+
+    Raises:
+        WrongTypeError: one is of another type.
+        TransformError: one is out of its range, or neither an error nor a number of regions is given.
+    """
+    if max_error is None and max_regions is None:
+        raise TransformError("max_error, max_regions: expected one of them or both, found neither; say what is wanted.")
+    if max_error is not None and (
+        isinstance(max_error, bool) or not isinstance(max_error, Real) or not 0.0 < max_error < np.inf
+    ):
+        raise argument_error(max_error, Real)(
+            f"max_error: expected a positive finite number, found {max_error!r}; for no error at all, use transform()."
+        )
+    for name, value in (("max_regions", max_regions), ("max_terms", max_terms)):
+        least = 1 if name == "max_regions" else 0
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
+            raise argument_error(value, Integral)(f"{name}: expected a number from {least}, or None, found {value!r}.")
+    if cuts not in CUTS:
+        raise argument_error(cuts, str)(f"cuts: expected one of {', '.join(map(repr, CUTS))}, found {cuts!r}.")
+
+
+def _weights(weight: object, program: ReLUProgram) -> Float[np.ndarray, "outputs"]:
+    """What divides the errors of the outputs.
+
+    Raises:
+        WrongTypeError: it is no number and no array of numbers.
+        TransformError: there are more or fewer than outputs, or they are not positive and finite.
+    """
+    given = weight.detach().cpu().numpy() if isinstance(weight, Tensor) else weight
+    try:
+        found = np.array(1.0 if given is None else given, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise WrongTypeError(f"weight: expected positive numbers, found {weight!r}.") from error
+    if found.size not in {1, program.num_outputs} or not ((found > 0.0) & (found < np.inf)).all():
+        raise TransformError(
+            f"weight: expected a positive finite number, or one for each of the {program.num_outputs} outputs, found "
+            f"{weight!r}."
+        )
+    return np.broadcast_to(found, (program.num_outputs,)).copy()
+
+
+@contextmanager
+def _shown(progress: bool) -> Iterator[Callable[[int, float], None]]:
+    """Show a line with the number of regions and the largest error found, as long as a tree grows."""
+    if not progress:
+        yield lambda *_: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(unit=" regions") as bar:
+
+        def move(regions: int, error: float) -> None:
+            bar.set_postfix_str(f"error {error:.3g}", refresh=False)
+            bar.update(regions - bar.n)
+
+        yield move

@@ -1,0 +1,139 @@
+"""Half-spaces that a cell may be cut by, and which of them leaves least to be explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.approximation.minimax import NearestMap
+from torch_shallow.approximation.sampled_cell import SampledCell
+from torch_shallow.explain.features import Features
+from torch_shallow.program.relu_program import ReLUProgram
+
+THRESHOLDS = 15  # tried on each feature of a cell
+DIGITS = 0.05  # thresholds are rounded by no more than this share of the width of a cell
+FEWEST = 0.02  # of the points of a cell, on either side of a cut
+LOOKED_AT = 12  # cuts for which the nearest affine maps of both sides are computed: the best ones by least squares
+POWER = 8.0  # a side whose deviation is k times the goal counts as so many powers of k
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateCuts:
+    """The half-spaces that may be used.
+
+    Attributes:
+        program: the network.
+        kind: `"features"` for thresholds on single inputs, `"neurons"` for half-spaces in which a neuron is active, or
+            `"both"`.
+        features: thresholds have few digits in their units.
+        weight: of the outputs: deviations are divided by it.
+    """
+
+    program: ReLUProgram
+    kind: str
+    features: Features
+    weight: Float[np.ndarray, "outputs"]
+
+    def best(
+        self,
+        cell: SampledCell,
+        y: Float[np.ndarray, "points outputs"],
+        at: Float[np.ndarray, "some inputs"],
+        goal: float,
+    ) -> Float[np.ndarray, "homogeneous"] | None:
+        """The cut on whose two sides affine maps leave least; None if none has points on both sides.
+
+        Args:
+            cell: the cell.
+            y: the network at its points.
+            at: points about which neurons of later stages are looked at.
+            goal: the error that is allowed; 0 if none is.
+        """
+        found = [np.zeros((0, len(cell.lower) + 1))]
+        if self.kind != "neurons":
+            found.append(self._of_features(cell))
+        if self.kind != "features":
+            found.append(self._of_neurons(np.concatenate([cell.x.mean(axis=0)[None], at])))
+        rows = np.concatenate(found)
+        sides = cell.active(rows)
+        shares = sides.mean(axis=0)
+        usable = (shares >= FEWEST) & (shares <= 1.0 - FEWEST)
+        rows, sides = rows[usable], sides[:, usable]
+        if not len(rows):
+            return None
+        values = y / self.weight
+        costs = self._squares(cell, values, sides, goal)
+        few = np.argsort(costs, kind="stable")[:LOOKED_AT]
+        return rows[min(few.tolist(), key=lambda cut: self._deviations(cell, values, sides[:, cut], goal))]
+
+    def _of_features(self, cell: SampledCell) -> Float[np.ndarray, "cuts homogeneous"]:
+        d, features, rows = len(cell.lower), self.features, []
+        layers = [*(stage.weight for stage in self.program.stages), self.program.out_weight]
+        read = np.any([layer[:, :d].any(axis=0) for layer in layers], axis=0)
+        for k in np.flatnonzero(read & (cell.upper > cell.lower)).tolist():
+            low, high = cell.lower[k], cell.upper[k]
+            scale, mean = features.scale[k], features.mean[k]
+            digits = int(np.ceil(-np.log10(DIGITS * abs(scale) * (high - low))))
+            tried = low + (high - low) * np.arange(1, THRESHOLDS + 1) / (THRESHOLDS + 1)
+            values = {round(float(value), digits) for value in tried * scale + mean}
+            for threshold in sorted((value - mean) / scale for value in values):
+                if low < threshold < high:
+                    row = np.zeros(d + 1)
+                    row[k], row[-1] = 1.0, -threshold
+                    rows.append(row)
+        return np.array(rows).reshape(-1, d + 1)
+
+    def _of_neurons(self, points: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "cuts homogeneous"]:
+        found = []
+        for pattern in self.program.pattern(points):
+            weights, biases, *_ = self.program.affine_maps(pattern)
+            found.append(np.column_stack([weights, biases]))
+        rows = np.concatenate(found)
+        rows = rows[rows[:, :-1].any(axis=1)]
+        if not len(rows):
+            return rows
+        scaled = rows / np.abs(rows[:, :-1]).max(axis=1, keepdims=True)
+        return scaled[np.sort(np.unique(np.round(scaled, 10), axis=0, return_index=True)[1])]
+
+    @staticmethod
+    def _squares(
+        cell: SampledCell,
+        values: Float[np.ndarray, "points outputs"],
+        sides: np.ndarray,
+        goal: float,
+    ) -> Float[np.ndarray, "cuts"]:
+        """What least squares leave on the two sides of each cut, which share their moments."""
+        count, width = len(values), np.where(cell.upper > cell.lower, cell.upper - cell.lower, 1.0)
+        terms = np.column_stack([2.0 * (cell.x - cell.lower) / width - 1.0, np.ones(count)])
+        unknowns = terms.shape[1]
+        products = np.einsum("pi,pj->pij", terms, terms).reshape(count, -1)
+        moments = np.einsum("pi,po->pio", terms, values).reshape(count, -1)
+        of_active = sides.T.astype(np.float64)
+        ridge = 1e-9 * count * np.eye(unknowns)
+        costs = np.zeros(len(of_active))
+        for share, mine in ((of_active, sides), (1.0 - of_active, ~sides)):
+            squares = (share @ products).reshape(-1, unknowns, unknowns) + ridge
+            maps = np.linalg.solve(squares, (share @ moments).reshape(len(share), unknowns, -1))
+            for cut, fitted in enumerate(maps):
+                some = mine[:, cut]
+                costs[cut] += _cost(float(np.abs(values[some] - terms[some] @ fitted).max()), goal)
+        return costs
+
+    @staticmethod
+    def _deviations(
+        cell: SampledCell, values: Float[np.ndarray, "points outputs"], active: np.ndarray, goal: float
+    ) -> float:
+        """What the nearest affine maps leave on the two sides of a cut."""
+        cost, every = 0.0, np.flatnonzero(cell.upper > cell.lower)
+        for some in (active, ~active):
+            x, y = cell.x[some], values[some]
+            nearest = (NearestMap(cell.lower, cell.upper, every, float(np.ptp(v))).fitted(x, v)[1] for v in y.T)
+            cost += _cost(max(nearest), goal)
+        return cost
+
+
+def _cost(deviation: float, goal: float) -> float:
+    """About how many regions a side needs, up to a factor that is the same for all."""
+    return max(deviation, goal) ** POWER

@@ -1,0 +1,247 @@
+"""A tree of cuts, grown where its affine maps are worst, until they are near enough or there are enough of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from torch_shallow.approximation.cuts import CandidateCuts
+from torch_shallow.approximation.fit import Fit, Fitter
+from torch_shallow.approximation.sampled_cell import SampledCell
+from torch_shallow.explain.asking import Asking
+
+ATTEMPTS = 12  # to fit and prove the map of a cell
+FIRST_TURN = 0.04  # of the time limit; each turn grows as long as all before took, so that much is proven early
+GROWING = 0.5  # of the time that is left, at most; the rest is for proofs
+SPARE = 0.1  # of the time limit is too little for another turn
+PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
+ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
+AGAIN = 3  # of the worst leaf, if nothing above it is left to be proven, likewise
+
+
+@dataclass(eq=False)
+class Node:
+    """A node of the tree: a leaf until it has a cut.
+
+    Attributes:
+        fit: its map, the last one.
+        best: of all maps that were proven, the one with the smallest bound.
+        cut: the half-space of its active child.
+        below: the inactive and the active child.
+        attempts: how often it was tried to prove it.
+        is_looked_at: whether there was an attempt to prove it in place of what is below it.
+        is_nearest: whether it has the nearest map to the network, rather than any one that is near enough.
+    """
+
+    fit: Fit
+    best: Fit | None = None
+    cut: Float[np.ndarray, "homogeneous"] | None = None
+    below: tuple[Node, Node] | None = None
+    attempts: int = 0
+    is_nearest: bool = False
+    is_looked_at: bool = False
+
+    @property
+    def leaves(self) -> list[Node]:
+        """The leaves below, from the inactive side to the active one."""
+        stack, leaves = [self], list[Node]()
+        while stack:
+            node = stack.pop()
+            if node.below is None:
+                leaves.append(node)
+            else:
+                stack += reversed(node.below)
+        return leaves
+
+
+@dataclass(eq=False)
+class Growing:
+    """Grows a tree.
+
+    Attributes:
+        fitter: fits maps to cells.
+        cuts: what cells may be cut by.
+        goal: the error that is allowed; 0 if as little as possible.
+        max_regions: how many leaves there may be; None: as many as the goal takes.
+        asking: proves, and knows how much time there is.
+        rng: chooses points.
+        show: called now and then with the number of leaves and the largest error found.
+        reasons: why it stopped with an error above the goal, or with bounds that are not near the errors found.
+    """
+
+    fitter: Fitter
+    cuts: CandidateCuts
+    goal: float
+    max_regions: int | None
+    asking: Asking
+    rng: np.random.Generator
+    show: Callable[[int, float], None]
+    reasons: list[str] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def grow(self, cell: SampledCell) -> Node:
+        """The tree, every leaf of which has a proven bound.
+
+        With a time limit, it grows and is proven by turns.
+        """
+        root = Node(self.fitter.fit(cell, self.goal))
+        while True:
+            reason = self._cut_worst(root)
+            if not self._prove_all(root.leaves, self.asking.part(PROOFS)):
+                self._fall_back(root)
+                self.reasons = [*dict.fromkeys([*([reason] if reason else []), self._out_of_time])]
+                break
+            self.reasons = [reason] if reason else []
+            limit = self.asking.options.time_limit
+            if reason != self._out_of_time or self.asking.is_over or self.asking.seconds > (1.0 - SPARE) * (limit or 0):
+                break
+        self._prune(root)
+        if self._bound(root) <= self.goal:
+            self.reasons = []
+        return root
+
+    def _cut_worst(self, root: Node) -> str:
+        """Cut the worst leaves, and prove those that are near enough; the reason to stop, if some are not."""
+        leaves = root.leaves
+        open_ones, count = [self._entry(leaf) for leaf in leaves if self._bound(leaf) > self.goal], len(leaves)
+        heapq.heapify(open_ones)
+        limit, now, uncut = self.asking.options.time_limit, self.asking.seconds, ""
+        until = np.inf if limit is None else now + min(max(FIRST_TURN * limit, now), GROWING * (limit - now))
+        while open_ones:
+            self.show(count, self._error(open_ones[0][-1]))
+            if self.asking.is_over or self.asking.seconds > until:
+                return self._out_of_time
+            leaf = heapq.heappop(open_ones)[-1]
+            if self._error(leaf) <= self.goal and leaf.attempts < ATTEMPTS:
+                if not self._is_proven(leaf):
+                    heapq.heappush(open_ones, self._entry(leaf))
+            elif count == self.max_regions:
+                return f"max_regions={count}"
+            elif self._cut(leaf):
+                count += 1
+                for node in leaf.below or ():
+                    heapq.heappush(open_ones, self._entry(node))
+            else:
+                uncut = "no cut is left that has points on both sides"
+        return uncut
+
+    def _entry(self, leaf: Node) -> tuple[float, int, Node]:
+        return -self._error(leaf), next(self._numbers), leaf
+
+    def _error(self, leaf: Node) -> float:
+        return self.fitter.worst(leaf.fit.found)
+
+    @property
+    def _out_of_time(self) -> str:
+        return self.asking.reason or f"time_limit={self.asking.options.time_limit}"
+
+    def _is_proven(self, leaf: Node) -> bool:
+        """Prove a leaf that seems to be near enough; whether nothing is left to be done here and now."""
+        part = self.asking.part(ONE_PROOF)
+        leaf.attempts += 1
+        self._keep(leaf, self.fitter.proven(leaf.fit, self.goal, part))
+        self._take_note(part)
+        if self._error(leaf) <= self.goal:
+            return True  # or stopped, and then proven in the end
+        leaf.fit = self.fitter.fit(leaf.fit.cell, self.goal)
+        return False
+
+    def _take_note(self, part: Asking) -> None:
+        self.asking.cells += part.cells
+        if part.is_over and part.reason and not part.no_time_left():  # interrupted
+            self.asking.add(part)
+
+    def _prove_all(self, leaves: list[Node], asking: Asking) -> bool:
+        """Bring the bounds of all leaves near the largest error of all, those with the largest errors first.
+
+        Where that is above the goal, a leaf gets its nearest map.
+
+        Args:
+            leaves: the leaves.
+            asking: proves, and knows how much time there is: what it is not enough for stays without a bound.
+
+        Returns:
+            Whether the time was enough.
+        """
+        worst, errors = self.fitter.worst, np.array([self._error(leaf) for leaf in leaves])
+        bounds, stops = np.array(list(map(self._bound, leaves))), np.zeros(len(leaves))
+        done = np.zeros(len(leaves), dtype=bool)
+        while True:
+            near = (1.0 + self.fitter.precision) * float(errors.max())
+            rest = np.flatnonzero((bounds > near) & ~done)
+            if not len(rest):
+                return True
+            if asking.is_over or asking.no_time_left():
+                return False
+            number = int(rest[np.lexsort((-errors[rest], stops[rest]))[0]])
+            leaf, part = leaves[number], asking.part(len(rest))
+            if errors[number] > self.goal and not leaf.is_nearest:
+                leaf.fit, leaf.is_nearest = self.fitter.fit(leaf.fit.cell, np.inf), True
+            else:
+                leaf.attempts += 1
+                is_last = leaf.attempts > 2 * ATTEMPTS
+                fit = self.fitter.proven(leaf.fit, np.inf if is_last else near, part)
+                asking.add(part)
+                done[number] = is_last
+                stops[number] += part.is_over  # and is tried again when it is the turn of those that took too long
+                leaf.is_nearest = worst(fit.found) <= near  # or there are points now that it was not fitted to
+                self._keep(leaf, fit)
+            errors[number], bounds[number] = self._error(leaf), self._bound(leaf)
+
+    def _fall_back(self, root: Node) -> None:
+        """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf."""
+        while root.best is None or not (self.asking.is_over or self.asking.no_time_left()):
+            node = root
+            while node.is_looked_at and node.below is not None:
+                node = max(node.below, key=self._bound)
+            is_again, node.is_looked_at = node.is_looked_at, True
+            if not is_again and node.best is not None:
+                continue
+            part = self.asking.part(AGAIN if is_again else ONE_PROOF)
+            if not is_again and not part.no_time_left():
+                node.fit = self.fitter.fit(node.fit.cell, np.inf)
+            self._keep(node, self.fitter.proven(node.fit, np.inf, part))
+            self.asking.add(part)
+            if is_again and not part.is_over:
+                break
+
+    def _keep(self, node: Node, fit: Fit) -> None:
+        """Take note of a map, and of what is proven of it."""
+        node.fit = fit
+        if fit.is_proven and (node.best is None or self.fitter.worst(fit.bound) < self.fitter.worst(node.best.bound)):
+            node.best = fit
+
+    def _bound(self, node: Node) -> float:
+        """The error that is proven, of a node or of all that is below it."""
+        own = np.inf if node.best is None else self.fitter.worst(node.best.bound)
+        return own if node.below is None else min(own, max(map(self._bound, node.below)))
+
+    def _prune(self, root: Node) -> None:
+        """Let a node take the place of all that is below it if it is proven to be no worse."""
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node.below is None:
+                continue
+            if node.best is not None and self.fitter.worst(node.best.bound) <= max(map(self._bound, node.below)):
+                node.cut = node.below = None
+            else:
+                stack += node.below
+        for leaf in root.leaves:
+            assert leaf.best is not None  # or a node above it would have taken its place
+            leaf.fit = leaf.best
+
+    def _cut(self, leaf: Node) -> bool:
+        cell = leaf.fit.cell.filled(self.rng)
+        cut = self.cuts.best(cell, self.fitter.program(cell.x), leaf.fit.at, self.goal)
+        if cut is None:
+            return False
+        parts = [cell.side(cut, active, self.rng) for active in (False, True)]
+        leaf.cut = cut
+        leaf.below = Node(self.fitter.fit(parts[0], self.goal)), Node(self.fitter.fit(parts[1], self.goal))
+        return True

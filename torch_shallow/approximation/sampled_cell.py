@@ -1,0 +1,120 @@
+"""A cell of a domain, cut out by half-spaces, with points of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.domain import Box, Domain, Polytope
+
+POINTS = 1500  # of each cell
+WALKS, FIRST_WALKS = 8, 64  # steps along random lines that make a new point of a known one, and of the first one
+
+
+@dataclass(frozen=True, eq=False)
+class SampledCell:
+    """A part of a bounded domain.
+
+    Attributes:
+        lower: bounds of a box, cuts at single inputs included.
+        upper: likewise.
+        rows: all other half-spaces: `rows @ (x, 1) >= 0`.
+        x: points of the cell.
+    """
+
+    lower: Float[np.ndarray, "inputs"]
+    upper: Float[np.ndarray, "inputs"]
+    rows: Float[np.ndarray, "rows homogeneous"]
+    x: Float[np.ndarray, "points inputs"]
+
+    @classmethod
+    def of(
+        cls, domain: Domain, in_shape: tuple[int, ...], inner: Float[np.ndarray, "inputs"], rng: np.random.Generator
+    ) -> SampledCell:
+        """The whole of a domain.
+
+        Args:
+            domain: the domain.
+            in_shape: shape of one input.
+            inner: a point in its interior.
+            rng: chooses the points.
+
+        Raises:
+            TransformError: the domain is not bounded, or empty.
+        """
+        lower, upper = bounding_box(domain, in_shape)
+        rows = np.zeros((0, len(lower) + 1))
+        if not isinstance(domain, Box):
+            a, b = domain.inequalities(in_shape)
+            rows = np.column_stack([-a, b])
+        return cls(lower, upper, rows, inner[None]).filled(rng, FIRST_WALKS)
+
+    @cached_property
+    def domain(self) -> Domain:
+        """The closed cell: the same object each time, by which a search knows again what it has found."""
+        if not len(self.rows):
+            return Box(self.lower, self.upper)
+        eye = np.eye(len(self.lower))
+        a = np.concatenate([-self.rows[:, :-1], eye, -eye])
+        return Polytope(a, np.concatenate([self.rows[:, -1], self.upper, -self.lower]))
+
+    @property
+    def inner(self) -> Float[np.ndarray, "inputs"]:
+        """A point in the interior."""
+        return self.x.mean(axis=0) if len(self.rows) else self.lower + (self.upper - self.lower) / 2
+
+    def active(self, cuts: Float[np.ndarray, "cuts homogeneous"]) -> Bool[np.ndarray, "points cuts"]:
+        """Which points are on the active sides of some cuts."""
+        return self.x @ cuts[:, :-1].T + cuts[:, -1] > 0.0
+
+    def side(self, cut: Float[np.ndarray, "homogeneous"], active: bool, rng: np.random.Generator) -> SampledCell:
+        """The part on one side of a cut, with new points of it besides those that are known.
+
+        Args:
+            cut: positive on the active side.
+            active: which side.
+            rng: chooses the points.
+        """
+        kept = self.x[self.active(cut[None])[:, 0] == active]
+        lower, upper, rows = self.lower.copy(), self.upper.copy(), self.rows
+        inputs = np.flatnonzero(cut[:-1])
+        if len(inputs) == 1:
+            k = int(inputs[0])
+            at = -cut[-1] / cut[k]
+            if (cut[k] > 0.0) == active:
+                lower[k] = max(lower[k], at)
+            else:
+                upper[k] = min(upper[k], at)
+        else:
+            rows = np.concatenate([rows, (cut if active else -cut)[None]])
+        return SampledCell(lower, upper, rows, kept).filled(rng)
+
+    def filled(self, rng: np.random.Generator, walks: int = WALKS) -> SampledCell:
+        """With enough points: new ones anywhere in a box, or else found by steps from known ones on random lines."""
+        missing = POINTS - len(self.x)
+        if missing <= 0:
+            return self
+        width = self.upper - self.lower
+        if not len(self.rows):
+            new = self.lower + rng.random((missing, len(width))) * width
+        else:
+            new = self.x[rng.integers(len(self.x), size=missing)]
+            a, b = self.domain.inequalities((len(width),))
+            for _ in range(walks):
+                direction = rng.standard_normal(new.shape) * width
+                speed, room = direction @ a.T, np.maximum(b - new @ a.T, 0.0)
+                times = np.divide(room, speed, out=np.full_like(speed, np.inf), where=speed != 0.0)
+                ahead = np.where(speed > 0.0, times, np.inf).min(axis=1)
+                behind = np.where(speed < 0.0, times, -np.inf).max(axis=1)
+                new = new + (behind + rng.random(missing) * (ahead - behind))[:, None] * direction
+        return self.with_points(np.clip(new, self.lower, self.upper))
+
+    def with_points(self, x: Float[np.ndarray, "some inputs"]) -> SampledCell:
+        """With more points, behind those that are there; the same domain."""
+        more = replace(self, x=np.concatenate([self.x, x]))
+        more.__dict__["domain"] = self.domain
+        return more

@@ -1,0 +1,101 @@
+"""A shallow network of few regions, with a proven distance from the network that it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from torch_shallow.errors import TransformError
+from torch_shallow.modules.shallow_relu import ShallowReLU
+from torch_shallow.program.model import hash_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class ProvenDistance:
+    """How far each output is from that of another network, in each region.
+
+    Attributes:
+        weight: of the outputs: the distance of two outputs is |f - g| / weight, the largest of all outputs.
+        bounds: |f - g| is at most this: proven.
+        found: the largest |f - g| that was found.
+        inputs: where that is.
+        reason: why the goal was not reached, or why bounds may be far from what was found; empty if neither is so.
+    """
+
+    weight: Float[Tensor, "outputs"]
+    bounds: Float[Tensor, "regions outputs"]
+    found: Float[Tensor, "regions outputs"]
+    inputs: Float[Tensor, "regions outputs inputs"]
+    reason: str
+
+
+class SimplifiedReLU(ShallowReLU):
+    """What `torch_shallow.simplify` makes: a shallow network g of few regions, which knows how far it is from f.
+
+    It is no other than a `ShallowReLU`, but for the attributes below. They speak of the trunks, in real arithmetic on
+    the numbers that both networks store, at all points of the domain. They are refused once a number of the network has
+    changed. A file does not keep them: what is loaded is a `ShallowReLU`; what `merge` and `harden` give has none.
+    """
+
+    _distance: tuple[str, ProvenDistance] | None = None  # with the hash of the tensors that it is of
+
+    def keep_distance(self, distance: ProvenDistance) -> None:
+        """Take note of what was proven of this network as it is now."""
+        self._distance = hash_tensors(self.state_dict()), distance
+
+    @property
+    def distance(self) -> ProvenDistance:
+        """All that was proven, region by region.
+
+        Raises:
+            TransformError: nothing was, or numbers of the network have changed.
+        """
+        if self._distance is None:
+            raise TransformError("error: nothing is proven of this network; ask simplify() for one.")
+        if self._distance[0] != hash_tensors(self.state_dict()):
+            raise TransformError(
+                "error: the network's numbers have changed since its error was proven; compare it with the model by "
+                "sampling, or ask simplify() again."
+            )
+        return self._distance[1]
+
+    @property
+    def error(self) -> float:
+        """No output is farther from that of f than this times its weight: proven for every point of the domain."""
+        return float((self.output_errors / self.distance.weight).max())
+
+    @property
+    def error_found(self) -> float:
+        """The distance at `worst_input`: no bound can be below it."""
+        return float((self.distance.found / self.distance.weight).max())
+
+    @property
+    def worst_input(self) -> Float[Tensor, "*in_shape"]:
+        """The input at which the largest distance was found, float64 on the CPU.
+
+        On a boundary, it may belong to the other side of the cut: the map of the region that it was found for is as far
+        off right beside it.
+        """
+        known = self.distance
+        region, output = divmod(int((known.found / known.weight).argmax()), len(known.weight))
+        return known.inputs[region, output].reshape(self.in_shape).clone()
+
+    @property
+    def output_errors(self) -> Float[Tensor, "outputs"]:
+        """The proven bound of |f - g| of each output, flattened, without weights."""
+        return self.distance.bounds.amax(0)
+
+    @property
+    def region_errors(self) -> Float[Tensor, "regions outputs"]:
+        """The proven bound of |f - g| of each output in each region, without weights.
+
+        A search that proves a region ends at the largest error of all regions: that of a region may be smaller.
+        """
+        return self.distance.bounds.clone()
+
+    @property
+    def reason(self) -> str:
+        """Why `max_error` was not reached, or why the proven error may be far from the one found; else empty."""
+        return self.distance.reason
