@@ -412,3 +412,25 @@ def test_rounding_up() -> None:
 def test_checkers_are_commands_without_a_warning(name: str) -> None:
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", f"torch_shallow.{name}", "--help"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_what_is_said_of_a_network_follows_its_numbers(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    shallow = torch_shallow.transform(model)
+    copied = copy.deepcopy(shallow).to(torch.device("cpu"))
+    for network in (shallow, copied):
+        assert network.made_from(model)
+        assert not network.may_be_discontinuous
+    before = shallow.half_spaces.rows.clone()
+    for change in (lambda: shallow.half_spaces.rows.add_(1e-3), lambda: shallow.selection.weights.mul_(1.5)):
+        with torch.no_grad():
+            change()
+        assert not shallow.made_from(model)
+        assert shallow.may_be_discontinuous
+        shallow.save(tmp_path / "changed.safetensors")
+        loaded = torch_shallow.ShallowReLU.load(tmp_path / "changed.safetensors")
+        assert not loaded.made_from(model)
+        assert loaded.may_be_discontinuous
+        with torch.no_grad():
+            shallow.half_spaces.rows.copy_(before)
+    assert copied.made_from(model)

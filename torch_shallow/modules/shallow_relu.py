@@ -90,18 +90,57 @@ class ShallowReLU(RegionNetwork):
         self.selection: Selection | ComposedSelection = (
             Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
         )
-        self.may_be_discontinuous = False
+        self._may_jump = False
+        self._source: str | None = None
+        self._made = hash_tensors(self._numbers)  # as long as nobody changes them
+        self._seen: tuple[Any, bool] = None, False
+        self.register_load_state_dict_post_hook(_settle)
         self._proven: tuple[str, Partition, float] | None = None  # of which tensors and partition; and `max_error`
         self._describe(
             partition.in_shape, partition.out_shape, partition.domain, head, partition.chart.lengths, partition.complete
         )
+
+    @property
+    def _numbers(self) -> dict[str, Tensor]:
+        """The tensors of the half-spaces and the local models."""
+        return {name: t for name, t in self.state_dict().items() if name.startswith(("half_spaces.", "selection."))}
+
+    @property
+    def _was_changed(self) -> bool:
+        """Whether a number is another one than when the network was made, whoever changed it."""
+        numbers = self._numbers
+        try:
+            versions = tuple((name, tensor.data_ptr(), tensor._version) for name, tensor in numbers.items())
+        except RuntimeError:  # inference tensors have none
+            versions = None
+        if versions is None or versions != self._seen[0]:
+            self._seen = versions, hash_tensors(numbers) != self._made
+        return self._seen[1]
+
+    @property
+    def may_be_discontinuous(self) -> bool:
+        """Whether weights may have been changed, so that the output may jump between regions."""
+        return self._may_jump or self._was_changed
+
+    @may_be_discontinuous.setter
+    def may_be_discontinuous(self, value: bool) -> None:
+        self._may_jump = value
+
+    @property
+    def source_hash(self) -> str | None:
+        """`weights_hash` of the model that the network was made from, as long as it is the same function."""
+        return None if self._was_changed else self._source
+
+    @source_hash.setter
+    def source_hash(self, value: str | None) -> None:
+        self._source = value
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take note where what is loaded is not what is there: then no deep network is known that computes it."""
         changed = [name for name, known in self.state_dict().items() if differ(state_dict.get(prefix + name), known)]
         if changed:
             self.source_hash = None
-            self.may_be_discontinuous |= any(name.startswith("selection.") for name in changed)
+            self._may_jump |= any(name.startswith("selection.") for name in changed)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
@@ -357,3 +396,9 @@ class ShallowReLU(RegionNetwork):
         if not (isinstance(self.partition, Partition) and self._known_everywhere) or self.may_be_discontinuous:
             return super().deep_network(name)
         return ProgramNetwork(self.partition.program, copy.deepcopy(self.head))
+
+
+def _settle(network: nn.Module, _keys: object) -> None:
+    """Take loaded numbers for those that the network was made with: `_load_from_state_dict` has judged them."""
+    if isinstance(network, ShallowReLU):
+        network._made = hash_tensors(network._numbers)
