@@ -77,6 +77,16 @@ def test_degenerate_networks_pass(data: st.DataObject) -> None:
     sampled.require()
 
 
+@pytest.mark.parametrize("domain", [None, Box(-1.0, 1.0)])
+def test_a_network_of_zeros_passes(domain: torch_shallow.Box | None) -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    certificate = torch_shallow.transform(model, domain=domain).certify(model).require()
+    assert certificate.max_error is not None
+    assert certificate.max_error <= 1e-280
+
+
 @pytest.mark.parametrize("domain", [None, Box(-1.0, 1.0), Box(0.5, [0.5, 1.0, np.inf]), Polytope(np.eye(3), [1, 1, 1])])
 def test_all_models_pass(domain: torch_shallow.Box | None) -> None:
     torch.manual_seed(0)

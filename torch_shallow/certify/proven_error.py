@@ -12,6 +12,8 @@ from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
 
+UNDERFLOW = 1e-280  # more than it can do to a bound, where all terms are 0
+
 
 def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
     """Bound |network - program| on all regions, and hold it against the size of the outputs and of their terms.
@@ -41,7 +43,7 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         if data.bounded
         else np.ones(len(data.domain.lower))
     )
-    rounding = ROUNDING * _size_of_terms(program, reach)
+    rounding = ROUNDING * _size_of_terms(program, reach) + UNDERFLOW
     limit = subject.tolerance * _size_of_outputs(subject, places, data.bounded) + rounding
     tally.measure(proof.errors)
     message = f"the output may be off by {{:.3g}}{proof.unit}, as far as multipliers prove"
