@@ -19,7 +19,8 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import Partition
 
 if TYPE_CHECKING:
-    from torch_shallow.certify.error_walk import Facts, Settled, Way
+    from torch_shallow.certify.bounded_rows import Facts, Way
+    from torch_shallow.certify.error_walk import Settled
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class ProofData:
     def facts(self) -> Facts:
         """The arrays of the walk."""
         from torch_shallow.certify import twofold
-        from torch_shallow.certify.error_walk import Facts
+        from torch_shallow.certify.bounded_rows import Facts
 
         program, domain = self.partition.program, self.domain
         weights = np.zeros((program.num_neurons + program.num_outputs, program.num_inputs + program.num_neurons + 1))
@@ -222,7 +223,7 @@ class ProofData:
     def way(self) -> Way:
         """Where the walk begins."""
         from torch_shallow.certify import sign_multipliers
-        from torch_shallow.certify.error_walk import Way
+        from torch_shallow.certify.bounded_rows import Way
 
         program, domain, depth = self.partition.program, self.domain, self.paths.longest + 1
         n, inputs, coordinates = program.num_neurons, program.num_inputs, domain.stretch.shape[0]
