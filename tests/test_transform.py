@@ -81,7 +81,8 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
         " LocalLinearShap Moments Monotonicity NearestCounterfactuals NeuronActivity OneFeatureChanges OutputRange"
     )
     classes += " RobustnessRadius RuleSet Rules SameClass Segment UnusedFeatures Volumes"
-    functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
+    functions = "adjacency channels_last counterfactual difference explain integrated_gradients lipschitz_constant"
+    functions += " local_linear_shap"
     functions += (
         " moments monotonicity nearest_counterfactuals neuron_activity one_feature_changes output_range region_table"
     )
