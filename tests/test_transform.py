@@ -88,7 +88,7 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
     )
     functions += " robustness_radius rules segment shap_values unused_features volumes"
     assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
-    pictures = "adjacency animate coefficients polygons regions segment slice surface"
+    pictures = "adjacency animate coefficients polygons regions segment slice surface tree"
     assert torch_shallow.plot.__all__ == pictures.split()
     assert torch_shallow.export.__all__ == ["CCode", "to_c", "to_onnx", "to_python", "to_sql"]
     for module in (torch_shallow.explain, torch_shallow.export, torch_shallow.plot):
