@@ -48,9 +48,7 @@ def descend(ax: Axes, values: dict[str, float]) -> int:
     while place is not None and not re.match(r"\d+\.  ", nodes[place]):
         words = nodes[place].replace("\n", " ").replace("≥", ">=")
         words = re.sub(r"(\d) (bmi|age)", r"\1 * \2", words)
-        starting = [path for path in paths if path[0, 1] == place[1] and path[0, 0] > place[0]]
-        nearest = min(path[0, 0] for path in starting)
-        ends = sorted((tuple(path[-1]) for path in starting if path[0, 0] == nearest), key=lambda end: end[1])
+        ends = sorted((tuple(path[-1]) for path in paths if tuple(path[0]) == place), key=lambda end: end[1])
         place = ends[1] if eval(words, {}, values) else ends[0]  # yes is up
     return int(re.match(r"(\d+)\.", nodes[place])[1])
 

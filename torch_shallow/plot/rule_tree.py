@@ -156,13 +156,13 @@ class _Layout:
             max(_wide(self._nodes[k], self._font) for k, at in enumerate(self._depth) if at == depth)
             for depth in range(depths)
         ]
-        self._columns = np.cumsum([PAD, *(each + GAP for each in wide)])
+        self._columns = np.cumsum([2.0 * PAD, *(each + GAP for each in wide)])
         self._widths = wide
-        self.width = float(self._columns[-1]) + max(_wide(text, self._font) for text in self._leaves) + PAD
+        self.width = float(self._columns[-1]) + max(_wide(text, self._font) for text in self._leaves) + 2.0 * PAD
         highest = max(map(_high, self._nodes), default=0.0)
         heights = [max(_high(self._leaves[region]), highest) for region in self._order]
-        self.height = float(sum(heights)) + LINE + PAD
-        tops = self.height - np.concatenate([[0.0], np.cumsum(heights)[:-1]])
+        self.height = float(sum(heights)) + LINE + 2.0 * PAD
+        tops = self.height - PAD - np.concatenate([[0.0], np.cumsum(heights)[:-1]])
         self._at = {
             ~region: float(top - high / 2) for region, top, high in zip(self._order, tops, heights, strict=True)
         }
@@ -206,11 +206,10 @@ class _Layout:
     def _edges(self, ax: Any, node: int, branch: _Branch, size: float) -> None:
         """The lines to both children, and which answer each is for."""
         start = self._columns[self._depth[node]] + self._widths[self._depth[node]] - PAD
-        right = self._columns[self._depth[node]] + _wide(self._nodes[node], self._font)
         for child, answer in ((branch.yes, "yes"), (branch.no, "no")):
             end = self._columns[-1 if child < 0 else self._depth[child]]
             bend, here, there = start + 2.0 * PAD, self._at[node], self._at[child]
-            path = [right - PAD, bend, bend, end], [here, here, there, there]
+            path = [self._columns[self._depth[node]], bend, bend, end], [here, here, there, there]
             ax.plot(*path, color="#888888", linewidth=0.7, zorder=0)
             ax.text(bend + 2.0, there + 1.5, answer, fontsize=0.75 * size, color="#444444", va="bottom")
 
