@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_LEAVES = 64
 MOST_LINES = 256
 SIZE, SMALLEST = 9.0, 5.0  # of letters, in points
-NODE, LEAF = 150.0, 330.0  # how wide a text may be before it takes another line, in points
+NODE, LEAF = 150.0, 380.0  # how wide a text may be before it takes another line, in points
 LINE = 1.3 * SIZE  # from one line to the next
 PAD, GAP = 4.0, 30.0  # around a text, and between columns, in which "yes" and "no" have room
 
