@@ -115,8 +115,8 @@ def test_the_report_says_what_was_examined() -> None:
     assert examined["equal, random points"] == (123, None, "points")
     lines = str(certificate).splitlines()
     assert lines[0] == (
-        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {regions - 1} cuts by {shallow.num_half_spaces} half-spaces, "
-        "domain Box(lower=-3.0, upper=3.0)"
+        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {shallow.num_cuts} cuts by "
+        f"{shallow.num_half_spaces} half-spaces, domain Box(lower=-3.0, upper=3.0)"
     )
     assert f"9 of {regions} regions" in lines[1 + 1 + SAMPLED.index("cells")]
     assert f"all {regions} regions" in lines[1 + 1 + SAMPLED.index("tree")]
