@@ -168,6 +168,11 @@ def swap_children_everywhere(shallow: ShallowReLU) -> dict[str, int]:
     return {"region": ~int(children[cut].min())}
 
 
+def forget_a_half_space(shallow: ShallowReLU) -> dict[str, int]:
+    shallow.indicator.tree[6, 2] = shallow.num_half_spaces
+    return {"cut": 6}
+
+
 def make_a_circle(shallow: ShallowReLU) -> dict[str, int]:
     shallow.indicator.tree[5, 0] = 5
     return {"cut": 5}
@@ -205,6 +210,7 @@ def forget_a_region(shallow: ShallowReLU) -> dict[str, int]:
         (swap_children, "tree"),
         (swap_children_everywhere, "cells"),
         (make_a_circle, "tree"),
+        (forget_a_half_space, "tree"),
         (repeat_a_pattern, "tree"),
         (flip_a_bit, "deep pattern"),
         (flip_a_bit, "cells"),
