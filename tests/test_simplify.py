@@ -214,10 +214,124 @@ def test_the_error_stays_with_copies_and_leaves_with_the_numbers(tmp_path: Path)
         _ = simple.soften(10.0).harden().error
 
 
+def classifier(*sizes: int, seed: int = 0) -> nn.Sequential:
+    """A network whose outputs are of about the same size, so that each class has a part of the box."""
+    model = network(*sizes, seed=seed)
+    model[-1].bias -= model(sampled(Box(-1.0, 1.0), sizes[0])).mean(0)
+    return model
+
+
+def scores_of(y: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(y), y], -1) if y.shape[-1] == 1 else y
+
+
+def leads_of(y: Tensor) -> tuple[Tensor, Tensor]:
+    two = scores_of(y).topk(2, -1)
+    return two.indices[..., 0], two.values[..., 0] - two.values[..., 1]
+
+
+def greatest_leads(model: nn.Module, simple: SimplifiedReLU) -> list[float]:
+    """For each region, how far the model leads at most where the map has another class, by linear programs.
+
+    There is one for each region of the model, which is affine there, each class and each other class.
+    """
+    shallow = transform(model, domain=simple.domain)
+    found = []
+    for region in simple.regions:
+        weight, bias = simple.affine_maps(torch.tensor([region.index]))
+        other = np.column_stack([weight[0].numpy(), bias[0].numpy()])
+        worst = 0.0
+        for part in shallow.regions:
+            weight, bias = shallow.affine_maps(torch.tensor([part.index]))
+            own = np.column_stack([weight[0].numpy(), bias[0].numpy()])
+            if len(own) == 1:
+                own, other_scores = np.concatenate([0.0 * own, own]), np.concatenate([0.0 * other, other])
+            else:
+                other_scores = other
+            a = np.concatenate([one.half_spaces.A.numpy() for one in (region, part)])
+            b = np.concatenate([one.half_spaces.b.numpy() for one in (region, part)])
+            for i in range(len(own)):
+                leads = np.delete(own, i, axis=0) - own[i]
+                for j in (j for j in range(len(own)) if j != i):
+                    prefers = other_scores[i] - other_scores[j]
+                    rows = np.concatenate([a, leads[:, :-1], prefers[None, :-1]])
+                    lead = np.concatenate([np.zeros(len(a)), np.ones(len(leads)), [0.0]])
+                    solution = linprog(
+                        np.append(np.zeros(a.shape[1]), -1.0),
+                        A_ub=np.column_stack([rows, lead]),
+                        b_ub=np.concatenate([b, -leads[:, -1], [-prefers[-1]]]),
+                        bounds=(None, None),
+                    )
+                    worst = max(worst, -solution.fun if solution.status == 0 else 0.0)
+        found.append(worst)
+    return found
+
+
+CLASSIFIERS = [
+    ((2, 8, 1), {"cuts": "neurons"}),
+    ((2, 6, 3), {"cuts": "neurons"}),
+    ((2, 6, 3), {"margin": 0.02}),
+    ((2, 6, 3), {"margin": 0.02, "max_error": 0.1, "cuts": "both"}),
+    ((3, 6, 2), {"max_regions": 4}),
+]
+
+
+@pytest.mark.parametrize(("sizes", "options"), CLASSIFIERS)
+def test_the_class_is_the_same_where_it_is_proven_to_be(sizes: tuple[int, ...], options: dict[str, Any]) -> None:
+    model = classifier(*sizes)
+    simple = simplify(model, Box(-1.0, 1.0), same_class=True, **options)
+    margin, rounding = options.get("margin", 0.0), 1e-7
+    leads = np.array(greatest_leads(model, simple))
+    assert (leads <= simple.classes.bounds.numpy() + rounding).all()
+    assert (leads[simple.region_same_class.numpy()] <= margin + rounding).all()
+    assert leads.max() <= simple.class_error + rounding
+    assert simple.class_error <= max(1.1 * leads.max(), margin) + rounding
+    if not simple.reason:
+        assert simple.region_same_class.all()
+        assert simple.error <= options.get("max_error", np.inf)
+    x = sampled(Box(-1.0, 1.0), sizes[0])
+    one, lead = leads_of(model(x))
+    other, _ = leads_of(simple(x))
+    assert (lead[one != other] <= simple.class_error).all()
+    assert float(errors_of(model, simple, x).max()) <= simple.error
+    at = simple.class_input
+    if at is None:
+        assert simple.class_error <= margin + rounding
+    else:
+        weight, bias = simple.affine_maps(torch.arange(simple.num_regions))
+        one, lead = leads_of(model(at))
+        scores = scores_of(weight @ at + bias)  # one of these is that of the region
+        assert 0.0 < float(lead) <= simple.class_error
+        assert (scores.amax(1) - scores[:, one] >= -rounding).any()
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 1), (2, 6, 3)])
+def test_regions_in_which_the_class_is_the_same_are_found_afterwards(sizes: tuple[int, ...]) -> None:
+    model = classifier(*sizes)
+    simple = simplify(model, Box(-1.0, 1.0), max_error=0.03)
+    leads = np.array(greatest_leads(model, simple))
+    assert np.array_equal(simple.region_same_class.numpy(), leads < 1e-7)
+    assert leads.max() <= simple.class_error <= 0.06  # twice the largest error
+    assert copy.deepcopy(simple).region_same_class.equal(simple.region_same_class)
+
+
+def test_fewer_regions_have_the_same_class_than_the_same_values() -> None:
+    model = classifier(2, 8, 8, 2)
+    values = simplify(model, Box(-1.0, 1.0), max_error=0.01, cuts="neurons")
+    classes = simplify(model, Box(-1.0, 1.0), same_class=True, margin=0.02, cuts="neurons")
+    assert values.class_error <= 0.02
+    assert classes.class_error <= 0.02
+    assert classes.num_regions < values.num_regions
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "max_error, max_regions: expected one"),
+        ({}, "max_error, max_regions, same_class: expected at least one"),
+        ({"same_class": 1}, "same_class: expected True or False"),
+        ({"same_class": True, "margin": -1.0}, "margin: expected a finite number"),
+        ({"max_regions": 2, "margin": 1.0}, "margin: expected 0 without same_class=True"),
+        ({"same_class": True, "domain": Box([-1.0] * 3, 1.0)}, "margin: expected a positive number"),
         ({"max_error": 0.0}, "max_error: expected a positive"),
         ({"max_error": "small"}, "max_error: expected a positive"),
         ({"max_regions": 0}, "max_regions: expected"),
@@ -239,4 +353,7 @@ def test_arguments_that_do_not_fit_are_named(
 ) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # some are of wrong types
     with pytest.raises(TransformError, match=message):
-        simplify(network(2, 4, 2), **{"domain": Box(-1.0, 1.0), **options})
+        simplify(
+            network(3 if np.size(getattr(options.get("domain"), "lower", 0)) == 3 else 2, 4, 2),
+            **{"domain": Box(-1.0, 1.0), **options},
+        )

@@ -33,6 +33,12 @@ class Fit:
         bound: the largest error that there can be of each output; infinite as long as nothing is proven.
         least: what the nearest map at the points has as its largest error, relative to the weight of its output. No
             affine map on the cell has less, if no limit is set to the number of its coefficients.
+        lead: where the class matters, the greatest lead found of the network's class where the map has another one.
+        lead_at: where that is.
+        lead_bound: the greatest lead that there can be.
+        lead: where the class matters, the greatest lead found of the network's class where the map has another one.
+        lead_at: where that is.
+        lead_bound: the greatest lead that there can be.
     """
 
     cell: SampledCell
@@ -41,11 +47,14 @@ class Fit:
     at: Float[np.ndarray, "outputs inputs"]
     bound: Float[np.ndarray, "outputs"]
     least: float
+    lead: float = 0.0
+    lead_at: Float[np.ndarray, "inputs"] | None = None
+    lead_bound: float = 0.0
 
     @property
     def is_proven(self) -> bool:
         """Whether its error has a bound."""
-        return bool(np.isfinite(self.bound).all())
+        return bool(np.isfinite(self.bound).all()) and self.lead_bound < np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +85,18 @@ class Fitter:
         """The largest of the errors of all outputs, relative to their weights."""
         return float((errors / self.weight).max(initial=0.0))
 
+    def found(self, fit: Fit) -> float:
+        """What was found of a map, to be compared with the goal."""
+        return self.worst(fit.found)
+
+    def proven_of(self, fit: Fit) -> float:
+        """What is proven of a map, to be compared with the goal."""
+        return self.worst(fit.bound)
+
+    def near(self, found: Float[np.ndarray, "cells"]) -> Float[np.ndarray, "cells"]:
+        """Where something was found of cells, bounds up to which are near enough to it."""
+        return np.full(len(found), (1.0 + self.precision) * found.max())
+
     def fit(self, cell: SampledCell, goal: float) -> Fit:
         """A map with an error below the goal, as it seems, or one with nearly the least error; nothing is proven.
 
@@ -88,7 +109,7 @@ class Fitter:
         d, best = self.program.num_inputs, None
         least, y = 0.0, self.program(cell.x)
         every = np.flatnonzero(cell.upper > cell.lower)
-        nearest = [NearestMap(cell.lower, cell.upper, every, float(np.ptp(v))) for v in y.T]
+        nearest = [NearestMap(cell.lower, cell.upper, every, v) for v in y.T]
         for _ in range(ROUNDS):
             fitted = [one.fitted(cell.x, v) for one, v in zip(nearest, y.T, strict=True)]
             if self.max_terms is not None:
@@ -96,7 +117,7 @@ class Fitter:
                     if np.count_nonzero(affine[:d]) > self.max_terms:
                         sizes = np.abs(affine[:d]) * (cell.upper - cell.lower)
                         terms = np.sort(np.argsort(-sizes, kind="stable")[: self.max_terms])
-                        nearest[output] = NearestMap(cell.lower, cell.upper, terms, nearest[output].height)
+                        nearest[output] = NearestMap(cell.lower, cell.upper, terms, y[:, output])
                         fitted[output] = nearest[output].fitted(cell.x, y[:, output])
             least = max(least, self.worst(np.array([deviation for _, deviation in fitted])))
             limits = np.full(len(fitted), 0.0) if np.isinf(goal) else goal * self.weight
