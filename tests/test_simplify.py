@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,13 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from torch_shallow import Box, Polytope, ShallowReLU, SimplifiedReLU, TransformError, simplify, transform
+from torch_shallow.approximation.fit import Fitter
+from torch_shallow.approximation.known_cell import KnownCell
+from torch_shallow.approximation.pruning import pruned
 from torch_shallow.domain import Domain
 from torch_shallow.explain import Features
+from torch_shallow.explain.features import read_features
+from torch_shallow.functions import Region
 
 SAMPLES = 100_000
 
@@ -83,9 +89,12 @@ def test_no_point_is_beyond_the_proven_error(sizes: tuple[int, ...], domain: Dom
     assert domain.contains(at)
 
 
-def nearest_by_vertices(model: nn.Module, domain: Domain) -> float:
+def vertices_of(regions: Iterable[Region]) -> Tensor:
+    return torch.cat([region.vertices() for region in regions]).double()
+
+
+def nearest_by_vertices(model: nn.Module, x: Tensor) -> float:
     """The smallest largest error of an affine map, by one linear program over the vertices of all regions."""
-    x = torch.cat([torch.as_tensor(region.vertices()) for region in transform(model, domain=domain).regions]).double()
     y = model(x)[:, 0].numpy()
     rows, ones = np.column_stack([x.numpy(), np.ones(len(x))]), np.ones((len(x), 1))
     solution = linprog(
@@ -102,11 +111,64 @@ def test_one_region_has_the_map_that_a_linear_program_over_all_vertices_finds(
     sizes: tuple[int, ...], domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = network(*sizes, seed=3)
-    least = nearest_by_vertices(model, domain)
-    simple = simplify(model, domain, max_regions=1)
-    assert least * (1.0 - 1e-9) <= simple.error <= 1.1 * least
+    shallow = transform(model, domain=domain)
+    least = nearest_by_vertices(model, vertices_of(shallow.regions))
+    for given in (model, shallow):
+        simple = simplify(given, domain, max_regions=1)
+        assert least * (1.0 - 1e-9) <= simple.error <= 1.1 * least
     monkeypatch.setattr("torch_shallow._simplify.PRECISION", 1e-8)
-    assert simplify(model, domain, max_regions=1).error == pytest.approx(least, rel=1e-6)
+    for given in (model, shallow):
+        assert simplify(given, domain, max_regions=1).error == pytest.approx(least, rel=1e-6)
+
+
+KNOWN = [
+    ((2, 8, 8, 3), TRIANGLE, {"max_error": 0.02, "cuts": "neurons"}),
+    ((2, 8, 8, 1), Box(-1.0, 1.0), {"max_error": 0.02}),
+    ((3, 6, 6, 2), Box(-1.0, 1.0), {"max_regions": 5, "cuts": "both"}),
+]
+
+
+@pytest.mark.parametrize(("sizes", "domain", "options"), KNOWN)
+def test_of_a_known_network_the_error_is_that_at_a_vertex(
+    sizes: tuple[int, ...], domain: Domain, options: dict[str, Any]
+) -> None:
+    model = network(*sizes, seed=len(sizes))
+    simple = simplify(transform(model, domain=domain), **options)
+    assert not simple.reason
+    assert simple.error <= min(options.get("max_error", np.inf), (1.0 + 1e-6) * simple.error_found)
+    weights, biases = simple.affine_maps(torch.arange(simple.num_regions))
+    for region in simple.regions:
+        x = vertices_of(transform(model, domain=region.as_polytope()).regions)
+        apart = (model(x) - x @ weights[region.index].T - biases[region.index]).abs().amax(0)
+        assert torch.allclose(simple.region_errors[region.index], apart, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("sizes", "max_error"), [((2, 8, 8, 1), 0.01), ((3, 6, 6, 1), 0.008)])
+def test_a_known_network_has_no_more_regions_than_its_own_tree_cut_back(
+    sizes: tuple[int, ...], max_error: float
+) -> None:
+    model = network(*sizes, seed=2)
+    shallow = transform(model, domain=Box(-1.0, 1.0))
+    children, parts = shallow.partition.children, [region.vertices().double() for region in shallow.regions]
+
+    def below(node: int) -> Tensor:
+        return parts[~node] if node < 0 else torch.cat([below(int(child)) for child in children[node]])
+
+    def leaves(node: int) -> int:
+        if node < 0 or nearest_by_vertices(model, below(node)) <= max_error:
+            return 1
+        return sum(leaves(int(child)) for child in children[node])
+
+    count = leaves(0)
+    assert 1 < count < shallow.num_regions
+    assert simplify(shallow, max_error=max_error, cuts="neurons").num_regions <= count
+    whole = KnownCell.whole(shallow.function)
+    assert whole is not None
+    fitter = Fitter(shallow.partition.program, np.ones(1), read_features(None, sizes[0]), None, 1e-6)
+    root = pruned(whole, fitter, max_error, count)
+    assert root is not None
+    assert len(root.leaves) == count
+    assert pruned(whole, fitter, max_error, count - 1) is None
 
 
 def test_more_regions_are_nearer_and_never_more_than_allowed() -> None:

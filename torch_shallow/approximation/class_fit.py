@@ -38,11 +38,11 @@ class ClassFitter(Fitter):
 
     def found(self, fit: Fit) -> float:
         """The greatest lead found, or what the distance has too much."""
-        return max(fit.lead, self.worst(fit.found) - self.max_error + self.margin)
+        return max(fit.lead, super().found(fit) - self.max_error + self.margin)
 
     def proven_of(self, fit: Fit) -> float:
         """Likewise, what is proven of them."""
-        return max(fit.lead_bound, self.worst(fit.bound) - self.max_error + self.margin)
+        return max(fit.lead_bound, super().proven_of(fit) - self.max_error + self.margin)
 
     def near(self, found: Float[np.ndarray, "cells"]) -> Float[np.ndarray, "cells"]:
         """The goal where it seems to be reached; elsewhere, near the worst of all."""

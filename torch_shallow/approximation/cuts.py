@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch_shallow.explain.features import Features
 from torch_shallow.program.relu_program import ReLUProgram
 
 THRESHOLDS = 15  # tried on each feature of a cell
+MOST_POINTS = 3000  # of a cell are looked at
 DIGITS = 0.05  # thresholds are rounded by no more than this share of the width of a cell
 FEWEST = 0.02  # of the points of a cell, on either side of a cut
 LOOKED_AT = 12  # cuts for which the nearest affine maps of both sides are computed: the best ones by least squares
@@ -56,6 +57,9 @@ class CandidateCuts:
             at: points about which neurons of later stages are looked at.
             goal: the error that is allowed; 0 if none is.
         """
+        if len(y) > MOST_POINTS:
+            some = np.random.default_rng(0).choice(len(y), MOST_POINTS, replace=False)
+            cell, y = replace(cell, x=cell.x[some]), y[some]
         allowed, fewest = np.ones(len(y)), FEWEST
         if self.classes is not None:
             (_, leads), fewest = self.classes.leads(y), FEWEST / 5  # the boundary may be bent in a corner
@@ -76,7 +80,12 @@ class CandidateCuts:
         values = y / self.weight
         costs = self._squares(cell, values, allowed, sides, goal)
         few = np.argsort(costs, kind="stable")[:LOOKED_AT]
-        return rows[min(few.tolist(), key=lambda cut: self._deviations(cell, values, allowed, sides[:, cut], goal))]
+        best, least = int(few[0]), np.inf
+        for cut in few.tolist():
+            cost = self._deviations(cell, values, allowed, sides[:, cut], goal, least)
+            if cost < least:
+                best, least = cut, cost
+        return rows[best]
 
     def _of_features(self, cell: SampledCell) -> Float[np.ndarray, "cuts homogeneous"]:
         d, features, rows = len(cell.lower), self.features, []
@@ -140,13 +149,19 @@ class CandidateCuts:
         allowed: Float[np.ndarray, "points"],
         active: np.ndarray,
         goal: float,
+        most: float,
     ) -> float:
-        """What the nearest affine maps leave on the two sides of a cut."""
+        """What the nearest affine maps leave on the two sides of a cut; or only that it is no less than some cost."""
         cost, every = 0.0, np.flatnonzero(cell.upper > cell.lower)
         for some in (active, ~active):
             x, y, units = cell.x[some], values[some], allowed[some]
-            nearest = (NearestMap(cell.lower, cell.upper, every, v).fitted(x, v, units)[1] for v in y.T)
-            cost += _cost(max(nearest), goal)
+            worst = 0.0
+            for v in y.T:
+                nearest = NearestMap(cell.lower, cell.upper, every, v)
+                worst = max(worst, nearest.fitted(x, v, units)[1])
+                if cost + _cost(worst, goal) >= most:
+                    return np.inf
+            cost += _cost(worst, goal)
         return cost
 
 

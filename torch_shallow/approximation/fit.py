@@ -87,7 +87,7 @@ class Fitter:
 
     def found(self, fit: Fit) -> float:
         """What was found of a map, to be compared with the goal."""
-        return self.worst(fit.found)
+        return self.worst(fit.found + fit.cell.slack(fit.maps))
 
     def proven_of(self, fit: Fit) -> float:
         """What is proven of a map, to be compared with the goal."""
@@ -124,14 +124,14 @@ class Fitter:
             maps = np.array(
                 [self._rounded(cell, *one, limit) for one, limit in zip(fitted, limits.tolist(), strict=True)]
             ).reshape(-1, d + 1)
-            more = worst_points(self._network, cell, maps, y)
+            more = cell.x[:0] if cell.is_known else worst_points(self._network, cell, maps, y)
             cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])
             errors = np.abs(y - cell.x @ maps[:, :d].T - maps[:, d])
             found, at = errors.max(axis=0), cell.x[errors.argmax(axis=0)]
             if best is None or self.worst(found) < self.worst(best.found):
                 best = Fit(cell, maps, found, at, np.full(len(maps), np.inf), least)
             enough = (1.0 + self.precision) * least if np.isinf(goal) else goal
-            if least > goal or self.worst(best.found) <= enough:
+            if cell.is_known or least > goal or self.worst(best.found) <= enough:
                 break
         assert best is not None
         return replace(best, cell=cell, least=least)
@@ -161,6 +161,8 @@ class Fitter:
                 without a bound. If it is infinite, the bound is near the largest error.
             asking: searches. Where it has no time left, the bound is what is known at once.
         """
+        if fit.cell.is_known:
+            return self.at_vertices(fit)
         found, at, bound, new = fit.found.copy(), fit.at.copy(), np.zeros(len(fit.found)), []
         sizes = np.abs(self.program(fit.cell.x)).max(axis=0)
         for output in np.argsort(-found / self.weight, kind="stable").tolist():
@@ -184,6 +186,11 @@ class Fitter:
             break
         cell = fit.cell.with_points(np.array(new).reshape(-1, self.program.num_inputs))
         return replace(fit, cell=cell, found=found, at=at, bound=bound)
+
+    @staticmethod
+    def at_vertices(fit: Fit) -> Fit:
+        """The same map on a cell that is known, with the bound that the vertices there prove."""
+        return replace(fit, bound=fit.found + fit.cell.slack(fit.maps))
 
     def _apart(self, fit: Fit, output: int, sign: float) -> ReLUProgram:
         """The program of an output's distance from the map, with a sign."""

@@ -240,7 +240,8 @@ class Growing:
     def _cut(self, leaf: Node) -> bool:
         cell = leaf.fit.cell.filled(self.rng)
         at = leaf.fit.at if leaf.fit.lead_at is None else np.concatenate([leaf.fit.at, leaf.fit.lead_at[None]])
-        cut = self.cuts.best(cell, self.fitter.program(cell.x), at, self.goal)
+        seen = cell.for_cuts(self.rng)
+        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal)
         if cut is None:
             return False
         parts = [cell.side(cut, active, self.rng) for active in (False, True)]
