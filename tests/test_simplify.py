@@ -89,6 +89,19 @@ def test_no_point_is_beyond_the_proven_error(sizes: tuple[int, ...], domain: Dom
     assert domain.contains(at)
 
 
+@pytest.mark.parametrize("number", range(30))
+def test_the_proven_error_of_a_network_is_near_the_largest_one_and_never_beaten(number: int) -> None:
+    sizes = ((1, 8, 1), (2, 8, 1), (2, 6, 6, 2), (3, 6, 1), (4, 6, 2))[number % 5]
+    options = ({"max_regions": 3}, {"max_error": 0.2}, {"max_regions": 2, "cuts": "both"})[number % 3]
+    model, domain = network(*sizes, seed=number), Box(-1.0, 1.0)
+    simple = simplify(transform(model, domain=domain) if number % 4 == 0 else model, domain, **options)
+    x = sampled(domain, sizes[0], 20_000)
+    x = torch.cat([x, *(climbed(model, simple, domain, x, output) for output in range(sizes[-1]))])
+    found = errors_of(model, simple, x)
+    assert (found <= simple.region_errors[simple.locate(x)] * (1.0 + 1e-9)).all()
+    assert 0.8 * float(found.max()) <= simple.error_found <= simple.error <= 1.1 * simple.error_found
+
+
 def vertices_of(regions: Iterable[Region]) -> Tensor:
     return torch.cat([region.vertices() for region in regions]).double()
 

@@ -139,7 +139,7 @@ def simplify(
     axes = Stage("inputs", np.eye(program.num_inputs), np.zeros(program.num_inputs))  # a cut may read any of them
     chart = make_chart(ReLUProgram(program.in_shape, program.in_shape, (axes,), axes.weight, axes.bias), subject.domain)
     cell = SampledCell.of(subject.domain, program.in_shape, chart.lift(chart.inner[None])[0], rng)
-    function = _known_everywhere(model, subject)
+    function = None if same_class else _known_everywhere(model, subject)
     known = None if function is None else KnownCell.whole(function)
     classes, basis = Classes(program, subject.domain), (program, weights, named, max_terms, PRECISION)
     if same_class:
@@ -166,7 +166,7 @@ def simplify(
             show,
         )
         root = growing.grow(cell if known is None else known)
-        is_own_tree_of_use = max_error is not None and cuts != "features" and not same_class
+        is_own_tree_of_use = max_error is not None and cuts != "features"
         if known is not None and is_own_tree_of_use and not asking.no_time_left():
             most = (max_regions or len(known.parts)) if growing.reasons else len(root.leaves) - 1
             smaller = pruned(known, fitter, goal, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -212,10 +212,11 @@ class Growing:
 
     def _keep(self, node: Node, fit: Fit) -> None:
         """Take note of a map, and of what is proven of it."""
-        node.fit = fit
-        proven_of = self.fitter.proven_of
-        if fit.is_proven and (node.best is None or proven_of(fit) < proven_of(node.best)):
+        node.fit, best, proven_of = fit, node.best, self.fitter.proven_of
+        if fit.is_proven and (best is None or proven_of(fit) < proven_of(best)):
             node.best = fit
+        elif best is not None and best.maps is fit.maps:  # of which a larger error may have been found
+            node.best = replace(fit, bound=best.bound, lead_bound=best.lead_bound)
 
     def _bound(self, node: Node) -> float:
         """The error that is proven, of a node or of all that is below it."""
