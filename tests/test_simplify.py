@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,16 @@ def test_it_is_the_same_each_time() -> None:
     assert (one.error, one.error_found) == (other.error, other.error_found)
 
 
+@pytest.mark.parametrize("options", [{"max_error": 0.05}, {"same_class": True, "margin": 0.05}])
+def test_it_is_the_same_for_any_number_of_workers(options: dict[str, Any]) -> None:
+    model = classifier(3, 8, 2)
+    with ThreadPoolExecutor(2) as executor:
+        found = [simplify(model, Box(-1.0, 1.0), workers=workers, **options) for workers in (1, 2, executor)]
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0].state_dict().values(), other.state_dict().values()))
+        assert (found[0].error, found[0].class_error) == (other.error, other.class_error)
+
+
 def test_the_network_is_what_its_tree_says() -> None:
     simple = simplify(network(2, 8, 2), Box(-1.0, [1.0, 0.5]), max_regions=7, cuts="both")
     rows, children = simple.half_spaces.rows.numpy(), simple.partition.children
@@ -418,6 +429,7 @@ def test_fewer_regions_have_the_same_class_than_the_same_values() -> None:
         ({"max_regions": 2, "weight": "first"}, "weight: expected"),
         ({"max_regions": 2, "features": ["age"]}, "features: expected one for each of the 2"),
         ({"max_regions": 2, "time_limit": 0.0}, "time_limit: expected"),
+        ({"max_regions": 2, "workers": 0}, "workers: expected"),
         ({"max_regions": 2, "domain": Box(0.0, np.inf)}, "domain: expected a bounded Box"),
         ({"max_regions": 2, "domain": None}, "domain: expected a bounded Box"),
         ({"max_regions": 2, "domain": Box([0.0, 0.0], [1.0, 0.0]), "cuts": "both"}, "cuts: expected 'features'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
@@ -51,6 +52,7 @@ def simplify(
     features: Features | Sequence[str] | None = None,
     max_terms: int | None = None,
     time_limit: float | None = None,
+    workers: int | Executor = 1,
     example_input: Tensor | None = None,
     progress: bool = False,
 ) -> SimplifiedReLU:
@@ -90,6 +92,8 @@ def simplify(
         max_terms: how many inputs the map of a region may read for each output; all if None.
         time_limit: stop after about so many seconds, a part of which is for proofs; no limit if None. What cannot be
             proven in time is left out: there are fewer regions then, all of them proven.
+        workers: a number of threads, or any `concurrent.futures.Executor`, for the searches that prove, which take most
+            of the time of networks of many inputs or neurons. Nothing else is shared: cuts are chosen one by one.
         example_input: a batch of inputs; needed only where the model does not tell the shape of one.
         progress: show how many regions there are, and the largest distance found.
 
@@ -125,7 +129,7 @@ def simplify(
 
     _check(max_error, max_regions, same_class, cuts, max_terms)
     _check_margin(margin, same_class)
-    asking = Asking(SearchOptions(time_limit=time_limit))
+    asking = Asking(SearchOptions(time_limit=time_limit, workers=workers))
     subject = subject_of(model, domain, example_input, drop_head=True)
     program = subject.program
     lower, upper = bounding_box(subject.domain, program.in_shape)
