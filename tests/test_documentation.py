@@ -6,7 +6,6 @@ import ast
 import contextlib
 import doctest
 import importlib
-import inspect
 import io
 import os
 import re
@@ -19,7 +18,6 @@ from typing import Any
 
 import pytest
 
-import torch_shallow
 from torch_shallow.commands.parser import DONE, main
 
 ROOT = Path(__file__).parents[1]
@@ -98,15 +96,6 @@ def shell(line: str) -> str:
     line = line.replace("python -m", f"{sys.executable} -m")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(line, shell=True, check=True, capture_output=True, text=True, env=environment).stdout
-
-
-def test_every_public_name_is_under_a_heading_of_the_site() -> None:
-    source = ast.parse((ROOT / "docs/generate/api_pages.py").read_text(encoding="utf-8"))
-    texts = [node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    grouped = {word for text in texts for word in text.split()}
-    names = {name for name in torch_shallow.__all__ if not inspect.ismodule(getattr(torch_shallow, name))}
-    names |= {f"explain.{name}" for name in torch_shallow.explain.__all__ if name not in names}
-    assert names <= grouped
 
 
 def assert_same_up_to_the_last_digit(found: str, expected: str) -> None:
