@@ -33,6 +33,7 @@ notebooks: .venv/installed-tutorials  ## run the tutorials and keep their output
 	$(BIN)/python -m tutorials.execute
 
 docs: .venv-docs/installed  ## the documentation site, in docs/_build/html; any warning is an error
+	.venv-docs/bin/codespell docs README.md CHANGELOG.md CONTRIBUTING.md torch_shallow
 	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
 
 clean:  ## everything that these commands make

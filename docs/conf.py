@@ -39,10 +39,11 @@ html_title = "torch_shallow"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_sidebars = {"index": []}
+html_sidebars = {page: [] for page in ("index", "first_hour", "sizes", "concepts/index", "search", "genindex")}
 html_theme_options = {
     "logo": {"text": "torch_shallow", "image_light": "_static/icon.svg", "image_dark": "_static/icon.svg"},
     "header_links_before_dropdown": 7,

@@ -11,7 +11,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,30 +160,23 @@ def _first_line(thing: griffe.Object) -> str:
 
 def _page(short: str, thing: griffe.Object) -> str:
     """The page of a function or a class."""
-    module, _, name = short.rpartition(".")
-    code = f"from {PACKAGE}{'.' + module if module else ''} import {name}"
-    body = _class(short, thing) if thing.is_class else _function(f"{PACKAGE}.{short}", thing, "function", 3)
-    return f"# {short}\n\n```python\n{code}\n```\n\n{body}\n"
+    module, _, name = f"{PACKAGE}.{short}".rpartition(".")
+    body = _class(name, module, thing) if thing.is_class else _function(name, module, thing, "function")
+    return f"# {short}\n\n```python\nfrom {module} import {name}\n```\n\n{body}\n"
 
 
-def _class(short: str, thing: griffe.Class) -> str:
-    whole = f"{PACKAGE}.{short}"
+def _class(name: str, module: str, thing: griffe.Class) -> str:
     made = "" if _is_result(thing) else _parameters(thing)
-    bases = [str(base).rpartition(".")[2] for base in thing.bases]
-    about = _sections(thing)
-    if shown := [f"`{base}`" for base in bases if base[0] != "_" and base not in {"Protocol", "NamedTuple", "ABC"}]:
-        about = f"{about}\n\nBase: {', '.join(shown)}"
-    parts = [_directive("py:class", f"{whole}{made}", about, 5)]
+    parts = [_sections(thing)]
+    if bases := [base for base in (str(base).rpartition(".")[2] for base in thing.bases) if base in public()]:
+        parts.append(f"Base: `{bases[0]}`")
     described = _described(thing)
     for member in _members(thing):
-        if member.name in described:
-            continue
-        name = f"{whole}.{member.name}"
         if member.is_function:
-            parts.append(_function(name, member, "method", 4))
-        else:
-            parts.append(_directive("py:property", name, _sections(member), 4, [f":type: {_type(member)}"]))
-    return "\n\n".join(parts)
+            parts.append(_function(member.name, module, member, "method"))
+        elif member.name not in described:
+            parts.append(_directive("property", member.name, module, _sections(member), [f":type: {_type(member)}"]))
+    return _directive("class", f"{name}{made}", module, "\n\n".join(parts), colons=6)
 
 
 def _is_result(thing: griffe.Class) -> bool:
@@ -213,16 +206,17 @@ def _members(thing: griffe.Class) -> list[griffe.Object]:
     return found
 
 
-def _function(whole: str, thing: griffe.Function, kind: str, fence: int) -> str:
-    options = [":staticmethod:"] if "staticmethod" in thing.labels else []
-    options += [":classmethod:"] if "classmethod" in thing.labels else []
+def _function(name: str, module: str, thing: griffe.Function, kind: str) -> str:
+    options = [f":{label}:" for label in ("staticmethod", "classmethod") if label in thing.labels]
     returns = f" -> {thing.returns}" if thing.returns else ""
-    return _directive(f"py:{kind}", f"{whole}{_parameters(thing)}{returns}", _sections(thing), fence, options)
+    return _directive(kind, f"{name}{_parameters(thing)}{returns}", module, _sections(thing), options)
 
 
-def _directive(kind: str, argument: str, body: str, fence: int, options: list[str] | None = None) -> str:
-    colons = ":" * (fence + 3)
-    return "\n".join([f"{colons}{{{kind}}} {argument}", *(options or []), "", body, colons])
+def _directive(
+    kind: str, signature: str, module: str, body: str, options: Sequence[str] = (), *, colons: int = 5
+) -> str:
+    fence = ":" * colons
+    return "\n".join([f"{fence}{{py:{kind}}} {signature}", f":module: {module}", *options, "", body, fence])
 
 
 def _type(thing: griffe.Object) -> str:
@@ -253,10 +247,17 @@ def _parsed(thing: griffe.Object) -> list[Any]:
 
 def _sections(thing: griffe.Object) -> str:
     """The docstring as Markdown; arguments, results and errors as fields."""
-    return "\n".join(part for section in _parsed(thing) for part in (*_section(section), ""))
+    return "\n".join(part for section in _parsed(thing) for part in (*_section(section, _returned(thing)), ""))
 
 
-def _section(section: Any) -> Iterator[str]:
+def _returned(thing: griffe.Object) -> str:
+    """The text below `Returns:`, in which griffe would take words before a colon for a type."""
+    text = inspect.cleandoc(thing.docstring.value) if thing.docstring else ""
+    found = re.search(r"^(?:Returns|Yields):\n((?:[ ]{4}.*(?:\n|$)|\n)+)", text, flags=re.MULTILINE)
+    return textwrap.dedent(found[1]) if found else ""
+
+
+def _section(section: Any, returned: str) -> Iterator[str]:
     kind, value = section.kind.value, section.value
     if kind == "text":
         yield _examples_fenced(value)
@@ -265,7 +266,7 @@ def _section(section: Any) -> Iterator[str]:
     elif kind == "raises":
         yield from (_field(f"raises {item.annotation}", item.description) for item in value)
     elif kind in {"returns", "yields"}:
-        yield _field("returns", " ".join(_with_name(item) for item in value))
+        yield _field("returns", returned)
     elif kind == "attributes":
         yield "| Attribute | |\n|---|---|"
         yield from (f"| `{item.name}` | {_cell(item.description)} |" for item in value)
@@ -280,30 +281,16 @@ def _section(section: Any) -> Iterator[str]:
         raise ValueError(f"a section {kind!r} of a docstring has no form on the site; add one to _section")
 
 
-def _with_name(item: Any) -> str:
-    """A description of results, whose first words griffe may have taken for a name or a type."""
-    before = ": ".join(str(part) for part in (item.name, item.annotation) if part)
-    known = not item.name and _looks_like_a_type(before)
-    return item.description if known or not before else f"{before}: {item.description}"
-
-
-def _looks_like_a_type(text: str) -> bool:
-    return bool(re.fullmatch(r"[\w\[\], .|\"*]*", text))
-
-
 def _examples_fenced(text: str) -> str:
-    """Blocks that start with `>>>` as code."""
-    parts = text.split("\n\n")
-    return "\n\n".join(f"```pycon\n{part}\n```" if part.startswith(">>>") else part for part in parts)
+    """What starts with `>>>` as code, up to the next empty line."""
+    return re.sub(
+        r"^>>>.*?(?=\n\n|\Z)", lambda found: f"```pycon\n{found[0]}\n```", text, flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def _field(name: str, text: str) -> str:
-    return f":{name}: " + textwrap.indent(_listed(text), "    ").lstrip()
+    return f":{name}: " + textwrap.indent(text.strip(), "    ").lstrip()
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _listed(text: str) -> str:
-    return text.strip()

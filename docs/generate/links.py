@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,24 +14,26 @@ _FENCE = re.compile(r"^\s*(`{3,}|:{3,}\{code)")
 def names(documented: Iterable[str]) -> dict[str, str]:
     """What may be written for a public name, and the whole name.
 
-    A function of `explain`, `plot` or `export` is known by its own name only if that is no common word.
+    A function of `explain`, `plot` or `export`, or a member of a class, is known by its own name only if that is no
+    common word, and not that of several.
 
     Args:
         documented: whole names, such as `torch_shallow.explain.output_range`.
     """
+    whole_names = list(documented)
+    often = Counter(whole.rpartition(".")[2] for whole in whole_names)
     known = {}
-    for whole in documented:
+    for whole in whole_names:
         _, *middle, last = whole.split(".")
-        short = ".".join([*middle, last])
-        known |= {whole: whole, short: whole}
-        if not middle or "_" in last or last[0].isupper():
-            known.setdefault(last, whole)
+        known |= {whole: whole, ".".join([*middle, last]): whole}
+        if not middle or (often[last] == 1 and ("_" in last or last[0].isupper())):
+            known[last] = whole
     return known
 
 
 def link(page: str, source: list[str], known: Mapping[str, str]) -> None:
     """Put links into the text of a page, outside of headings, code and links."""
-    if source[0].lstrip().startswith("{"):  # a notebook
+    if source[0].lstrip().startswith("{") or page.startswith("reference/"):  # a notebook; names of torch
         return
     fence, lines = "", []
     for line in source[0].split("\n"):
