@@ -19,9 +19,8 @@ quick: .venv/installed-test  ## a cut through all tests, for the daily loop
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough --typecheck
 
-bench: .venv/installed-bench  ## side by side with other tools
-	$(BIN)/python -m benchmarks.enumerate
-	$(BIN)/python -m benchmarks.forward
+bench: .venv/installed-bench  ## side by side with other tools: a record of the ratios in record.json
+	$(BIN)/python -m benchmarks.record record.json
 
 lint: .venv/installed-dev  ## style, formatting, types, layers
 	$(BIN)/ruff check .

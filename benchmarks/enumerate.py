@@ -6,14 +6,16 @@ import argparse
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Measurement, measure
 from benchmarks.networks import ACAS_XU, ACAS_XU_FOLDER, BOXES, WHOLE_SPACE, load
 
 SMALL = 20_000  # regions
+PEERS = ("affinitree", "relucent", "nnenum")
 HEADER = (
     "| network | domain | regions | threads | ours, s | peer | its threads | peer, s | peer's regions | ratio |\n"
     "|---|---|--:|--:|--:|---|--:|--:|--:|--:|"
@@ -35,6 +37,26 @@ class Row:
     def ratio(self) -> float:
         """How many times longer the peer took; NaN if one of the two has no result."""
         return self.theirs.seconds / self.ours.seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as data; a ratio is None where one of the two has no result."""
+        ratio = None if math.isnan(self.ratio) else self.ratio
+        return {
+            "network": self.case,
+            "domain": self.domain,
+            "peer": self.peer,
+            "threads": self.ours.processes,
+            "expected": self.expected,
+            "ours": asdict(self.ours),
+            "theirs": asdict(self.theirs),
+            "ratios": {self.peer: ratio},
+        }
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Row:
+        """The row of such data."""
+        sides = (Measurement(**row[side]) for side in ("ours", "theirs"))
+        return cls(row["network"], row["domain"], row["expected"], row["peer"], *sides)
 
     def __str__(self) -> str:
         cells = [self.case, self.domain, _count(self.ours, self.expected), str(self.ours.processes)]
@@ -80,11 +102,45 @@ def plan(peers: list[str], networks: list[str] | None, *, quick: bool) -> Iterat
             yield from ((case, "nnenum", processes) for processes in (1, 2))
 
 
+def rows(peers: list[str], networks: list[str] | None, *, quick: bool, repeats: int, limit: float) -> Iterator[Row]:
+    """Run the plan row by row.
+
+    Args:
+        peers: as for `plan`, like `networks` and `quick`.
+        networks: names of the cases.
+        quick: only the small ones.
+        repeats: of short runs, of which the median is taken.
+        limit: seconds for one tool on one network.
+
+    Yields:
+        The rows as they are known.
+    """
+    ours: dict[tuple[str, int], Measurement] = {}
+    for name, peer, processes in plan(peers, networks, quick=quick):
+        case, run = load(name), partial(measure, repeats=repeats, limit=limit)
+        if (name, processes) not in ours:
+            ours[name, processes] = run("torch_shallow", name, processes)
+        yield Row(name, case.domain, case.regions, peer, ours[name, processes], run(peer, name, processes))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The rows of a record as a table, and the geometric mean of the ratios for each peer."""
+    lines = [HEADER, *(str(Row.of(row)) for row in found), ""]
+    ratios: dict[str, list[float]] = {}
+    for row in map(Row.of, found):
+        if not math.isnan(row.ratio):
+            ratios.setdefault(f"{row.peer}, {row.ours.processes} at work", []).append(row.ratio)
+    for peer, values in ratios.items():
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        lines.append(f"{peer}: {len(values)} networks, geometric mean {mean:.3g}, least {min(values):.3g}\n")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Run the plan row by row, print each as it is known, then the geometric mean of the ratios for each peer."""
+    """Print each row as it is known, then the geometric mean of the ratios for each peer."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.enumerate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks of R^n only: a few minutes")
-    parser.add_argument("--peers", nargs="+", default=["affinitree", "relucent", "nnenum"], metavar="PEER")
+    parser.add_argument("--peers", nargs="+", default=PEERS, metavar="PEER")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="cases by name; default: all")
     parser.add_argument("--nnenum", metavar="CHECKOUT", help="nnenum's repository; or set NNENUM")
     parser.add_argument("--nnenum-python", metavar="PATH", help="a Python with nnenum's requirements; or NNENUM_PYTHON")
@@ -95,24 +151,16 @@ def main() -> None:
         if value is not None:
             os.environ[variable] = str(Path(value).absolute())
 
-    ours: dict[tuple[str, int], Measurement] = {}
-    ratios: dict[str, list[float]] = {}
+    found = []
     print(HEADER)
-    for name, peer, processes in plan(arguments.peers, arguments.networks, quick=arguments.quick):
-        case, run = load(name), partial(measure, repeats=arguments.repeats, limit=arguments.limit)
-        if (name, processes) not in ours:
-            ours[name, processes] = run("torch_shallow", name, processes)
-        theirs = run(peer, name, processes)
-        row = Row(name, case.domain, case.regions, peer, ours[name, processes], theirs)
+    options = {"quick": arguments.quick, "repeats": arguments.repeats, "limit": arguments.limit}
+    for row in rows(list(arguments.peers), arguments.networks, **options):
         print(row, flush=True)
-        if not math.isnan(row.ratio):
-            ratios.setdefault(f"{peer}, {processes} at work", []).append(row.ratio)
+        found.append(row.as_dict())
     print()
     if not ACAS_XU_FOLDER.is_dir():
         print(f"ACAS Xu left out: its files are not at {ACAS_XU_FOLDER}")
-    for peer, values in ratios.items():
-        mean = math.exp(sum(map(math.log, values)) / len(values))
-        print(f"{peer}: {len(values)} networks, geometric mean {mean:.3g}, least {min(values):.3g}")
+    print(table(found).split("\n\n", 1)[1])
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def measure(widths: str) -> str:
 
     def draw() -> None:
         figure = Figure()
-        regions(shallow, ax=figure.subplots())
+        regions(shallow, boundary=True, ax=figure.subplots())
         FigureCanvasAgg(figure).draw()
 
     drawing = median(draw)

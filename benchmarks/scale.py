@@ -143,7 +143,9 @@ def weigh_tasks(name: str, result: str) -> None:
         workers.submit = weighed
         growth = Weighed()
         start = time.perf_counter()
-        Schedule(problem, growth, workers, Budget(), task_seconds=TASK_SECONDS, interrupted=lambda: False).run()
+        Schedule(
+            Enumeration(problem), growth, workers, Budget(), task_seconds=TASK_SECONDS, interrupted=lambda: False
+        ).run()
         walk = time.perf_counter() - start
     regions = growth.num_regions
     seconds = []

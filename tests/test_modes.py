@@ -11,7 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_shallow import AtMost, Box, ShallowReLU, constraints, estimate, explain, simplify, transform, verify
+from torch_shallow import (
+    AtMost,
+    Box,
+    ShallowReLU,
+    constraints,
+    count,
+    estimate,
+    explain,
+    iter_regions,
+    simplify,
+    transform,
+    verify,
+)
 
 BOX = Box(-2.0, 2.0)
 
@@ -56,6 +68,8 @@ CALLS: dict[str, Callable[[nn.Module, ShallowReLU], Any]] = {
     "transform": lambda m, s: transform(m, domain=BOX).num_regions,
     "by data": lambda m, s: transform(m, data=X).num_regions,
     "constraints": lambda m, s: greatest(m),
+    "count": lambda m, s: count(m, domain=BOX).regions,
+    "iter_regions": lambda m, s: sum(int(region.pattern.sum()) for region in iter_regions(m, domain=BOX)),
     "estimate": lambda m, s: estimate(m, domain=BOX).regions,
     "simplify": lambda m, s: simplify(m, BOX, max_regions=2).error,
     "certify": lambda m, s: s.certify(m, sample=5).passed,

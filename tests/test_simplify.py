@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from torch_shallow import Box, Polytope, ShallowReLU, SimplifiedReLU, TransformError, simplify, transform
+from torch_shallow.approximation.minimax import NearestMap
 from torch_shallow.domain import Domain
 from torch_shallow.explain import Features
 
@@ -133,6 +134,15 @@ def test_an_affine_network_is_one_region() -> None:
 def digits(number: float) -> int:
     """How many significant digits it has, up to the twelfth."""
     return len(f"{abs(number):.12e}".split("e")[0].replace(".", "").rstrip("0"))
+
+
+def test_where_outputs_are_cut_off_values_differ_by_rounding_alone() -> None:
+    x = 0.1 + 0.05 * np.random.default_rng(0).standard_normal((200, 2))
+    y = -3.0 + 4e-16 * np.arange(200) % 1e-15
+    nearest = NearestMap(x.min(axis=0), x.max(axis=0), np.arange(2), float(np.ptp(y)))
+    row, deviation = nearest.fitted(x, y)
+    assert deviation < 1e-14
+    assert np.abs(x @ row[:-1] + row[-1] + 3.0).max() < 1e-14
 
 
 def test_numbers_have_no_more_digits_than_the_error_needs() -> None:

@@ -46,6 +46,7 @@ def test_the_public_names() -> None:
         "Polytope",
         "Question",
         "Region",
+        "RegionCount",
         "ShallowReLU",
         "SimplifiedReLU",
         "TransformError",
@@ -57,12 +58,14 @@ def test_the_public_names() -> None:
         "Wins",
         "ask",
         "constraints",
+        "count",
         "estimate",
         "explain",
         "export",
         "from_onnx",
         "from_sklearn",
         "hold",
+        "iter_regions",
         "plot",
         "read_vnnlib",
         "simplify",
@@ -81,13 +84,14 @@ def test_the_public_names_of_explanations_and_pictures() -> None:
         " LocalLinearShap Moments Monotonicity NearestCounterfactuals NeuronActivity OneFeatureChanges OutputRange"
     )
     classes += " RobustnessRadius RuleSet Rules SameClass Segment UnusedFeatures Volumes"
-    functions = "adjacency counterfactual difference explain integrated_gradients lipschitz_constant local_linear_shap"
+    functions = "adjacency channels_last counterfactual difference explain integrated_gradients lipschitz_constant"
+    functions += " local_linear_shap"
     functions += (
         " moments monotonicity nearest_counterfactuals neuron_activity one_feature_changes output_range region_table"
     )
     functions += " robustness_radius rules segment shap_values unused_features volumes"
     assert torch_shallow.explain.__all__ == [*classes.split(), *functions.split()]
-    pictures = "adjacency animate coefficients polygons regions segment slice surface"
+    pictures = "adjacency animate coefficients polygons regions segment slice surface tree"
     assert torch_shallow.plot.__all__ == pictures.split()
     assert torch_shallow.export.__all__ == ["CCode", "to_c", "to_onnx", "to_python", "to_sql"]
     for module in (torch_shallow.explain, torch_shallow.export, torch_shallow.plot):

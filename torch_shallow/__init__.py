@@ -10,9 +10,10 @@ inner loops are compiled, and `ahead` does it all at once.
 from torch_shallow import explain, export, plot
 from torch_shallow._ask import Maximum, Question, ask
 from torch_shallow._constraints import constraints
+from torch_shallow._count import RegionCount, count
 from torch_shallow._estimate import Estimate, estimate
 from torch_shallow._simplify import simplify
-from torch_shallow._transform import transform
+from torch_shallow._transform import iter_regions, transform
 from torch_shallow._verify import verify
 from torch_shallow.certify import Certificate
 from torch_shallow.domain import Box, Polytope, WholeSpace
@@ -46,6 +47,7 @@ __all__ = [
     "Polytope",
     "Question",
     "Region",
+    "RegionCount",
     "ShallowReLU",
     "SimplifiedReLU",
     "TransformError",
@@ -57,12 +59,14 @@ __all__ = [
     "Wins",
     "ask",
     "constraints",
+    "count",
     "estimate",
     "explain",
     "export",
     "from_onnx",
     "from_sklearn",
     "hold",
+    "iter_regions",
     "plot",
     "read_vnnlib",
     "simplify",

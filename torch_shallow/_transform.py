@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from numbers import Real
 from typing import overload
@@ -15,6 +16,7 @@ from torch.export import ExportedProgram
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.points import check_floating
+from torch_shallow.functions.region import Region
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
@@ -239,6 +241,64 @@ def transform_until(
         begun=begun,
     )
     return _network(read, found.partition, threads_of(workers)), found.reason
+
+
+@outside_modes
+def iter_regions(
+    model: nn.Module | ExportedProgram,
+    example_input: Tensor | None = None,
+    *,
+    domain: Domain | None = None,
+    method: str = "auto",
+    solver: str | None = None,
+    max_error: float | None = None,
+    workers: int | Executor = 1,
+    task_seconds: float = TASK_SECONDS,
+) -> Iterator[Region]:
+    """The activation regions of a network, one after the other, as they are found.
+
+    They are those of `transform`, each once, but all of them are never in memory at the same time: for statistics of
+    networks of any number of regions, or to stop at a region that is wanted. Each task of a worker becomes a small
+    network of the regions that it has found; a region that is kept keeps that network, and its `index` is its number
+    there. Their order is not that of `transform`, and may differ from run to run.
+
+    Args:
+        model: an `nn.Module` or an exported program, as for `transform`.
+        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        domain: a `Box` or a `Polytope`; all of R^n if None.
+        method: `"auto"`, `"double-description"` or `"lp"`, as for `transform`.
+        solver: what solves linear programs, as for `transform`.
+        max_error: how much an output may change by regions that are left out, as for `transform`; it is not proven.
+        workers: a number of threads, or any `concurrent.futures.Executor`.
+        task_seconds: how long one task may take.
+
+    Returns:
+        An iterator of the regions.
+
+    Raises:
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument does not fit, or the model cannot be read.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> regions = torch_shallow.iter_regions(model, domain=torch_shallow.Box(-1.0, 1.0))
+        >>> sum(int(region.pattern.sum()) == 4 for region in regions)  # with four active neurons
+        2
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+    if max_error is not None:
+        _check_max_error(max_error)
+    # Imported here because numba takes a while.
+    from torch_shallow.search.counting import partitions
+    from torch_shallow.search.enumerate import pose
+
+    read, network = Model.of(model, example_input), outside_modes(_network)
+    problem = pose(read.program(domain), domain or WholeSpace(), method, solver, max_error=max_error)
+    parts = partitions(problem, domain or WholeSpace(), workers=workers, task_seconds=task_seconds)
+    return (region for part in parts for region in network(read, part).regions)
 
 
 def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bool = True) -> ShallowReLU:

@@ -349,7 +349,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: animate([]), "networks"),
         (lambda: animate([network, model(2, 3, 3)]), "networks"),
         (lambda: animate([network], titles=["a", "b"]), "titles"),
-        (lambda: animate([model(3, 3, 3)]), "points"),
+        (lambda: animate([model(3, 3, 3)]), "over"),
         (lambda: animate([network], color="output"), "color"),
         (lambda: animate(network), "networks: expected several networks, found one Sequential"),
         (lambda: regions(network, data=data.numpy(), **window), r"data: expected .* found ndarray; convert it"),

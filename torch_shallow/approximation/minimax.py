@@ -12,6 +12,7 @@ FIRST = 3  # points for each unknown in the first linear program, and added at o
 ROUNDS = 100
 OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 EXACT = 1e-7  # how much of the deviation another point may add
+CONSTANT = 1e-12  # values that are no further apart than this share of their size are one value, and rounding
 
 
 class NearestMap:
@@ -35,7 +36,7 @@ class NearestMap:
         terms: Int[np.ndarray, "terms"],
         height: float,
     ) -> None:
-        self.terms, self.height = terms, height if height > 0.0 else 1.0
+        self.terms, self.height, self.level = terms, height, 0.0
         self.middle, half = lower + (upper - lower) / 2, (upper - lower) / 2
         self.half = np.where(half > 0.0, half, 1.0)
         columns = len(terms) + 2  # coefficients, the constant, and the deviation
@@ -60,8 +61,12 @@ class NearestMap:
             TransformError: HiGHS does not solve a linear program.
         """
         rows = np.column_stack([((x - self.middle) / self.half)[:, self.terms], np.ones(len(x))])
-        values = y / self.height
-        if not len(self._chosen):
+        first = not len(self._chosen)
+        if first:
+            self.level = float(y.min() + np.ptp(y) / 2)
+            self.height = max(self.height, CONSTANT * float(np.abs(y).max())) or 1.0
+        values = (y - self.level) / self.height
+        if first:
             start, *_ = np.linalg.lstsq(rows, values, rcond=None)
             self._choose(rows, values, np.argsort(-np.abs(values - rows @ start)))
         for _ in range(ROUNDS):
@@ -77,7 +82,7 @@ class NearestMap:
             self._choose(rows, values, worse[np.argsort(-apart[worse])])
         weights = np.zeros(x.shape[1])
         weights[self.terms] = self.height * solution[:-2] / self.half[self.terms]
-        constant = self.height * solution[-2] - float(weights @ self.middle)
+        constant = self.level + self.height * solution[-2] - float(weights @ self.middle)
         return np.append(weights, constant), self.height * float(solution[-1])
 
     def _choose(

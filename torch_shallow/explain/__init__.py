@@ -50,7 +50,7 @@ from torch_shallow.explain.locally.rules import Rules
 from torch_shallow.explain.radius import RobustnessRadius, robustness_radius
 from torch_shallow.explain.same_class import SameClass
 from torch_shallow.explain.segments.segment import Segment, segment
-from torch_shallow.explain.shapley import LocalLinearShap, local_linear_shap, shap_values
+from torch_shallow.explain.shapley import LocalLinearShap, channels_last, local_linear_shap, shap_values
 from torch_shallow.explain.table import region_table
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "UnusedFeatures",
     "Volumes",
     "adjacency",
+    "channels_last",
     "counterfactual",
     "difference",
     "explain",

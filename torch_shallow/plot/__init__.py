@@ -7,7 +7,8 @@ from torch_shallow.plot.adjacency import adjacency
 from torch_shallow.plot.animate import animate
 from torch_shallow.plot.coefficients import coefficients
 from torch_shallow.plot.regions import polygons, regions, slice  # noqa: A004 (a word of this field)
+from torch_shallow.plot.rule_tree import tree
 from torch_shallow.plot.segment import segment
 from torch_shallow.plot.surface import surface
 
-__all__ = ["adjacency", "animate", "coefficients", "polygons", "regions", "segment", "slice", "surface"]
+__all__ = ["adjacency", "animate", "coefficients", "polygons", "regions", "segment", "slice", "surface", "tree"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.features import Features
 from torch_shallow.plot.canvas import Canvas, axes_for
-from torch_shallow.plot.drawn import read_subject
 from torch_shallow.plot.picture import Style, picture
-from torch_shallow.plot.scene import read_axes, read_scene, read_window
+from torch_shallow.plot.scene import read_scene, read_window
+from torch_shallow.plot.section import Section
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -25,14 +25,16 @@ def animate(
     networks: Sequence[object],
     points: Tensor | None = None,
     *,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     titles: Sequence[str] | None = None,
     lower: object = None,
     upper: object = None,
     data: Tensor | None = None,
     labels: Tensor | None = None,
     color: str = "class",
-    threshold: float = 0.0,
-    boundary: bool = True,
+    threshold: float | None = None,
+    boundary: bool | None = None,
     edges: bool = True,
     features: Features | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
@@ -48,6 +50,8 @@ def animate(
         networks: of the same shape of input: models (of deep copies, for training changes a model in place) or shallow
             networks.
         points: three inputs, for networks of more than two: they are drawn on the plane through these, as by `slice`.
+        over: in place of points, two features, as for `regions`.
+        at: the values of the others, as for `regions`.
         titles: of each picture; its number if None.
         lower: as for `regions`; if None, the window is that of the last network.
         upper: likewise.
@@ -88,31 +92,25 @@ def animate(
         raise WrongTypeError(
             f"networks: expected several networks, found one {type(networks).__name__}; put it in a list."
         )
-    shown, name = (data, "data") if points is None else (points, "points")
-    subjects = [read_subject(network, shown, name) for network in networks]
+    section = Section(points, over=over, at=at, features=features)
+    subjects = [section.subject(network, data) for network in networks]
     shapes = sorted({(subject.network.in_shape, subject.network.out_shape) for subject in subjects})
     if len(shapes) != 1:
         raise TransformError(f"networks: expected one or more of the same shapes, found {shapes}.")
     last = subjects[-1]
-    if points is None and last.network.num_inputs != 2:
-        raise TransformError(
-            f"points: networks of in_shape {last.network.in_shape} are drawn on a plane through three inputs; pass "
-            "these."
-        )
-    names = read_axes(features, points)
     if titles is not None and len(titles) != len(subjects):
         raise TransformError(f"titles: expected one for each of the {len(subjects)} networks, found {len(titles)}.")
-    scene = read_scene(last, asked, points, data=data)
+    scene = read_scene(last, asked, section, data)
     window, plane = scene.window, scene.drawn.plane
-    scenes = [replace(scene, subject=subject, drawn=subject.on(plane, window)) for subject in subjects]
+    scenes = [replace(scene, subject=subject, drawn=subject.on(plane, window), marks=None) for subject in subjects]
     shows = [picture(each, style, labels) for each in scenes]
     axes = axes_for(ax)
 
     def frame(number: int) -> list[Axes]:
         axes.clear()
-        canvas = Canvas.of(axes, names)
+        canvas = Canvas.of(axes, scene.features)
         shows[number](canvas)
-        canvas.frame(window, equal=names is None and window.is_nearly_square)
+        canvas.frame(window, equal=features is None and window.is_nearly_square)
         axes.set_title(str(number) if titles is None else titles[number])
         return [axes]
 

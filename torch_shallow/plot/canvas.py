@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from torch_shallow.explain.features import Features
 from torch_shallow.optional import require
+from torch_shallow.plot.lettering import in_lines
 from torch_shallow.plot.polygons import Polygons, Window
 
 if TYPE_CHECKING:
@@ -167,10 +168,12 @@ class Canvas:
             )
 
     def colorbar(self, mappable: Any, label: str, ticks: Any = None) -> None:
-        """Explain colours by a bar beside the axes."""
+        """Explain colours by a bar beside the axes; a label that is longer than it takes several lines."""
         figure = self.ax.get_figure(root=True)
         if figure is not None:
-            figure.colorbar(mappable, ax=self.ax, label=label, ticks=ticks)
+            high = self.ax.get_window_extent().height * 72.0 / figure.dpi
+            bar = figure.colorbar(mappable, ax=self.ax, ticks=ticks)
+            bar.set_label(in_lines(label, bar.ax.yaxis.label.get_fontproperties(), high))
 
     def frame(self, window: Window, *, equal: bool) -> None:
         """Show the window and no more."""

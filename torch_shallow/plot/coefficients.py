@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from torch_shallow.functions.points import check_rows
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.drawn import output_name
 from torch_shallow.plot.picture import thin
-from torch_shallow.plot.scene import read_scene, read_window, two_inputs
+from torch_shallow.plot.polygons import Window
+from torch_shallow.plot.scene import read_scene, read_window
+from torch_shallow.plot.section import Section, two_features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +33,13 @@ def coefficients(
     f: object,
     data: Tensor | None = None,
     *,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     feature: str | int | None = None,
     output: int = 0,
     top: int | None = None,
     features: Features | Sequence[str] | None = None,
+    deviation_of: Tensor | None = None,
     lower: object = None,
     upper: object = None,
     ax: Axes | None = None,
@@ -43,15 +48,20 @@ def coefficients(
 
     With data, a matrix: a row for each region that they visit, the most visited first, and a column for each feature.
     Without, a picture of the regions of a network of two inputs, coloured by the coefficient of one feature. A
-    coefficient is by unit of the feature.
+    coefficient is by unit of the feature, or by its standard deviation, which makes features of different units
+    comparable.
 
     Args:
         f: a `ShallowReLU`, or a model, which is transformed by the data or in the window.
         data: a batch of inputs.
-        feature: name or number of the feature whose coefficient is shown; without data.
+        over: of a network of more inputs, the two features of a picture, as for `regions`; without data.
+        at: the values of the others, as for `regions`; without data.
+        feature: name or number of the feature whose coefficient is shown, one of the two of the picture; without data.
         output: which one.
         top: show only so many of the most visited regions, and say of how many; all if None. With data.
         features: names and units of the flattened inputs.
+        deviation_of: a batch of inputs, such as the data: a coefficient is what the output gains by one standard
+            deviation that the feature has in these rows (their root mean square distance from their mean).
         lower: of the window, as for `regions`; without data.
         upper: likewise.
         ax: axes of matplotlib; of a new figure if None.
@@ -78,43 +88,61 @@ def coefficients(
                 "feature, data: expected a feature, for a picture of two inputs; or data (and top), for a matrix of "
                 f"the regions that they visit; found feature {feature!r}, no data and top {top!r}."
             )
-        return _picture(f, feature, output, features, asked, ax)
-    if feature is not None or asked is not None:
+        return _picture(f, feature, output, Section(over=over, at=at, features=features), deviation_of, asked, ax)
+    if not (feature is None and asked is None and over is None and at is None):
         raise TransformError(
             "data: a matrix of the regions that data visit shows all features and has no window; leave out feature, "
-            "lower and upper, or leave out data for a picture."
+            "over, at, lower and upper, or leave out data for a picture."
         )
     if top is not None and top < 1:
         raise TransformError(f"top: expected 1 or more, or None for all, found {top}.")
-    return _matrix(f, data, output, top, features, ax)
+    return _matrix(f, data, output, top, features, deviation_of, ax)
 
 
-def _picture(f: object, feature: str | int, output: int, features: Any, asked: Any, ax: Any) -> Axes:
+def _picture(
+    f: object,
+    feature: str | int,
+    output: int,
+    section: Section,
+    deviation_of: Tensor | None,
+    asked: Window | None,
+    ax: Any,
+) -> Axes:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
-    subject = two_inputs(f)
-    names, output = read_features(features, 2), check_output(output, subject.network.num_outputs)
-    column = names.index(feature)
-    scene = read_scene(subject, asked)
+    subject = section.subject(f)
+    output = check_output(output, subject.network.num_outputs)
+    names = read_features(section.features, subject.network.num_inputs)
+    pair, entry = two_features(names, section.over), names.index(feature)
+    if entry not in pair:
+        raise TransformError(
+            f"feature: expected one of the two of the picture, {names.names[pair[0]]} and {names.names[pair[1]]}, "
+            f"found {names.names[entry]}; draw over it, or pass data for a matrix of all features."
+        )
+    by = _by(names, subject.network.in_shape, deviation_of)
+    scene = read_scene(subject, asked, section)
     polygons = scene.drawn.polygons(scene.window)
     ax = axes_for(ax)
-    canvas = Canvas.of(ax, names)
-    values = polygons.maps[:, output, column] / names.scale[column]
+    canvas = Canvas.of(ax, scene.features)
+    values = polygons.maps[:, output, pair.index(entry)] / names.scale[entry] * by[entry]
     shade = ScalarMappable(_around_zero(values[polygons.known]), colormaps[DIVERGING])
     canvas.fill(polygons, shade.to_rgba(np.nan_to_num(values)))
     canvas.lines(polygons.between(polygons.regions), thin(len(polygons)))
-    canvas.colorbar(shade, f"coefficient of {names.names[column]} for {subject.output_name(output)}")
-    canvas.frame(scene.window, equal=features is None and scene.window.is_nearly_square)
+    canvas.colorbar(shade, _label(names.names[entry], subject.output_name(output), deviation_of))
+    canvas.frame(scene.window, equal=section.features is None and scene.window.is_nearly_square)
     return ax
 
 
-def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, ax: Any) -> Axes:
+def _matrix(
+    f: Any, data: Tensor, output: int, top: int | None, features: Any, deviation_of: Tensor | None, ax: Any
+) -> Axes:
     shallow = known_function(f) or transform(f, data=data).function
     names = read_features(features, Size(shallow.in_shape).numel())
     outputs = Size(shallow.out_shape).numel()
     output = check_output(output, outputs)
     check_rows("data", data, shallow.in_shape)
+    by = _by(names, shallow.in_shape, deviation_of)
     found = shallow.locate(data).cpu().numpy()
     if (found < 0).any():
         raise TransformError(
@@ -125,9 +153,10 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
     order = np.argsort(-rows, kind="stable")[:top]
     weight, bias = shallow.affine_maps(torch.from_numpy(visited[order]).to(shallow.device))
     by_unit, _ = names.affine(weight[:, output].detach().cpu().numpy(), bias[:, output].detach().cpu().numpy())
+    by_unit = by_unit * by
     ax = axes_for(ax)
     image = ax.imshow(by_unit, aspect="auto", cmap=DIVERGING, norm=_around_zero(by_unit), interpolation="nearest")
-    Canvas.of(ax).colorbar(image, f"coefficient for {output_name(output, shallow.head is not None)}")
+    Canvas.of(ax).colorbar(image, _label("", output_name(output, shallow.head is not None), deviation_of))
     if len(names) <= TEXTS:
         ax.set_xticks(range(len(names)), names.names, rotation=45, ha="right", rotation_mode="anchor")
     if len(order) <= TEXTS:
@@ -139,6 +168,25 @@ def _matrix(f: Any, data: Tensor, output: int, top: int | None, features: Any, a
             f"{len(order)} of {len(visited)} regions, {rows[order].sum()} of {len(found)} rows", fontsize="medium"
         )
     return ax
+
+
+def _by(features: Features, in_shape: tuple[int, ...], deviation_of: Tensor | None) -> Float[np.ndarray, "inputs"]:
+    """By how much of each feature a coefficient is, in the units of the user.
+
+    Raises:
+        TransformError: the rows are no batch of inputs.
+    """
+    if deviation_of is None:
+        return np.ones(len(features))
+    check_rows("deviation_of", deviation_of, in_shape)
+    rows = deviation_of.detach().flatten(1).to("cpu", torch.float64).numpy()
+    return np.abs(features.scale) * rows.std(axis=0)
+
+
+def _label(feature: str, output: str, deviation_of: Tensor | None) -> str:
+    """What the colours say."""
+    of = f" of {feature}" if feature else ""
+    return f"coefficient{of} for {output}" + ", per standard deviation" * (deviation_of is not None)
 
 
 def _around_zero(values: Float[np.ndarray, "..."]) -> Any:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.fx import GraphModule
 
 from torch_shallow._transform import transform_all
 from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.function import Function, known_function, read_function
-from torch_shallow.functions import TreeFunction
+from torch_shallow.functions import TreeFunction, VisitedFunction
 from torch_shallow.functions.deep_function import DeepFunction
 from torch_shallow.plot.polygons import TOLERANCE, Plane, Polygons, Window, tree_polygons
 
@@ -27,11 +27,13 @@ class Shown:
         network: a shallow network with a tree of cuts; or a deep one, which is transformed on the plane that is drawn.
         domain: where it is known.
         before_head: whether a head follows the trunk.
+        makes_probability: whether the head makes a probability of one output, even chances of 0.
     """
 
     network: Function
     domain: Domain
     before_head: bool = False
+    makes_probability: bool = False
 
     def output_name(self, output: int) -> str:
         """What an output is called in a picture."""
@@ -148,7 +150,17 @@ def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Show
     function = read_function(f if known is None else known, x)
     if known is None:
         return Shown(function, WholeSpace())
-    return Shown(function, known.domain, known.head is not None)
+    return Shown(function, known.domain, known.head is not None, _makes_probability(known))
+
+
+@torch.no_grad()
+def _makes_probability(known: TreeFunction | VisitedFunction) -> bool:
+    """Whether a head is a sigmoid, by its values far below 0, at 0 and far above."""
+    if known.head is None or Size(known.out_shape).numel() != 1:
+        return False
+    z = torch.tensor([-1e3, 0.0, 1e3], dtype=torch.float64, device=known.device)
+    chances = known.head(z.reshape(3, *known.out_shape)).flatten()
+    return len(chances) == 3 and torch.allclose(chances.double(), z.new_tensor([0.0, 0.5, 1.0]))
 
 
 def output_name(output: int, before_head: bool) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.function import check_output
 from torch_shallow.plot.canvas import AREAS, BLANK, LINE, Canvas, class_colours, distinct, inside, pale
+from torch_shallow.plot.drawn import Shown
 from torch_shallow.plot.polygons import Polygons
 from torch_shallow.plot.scene import Scene
 
@@ -26,10 +27,11 @@ class Style:
     """How polygons are drawn.
 
     Attributes:
-        color: what the colour says: "region", "class", "output", "count" or "none".
+        color: what the colour says: "region", "class", "output", "count" or "none"; None for "class" where there are
+            classes, else "output".
         output: of "output".
-        threshold: of a single output, where its class changes.
-        boundary: draw where the class changes.
+        threshold: of a single output, where its class changes; None for 0.
+        boundary: draw where the class changes; None for where there are classes.
         edges: draw the sides of regions.
         numbers: write the number of each region.
         class_names: of the classes, or None for their numbers.
@@ -37,10 +39,10 @@ class Style:
         output_name: what the output is called there.
     """
 
-    color: str
+    color: str | None
     output: int
-    threshold: float
-    boundary: bool
+    threshold: float | None
+    boundary: bool | None
     edges: bool
     numbers: bool
     class_names: Sequence[str] | None
@@ -48,13 +50,31 @@ class Style:
     output_name: str = ""
 
     def __post_init__(self) -> None:
-        if self.color not in COLORS:
+        if self.color is not None and self.color not in COLORS:
             raise TransformError(f"color: expected one of {', '.join(map(repr, COLORS))}, found {self.color!r}.")
 
     @property
     def has_classes(self) -> bool:
         """Whether polygons have to be cut by class."""
-        return self.boundary or self.color == "class"
+        return bool(self.boundary) or self.color == "class"
+
+    def of(self, subject: Shown, labels: Tensor | None) -> Style:
+        """The same for a network, with all that is chosen by whether it has classes: see `regions`.
+
+        Raises:
+            TransformError: there is no such output.
+        """
+        outputs = subject.network.num_outputs
+        declared = self.color == "class" or not (self.threshold is None and self.class_names is None and labels is None)
+        classes = declared or outputs > 1 or subject.makes_probability
+        return replace(
+            self,
+            color=self.color or ("class" if classes else "output"),
+            output=check_output(self.output, outputs),
+            threshold=0.0 if self.threshold is None else self.threshold,
+            boundary=classes if self.boundary is None else self.boundary,
+            output_name=subject.output_name(self.output),
+        )
 
     def name(self, number: int) -> str:
         """What a class is called."""
@@ -74,8 +94,7 @@ def picture(scene: Scene, style: Style, labels: Tensor | None) -> Callable[[Canv
     if style.class_names is not None and len(style.class_names) != classes:
         names = len(style.class_names)
         raise TransformError(f"class_names: expected a name for each of the {classes} classes, found {names}.")
-    name = scene.subject.output_name(style.output)
-    style = replace(style, output=check_output(style.output, outputs), output_name=name)
+    style = style.of(scene.subject, labels)
     threshold = style.threshold if outputs == 1 else None
     counts = None
     if style.color == "count":
@@ -84,17 +103,20 @@ def picture(scene: Scene, style: Style, labels: Tensor | None) -> Callable[[Canv
         found = drawn.locate(data)
         counts = np.bincount(found[found >= 0], minlength=drawn.function.num_regions)
     polygons = drawn.polygons(scene.window, by_largest=style.has_classes, threshold=threshold)
-    if data is None:
-        if labels is not None:
-            raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
-        return lambda canvas: draw(canvas, polygons, style, counts)
-    places = drawn.plane.project(data)
+    if data is None and labels is not None:
+        raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
+    places = np.zeros((0, 2)) if data is None else drawn.plane.project(data)
     within = inside(scene.window, places)
-    given = None if labels is None else read_labels(labels, len(data), classes)[within]
+    given = None if labels is None else read_labels(labels, len(places), classes)[within]
 
     def show(canvas: Canvas) -> None:
         draw(canvas, polygons, style, counts, given)
-        canvas.points(places[within], LINE if given is None else np.array(class_colours(classes))[given])
+        if data is not None:
+            canvas.points(places[within], LINE if given is None else np.array(class_colours(classes))[given])
+        if scene.marks is not None:
+            canvas.points(scene.marks, "#000000", s=60.0, marker="*", linewidths=0.8)
+            if len(scene.marks) > 1:
+                canvas.texts(scene.marks, [str(k) for k in range(len(scene.marks))], beside=8.0)
 
     return show
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from torch_shallow.explain.features import Features
 from torch_shallow.plot.canvas import Canvas, axes_for
 from torch_shallow.plot.picture import Style, picture
-from torch_shallow.plot.polygons import TOLERANCE, Polygons
-from torch_shallow.plot.scene import on_plane, read_axes, read_scene, read_window, two_inputs
+from torch_shallow.plot.polygons import TOLERANCE, Polygons, Window
+from torch_shallow.plot.scene import read_scene, read_window
+from torch_shallow.plot.section import Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 def regions(
     f: object,
     *,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     lower: object = None,
     upper: object = None,
     data: Tensor | None = None,
     labels: Tensor | None = None,
-    color: str = "region",
+    color: str | None = "region",
     output: int = 0,
-    threshold: float = 0.0,
-    boundary: bool = True,
+    threshold: float | None = None,
+    boundary: bool | None = None,
     edges: bool = True,
     numbers: bool = False,
     features: Features | Sequence[str] | None = None,
@@ -35,28 +38,37 @@ def regions(
     colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the regions of a network of two inputs, and where its class changes.
+    """Draw the regions of a network over two of its features, and where its class changes.
 
     Exact: polygons and boundary are computed, none of it is sampled. Regions are those of the trunk: activation
     regions, or what `merge` made of them; its outputs are the classes. What is not explored is hatched, and outside of
     the domain there is nothing.
 
+    A network has classes if it has several outputs, or a sigmoid behind a single one, or if `threshold`, `class_names`,
+    `labels` or `color="class"` say so. Of others, such as a regression, no boundary is drawn by default.
+
     Args:
         f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window. Of a network
             of visited regions the deep network is drawn.
+        over: of a network of more than two inputs, the two features that the axes show, by name or number; the first
+            goes to the right. A deep network is transformed on their plane alone, however many inputs it has.
+        at: the values of the other features, which do not vary: one input, of shape `in_shape`, as the network reads
+            it; or values by feature, in the units of `features`, such as `{"age": 50.0}`. What the domain fixes may be
+            left out. Where it has values of both axes as well, these are marked by a star.
         lower: lowest inputs of the window: a number for both, or one for each. If None, the window is the domain, if it
             is a bounded one; or around the data; or around the corners of the regions, the outermost 5 % left out.
         upper: highest inputs.
         data: a batch of inputs, drawn as points; those outside of the window are outside of the picture.
         labels: the class of each row of the data.
         color: what the colour says: `"region"`, `"class"` (the largest output; of a single output, whether it is above
-            the threshold), `"output"`, `"count"` (of the data) or `"none"`.
+            the threshold), `"output"`, `"count"` (of the data) or `"none"`; if None, `"class"` where there are classes,
+            else `"output"`.
         output: which one is shown by `"output"`.
-        threshold: of a single output, where the class changes.
-        boundary: draw where the class changes.
+        threshold: of a single output, where the class changes; 0 if None.
+        boundary: draw where the class changes; if None, where there are classes.
         edges: draw the sides of the regions.
         numbers: write the number of each region.
-        features: names of the two inputs, and their units, in which the axes are drawn.
+        features: names of all inputs, and their units, in which the axes are drawn; the axes have a scale each then.
         class_names: one for each class, for the legend.
         colorbar: explain the colours, by a bar or a legend.
         ax: axes of matplotlib; of a new figure if None.
@@ -76,15 +88,8 @@ def regions(
         True
     """
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
-    window = read_window(lower, upper)
-    scene = read_scene(two_inputs(f, data), window, data=data)
-    names = read_axes(features)
-    show = picture(scene, style, labels)
-    ax = axes_for(ax)
-    canvas = Canvas.of(ax, names)
-    show(canvas)
-    canvas.frame(scene.window, equal=features is None and scene.window.is_nearly_square)
-    return ax
+    section = Section(over=over, at=at, features=features)
+    return _draw(f, section, style, read_window(lower, upper), data, labels, ax)
 
 
 def slice(  # noqa: A001 (as a picture is called)
@@ -93,25 +98,29 @@ def slice(  # noqa: A001 (as a picture is called)
     *,
     origin: Tensor | None = None,
     directions: Tensor | None = None,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     lower: object = None,
     upper: object = None,
     data: Tensor | None = None,
     labels: Tensor | None = None,
-    color: str = "class",
+    color: str | None = None,
     output: int = 0,
-    threshold: float = 0.0,
-    boundary: bool = True,
+    threshold: float | None = None,
+    boundary: bool | None = None,
     edges: bool = True,
     numbers: bool = False,
+    features: Features | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the regions of a network on a plane through three inputs, or through one along two directions.
+    """Draw the classes or the output of a network on a plane of its inputs.
 
-    Exact, as `regions` is, and of the trunk. A deep network of any size is transformed on the plane alone. Distances in
-    the picture are those between inputs. Through three points, the first is at (0, 0) and the second to the right of
-    it.
+    The plane goes through three inputs, or through one along two directions, or it is that of two features, while the
+    others do not vary. Exact, as `regions` is, and of the trunk. A deep network of any size is transformed on the plane
+    alone. Through three points, the first is at (0, 0) and the second to the right of it. Distances in the picture are
+    those between inputs, but for two features with names or units, which have a scale each.
 
     Args:
         f: as for `regions`.
@@ -119,18 +128,21 @@ def slice(  # noqa: A001 (as a picture is called)
         origin: in place of points, the input at (0, 0).
         directions: with `origin`, two directions, of shape `(2, *in_shape)`: the first goes to the right; of the
             second, what is at a right angle to the first goes up.
+        over: in place of either, two features, as for `regions`.
+        at: with `over`, the values of the others, as for `regions`.
         lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
             points; or the domain, if it is a bounded one; or around the data.
         upper: highest coordinates.
         data: a batch of inputs, drawn at the nearest places of the plane, however far away they are; where these lie
             outside of the window, they are outside of the picture.
         labels: as for `regions`, as for all that follow.
-        color: see there; `"count"` counts all rows in a region, on the plane or not.
+        color: see there, but None by default; `"count"` counts all rows in a region, on the plane or not.
         output: see there.
         threshold: see there.
         boundary: see there.
         edges: see there.
         numbers: see there.
+        features: see there; with `over`.
         class_names: see there.
         colorbar: see there.
         ax: see there.
@@ -152,16 +164,31 @@ def slice(  # noqa: A001 (as a picture is called)
         1.0
     """
     style = Style(color, output, threshold, boundary, edges, numbers, class_names, colorbar)
-    window = read_window(lower, upper)
-    scene = read_scene(on_plane(f, points, origin, directions), window, points, origin, directions, data)
+    section = Section(points, origin, directions, over, at, features)
+    section.check_given()
+    return _draw(f, section, style, read_window(lower, upper), data, labels, ax)
+
+
+def _draw(
+    f: object,
+    section: Section,
+    style: Style,
+    window: Window | None,
+    data: Tensor | None,
+    labels: Tensor | None,
+    ax: Axes | None,
+) -> Axes:
+    """Draw a network on a plane.
+
+    Raises:
+        TransformError: see `regions` and `slice`.
+    """
+    scene = read_scene(section.subject(f, data), window, section, data)
     show = picture(scene, style, labels)
     ax = axes_for(ax)
-    canvas = Canvas.of(ax)
+    canvas = Canvas.of(ax, scene.features)
     show(canvas)
-    if scene.marks is not None:
-        canvas.points(scene.marks, "#000000", s=60.0, marker="*", linewidths=0.8)
-        canvas.texts(scene.marks, ["0", "1", "2"], beside=8.0)
-    canvas.frame(scene.window, equal=True)
+    canvas.frame(scene.window, equal=section.is_free or (section.features is None and scene.window.is_nearly_square))
     return ax
 
 
@@ -171,8 +198,11 @@ def polygons(
     *,
     origin: Tensor | None = None,
     directions: Tensor | None = None,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     lower: object = None,
     upper: object = None,
+    features: Features | Sequence[str] | None = None,
     by_largest: bool = True,
     threshold: float = 0.0,
     tolerance: float = TOLERANCE,
@@ -181,11 +211,14 @@ def polygons(
 
     Args:
         f: as for `regions`.
-        points: as for `slice`; not needed for a network of two inputs, as the two that follow.
+        points: as for `slice`; not needed for a network of two inputs, as the four that follow.
         origin: see there.
         directions: see there.
+        over: see there.
+        at: see there.
         lower: as for `regions` or `slice`.
         upper: likewise.
+        features: names and units of all inputs, with `over`; the polygons are of inputs as the network reads them.
         by_largest: cut the polygons by which output is the largest, too.
         threshold: of a single output, where it is cut.
         tolerance: see `tree_polygons`.
@@ -203,9 +236,7 @@ def polygons(
         >>> bool(abs(found.areas.sum() - 4.0) < 1e-9)
         True
     """
-    window = read_window(lower, upper)
-    of_two = points is None and origin is None and directions is None
-    subject = two_inputs(f) if of_two else on_plane(f, points, origin, directions)
-    scene = read_scene(subject, window, points, origin, directions)
-    above = threshold if subject.network.num_outputs == 1 else None
+    section = Section(points, origin, directions, over, at, features)
+    scene = read_scene(section.subject(f), read_window(lower, upper), section)
+    above = threshold if scene.subject.network.num_outputs == 1 else None
     return scene.drawn.polygons(scene.window, by_largest=by_largest, threshold=above, tolerance=tolerance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_shallow.domain import Box
-from torch_shallow.errors import TransformError, WrongTypeError, argument_error
-from torch_shallow.explain.features import Features, read_features
+from torch_shallow.errors import TransformError, WrongTypeError
+from torch_shallow.explain.features import Features
 from torch_shallow.functions import TreeFunction
-from torch_shallow.plot.drawn import Drawn, Shown, read_subject
+from torch_shallow.plot.drawn import Drawn, Shown
 from torch_shallow.plot.polygons import Plane, Window, tree_polygons
+from torch_shallow.plot.section import Section
 
 MARGIN = 0.25  # on each side, relative to what is shown
 FAR = 1e3  # how far away corners are looked for, in units of the distance between regions
@@ -29,99 +29,29 @@ class Scene:
         subject: the network.
         drawn: what is known of it on the plane.
         window: the part of the plane.
-        marks: three points of the plane, if it is the one through them.
+        marks: the points that the plane was given by, three or one; None if there are none.
         data: a batch of inputs as rows, or None.
+        features: of the two axes; None if these are no features.
     """
 
     subject: Shown
     drawn: Drawn
     window: Window
-    marks: Float[np.ndarray, "3 2"] | None
+    marks: Float[np.ndarray, "marks 2"] | None
     data: Float[np.ndarray, "rows inputs"] | None
+    features: Features | None
 
 
-def read_scene(
-    subject: Shown,
-    window: Window | None,
-    points: Tensor | None = None,
-    origin: Tensor | None = None,
-    directions: Tensor | None = None,
-    data: Tensor | None = None,
-) -> Scene:
-    """A network on the plane through three points, or along two directions; if none are given, of two inputs.
+def read_scene(subject: Shown, window: Window | None, section: Section, data: Tensor | None = None) -> Scene:
+    """A network on a plane, in a window, with what is drawn there.
 
     Raises:
         TransformError: an argument is not as it should be, or nothing tells the window.
     """
-    plane, marks = Plane.all_of_it(), None
-    if points is not None:
-        rows = subject.in_fixed("points", points)
-        if len(rows) != 3:
-            raise TransformError(f"points: expected 3 inputs, found {len(rows)}.")
-        plane = Plane.through(rows)
-        marks = plane.project(rows)
-    elif origin is not None and directions is not None:
-        in_shape = subject.network.in_shape
-        if not isinstance(origin, Tensor) or tuple(origin.shape) != in_shape:
-            raise argument_error(origin, Tensor)(
-                f"origin: expected a tensor of shape {in_shape}, found one {_given(origin)}."
-            )
-        along = subject.rows("directions", directions)
-        if len(along) != 2:
-            raise TransformError(f"directions: expected 2 of them, found {len(along)}.")
-        plane = Plane.along(subject.in_fixed("origin", origin[None])[0], along)
+    plane, marks, features = section.place(subject)
     of_data = None if data is None else subject.rows("data", data)
-    return Scene(subject, *_draw_on(subject, plane, window, marks, of_data), marks, of_data)
-
-
-def on_plane(f: object, points: Tensor | None, origin: Tensor | None = None, directions: Tensor | None = None) -> Shown:
-    """What is drawn of a network on a plane through three points, or through one along two directions.
-
-    Raises:
-        TransformError: neither or both are given.
-    """
-    subject = read_subject(f, *((directions, "directions") if points is None else (points, "points")))
-    neither = points is None and (origin is None or directions is None)
-    if neither or (points is not None and not (origin is None and directions is None)):
-        raise TransformError(
-            "points: expected either three points, or an origin and two directions; found "
-            f"points {_given(points)}, origin {_given(origin)}, directions {_given(directions)}."
-        )
-    return subject
-
-
-def read_axes(features: Features | Sequence[str] | None, points: Tensor | None = None) -> Features | None:
-    """The features of two axes, or None.
-
-    Raises:
-        TransformError: there are more or fewer, or the axes are no features.
-    """
-    if features is None:
-        return None
-    if points is not None:
-        raise TransformError("features: the axes of a plane through points are no features; leave them out.")
-    return read_features(features, 2)
-
-
-def two_inputs(f: object, data: Tensor | None = None) -> Shown:
-    """What is drawn of a network that must have two inputs.
-
-    Raises:
-        TransformError: it has not.
-    """
-    subject = read_subject(f, data)
-    network = subject.network
-    if network.num_inputs != 2:
-        other = "plot.segment draws one input" if network.num_inputs == 1 else "plot.slice draws a plane of them"
-        raise TransformError(f"f: expected a network of two inputs, found in_shape {network.in_shape}; {other}.")
-    if isinstance(subject.domain, Box):
-        lower, upper = subject.domain.bounds(subject.network.in_shape)
-        if (lower == upper).any():
-            raise TransformError(
-                f"f: expected a domain in which both inputs vary, found {subject.domain!r}, which is a line or a "
-                "point; plot.segment draws a line."
-            )
-    return subject
+    around_marks = marks if section.is_free else None
+    return Scene(subject, *_draw_on(subject, plane, window, around_marks, of_data), marks, of_data, features)
 
 
 def _draw_on(
@@ -147,12 +77,6 @@ def _draw_on(
         known = replace(subject, network=everywhere.function, domain=everywhere.function.domain)
         return everywhere, choose_window(known, plane)
     return subject.on(plane, window), window
-
-
-def _given(argument: object) -> str:
-    if not isinstance(argument, Tensor):
-        return "None" if argument is None else f"of type {type(argument).__name__}"
-    return f"of shape {tuple(argument.shape)}"
 
 
 def read_window(lower: object, upper: object) -> Window | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch_shallow.optional import require
 from torch_shallow.plot.canvas import axes_for
 from torch_shallow.plot.picture import by_region, thin
 from torch_shallow.plot.polygons import Polygons
-from torch_shallow.plot.scene import on_plane, read_axes, read_scene, read_window, two_inputs
+from torch_shallow.plot.scene import read_scene, read_window
+from torch_shallow.plot.section import Section
 
 if TYPE_CHECKING:
     from mpl_toolkits.mplot3d import Axes3D
@@ -26,6 +27,8 @@ def surface(
     f: object,
     points: Tensor | None = None,
     *,
+    over: Sequence[str | int] | None = None,
+    at: Tensor | Mapping[Any, float] | None = None,
     lower: object = None,
     upper: object = None,
     output: int = 0,
@@ -42,12 +45,14 @@ def surface(
     Args:
         f: as for `regions`.
         points: of a network of more inputs, three of them: the surface is over the plane through them, as in `slice`.
+        over: of a network of more inputs, two features, as for `regions`.
+        at: the values of the others, as for `regions`.
         lower: as for `regions`, or for `slice` with points.
         upper: likewise.
         output: which one.
         color: what the colour says: `"output"` or `"region"`.
         edges: draw the sides of the regions.
-        features: names and units of two inputs, not with points.
+        features: names and units of all inputs; not with points.
         engine: `"matplotlib"`, or `"plotly"` for a figure that can be turned by hand and tells the region and its map.
         ax: axes of matplotlib with `projection="3d"`; of a new figure if None. Not with plotly.
 
@@ -70,8 +75,8 @@ def surface(
         raise TransformError(f'color: expected "output" or "region", found {color!r}.')
     if engine not in ("matplotlib", "plotly"):
         raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
-    names = read_axes(features, points)
-    scene = read_scene(two_inputs(f) if points is None else on_plane(f, points), window, points)
+    section = Section(points, over=over, at=at, features=features)
+    scene = read_scene(section.subject(f), window, section)
     name = scene.subject.output_name(output)
     output = check_output(output, scene.subject.network.num_outputs)
     polygons = scene.drawn.polygons(scene.window)
@@ -80,9 +85,9 @@ def surface(
     if engine == "plotly":
         if ax is not None:
             raise TransformError('ax: plotly makes a figure of its own; leave it out, or use engine="matplotlib".')
-        return _plotly(polygons, output, name, color, edges, names)
+        return _plotly(polygons, output, name, color, edges, scene.features)
     ax = axes_for(ax, subplot_kw={"projection": "3d"})
-    return _matplotlib(ax, polygons, output, name, color, edges, names)
+    return _matplotlib(ax, polygons, output, name, color, edges, scene.features)
 
 
 def lifted(polygons: Polygons, output: int, features: Features | None) -> np.ndarray:

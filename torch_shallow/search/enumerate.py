@@ -27,7 +27,7 @@ from torch_shallow.search.runs.checkpoint import PIECES, Checkpoint
 from torch_shallow.search.runs.fingerprint import fingerprint_of
 from torch_shallow.search.runs.schedule import INTERRUPTED, Schedule
 from torch_shallow.search.runs.watch import FinishingTime, Forecast, MemoryWatch, shown
-from torch_shallow.search.runs.workers import make_workers
+from torch_shallow.search.runs.workers import Enumeration, make_workers
 
 METHODS = ("auto", "double-description", "lp")
 MOST_CORNERS = 64  # "auto" begins a box of more corners with half-spaces
@@ -249,15 +249,9 @@ def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Exp
         if how.progress:
             observers.append(stack.enter_context(shown(growth)))
         schedule = Schedule(
-            problem,
-            growth,
-            workers,
-            how.budget,
-            task_seconds=how.task_seconds,
-            interrupted=interrupted,
-            observers=observers,
+            Enumeration(problem), growth, workers, how.budget, task_seconds=how.task_seconds, interrupted=interrupted
         )
-        reason = schedule.run()
+        reason = schedule.run(observers)
         if reason == INTERRUPTED and not growth.num_regions:
             raise KeyboardInterrupt
         if interrupted() and not how.keep_part:

@@ -15,6 +15,7 @@ from torch import Size, Tensor, nn
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.features import Features, read_features
+from torch_shallow.explain.locally.inner_rules import inner_rules
 from torch_shallow.explain.locally.rules import Rules, inequality, interval, number, rules_of_region
 from torch_shallow.functions import TreeFunction, require_all_regions
 from torch_shallow.functions.points import check_rows
@@ -236,7 +237,12 @@ def _rule_set(
 
 @overload
 def rules(
-    region: Region, *, features: Features | Sequence[str] | None = None, digits: int = 4, x: None = None
+    region: Region,
+    *,
+    features: Features | Sequence[str] | None = None,
+    digits: int = 4,
+    max_terms: int | None = None,
+    x: Tensor | None = None,
 ) -> Rules: ...
 
 
@@ -257,6 +263,7 @@ def rules(
     *,
     features: Features | Sequence[str] | None = None,
     digits: int = 4,
+    max_terms: int | None = None,
     x: Tensor | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Rules | RuleSet:
@@ -266,11 +273,21 @@ def rules(
     domain; all else as linear inequalities. The rules of a network leave out what holds in its whole domain, and say
     what its trunk computes.
 
+    A region of a network of ten inputs may have forty conditions, each of all inputs. With `max_terms`, each condition
+    has at most so many features, and all of them together *suffice*: an input for which they hold is proven to be in
+    the region, as in each condition that was shortened the other features are as bad as their intervals let them be. Of
+    all intervals, those are taken that leave most room around `x` on every side: the product of the distances from it
+    to their ends, and to the inequalities, is greatest. What they describe is a part of the region, often a small one.
+    `max_terms=1` gives a box.
+
     Args:
         region: any region of any network; or a `ShallowReLU` of at most 1,000 regions.
         features: names of the entries of the flattened input, or `Features` that also tell their units.
         digits: significant digits of the numbers in words; more where an interval would have one number twice.
-        x: for a network, rows of data as it reads them, of shape `(rows, *in_shape)`: each rule says for how many.
+        max_terms: for a region, how many features a condition may have; all that it takes if None.
+        x: for a network, rows of data as it reads them, of shape `(rows, *in_shape)`: each rule says for how many. For
+            a region with `max_terms`, an input of shape `in_shape` that the conditions are around; if None, the
+            interior point of the region.
         output_names: for a network, names of the entries of its flattened output; numbered if None.
 
     Returns:
@@ -278,9 +295,9 @@ def rules(
 
     Raises:
         WrongTypeError: `region` is neither.
-        TransformError: there are more or fewer features or names than entries, `digits` is not from 1 to 17, `x` or
-            `output_names` are given with a region, there are too many regions, a visited region has no interior, or a
-            linear program fails.
+        TransformError: there are more or fewer features or names than entries, `digits` is not from 1 to 17,
+            `max_terms` is below 1 or given with a network, `x` or `output_names` are given with a region, `x` is not in
+            its interior, there are too many regions, a visited region has no interior, or a program fails.
 
     Example:
         >>> import torch, torch_shallow
@@ -302,11 +319,20 @@ def rules(
     if not isinstance(digits, int) or not 1 <= digits <= 17:
         raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
     named = read_features(features, Size(region.function.in_shape).numel())
+    if max_terms is not None and (not isinstance(max_terms, int) or max_terms < 1):
+        raise argument_error(max_terms, int)(f"max_terms: expected a whole number from 1, found {max_terms!r}.")
     if isinstance(region, ShallowReLU):
+        if max_terms is not None:
+            raise TransformError(
+                "max_terms: expected None with a network, whose rules say something of every input, while shorter ones "
+                "are of parts of its regions; pass one of its regions, or a network that simplify() makes."
+            )
         names = None if output_names is None else tuple(output_names)
         errors = region.region_errors.cpu().numpy() if isinstance(region, SimplifiedReLU) else None
         return _rule_set(region.function, named, digits, x, names, errors)
-    for name, given in (("x", x), ("output_names", output_names)):
+    for name, given in (("x", x if max_terms is None else None), ("output_names", output_names)):
         if given is not None:
             raise TransformError(f"{name}: expected None with a region, found one; pass the network for all its rules.")
+    if max_terms is not None:
+        return inner_rules(region, named, digits, max_terms, x)
     return rules_of_region(region, named, digits)

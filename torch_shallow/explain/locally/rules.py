@@ -60,6 +60,24 @@ def interval(name: str, lower: float, upper: float, digits: int) -> str:
     return f"{name} between {number(lower, digits)} and {number(upper, digits)}"
 
 
+def inwards(lower: float, upper: float, digits: int) -> tuple[float, float]:
+    """The ends of an interval, rounded to what `interval` shows without making it larger (by more than rounding).
+
+    They are as they were if it has no room for that.
+
+    Example:
+        >>> inwards(0.12341, 7.65432, 3)
+        (0.124, 7.65)
+    """
+    found = []
+    for value, turn in ((lower, math.ceil), (upper, math.floor)):
+        if math.isfinite(value) and abs(float(number(value, digits)) - value) > 1e-9 * (upper - lower):
+            step = 10.0 ** min(0, math.floor(math.log10(abs(value))) - digits + 1)
+            value = turn(value / step) * step
+        found.append(float(number(value, digits)) if math.isfinite(value) else value)
+    return (found[0], found[1]) if found[0] < found[1] else (lower, upper)
+
+
 def inequality(
     a: Float[np.ndarray, "inputs"],
     b: float,
@@ -100,6 +118,9 @@ def inequality(
 class Rules:
     """When an input is in a region: conditions that all have to hold, none of which follows from the others.
 
+    With `max_terms`, they suffice and are not necessary: where all of them hold, the input is in the region, of which
+    they leave out a part.
+
     The numbers in the words are rounded; `A`, `b`, `lower` and `upper` are not. All are in units of the user. The
     region is closed: its boundary belongs to its neighbours too.
 
@@ -114,6 +135,8 @@ class Rules:
         upper: highest value likewise.
         oblique: which rows of `A` are conditions of several features.
         digits: significant digits of the numbers in words.
+        max_terms: how many features a condition has at most, if the conditions are of a part of the region for that;
+            None if they are of the whole region.
     """
 
     region: Region
@@ -126,6 +149,7 @@ class Rules:
     upper: Float[np.ndarray, "inputs"]
     oblique: Bool[np.ndarray, "rows"]
     digits: int
+    max_terms: int | None = None
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -168,6 +192,8 @@ class Rules:
         lines = [f"{'IF ' if k == 0 else 'AND'} {condition}" for k, condition in enumerate(shown)]
         if len(shown) < len(words):
             lines.append(f"AND ... ({len(words) - len(shown)} more conditions)")
+        if self.max_terms is not None:
+            lines.append("(sufficient, not necessary: where these hold, an input is in the region, as others are)")
         return "\n".join([*lines, f"(numbers rounded to {self.digits} digits; those of A and b are not)"])
 
     def __str__(self) -> str:
@@ -176,7 +202,10 @@ class Rules:
     def _words(self, most_terms: int | None) -> list[str]:
         names = self.features.names
         bounded = np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
-        words = [interval(names[i], float(self.lower[i]), float(self.upper[i]), self.digits) for i in bounded]
+        ends = [(float(self.lower[i]), float(self.upper[i])) for i in bounded]
+        if self.max_terms is not None:
+            ends = [inwards(lower, upper, self.digits) for lower, upper in ends]
+        words = [interval(names[i], *pair, digits=self.digits) for i, pair in zip(bounded, ends, strict=True)]
         for row in np.flatnonzero(self.oblique):
             moving = np.where(self.fixed, 0.0, self.A[row])
             bound = float(self.b[row] - self.A[row, self.fixed] @ self.lower[self.fixed])
@@ -190,8 +219,15 @@ def rules_of_region(region: Region, features: Features, digits: int) -> Rules:
     Raises:
         TransformError: a visited region has no interior, or a linear program fails.
     """
-    half_spaces, fixed = facets_of(region, region.half_spaces), fixed_of(region)
+    return rules_of_half_spaces(region, facets_of(region, region.half_spaces), features, digits)
+
+
+def rules_of_half_spaces(
+    region: Region, half_spaces: RegionHalfSpaces, features: Features, digits: int, max_terms: int | None = None
+) -> Rules:
+    """The conditions that some half-spaces are, of a region, or of a part of it with conditions of `max_terms`."""
     a, b = half_spaces.numpy()
+    fixed = fixed_of(region)
     by_unit, constant = features.affine(a, -b)
     lower, upper = np.full((2, len(features)), np.array([[-np.inf], [np.inf]]))
     lower[fixed] = upper[fixed] = features.unscale(region.interior_point.flatten().cpu().numpy())[fixed]
@@ -205,4 +241,4 @@ def rules_of_region(region: Region, features: Features, digits: int) -> Rules:
         else:
             lower[i] = max(lower[i], bound)
     lower, upper = features.settled(lower), features.settled(upper)
-    return Rules(region, features, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits)
+    return Rules(region, features, half_spaces, by_unit, -constant, fixed, lower, upper, counts > 1, digits, max_terms)

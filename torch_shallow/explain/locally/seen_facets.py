@@ -66,16 +66,26 @@ _KEPT = "_facets"  # with a region, since `explain` and `rules` ask for the same
 def _needed(
     region: Region, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]
 ) -> Bool[np.ndarray, "rows"]:
-    if isinstance(region, VisitedRegion):
-        point = region._inside(a, b)
-    else:
-        point = region.interior_point.reshape(-1).cpu().numpy()
-    fixed = fixed_of(region)
+    point, fixed = point_inside(region, a, b), fixed_of(region)
     moving = np.any(a[:, ~fixed], axis=1)
     needed: np.ndarray = np.any(a, axis=1) & ~moving
     rest = b[moving] - a[moving][:, fixed] @ point[fixed]
     needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
     return needed
+
+
+def point_inside(
+    region: Region, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]
+) -> Float[np.ndarray, "inputs"]:
+    """A point in the interior of a region `a x <= b`.
+
+    Raises:
+        TransformError: a visited region has none.
+    """
+    if isinstance(region, VisitedRegion):
+        return region._inside(a, b)
+    point: np.ndarray = region.interior_point.reshape(-1).cpu().numpy()
+    return point
 
 
 def fixed_of(region: Region) -> Bool[np.ndarray, "inputs"]:

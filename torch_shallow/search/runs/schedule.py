@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32
 
 from torch_shallow.errors import TransformError
-from torch_shallow.search.growing_tree import Growth, Piece
-from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.budget import Budget
-from torch_shallow.search.runs.workers import Enumeration, Result, Task, ThisThread, Workers
+from torch_shallow.search.runs.workers import Job, Result, Task, ThisThread, Workers
 from torch_shallow.search.task_output import Quota
 
 MOST_CELLS = 64  # of one task
@@ -74,42 +76,67 @@ FEW_REGIONS = 1024
 INTERRUPTED = "Ctrl-C"
 
 
-class Schedule:
-    """Hands out open cells of a growing partition.
+Found = TypeVar("Found")
+Added = TypeVar("Added", contravariant=True)
+
+
+@runtime_checkable
+class WalkedTree(Protocol[Added]):
+    """What is known, and what is open: a `Growth`, or `CountedTree`."""
+
+    open: dict[int, int]
+    num_regions: int
+
+    @property
+    def explored(self) -> float:
+        """The share of the tree that is done."""
+
+    def add(self, piece: Added, /) -> dict[int, int]:
+        """Take in what a task has found, and return what it adds to `open`."""
+
+    def path(self, code: int) -> Int32[np.ndarray, "depth"]:
+        """The cuts above an open cell."""
+
+
+class Schedule(Generic[Found]):
+    """Hands out open cells of what grows.
 
     Args:
-        problem: what is enumerated.
+        job: what is done with them.
         growth: what is known, and where to append.
         workers: who does the tasks.
         budget: when to stop.
         task_seconds: how long a task may take.
         interrupted: asked now and then whether to stop.
-        observers: called whenever something was added.
+        task_regions: how many regions a task may find, for the sake of memory; None is no limit.
     """
 
     def __init__(
         self,
-        problem: Problem,
-        growth: Growth,
+        job: Job,
+        growth: WalkedTree[Found],
         workers: Workers,
         budget: Budget,
         *,
         task_seconds: float,
         interrupted: Callable[[], bool],
-        observers: Sequence[Callable[[Growth, Piece], None]] = (),
+        task_regions: int | None = None,
     ) -> None:
-        self.problem, self.growth, self.workers, self.budget = problem, growth, workers, budget
-        self.job = Enumeration(problem)
-        self.task_seconds, self.interrupted, self.observers = task_seconds, interrupted, observers
+        self.job, self.growth, self.workers, self.budget = job, growth, workers, budget
+        self.task_seconds, self.interrupted, self.task_regions = task_seconds, interrupted, task_regions
         self.frontier = Frontier(growth.open)
-        self.at_work: dict[Future[Result], tuple[Task, float]] = {}
+        self.at_work: dict[Future[Result[Found]], tuple[Task, float]] = {}
         self.failures: dict[int, int] = {}  # by cell
         self.num_tasks = 0  # that the workers have taken
         self.seconds = 0.0  # of work that is done
         self.seconds_per_cell = 1.0  # of late
+        self.reason = ""
 
-    def run(self) -> str:
+    def run(self, observers: Sequence[Callable[[Any, Found], None]] = ()) -> str:
         """Explore until all is known or a budget is used up.
+
+        Args:
+            observers: called with what grows, and with what was added, whenever something was.
 
         Returns:
             Why it has stopped before all is known; empty if it has not.
@@ -117,22 +144,33 @@ class Schedule:
         Raises:
             TransformError: from a task; or a task has failed several times.
         """
+        for _, piece in self.results():
+            for observe in observers:
+                observe(self.growth, piece)
+        return self.reason
+
+    def results(self) -> Iterator[tuple[Task, Found]]:
+        """Explore, as `run` does, one task after the other; `reason` then says why it has stopped.
+
+        Yields:
+            A task, and what it has found, which has been added.
+        """
         try:
-            self._begin()
-            return self._go_on()
+            yield from self._begin()
+            yield from self._go_on()
         finally:
             for future in self.at_work:
                 future.cancel()
 
-    def _begin(self) -> None:
+    def _begin(self) -> Iterator[tuple[Task, Found]]:
         """Find some cells to hand out: sooner done here than elsewhere."""
         here = ThisThread(self.interrupted)
         for _ in range(FIRST_TASKS):
             if 0 < len(self.frontier) < 2 * self.workers.most and self.workers.most > 1 and not self._reason():
                 self._hand_out(here, FIRST_SECONDS)
-                self._take_in(next(iter(self.at_work)))
+                yield from self._take_in(next(iter(self.at_work)))
 
-    def _go_on(self) -> str:
+    def _go_on(self) -> Iterator[tuple[Task, Found]]:
         while True:
             reason = self._reason()
             while not reason and self.frontier and len(self.at_work) < self._most:
@@ -145,10 +183,11 @@ class Schedule:
                     if future.cancel():
                         self._put_back(self.at_work.pop(future)[0])
             if not self.at_work:
-                return reason if self.growth.open else ""
+                self.reason = reason if self.growth.open else ""
+                return
             wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in [each for each in self.at_work if each.done()]:  # `wait` says nothing of cancelled ones
-                self._take_in(future)
+                yield from self._take_in(future)
 
     @property
     def _most(self) -> int:
@@ -170,6 +209,8 @@ class Schedule:
             return False
         if regions is not None and most > 1:
             regions = -(-regions // (2 * most))
+        if self.task_regions is not None:
+            regions = self.task_regions if regions is None else min(self.task_regions, regions)
         if self.budget.time_limit is not None:  # what a network of them takes is measured anew before there are many
             known = max(FEW_REGIONS, 2 * self.growth.num_regions)
             regions = known if regions is None else min(known, regions)
@@ -212,7 +253,7 @@ class Schedule:
             return self.task_seconds
         return min(self.task_seconds, max(self.workers.shortest, self.seconds / (2 * most)))
 
-    def _take_in(self, future: Future[Result]) -> None:
+    def _take_in(self, future: Future[Result[Found]]) -> Iterator[tuple[Task, Found]]:
         task, begun = self.at_work.pop(future)
         try:
             result = future.result()
@@ -239,8 +280,7 @@ class Schedule:
             self.seconds += result.seconds
             self.seconds_per_cell += 0.3 * (result.seconds / len(task.starts) - self.seconds_per_cell)
             self.workers.learn(time.monotonic() - begun, result.seconds)
-            for observe in self.observers:
-                observe(self.growth, result.piece)
+            yield task, result.piece
 
     def _put_back(self, task: Task) -> None:
         self.frontier.put({code: self.growth.open[code] for code in task.starts})

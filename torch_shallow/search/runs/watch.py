@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.problem import Problem
 from torch_shallow.search.runs.budget import Budget
 from torch_shallow.search.runs.memory import check_memory
+from torch_shallow.search.runs.schedule import WalkedTree
 
 FORMAT = "{percentage:5.1f} % explored |{bar}| {unit} [{elapsed}<{remaining}]"
 
 
 @contextmanager
-def shown(growth: Growth) -> Iterator[Callable[[Growth, Piece], None]]:
+def shown(growth: WalkedTree[Any]) -> Iterator[Callable[[WalkedTree[Any], object], None]]:
     """Show a bar of the explored share of the tree, with the number of regions and their rate.
 
     Each cut gives half of its cell's weight to either side. The time to go is what it would be if the rest took as long
@@ -39,7 +41,7 @@ def shown(growth: Growth) -> Iterator[Callable[[Growth, Piece], None]]:
     known = growth.num_regions
     with tqdm(total=1.0, initial=growth.explored, bar_format=FORMAT, unit=f"{known:,} regions") as bar:
 
-        def move(growth: Growth, _: Piece) -> None:
+        def move(growth: WalkedTree[Any], _: object) -> None:
             seconds = max(bar.format_dict["elapsed"], 1e-9)
             rate = (growth.num_regions - known) / seconds
             bar.unit = f"{growth.num_regions:,} regions, {rate:,.0f} a second"

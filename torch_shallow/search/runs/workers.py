@@ -11,12 +11,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
 
 from torch_shallow.errors import argument_error
+from torch_shallow.search.counted_tree import PieceCount
 from torch_shallow.search.engines import engines
 from torch_shallow.search.growing_tree import Piece
 from torch_shallow.search.problem import Problem
@@ -42,11 +43,14 @@ class Task:
     quota: Quota
 
 
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True)
-class Result:
+class Result(Generic[Found]):
     """What a task has found, and how many seconds it took."""
 
-    piece: Piece
+    piece: Found
     seconds: float
 
 
@@ -81,12 +85,24 @@ class Enumeration:
 
     problem: Problem
 
-    def do(self, task: Task, interrupted: Callable[[], bool]) -> Result:
+    def do(self, task: Task, interrupted: Callable[[], bool]) -> Result[Piece]:
         """See `explore_until`."""
         return explore_until(interrupted, self.problem, task)
 
 
-def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task) -> Result:
+@dataclass(frozen=True)
+class Counting:
+    """The job of counting the regions of a problem."""
+
+    problem: Problem
+
+    def do(self, task: Task, interrupted: Callable[[], bool]) -> Result[PieceCount]:
+        """As `Enumeration`, but only numbers and the ways to open cells are given back."""
+        found = explore_until(interrupted, self.problem, task)
+        return Result(PieceCount.of(found.piece), found.seconds)
+
+
+def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task) -> Result[Piece]:
     """Do a task, or what can be done of it until `interrupted()`.
 
     Raises:
