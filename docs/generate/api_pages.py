@@ -24,11 +24,11 @@ MODULES = ("", "explain", "plot", "export")
 GROUPS: dict[str, tuple[str, str]] = {
     "From a model to its regions": (
         "The ways in, and what to know before.",
-        "transform estimate from_sklearn from_onnx hold trace simplify",
+        "transform simplify estimate count iter_regions from_sklearn from_onnx hold trace",
     ),
     "Networks and regions": (
         "What `transform` and `simplify` give back.",
-        "ShallowReLU VisitedReLU SimplifiedReLU Region Certificate Estimate",
+        "ShallowReLU VisitedReLU SimplifiedReLU Region Certificate Estimate RegionCount",
     ),
     "Domains": ("Where a question is asked.", "Box Polytope WholeSpace"),
     "Does it hold everywhere?": (
@@ -55,7 +55,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "SHAP values and integrated gradients, exactly.",
         (
             "explain.shap_values explain.local_linear_shap explain.LocalLinearShap explain.integrated_gradients "
-            "explain.segment explain.Segment"
+            "explain.segment explain.Segment explain.channels_last"
         ),
     ),
     "The whole network": (

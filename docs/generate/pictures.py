@@ -164,12 +164,16 @@ def surface() -> Figure:
     return figure
 
 
-def simplified() -> Figure:
-    """A controller of many regions, and one of few that is proven to be near it."""
+def controller() -> nn.Sequential:
+    """The network of the page "A network that can be read"."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
-    square = torch_shallow.Box(-1.0, 1.0)
+        return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def simplified() -> Figure:
+    """A controller of many regions, and one of few that is proven to be near it."""
+    model, square = controller(), torch_shallow.Box(-1.0, 1.0)
     exact = torch_shallow.transform(model, domain=square)
     few = torch_shallow.simplify(model, square, max_error=0.01)
     figure = Figure(figsize=(8.4, 4.1), layout="constrained")
@@ -183,6 +187,16 @@ def simplified() -> Figure:
         axes.set_title(said)
         axes.set_xticks([])
         axes.set_yticks([])
+    return figure
+
+
+def rules() -> Figure:
+    """The rules of a network of three regions, as a tree."""
+    simple = torch_shallow.simplify(controller(), torch_shallow.Box(-1.0, 1.0), max_regions=3)
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    axes = plot.tree(simple, features=["angle", "rate"], ax=figure.subplots())
+    for text in axes.texts:
+        text.set_color(INK["light"] if text.get_bbox_patch() else rcParams["text.color"])
     return figure
 
 
@@ -277,6 +291,7 @@ PICTURES: tuple[Callable[[], Figure], ...] = (
     segment,
     surface,
     simplified,
+    rules,
     tree,
     three_layers,
 )
