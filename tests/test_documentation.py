@@ -28,7 +28,7 @@ PAGES = [
     for page in sorted((ROOT / "docs").rglob("*.md"))
     if "```python\n" in page.read_text(encoding="utf-8") and page.parent.name not in GENERATED
 ]
-SLOW = {"recipes/images.md", "guide/readable.md", "guide/fine_tuning.md"}  # the last two are in the README as well
+SLOW = {"guide/fine_tuning.md", "guide/readable.md", "recipes/images.md", "recipes/verification.md"}
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```\n(?:\n```text\n(.*?)```)?", flags=re.DOTALL)
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
 
