@@ -71,6 +71,17 @@ def test_certify_passes_what_is_right(network: HardNetwork) -> None:
     assert true_error(shallow_of(network), network.layers, cells_of(network)).value <= certificate.max_error
 
 
+@pytest.mark.parametrize(
+    ("family", "seed"), [("steep slivers", 1519), ("near duplicates", 191), ("near duplicates", 1406)]
+)
+def test_certify_fails_what_is_wrong_by_little_more_than_rounding(family: str, seed: int) -> None:
+    network = hard_network(family, seed)
+    model = network.model()
+    shallow = torch_shallow.transform(model, domain=network.domain)
+    assert true_error(shallow, network.layers, exact_cells(network.layers, network.half_spaces())).relative > 1e-9
+    assert not shallow.certify(model).passed
+
+
 def test_what_float64_cannot_hold_is_refused() -> None:
     assert len(cells_of(OVERFLOWING)) == 2
     with pytest.raises(torch_shallow.TransformError, match="finite"):
@@ -178,7 +189,7 @@ def swapped_leaves(shallow: torch_shallow.ShallowReLU) -> None:
     cut = int(np.flatnonzero((children < 0).all(axis=1))[0])
     children[cut] = children[cut, ::-1].copy()
     shallow.partition = dataclasses.replace(shallow.partition, children=children)
-    shallow.indicator.tree = torch.from_numpy(children.copy())
+    shallow.indicator.tree[:, :2] = torch.from_numpy(children)
 
 
 def changed_entry(shallow: torch_shallow.ShallowReLU, rng: np.random.Generator) -> None:
