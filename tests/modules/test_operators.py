@@ -154,13 +154,13 @@ def test_who_watches_derives_or_traces_has_operators() -> None:
         asked.append(is_plain(rows, *tensors))
         return rows.sum()
 
-    torch.vmap(asking)(x)
-    torch.func.grad(asking)(x)
-    torch.func.jvp(asking, (x,), (x,))
-    with forward_ad.dual_level():
-        asking(forward_ad.make_dual(x, x))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which forward mode uses, too
+        torch.vmap(asking)(x)
+        torch.func.grad(asking)(x)
+        torch.func.jvp(asking, (x,), (x,))
+        with forward_ad.dual_level():
+            asking(forward_ad.make_dual(x, x))
         torch.jit.trace(asking, x, check_trace=False)
     assert len(asked) == 5
     assert not any(asked)

@@ -168,7 +168,7 @@ def evaluate_in_box(
 ):
     """Write the region of some points, and the affine map of that region at the point."""
     descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
-    keep_inside_box(x, low, high, slack, rounding, region, start, stop)
+    keep_inside_box(x, lower, upper, slack, rounding, region, start, stop)
     select_rows(weights, biases, region, u, y, start, stop)
 
 
