@@ -195,9 +195,9 @@ class SimplexWalk(CompiledWalk):
         cells.points[0] = start.point / (start.point[-1] if self.chart.is_box else np.abs(start.point).max())
 
     def _grow_rows(self) -> None:
-        simplex = self.simplex
-        tableau = np.zeros((2 * len(simplex.tableau), self.dimension))
-        self.simplex = simplex.replaced(rows=grown(simplex.rows), tableau=tableau, basic=grown(simplex.basic))
+        before = self.simplex
+        self.simplex = room(before.lower, before.upper, 2 * len(before.rows))
+        self.simplex.rows[: len(before.rows)] = before.rows
 
 
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:

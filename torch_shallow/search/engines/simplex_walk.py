@@ -27,8 +27,8 @@ MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the cell on t
 MAY_FALL = 23  # the same for negative
 DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithmetic
 
-PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED = range(11)
-NUM_COLUMNS = 11
+PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED, ENTERS = range(12)
+NUM_COLUMNS = 12
 
 
 class CellStack(Bundle):
@@ -178,20 +178,22 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             continue
         if frame[CURSOR] < 0:
             settle_by_bounds(network, simplex, cells, stage, status[top], tolerance)
-            frame[CURSOR] = 0
+            frame[CURSOR], frame[ENTERS] = 0, 1
         n, offset = network.sizes[stage], network.offsets[stage]
         cut, i = -1, frame[CURSOR]
-        # Where programs take long, it pays to look beyond the first cut: what has one sign here has it in all children.
-        while i < n and (cut < 0 or (ask and frame[POINTS] < max_points)):
+        # It pays to look beyond the first cut where a stage begins, or where programs take long: what has one sign here
+        # has it in all children.
+        while i < n and (cut < 0 or frame[ENTERS] or (ask and frame[POINTS] < max_points)):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
                 norm = cells.norms[offset + i]
                 doubt = cells.doubts[offset + i] / norm if norm > 0.0 else tolerance
                 answer = two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask)
                 if answer in (MAY_RISE, MAY_FALL, DOUBT):
-                    frame[ASKED] = i
-                    return answer
-                if answer < 2:
+                    if cut < 0 or ask:
+                        frame[ASKED] = i
+                        return answer
+                elif answer < 2:
                     status[top, i] = answer
                 elif cut < 0:
                     cut = i
@@ -223,6 +225,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             frames[child, NEURON] = offset + i
             frames[child, SIDE] = side
             frames[child, SPENT] = 0
+            frames[child, ENTERS] = 0
             frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
             read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
             share_points(cells, frame, row, frames[child], first)
