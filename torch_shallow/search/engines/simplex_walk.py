@@ -30,6 +30,8 @@ DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithm
 PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED, ENTERS = range(12)
 NUM_COLUMNS = 12
 
+PROOFS = 4  # that a neuron nowhere has a sign in a cell, kept for each neuron and sign
+
 
 class CellStack(Bundle):
     """Cells still to be walked, each with some points of its closure: the first is in the interior."""
@@ -42,6 +44,11 @@ class CellStack(Bundle):
     doubts: np.ndarray
     pattern: np.ndarray
     row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
+    codes: np.ndarray  # int64 (capacity of half-spaces,): what each is, `2 * neuron + side` or a number behind those
+    places: np.ndarray  # int64 (codes,): where each was last on a path
+    proofs: np.ndarray  # int64 (2 * neurons, PROOFS, dimension + 1): number of half-spaces, and their codes
+    multipliers: np.ndarray  # float64 (2 * neurons, PROOFS, dimension): of these half-spaces
+    num_proofs: np.ndarray  # int64 (2 * neurons,): that were found; the last ones are kept
     active: np.ndarray  # int64 (neurons,): work space
 
 
@@ -64,9 +71,54 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
             status[i] = 1
 
 
+@compiled("contract", "nsz")
+def proven_before(simplex, cells, count, which, objective):
+    """Whether multipliers that were found in another cell prove here, too, that a row is nowhere positive.
+
+    The bound is computed anew; multipliers of half-spaces that are not on the path of this cell are of no use.
+    """
+    dimension, price = objective.shape[0], simplex.price
+    for number in range(min(cells.num_proofs[which], PROOFS)):
+        proof, multipliers, at = cells.proofs[which, number], cells.multipliers[which, number], 1
+        while at <= proof[0]:
+            place = cells.places[proof[at]]
+            if place >= count or cells.codes[place] != proof[at]:
+                break
+            at += 1
+        if at <= proof[0]:
+            continue
+        for i in range(dimension):
+            price[i] = objective[i]
+        for at in range(proof[0]):
+            half_space, multiplier = simplex.rows[cells.places[proof[at + 1]]], multipliers[at]
+            for i in range(dimension):
+                price[i] += multiplier * half_space[i]
+        bound = 0.0
+        for i in range(dimension):
+            bound += max(price[i] * simplex.lower[i], price[i] * simplex.upper[i])
+        if bound <= 0.0:
+            return True
+    return False
+
+
 @compiled()
-def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
-    """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
+def keep_proof(simplex, cells, which):
+    """Keep the multipliers by which a linear program has just been settled, in place of the oldest ones."""
+    dimension, found = simplex.lower.shape[0], 0
+    number = cells.num_proofs[which] % PROOFS
+    for column in range(dimension):
+        j = simplex.loose[column] - dimension
+        if j >= 0 and simplex.cost[column] < 0.0:
+            cells.proofs[which, number, found + 1] = cells.codes[j]
+            cells.multipliers[which, number, found] = -simplex.cost[column]
+            found += 1
+    cells.proofs[which, number, 0] = found
+    cells.num_proofs[which] += 1
+
+
+@compiled()
+def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, ask):
+    """Whether the unit row of a neuron takes both signs on a cell, by its points and else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
 
@@ -87,9 +139,13 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
             continue
         for k in range(dimension):
             simplex.objective[k] = sign * row[k]
-        answer = FAILED
+        answer, which = FAILED, 2 * neuron + (sign > 0.0)
         if not ask:
+            if proven_before(simplex, cells, frame[ROWS], which, simplex.objective):
+                return 0 if sign > 0.0 else 1
             answer = maximise(simplex, frame[ROWS], simplex.objective, doubt, 0.1 * doubt)
+            if answer == BELOW:
+                keep_proof(simplex, cells, which)
         if answer == FAILED:
             return MAY_RISE if sign > 0.0 else MAY_FALL
         if answer == BELOW:
@@ -165,7 +221,9 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             return NEED_POINTS
         stage = frame[STAGE]
         if frame[NEURON] >= 0:  # the last half-space of the path is this cell's own
-            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[ROWS] - 1])
+            last, code = frame[ROWS] - 1, 2 * frame[NEURON] + frame[SIDE]
+            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[last])
+            cells.codes[last], cells.places[code] = code, last
             frame[NEURON] = -1
         if stage == num_stages:
             at = counts[REGION_ROWS]
@@ -188,7 +246,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
                 read_row(network, cells, offset + i, stage, 1.0, row)
                 norm = cells.norms[offset + i]
                 doubt = cells.doubts[offset + i] / norm if norm > 0.0 else tolerance
-                answer = two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask)
+                answer = two_signs(simplex, cells, frame, offset + i, row, max_points, tolerance, doubt, ask)
                 if answer in (MAY_RISE, MAY_FALL, DOUBT):
                     if cut < 0 or ask:
                         frame[ASKED] = i
