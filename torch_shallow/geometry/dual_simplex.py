@@ -84,7 +84,7 @@ def maximise(simplex, count, objective, target, tolerance):
         for i in range(dimension):
             bound += simplex.cost[i] * simplex.at[i]
         if bound <= target:
-            return BELOW if proven_bound(simplex, count, objective) <= target + tolerance else FAILED
+            return BELOW if proven_bound(simplex, objective) <= target + tolerance else FAILED
         worst = worst_violation(simplex, wide)
         if worst <= FEASIBILITY and not fresh:
             evaluate_rows(simplex, wide)
@@ -243,7 +243,7 @@ def pivot(simplex, wide, row, column, rising):
 
 
 @compiled()
-def proven_bound(simplex, count, objective):
+def proven_bound(simplex, objective):
     """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
     dimension, price = objective.shape[0], simplex.price
     for i in range(dimension):

@@ -62,9 +62,9 @@ class SimplexWalk(CompiledWalk):
         self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
-        self.stack = _stack(self.network, self.dimension, len(self.simplex.rows))
         self.asks = problem.search.solver is not None
         self.max_points = min(32 + 2 * self.dimension, 128)
+        self.stack = _stack(self.network, self.dimension, len(self.simplex.rows), self.max_points)
 
     def run(self, start: Cell | None = None) -> None:
         """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
@@ -217,7 +217,7 @@ def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Si
     return simplex
 
 
-def _stack(network: PackedProgram, dimension: int, rows: int) -> CellStack:
+def _stack(network: PackedProgram, dimension: int, rows: int, max_points: int) -> CellStack:
     neurons, widest = int(network.offsets[-1]), max(1, int(network.sizes.max(initial=1)))
     return CellStack(
         np.zeros((256, NUM_COLUMNS), dtype=np.int64),
@@ -228,6 +228,8 @@ def _stack(network: PackedProgram, dimension: int, rows: int) -> CellStack:
         np.zeros(neurons),
         np.zeros(neurons, dtype=np.uint8),
         np.zeros(dimension),
+        np.zeros(dimension),
+        np.zeros((2, max_points)),
         np.zeros(rows, dtype=np.int64),
         np.zeros(2 * neurons + rows, dtype=np.int64),
         np.zeros((2 * neurons, PROOFS, dimension + 1), dtype=np.int64),

@@ -30,6 +30,7 @@ DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithm
 PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED, ENTERS = range(12)
 NUM_COLUMNS = 12
 
+SHOWN = 3  # open neurons whose signs are looked for on a wall
 PROOFS = 4  # that a neuron nowhere has a sign in a cell, kept for each neuron and sign
 
 
@@ -44,6 +45,8 @@ class CellStack(Bundle):
     doubts: np.ndarray
     pattern: np.ndarray
     row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
+    other: np.ndarray  # float64 (dimension,): work space, as the next
+    at_points: np.ndarray  # float64 (2, most points of a cell)
     codes: np.ndarray  # int64 (capacity of half-spaces,): what each is, `2 * neuron + side` or a number behind those
     places: np.ndarray  # int64 (codes,): where each was last on a path
     proofs: np.ndarray  # int64 (2 * neurons, PROOFS, dimension + 1): number of half-spaces, and their codes
@@ -193,6 +196,56 @@ def share_points(cells, frame, row, child_frame, first):
     child_frame[FIRST], child_frame[POINTS] = first, at - first
 
 
+@compiled("contract", "nsz")
+def add_crossings(network, cells, frame, status, cut, row, child_frame, max_points, tolerance):
+    """Give a child points of the wall between it and its sibling that show a sign which its other points do not.
+
+    They lie between points of the parent on either side of the wall; a linear program for each sign that is shown is
+    saved. `row` is positive on the child's side.
+    """
+    points, dimension, stage = cells.points, row.shape[0], frame[STAGE]
+    start, count, offset = frame[FIRST], frame[POINTS], network.offsets[stage]
+    of_cut, of_neuron = cells.at_points[0], cells.at_points[1]
+    write_values(points, start, count, row, of_cut)
+    shown, i = 0, cut
+    while shown < SHOWN and i + 1 < network.sizes[stage]:
+        i += 1
+        if status[i] != UNDECIDED:
+            continue
+        shown += 1
+        read_row(network, cells, offset + i, stage, 1.0, cells.other)
+        write_values(points, start, count, cells.other, of_neuron)
+        for sign in (1.0, -1.0):
+            best, near, far = tolerance, -1, -1
+            for p in range(count):
+                if of_cut[p] < 0.0:
+                    continue
+                if sign * of_neuron[p] > tolerance:
+                    near = -2
+                    break
+                for q in range(count):
+                    if of_cut[q] < 0.0:
+                        share = of_cut[p] / (of_cut[p] - of_cut[q])
+                        value = sign * (of_neuron[p] + share * (of_neuron[q] - of_neuron[p]))
+                        if value > best:
+                            best, near, far = value, p, q
+            if near >= 0 and child_frame[POINTS] < max_points:
+                share, at = of_cut[near] / (of_cut[near] - of_cut[far]), child_frame[FIRST] + child_frame[POINTS]
+                for k in range(dimension):
+                    points[at, k] = (1.0 - share) * points[start + near, k] + share * points[start + far, k]
+                child_frame[POINTS] += 1
+
+
+@compiled("contract", "reassoc", "nsz")
+def write_values(points, start, count, row, values):
+    """Write the values of a row at some points."""
+    for p in range(count):
+        value = 0.0
+        for k in range(row.shape[0]):
+            value += row[k] * points[start + p, k]
+        values[p] = value
+
+
 @compiled(vectorise=True)
 def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path, ask):
     """Walk until nothing is left, the output is full, something has to grow, or a solver has to settle a program.
@@ -287,6 +340,8 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
             read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
             share_points(cells, frame, row, frames[child], first)
+            if not ask:
+                add_crossings(network, cells, frame, status[top], i, row, frames[child], max_points, tolerance)
             first += frames[child, POINTS]
             for j in range(n):
                 status[child, j] = status[top, j]
