@@ -136,13 +136,14 @@ MUTANTS = (
         "tree.packed_patterns[: len(first)]",
     ),
     # Selection.
-    Mutant("points go down on the other side", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z < 0.0)"),
-    Mutant("cuts lie a little aside", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-4)"),
+    Mutant("points go down on the other side", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z < 0.0)", which=1),
+    Mutant("cuts lie a little aside", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-4)", which=1),
     Mutant(
         "a coordinate is left out of a cut",
         KERNELS,
-        "z += half_spaces[cut, c] * u[point, c]",
-        "z += half_spaces[cut, c] * u[point, c] * (c > 0 or coordinates == 1)",
+        "z += row[c] * x[c]",
+        "z += row[c] * x[c] * (c > 0 or last == 1)",
+        which=1,
     ),
     Mutant(
         "local models are of the region before",
@@ -172,12 +173,12 @@ MUTANTS = (
         "doubt = stack.doubts[neuron]",
         "doubt = 1e3 * tolerance * stack.norms[neuron]",
     ),
-    Mutant("cuts lie aside by a billionth", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-9)"),
+    Mutant("cuts lie aside by a billionth", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-9)", which=1),
     Mutant("slopes are off by a hundred millionth", KERNELS, "y[p, o] = total", "y[p, o] = total * (1.0 + 1e-8)"),
     Mutant(
         "half-spaces are rounded to float32",
         LAYERS,
-        "_tensor(maps.rows))",
-        "_tensor(maps.rows.astype(np.float32).astype(np.float64)))",
+        '"rows", _tensor(rows))',
+        '"rows", _tensor(rows.astype(np.float32).astype(np.float64)))',
     ),
 )
