@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import torch_shallow
 from benchmarks import record
+from benchmarks.faults import MUTANTS
 
 MEASURED = {"regions": 5028, "seconds": 0.01, "processes": 1, "problem": ""}
 ROW = {
@@ -75,3 +77,9 @@ def test_the_page_has_the_tables_of_a_record() -> None:
     kept = page.partition("<!-- enumerate of a record -->")[0]
     assert once.startswith(kept)
     assert once.endswith(page.rpartition("<!-- end of forward -->")[2])
+
+
+def test_faults_are_of_the_present_code() -> None:
+    package = Path(torch_shallow.__file__).parent
+    gone = [fault.name for fault in MUTANTS if (package / fault.file).read_text().count(fault.old) <= fault.which]
+    assert not gone
