@@ -228,13 +228,13 @@ class ExactTree:
     """The function of a tree of half-spaces, as its stored numbers say: strict on the active side of every cut.
 
     Attributes:
-        children: inactive and active child of each cut; `~k` is leaf k.
-        rows: the half-space of each cut over (x, 1), times a power of two.
+        cuts: inactive and active child of each cut, `~k` being leaf k, and the number of its row.
+        rows: the half-spaces over (x, 1), times a power of two.
         outputs: the rows of each leaf, as in `ExactCell`.
         exponent: of all outputs.
     """
 
-    children: list[list[int]]
+    cuts: list[list[int]]
     rows: list[Vector]
     outputs: list[tuple[Vector, ...]]
     exponent: int
@@ -244,7 +244,7 @@ class ExactTree:
 
         The points are those at which the rows of `strict` are positive.
         """
-        start = 0 if self.children else -1
+        start = 0 if self.cuts else -1
         stack = [(start, cone, strict)]
         while stack:
             node, part, strict = stack.pop()
@@ -253,9 +253,10 @@ class ExactTree:
             if node < 0:
                 yield ~node, part
                 continue
-            inactive, active = self.children[node]
-            stack.append((inactive, part.cut(negative(self.rows[node])), strict))
-            stack.append((active, part.cut(self.rows[node]), strict | 1 << part.num_rows))
+            inactive, active, number = self.cuts[node]
+            row = self.rows[number]
+            stack.append((inactive, part.cut(negative(row)), strict))
+            stack.append((active, part.cut(row), strict | 1 << part.num_rows))
 
 
 def exact_tree(shallow: object) -> ExactTree | None:

@@ -115,7 +115,7 @@ def test_the_report_says_what_was_examined() -> None:
     assert examined["equal, random points"] == (123, None, "points")
     lines = str(certificate).splitlines()
     assert lines[0] == (
-        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {regions - 1} half-spaces, "
+        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {regions - 1} cuts by {shallow.num_half_spaces} half-spaces, "
         "domain Box(lower=-3.0, upper=3.0)"
     )
     assert f"9 of {regions} regions" in lines[1 + 1 + SAMPLED.index("cells")]
@@ -151,14 +151,12 @@ def change_a_bias(shallow: ShallowReLU) -> dict[str, int]:
 
 
 def move_a_half_space(shallow: ShallowReLU) -> dict[str, int]:
-    shallow.half_spaces.offsets[3] += 1e-3
+    shallow.half_spaces.offsets[shallow.function.half_space_of([3])] += 1e-3
     return {"neuron": int(shallow.partition.cut_neurons[3])}
 
 
 def swap_children(shallow: ShallowReLU) -> dict[str, int]:
-    tree = shallow.indicator.tree.clone()  # the partition's own array otherwise
-    tree[4] = tree[4].flip(0)
-    shallow.indicator.tree = tree
+    shallow.indicator.tree[4, :2] = shallow.indicator.tree[4, :2].flip(0)
     return {"cut": 4}
 
 
@@ -166,7 +164,7 @@ def swap_children_everywhere(shallow: ShallowReLU) -> dict[str, int]:
     children = shallow.partition.children
     cut = int(np.flatnonzero((children < 0).any(axis=1))[0])
     children[cut] = children[cut, ::-1].copy()
-    shallow.indicator.tree = torch.tensor(children)
+    shallow.indicator.tree[:, :2] = torch.from_numpy(children)
     return {"region": ~int(children[cut].min())}
 
 

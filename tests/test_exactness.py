@@ -178,7 +178,7 @@ def swapped_leaves(shallow: torch_shallow.ShallowReLU) -> None:
     cut = int(np.flatnonzero((children < 0).all(axis=1))[0])
     children[cut] = children[cut, ::-1].copy()
     shallow.partition = dataclasses.replace(shallow.partition, children=children)
-    shallow.indicator.tree = torch.from_numpy(children.copy())
+    shallow.indicator.tree[:, :2] = torch.from_numpy(children)
 
 
 def changed_entry(shallow: torch_shallow.ShallowReLU, rng: np.random.Generator) -> None:

@@ -117,7 +117,8 @@ def value_of_function(function: TreeFunction, x: Point) -> tuple[int, Point]:
     u = x if layer.projection is None else [dot(row, x) for row in layer.projection]
     node = 0 if len(function.indicator.tree) else ~0
     while node >= 0:
-        node = int(function.indicator.tree[node, int(dot(layer.rows[node], [*u, Fraction(1)]) > 0)])
+        row = layer.rows[function.half_space_of([node])[0]]
+        node = int(function.indicator.tree[node, int(dot(row, [*u, Fraction(1)]) > 0)])
     weight, bias = selection.maps(torch.tensor([~node]))
     y = [dot([*w, b], [*u, Fraction(1)]) for w, b in zip(weight[0], bias[0], strict=True)]
     if selection.skip is not None:

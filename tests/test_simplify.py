@@ -174,7 +174,7 @@ def test_it_is_the_same_each_time() -> None:
 
 def test_the_network_is_what_its_tree_says() -> None:
     simple = simplify(network(2, 8, 2), Box(-1.0, [1.0, 0.5]), max_regions=7, cuts="both")
-    rows, children = simple.half_spaces.rows.numpy(), simple.partition.children
+    rows, children = simple.half_spaces.rows[simple.function.half_space_of()].numpy(), simple.partition.children
     weights, biases = simple.affine_maps(torch.arange(7))
 
     def walked(point: Tensor) -> Tensor:

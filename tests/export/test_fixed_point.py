@@ -32,7 +32,8 @@ def dot(row: list[Fraction], point: list[Fraction]) -> Fraction:
 def exact_outputs(shallow: ShallowReLU, x: list[list[Fraction]]) -> list[list[Fraction]]:
     """The trunk in rational arithmetic, from the network's own layers."""
     layer, selection = shallow.half_spaces, shallow.function.selection
-    rows, children = fractions(layer.rows), shallow.partition.children.tolist()
+    rows = fractions(layer.rows[shallow.function.half_space_of()])
+    children = shallow.partition.children.tolist()
     weights, biases = selection.maps(torch.arange(shallow.num_regions))
     weights, biases = [fractions(weight) for weight in weights], fractions(biases)
     projection = None if layer.projection is None else fractions(layer.projection)

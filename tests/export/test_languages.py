@@ -237,8 +237,9 @@ def test_case_is_nested_by_the_logarithm_of_the_regions_and_reads_as_thresholds(
 def test_every_half_space_and_local_model_is_there_once() -> None:
     shallow = shared("descent")
     tables = Tables.of(shallow)
-    assert len(np.unique(tables.rows, axis=0)) == len(tables.rows) < shallow.partition.num_cuts
-    assert np.array_equal(tables.rows[tables.cuts[:, 0]], shallow.half_spaces.rows.numpy())
+    assert len(np.unique(tables.rows, axis=0)) == len(tables.rows) < shallow.num_cuts
+    assert np.array_equal(tables.rows, shallow.half_spaces.rows.numpy())
+    assert np.array_equal(tables.cuts[:, 0], shallow.function.half_space_of().numpy())
     children, models = shallow.partition.children, tables.models
     weights, biases = shallow.function.selection.maps(torch.arange(shallow.num_regions))
     leaves = children < 0

@@ -47,17 +47,17 @@ def test_equal_to_the_module_and_to_the_model(specimen: Specimen) -> None:
 def test_three_hidden_layers_whose_infinities_are_negative(specimen: Specimen) -> None:
     shallow = transformed(specimen)
     layers = shallow.extended_weights()
-    cuts, regions = shallow.partition.num_cuts, shallow.num_regions
+    count, regions = shallow.num_half_spaces, shallow.num_regions
     inputs, outputs = shallow.partition.program.num_inputs, shallow.partition.program.num_outputs
-    sizes = [(cuts + 2 * inputs, inputs), (2 * cuts + 2 * inputs, cuts + 2 * inputs)]
-    sizes += [(2 * regions * outputs, 2 * cuts + 2 * inputs), (outputs, 2 * regions * outputs)]
+    sizes = [(count + 2 * inputs, inputs), (2 * count + 2 * inputs, count + 2 * inputs)]
+    sizes += [(2 * regions * outputs, 2 * count + 2 * inputs), (outputs, 2 * regions * outputs)]
     assert [tuple(weight.shape) for weight, _ in layers] == sizes
     for weight, bias in layers:
         assert weight.dtype == bias.dtype == torch.float64
         assert not weight.isnan().any()
         assert not torch.isposinf(weight).any()
         assert bias.isfinite().all()
-    assert [int(torch.isneginf(weight).sum()) > 0 for weight, _ in layers] == [False, cuts > 0, cuts > 0, False]
+    assert [int(torch.isneginf(weight).sum()) > 0 for weight, _ in layers] == [False, count > 0, count > 0, False]
 
 
 @pytest.mark.parametrize("points", [[[0.0], [-0.0], [1e-300], [-1e-300], [5.0]]])

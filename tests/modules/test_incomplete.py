@@ -336,7 +336,7 @@ def _with_children(shallow: ShallowReLU, change: Callable[[np.ndarray], Any]) ->
     children = shallow.partition.children.copy()
     change(children)
     shallow.partition = replace(shallow.partition, children=children)
-    shallow.indicator.tree = torch.from_numpy(children.copy())
+    shallow.indicator.tree[:, :2] = torch.from_numpy(children)
 
 
 def a_region_is_open(shallow: ShallowReLU) -> None:

@@ -206,7 +206,7 @@ def test_the_traced_graph_reads_as_three_layers(
 def test_it_says_what_it_is() -> None:
     shallow = transformed(ARCHITECTURES[0])
     text = repr(shallow)
-    for part in ("(2,) -> (1,)", f"{shallow.num_regions} activation regions", f"{shallow.num_regions - 1} half-spaces"):
+    for part in ("(2,) -> (1,)", f"{shallow.num_regions} activation regions", f"{shallow.num_regions - 1} cuts by"):
         assert part in text
     assert "domain R^n" in text
     assert "Box(lower=-1.0, upper=1.0)" in repr(transform(chain(2, 3, 1), domain=Box(-1.0, 1.0)))
@@ -297,5 +297,5 @@ def test_a_wide_input_stays_small() -> None:
     model = chain(784, 10, 8, 10).double()
     shallow = torch_shallow.transform(model)
     x = torch.randn(200, 784, dtype=torch.float64)
-    assert shallow.half_spaces.normals.shape == (shallow.num_regions - 1, 10)
+    assert shallow.half_spaces.normals.shape == (shallow.num_half_spaces, 10)
     assert_equal(shallow(x), model(x).detach(), 1e-9)

@@ -39,8 +39,10 @@ def random_tree(cuts: int, rng: np.random.Generator, open_share: float = 0.0) ->
 )
 def test_both_ways_down_the_tree_end_alike(cuts: int, count: int, inputs: int, kind: str, data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    rows = torch.from_numpy(rng.integers(-3, 4, (cuts, inputs + 1)).astype(np.float64))
-    tree, regions = random_tree(cuts, rng, data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    half_spaces = int(rng.integers(1, cuts + 2))
+    rows = torch.from_numpy(rng.integers(-3, 4, (half_spaces, inputs + 1)).astype(np.float64))
+    children, regions = random_tree(cuts, rng, data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    tree = torch.column_stack([children, torch.from_numpy(rng.integers(0, half_spaces, cuts))])
     x = torch.from_numpy(rng.choice([0.0, 1.0, -1.0, 0.5, 3.0, np.nan, np.inf], (count, inputs)))
     x = x.to(data.draw(st.sampled_from([torch.float32, torch.float64])))
     limits: tuple[Tensor | None, Tensor | None] = (None, None)
@@ -53,7 +55,8 @@ def test_both_ways_down_the_tree_end_alike(cuts: int, count: int, inputs: int, k
     for point, region in zip(x, found, strict=True):
         node = 0 if cuts else ~0
         while node >= 0:
-            node = int(tree[node, int(rows[node, :-1] @ point.double() + rows[node, -1] > 0.0)])
+            row = rows[tree[node, 2]]
+            node = int(tree[node, int(row[:-1] @ point.double() + row[-1] > 0.0)])
         assert region in ((-1, ~node) if ~node < regions else (-1,))
 
 

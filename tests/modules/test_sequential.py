@@ -41,7 +41,7 @@ def active_cuts(shallow: ShallowReLU, x: Tensor) -> list[Tensor]:
     """For each point the positive pre-activations of the cuts on its way, told cut by cut."""
     half, rows = shallow.half_spaces, x.double().reshape(len(x), -1)
     rows = rows if half.projection is None else rows @ half.projection.T
-    z = rows @ half.normals.T + half.offsets
+    z = (rows @ half.normals.T + half.offsets)[:, shallow.function.half_space_of()]
     paths = [shallow.partition.path(int(region)) for region in shallow.locate(x)]
     return [row[[cut for cut, active in path if active]] for row, path in zip(z, paths, strict=True)]
 
@@ -92,12 +92,13 @@ def test_no_smaller_margin_will_do(specimen: Specimen, share: float) -> None:
     # From inside of each region straight towards each of its active cuts, to such a share of the margin.
     shallow = shallow_of(specimen)
     literal = shallow.to_sequential(2.0**10)
-    lost = -literal[4].weight[:, shallow.num_regions - 1 : 2 * shallow.num_regions - 2].amin(1)  # of each mask of a_j
+    lost = -literal[4].weight[:, shallow.num_half_spaces : 2 * shallow.num_half_spaces].amin(1)  # of each mask of a_j
     lost = lost.reshape(2, shallow.num_regions, -1)[0].detach()
-    normals, found = shallow.half_spaces.normals, 0
+    rows, found = shallow.half_spaces.rows[shallow.function.half_space_of()], 0
+    normals, offsets = rows[:, :-1], rows[:, -1]
     for region, inner in enumerate(torch.from_numpy(shallow.partition.interior_points()[:20])):
         for cut, _ in (step for step in shallow.partition.path(region) if step[1]):
-            z = normals[cut] @ inner + shallow.half_spaces.offsets[cut]
+            z = normals[cut] @ inner + offsets[cut]
             x = (inner - (z - share * literal.margin) / normals[cut].square().sum() * normals[cut])[None]
             way = active_cuts(shallow, x)[0].sort().values
             nearer = way[0] < 0.99 * share * literal.margin or (len(way) > 1 and way[1] < literal.margin)

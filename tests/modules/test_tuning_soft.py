@@ -32,8 +32,9 @@ def path_distances(soft: SoftReLU, x: Tensor, region: int) -> Tensor:
     u = x.flatten(1) if soft.projection is None else x.flatten(1) @ soft.projection.T
     columns = [u[:, :1] * 0 + math.inf]
     for cut, active in soft.partition.path(region):
-        n = soft.normals[cut]
-        z = (u @ n + soft.offsets[cut]) / (n if soft.projection is None else n @ soft.projection).norm()
+        row = soft.half_space_of[cut]
+        n = soft.normals[row]
+        z = (u @ n + soft.offsets[row]) / (n if soft.projection is None else n @ soft.projection).norm()
         columns.append((z if active else -z)[:, None])
     return torch.cat(columns, 1)
 
@@ -127,8 +128,10 @@ def test_nothing_overflows(sharpness: float, scale: float) -> None:
 def test_gradients_are_finite_on_a_cut_and_for_a_cut_without_direction() -> None:
     soft = soft_of("2-5-4-1", 1e12)
     with torch.no_grad():
-        soft.normals[3], soft.offsets[3] = 0.0, -1.0
-        normal, offset = soft.normals[0], soft.offsets[0]
+        row, other = soft.half_space_of[3], soft.half_space_of[0]
+        assert row != other
+        soft.normals[row], soft.offsets[row] = 0.0, -1.0
+        normal, offset = soft.normals[other], soft.offsets[other]
         x = (-offset * normal / normal.square().sum())[None]
     soft(x).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in soft.parameters())

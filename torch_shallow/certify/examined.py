@@ -45,12 +45,11 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
         The check; and the paths, if all arrays fit together so that other checks can follow them.
     """
     partition, tally = activation_partition(function.tree), Tally()
-    children = function.indicator.tree.cpu().numpy()
+    children, half_spaces = np.split(function.indicator.tree.cpu().numpy(), [2], axis=1)
     num_cuts, num_regions = len(children), function.indicator.num_regions
     open_cells = int((children == ~num_regions).sum())
     counts = {
         "leaves": (num_regions + open_cells, num_cuts + 1),
-        "half-spaces": (len(function.half_spaces.offsets), num_cuts),
         "cuts with a neuron": (len(partition.cut_neurons), num_cuts),
         "local models": (len(function.selection), num_regions),
         "patterns": (len(partition.packed_patterns), num_regions),
@@ -59,6 +58,8 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
     for name, (found, expected) in counts.items():
         if found != expected:
             tally.add(Failure(f"expected {expected} {name} for a tree of {num_cuts} cuts, found {found}"))
+    missing = (half_spaces < 0) | (half_spaces >= function.num_half_spaces)
+    tally.add_where(missing[:, 0], "half-space {} does not exist", half_spaces[:, 0], cut=range(num_cuts))
     sound = tally.count == 0
     paths = _follow(children, num_regions, tally)
     if sound:
@@ -104,10 +105,11 @@ def _follow(children: Int[np.ndarray, "cuts 2"], num_regions: int, tally: Tally)
 
 
 def _compare_masks(function: TreeFunction, paths: Paths, tally: Tally) -> None:
-    expected = np.zeros((2, len(paths.regions), len(paths.cuts)))
+    expected = np.zeros((2, len(paths.regions), function.num_half_spaces))
+    half_space_of = function.half_space_of().cpu().numpy()
     for region, code in enumerate(paths.regions):
         while code >= 0:
-            expected[code % 2, region, code // 2] = 1.0
+            expected[code % 2, region, half_space_of[code // 2]] = 1.0
             code = paths.cuts[code // 2]
     for side, name in enumerate(("must_be_inactive", "must_be_active")):
         mask = getattr(function.indicator, name).cpu().numpy()
@@ -191,7 +193,8 @@ class Examined:
     def stored_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
         """The same half-spaces in the length in which the network stores them."""
         layer, chart = self.function.half_spaces, self.chart
-        normals, offsets = layer.normals.cpu().numpy(), layer.offsets.cpu().numpy()
+        rows = layer.rows[self.function.half_space_of()].cpu().numpy()
+        normals, offsets = rows[:, :-1], rows[:, -1]
         origin, directions = chart.origin, chart.directions.T
         if layer.projection is not None:
             projection = layer.projection.cpu().numpy()

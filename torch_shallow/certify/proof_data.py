@@ -295,12 +295,12 @@ def proof_data(function: TreeFunction, partition: Partition) -> ProofData:
         reasons = "; ".join(map(str, tree.failures[:3]))
         raise TransformError(f"shallow: expected a network whose tree has one path to each region, found {reasons}.")
     layer = function.half_spaces
-    children = function.indicator.tree.cpu().numpy()
+    children = function.indicator.tree[:, :2].cpu().numpy()
     regions = torch.arange(function.num_regions, device=function.device)
     weights, biases = (array.detach().cpu().numpy() for array in function.selection.maps(regions))
     projection, skip = (
         None if t is None else t.detach().cpu().numpy() for t in (layer.projection, function.selection.skip)
     )
-    rows = layer.rows.detach().cpu().numpy()
+    rows = layer.rows[function.half_space_of()].detach().cpu().numpy()
     domain = proof_domain(function.domain, function.in_shape, partition.program.units)
     return ProofData(partition, paths, children, rows, weights, biases, projection, skip, domain)

@@ -14,6 +14,7 @@ from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain.features import Features, read_features
 from torch_shallow.export.head_steps import Step, head_steps
 from torch_shallow.functions import require_all_regions
+from torch_shallow.geometry.distinct import distinct
 from torch_shallow.modules.shallow_relu import ShallowReLU
 
 
@@ -99,8 +100,8 @@ class Tables:
             if skip is not None:
                 models += _unscaled(np.pad(skip, ((0, 0), (0, 1))), named)
                 skip = None
-        rows, row_of_cut = _distinct(rows)
-        models, model_of_region = _distinct(models)
+        rows, row_of = distinct(rows + 0.0)  # -0.0 becomes 0.0; and scaling may make two of them the same
+        models, model_of_region = distinct(models + 0.0)
         children = shallow.partition.children
         below = np.where(children >= 0, children, ~model_of_region[np.where(children < 0, ~children, 0)])
         lower, upper, polytope = _domain(shallow, named)
@@ -114,7 +115,7 @@ class Tables:
             polytope=polytope,
             projection=projection,
             rows=rows,
-            cuts=np.column_stack([row_of_cut, below]).astype(np.int64),
+            cuts=np.column_stack([row_of[function.half_space_of().cpu().numpy()], below]).astype(np.int64),
             models=models,
             skip=skip,
             head=head_steps(shallow.head, shallow.trunk_shape),
@@ -165,7 +166,7 @@ def slack_of(dtype: type[np.floating]) -> float:
 
 def saves_numbers(
     basis: Float[np.ndarray, "coordinates inputs"],
-    rows: Float[np.ndarray, "cuts homogeneous"],
+    rows: Float[np.ndarray, "half_spaces homogeneous"],
     models: Float[np.ndarray, "regions outputs homogeneous"],
     skip: Float[np.ndarray, "outputs inputs"] | None,
 ) -> bool:
@@ -190,18 +191,6 @@ def _unscaled(
         return homogeneous
     weight = homogeneous[..., :-1] / features.scale
     return np.concatenate([weight, homogeneous[..., -1:] - (weight @ features.mean)[..., None]], -1)
-
-
-def _distinct(
-    array: Float[np.ndarray, "some ..."],
-) -> tuple[Float[np.ndarray, "distinct ..."], Int[np.ndarray, "some"]]:
-    """The distinct entries along the first axis in the order in which they come, and which of them each is."""
-    flat = np.ascontiguousarray(array.reshape(len(array), int(np.prod(array.shape[1:]))) + 0.0)  # -0.0 becomes 0.0
-    _, first, inverse = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return flat[first[order]].reshape(-1, *array.shape[1:]), rank[inverse.reshape(-1)]
 
 
 def _domain(

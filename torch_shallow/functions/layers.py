@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
@@ -14,6 +14,7 @@ from torch_shallow.errors import TransformError
 from torch_shallow.functions.operators.locate import locate
 from torch_shallow.functions.operators.select import select
 from torch_shallow.geometry.tree import Tree
+from torch_shallow.program.model import hash_tensors
 from torch_shallow.search.affine_maps import AffineMaps
 
 ROUNDING = 1e-6  # relative: a state may have been float32 on its way
@@ -75,10 +76,16 @@ class OwnState(nn.Module):
 
 
 class HalfSpaces(OwnState):
-    """First layer: on which side of every cut a point lies.
+    """First layer: on which side of every half-space a point lies.
 
-    The half-spaces are given in the coordinates `u = projection @ x` that the network reads of its input, or of
-    the input itself where `projection` is None.
+    A half-space is there once, however many cuts of the tree use it: a neuron of the first layer cuts many cells along
+    the same hyperplane, and a later one does so in all cells with the same pattern of the layers before it. Which
+    half-space a cut uses, the `Indicator` says. They are given in the coordinates `u = projection @ x` that the network
+    reads of its input, or of the input itself where `projection` is None.
+
+    Args:
+        rows: the half-spaces, no two of them the same: a normal and an offset each.
+        projection: see above.
     """
 
     refusal = (  # for the regions belong to these half-spaces
@@ -88,21 +95,28 @@ class HalfSpaces(OwnState):
     projection: Tensor | None
     rows: Tensor  # a normal and an offset each: a point that goes down the tree finds them together in memory
 
-    def __init__(self, maps: AffineMaps) -> None:
+    def __init__(
+        self,
+        rows: Float[np.ndarray, "half_spaces homogeneous"],
+        projection: Float[np.ndarray, "coordinates inputs"] | None,
+    ) -> None:
         super().__init__()
-        self.register_buffer("projection", None if maps.projection is None else _tensor(maps.projection))
-        self.register_buffer("rows", _tensor(maps.rows))
-        self._sketches = {"rows": Sketch(maps.rows)}
-        if maps.projection is not None:
-            self._sketches["projection"] = Sketch(maps.projection)
+        self.register_buffer("projection", None if projection is None else _tensor(projection))
+        self.register_buffer("rows", _tensor(rows))
+        self._sketches = {"rows": Sketch(rows)}
+        if projection is not None:
+            self._sketches["projection"] = Sketch(projection)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
-    def normals(self) -> Float[Tensor, "cuts coordinates"]:
-        """Cut j is positive where `normals[j] @ u + offsets[j] > 0`."""
+    def normals(self) -> Float[Tensor, "half_spaces coordinates"]:
+        """A point is inside of half-space j where `normals[j] @ u + offsets[j] > 0`."""
         return self.rows[:, :-1]
 
     @property
-    def offsets(self) -> Float[Tensor, "cuts"]:
+    def offsets(self) -> Float[Tensor, "half_spaces"]:
         """See `normals`."""
         return self.rows[:, -1]
 
@@ -110,8 +124,8 @@ class HalfSpaces(OwnState):
         """What the network reads of the input; float64 where that is not the input itself."""
         return x if self.projection is None else linear(x.to(torch.float64), self.projection)
 
-    def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points cuts"]:
-        """The pre-activation that makes each cut, positive on its active side, float64."""
+    def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points half_spaces"]:
+        """The pre-activation that makes each half-space, positive inside of it, float64."""
         return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
@@ -127,7 +141,11 @@ class Indicator(OwnState):
 
     Args:
         partition: the tree.
+        half_spaces: of each cut, the number of its half-space.
         dense: make masks of the whole tree too, for `forward`.
+
+    Attributes:
+        tree: of each cut, its inactive and its active child, as in `Tree.children`, and the number of its half-space.
 
     Raises:
         TransformError: the tree is not complete, but masks are asked for.
@@ -141,7 +159,7 @@ class Indicator(OwnState):
     must_be_active: Tensor
     must_be_inactive: Tensor
 
-    def __init__(self, partition: Tree, dense: bool) -> None:
+    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"], dense: bool) -> None:
         super().__init__()
         if dense and not partition.complete:
             raise TransformError(
@@ -150,19 +168,20 @@ class Indicator(OwnState):
             )
         self.dense = dense
         self.num_regions = partition.num_regions
-        self.register_buffer("tree", torch.from_numpy(partition.children.copy()))
+        tree = np.column_stack([partition.children, half_spaces]).astype(np.int64, copy=False)
+        self.register_buffer("tree", torch.from_numpy(tree))
         self.depth = partition.depth
-        self._children = partition.children
-        regions = partition.num_regions if dense else 0
-        active, inactive = (torch.zeros(regions, partition.num_cuts, dtype=torch.float64) for _ in range(2))
+        self._made = hash_tensors({"tree": self.tree})  # the tree itself may be overwritten
+        size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1) if dense else (0, 0)
+        active, inactive = (torch.zeros(*size, dtype=torch.float64) for _ in range(2))
         if dense:
             for region in range(partition.num_regions):
                 for cut, side in partition.path(region):
-                    (active if side else inactive)[region, cut] = 1.0
+                    (active if side else inactive)[region, half_spaces[cut]] = 1.0
         self.register_buffer("must_be_active", active, persistent=False)
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
-    def forward(self, z: Float[Tensor, "points cuts"]) -> Int64[Tensor, "points"]:
+    def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:
         """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
         positive = (z > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
@@ -183,11 +202,11 @@ class Indicator(OwnState):
         tree = state["tree"]
         if not isinstance(tree, Tensor) or tree.shape != self.tree.shape or tree.is_meta:
             return None
-        return None if np.array_equal(tree.detach().cpu().numpy(), self._children) else "tree"
+        return None if hash_tensors({"tree": tree.detach().to(torch.int64)}) == self._made else "tree"
 
     def extra_repr(self) -> str:
-        """Number of regions, and how they are found."""
-        return f"{self.num_regions} regions, {'dense masks' if self.dense else 'tree descent'}"
+        """Number of regions and cuts, and how a region is found."""
+        return f"{self.num_regions} regions, {len(self.tree)} cuts, {'dense masks' if self.dense else 'tree descent'}"
 
 
 class Selection(nn.Module):

@@ -57,14 +57,16 @@ def region_half_spaces(function: TreeFunction, region: int) -> RegionHalfSpaces:
     """The cuts on a region's path, root first, then the domain."""
     tree, layer = function.tree, function.half_spaces
     steps = tree.path(region)
-    cuts, like = [cut for cut, _ in steps], layer.offsets
+    cuts = [cut for cut, _ in steps]
+    rows = layer.rows[function.half_space_of(cuts)]
+    like = rows[:, -1]
     sign = torch.tensor([-1.0 if side else 1.0 for _, side in steps], dtype=like.dtype, device=like.device)
-    normals = layer.normals[cuts] if layer.projection is None else layer.normals[cuts] @ layer.projection
+    normals = rows[:, :-1] if layer.projection is None else rows[:, :-1] @ layer.projection
     a, b = (torch.tensor(array, device=like.device) for array in tree.domain.inequalities(tree.in_shape))
     neurons = torch.cat([torch.tensor(tree.neurons(cuts), dtype=torch.int64), torch.full((len(b),), -1)])
     return RegionHalfSpaces(
         torch.cat([sign[:, None] * normals, a]),
-        torch.cat([-sign * like[cuts], b]),
+        torch.cat([-sign * like, b]),
         neurons.to(like.device),
         (*tree.names(steps), *["domain"] * len(b)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -53,7 +54,7 @@ class TreeFunction(LayeredFunction):
 
     @property
     def half_spaces(self) -> HalfSpaces:
-        """The half-spaces of the cuts."""
+        """The distinct half-spaces of the cuts."""
         return self.layers.half_spaces
 
     @property
@@ -120,6 +121,11 @@ class TreeFunction(LayeredFunction):
         """Number of known regions."""
         return self.tree.num_regions
 
+    @property
+    def num_half_spaces(self) -> int:
+        """Number of distinct half-spaces, each of which one or more cuts use."""
+        return len(self.half_spaces)
+
     def __call__(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_out_shape"]:
         """The output at each input, in the dtype of `x`; NaN where no region is known."""
         return unflatten(self.evaluate(x)[0], x, self.in_shape, self.out_shape)
@@ -170,21 +176,26 @@ class TreeFunction(LayeredFunction):
         weight, bias = self.affine_maps(torch.from_numpy(regions).to(self.device))
         return weight.cpu().numpy(), bias.cpu().numpy()
 
+    def half_space_of(self, cuts: slice | Sequence[int] = slice(None)) -> Int64[Tensor, "some"]:
+        """The number of the half-space that each of some cuts (all by default) uses."""
+        return self.indicator.tree[cuts, 2]
+
     def cut_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
         """The cuts over homogeneous chart coordinates, in unit length."""
         layer = self.half_spaces
-        return cut_rows(self.tree.chart, layer.projection, layer.normals.detach(), layer.offsets.detach())
+        rows = cut_rows(self.tree.chart, layer.projection, layer.normals.detach(), layer.offsets.detach())
+        return rows[self.half_space_of().cpu().numpy()]
 
     def contacts(self, max_rays: int, tolerance: float = 1e-9) -> Contacts:
         """Which regions touch; see `Contacts` for `max_rays` and `tolerance`."""
         return Contacts(self.tree, self.cut_rows(), max_rays, tolerance)
 
     def describe(self, out_shape: tuple[int, ...] | None = None) -> str:
-        """Inputs, outputs (behind the head, if that shape is given), regions, half-spaces and domain in one line."""
+        """Inputs, outputs (behind the head, if that shape is given), regions, cuts and domain in one line."""
         tree, cells = self.tree, len(self.tree.open_cells)
         return (
             f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, {self.num_regions} {tree.kind}, "
-            f"{tree.num_cuts} half-spaces, domain {self.domain!r}"
+            f"{tree.num_cuts} cuts by {self.num_half_spaces} half-spaces, domain {self.domain!r}"
             + f", incomplete: {cells} unexplored cell{'s'[: cells != 1]}" * (cells > 0)
             + ", may be discontinuous" * self.may_be_discontinuous
         )

@@ -17,9 +17,10 @@ from torch_shallow.geometry.chart import Chart
 class Tree(ABC):
     """A tree of cuts in flat arrays, root first: P regions, P - 1 cuts if it is complete.
 
-    A cut is a half-space. Its inactive child is the side z <= 0, its active child the side z > 0, so the leaves
-    partition the domain exactly. A leaf is a region, or an open cell: a part of the domain that is not explored, and
-    has one or more regions. P regions and Q open cells are P + Q - 1 cuts. There is a region below every cut.
+    A cut divides a cell in two by a half-space; several cuts may use the same one. Its inactive child is the side
+    z <= 0, its active child the side z > 0, so the leaves partition the domain exactly. A leaf is a region, or an open
+    cell: a part of the domain that is not explored, and has one or more regions. P regions and Q open cells are
+    P + Q - 1 cuts. There is a region below every cut.
 
     Attributes:
         domain: what is partitioned.
@@ -64,7 +65,7 @@ class Tree(ABC):
 
     @property
     def num_cuts(self) -> int:
-        """Number of half-spaces: one less than leaves, which are the regions and the open cells."""
+        """Number of cuts: one less than leaves, which are the regions and the open cells."""
         return self.children.shape[0]
 
     @property

@@ -1,17 +1,18 @@
 """The three hidden layers as ordinary `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
 
-With cuts z_j = h_j x + c_j, a large number M, and for region k and output i a bound B_{k,i} of twice the largest
-absolute value of v = (alpha_k x + beta_k)_i in the domain:
+With half-spaces z_j = h_j x + c_j > 0, each of them once, a large number M, and for region k and output i a bound
+B_{k,i} of twice the largest absolute value of v = (alpha_k x + beta_k)_i in the domain:
 
 1. u = relu(z), x+ = relu(x), x- = relu(-x);
 2. u again, a = relu(1 - M u), x+ and x- again;
 3. q+-_{k,i} = relu(+-v - B_{k,i} sum_{A_k} a_j - M B_{k,i} sum_{I_k} u_j);
 4. y_i = sum_k q+_{k,i} - q-_{k,i}.
 
-*Equal outside of the margin 1/M.* Let x be in the domain, in region k, and let no cut on the way to k have
-0 < z_j < 1/M. Then a_j = 0 for j in A_k, since M u_j >= 1, and u_j = 0 for j in I_k, so nothing is taken from v. The
-way to another region l leaves that to k at some cut j. If l needs z_j > 0, then a_j = 1 takes B_{l,i} >= |v| away. If l
-needs z_j <= 0, then z_j >= 1/M and at least M B_{l,i} / M >= |v| is taken away. Either way q+-_{l,i} = 0.
+*Equal outside of the margin 1/M.* Let x be in the domain, in region k, and let no half-space of a cut on the way to k
+have 0 < z_j < 1/M. Then a_j = 0 for j in A_k, since M u_j >= 1, and u_j = 0 for j in I_k, so nothing is taken from v.
+The way to another region l leaves that to k at some cut, by half-space j. If l needs z_j > 0, then a_j = 1 takes
+B_{l,i} >= |v| away. If l needs z_j <= 0, then z_j >= 1/M and at least M B_{l,i} / M >= |v| is taken away. Either way
+q+-_{l,i} = 0.
 
 *No smaller margin will do.* Let just one cut on the way to k have 0 < z_j < 1/M, with M z_j = t >= 1/2. All other
 regions still give nothing, since t B_{l,i} >= |v|: that is what twice is for. But region k loses (1 - t) B_{k,i}, or
@@ -56,7 +57,7 @@ class ExtendedLayer(NamedTuple):
 def extended_weights(function: TreeFunction) -> list[ExtendedLayer]:
     """The four affine layers of the theorem, with a ReLU between each two.
 
-    Memory grows with the product of regions and half-spaces: meant for small networks.
+    Memory grows with the product of regions and distinct half-spaces: meant for small networks.
 
     Args:
         function: the function.
@@ -71,19 +72,19 @@ def extended_weights(function: TreeFunction) -> list[ExtendedLayer]:
     half, projection = function.half_spaces, function.half_spaces.projection
     normals = half.normals if projection is None else half.normals @ projection
     alpha, beta = function.affine_maps(torch.arange(function.num_regions, device=normals.device))
-    cuts, inputs = normals.shape
+    count, inputs = normals.shape
     regions, outputs = beta.shape
-    eye_c, eye_x = (torch.eye(n, dtype=torch.float64, device=normals.device) for n in (cuts, inputs))
+    eye_h, eye_x = (torch.eye(n, dtype=torch.float64, device=normals.device) for n in (count, inputs))
     first = ExtendedLayer(torch.cat([normals, eye_x, -eye_x]), torch.cat([half.offsets, normals.new_zeros(2 * inputs)]))
-    minus_inf = torch.where(eye_c > 0, -torch.inf, 0.0)
+    minus_inf = torch.where(eye_h > 0, -torch.inf, 0.0)
     second = ExtendedLayer(
-        torch.block_diag(torch.cat([eye_c, minus_inf]), eye_x, eye_x),
-        torch.cat([normals.new_zeros(cuts), normals.new_ones(cuts), normals.new_zeros(2 * inputs)]),
+        torch.block_diag(torch.cat([eye_h, minus_inf]), eye_x, eye_x),
+        torch.cat([normals.new_zeros(count), normals.new_ones(count), normals.new_zeros(2 * inputs)]),
     )
-    masks = normals.new_zeros(regions, 2 * cuts)
+    masks, half_space_of = normals.new_zeros(regions, 2 * count), function.half_space_of().tolist()
     for region in range(regions):
         for cut, side in function.tree.path(region):
-            masks[region, cuts + cut if side else cut] = -torch.inf
+            masks[region, half_space_of[cut] + count * side] = -torch.inf
     masks = masks.repeat_interleave(outputs, dim=0)
     alpha, beta = alpha.reshape(regions * outputs, inputs), beta.reshape(-1)
     third = ExtendedLayer(
@@ -169,11 +170,11 @@ def _finite_layers(
 ) -> list[ExtendedLayer]:
     first, second, third, last = layers
     inputs = len(lower)
-    cuts = len(first.bias) - 2 * inputs
-    affine = third.weight[:, 2 * cuts : 2 * cuts + inputs]
+    count = len(first.bias) - 2 * inputs
+    affine = third.weight[:, 2 * count : 2 * count + inputs]
     lower, upper = lower.to(affine), upper.to(affine)
     largest = (affine @ (lower / 2 + upper / 2) + third.bias).abs() + affine.abs() @ (upper / 2 - lower / 2)
-    of_sources = torch.cat([affine.new_full((cuts,), infinity), affine.new_ones(cuts + 2 * inputs)])
+    of_sources = torch.cat([affine.new_full((count,), infinity), affine.new_ones(count + 2 * inputs)])
     finite = [
         first,
         ExtendedLayer(torch.where(torch.isneginf(second.weight), -infinity, second.weight), second.bias),
@@ -198,8 +199,8 @@ def _linear(weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "output
 
 def _bytes_of_weights(function: TreeFunction) -> int:
     inputs, outputs = Size(function.in_shape).numel(), Size(function.out_shape).numel()
-    cuts, rows = function.num_regions - 1, 2 * function.num_regions * outputs
-    widths = [inputs, cuts + 2 * inputs, 2 * cuts + 2 * inputs, rows, outputs]
+    count, rows = function.num_half_spaces, 2 * function.num_regions * outputs
+    widths = [inputs, count + 2 * inputs, 2 * count + 2 * inputs, rows, outputs]
     return 8 * sum((a + 1) * b for a, b in pairwise(widths))
 
 

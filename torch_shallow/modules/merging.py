@@ -12,7 +12,7 @@ from torch import Size, Tensor
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.functions import PiecewiseAffine, TreeFunction, require_all_regions
 from torch_shallow.functions.composed import ComposedSelection
-from torch_shallow.functions.layers import HalfSpaces, Selection
+from torch_shallow.functions.layers import Selection
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.geometry.tree import Tree
 from torch_shallow.search.affine_maps import AffineMaps, affine_maps
@@ -37,16 +37,17 @@ def merged(function: TreeFunction, tolerance: float) -> tuple[Tree, AffineMaps]:
     tree, built = function.tree, None
     if isinstance(selection, ComposedSelection):
         selection.require_program("merge", tree, layer.projection)
-    if isinstance(tree, Partition) and tree.mixed is None and _has_cuts_of(layer, tree):
+    stored = _array(layer.rows)[_array(function.half_space_of())]
+    if isinstance(tree, Partition) and tree.mixed is None and _has_cuts_of(stored, tree):
         built = build(tree, numbers)
     if built is None:
         new, leaves, cuts = collapse(tree, numbers)
-        rows = _array(layer.rows)[cuts]
+        rows = stored[cuts]
     else:
         new, leaves = built
         rows = affine_maps(new, local_models=False).rows
-    stored = leaves.first if isinstance(selection, Selection) else leaves.first[:0]
-    weights, biases = selection.maps(torch.tensor(stored, dtype=torch.int64, device=function.device))
+    first = leaves.first if isinstance(selection, Selection) else leaves.first[:0]
+    weights, biases = selection.maps(torch.tensor(first, dtype=torch.int64, device=function.device))
     local = AffineMaps(
         None if layer.projection is None else _array(layer.projection),
         rows,
@@ -148,9 +149,9 @@ def _maps(
         yield function.affine_maps(torch.from_numpy(regions[block]).to(function.device))
 
 
-def _has_cuts_of(layer: HalfSpaces, tree: Partition) -> bool:
-    """Whether the half-spaces are still those of the deep network's neurons."""
-    return np.array_equal(_array(layer.rows), affine_maps(tree, local_models=False).rows)
+def _has_cuts_of(rows: Float[np.ndarray, "cuts homogeneous"], tree: Partition) -> bool:
+    """Whether the half-spaces of the cuts are still those of the deep network's neurons."""
+    return np.array_equal(rows, affine_maps(tree, local_models=False).rows)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch_shallow.functions import TreeFunction, require_all_regions
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection, differ
 from torch_shallow.functions.points import check_rows
+from torch_shallow.geometry.distinct import distinct
 from torch_shallow.geometry.sharing import threads_of
 from torch_shallow.geometry.tree import Tree
 from torch_shallow.modes import outside_modes
@@ -58,8 +59,8 @@ class ShallowReLU(RegionNetwork):
 
     Attributes:
         partition: tree and interior points of the regions; patterns too, if it is a `Partition`.
-        half_spaces: the first layer.
-        indicator: the second layer.
+        half_spaces: the first layer, of the distinct half-spaces of all cuts.
+        indicator: the second layer: the cuts of the tree, and which half-space each of them uses.
         selection: the third layer.
         head: what follows the trunk, or None.
     """
@@ -85,8 +86,9 @@ class ShallowReLU(RegionNetwork):
                 f"maps: expected half-spaces alone with store_maps=False, found the local models of {len(maps.biases)} "
                 "regions too, which would be dropped; leave out maps, or make them with local_models=False."
             )
-        self.half_spaces = HalfSpaces(maps)
-        self.indicator = Indicator(partition, self.dense)
+        rows, half_space_of = distinct(maps.rows)
+        self.half_spaces = HalfSpaces(rows, maps.projection)
+        self.indicator = Indicator(partition, half_space_of, self.dense)
         self.selection: Selection | ComposedSelection = (
             Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
         )
@@ -147,6 +149,30 @@ class ShallowReLU(RegionNetwork):
     def function(self) -> TreeFunction:
         """The trunk as a function, on the very tensors of this network: what certificates and explanations look at."""
         return TreeFunction(self)
+
+    @property
+    def num_cuts(self) -> int:
+        """Number of cuts of the tree, each of which divides one cell in two: of P known regions, P - 1.
+
+        An unexplored cell counts as a region here.
+        """
+        return self.partition.num_cuts
+
+    @property
+    def num_half_spaces(self) -> int:
+        """Number of neurons of the first layer: the distinct half-spaces by which the tree cuts.
+
+        There are as many as cuts or fewer, since many cells are cut by the same half-space: with one hidden layer, each
+        neuron is one half-space in all cells. Two half-spaces are the same if all of their numbers are equal.
+
+        Example:
+            >>> import torch, torch_shallow
+            >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+            >>> shallow = torch_shallow.transform(model)
+            >>> shallow.num_regions, shallow.num_cuts, shallow.num_half_spaces
+            (37, 36, 8)
+        """
+        return len(self.half_spaces)
 
     @property
     def stores_maps(self) -> bool:

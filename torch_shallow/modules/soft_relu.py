@@ -47,11 +47,13 @@ def harden(soft: SoftReLU) -> tuple[FreeTree, AffineMaps]:
             "step, or go back to an earlier state."
         )
     tree = soft.partition
-    points, occupied = _interior_points(tree, cut_rows(tree.chart, soft.projection, soft.normals, soft.offsets))
+    half_space_of = _array(soft.half_space_of)
+    rows = cut_rows(tree.chart, soft.projection, soft.normals, soft.offsets)
+    points, occupied = _interior_points(tree, rows[half_space_of])
     children, cuts, regions = _without_empty(tree.children, occupied)
     maps = AffineMaps(
         None if soft.projection is None else _array(soft.projection),
-        np.column_stack([_array(soft.normals)[cuts], _array(soft.offsets)[cuts]]),
+        np.column_stack([_array(soft.normals), _array(soft.offsets)])[half_space_of[cuts]],
         _array(soft.weights)[regions],
         _array(soft.biases)[regions],
         None if soft.skip is None else _array(soft.skip),
@@ -143,10 +145,11 @@ class Levels(nn.Module):
 
     Args:
         children: of each cut, as in `Tree`.
+        half_spaces: of each cut, the number of its half-space.
 
     Attributes:
         above: for each node of a level, the place of its parent in the level above; all levels below the root, joined.
-        steps: for each node likewise, the step to it: `2 * cut + side` (side 1: active).
+        steps: for each node likewise, the step to it: `2 * half_space + side` (side 1: active).
         leaves: the place of each leaf among all nodes, the root being the first.
     """
 
@@ -154,14 +157,14 @@ class Levels(nn.Module):
     steps: Tensor
     leaves: Tensor
 
-    def __init__(self, children: Int[np.ndarray, "cuts 2"]) -> None:
+    def __init__(self, children: Int[np.ndarray, "cuts 2"], half_spaces: Int[np.ndarray, "cuts"]) -> None:
         super().__init__()
         nodes = np.array([0 if len(children) else ~0])
         above, steps, joined = [nodes[:0]], [nodes[:0]], [nodes]
         while (nodes >= 0).any():
             inner = np.flatnonzero(nodes >= 0)
             above.append(inner.repeat(2))
-            steps.append((2 * nodes[inner, None] + np.arange(2)).reshape(-1))
+            steps.append((2 * half_spaces[nodes[inner], None] + np.arange(2)).reshape(-1))
             nodes = children[nodes[inner]].reshape(-1)
             joined.append(nodes)
         every = np.concatenate(joined)
@@ -175,7 +178,7 @@ class Levels(nn.Module):
         """The sum of the steps to each leaf.
 
         Args:
-            steps: for each point, the steps to the inactive and the active child of the first cut, of the second, ...
+            steps: for each point, the step out of the first half-space and the one into it, those of the second, ...
         """
         levels = [steps.new_zeros(steps.shape[0], 1)]
         for above, step in zip(self.above.split(self.sizes), self.steps.split(self.sizes), strict=True):
@@ -209,7 +212,9 @@ class SoftReLU(Network):
     Attributes:
         partition: the tree of the network that it was made from.
         normals: of the half-spaces, in the coordinates `projection @ x`, or in those of the input.
-        offsets: of the half-spaces: cut j is `normals[j] @ u + offsets[j] > 0`.
+        offsets: of the half-spaces: half-space j is `normals[j] @ u + offsets[j] > 0`.
+        half_space_of: of each cut, the number of its half-space. Cuts by the same half-space share its numbers, so that
+            in training it moves as one.
         weights: of the local models, in the same coordinates.
         biases: of the local models.
         skip: what all local models have in common and read of the input itself, or None.
@@ -231,6 +236,7 @@ class SoftReLU(Network):
     """
 
     projection: Tensor | None
+    half_space_of: Tensor
     scale: Tensor
     skip: nn.Parameter | None
 
@@ -245,7 +251,8 @@ class SoftReLU(Network):
         self.weights, self.biases = _parameter(weights), _parameter(biases)
         self.register_parameter("skip", None if local.skip is None else _parameter(local.skip))
         self.register_buffer("projection", None if half.projection is None else half.projection.clone())
-        self.levels = Levels(function.tree.children)
+        self.register_buffer("half_space_of", function.half_space_of().clone(), persistent=False)
+        self.levels = Levels(function.tree.children, _array(self.half_space_of))
         self.register_buffer("scale", torch.zeros((), dtype=torch.float64))
         self.sharpness = sharpness
         self._describe(

@@ -326,7 +326,9 @@ def _cut_rows(
     if half.projection is not None:
         basis = half.projection.detach().cpu().numpy()
         plane = Plane(basis @ plane.origin, plane.directions @ basis.T)
-    return _rows(plane, window, weight, bias)
+    rows, rounding = _rows(plane, window, weight, bias)
+    used = shallow.half_space_of().cpu().numpy()
+    return rows[used], rounding[used]
 
 
 def _maps(

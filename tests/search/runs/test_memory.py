@@ -164,7 +164,7 @@ def test_what_is_needed_grows_with_everything() -> None:
     program = mlp(3, 8, 8, 2)
     assert needed_memory(program, 3, 2000, True) > needed_memory(program, 3, 1000, True)
     assert needed_memory(program, 3, 1000, True) > needed_memory(program, 3, 1000, False)
-    assert needed_memory(program, 9, 1000, False) > needed_memory(program, 3, 1000, False)
+    assert needed_memory(program, 30, 1000, False) > needed_memory(program, 3, 1000, False)
     assert needed_memory(program, 9, 1 << 31, False) > needed_memory(program, 9, (1 << 31) - 1, False) + (1 << 34)
 
 

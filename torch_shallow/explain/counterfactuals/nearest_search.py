@@ -115,12 +115,13 @@ class NearestSearch:
         partition, layer = shallow.tree, shallow.half_spaces
         normals = layer.normals if layer.projection is None else layer.normals @ layer.projection
         rows, offsets = problem.pull_back(normals.detach().cpu().numpy(), layer.offsets.detach().cpu().numpy())
+        used = shallow.half_space_of().cpu().numpy()
         self.cuts = walk.Cuts(
             np.ascontiguousarray(partition.children),
             np.ascontiguousarray(partition.parents[0]),
-            np.ascontiguousarray(rows),
-            np.ascontiguousarray(offsets),
-            np.zeros(len(offsets)),
+            np.ascontiguousarray(rows[used]),
+            np.ascontiguousarray(offsets[used]),
+            np.zeros(len(used)),
             self._target_bounds(),
         )
         walk.spread(self.cuts)

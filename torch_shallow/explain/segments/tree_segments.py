@@ -80,24 +80,26 @@ def tree_breakpoints(
 
 def _descend(level: _Level, u: Tensor, v: Tensor, rows: Tensor, tree: Tensor) -> _Level:
     """The parts one level lower: cut in two where the cut of their node crosses them."""
-    ends = [_at_ends(level, u, v, rows, block) for block in _blocks(len(level.node), rows.shape[1])]
+    steps = tree[level.node]
+    ends = [_at_ends(level, u, v, rows, steps[:, 2], block) for block in _blocks(len(level.node), rows.shape[1])]
     z_start, z_end = (torch.cat(z) for z in zip(*ends, strict=True))
     z_lower, z_upper = torch.lerp(z_start, z_end, level.lower), torch.lerp(z_start, z_end, level.upper)
     share = z_lower / (z_lower - z_upper)
     middle = torch.lerp(level.lower, level.upper, share)
     crosses = ((z_lower > 0.0) & (z_upper < 0.0)) | ((z_lower < 0.0) & (z_upper > 0.0))
     crosses &= (middle > level.lower) & (middle < level.upper)
-    children = tree[level.node]
     active = torch.where(crosses, z_lower > 0.0, 0.5 * z_lower + 0.5 * z_upper > 0.0)
-    near = torch.where(active, children[:, 1], children[:, 0])
-    far = torch.where(active, children[:, 0], children[:, 1])
+    near = torch.where(active, steps[:, 1], steps[:, 0])
+    far = torch.where(active, steps[:, 0], steps[:, 1])
     first = _Level(level.segment, near, level.lower, torch.where(crosses, middle, level.upper))
     second = _Level(level.segment, far, middle, level.upper)[crosses]
     return _Level.joined([first, second])
 
 
-def _at_ends(level: _Level, u: Tensor, v: Tensor, rows: Tensor, block: slice) -> tuple[Tensor, Tensor]:
-    row, segment = rows[level.node[block]], level.segment[block]
+def _at_ends(
+    level: _Level, u: Tensor, v: Tensor, rows: Tensor, half_spaces: Int64[Tensor, "parts"], block: slice
+) -> tuple[Tensor, Tensor]:
+    row, segment = rows[half_spaces[block]], level.segment[block]
     z_start, z_end = ((row[:, :-1] * x[segment]).sum(1) + row[:, -1] for x in (u, v))
     return z_start, z_end
 

@@ -33,7 +33,7 @@ def prefetch(typing_context, view, row):
 
 
 TOGETHER = 64  # points that go down the tree together: while one waits for memory, the others go on
-FAR = 1 << 15  # a tree of more cuts than this is not in the core's own memory, so its rows are asked for in advance
+FAR = 1 << 15  # a tree of more cuts than this is not in the core's own memory, so it is asked for in advance
 AHEAD = 8  # points whose local models are asked for before they are needed
 
 
@@ -44,33 +44,57 @@ def descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nod
     In an open cell, which is `regions` in the tree, the region is -1.
 
     A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points that are
-    on their way, and where they are. A point that has arrived makes room without a branch, which no processor could
-    predict; indices are unsigned, since a negative one would mean to count from the end.
+    on their way, and where they are.
     """
-    coordinates, far = np.uint64(u.shape[1]), tree.shape[0] > FAR
     for first in range(start, stop, TOGETHER):
         moving = min(TOGETHER, stop - first)
         for i in range(moving):
             points[i], nodes[i] = first + i, 0
             region[first + i] = 0
-        while moving > 0 and tree.shape[0] > 0:
-            left = 0
-            for i in range(moving):
-                point, cut = np.uint64(points[i]), np.uint64(nodes[i])
-                z = half_spaces[cut, coordinates]
-                for c in range(coordinates):
-                    z += half_spaces[cut, c] * u[point, c]
-                below = tree[cut, np.uint64(z > 0.0)]
-                if far:
-                    prefetch(half_spaces, below)
-                    prefetch(tree, below)
-                region[point] = ~below
-                points[left], nodes[left] = point, below
-                left += below >= 0
-            moving = left
+        if tree.shape[0] == 0:
+            moving = 0
+        while moving > 0:
+            moving = descend_once(u, half_spaces, tree, region, points, nodes, moving)
         for point in range(first, min(first + TOGETHER, stop)):
             if region[point] == regions:
                 region[point] = -1
+
+
+@compiled("contract", "nsz")
+def descend_once(u, half_spaces, tree, region, points, nodes, moving):
+    """Take points over one cut each, and return how many have not arrived.
+
+    One that has makes room without a branch, which no processor could predict. There are two loops, since with both
+    cases in one the compiler runs out of registers, which made it a sixth slower. Of a tree that is far away, a cut is
+    asked for while other points take theirs, and half-spaces, whose numbers the cuts tell, when all these have come.
+    """
+    left, last = 0, u.shape[1]
+    if tree.shape[0] > FAR:
+        for i in range(moving):
+            prefetch(half_spaces, tree[nodes[i], 2])
+        for i in range(moving):
+            point, step = points[i], tree[nodes[i]]
+            row, x = half_spaces[step[2]], u[point]
+            z = row[last]
+            for c in range(last):
+                z += row[c] * x[c]
+            below = step[np.uint64(z > 0.0)]
+            prefetch(tree, below)
+            region[point] = ~below
+            points[left], nodes[left] = point, below
+            left += below >= 0
+    else:
+        for i in range(moving):
+            point, step = points[i], tree[nodes[i]]
+            row, x = half_spaces[step[2]], u[point]
+            z = row[last]
+            for c in range(last):
+                z += row[c] * x[c]
+            below = step[np.uint64(z > 0.0)]
+            region[point] = ~below
+            points[left], nodes[left] = point, below
+            left += below >= 0
+    return left
 
 
 @compiled()

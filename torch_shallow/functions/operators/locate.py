@@ -24,8 +24,8 @@ def locate(
     x: Float[Tensor, "points inputs"],
     first_limit: Tensor | None,
     second_limit: Tensor | None,
-    half_spaces: Float[Tensor, "cuts homogeneous"],
-    tree: Int64[Tensor, "cuts 2"],
+    half_spaces: Float[Tensor, "half_spaces homogeneous"],
+    tree: Int64[Tensor, "cuts 3"],
     depth: int,
     regions: int,
     rounding: float,
@@ -40,9 +40,9 @@ def locate(
         x: the points.
         first_limit: the domain's limits, as `inside` takes them, or None.
         second_limit: see `first_limit`.
-        half_spaces: cut j is positive where `half_spaces[j] @ [u, 1] > 0`. float64.
-        tree: inactive and active child of each cut; `c >= 0` is a cut, `c < 0` is region `~c`, or an open cell if `~c`
-            is `regions`.
+        half_spaces: a point is inside of half-space j where `half_spaces[j] @ [u, 1] > 0`. float64.
+        tree: inactive and active child of each cut, and the number of its half-space. Child `c >= 0` is a cut; `c < 0`
+            is region `~c`, or an open cell if `~c` is `regions`.
         depth: most cuts on a path.
         regions: number of regions.
         rounding: the unit of rounding of the dtype in which the points were given.
@@ -69,9 +69,9 @@ def level_by_level(
     node = u.new_full((u.shape[0],), 0 if tree.shape[0] else ~0, dtype=torch.int64)
     for _ in range(depth):
         cut = node.clamp(min=0)
-        rows = half_spaces[cut]
-        z = (rows[:, :-1] * u).sum(-1) + rows[:, -1]
         below = tree[cut]
+        rows = half_spaces[below[:, 2]]
+        z = (rows[:, :-1] * u).sum(-1) + rows[:, -1]
         node = torch.where(node < 0, node, torch.where(z > 0.0, below[:, 1], below[:, 0]))
     limits = tuple(limit for limit in (first_limit, second_limit) if limit is not None)
     known = inside(x, limits, rounding=rounding) & (node != ~regions)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_shallow.paths import beside
 from torch_shallow.program.model import hash_tensors
 
-FORMAT = 3
+FORMAT = 4
 ANOTHER_COPY = "use another copy of the file, or transform the model and save the network again"
 _FORMAT, _NETWORK, _DIGEST = "torch_shallow.format", "torch_shallow.network", "torch_shallow.sha256"
 _TENSORS = "tensors_sha256"

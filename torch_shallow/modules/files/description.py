@@ -99,6 +99,7 @@ class Description:
     num_regions: int  # that are known
     open_cells: int = _since(2, 0)  # cells of the tree that are not explored
     dense: bool = False  # are all half-spaces evaluated?
+    half_spaces: int | None = _since(4, None)  # how many are distinct; None: each cut has a row of its own
     coordinates: int | None = None  # how many the network reads of its input; None: the whole input
     skip: bool = False  # does the output read the input itself?
     chart: int = 0  # number of chart coordinates
@@ -237,6 +238,7 @@ def _of_tree(described: Description) -> dict[str, Shape]:
     inputs, outputs, regions = prod(described.in_shape), prod(described.trunk_shape), described.num_regions
     cuts, chart = regions + described.open_cells - 1, described.chart
     coordinates = inputs if described.coordinates is None else described.coordinates
+    half_spaces = cuts if described.half_spaces is None else described.half_spaces
     shapes: dict[str, Shape] = {
         "chart.origin": (inputs,),
         "chart.directions": (chart, inputs),
@@ -244,9 +246,11 @@ def _of_tree(described: Description) -> dict[str, Shape]:
         "chart.inner": (chart,),
         "tree.children": (cuts, 2),
         "tree.points": (regions, chart),
-        "half_spaces.normals": (cuts, coordinates),
-        "half_spaces.offsets": (cuts,),
+        "half_spaces.normals": (half_spaces, coordinates),
+        "half_spaces.offsets": (half_spaces,),
     }
+    if described.half_spaces is not None:
+        shapes["tree.half_spaces"] = (cuts,)
     if not described.maps_on_demand:
         shapes |= {"selection.weights": (regions, outputs, coordinates), "selection.biases": (regions, outputs)}
     if described.coordinates is not None:
@@ -289,5 +293,6 @@ def _of_visited(described: Description) -> dict[str, Shape]:
 _DTYPES = {
     **dict.fromkeys(("tree.children", "tree.cut_neurons", "program.whole.neurons"), torch.int64),
     **dict.fromkeys(("tree.packed_patterns", "tree.mixed", "known_patterns.packed"), torch.uint8),
+    "tree.half_spaces": torch.int32,
     "program.whole.active": torch.bool,
 }

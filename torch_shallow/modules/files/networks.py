@@ -48,7 +48,7 @@ def describe_tree(function: TreeFunction) -> dict[str, Any]:
         TransformError: the network has a tree of another kind, or does not run on its own.
     """
     tree, half, chart = function.tree, function.half_spaces, function.tree.chart
-    if not np.array_equal(function.indicator.tree.cpu().numpy(), tree.children):
+    if not np.array_equal(function.indicator.tree[:, :2].cpu().numpy(), tree.children):
         raise TransformError(
             "path: expected a network that runs on the tree of its partition, found indicator.tree changed; make a "
             "network of the changed tree, and save this."
@@ -60,6 +60,7 @@ def describe_tree(function: TreeFunction) -> dict[str, Any]:
         "num_regions": tree.num_regions,
         "open_cells": len(tree.open_cells),
         "dense": function.dense,
+        "half_spaces": function.num_half_spaces,
         "coordinates": None if half.projection is None else len(half.projection),
         "skip": function.selection.skip is not None,
         "maps_on_demand": isinstance(function.selection, ComposedSelection),
@@ -100,6 +101,7 @@ def make_tree_network(
     """
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith(HEAD)}
     of_tree, half, selection = (below(f"{part}.", arrays) for part in ("tree", "half_spaces", "selection"))
+    half_spaces = of_tree.pop("half_spaces", None)
     _check_tree(of_tree["children"], described.num_regions)
     of_tree |= {"domain": domain, "chart": Chart(**below("chart.", arrays), is_box=described.chart_is_box)}
     tree: Tree
@@ -111,9 +113,13 @@ def make_tree_network(
         search = Search(*(getattr(described, name.name) for name in fields(Search)))
         tree = Partition(program=program, method=described.method, search=search, **of_tree)
     outputs, coordinates = prod(described.trunk_shape), half["normals"].shape[1]
+    rows = np.column_stack([half["normals"], half["offsets"]])
+    if half_spaces is not None:
+        _check_choice("the half-space of each cut", half_spaces, len(rows))
+        rows = rows[half_spaces]
     maps = AffineMaps(
         projection=half.get("projection"),
-        rows=np.column_stack([half["normals"], half["offsets"]]),
+        rows=rows,
         weights=selection.get("weights", np.zeros((0, outputs, coordinates))),
         biases=selection.get("biases", np.zeros((0, outputs))),
         skip=selection.get("skip"),

@@ -97,6 +97,8 @@ def _kind_of(domain: Domain) -> str:
 def _value(shallow: Any, name: str) -> Any:
     """The array or tensor of a network that has a name in files."""
     match name.split("."):
+        case ["tree", "half_spaces"]:
+            return shallow.function.half_space_of()
         case ["tree", leaf]:
             return getattr(shallow.partition, leaf)
         case ["chart", leaf]:
@@ -111,9 +113,9 @@ def _value(shallow: Any, name: str) -> Any:
 
 
 def _stored(value: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """An array or a tensor as a contiguous one on the CPU; indices may be stored in a wider dtype."""
+    """An array or a tensor as a contiguous one on the CPU; indices may be stored in another dtype."""
     tensor = torch.as_tensor(value).detach().cpu().contiguous()
-    return tensor.to(dtype) if dtype is torch.int64 else tensor
+    return tensor.to(dtype) if dtype in (torch.int32, torch.int64) else tensor
 
 
 def _encode(part: str, shallow: Any, prefix: str, tensors: dict[str, Tensor]) -> WrittenGraph:

@@ -121,10 +121,12 @@ def needed_memory(program: ReLUProgram, num_coordinates: int, num_regions: int, 
     half_spaces = _NUMBER * (inputs + 1)
     # `weights` and `biases` of local models.
     local_models = _NUMBER * program.num_outputs * (inputs + 1) if store_maps else 0
-    # `children` as the indicator has them, and a level of the tree while its depth is found.
-    indicator = 4 * _NUMBER
+    # The tree as the indicator has it, and a level of it while its depth is found.
+    indicator = 6 * _NUMBER
     building = tree + copies + orders
-    composing = half_spaces + local_models + max(orders, indicator)
+    # The distinct `rows`, which may be all of them, and the keys by which they are found.
+    sharing = half_spaces + 5 * _NUMBER
+    composing = half_spaces + local_models + max(orders, sharing, half_spaces + indicator)
     return _SMALL + num_regions * (tree + max(building, composing))
 
 
