@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.functional import linear, pad
 
 from torch_shallow.errors import TransformError
@@ -52,8 +53,17 @@ def differ(loaded: object, known: Tensor) -> bool:
     return not torch.allclose(loaded.detach().to(known), known.detach(), rtol=ROUNDING, atol=0.0, equal_nan=True)
 
 
-for leaf in ("locate", "select"):
-    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+def one_node(layer: nn.Module, **inputs: Any) -> Any:
+    """The call of a layer as one node of a graph that `torch.fx` is making, which has the name of the layer.
+
+    Without it, `torch.fx` would show what is inside of the layer, for it takes only the modules of torch as a whole.
+
+    Args:
+        layer: the layer.
+        inputs: the arguments of its `forward`, one or more of them proxies.
+    """
+    tracer: Any = next(value.tracer for value in inputs.values() if isinstance(value, Proxy))
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (), inputs)
 
 
 class OwnState(nn.Module):
@@ -142,7 +152,7 @@ class Indicator(OwnState):
     Args:
         partition: the tree.
         half_spaces: of each cut, the number of its half-space.
-        dense: make masks of the whole tree too, for `forward`.
+        dense: make masks of the whole tree too, for `by_masks`.
 
     Attributes:
         tree: of each cut, its inactive and its active child, as in `Tree.children`, and the number of its half-space.
@@ -181,22 +191,35 @@ class Indicator(OwnState):
         self.register_buffer("must_be_active", active, persistent=False)
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
-    def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:
+    def by_masks(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:
         """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
         positive = (z > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
         return violated.argmin(dim=-1)
 
-    def descend(
+    def forward(
         self,
         u: Float[Tensor, "points coordinates"],
         x: Float[Tensor, "points inputs"],
-        limits: tuple[Tensor | None, Tensor | None],
-        half_spaces: HalfSpaces,
+        half_spaces: Float[Tensor, "half_spaces homogeneous"],
+        first_limit: Tensor | None,
+        second_limit: Tensor | None,
         rounding: float,
     ) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets."""
-        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, self.num_regions, rounding)
+        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets.
+
+        Args:
+            u: what the half-spaces read of the points.
+            x: the points.
+            half_spaces: the rows of the first layer.
+            first_limit: the domain's limits, as `inside` takes them, or None.
+            second_limit: see `first_limit`.
+            rounding: the unit of rounding of the dtype in which the points were given.
+        """
+        if isinstance(x, Proxy):
+            limits = {"first_limit": first_limit, "second_limit": second_limit}
+            return one_node(self, u=u, x=x, half_spaces=half_spaces, **limits, rounding=rounding)
+        return locate(u, x, first_limit, second_limit, half_spaces, self.tree, self.depth, self.num_regions, rounding)
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
         tree = state["tree"]
@@ -232,6 +255,8 @@ class Selection(nn.Module):
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
         """The output of the region's affine map; NaN where the region is -1."""
+        if isinstance(x, Proxy):
+            return one_node(self, region=region, u=u, x=x)
         y = select(self.weights, self.biases, region, u)
         return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
 

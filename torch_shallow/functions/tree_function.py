@@ -37,7 +37,7 @@ class TreeLayers(Layers, Protocol):
     dense: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TreeFunction(LayeredFunction):
     """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
 
@@ -134,12 +134,12 @@ class TreeFunction(LayeredFunction):
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
         """The output at each input, as rows, float64 if there is a head; and the region."""
-        points = flatten_points(x, self.in_shape)
-        u = self.half_spaces.coordinates(points)
-        if self.head is not None:
+        layers, points = self.layers, flatten_points(x, in_shape=self.in_shape)
+        u = layers.half_spaces.coordinates(points)
+        if layers.head is not None:
             u = u.to(torch.float64)  # or what enters the head would be rounded
         region = self._region(u, points, rounding_of(x))
-        return self.selection(region, u, points), region
+        return layers.selection(region, u, points), region
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
         """Number of the region of each input; -1 where none is known."""
@@ -150,12 +150,11 @@ class TreeFunction(LayeredFunction):
     def _region(
         self, u: Float[Tensor, "points coordinates"], x: Float[Tensor, "points inputs"], rounding: float
     ) -> Int64[Tensor, "points"]:
-        if not self.dense:
-            return self.indicator.descend(
-                u, x, (self.layers.first_limit, self.layers.second_limit), self.half_spaces, rounding
-            )
+        layers = self.layers
+        if not layers.dense:
+            return layers.indicator(u, x, layers.half_spaces.rows, layers.first_limit, layers.second_limit, rounding)
         within = inside(x.detach(), self.limits, rounding=rounding)
-        return torch.where(within, self.indicator(self.half_spaces(u)), -1)
+        return torch.where(within, layers.indicator.by_masks(layers.half_spaces(u)), -1)
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]

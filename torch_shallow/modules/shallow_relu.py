@@ -210,6 +210,9 @@ class ShallowReLU(RegionNetwork):
         y, region = self.function.evaluate(x)
         return y, region >= 0
 
+    def _values(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "points outputs"]:
+        return self.function.evaluate(x)[0]
+
     @property
     def _trainable(self) -> nn.Module:
         return self.selection

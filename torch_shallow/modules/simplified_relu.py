@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_shallow.display import Table
 from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.model import hash_tensors
@@ -94,6 +96,18 @@ class SimplifiedReLU(ShallowReLU):
         A search that proves a region ends at the largest error of all regions: that of a region may be smaller.
         """
         return self.distance.bounds.clone()
+
+    def _parts(self) -> Iterable[str | Table]:
+        yield from super()._parts()
+        try:
+            distance = self.distance
+        except TransformError as error:
+            yield str(error)
+            return
+        errors = [[f"output {k}", f"{error:.3g}"] for k, error in enumerate(self.output_errors.tolist())]
+        yield Table(["", "proven to be off by at most"], errors)
+        if distance.reason:
+            yield distance.reason
 
     @property
     def reason(self) -> str:
