@@ -91,10 +91,10 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
     )
 
 
-def random_mlp(widths: tuple[int, ...]) -> nn.Sequential:
-    """A network of these widths with PyTorch's default initialisation from seed 0, drawn in float32, in float64."""
+def random_mlp(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
+    """A network of these widths with PyTorch's default initialisation from a seed, drawn in float32, in float64."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         linears = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths)]
     return _chain(linears)
 

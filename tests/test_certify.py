@@ -115,8 +115,8 @@ def test_the_report_says_what_was_examined() -> None:
     assert examined["equal, random points"] == (123, None, "points")
     lines = str(certificate).splitlines()
     assert lines[0] == (
-        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {regions - 1} cuts by {shallow.num_half_spaces} half-spaces, "
-        "domain Box(lower=-3.0, upper=3.0)"
+        f"Certificate: passed. (2,) -> (2,), {regions} activation regions, {shallow.num_cuts} cuts by "
+        f"{shallow.num_half_spaces} half-spaces, domain Box(lower=-3.0, upper=3.0)"
     )
     assert f"9 of {regions} regions" in lines[1 + 1 + SAMPLED.index("cells")]
     assert f"all {regions} regions" in lines[1 + 1 + SAMPLED.index("tree")]
@@ -168,6 +168,11 @@ def swap_children_everywhere(shallow: ShallowReLU) -> dict[str, int]:
     return {"region": ~int(children[cut].min())}
 
 
+def forget_a_half_space(shallow: ShallowReLU) -> dict[str, int]:
+    shallow.indicator.tree[6, 2] = shallow.num_half_spaces
+    return {"cut": 6}
+
+
 def make_a_circle(shallow: ShallowReLU) -> dict[str, int]:
     shallow.indicator.tree[5, 0] = 5
     return {"cut": 5}
@@ -205,6 +210,7 @@ def forget_a_region(shallow: ShallowReLU) -> dict[str, int]:
         (swap_children, "tree"),
         (swap_children_everywhere, "cells"),
         (make_a_circle, "tree"),
+        (forget_a_half_space, "tree"),
         (repeat_a_pattern, "tree"),
         (flip_a_bit, "deep pattern"),
         (flip_a_bit, "cells"),

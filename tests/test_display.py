@@ -117,7 +117,7 @@ class Reader(HTMLParser):
             self.rows.append(0)
         elif tag in ("td", "th"):
             self.rows[-1] += 1
-            self.text += "\n"
+        self.text += "\n"
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

@@ -71,6 +71,17 @@ def test_certify_passes_what_is_right(network: HardNetwork) -> None:
     assert true_error(shallow_of(network), network.layers, cells_of(network)).value <= certificate.max_error
 
 
+@pytest.mark.parametrize(
+    ("family", "seed"), [("steep slivers", 1519), ("near duplicates", 191), ("near duplicates", 1406)]
+)
+def test_certify_fails_what_is_wrong_by_little_more_than_rounding(family: str, seed: int) -> None:
+    network = hard_network(family, seed)
+    model = network.model()
+    shallow = torch_shallow.transform(model, domain=network.domain)
+    assert true_error(shallow, network.layers, exact_cells(network.layers, network.half_spaces())).relative > 1e-9
+    assert not shallow.certify(model).passed
+
+
 def test_what_float64_cannot_hold_is_refused() -> None:
     assert len(cells_of(OVERFLOWING)) == 2
     with pytest.raises(torch_shallow.TransformError, match="finite"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,14 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from torch_shallow import Box, Polytope, ShallowReLU, SimplifiedReLU, TransformError, simplify, transform
+from torch_shallow.approximation.fit import Fitter
+from torch_shallow.approximation.known_cell import KnownCell
 from torch_shallow.approximation.minimax import NearestMap
+from torch_shallow.approximation.pruning import pruned
 from torch_shallow.domain import Domain
 from torch_shallow.explain import Features
+from torch_shallow.explain.features import read_features
+from torch_shallow.functions import Region
 
 SAMPLES = 100_000
 
@@ -84,9 +91,25 @@ def test_no_point_is_beyond_the_proven_error(sizes: tuple[int, ...], domain: Dom
     assert domain.contains(at)
 
 
-def nearest_by_vertices(model: nn.Module, domain: Domain) -> float:
+@pytest.mark.parametrize("number", range(30))
+def test_the_proven_error_of_a_network_is_near_the_largest_one_and_never_beaten(number: int) -> None:
+    sizes = ((1, 8, 1), (2, 8, 1), (2, 6, 6, 2), (3, 6, 1), (4, 6, 2))[number % 5]
+    options = ({"max_regions": 3}, {"max_error": 0.2}, {"max_regions": 2, "cuts": "both"})[number % 3]
+    model, domain = network(*sizes, seed=number), Box(-1.0, 1.0)
+    simple = simplify(transform(model, domain=domain) if number % 4 == 0 else model, domain, **options)
+    x = sampled(domain, sizes[0], 20_000)
+    x = torch.cat([x, *(climbed(model, simple, domain, x, output) for output in range(sizes[-1]))])
+    found = errors_of(model, simple, x)
+    assert (found <= simple.region_errors[simple.locate(x)] * (1.0 + 1e-9)).all()
+    assert 0.8 * float(found.max()) <= simple.error_found <= simple.error <= 1.1 * simple.error_found
+
+
+def vertices_of(regions: Iterable[Region]) -> Tensor:
+    return torch.cat([region.vertices() for region in regions]).double()
+
+
+def nearest_by_vertices(model: nn.Module, x: Tensor) -> float:
     """The smallest largest error of an affine map, by one linear program over the vertices of all regions."""
-    x = torch.cat([torch.as_tensor(region.vertices()) for region in transform(model, domain=domain).regions]).double()
     y = model(x)[:, 0].numpy()
     rows, ones = np.column_stack([x.numpy(), np.ones(len(x))]), np.ones((len(x), 1))
     solution = linprog(
@@ -103,11 +126,64 @@ def test_one_region_has_the_map_that_a_linear_program_over_all_vertices_finds(
     sizes: tuple[int, ...], domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = network(*sizes, seed=3)
-    least = nearest_by_vertices(model, domain)
-    simple = simplify(model, domain, max_regions=1)
-    assert least * (1.0 - 1e-9) <= simple.error <= 1.1 * least
+    shallow = transform(model, domain=domain)
+    least = nearest_by_vertices(model, vertices_of(shallow.regions))
+    for given in (model, shallow):
+        simple = simplify(given, domain, max_regions=1)
+        assert least * (1.0 - 1e-9) <= simple.error <= 1.1 * least
     monkeypatch.setattr("torch_shallow._simplify.PRECISION", 1e-8)
-    assert simplify(model, domain, max_regions=1).error == pytest.approx(least, rel=1e-6)
+    for given in (model, shallow):
+        assert simplify(given, domain, max_regions=1).error == pytest.approx(least, rel=1e-6)
+
+
+KNOWN = [
+    ((2, 8, 8, 3), TRIANGLE, {"max_error": 0.02, "cuts": "neurons"}),
+    ((2, 8, 8, 1), Box(-1.0, 1.0), {"max_error": 0.02}),
+    ((3, 6, 6, 2), Box(-1.0, 1.0), {"max_regions": 5, "cuts": "both"}),
+]
+
+
+@pytest.mark.parametrize(("sizes", "domain", "options"), KNOWN)
+def test_of_a_known_network_the_error_is_that_at_a_vertex(
+    sizes: tuple[int, ...], domain: Domain, options: dict[str, Any]
+) -> None:
+    model = network(*sizes, seed=len(sizes))
+    simple = simplify(transform(model, domain=domain), **options)
+    assert not simple.reason
+    assert simple.error <= min(options.get("max_error", np.inf), (1.0 + 1e-6) * simple.error_found)
+    weights, biases = simple.affine_maps(torch.arange(simple.num_regions))
+    for region in simple.regions:
+        x = vertices_of(transform(model, domain=region.as_polytope()).regions)
+        apart = (model(x) - x @ weights[region.index].T - biases[region.index]).abs().amax(0)
+        assert torch.allclose(simple.region_errors[region.index], apart, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("sizes", "max_error"), [((2, 8, 8, 1), 0.01), ((3, 6, 6, 1), 0.008)])
+def test_a_known_network_has_no_more_regions_than_its_own_tree_cut_back(
+    sizes: tuple[int, ...], max_error: float
+) -> None:
+    model = network(*sizes, seed=2)
+    shallow = transform(model, domain=Box(-1.0, 1.0))
+    children, parts = shallow.partition.children, [region.vertices().double() for region in shallow.regions]
+
+    def below(node: int) -> Tensor:
+        return parts[~node] if node < 0 else torch.cat([below(int(child)) for child in children[node]])
+
+    def leaves(node: int) -> int:
+        if node < 0 or nearest_by_vertices(model, below(node)) <= max_error:
+            return 1
+        return sum(leaves(int(child)) for child in children[node])
+
+    count = leaves(0)
+    assert 1 < count < shallow.num_regions
+    assert simplify(shallow, max_error=max_error, cuts="neurons").num_regions <= count
+    whole = KnownCell.whole(shallow.function)
+    assert whole is not None
+    fitter = Fitter(shallow.partition.program, np.ones(1), read_features(None, sizes[0]), None, 1e-6)
+    root = pruned(whole, fitter, max_error, count)
+    assert root is not None
+    assert len(root.leaves) == count
+    assert pruned(whole, fitter, max_error, count - 1) is None
 
 
 def test_more_regions_are_nearer_and_never_more_than_allowed() -> None:
@@ -139,7 +215,7 @@ def digits(number: float) -> int:
 def test_where_outputs_are_cut_off_values_differ_by_rounding_alone() -> None:
     x = 0.1 + 0.05 * np.random.default_rng(0).standard_normal((200, 2))
     y = -3.0 + 4e-16 * np.arange(200) % 1e-15
-    nearest = NearestMap(x.min(axis=0), x.max(axis=0), np.arange(2), float(np.ptp(y)))
+    nearest = NearestMap(x.min(axis=0), x.max(axis=0), np.arange(2), y)
     row, deviation = nearest.fitted(x, y)
     assert deviation < 1e-14
     assert np.abs(x @ row[:-1] + row[-1] + 3.0).max() < 1e-14
@@ -170,6 +246,16 @@ def test_it_is_the_same_each_time() -> None:
     one, other = (simplify(model, Box(-1.0, 1.0), max_error=0.05, cuts="both") for _ in range(2))
     assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert (one.error, one.error_found) == (other.error, other.error_found)
+
+
+@pytest.mark.parametrize("options", [{"max_error": 0.05}, {"same_class": True, "margin": 0.05}])
+def test_it_is_the_same_for_any_number_of_workers(options: dict[str, Any]) -> None:
+    model = classifier(3, 8, 2)
+    with ThreadPoolExecutor(2) as executor:
+        found = [simplify(model, Box(-1.0, 1.0), workers=workers, **options) for workers in (1, 2, executor)]
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0].state_dict().values(), other.state_dict().values()))
+        assert (found[0].error, found[0].class_error) == (other.error, other.class_error)
 
 
 def test_the_network_is_what_its_tree_says() -> None:
@@ -224,10 +310,124 @@ def test_the_error_stays_with_copies_and_leaves_with_the_numbers(tmp_path: Path)
         _ = simple.soften(10.0).harden().error
 
 
+def classifier(*sizes: int, seed: int = 0) -> nn.Sequential:
+    """A network whose outputs are of about the same size, so that each class has a part of the box."""
+    model = network(*sizes, seed=seed)
+    model[-1].bias -= model(sampled(Box(-1.0, 1.0), sizes[0])).mean(0)
+    return model
+
+
+def scores_of(y: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(y), y], -1) if y.shape[-1] == 1 else y
+
+
+def leads_of(y: Tensor) -> tuple[Tensor, Tensor]:
+    two = scores_of(y).topk(2, -1)
+    return two.indices[..., 0], two.values[..., 0] - two.values[..., 1]
+
+
+def greatest_leads(model: nn.Module, simple: SimplifiedReLU) -> list[float]:
+    """For each region, how far the model leads at most where the map has another class, by linear programs.
+
+    There is one for each region of the model, which is affine there, each class and each other class.
+    """
+    shallow = transform(model, domain=simple.domain)
+    found = []
+    for region in simple.regions:
+        weight, bias = simple.affine_maps(torch.tensor([region.index]))
+        other = np.column_stack([weight[0].numpy(), bias[0].numpy()])
+        worst = 0.0
+        for part in shallow.regions:
+            weight, bias = shallow.affine_maps(torch.tensor([part.index]))
+            own = np.column_stack([weight[0].numpy(), bias[0].numpy()])
+            if len(own) == 1:
+                own, other_scores = np.concatenate([0.0 * own, own]), np.concatenate([0.0 * other, other])
+            else:
+                other_scores = other
+            a = np.concatenate([one.half_spaces.A.numpy() for one in (region, part)])
+            b = np.concatenate([one.half_spaces.b.numpy() for one in (region, part)])
+            for i in range(len(own)):
+                leads = np.delete(own, i, axis=0) - own[i]
+                for j in (j for j in range(len(own)) if j != i):
+                    prefers = other_scores[i] - other_scores[j]
+                    rows = np.concatenate([a, leads[:, :-1], prefers[None, :-1]])
+                    lead = np.concatenate([np.zeros(len(a)), np.ones(len(leads)), [0.0]])
+                    solution = linprog(
+                        np.append(np.zeros(a.shape[1]), -1.0),
+                        A_ub=np.column_stack([rows, lead]),
+                        b_ub=np.concatenate([b, -leads[:, -1], [-prefers[-1]]]),
+                        bounds=(None, None),
+                    )
+                    worst = max(worst, -solution.fun if solution.status == 0 else 0.0)
+        found.append(worst)
+    return found
+
+
+CLASSIFIERS = [
+    ((2, 8, 1), {"cuts": "neurons"}),
+    ((2, 6, 3), {"cuts": "neurons"}),
+    ((2, 6, 3), {"margin": 0.02}),
+    ((2, 6, 3), {"margin": 0.02, "max_error": 0.1, "cuts": "both"}),
+    ((3, 6, 2), {"max_regions": 4}),
+]
+
+
+@pytest.mark.parametrize(("sizes", "options"), CLASSIFIERS)
+def test_the_class_is_the_same_where_it_is_proven_to_be(sizes: tuple[int, ...], options: dict[str, Any]) -> None:
+    model = classifier(*sizes)
+    simple = simplify(model, Box(-1.0, 1.0), same_class=True, **options)
+    margin, rounding = options.get("margin", 0.0), 1e-7
+    leads = np.array(greatest_leads(model, simple))
+    assert (leads <= simple.classes.bounds.numpy() + rounding).all()
+    assert (leads[simple.region_same_class.numpy()] <= margin + rounding).all()
+    assert leads.max() <= simple.class_error + rounding
+    assert simple.class_error <= max(1.1 * leads.max(), margin) + rounding
+    if not simple.reason:
+        assert simple.region_same_class.all()
+        assert simple.error <= options.get("max_error", np.inf)
+    x = sampled(Box(-1.0, 1.0), sizes[0])
+    one, lead = leads_of(model(x))
+    other, _ = leads_of(simple(x))
+    assert (lead[one != other] <= simple.class_error).all()
+    assert float(errors_of(model, simple, x).max()) <= simple.error
+    at = simple.class_input
+    if at is None:
+        assert simple.class_error <= margin + rounding
+    else:
+        weight, bias = simple.affine_maps(torch.arange(simple.num_regions))
+        one, lead = leads_of(model(at))
+        scores = scores_of(weight @ at + bias)  # one of these is that of the region
+        assert 0.0 < float(lead) <= simple.class_error
+        assert (scores.amax(1) - scores[:, one] >= -rounding).any()
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 1), (2, 6, 3)])
+def test_regions_in_which_the_class_is_the_same_are_found_afterwards(sizes: tuple[int, ...]) -> None:
+    model = classifier(*sizes)
+    simple = simplify(model, Box(-1.0, 1.0), max_error=0.03)
+    leads = np.array(greatest_leads(model, simple))
+    assert np.array_equal(simple.region_same_class.numpy(), leads < 1e-7)
+    assert leads.max() <= simple.class_error <= 0.06  # twice the largest error
+    assert copy.deepcopy(simple).region_same_class.equal(simple.region_same_class)
+
+
+def test_fewer_regions_have_the_same_class_than_the_same_values() -> None:
+    model = classifier(2, 8, 8, 2)
+    values = simplify(model, Box(-1.0, 1.0), max_error=0.01, cuts="neurons")
+    classes = simplify(model, Box(-1.0, 1.0), same_class=True, margin=0.02, cuts="neurons")
+    assert values.class_error <= 0.02
+    assert classes.class_error <= 0.02
+    assert classes.num_regions < values.num_regions
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "max_error, max_regions: expected one"),
+        ({}, "max_error, max_regions, same_class: expected at least one"),
+        ({"same_class": 1}, "same_class: expected True or False"),
+        ({"same_class": True, "margin": -1.0}, "margin: expected a finite number"),
+        ({"max_regions": 2, "margin": 1.0}, "margin: expected 0 without same_class=True"),
+        ({"same_class": True, "domain": Box([-1.0] * 3, 1.0)}, "margin: expected a positive number"),
         ({"max_error": 0.0}, "max_error: expected a positive"),
         ({"max_error": "small"}, "max_error: expected a positive"),
         ({"max_regions": 0}, "max_regions: expected"),
@@ -239,6 +439,7 @@ def test_the_error_stays_with_copies_and_leaves_with_the_numbers(tmp_path: Path)
         ({"max_regions": 2, "weight": "first"}, "weight: expected"),
         ({"max_regions": 2, "features": ["age"]}, "features: expected one for each of the 2"),
         ({"max_regions": 2, "time_limit": 0.0}, "time_limit: expected"),
+        ({"max_regions": 2, "workers": 0}, "workers: expected"),
         ({"max_regions": 2, "domain": Box(0.0, np.inf)}, "domain: expected a bounded Box"),
         ({"max_regions": 2, "domain": None}, "domain: expected a bounded Box"),
         ({"max_regions": 2, "domain": Box([0.0, 0.0], [1.0, 0.0]), "cuts": "both"}, "cuts: expected 'features'"),
@@ -249,4 +450,7 @@ def test_arguments_that_do_not_fit_are_named(
 ) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # some are of wrong types
     with pytest.raises(TransformError, match=message):
-        simplify(network(2, 4, 2), **{"domain": Box(-1.0, 1.0), **options})
+        simplify(
+            network(3 if np.size(getattr(options.get("domain"), "lower", 0)) == 3 else 2, 4, 2),
+            **{"domain": Box(-1.0, 1.0), **options},
+        )

@@ -76,7 +76,8 @@ def _table(table: Table) -> str:
 def _cell(tag: str, text: str, side: str) -> str:
     lines = text.split("\n")
     width = "white-space: nowrap" if max(map(len, lines)) <= LINE else "min-width: 16em"
-    return f"<{tag} style='text-align: {side}; vertical-align: top; {width}'>{'<br>'.join(map(html.escape, lines))}</{tag}>"
+    style = f"text-align: {side}; vertical-align: top; {width}"
+    return f"<{tag} style='{style}'>{'<br>'.join(map(html.escape, lines))}</{tag}>"
 
 
 def _is_number(text: str) -> bool:

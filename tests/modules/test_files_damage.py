@@ -231,6 +231,8 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "cut above no region": lambda: rewritten(only_open_cells_below_the_last_cut),
     "cut that no other leads to": lambda: rewritten(an_open_cell_in_place_of_a_cut),
     "half-space of NaN": lambda: tensor("half_spaces.offsets", replaced(math.nan)),
+    "half-space out of range": lambda: tensor("tree.half_spaces", replaced(99)),
+    "half-space before the first": lambda: tensor("tree.half_spaces", replaced(-1)),
     "infinite interior point": lambda: tensor("tree.points", replaced(math.inf)),
     "neuron out of range": lambda: tensor("tree.cut_neurons", replaced(99)),
     "empty box": lambda: tensor("domain.lower", replaced(5.0)),

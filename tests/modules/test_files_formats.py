@@ -61,14 +61,14 @@ EXPECTED = {
 REGIONS = {"plain": 13, "polytope": 11, "head": 9, "data": 4, "on_demand": 13, "incomplete": 6}
 SAVED = [
     (number, name)
-    for number in (1, 2)
+    for number in (1, 2, 3, 4)
     for name in EXPECTED
     if (FILES / f"format_{number}" / f"{name}.safetensors").exists()
 ]
 
 
 def test_the_files_are_there() -> None:
-    assert len(SAVED) == 4 + 6
+    assert len(SAVED) == 4 + 6 + 5 + 5
 
 
 @pytest.mark.parametrize(("number", "name"), SAVED)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
+from torch_shallow.approximation.classes import Classes
 from torch_shallow.approximation.minimax import NearestMap
 from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.features import Features
 from torch_shallow.program.relu_program import ReLUProgram
 
 THRESHOLDS = 15  # tried on each feature of a cell
+MOST_POINTS = 3000  # of a cell are looked at
 DIGITS = 0.05  # thresholds are rounded by no more than this share of the width of a cell
 FEWEST = 0.02  # of the points of a cell, on either side of a cut
 LOOKED_AT = 12  # cuts for which the nearest affine maps of both sides are computed: the best ones by least squares
+NEAR = 0.02  # of the greatest lead of a class: leads that differ by less count alike
+AT_BOUNDARY = 12  # points where classes meet, about which neurons are looked at
 POWER = 8.0  # a side whose deviation is k times the goal counts as so many powers of k
 
 
@@ -29,12 +33,14 @@ class CandidateCuts:
             `"both"`.
         features: thresholds have few digits in their units.
         weight: of the outputs: deviations are divided by it.
+        classes: where the class matters: then deviations count the more, the less the class leads.
     """
 
     program: ReLUProgram
     kind: str
     features: Features
     weight: Float[np.ndarray, "outputs"]
+    classes: Classes | None = None
 
     def best(
         self,
@@ -51,6 +57,14 @@ class CandidateCuts:
             at: points about which neurons of later stages are looked at.
             goal: the error that is allowed; 0 if none is.
         """
+        if len(y) > MOST_POINTS:
+            some = np.random.default_rng(0).choice(len(y), MOST_POINTS, replace=False)
+            cell, y = replace(cell, x=cell.x[some]), y[some]
+        allowed, fewest = np.ones(len(y)), FEWEST
+        if self.classes is not None:
+            (_, leads), fewest = self.classes.leads(y), FEWEST / 5  # the boundary may be bent in a corner
+            allowed, goal = leads + max(goal, NEAR * float(leads.max())), 0.5
+            at = np.concatenate([at, cell.x[np.argsort(leads, kind="stable")[: 8 * AT_BOUNDARY : 8]]])
         found = [np.zeros((0, len(cell.lower) + 1))]
         if self.kind != "neurons":
             found.append(self._of_features(cell))
@@ -59,14 +73,19 @@ class CandidateCuts:
         rows = np.concatenate(found)
         sides = cell.active(rows)
         shares = sides.mean(axis=0)
-        usable = (shares >= FEWEST) & (shares <= 1.0 - FEWEST)
+        usable = (shares >= fewest) & (shares <= 1.0 - fewest)
         rows, sides = rows[usable], sides[:, usable]
         if not len(rows):
             return None
         values = y / self.weight
-        costs = self._squares(cell, values, sides, goal)
+        costs = self._squares(cell, values, allowed, sides, goal)
         few = np.argsort(costs, kind="stable")[:LOOKED_AT]
-        return rows[min(few.tolist(), key=lambda cut: self._deviations(cell, values, sides[:, cut], goal))]
+        best, least = int(few[0]), np.inf
+        for cut in few.tolist():
+            cost = self._deviations(cell, values, allowed, sides[:, cut], goal, least)
+            if cost < least:
+                best, least = cut, cost
+        return rows[best]
 
     def _of_features(self, cell: SampledCell) -> Float[np.ndarray, "cuts homogeneous"]:
         d, features, rows = len(cell.lower), self.features, []
@@ -101,12 +120,14 @@ class CandidateCuts:
     def _squares(
         cell: SampledCell,
         values: Float[np.ndarray, "points outputs"],
+        allowed: Float[np.ndarray, "points"],
         sides: np.ndarray,
         goal: float,
     ) -> Float[np.ndarray, "cuts"]:
         """What least squares leave on the two sides of each cut, which share their moments."""
         count, width = len(values), np.where(cell.upper > cell.lower, cell.upper - cell.lower, 1.0)
-        terms = np.column_stack([2.0 * (cell.x - cell.lower) / width - 1.0, np.ones(count)])
+        terms = np.column_stack([2.0 * (cell.x - cell.lower) / width - 1.0, np.ones(count)]) / allowed[:, None]
+        values = values / allowed[:, None]
         unknowns = terms.shape[1]
         products = np.einsum("pi,pj->pij", terms, terms).reshape(count, -1)
         moments = np.einsum("pi,po->pio", terms, values).reshape(count, -1)
@@ -123,14 +144,24 @@ class CandidateCuts:
 
     @staticmethod
     def _deviations(
-        cell: SampledCell, values: Float[np.ndarray, "points outputs"], active: np.ndarray, goal: float
+        cell: SampledCell,
+        values: Float[np.ndarray, "points outputs"],
+        allowed: Float[np.ndarray, "points"],
+        active: np.ndarray,
+        goal: float,
+        most: float,
     ) -> float:
-        """What the nearest affine maps leave on the two sides of a cut."""
+        """What the nearest affine maps leave on the two sides of a cut; or only that it is no less than some cost."""
         cost, every = 0.0, np.flatnonzero(cell.upper > cell.lower)
         for some in (active, ~active):
-            x, y = cell.x[some], values[some]
-            nearest = (NearestMap(cell.lower, cell.upper, every, float(np.ptp(v))).fitted(x, v)[1] for v in y.T)
-            cost += _cost(max(nearest), goal)
+            x, y, units = cell.x[some], values[some], allowed[some]
+            worst = 0.0
+            for v in y.T:
+                nearest = NearestMap(cell.lower, cell.upper, every, v)
+                worst = max(worst, nearest.fitted(x, v, units)[1])
+                if cost + _cost(worst, goal) >= most:
+                    return np.inf
+            cost += _cost(worst, goal)
         return cost
 
 

@@ -33,6 +33,12 @@ class Fit:
         bound: the largest error that there can be of each output; infinite as long as nothing is proven.
         least: what the nearest map at the points has as its largest error, relative to the weight of its output. No
             affine map on the cell has less, if no limit is set to the number of its coefficients.
+        lead: where the class matters, the greatest lead found of the network's class where the map has another one.
+        lead_at: where that is.
+        lead_bound: the greatest lead that there can be.
+        lead: where the class matters, the greatest lead found of the network's class where the map has another one.
+        lead_at: where that is.
+        lead_bound: the greatest lead that there can be.
     """
 
     cell: SampledCell
@@ -41,11 +47,14 @@ class Fit:
     at: Float[np.ndarray, "outputs inputs"]
     bound: Float[np.ndarray, "outputs"]
     least: float
+    lead: float = 0.0
+    lead_at: Float[np.ndarray, "inputs"] | None = None
+    lead_bound: float = 0.0
 
     @property
     def is_proven(self) -> bool:
         """Whether its error has a bound."""
-        return bool(np.isfinite(self.bound).all())
+        return bool(np.isfinite(self.bound).all()) and self.lead_bound < np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +85,18 @@ class Fitter:
         """The largest of the errors of all outputs, relative to their weights."""
         return float((errors / self.weight).max(initial=0.0))
 
+    def found(self, fit: Fit) -> float:
+        """What was found of a map, to be compared with the goal."""
+        return self.worst(fit.found + fit.cell.slack(fit.maps))
+
+    def proven_of(self, fit: Fit) -> float:
+        """What is proven of a map, to be compared with the goal."""
+        return self.worst(fit.bound)
+
+    def near(self, found: Float[np.ndarray, "cells"]) -> Float[np.ndarray, "cells"]:
+        """Where something was found of cells, bounds up to which are near enough to it."""
+        return np.full(len(found), (1.0 + self.precision) * found.max())
+
     def fit(self, cell: SampledCell, goal: float) -> Fit:
         """A map with an error below the goal, as it seems, or one with nearly the least error; nothing is proven.
 
@@ -88,7 +109,7 @@ class Fitter:
         d, best = self.program.num_inputs, None
         least, y = 0.0, self.program(cell.x)
         every = np.flatnonzero(cell.upper > cell.lower)
-        nearest = [NearestMap(cell.lower, cell.upper, every, float(np.ptp(v))) for v in y.T]
+        nearest = [NearestMap(cell.lower, cell.upper, every, v) for v in y.T]
         for _ in range(ROUNDS):
             fitted = [one.fitted(cell.x, v) for one, v in zip(nearest, y.T, strict=True)]
             if self.max_terms is not None:
@@ -96,21 +117,21 @@ class Fitter:
                     if np.count_nonzero(affine[:d]) > self.max_terms:
                         sizes = np.abs(affine[:d]) * (cell.upper - cell.lower)
                         terms = np.sort(np.argsort(-sizes, kind="stable")[: self.max_terms])
-                        nearest[output] = NearestMap(cell.lower, cell.upper, terms, nearest[output].height)
+                        nearest[output] = NearestMap(cell.lower, cell.upper, terms, y[:, output])
                         fitted[output] = nearest[output].fitted(cell.x, y[:, output])
             least = max(least, self.worst(np.array([deviation for _, deviation in fitted])))
             limits = np.full(len(fitted), 0.0) if np.isinf(goal) else goal * self.weight
             maps = np.array(
                 [self._rounded(cell, *one, limit) for one, limit in zip(fitted, limits.tolist(), strict=True)]
             ).reshape(-1, d + 1)
-            more = worst_points(self._network, cell, maps, y)
+            more = cell.x[:0] if cell.is_known else worst_points(self._network, cell, maps, y)
             cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])
             errors = np.abs(y - cell.x @ maps[:, :d].T - maps[:, d])
             found, at = errors.max(axis=0), cell.x[errors.argmax(axis=0)]
             if best is None or self.worst(found) < self.worst(best.found):
                 best = Fit(cell, maps, found, at, np.full(len(maps), np.inf), least)
             enough = (1.0 + self.precision) * least if np.isinf(goal) else goal
-            if least > goal or self.worst(best.found) <= enough:
+            if cell.is_known or least > goal or self.worst(best.found) <= enough:
                 break
         assert best is not None
         return replace(best, cell=cell, least=least)
@@ -140,6 +161,8 @@ class Fitter:
                 without a bound. If it is infinite, the bound is near the largest error.
             asking: searches. Where it has no time left, the bound is what is known at once.
         """
+        if fit.cell.is_known:
+            return self.at_vertices(fit)
         found, at, bound, new = fit.found.copy(), fit.at.copy(), np.zeros(len(fit.found)), []
         sizes = np.abs(self.program(fit.cell.x)).max(axis=0)
         for output in np.argsort(-found / self.weight, kind="stable").tolist():
@@ -163,6 +186,11 @@ class Fitter:
             break
         cell = fit.cell.with_points(np.array(new).reshape(-1, self.program.num_inputs))
         return replace(fit, cell=cell, found=found, at=at, bound=bound)
+
+    @staticmethod
+    def at_vertices(fit: Fit) -> Fit:
+        """The same map on a cell that is known, with the bound that the vertices there prove."""
+        return replace(fit, bound=fit.found + fit.cell.slack(fit.maps))
 
     def _apart(self, fit: Fit, output: int, sign: float) -> ReLUProgram:
         """The program of an output's distance from the map, with a sign."""

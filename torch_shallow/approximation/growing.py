@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -134,7 +134,7 @@ class Growing:
         return -self._error(leaf), next(self._numbers), leaf
 
     def _error(self, leaf: Node) -> float:
-        return self.fitter.worst(leaf.fit.found)
+        return self.fitter.found(leaf.fit)
 
     @property
     def _out_of_time(self) -> str:
@@ -168,11 +168,11 @@ class Growing:
         Returns:
             Whether the time was enough.
         """
-        worst, errors = self.fitter.worst, np.array([self._error(leaf) for leaf in leaves])
+        fitter, errors = self.fitter, np.array([self._error(leaf) for leaf in leaves])
         bounds, stops = np.array(list(map(self._bound, leaves))), np.zeros(len(leaves))
         done = np.zeros(len(leaves), dtype=bool)
         while True:
-            near = (1.0 + self.fitter.precision) * float(errors.max())
+            near = fitter.near(errors)
             rest = np.flatnonzero((bounds > near) & ~done)
             if not len(rest):
                 return True
@@ -181,15 +181,15 @@ class Growing:
             number = int(rest[np.lexsort((-errors[rest], stops[rest]))[0]])
             leaf, part = leaves[number], asking.part(len(rest))
             if errors[number] > self.goal and not leaf.is_nearest:
-                leaf.fit, leaf.is_nearest = self.fitter.fit(leaf.fit.cell, np.inf), True
+                leaf.fit, leaf.is_nearest = fitter.fit(leaf.fit.cell, np.inf), True
             else:
                 leaf.attempts += 1
                 is_last = leaf.attempts > 2 * ATTEMPTS
-                fit = self.fitter.proven(leaf.fit, np.inf if is_last else near, part)
+                fit = fitter.proven(leaf.fit, np.inf if is_last else float(near[number]), part)
                 asking.add(part)
                 done[number] = is_last
                 stops[number] += part.is_over  # and is tried again when it is the turn of those that took too long
-                leaf.is_nearest = worst(fit.found) <= near  # or there are points now that it was not fitted to
+                leaf.is_nearest = fitter.found(fit) <= near[number]  # or there are points now that it was not fitted to
                 self._keep(leaf, fit)
             errors[number], bounds[number] = self._error(leaf), self._bound(leaf)
 
@@ -212,13 +212,15 @@ class Growing:
 
     def _keep(self, node: Node, fit: Fit) -> None:
         """Take note of a map, and of what is proven of it."""
-        node.fit = fit
-        if fit.is_proven and (node.best is None or self.fitter.worst(fit.bound) < self.fitter.worst(node.best.bound)):
+        node.fit, best, proven_of = fit, node.best, self.fitter.proven_of
+        if fit.is_proven and (best is None or proven_of(fit) < proven_of(best)):
             node.best = fit
+        elif best is not None and best.maps is fit.maps:  # of which a larger error may have been found
+            node.best = replace(fit, bound=best.bound, lead_bound=best.lead_bound)
 
     def _bound(self, node: Node) -> float:
         """The error that is proven, of a node or of all that is below it."""
-        own = np.inf if node.best is None else self.fitter.worst(node.best.bound)
+        own = np.inf if node.best is None else self.fitter.proven_of(node.best)
         return own if node.below is None else min(own, max(map(self._bound, node.below)))
 
     def _prune(self, root: Node) -> None:
@@ -228,7 +230,7 @@ class Growing:
             node = stack.pop()
             if node.below is None:
                 continue
-            if node.best is not None and self.fitter.worst(node.best.bound) <= max(map(self._bound, node.below)):
+            if node.best is not None and self.fitter.proven_of(node.best) <= max(map(self._bound, node.below)):
                 node.cut = node.below = None
             else:
                 stack += node.below
@@ -238,7 +240,9 @@ class Growing:
 
     def _cut(self, leaf: Node) -> bool:
         cell = leaf.fit.cell.filled(self.rng)
-        cut = self.cuts.best(cell, self.fitter.program(cell.x), leaf.fit.at, self.goal)
+        at = leaf.fit.at if leaf.fit.lead_at is None else np.concatenate([leaf.fit.at, leaf.fit.lead_at[None]])
+        seen = cell.for_cuts(self.rng)
+        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal)
         if cut is None:
             return False
         parts = [cell.side(cut, active, self.rng) for active in (False, True)]

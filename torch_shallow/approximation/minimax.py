@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.highs import linear_program, solve
 
+if TYPE_CHECKING:
+    from highspy import Highs
+
 FIRST = 3  # points for each unknown in the first linear program, and added at once
 ROUNDS = 100
 OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+LEAST = 1e-9  # of the values, which they lie apart at least, for all that a linear program knows
+PRIMAL = 4  # the simplex method of HiGHS
 EXACT = 1e-7  # how much of the deviation another point may add
-CONSTANT = 1e-12  # values that are no further apart than this share of their size are one value, and rounding
+
+
+def solved(program: Highs, cost: Float[np.ndarray, "columns"]) -> str:
+    """As `solve`, and once more by the primal simplex method where the dual one gives up."""
+    status = solve(program, cost)
+    if status in ("", "Infeasible", "Unbounded"):
+        return status
+    program.clearSolver()
+    program.setOptionValue("simplex_strategy", PRIMAL)
+    return solve(program, cost)
 
 
 class NearestMap:
@@ -26,7 +42,7 @@ class NearestMap:
         lower: bounds of the points.
         upper: likewise.
         terms: the inputs that may have a coefficient; the others have 0.
-        height: about how far the values lie apart.
+        y: some of the values, by which others are measured.
     """
 
     def __init__(
@@ -34,9 +50,9 @@ class NearestMap:
         lower: Float[np.ndarray, "inputs"],
         upper: Float[np.ndarray, "inputs"],
         terms: Int[np.ndarray, "terms"],
-        height: float,
+        y: Float[np.ndarray, "points"],
     ) -> None:
-        self.terms, self.height, self.level = terms, height, 0.0
+        self.terms, self.height = terms, max(float(np.ptp(y)), LEAST * float(np.abs(y).max())) or 1.0
         self.middle, half = lower + (upper - lower) / 2, (upper - lower) / 2
         self.half = np.where(half > 0.0, half, 1.0)
         columns = len(terms) + 2  # coefficients, the constant, and the deviation
@@ -46,13 +62,17 @@ class NearestMap:
         self._chosen = np.zeros(0, dtype=np.int64)
 
     def fitted(
-        self, x: Float[np.ndarray, "points inputs"], y: Float[np.ndarray, "points"]
+        self,
+        x: Float[np.ndarray, "points inputs"],
+        y: Float[np.ndarray, "points"],
+        allowed: Float[np.ndarray, "points"] | None = None,
     ) -> tuple[Float[np.ndarray, "homogeneous"], float]:
         """The nearest function to the values at all points.
 
         Args:
             x: those of the last call, and perhaps more behind them.
             y: values at these.
+            allowed: deviations are measured in these units; in that of the values if None.
 
         Returns:
             Coefficients and the constant, and the deviation that no affine function of these terms is below.
@@ -61,39 +81,39 @@ class NearestMap:
             TransformError: HiGHS does not solve a linear program.
         """
         rows = np.column_stack([((x - self.middle) / self.half)[:, self.terms], np.ones(len(x))])
-        first = not len(self._chosen)
-        if first:
-            self.level = float(y.min() + np.ptp(y) / 2)
-            self.height = max(self.height, CONSTANT * float(np.abs(y).max())) or 1.0
-        values = (y - self.level) / self.height
-        if first:
+        values, units, unit = y / self.height, np.ones(len(x)), 1.0
+        if allowed is not None:
+            unit = float(allowed.max())
+            units = allowed / unit
+        if not len(self._chosen):
             start, *_ = np.linalg.lstsq(rows, values, rcond=None)
-            self._choose(rows, values, np.argsort(-np.abs(values - rows @ start)))
+            self._choose(rows, values, units, np.argsort(-np.abs(values - rows @ start) / units))
         for _ in range(ROUNDS):
-            status = solve(self._program, self._cost)
+            status = solved(self._program, self._cost)
             if status:
                 raise TransformError(f"simplify: HiGHS found no nearest affine map: {status}.")
             solution = np.array(self._program.getSolution().col_value)
-            apart = np.abs(values - rows @ solution[:-1])
+            apart = np.abs(values - rows @ solution[:-1]) / units
             apart[self._chosen] = 0.0
             worse = np.flatnonzero(apart > solution[-1] * (1.0 + EXACT) + 1e-12)
             if not len(worse):
                 break
-            self._choose(rows, values, worse[np.argsort(-apart[worse])])
+            self._choose(rows, values, units, worse[np.argsort(-apart[worse])])
         weights = np.zeros(x.shape[1])
         weights[self.terms] = self.height * solution[:-2] / self.half[self.terms]
-        constant = self.level + self.height * solution[-2] - float(weights @ self.middle)
-        return np.append(weights, constant), self.height * float(solution[-1])
+        constant = self.height * solution[-2] - float(weights @ self.middle)
+        return np.append(weights, constant), self.height * float(solution[-1]) / unit
 
     def _choose(
         self,
         rows: Float[np.ndarray, "points terms1"],
         values: Float[np.ndarray, "points"],
+        units: Float[np.ndarray, "points"],
         worst: Int[np.ndarray, "some"],
     ) -> None:
         new = worst[: FIRST * rows.shape[1]]
         self._chosen = np.append(self._chosen, new)
-        ones, count, columns = np.ones((len(new), 1)), len(new), rows.shape[1] + 1
+        ones, count, columns = units[new, None], len(new), rows.shape[1] + 1
         both = np.block([[rows[new], -ones], [rows[new], ones]])
         free = np.full(count, np.inf)
         self._program.addRows(

@@ -63,6 +63,15 @@ class SampledCell:
         return Polytope(a, np.concatenate([self.rows[:, -1], self.upper, -self.lower]))
 
     @property
+    def is_known(self) -> bool:
+        """Whether an affine map is farthest from the network at one of the points, whatever the map."""
+        return False
+
+    def slack(self, maps: Float[np.ndarray, "outputs homogeneous"]) -> Float[np.ndarray, "outputs"]:
+        """What the distance from affine maps at the points may be off by rounding, where they are all that matter."""
+        return np.zeros(len(maps))
+
+    @property
     def inner(self) -> Float[np.ndarray, "inputs"]:
         """A point in the interior."""
         return self.x.mean(axis=0) if len(self.rows) else self.lower + (self.upper - self.lower) / 2
@@ -80,6 +89,12 @@ class SampledCell:
             rng: chooses the points.
         """
         kept = self.x[self.active(cut[None])[:, 0] == active]
+        return SampledCell(*self.bounds_of(cut, active), kept).filled(rng)
+
+    def bounds_of(
+        self, cut: Float[np.ndarray, "homogeneous"], active: bool
+    ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"], Float[np.ndarray, "rows homogeneous"]]:
+        """The box and the other half-spaces of the part on one side of a cut."""
         lower, upper, rows = self.lower.copy(), self.upper.copy(), self.rows
         inputs = np.flatnonzero(cut[:-1])
         if len(inputs) == 1:
@@ -91,7 +106,7 @@ class SampledCell:
                 upper[k] = min(upper[k], at)
         else:
             rows = np.concatenate([rows, (cut if active else -cut)[None]])
-        return SampledCell(lower, upper, rows, kept).filled(rng)
+        return lower, upper, rows
 
     def filled(self, rng: np.random.Generator, walks: int = WALKS) -> SampledCell:
         """With enough points: new ones anywhere in a box, or else found by steps from known ones on random lines."""
@@ -112,6 +127,10 @@ class SampledCell:
                 behind = np.where(speed < 0.0, times, -np.inf).max(axis=1)
                 new = new + (behind + rng.random(missing) * (ahead - behind))[:, None] * direction
         return self.with_points(np.clip(new, self.lower, self.upper))
+
+    def for_cuts(self, rng: np.random.Generator) -> SampledCell:
+        """With points by which a cut can be chosen."""
+        return self.filled(rng)
 
     def with_points(self, x: Float[np.ndarray, "some inputs"]) -> SampledCell:
         """With more points, behind those that are there; the same domain."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
+from torch_shallow.geometry.highs import Minimiser, minimiser
 from torch_shallow.geometry.units import row_exponents, typical_lengths
 
 
@@ -37,7 +38,10 @@ def bounding_box(
     normals = normals * units
     rows = row_exponents(np.column_stack([normals, offsets]))
     normals, offsets = np.ldexp(normals, -rows[:, None]), np.ldexp(offsets, -rows)
-    found = np.stack([_axis_bound(domain, normals, offsets, axis, sign) for axis in range(size) for sign in (-1, 1)])
+    minimise = minimiser(np.column_stack([-normals, offsets]))
+    found = np.stack(
+        [_axis_bound(domain, normals, offsets, axis, sign, minimise) for axis in range(size) for sign in (-1, 1)]
+    )
     values, rests = found[:, 0], found[:, 1]
     if rests.max() > 1e-3:
         raise TransformError(_without_bound(domain, int(rests.argmax()) // 2, size))
@@ -61,22 +65,36 @@ def _axis_bound(
     offsets: Float[np.ndarray, "rows"],
     axis: int,
     sign: int,
+    minimise: Minimiser,
 ) -> tuple[float, float]:
     """Multipliers' bound `y b` of an axis in one direction, with its rounding, and the size of their rest."""
-    from scipy.optimize import linprog  # which takes a while to import
-
     target = np.zeros(normals.shape[1])
     target[axis] = sign
+    point, multipliers = minimise(-target)
+    if point is None:
+        multipliers = _multipliers(domain, normals, offsets, axis, target)
+    rounding = 2.0 * (len(offsets) + 4) * np.finfo(np.float64).eps
+    value = multipliers @ offsets + rounding * (multipliers @ np.abs(offsets))
+    rest = np.abs(target - multipliers @ normals) + rounding * (np.abs(target) + multipliers @ np.abs(normals))
+    return float(value), float(rest.sum())
+
+
+def _multipliers(
+    domain: Domain,
+    normals: Float[np.ndarray, "rows inputs"],
+    offsets: Float[np.ndarray, "rows"],
+    axis: int,
+    target: Float[np.ndarray, "inputs"],
+) -> Float[np.ndarray, "rows"]:
+    """The multipliers of an axis where HiGHS did not find them at once: by SciPy, which tells why there are none."""
+    from scipy.optimize import linprog  # which takes a while to import
+
     solution = linprog(-target, A_ub=normals, b_ub=offsets, bounds=(None, None), method="highs-ds")
     if solution.status == 2:
         raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
     if solution.status != 0:
         raise TransformError(_without_bound(domain, axis, len(target)))
-    multipliers = np.maximum(-solution.ineqlin.marginals, 0.0)
-    rounding = 2.0 * (len(offsets) + 4) * np.finfo(np.float64).eps
-    value = multipliers @ offsets + rounding * (multipliers @ np.abs(offsets))
-    rest = np.abs(target - multipliers @ normals) + rounding * (np.abs(target) + multipliers @ np.abs(normals))
-    return float(value), float(rest.sum())
+    return np.maximum(-solution.ineqlin.marginals, 0.0)
 
 
 def _without_bound(domain: Domain, entry: int, size: int) -> str:

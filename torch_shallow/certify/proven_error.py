@@ -12,6 +12,7 @@ from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
 
+OF_TERMS = 2.0**-48  # an error of this share of the terms that outputs are added up from is that of stored numbers
 UNDERFLOW = 1e-280  # more than it can do to a bound, where all terms are 0
 
 
@@ -43,8 +44,9 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         if data.bounded
         else np.ones(len(data.domain.lower))
     )
-    rounding = ROUNDING * _size_of_terms(program, reach) + UNDERFLOW
-    limit = subject.tolerance * _size_of_outputs(subject, places, data.bounded) + rounding
+    terms = _size_of_terms(program, reach)
+    outputs = _size_of_outputs(subject, places, data.bounded)
+    limit = max(subject.tolerance * outputs, OF_TERMS * terms) + UNDERFLOW
     tally.measure(proof.errors)
     message = f"the output may be off by {{:.3g}}{proof.unit}, as far as multipliers prove"
     tally.add_where(~(proof.errors <= limit), message, proof.errors, region=range(count))
@@ -52,7 +54,7 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
     if program.whole is not None:
         note = "of the neurons that can change sign in the box"
     allowed = np.where(proof.errors <= limit, proof.errors, 0.0)
-    proven = replace(subject, errors=allowed, errors_grow=proof.relative_to_size, rounding=rounding)
+    proven = replace(subject, errors=allowed, errors_grow=proof.relative_to_size, rounding=ROUNDING * terms + UNDERFLOW)
     return tally.check("proven error", claim, "regions", count, count, limit, note), proven
 
 

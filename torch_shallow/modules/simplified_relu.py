@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.display import Table
@@ -33,6 +33,26 @@ class ProvenDistance:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class ProvenClasses:
+    """Where two networks give the same class: the largest output, or whether a single one is positive.
+
+    The lead of a class is by how much it is above all others, or by how much a single output is above or below 0.
+
+    Attributes:
+        margin: what is looked at is where the class of f leads by more than this.
+        bounds: in each region, f leads by at most this where the class of g is another one: proven. Infinite where
+            nothing is.
+        found: the greatest such lead that was found; 0 if there is none.
+        inputs: where that is.
+    """
+
+    margin: float
+    bounds: Float[Tensor, "regions"]
+    found: Float[Tensor, "regions"]
+    inputs: Float[Tensor, "regions inputs"]
+
+
 class SimplifiedReLU(ShallowReLU):
     """What `torch_shallow.simplify` makes: a shallow network g of few regions, which knows how far it is from f.
 
@@ -42,10 +62,11 @@ class SimplifiedReLU(ShallowReLU):
     """
 
     _distance: tuple[str, ProvenDistance] | None = None  # with the hash of the tensors that it is of
+    _classes: ProvenClasses | Callable[[], ProvenClasses] | None = None
 
-    def keep_distance(self, distance: ProvenDistance) -> None:
-        """Take note of what was proven of this network as it is now."""
-        self._distance = hash_tensors(self.state_dict()), distance
+    def keep_distance(self, distance: ProvenDistance, classes: ProvenClasses | Callable[[], ProvenClasses]) -> None:
+        """Take note of what was proven of this network as it is now, and of what proves its classes."""
+        self._distance, self._classes = (hash_tensors(self.state_dict()), distance), classes
 
     @property
     def distance(self) -> ProvenDistance:
@@ -108,6 +129,44 @@ class SimplifiedReLU(ShallowReLU):
         yield Table(["", "proven to be off by at most"], errors)
         if distance.reason:
             yield distance.reason
+
+    @property
+    def classes(self) -> ProvenClasses:
+        """All that is proven of classes. If simplify() was not asked for the class, this is where it is searched for.
+
+        The search may take as long again as the `time_limit` of simplify().
+
+        Raises:
+            TransformError: as for `distance`.
+        """
+        known = self._classes if self.distance is not None else None  # or an error
+        assert known is not None
+        if not isinstance(known, ProvenClasses):
+            known = self._classes = known()
+        return known
+
+    @property
+    def region_same_class(self) -> Bool[Tensor, "regions"]:
+        """In which regions the class is proven to be that of f, wherever that leads by more than the margin.
+
+        Without `same_class=True`, the margin is what counts as rounding. Where two classes of f are level, either one
+        counts.
+        """
+        return self.classes.bounds <= self.classes.margin
+
+    @property
+    def class_error(self) -> float:
+        """Wherever f leads by more than this, the class is the same: proven. Infinite where nothing is."""
+        known, scores = self.classes, self.output_errors.topk(min(2, len(self.output_errors))).values
+        return min(float(known.bounds.max()), float(scores.sum()))
+
+    @property
+    def class_input(self) -> Float[Tensor, "*in_shape"] | None:
+        """Of the inputs found with another class, one where f leads by most; None if none was found."""
+        known = self.classes
+        if not float(known.found.max()) > 0.0:
+            return None
+        return known.inputs[int(known.found.argmax())].reshape(self.in_shape).clone()
 
     @property
     def reason(self) -> str:
