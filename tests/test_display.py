@@ -15,7 +15,7 @@ from torch import nn
 import torch_shallow
 from tests.zoo import chain
 from torch_shallow import AtLeast, Box, explain
-from torch_shallow.display import Displayed, Table, as_html
+from torch_shallow.display import Displayed, TextTable, as_html
 
 BOX, NAMES = Box(-1.0, 1.0), ["in<come", "debt & age"]
 X = torch.tensor([0.3, -0.2], dtype=torch.float64)
@@ -206,5 +206,5 @@ def test_long_lines_are_cut_and_numbers_stand_to_the_right() -> None:
             return "x" * 1000 + "\nmore"
 
     assert len(repr(Long())) < 140
-    page = as_html([Table(["name", "value"], [["a", "1,234.5"], ["b", "-1e-3"]])])
+    page = as_html([TextTable(["name", "value"], [["a", "1,234.5"], ["b", "-1e-3"]])])
     assert re.findall(r"<td style='text-align: (\w+)", page) == ["left", "right"] * 2

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.subject import subject_of
@@ -90,12 +90,12 @@ class Maximum(Displayed):
             return "nothing meets the constraints" if self.x is None else f"{self.lower_bound:.6g}"
         return f"{self.lower_bound:.6g} to {self.upper_bound:.6g} (stopped by {self.reason} after {self.cells:,} cells)"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield str(self)
         if self.x is not None:
             point = np.array2string(self.x.double().cpu().numpy().ravel(), precision=6, threshold=12)
             bounds = [f"{self.lower_bound:.6g}", f"{self.upper_bound:.6g}"]
-            yield Table(["best point", "value there", "none is above"], [[point, *bounds]])
+            yield TextTable(["best point", "value there", "none is above"], [[point, *bounds]])
 
 
 @outside_modes

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import IncompleteWarning, WrongTypeError
 from torch_shallow.modes import outside_modes
@@ -45,10 +45,10 @@ class RegionCount(Displayed):
             return f"{self.regions:,} regions"
         return f"at least {self.regions:,} regions, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield str(self)
         found = ", ".join(f"{number:,} by {name}" for name, number in self.method.items())
-        yield Table(["found", "seconds"], [[found, f"{self.seconds:.2g}"]])
+        yield TextTable(["found", "seconds"], [[found, f"{self.seconds:.2g}"]])
 
 
 @outside_modes

@@ -11,7 +11,7 @@ from numbers import Real
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import WrongTypeError, argument_error
 from torch_shallow.modes import outside_modes
@@ -56,12 +56,12 @@ class Estimate(Displayed):
         error = _count(self.standard_error, 2)
         return f"about {_count(self.regions)} regions (standard error {error}, {self.probes} probes)"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         if isnan(self.regions):
             yield str(self)
             return
         needed = [_count(self.upper_bound), _seconds(self.seconds), _bytes(self.bytes)]
-        yield Table(["regions", "at most", "on one thread about", "memory"], [[self._number, *needed]])
+        yield TextTable(["regions", "at most", "on one thread about", "memory"], [[self._number, *needed]])
 
 
 @outside_modes

@@ -12,7 +12,7 @@ LINE = 40  # of so many characters at most, a line of a cell is not broken
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table of text.
 
     Attributes:
@@ -37,7 +37,7 @@ class Displayed:
         """The result in a line: the first one of its text."""
         return str(self).partition("\n")[0]
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         """What a notebook shows, one below the other: the text, unless there are tables."""
         return [str(self)]
 
@@ -45,14 +45,14 @@ class Displayed:
         return as_html(self._parts())
 
 
-def as_html(parts: Iterable[str | Table]) -> str:
+def as_html(parts: Iterable[str | TextTable]) -> str:
     """Texts and tables as HTML without any colour of its own, so that it is readable in light and in dark notebooks.
 
     Example:
         >>> as_html(["1 < 2"])
         '<p>1 &lt; 2</p>'
     """
-    return "".join(_table(part) if isinstance(part, Table) else _text(part) for part in parts)
+    return "".join(_table(part) if isinstance(part, TextTable) else _text(part) for part in parts)
 
 
 def _text(text: str) -> str:
@@ -60,7 +60,7 @@ def _text(text: str) -> str:
     return f"<{tag}>{html.escape(text)}</{tag}>"
 
 
-def _table(table: Table) -> str:
+def _table(table: TextTable) -> str:
     numeric = [all(_is_number(cell) for cell in column) for column in zip(*table.rows, strict=True)]
     sides = ["right" if numbers else "left" for numbers in numeric] or ["left"] * len(table.head)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError
 
 KEPT_FAILURES = 10  # places kept for each check; their number is always kept
@@ -154,9 +154,9 @@ class Certificate(Displayed):
         error = "" if self.max_error is None else f", proven error {self.max_error:.2g}"
         return f"FAILED: {failed} of {count} checks" if failed else f"passed: {count} checks{error}"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield self._title
-        yield Table(_HEAD, [_row(check) for check in self.checks])
+        yield TextTable(_HEAD, [_row(check) for check in self.checks])
         yield from self._notes
         if self._explanations:
             yield "\n".join(self._explanations)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.display import Table, as_html
+from torch_shallow.display import TextTable, as_html
 from torch_shallow.domain import Polytope
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.piecewise_affine import PiecewiseAffine
@@ -68,7 +68,7 @@ class Region:
             )
         ]
         left = f"{outputs} outputs and {inputs} inputs; all are in weight and bias"
-        return as_html([repr(self), Table(head, rows), *[left] * (max(outputs, inputs) > SHOWN)])
+        return as_html([repr(self), TextTable(head, rows), *[left] * (max(outputs, inputs) > SHOWN)])
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.fx import GraphModule, Tracer, symbolic_trace
 
-from torch_shallow.display import Table, as_html
+from torch_shallow.display import TextTable, as_html
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.points import mask_head, unflatten
@@ -185,7 +185,7 @@ class Network(nn.Module):
     def _repr_html_(self) -> str:
         return as_html(self._parts())
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         """What a notebook shows."""
         return [f"{type(self).__name__}: {self.extra_repr()}"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.certify import Certificate, certify
-from torch_shallow.display import Table
+from torch_shallow.display import TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import Region, Regions, TreeFunction, VisitedFunction
 from torch_shallow.functions.points import check_rows
@@ -307,9 +307,9 @@ class RegionNetwork(Network):
         """
         return cast("Self", load(path, {kind.kind: kind for kind in RegionNetwork.__subclasses__()}))
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield from super()._parts()
-        yield Table(["layer", ""], [[name, _in_words(layer)] for name, layer in self.named_children()])
+        yield TextTable(["layer", ""], [[name, _in_words(layer)] for name, layer in self.named_children()])
         if self.missing:
             yield self.missing
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.display import Table
+from torch_shallow.display import TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.model import hash_tensors
@@ -118,7 +118,7 @@ class SimplifiedReLU(ShallowReLU):
         """
         return self.distance.bounds.clone()
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield from super()._parts()
         try:
             distance = self.distance
@@ -126,7 +126,7 @@ class SimplifiedReLU(ShallowReLU):
             yield str(error)
             return
         errors = [[f"output {k}", f"{error:.3g}"] for k, error in enumerate(self.output_errors.tolist())]
-        yield Table(["", "proven to be off by at most"], errors)
+        yield TextTable(["", "proven to be off by at most"], errors)
         if distance.reason:
             yield distance.reason
 

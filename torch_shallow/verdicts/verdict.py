@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,11 +95,11 @@ class Verdict(Displayed):
             if tensor is not None
         ]
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield self._line()
         yield from self._remarks
         if self._values:
-            yield Table(["", "where it fails"], self._values)
+            yield TextTable(["", "where it fails"], self._values)
 
 
 def _interval(lower: float, upper: float) -> str:

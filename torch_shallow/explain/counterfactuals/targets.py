@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.properties import Property, Wins
@@ -166,7 +166,7 @@ class Counterfactual(Displayed):
     def _outputs(self) -> list[tuple[str, str, str]]:
         return [(f"output {number}", f"{old:.6g}", f"{new:.6g}") for number, (old, new) in self.outputs.items()]
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield self._line()
         if self.x is not None:
-            yield Table(["", "before", "after"], [*self._changes, *self._outputs])
+            yield TextTable(["", "before", "after"], [*self._changes, *self._outputs])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +104,7 @@ class OutputRange(Displayed):
         ends = f"{float(self.lower_bound.min()):.6g} to {float(self.upper_bound.max()):.6g}"
         return ", ".join([f"{count} {self._name}{'s'[: count != 1]} within {ends}", *self._stopped])
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         head = [self._name, "least", "greatest", *([] if self.proven else ["none is below", "none is above"])]
-        yield Table(head, [[f"{i}", *row[: len(head) - 1]] for i, row in enumerate(self._rows)])
+        yield TextTable(head, [[f"{i}", *row[: len(head) - 1]] for i, row in enumerate(self._rows)])
         yield from self._stopped

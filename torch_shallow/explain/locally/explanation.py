@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.features import Features, read_features
@@ -132,11 +132,11 @@ class Explanation(Displayed):
     def _line(self) -> str:
         return f"{len(self.features)} features in {self.region!r}"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         yield f"Input in {self.region!r}"
         yield from [*_before_head(self), *_decision(self)]
         for head, *rows in [_model(self), *([_facets(self)] if self.facets else [])]:
-            yield Table(head, rows)
+            yield TextTable(head, rows)
         yield from [NO_FACET] * (not self.facets) + _jumps(self)
 
 

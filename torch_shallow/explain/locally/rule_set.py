@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Size, Tensor, nn
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.features import Features, read_features
@@ -173,7 +173,7 @@ class RuleSet(Displayed):
     def _line(self) -> str:
         return f"{len(self):,} rule{'s'[: len(self) != 1]} of {len(self.features)} features"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         columns = self._columns()
         columns["conditions"] = ["\n".join(self.conditions(k)) or "always" for k in range(len(self))]
         for name in columns:
@@ -181,7 +181,7 @@ class RuleSet(Displayed):
                 columns[name] = [number(float(value), 3) for value in columns[name]]
         if self.domain:
             yield f"for {'; '.join(self.domain)}"
-        yield Table(tuple(columns), [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)])
+        yield TextTable(tuple(columns), [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)])
 
 
 def _rule_set(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
-from torch_shallow.display import Displayed, Table
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.locally.seen_facets import facets_of, fixed_of
@@ -199,11 +199,11 @@ class Rules(Displayed):
         count = len(self._words(1))
         return f"{count} condition{'s'[: count != 1]} of {self.region!r}"
 
-    def _parts(self) -> Iterable[str | Table]:
+    def _parts(self) -> Iterable[str | TextTable]:
         shown = self._shown(40, 10)
         yield f"{self._line()}{'' if shown else ': always'}"
         if shown:
-            yield Table(["", "condition"], [["AND" if k else "IF", condition] for k, condition in enumerate(shown)])
+            yield TextTable(["", "condition"], [["AND" if k else "IF", condition] for k, condition in enumerate(shown)])
             yield from self._remarks
 
     def _shown(self, most_conditions: int | None, most_terms: int | None) -> list[str]:
