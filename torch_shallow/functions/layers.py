@@ -152,13 +152,9 @@ class Indicator(OwnState):
     Args:
         partition: the tree.
         half_spaces: of each cut, the number of its half-space.
-        dense: make masks of the whole tree too, for `by_masks`.
 
     Attributes:
         tree: of each cut, its inactive and its active child, as in `Tree.children`, and the number of its half-space.
-
-    Raises:
-        TransformError: the tree is not complete, but masks are asked for.
     """
 
     refusal = (
@@ -166,36 +162,14 @@ class Indicator(OwnState):
         "ShallowReLU.save and ShallowReLU.load for networks as a whole."
     )
     tree: Tensor
-    must_be_active: Tensor
-    must_be_inactive: Tensor
 
-    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"], dense: bool) -> None:
+    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"]) -> None:
         super().__init__()
-        if dense and not partition.complete:
-            raise TransformError(
-                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
-                "leave out dense, or explore all of them first: see shallow.resume(model)."
-            )
-        self.dense = dense
         self.num_regions = partition.num_regions
         tree = np.column_stack([partition.children, half_spaces]).astype(np.int64, copy=False)
         self.register_buffer("tree", torch.from_numpy(tree))
         self.depth = partition.depth
         self._made = hash_tensors({"tree": self.tree})  # the tree itself may be overwritten
-        size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1) if dense else (0, 0)
-        active, inactive = (torch.zeros(*size, dtype=torch.float64) for _ in range(2))
-        if dense:
-            for region in range(partition.num_regions):
-                for cut, side in partition.path(region):
-                    (active if side else inactive)[region, half_spaces[cut]] = 1.0
-        self.register_buffer("must_be_active", active, persistent=False)
-        self.register_buffer("must_be_inactive", inactive, persistent=False)
-
-    def by_masks(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
-        positive = (z > 0.0).to(torch.float64)
-        violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
-        return violated.argmin(dim=-1)
 
     def forward(
         self,
@@ -229,7 +203,47 @@ class Indicator(OwnState):
 
     def extra_repr(self) -> str:
         """Number of regions and cuts, and how a region is found."""
-        return f"{self.num_regions} regions, {len(self.tree)} cuts, {'dense masks' if self.dense else 'tree descent'}"
+        return f"{self.num_regions} regions, {len(self.tree)} cuts, tree descent"
+
+
+class DenseIndicator(Indicator):
+    """The same by masks of the whole tree, from all half-spaces at once.
+
+    Args:
+        partition: the tree.
+        half_spaces: of each cut, the number of its half-space.
+
+    Raises:
+        TransformError: the tree is not complete.
+    """
+
+    must_be_active: Tensor
+    must_be_inactive: Tensor
+
+    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"]) -> None:
+        if not partition.complete:
+            raise TransformError(
+                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
+                "leave out dense, or explore all of them first: see shallow.resume(model)."
+            )
+        super().__init__(partition, half_spaces)
+        size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1)
+        active, inactive = (torch.zeros(*size, dtype=torch.float64) for _ in range(2))
+        for region in range(partition.num_regions):
+            for cut, side in partition.path(region):
+                (active if side else inactive)[region, half_spaces[cut]] = 1.0
+        self.register_buffer("must_be_active", active, persistent=False)
+        self.register_buffer("must_be_inactive", inactive, persistent=False)
+
+    def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:  # type: ignore[override]
+        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
+        positive = (z > 0.0).to(torch.float64)
+        violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
+        return violated.argmin(dim=-1)
+
+    def extra_repr(self) -> str:
+        """Number of regions and cuts, and how a region is found."""
+        return f"{self.num_regions} regions, {len(self.tree)} cuts, dense masks"
 
 
 class Selection(nn.Module):

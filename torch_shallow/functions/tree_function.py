@@ -154,7 +154,7 @@ class TreeFunction(LayeredFunction):
         if not layers.dense:
             return layers.indicator(u, x, layers.half_spaces.rows, layers.first_limit, layers.second_limit, rounding)
         within = inside(x.detach(), self.limits, rounding=rounding)
-        return torch.where(within, layers.indicator.by_masks(layers.half_spaces(u)), -1)
+        return torch.where(within, layers.indicator(layers.half_spaces(u)), -1)
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]
