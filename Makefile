@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick test-all bench lint notebooks clean
+.PHONY: demo test quick test-all bench lint notebooks docs clean
 
 demo: .venv/installed-tutorials  ## train two networks, transform and certify them, print tables, draw demo.png
 	$(BIN)/python -m tutorials.demo
@@ -31,8 +31,12 @@ lint: .venv/installed-dev  ## style, formatting, types, layers
 notebooks: .venv/installed-tutorials  ## run the tutorials and keep their outputs
 	$(BIN)/python -m tutorials.execute
 
+docs: .venv-docs/installed  ## the documentation site, in docs/_build/html; any warning is an error
+	.venv-docs/bin/codespell docs README.md CHANGELOG.md CONTRIBUTING.md torch_shallow
+	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
+
 clean:  ## everything that these commands make
-	rm -rf .venv build *.egg-info demo.png
+	rm -rf .venv .venv-docs build *.egg-info demo.png docs/_build docs/api docs/copied docs/pictures docs/reference
 
 .venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
@@ -40,3 +44,9 @@ clean:  ## everything that these commands make
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
+
+# The site has an environment of its own, so that its tools never decide what versions the package is tested with.
+.venv-docs/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@

@@ -50,30 +50,30 @@ MUTANTS = (
     Mutant(
         "a cut must reach a million times further",
         RAYS,
-        "threshold = tolerance * norms[offset + i]",
-        "threshold = 1e6 * tolerance * norms[offset + i]",
+        "threshold, doubt = tolerance * stack.norms[neuron]",
+        "threshold, doubt = 1e6 * tolerance * stack.norms[neuron]",
     ),
-    Mutant("settled neurons have the other sign", RAYS, "= 1 if rises else 0", "= 0 if rises else 1"),
+    Mutant(
+        "settled neurons have the other sign", RAYS, "offset + i, 1 if rises else 0", "offset + i, 0 if rises else 1"
+    ),
     Mutant("lines count in one direction only", RAYS, "max(high[i], abs(value[i]))", "max(high[i], value[i])"),
     Mutant("negative rays are not seen", RAYS, "low[i] = min(low[i], value[i])", "low[i] = min(low[i], 0.0)"),
-    Mutant("undecided neurons become active", RAYS, "= 1 if greatest > threshold else 0", "= 1"),
+    Mutant("undecided neurons become active", RAYS, "1 if greatest > doubt else 0", "1"),
     Mutant(
         "children forget a line",
         RAYS,
         "greatest = max(greatest, abs(values[r]))",
         "greatest = max(greatest, values[r])",
     ),
-    Mutant("sides of children are exchanged", RAYS, "status[child, i] = side", "status[child, i] = 1 - side"),
-    Mutant(
-        "a neuron is passed over after a cut", RAYS, "frames[child, CURSOR] = i + 1", "frames[child, CURSOR] = i + 2"
-    ),
+    Mutant("sides of children are exchanged", RAYS, "frames[child, SIDE] = side", "frames[child, SIDE] = 1 - side"),
+    Mutant("open neurons are passed over after a cut", RAYS, "range(stack.frames[frame[UP], OPEN])", "range(1)"),
     Mutant(
         "a ray is left out of interior points",
         RAYS,
         "range(start, start + lines + rays)",
         "range(start, start + lines + 1)",
     ),
-    Mutant("vertices are taken for directions", RAYS, "if stage == network.sizes.shape[0] - 1 else 0.0", ""),
+    Mutant("vertices are taken for directions", RAYS, "if stage == num_stages - 1 else 0.0", ""),
     Mutant("what is nearly flat is flat", RAYS, "FLATNESS = 1e-4", "FLATNESS = 1e9"),
     Mutant(
         "new rays lie beside the hyperplane",
@@ -95,7 +95,7 @@ MUTANTS = (
         "return 1 if sign > 0.0 else 0",
         "lp",
     ),
-    Mutant("bounds settle too much", PROGRAMS, "if high <= threshold:", "if low <= -threshold:", "lp"),
+    Mutant("bounds settle too much", PROGRAMS, "if high <= cells.doubts[offset + i]:", "if low <= 0.0:", "lp"),
     Mutant("children inherit points outside", PROGRAMS, "if value >= 0.0:", "if value >= -np.inf:", "lp"),
     Mutant("rows of the path are turned round", PROGRAMS, "stage, 1.0 if frame[SIDE] else -1.0", "stage, 1.0", "lp"),
     # Composition.
@@ -163,14 +163,14 @@ MUTANTS = (
     Mutant(
         "a cut must reach a thousand times further",
         RAYS,
-        "threshold = tolerance * norms[offset + i]",
-        "threshold = 1e3 * tolerance * norms[offset + i]",
+        "threshold, doubt = tolerance * stack.norms[neuron]",
+        "threshold, doubt = 1e3 * tolerance * stack.norms[neuron]",
     ),
     Mutant(
         "a neuron settles a thousand times earlier",
         RAYS,
-        "threshold = tolerance * stack.norms[offset + i]",
-        "threshold = 1e3 * tolerance * stack.norms[offset + i]",
+        "doubt = stack.doubts[neuron]",
+        "doubt = 1e3 * tolerance * stack.norms[neuron]",
     ),
     Mutant("cuts lie aside by a billionth", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-9)"),
     Mutant("slopes are off by a hundred millionth", KERNELS, "y[p, o] = total", "y[p, o] = total * (1.0 + 1e-8)"),

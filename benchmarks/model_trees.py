@@ -223,17 +223,21 @@ PEERS: dict[str, Callable[[Subject, int], list[tuple[list[int], list[Leaf]]]]] =
 def lines(name: str, limit: float) -> Iterator[list[float]]:
     """The table of a network: share, rules, bound, found, seconds, and of each peer rules, error and seconds."""
     of = subject(name)
+    fitted: dict[tuple[str, int], list[float]] = {}
     for share in SHARES:
         start = time.process_time()
         simple = torch_shallow.simplify(of.network, of.domain, max_error=share * of.range, time_limit=limit)
         line = [share, simple.num_regions, simple.error / of.range, simple.error_found / of.range]
         line.append(time.process_time() - start)
-        for fit in PEERS.values():
-            start = time.process_time()
-            trees = fit(of, max(1, math.ceil(math.log2(simple.num_regions))))
-            seconds = time.process_time() - start
-            leaves = max(len(of_output) for _, of_output in trees)
-            line += [leaves, largest_error(of, trees, limit) / of.range, seconds]
+        depth = max(1, math.ceil(math.log2(simple.num_regions)))
+        for peer, fit in PEERS.items():
+            if (peer, depth) not in fitted:
+                start = time.process_time()
+                trees = fit(of, depth)
+                seconds = time.process_time() - start
+                leaves = max(len(of_output) for _, of_output in trees)
+                fitted[peer, depth] = [leaves, largest_error(of, trees, limit) / of.range, seconds]
+            line += fitted[peer, depth]
         yield line
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.cases import thinned
 from tests.modules.torch_networks import NAMES, points, points_and_outsiders, shared
 from torch_shallow.functions import operators as threads
+from torch_shallow.functions import tree_function
 from torch_shallow.functions.operators import ROWS_AT_ONCE, share_rows
 from torch_shallow.functions.operators.locate import level_by_level
+from torch_shallow.functions.operators.plain import is_plain
 from torch_shallow.functions.operators.select import gathered, scattered
 
 
@@ -94,6 +100,72 @@ def test_torch_checks_the_operators(name: str) -> None:
     torch.library.opcheck(torch.ops.torch_shallow.select.default, (local.weights, local.biases, region, u, False))
     g = torch.ones(len(u), local.weights.shape[1], dtype=torch.float64)
     torch.library.opcheck(torch.ops.torch_shallow.collect.default, (region, g, u, shallow.num_regions))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_tensors_get_the_same_bits_in_one_loop(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shallow = shared(name)
+    x = torch.cat([points_and_outsiders(name), points(name)]).to(dtype)
+    batches = (x, x[:1], x[0], x[:0])
+    plain, calls = tree_function.evaluate_plain, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(tree_function, "evaluate_plain", counted)
+    found = [shallow(batch) for batch in batches]
+    assert len(calls) == (0 if shallow.dense else len(batches))
+    monkeypatch.setattr(tree_function, "is_plain", lambda *_: False)
+    for batch, y in zip(batches, found, strict=True):
+        torch.testing.assert_close(y, shallow(batch), rtol=0.0, atol=0.0, equal_nan=True)
+
+
+class Watched(TorchDispatchMode):
+    """Sees all operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_who_watches_derives_or_traces_has_operators() -> None:
+    shallow, x = shared("descent in a box"), points("descent in a box")
+    tensors = shallow.half_spaces.rows, shallow.selection.weights, None
+    assert is_plain(x, *tensors)
+    with Watched() as watched:
+        shallow(x)
+    assert any("torch_shallow.locate" in name for name in watched.seen)
+    assert not is_plain(x.clone().requires_grad_(), *tensors)
+    assert not is_plain(x, x.clone().requires_grad_())
+    assert not is_plain(x, x.float())
+    assert not is_plain(nn.Parameter(x), *tensors)
+    assert not is_plain(torch.empty(2, 2, device="meta"), *tensors)
+    asked: list[bool] = []
+
+    def asking(rows: Tensor) -> Tensor:
+        asked.append(is_plain(rows, *tensors))
+        return rows.sum()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which forward mode uses, too
+        torch.vmap(asking)(x)
+        torch.func.grad(asking)(x)
+        torch.func.jvp(asking, (x,), (x,))
+        with forward_ad.dual_level():
+            asking(forward_ad.make_dual(x, x))
+        torch.jit.trace(asking, x, check_trace=False)
+    assert len(asked) == 5
+    assert not any(asked)
+    with torch.no_grad():
+        assert is_plain(x.clone().requires_grad_(), *tensors)
 
 
 @pytest.mark.usefixtures("several_threads")

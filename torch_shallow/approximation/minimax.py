@@ -52,7 +52,8 @@ class NearestMap:
         terms: Int[np.ndarray, "terms"],
         y: Float[np.ndarray, "points"],
     ) -> None:
-        self.terms, self.height = terms, max(float(np.ptp(y)), LEAST * float(np.abs(y).max())) or 1.0
+        self.terms, self.level = terms, float(y.min() + np.ptp(y) / 2)
+        self.height = max(float(np.ptp(y)), LEAST * float(np.abs(y).max())) or 1.0
         self.middle, half = lower + (upper - lower) / 2, (upper - lower) / 2
         self.half = np.where(half > 0.0, half, 1.0)
         columns = len(terms) + 2  # coefficients, the constant, and the deviation
@@ -81,7 +82,7 @@ class NearestMap:
             TransformError: HiGHS does not solve a linear program.
         """
         rows = np.column_stack([((x - self.middle) / self.half)[:, self.terms], np.ones(len(x))])
-        values, units, unit = y / self.height, np.ones(len(x)), 1.0
+        values, units, unit = (y - self.level) / self.height, np.ones(len(x)), 1.0
         if allowed is not None:
             unit = float(allowed.max())
             units = allowed / unit
@@ -101,7 +102,7 @@ class NearestMap:
             self._choose(rows, values, units, worse[np.argsort(-apart[worse])])
         weights = np.zeros(x.shape[1])
         weights[self.terms] = self.height * solution[:-2] / self.half[self.terms]
-        constant = self.height * solution[-2] - float(weights @ self.middle)
+        constant = self.level + self.height * solution[-2] - float(weights @ self.middle)
         return np.append(weights, constant), self.height * float(solution[-1]) / unit
 
     def _choose(

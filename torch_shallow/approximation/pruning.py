@@ -25,7 +25,7 @@ def pruned(whole: KnownCell, fitter: Fitter, goal: float, most: int) -> Node | N
         The root; None if there are more leaves than are of interest.
     """
     function = whole.function
-    rows, rng = function.half_spaces.rows.detach().cpu().numpy(), np.random.default_rng(0)
+    rows, rng = function.half_spaces.rows[function.half_space_of()].detach().cpu().numpy(), np.random.default_rng(0)
     root = Node(fitter.fit(whole, goal))
     stack, leaves = [(root, 0 if function.tree.num_cuts else -1)], 0
     while stack:

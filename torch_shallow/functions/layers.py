@@ -271,7 +271,12 @@ class Selection(nn.Module):
         """The output of the region's affine map; NaN where the region is -1."""
         if isinstance(x, Proxy):
             return one_node(self, region=region, u=u, x=x)
-        y = select(self.weights, self.biases, region, u)
+        return self.with_skip(select(self.weights, self.biases, region, u), x)
+
+    def with_skip(
+        self, y: Float[Tensor, "points outputs"], x: Float[Tensor, "points inputs"]
+    ) -> Float[Tensor, "points outputs"]:
+        """What the maps give, and what is common to all regions."""
         return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
 
     def maps(

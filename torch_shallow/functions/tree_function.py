@@ -14,6 +14,7 @@ from torch import Size, Tensor
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
+from torch_shallow.functions.operators.plain import evaluate_plain, is_plain, is_watched
 from torch_shallow.functions.piecewise_affine import LayeredFunction, Layers
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
 from torch_shallow.geometry.chart import cut_rows
@@ -138,8 +139,16 @@ class TreeFunction(LayeredFunction):
         u = layers.half_spaces.coordinates(points)
         if layers.head is not None:
             u = u.to(torch.float64)  # or what enters the head would be rounded
-        region = self._region(u, points, rounding_of(x))
-        return layers.selection(region, u, points), region
+        rounding, maps = rounding_of(x), layers.selection
+        if not layers.dense and isinstance(maps, Selection) and not is_watched(layers.indicator, maps):
+            tensors = (layers.half_spaces.rows, maps.weights, maps.biases)
+            if is_plain(points, *tensors, maps.skip):
+                limits = layers.first_limit, layers.second_limit
+                tree, regions = layers.indicator.tree, self.num_regions
+                y, region = evaluate_plain(u, points, limits, tensors[0], tree, regions, tensors[1:], rounding)
+                return maps.with_skip(y, points), region
+        region = self._region(u, points, rounding)
+        return maps(region, u, points), region
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
         """Number of the region of each input; -1 where none is known."""

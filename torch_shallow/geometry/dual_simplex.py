@@ -26,31 +26,46 @@ SMALLEST_PIVOT = 1e-9
 
 
 class Simplex(Bundle):
-    """Bounds of the variables, and work space for up to as many half-spaces as there are rows."""
+    """Bounds of the variables, and work space for up to as many half-spaces as there are rows.
+
+    The tableau is kept column by column, so that a step goes along many rows at once.
+    """
 
     lower: np.ndarray  # float64 (dimension,)
     upper: np.ndarray  # float64 (dimension,)
     rows: np.ndarray  # float64 (capacity, dimension): half-spaces `rows @ y >= 0`
-    tableau: np.ndarray  # float64 (capacity + 1, dimension)
+    tableau: np.ndarray  # float64 (dimension, capacity)
+    cost: np.ndarray  # float64 (dimension,): the objective in the variables of the columns
     basic: np.ndarray  # int64 (capacity,): variable of each tableau row; half-space j is variable dimension + j
+    values: np.ndarray  # float64 (capacity,): value of each row's variable
+    least: np.ndarray  # float64 (capacity,): its bounds
+    most: np.ndarray  # float64 (capacity,)
     loose: np.ndarray  # int64 (dimension,): variable of each column
     at: np.ndarray  # float64 (dimension,): value of each column's variable
     rests_high: np.ndarray  # uint8 (dimension,): whether it is at its upper bound
     point: np.ndarray  # float64 (dimension,): the answer
     objective: np.ndarray  # float64 (dimension,): for the caller
     price: np.ndarray  # float64 (dimension,): work space
-    ratios: np.ndarray  # float64 (dimension,): work space
-    order: np.ndarray  # int64 (dimension,): work space
+    ratios: np.ndarray  # float64 (dimension,): work space, as all that follow
+    slopes: np.ndarray  # float64 (dimension,)
+    reaches: np.ndarray  # float64 (dimension,)
+    order: np.ndarray  # int64 (dimension,)
+
+
+LANES = 16  # rows are worked on so many at a time
 
 
 def room(lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"], capacity: int) -> Simplex:
-    """Room for linear programs of up to so many half-spaces between some bounds."""
-    dimension = len(lower)
-    at, point, objective, price, ratios = np.zeros((5, dimension))
+    """Room for linear programs of up to so many half-spaces between some bounds, or a few more."""
+    dimension, capacity = len(lower), -(-max(capacity, 1) // LANES) * LANES
+    at, point, objective, price, ratios, slopes, reaches, cost = np.zeros((8, dimension))
+    values, least, most = np.zeros((3, capacity))
     basic, loose, order = (np.zeros(size, dtype=np.int64) for size in (capacity, dimension, dimension))
-    rows, tableau = np.zeros((capacity, dimension)), np.zeros((capacity + 1, dimension))
+    rows, tableau = np.zeros((capacity, dimension)), np.zeros((dimension, capacity))
     rests_high = np.zeros(dimension, dtype=np.uint8)
-    return Simplex(lower, upper, rows, tableau, basic, loose, at, rests_high, point, objective, price, ratios, order)
+    of_rows = rows, tableau, cost, basic, values, least, most
+    work = price, ratios, slopes, reaches, order
+    return Simplex(lower, upper, *of_rows, loose, at, rests_high, point, objective, *work)
 
 
 @compiled("contract", "reassoc", "nsz")
@@ -61,64 +76,104 @@ def maximise(simplex, count, objective, target, tolerance):
         BELOW, ABOVE with the point in `simplex.point`, or FAILED. `tolerance` is how far beyond the target a proven
         bound may be, for rounding.
     """
-    tableau, basic, loose, at, rests_high = (
-        simplex.tableau,
-        simplex.basic,
-        simplex.loose,
-        simplex.at,
-        simplex.rests_high,
-    )
-    dimension = objective.shape[0]
-    for j in range(count):
-        basic[j] = dimension + j
-        for i in range(dimension):
-            tableau[j, i] = simplex.rows[j, i]
-    for i in range(dimension):
-        tableau[count, i] = objective[i]
-        loose[i] = i
-        rests_high[i] = objective[i] > 0.0
-        at[i] = simplex.upper[i] if objective[i] > 0.0 else simplex.lower[i]
+    dimension, wide = objective.shape[0], (count + LANES - 1) // LANES * LANES
+    begin(simplex, count, wide, objective)
+    fresh = True
     for _ in range(50 + 10 * (count + dimension)):
         bound = 0.0
         for i in range(dimension):
-            bound += tableau[count, i] * at[i]
+            bound += simplex.cost[i] * simplex.at[i]
         if bound <= target:
-            return BELOW if proven_bound(simplex, count, objective) <= target + tolerance else FAILED
-        worst, row, rising = FEASIBILITY, -1, True
-        for j in range(count):
-            value = 0.0
-            for i in range(dimension):
-                value += tableau[j, i] * at[i]
-            variable = basic[j]
-            below, above = -value, -1.0
-            if variable < dimension:
-                below, above = simplex.lower[variable] - value, value - simplex.upper[variable]
-            if below > worst:
-                worst, row, rising = below, j, True
-            if above > worst:
-                worst, row, rising = above, j, False
-        if row < 0:
+            return BELOW if proven_bound(simplex, objective) <= target + tolerance else FAILED
+        worst = worst_violation(simplex, wide)
+        if worst <= FEASIBILITY and not fresh:
+            evaluate_rows(simplex, wide)
+            fresh, worst = True, worst_violation(simplex, wide)
+        if worst <= FEASIBILITY:
             return ABOVE if feasible_point(simplex, count, objective) > target else FAILED
-        column = entering(simplex, count, row, rising, worst)
+        row = 0
+        while row < count and max(simplex.least[row] - simplex.values[row], above(simplex, row)) < worst:
+            row += 1
+        if row == count:
+            return FAILED
+        rising = simplex.least[row] - simplex.values[row] >= worst
+        column = entering(simplex, wide, row, rising, worst)
         if column < 0:
             return FAILED
-        pivot(simplex, count, row, column, rising)
+        pivot(simplex, wide, row, column, rising)
+        fresh = False
     return FAILED
 
 
 @compiled()
-def entering(simplex, count, row, rising, violation):
+def begin(simplex, count, wide, objective):
+    """All half-spaces are slack, and each variable is at its better bound; rows behind the last are never violated."""
+    tableau, dimension = simplex.tableau, objective.shape[0]
+    for j in range(wide):
+        simplex.basic[j] = dimension + j
+        simplex.least[j] = 0.0 if j < count else -np.inf
+        simplex.most[j] = np.inf
+    for i in range(dimension):
+        for j in range(count):
+            tableau[i, j] = simplex.rows[j, i]
+        for j in range(count, wide):
+            tableau[i, j] = 0.0
+        simplex.cost[i] = objective[i]
+        simplex.loose[i] = i
+        simplex.rests_high[i] = objective[i] > 0.0
+        simplex.at[i] = simplex.upper[i] if objective[i] > 0.0 else simplex.lower[i]
+    evaluate_rows(simplex, wide)
+
+
+@compiled("contract", "nsz")
+def evaluate_rows(simplex, wide):
+    """Compute the value of each row's variable from those of the columns."""
+    for j in range(wide):
+        simplex.values[j] = 0.0
+    for i in range(simplex.lower.shape[0]):
+        add_column(simplex, wide, i, simplex.at[i])
+
+
+@compiled("contract", "nsz")
+def add_column(simplex, wide, column, step):
+    """What the values of the rows become when a column's variable moves."""
+    values, entries = simplex.values, simplex.tableau[column]
+    for j in range(wide):
+        values[j] += step * entries[j]
+
+
+@compiled("contract", "reassoc", "nsz", "nnan")
+def worst_violation(simplex, wide):
+    """By how much a row's variable is beyond its bounds at most."""
+    values, least, most, worst = simplex.values, simplex.least, simplex.most, 0.0
+    for j in range(wide):
+        worst = max(worst, max(least[j] - values[j], values[j] - most[j]))
+    return worst
+
+
+@compiled()
+def above(simplex, row):
+    """By how much a row's variable is above its upper bound."""
+    return simplex.values[row] - simplex.most[row]
+
+
+@compiled()
+def entering(simplex, wide, row, rising, violation):
     """The column whose variable takes over from a violated row; -1 if there is none.
 
     Columns come in by what they cost. Those that cost least, and with their whole range do not mend the violation yet,
     go over to their other bound; the first that does mend it enters.
     """
-    tableau, dimension, ratios, order = simplex.tableau, simplex.lower.shape[0], simplex.ratios, simplex.order
-    stop = 0
+    dimension, ratios, order = simplex.lower.shape[0], simplex.ratios, simplex.order
+    slopes, reaches, stop = simplex.slopes, simplex.reaches, 0
     for i in range(dimension):
-        slope = mending(simplex, row, i, rising)
-        if slope > SMALLEST_PIVOT:
-            ratios[i] = abs(tableau[count, i]) / slope
+        variable = simplex.loose[i]
+        width = simplex.upper[variable] - simplex.lower[variable] if variable < dimension else np.inf
+        # How fast the row comes closer to its bound when the variable leaves its own.
+        slope = simplex.tableau[i, row] if rising == (simplex.rests_high[i] == 0) else -simplex.tableau[i, row]
+        if slope > SMALLEST_PIVOT and width > 0.0:
+            ratios[i] = abs(simplex.cost[i]) / slope
+            slopes[i], reaches[i] = slope, slope * width
             order[stop] = i
             stop += 1
     start = 0  # the column is in `order` from here to `stop`; all before go over
@@ -130,11 +185,10 @@ def entering(simplex, count, row, rising, violation):
             i = order[k]
             if ratios[i] > middle + 1e-12:
                 continue
-            reach = mending(simplex, row, i, rising) * reach_of(simplex, i)
-            range_with_equals += reach
+            range_with_equals += reaches[i]
             order[k] = order[as_cheap]
             if ratios[i] < middle - 1e-12:
-                cheaper_range += reach
+                cheaper_range += reaches[i]
                 order[as_cheap] = order[cheaper]
                 order[cheaper] = i
                 cheaper += 1
@@ -150,60 +204,46 @@ def entering(simplex, count, row, rising, violation):
             start, violation = as_cheap, violation - range_with_equals
     best, column = 0.0, -1
     for k in range(start, stop):
-        slope = mending(simplex, row, order[k], rising)
-        if slope > best:
-            best, column = slope, order[k]
+        if slopes[order[k]] > best:
+            best, column = slopes[order[k]], order[k]
     for k in range(start):
-        i = order[k]
+        i, before = order[k], simplex.at[order[k]]
         simplex.rests_high[i] = not simplex.rests_high[i]
         simplex.at[i] = simplex.upper[simplex.loose[i]] if simplex.rests_high[i] else simplex.lower[simplex.loose[i]]
+        add_column(simplex, wide, i, simplex.at[i] - before)
     return column
 
 
-@compiled()
-def mending(simplex, row, column, rising):
-    """How fast a violated row comes closer to its bound when a column's variable leaves its own bound."""
-    variable = simplex.loose[column]
-    if variable < simplex.lower.shape[0] and simplex.lower[variable] == simplex.upper[variable]:
-        return 0.0
-    slope = simplex.tableau[row, column] if rising else -simplex.tableau[row, column]
-    return -slope if simplex.rests_high[column] else slope
-
-
-@compiled()
-def reach_of(simplex, column):
-    """How far the variable of a column can go."""
-    variable = simplex.loose[column]
-    return simplex.upper[variable] - simplex.lower[variable] if variable < simplex.lower.shape[0] else np.inf
-
-
 @compiled("contract", "nsz")
-def pivot(simplex, count, row, column, rising):
+def pivot(simplex, wide, row, column, rising):
     """Exchange the variable of a row, which goes to its violated bound, with that of a column."""
-    tableau, dimension = simplex.tableau, simplex.lower.shape[0]
-    factor = 1.0 / tableau[row, column]
+    tableau, dimension, pivots = simplex.tableau, simplex.lower.shape[0], simplex.tableau[column]
+    factor = 1.0 / pivots[row]
+    goal = simplex.least[row] if rising else simplex.most[row]
+    step = (goal - simplex.values[row]) * factor
+    add_column(simplex, wide, column, step)
+    entered, left = simplex.loose[column], simplex.basic[row]
+    simplex.values[row] = simplex.at[column] + step
+    simplex.least[row] = simplex.lower[entered] if entered < dimension else 0.0
+    simplex.most[row] = simplex.upper[entered] if entered < dimension else np.inf
+    simplex.basic[row], simplex.loose[column] = entered, left
+    simplex.at[column], simplex.rests_high[column] = goal, not rising
     for i in range(dimension):
-        tableau[row, i] *= -factor
-    tableau[row, column] = factor
-    for j in range(count + 1):
-        if j != row:
-            share = tableau[j, column]
+        if i != column:
+            share, entries = -factor * tableau[i, row], tableau[i]
             if share != 0.0:
-                tableau[j, column] = 0.0
-                for i in range(dimension):
-                    tableau[j, i] += share * tableau[row, i]
-    leaving = simplex.basic[row]
-    simplex.basic[row] = simplex.loose[column]
-    simplex.loose[column] = leaving
-    simplex.rests_high[column] = not rising
-    if leaving >= dimension:
-        simplex.at[column] = 0.0
-    else:
-        simplex.at[column] = simplex.lower[leaving] if rising else simplex.upper[leaving]
+                for j in range(wide):
+                    entries[j] += share * pivots[j]
+            entries[row] = share
+            simplex.cost[i] += share * simplex.cost[column]
+    for j in range(wide):
+        pivots[j] *= factor
+    pivots[row] = factor
+    simplex.cost[column] *= factor
 
 
 @compiled()
-def proven_bound(simplex, count, objective):
+def proven_bound(simplex, objective):
     """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
     dimension, price = objective.shape[0], simplex.price
     for i in range(dimension):
@@ -211,7 +251,7 @@ def proven_bound(simplex, count, objective):
     for column in range(dimension):
         j = simplex.loose[column] - dimension
         if j >= 0:
-            multiplier = max(0.0, -simplex.tableau[count, column])
+            multiplier = max(0.0, -simplex.cost[column])
             for i in range(dimension):
                 price[i] += multiplier * simplex.rows[j, i]
     bound = 0.0
@@ -229,10 +269,7 @@ def feasible_point(simplex, count, objective):
             point[simplex.loose[i]] = simplex.at[i]
     for j in range(count):
         if simplex.basic[j] < dimension:
-            value = 0.0
-            for i in range(dimension):
-                value += simplex.tableau[j, i] * simplex.at[i]
-            point[simplex.basic[j]] = value
+            point[simplex.basic[j]] = simplex.values[j]
     total = 0.0
     for i in range(dimension):
         point[i] = min(max(point[i], simplex.lower[i]), simplex.upper[i])

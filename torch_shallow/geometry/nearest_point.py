@@ -334,7 +334,7 @@ def nearest(
             return BEYOND
         work.bound[0] /= 1.0 if norm == 1.0 else np.sqrt(n)
         return UNSETTLED
-    work.bound[0] = min(cutoff, -cutoff * (proven_bound(simplex, rows, simplex.objective) + 1e-14))
+    work.bound[0] = min(cutoff, -cutoff * (proven_bound(simplex, simplex.objective) + 1e-14))
     if status == BELOW:
         return BEYOND
     for i in range(n):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -18,6 +19,7 @@ from torch_shallow.search.partition import Search
 CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
 ROUNDING = 2.0**-46  # of the terms of a value: what rounding may have made of 0
 HARMLESS = 1e-10  # a change of the outputs by this, relative to their size, is not looked into
+SPARSE, FEW = 1 / 4, 8  # a stage is sparse if no larger share of its weights, and so few for a neuron, are not zero
 
 
 class PackedProgram(Bundle):
@@ -34,6 +36,14 @@ class PackedProgram(Bundle):
     input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
     hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
     harmless: np.ndarray  # float64 (neurons,): a value of this size that is lost does not matter to the outputs
+    stage_of: np.ndarray  # int64 (neurons,)
+    own_rows: np.ndarray  # float64 (neurons, dimension): of the input part, of neurons of sparse stages
+    sparse: np.ndarray  # uint8 (stages,): whether nearly all weights of the hidden part are zero; never the first
+    source_starts: np.ndarray  # int64 (neurons + 1,): first source of each neuron; only those of sparse stages have any
+    sources: np.ndarray  # int64 (sources,): a neuron of a weight that is not zero
+    source_weights: np.ndarray  # float64 (sources,): the weight
+    reader_starts: np.ndarray  # int64 (neurons + 1,): first reader of each neuron
+    readers: np.ndarray  # int64 (sources,): neurons of which it is a source
 
 
 def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neurons"] | None = None) -> PackedProgram:
@@ -76,6 +86,37 @@ def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neuron
         join(input_sizes),
         join(hidden_norms),
         np.full(program.num_neurons, np.inf) if harmless is None else harmless,
+        np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages]),
+        *_sources(program, chart),
+    )
+
+
+def _sources(program: ReLUProgram, chart: Chart) -> tuple[np.ndarray, ...]:
+    """The fields of a `PackedProgram` that say which stages are sparse, and what their neurons read."""
+    d, neurons = program.num_inputs, program.num_neurons
+    sparse, targets, sources, weights = [], [], [], []
+    for number, (stage, offset) in enumerate(zip(program.stages, program.offsets, strict=False)):
+        hidden = stage.weight[:, d:]
+        read = [hidden[:, a:b] for a, b in pairwise(program.offsets[: number + 1])]
+        size = sum(block.size for block in read if block.any())
+        rows, columns = np.nonzero(hidden) if number else (np.zeros(0, dtype=np.int64),) * 2
+        sparse.append(number > 0 and len(rows) <= min(SPARSE * size, FEW * len(hidden)))
+        if sparse[-1]:
+            targets.append(offset + rows)
+            sources.append(columns)
+            weights.append(hidden[rows, columns])
+    none = np.zeros(0, dtype=np.int64)
+    target, source = (np.concatenate([none, *parts]) for parts in (targets, sources))
+    by_source = np.argsort(source, kind="stable")
+    starts = [np.append(0, np.cumsum(np.bincount(of, minlength=neurons))) for of in (target, source)]
+    return (
+        chart.pull_back(program.reads, program.biases) if any(sparse) else np.zeros((0, chart.num_coordinates + 1)),
+        np.array(sparse, dtype=np.uint8),
+        starts[0],
+        source,
+        np.concatenate([np.zeros(0), *weights]),
+        starts[1],
+        target[by_source],
     )
 
 
@@ -172,6 +213,31 @@ def write_doubts(network, norms_of_all, pattern, stage, tolerance, doubts):
         doubts[i] = min(max(ROUNDING * terms, network.harmless[i]), tolerance * norms_of_all[i])
 
 
+@compiled("contract", "nsz")
+def compose_neuron(network, maps, rows, norms_of_all, pattern, neuron, tolerance, doubts):
+    """Write the row of one neuron of a sparse stage, as `compose` and `write_doubts` do of a whole stage.
+
+    `rows` has one row for each neuron; what is written there is written to `maps` too, for stages that are not sparse.
+    """
+    dimension, row, stage = rows.shape[1], rows[neuron], network.stage_of[neuron]
+    place, step = network.offsets[stage] * (dimension - 1) + neuron, network.sizes[stage]
+    for k in range(dimension):
+        row[k] = network.own_rows[neuron, k]
+    terms, square = network.input_sizes[neuron], 0.0
+    for at in range(network.source_starts[neuron], network.source_starts[neuron + 1]):
+        source, weight = network.sources[at], network.source_weights[at]
+        if pattern[source] == 1:
+            terms += abs(weight) * norms_of_all[source]
+            for k in range(dimension):
+                row[k] += weight * rows[source, k]
+    for k in range(dimension):
+        maps[place + k * step] = row[k]
+        square += row[k] ** 2
+    norm = max(np.sqrt(square), CANCELLATION * terms)
+    norms_of_all[neuron] = norm
+    doubts[neuron] = min(max(ROUNDING * terms, network.harmless[neuron]), tolerance * norm)
+
+
 @compiled()
 def begin_rows(network, rows, stage):
     """Write what the rows of a stage are if no neuron before it is active."""
@@ -204,6 +270,13 @@ def add_block(network, rows, maps, block, active):
             row, by_j = rows[k], source_rows[k, active[j]]
             for i in range(n):
                 row[i] += by_j * of_j[i]
+
+
+@compiled()
+def pack_status(status, packed, row):
+    """Write a pattern as `np.packbits` does, from eight neurons in each word: one in each byte, 0 or 1."""
+    for byte in range(packed.shape[1]):
+        packed[row, byte] = (status[byte] * np.uint64(0x8040201008040201)) >> np.uint64(56)
 
 
 @compiled()

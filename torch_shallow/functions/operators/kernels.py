@@ -146,6 +146,42 @@ def select_rows(weights, biases, region, u, y, start, stop):
                 y[p, o] = total
 
 
+@compiled()
+def evaluate_in_box(
+    u,
+    x,
+    half_spaces,
+    tree,
+    weights,
+    biases,
+    region,
+    y,
+    lower,
+    upper,
+    slack,
+    rounding,
+    regions,
+    start,
+    stop,
+    points,
+    nodes,
+):
+    """Write the region of some points, and the affine map of that region at the point."""
+    descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
+    keep_inside_box(x, lower, upper, slack, rounding, region, start, stop)
+    select_rows(weights, biases, region, u, y, start, stop)
+
+
+@compiled()
+def evaluate_in_polytope(
+    u, x, half_spaces, tree, weights, biases, region, y, a, b, slack, rounding, regions, start, stop, points, nodes
+):
+    """The same, where the domain is `a x <= b`."""
+    descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
+    keep_inside_polytope(x, a, b, slack, region, start, stop)
+    select_rows(weights, biases, region, u, y, start, stop)
+
+
 @compiled("contract", "nsz")
 def select_rows_transposed(weights, region, g, u, start, stop):
     """Write the transposed linear map of each point's region at `g`; 0 outside. `u` has float64 entries."""

@@ -12,16 +12,16 @@ from torch_shallow.geometry.rays.cone import NEED_WORDS
 from torch_shallow.geometry.rays.storage import grown, intersection
 from torch_shallow.search.engines.exact_walk import ExactWalk
 from torch_shallow.search.engines.ray_walk import (
-    CURSOR,
+    DECIDED,
     DEPTH,
     DOUBT,
     LINES,
+    NEURON,
     NUM_COLUMNS,
+    OPEN,
     PARENT,
-    POOL_TOP,
     RAYS,
     SPENT,
-    STAGE,
     START,
     TOO_MANY_RAYS,
     RayStack,
@@ -54,18 +54,23 @@ class RayWalk(CompiledWalk):
         self.storage, (lines, rays, self.pool_top), used = intersection(
             problem.chart.inequalities, problem.search.tolerance
         )
-        dimension, widest = problem.chart.num_coordinates + 1, max([1, *network.sizes])
+        dimension, widest, neurons = problem.chart.num_coordinates + 1, max([1, *network.sizes]), program.num_neurons
+        status = np.zeros(-(-neurons // 8), dtype=np.uint64)
         self.stack = RayStack(
             np.zeros((256, NUM_COLUMNS), dtype=np.int64),
-            np.zeros((256, widest), dtype=np.uint8),
+            np.zeros((256, neurons), dtype=np.int32),
             np.zeros((256, self.storage.words), dtype=np.uint64),
-            np.zeros(max(1, program.num_neurons) * dimension),
-            np.zeros(program.num_neurons),
-            np.zeros(program.num_neurons),
-            np.zeros(program.num_neurons, dtype=np.uint8),
-            np.zeros(1, dtype=np.int64),
-            np.zeros((4, max(widest, dimension))),
-            np.zeros(program.num_neurons, dtype=np.int64),
+            status.view(np.uint8),
+            status,
+            np.zeros(neurons, dtype=np.int64),
+            np.zeros(neurons, dtype=np.int64),
+            np.zeros(max(1, neurons) * dimension),
+            np.zeros((neurons, dimension)),
+            np.zeros(neurons),
+            np.zeros(neurons),
+            np.zeros(4, dtype=np.int64),
+            np.zeros((3, widest)),
+            np.zeros(neurons, dtype=np.int64),
         )
         cones = self.storage.cones
         # A walk may change the domain's cone where it lies.
@@ -106,7 +111,7 @@ class RayWalk(CompiledWalk):
             self._decide(int(counts[TOP]), counts)
             return
         if status == NEED_FRAMES:
-            self.stack = stack.replaced(frames=grown(stack.frames), status=grown(stack.status), used=grown(stack.used))
+            self.stack = stack.replaced(frames=grown(stack.frames), open=grown(stack.open), used=grown(stack.used))
             return
         self.storage.grow(status)
         if status == NEED_WORDS:
@@ -120,40 +125,40 @@ class RayWalk(CompiledWalk):
         cones.sets[: len(ids)] = 0
         cones.sets[: len(ids), : sets.shape[1]] = sets
         stack.frames[0] = 0
-        stack.frames[0, [LINES, RAYS, CURSOR, PARENT, POOL_TOP]] = lines, rays, -1, -1, self.pool_top
+        stack.frames[0, [LINES, RAYS, NEURON, PARENT]] = lines, rays, -1, -1
         stack.used[0] = 0
         stack.used[0, : len(used)] = used
-        stack.pool_top[0] = self.pool_top
+        stack.status[:] = 0
+        stack.status[: len(stack.norms)] = UNDECIDED
+        stack.waiting[:] = np.diff(self.problem.network.source_starts)
+        stack.state[:] = self.pool_top, 0, 0, -1
         self._walk_all()
 
     def _decide(self, top: int, counts: Int[np.ndarray, "counts"]) -> None:
-        """Settle the neuron at the cursor of the top cell; if it cuts the cell, walk below the cell exactly."""
-        frame, cell = self.stack.frames[top], self._top_cell(top)
-        side = self.exact.side_of(cell, int(frame[STAGE]), int(frame[CURSOR]))
+        """Settle the first open neuron of the top cell; if it cuts the cell, walk below the cell exactly."""
+        stack, cell = self.stack, self._top_cell(top)
+        neuron = int(stack.open[top, : stack.frames[top, OPEN]].min())
+        stage = int(self.problem.network.stage_of[neuron])
+        side = self.exact.side_of(cell, stage, neuron - int(self.problem.network.offsets[stage]))
         if side is None:
             counts[TOP] -= 1
             self.exact.run(cell)
             counts[CUTS] = self.harvest.num_cuts
         else:
-            self.stack.status[top, frame[CURSOR]] = side
+            stack.state[DECIDED] = 2 * neuron + side
 
     def _top_cell(self, top: int) -> Cell:
-        """The cell on top of the stack, as half-spaces."""
+        """The cell on top of the stack, as half-spaces; of its first stage that is not settled, what is."""
         network, stack, cones = self.problem.network, self.stack, self.storage.cones
-        frame, dimension = stack.frames[top], cones.pool.shape[1]
-        offsets, stage = network.offsets, frame[STAGE]
-        status = np.full(offsets[-1], -1, dtype=np.int8)
-        status[: offsets[stage]] = stack.pattern[: offsets[stage]]
-        if frame[CURSOR] >= 0:
-            current = stack.status[top, : network.sizes[stage]]
-            status[offsets[stage] : offsets[stage + 1]] = np.where(current == UNDECIDED, -1, current)
-        rows = []
-        for neuron, side in self.harvest.path(int(frame[PARENT]), int(frame[DEPTH])):
-            at = int(np.searchsorted(offsets, neuron, side="right")) - 1
-            maps = stack.maps[offsets[at] * dimension : offsets[at + 1] * dimension].reshape(dimension, -1)
-            rows.append((1 if side else -1) * maps[:, neuron - offsets[at]])
+        frame, offsets = stack.frames[top], network.offsets
+        known = stack.status[: len(stack.norms)]
+        status = np.where(known == UNDECIDED, -1, known.astype(np.int8)).astype(np.int8)
+        for first in np.flatnonzero(status < 0)[:1]:  # a cell knows no stage behind the first that is not settled
+            status[offsets[network.stage_of[first] + 1] :] = -1
+        path = self.harvest.path(int(frame[PARENT]), int(frame[DEPTH]))
+        rows = [(1 if side else -1) * stack.rows[neuron] for neuron, side in path]
         first = frame[START]
         point = cones.pool[cones.ids[first : first + frame[LINES] + frame[RAYS]]].sum(axis=0)
-        rows_of_path = np.array(rows).reshape(-1, dimension)
+        rows_of_path = np.array(rows).reshape(-1, cones.pool.shape[1])
         point = point / np.linalg.norm(point)
         return Cell(int(frame[PARENT]), int(frame[DEPTH]), status, rows_of_path, point)

@@ -1,4 +1,4 @@
-"""The depth-first walk: cut the domain by one neuron after another, stage by stage."""
+"""The depth-first walk: cut the domain by one neuron after another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.rays.cone import NEED_PAIRS, OK, absorb_flat_rays, evaluate, split
-from torch_shallow.search.problem import compose, pack_pattern, write_doubts
+from torch_shallow.search.problem import compose, compose_neuron, pack_status, write_doubts
 from torch_shallow.search.task_output import (
     CUT_ROWS,
     CUTS,
@@ -22,28 +22,45 @@ from torch_shallow.search.task_output import (
 )
 
 TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
-DOUBT = 15  # whether the neuron at the cursor of the cell on top takes both signs there needs exact arithmetic
+DOUBT = 15  # whether the first open neuron of the cell on top takes both signs there needs exact arithmetic
 
 
 FLATNESS = 1e-4  # a ray is flat if all values are within this share of the tolerance: zero but for rounding
+FEW = 8  # open neurons: more are looked at all at once
 
 # Columns of the stack of cells.
-START, LINES, RAYS, STAGE, CURSOR, PARENT, POOL_TOP, SPENT, DEPTH = range(9)
-NUM_COLUMNS = 9
+START, LINES, RAYS, STAGE, LEFT, OPEN, STATE, NEURON, SIDE, UP, MARK, PARENT, POOL_TOP, SPENT, DEPTH = range(15)
+NUM_COLUMNS = 15
+
+# States of a cell.
+FRESH, ON_TRAIL, KNOWN = range(3)
+
+# What changes with the cell on top: the first free row of the pool, the length of the trail and how much of it has been
+# followed, and the neuron that has been decided elsewhere, as `2 * neuron + side`, or -1.
+POOL, TRAIL, FOLLOWED, DECIDED = range(4)
 
 
 class RayStack(Bundle):
-    """Cells still to be walked, and what holds on the path to the top one."""
+    """Cells still to be walked, and what holds on the path to the top one.
+
+    Neurons are settled in an order that is noted, the trail, so that it can be taken back when the walk goes on in
+    another cell. A neuron is looked at as soon as all is settled that it reads: a stage at a time, or, where a stage is
+    sparse, neuron by neuron. Those that are not settled then are open.
+    """
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
-    status: np.ndarray  # uint8 (capacity, largest stage): of the neurons of the cell's stage
+    open: np.ndarray  # int32 (capacity, neurons): numbers of the open neurons of each cell
     used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
-    maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
+    status: np.ndarray  # uint8 (neurons, rounded up to words): of the cell on top
+    status_words: np.ndarray  # uint64: the same memory
+    waiting: np.ndarray  # int64 (neurons,): how many neurons that each neuron of a sparse stage reads are not settled
+    trail: np.ndarray  # int64 (neurons,): what has been settled
+    maps: np.ndarray  # float64: rows of each stage on the path, laid out as `PackedProgram.inputs`
+    rows: np.ndarray  # float64 (neurons, dimension): of neurons that are open, or read by some of a sparse stage
     norms: np.ndarray  # float64 (neurons,): size against which a value of a neuron is measured
     doubts: np.ndarray  # float64 (neurons,): up to which size a value is taken for 0
-    pattern: np.ndarray  # uint8 (neurons,): of the completed stages on the path
-    pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
-    work: np.ndarray  # float64 (4, at least neurons of a stage and dimension)
+    state: np.ndarray  # int64 (4,): see `POOL`
+    work: np.ndarray  # float64 (3, neurons of a stage)
     active: np.ndarray  # int64 (neurons,): work space
 
 
@@ -85,16 +102,63 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
 
 
 @compiled()
-def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top):
-    """Compose the stage and settle every neuron of one sign on the cell; the others stay undecided."""
-    compose(network, stack.maps, stack.norms, stack.pattern, stack.active, stage)
-    write_doubts(network, stack.norms, stack.pattern, stage, tolerance, stack.doubts)
-    n, offset = network.sizes[stage], network.offsets[stage]
+def settle(network, stack, frame, neuron, side):
+    """Note the sign of a neuron on the cell on top."""
+    stack.status[neuron] = side
+    stack.trail[stack.state[TRAIL]] = neuron
+    stack.state[TRAIL] += 1
+    frame[LEFT] -= neuron < network.offsets[frame[STAGE]]
+
+
+@compiled()
+def take_back(network, stack, mark):
+    """Forget what has been settled since the trail had this length."""
+    state = stack.state
+    for at in range(mark, state[TRAIL]):
+        neuron = stack.trail[at]
+        stack.status[neuron] = UNDECIDED
+        if at < state[FOLLOWED]:
+            for reader in range(network.reader_starts[neuron], network.reader_starts[neuron + 1]):
+                stack.waiting[network.readers[reader]] += 1
+    state[TRAIL] = state[FOLLOWED] = mark
+
+
+@compiled()
+def extremes(pool, ids, frame, row, values):
+    """Least and greatest value of a row on the lines and rays of a cell; all values are written."""
+    lines = frame[LINES]
+    least, greatest = evaluate(pool, ids, frame[START], lines + frame[RAYS], row, values)
+    for r in range(lines):
+        greatest = max(greatest, abs(values[r]))
+        least = min(least, -abs(values[r]))
+    return least, greatest
+
+
+@compiled()
+def look_at(network, cones, scratch, stack, frame, neuron, opened):
+    """Settle a neuron of one sign on the cell on top; another one is opened."""
+    doubt = stack.doubts[neuron]
+    least, greatest = extremes(cones.pool, cones.ids, frame, stack.rows[neuron], scratch.values)
+    if greatest > doubt and least < -doubt:
+        opened[frame[OPEN]] = neuron
+        frame[OPEN] += 1
+    else:
+        settle(network, stack, frame, neuron, 1 if greatest > doubt else 0)
+
+
+@compiled()
+def enter_stage(network, cones, scratch, stack, frame, tolerance, top):
+    """Compose the next stage that is not sparse; settle every neuron of one sign on the cell, and open the others."""
+    stage, opened = frame[STAGE], stack.open[top]
+    value, low, high = stack.work[0], stack.work[1], stack.work[2]
+    compose(network, stack.maps, stack.norms, stack.status, stack.active, stage)
+    write_doubts(network, stack.norms, stack.status, stage, tolerance, stack.doubts)
+    n, offset, num_stages = network.sizes[stage], network.offsets[stage], network.sizes.shape[0]
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     norms = stack.norms[offset : offset + n]
     # A vertex is no direction: there, later stages still have their biases.
-    most_t = np.inf if stage == network.sizes.shape[0] - 1 else 0.0
+    most_t = np.inf if stage == num_stages - 1 else 0.0
     some_flat = bounds_on_cell(
         cones.pool,
         cones.ids,
@@ -112,18 +176,96 @@ def enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, 
     )
     if some_flat and network.closed[stage]:
         absorb_flat_rays(cones, scratch, frame[START : RAYS + 1], stack.used[top])
+    frame[STAGE] += 1
+    while frame[STAGE] < num_stages and network.sparse[frame[STAGE]]:
+        frame[STAGE] += 1
+    frame[LEFT] = 0
+    for neuron in range(offset, network.offsets[frame[STAGE]]):
+        frame[LEFT] += stack.status[neuron] == UNDECIDED
     for i in range(n):
         rises, falls = high[i] > stack.doubts[offset + i], low[i] < -stack.doubts[offset + i]
         if rises and falls:
-            stack.status[top, i] = UNDECIDED
+            opened[frame[OPEN]] = offset + i
+            frame[OPEN] += 1
         else:
-            stack.status[top, i] = 1 if rises else 0
+            settle(network, stack, frame, offset + i, 1 if rises else 0)
+        if (rises and falls) or network.reader_starts[offset + i + 1] > network.reader_starts[offset + i]:
+            for k in range(dimension):
+                stack.rows[offset + i, k] = rows[k, i]
+    if stage == 0:  # what reads no neuron waits for none
+        for neuron in range(offset + n, network.offsets[num_stages]):
+            if network.sparse[network.stage_of[neuron]] and stack.waiting[neuron] == 0:
+                compose_neuron(
+                    network, stack.maps, stack.rows, stack.norms, stack.status, neuron, tolerance, stack.doubts
+                )
+                look_at(network, cones, scratch, stack, frame, neuron, opened)
 
 
 @compiled()
-def write_region(network, cones, stack, frame, found, row):
+def follow(network, cones, scratch, stack, frame, tolerance, top):
+    """Look at all neurons of which everything they read has been settled; enter each stage that follows."""
+    state, opened = stack.state, stack.open[top]
+    while True:
+        while state[FOLLOWED] < state[TRAIL]:
+            neuron = stack.trail[state[FOLLOWED]]
+            state[FOLLOWED] += 1
+            for at in range(network.reader_starts[neuron], network.reader_starts[neuron + 1]):
+                reader = network.readers[at]
+                stack.waiting[reader] -= 1
+                if stack.waiting[reader] == 0:
+                    compose_neuron(
+                        network, stack.maps, stack.rows, stack.norms, stack.status, reader, tolerance, stack.doubts
+                    )
+                    look_at(network, cones, scratch, stack, frame, reader, opened)
+        if frame[LEFT] > 0 or frame[STAGE] == network.sizes.shape[0]:
+            return
+        enter_stage(network, cones, scratch, stack, frame, tolerance, top)
+
+
+@compiled()
+def put_on_trail(network, stack, frame, top):
+    """Take up a cell: go back to where its parent was left, and settle the neuron that has cut it out."""
+    take_back(network, stack, frame[MARK])
+    opened, above = stack.open[top], stack.open[frame[UP]]
+    for at in range(stack.frames[frame[UP], OPEN]):
+        opened[frame[OPEN]] = above[at]
+        frame[OPEN] += above[at] != frame[NEURON]
+    settle(network, stack, frame, frame[NEURON], frame[SIDE])
+
+
+@compiled()
+def look_at_all(network, cones, scratch, stack, frame, top):
+    """Look at all open neurons of a cell that has taken them over from its parent."""
+    opened, count = stack.open[top], frame[OPEN]
+    frame[OPEN] = 0
+    for at in range(count):
+        neuron = opened[at]
+        look_at(network, cones, scratch, stack, frame, neuron, opened)
+
+
+@compiled()
+def close_neuron(opened, frame, neuron):
+    """Take a neuron off the list of open ones."""
+    at = 0
+    while opened[at] != neuron:
+        at += 1
+    frame[OPEN] -= 1
+    opened[at] = opened[frame[OPEN]]
+
+
+@compiled()
+def first_of(opened, count):
+    """The first of some neurons."""
+    first = opened[0]
+    for at in range(1, count):
+        first = min(first, opened[at])
+    return np.int64(first)
+
+
+@compiled()
+def write_region(cones, stack, frame, found, row):
     """Note a region: its pattern, packed, and an interior point: the sum of its lines and rays."""
-    pack_pattern(network, stack.pattern, found.patterns, row)
+    pack_status(stack.status_words, found.patterns, row)
     found.region_parents[row] = frame[PARENT]
     last = cones.pool.shape[1] - 1
     start, lines, rays = frame[START], frame[LINES], frame[RAYS]
@@ -148,20 +290,21 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
     Returns:
         DONE, FULL, TOO_MANY_RAYS, DOUBT, OFF_PATH, or one of the NEED statuses.
     """
-    frames, status, used, maps, norms = stack.frames, stack.status, stack.used, stack.maps, stack.norms
+    frames, used, state = stack.frames, stack.used, stack.state
     pool, ids, values = cones.pool, cones.ids, scratch.values
-    sizes, offsets = network.sizes, network.offsets
-    num_stages, dimension = sizes.shape[0], pool.shape[1]
     max_cuts, max_regions = found.cut_neurons.shape[0], found.points.shape[0]
-    value, low, high, row = stack.work[0], stack.work[1], stack.work[2], stack.work[3]
     children, child_used = scratch.children, scratch.child_used
     while counts[TOP] >= 0:
         top = counts[TOP]
-        frame = frames[top]
+        frame, opened = frames[top], stack.open[top]
         if frame[SPENT]:
-            stack.pool_top[0] = frame[POOL_TOP]
+            state[POOL] = frame[POOL_TOP]
             counts[TOP] -= 1
             continue
+        if frame[STATE] == FRESH:
+            if frame[NEURON] >= 0:
+                put_on_trail(network, stack, frame, top)
+            frame[STATE] = ON_TRAIL
         if counts[REGION_ROWS] == max_regions or counts[CUT_ROWS] == max_cuts:
             return FULL
         if top + 3 > frames.shape[0]:
@@ -170,68 +313,63 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
             return NEED_PAIRS
         if frame[RAYS] > max_rays:
             return TOO_MANY_RAYS
-        stage = frame[STAGE]
-        if stage == num_stages:
-            write_region(network, cones, stack, frame, found, counts[REGION_ROWS])
+        if frame[STATE] == ON_TRAIL:
+            if frame[OPEN] > FEW:
+                look_at_all(network, cones, scratch, stack, frame, top)
+            frame[STATE] = KNOWN
+        elif state[DECIDED] >= 0:
+            neuron = state[DECIDED] >> 1
+            close_neuron(opened, frame, neuron)
+            settle(network, stack, frame, neuron, state[DECIDED] & 1)
+            state[DECIDED] = -1
+        neuron = np.int64(-1)
+        while True:
+            follow(network, cones, scratch, stack, frame, tolerance, top)
+            if frame[OPEN] == 0:
+                break
+            neuron = first_of(opened, frame[OPEN])
+            threshold, doubt = tolerance * stack.norms[neuron], stack.doubts[neuron]
+            least, greatest = extremes(pool, ids, frame, stack.rows[neuron], values)
+            if greatest > threshold and least < -threshold:
+                break
+            if greatest > doubt and least < -doubt:
+                return DOUBT
+            close_neuron(opened, frame, neuron)
+            settle(network, stack, frame, neuron, 1 if greatest > doubt else 0)
+        if frame[OPEN] == 0:
+            write_region(cones, stack, frame, found, counts[REGION_ROWS])
             counts[REGION_ROWS] += 1
             counts[TOP] -= 1
             continue
-        if frame[CURSOR] < 0:
-            enter_stage(network, cones, scratch, stack, frame, stage, tolerance, value, low, high, top)
-            frame[CURSOR] = 0
-        n, offset, base = sizes[stage], offsets[stage], offsets[stage] * dimension
-        lines, rays = frame[LINES], frame[RAYS]
-        cut = False
-        while frame[CURSOR] < n:
-            i = frame[CURSOR]
-            if status[top, i] == UNDECIDED:
-                for k in range(dimension):
-                    row[k] = maps[base + k * n + i]
-                threshold, doubt = tolerance * norms[offset + i], stack.doubts[offset + i]
-                least, greatest = evaluate(pool, ids, frame[START], lines + rays, row[:dimension], values)
-                for r in range(lines):
-                    greatest = max(greatest, abs(values[r]))
-                    least = min(least, -abs(values[r]))
-                if greatest > threshold and least < -threshold:
-                    cut = True
-                    break
-                if greatest > doubt and least < -doubt:
-                    return DOUBT
-                status[top, i] = 1 if greatest > doubt else 0
-            frame[CURSOR] += 1
-        if not cut:
-            for i in range(n):
-                stack.pattern[offset + i] = status[top, i]
-            frame[STAGE] += 1
-            frame[CURSOR] = -1
-            continue
-        i = frame[CURSOR]
-        only_side = guided_side(path, frame[DEPTH], offset + i)
+        only_side = guided_side(path, frame[DEPTH], neuron)
         if only_side == OFF_PATH:
             return OFF_PATH
-        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], doubt, stack.pool_top[0])
+        code, pool_top = split(cones, scratch, frame[START : RAYS + 1], used[top], doubt, state[POOL])
         if code != OK:
             return code
         if only_side < 0:
             found.cut_parents[counts[CUT_ROWS]] = frame[PARENT]
-            found.cut_neurons[counts[CUT_ROWS]] = offset + i
+            found.cut_neurons[counts[CUT_ROWS]] = neuron
             counts[CUT_ROWS] += 1
-        frame[SPENT], frame[POOL_TOP] = 1, stack.pool_top[0]
-        stack.pool_top[0] = pool_top
+        frame[SPENT], frame[POOL_TOP] = 1, state[POOL]
+        state[POOL] = pool_top
         for side in range(2):  # the negative child is walked first: it goes on top
             if only_side == 1 - side:
                 continue
             child = top + 1 if only_side >= 0 else top + 2 - side
             for column in range(RAYS + 1):
                 frames[child, column] = children[side, column]
-            frames[child, STAGE] = stage
-            frames[child, CURSOR] = i + 1
+            frames[child, STAGE] = frame[STAGE]
+            frames[child, LEFT] = frame[LEFT]
+            frames[child, OPEN] = 0
+            frames[child, STATE] = FRESH
             frames[child, SPENT] = 0
+            frames[child, NEURON] = neuron
+            frames[child, SIDE] = side
+            frames[child, UP] = top
+            frames[child, MARK] = state[TRAIL]
             frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
             frames[child, DEPTH] = frame[DEPTH] + 1
-            for j in range(n):
-                status[child, j] = status[top, j]
-            status[child, i] = side
             for w in range(used.shape[1]):
                 used[child, w] = child_used[side, w]
         counts[CUTS] += only_side < 0

@@ -24,6 +24,7 @@ from torch_shallow.search.engines.simplex_walk import (
     NUM_COLUMNS,
     PARENT,
     POINTS,
+    PROOFS,
     ROWS,
     SPENT,
     STAGE,
@@ -61,9 +62,9 @@ class SimplexWalk(CompiledWalk):
         self.chart, self.dimension = chart, chart.num_coordinates + 1
         self.domain_rows = np.zeros((0, self.dimension)) if chart.is_box else chart.inequalities
         self.simplex = _room(self.domain_rows, chart.is_box)
-        self.stack = _stack(self.network, self.dimension)
         self.asks = problem.search.solver is not None
         self.max_points = min(32 + 2 * self.dimension, 128)
+        self.stack = _stack(self.network, self.dimension, len(self.simplex.rows), self.max_points)
 
     def run(self, start: Cell | None = None) -> None:
         """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
@@ -174,6 +175,10 @@ class SimplexWalk(CompiledWalk):
         norms = np.linalg.norm(start.rows, axis=1, keepdims=True)
         self.simplex.rows[len(self.domain_rows) : depth] = start.rows / np.where(norms > 0.0, norms, 1.0)
         cells, network, offsets = self.stack, self.network, self.network.offsets
+        cells.num_proofs[:] = 0
+        given = np.arange(depth)  # they are on the path of every cell of this walk
+        cells.codes[:depth] = 2 * int(offsets[-1]) + given
+        cells.places[cells.codes[:depth]] = given
         stage, entered = 0, False
         while stage < len(network.sizes):
             status = start.status[offsets[stage] : offsets[stage + 1]]
@@ -195,9 +200,12 @@ class SimplexWalk(CompiledWalk):
         cells.points[0] = start.point / (start.point[-1] if self.chart.is_box else np.abs(start.point).max())
 
     def _grow_rows(self) -> None:
-        simplex = self.simplex
-        tableau = np.zeros((2 * len(simplex.tableau), self.dimension))
-        self.simplex = simplex.replaced(rows=grown(simplex.rows), tableau=tableau, basic=grown(simplex.basic))
+        before = self.simplex
+        self.simplex = room(before.lower, before.upper, 2 * len(before.rows))
+        self.simplex.rows[: len(before.rows)] = before.rows
+        more = np.zeros(len(self.simplex.rows) - len(before.rows), dtype=np.int64)
+        codes, places = (np.append(array, more) for array in (self.stack.codes, self.stack.places))
+        self.stack = self.stack.replaced(codes=codes, places=places)
 
 
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:
@@ -209,7 +217,7 @@ def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Si
     return simplex
 
 
-def _stack(network: PackedProgram, dimension: int) -> CellStack:
+def _stack(network: PackedProgram, dimension: int, rows: int, max_points: int) -> CellStack:
     neurons, widest = int(network.offsets[-1]), max(1, int(network.sizes.max(initial=1)))
     return CellStack(
         np.zeros((256, NUM_COLUMNS), dtype=np.int64),
@@ -220,5 +228,12 @@ def _stack(network: PackedProgram, dimension: int) -> CellStack:
         np.zeros(neurons),
         np.zeros(neurons, dtype=np.uint8),
         np.zeros(dimension),
+        np.zeros(dimension),
+        np.zeros((2, max_points)),
+        np.zeros(rows, dtype=np.int64),
+        np.zeros(2 * neurons + rows, dtype=np.int64),
+        np.zeros((2 * neurons, PROOFS, dimension + 1), dtype=np.int64),
+        np.zeros((2 * neurons, PROOFS, dimension)),
+        np.zeros(2 * neurons, dtype=np.int64),
         np.zeros(neurons, dtype=np.int64),
     )

@@ -27,8 +27,11 @@ MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the cell on t
 MAY_FALL = 23  # the same for negative
 DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithmetic
 
-PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED = range(11)
-NUM_COLUMNS = 11
+PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED, ENTERS = range(12)
+NUM_COLUMNS = 12
+
+SHOWN = 3  # open neurons whose signs are looked for on a wall
+PROOFS = 4  # that a neuron nowhere has a sign in a cell, kept for each neuron and sign
 
 
 class CellStack(Bundle):
@@ -42,6 +45,13 @@ class CellStack(Bundle):
     doubts: np.ndarray
     pattern: np.ndarray
     row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
+    other: np.ndarray  # float64 (dimension,): work space, as the next
+    at_points: np.ndarray  # float64 (2, most points of a cell)
+    codes: np.ndarray  # int64 (capacity of half-spaces,): what each is, `2 * neuron + side` or a number behind those
+    places: np.ndarray  # int64 (codes,): where each was last on a path
+    proofs: np.ndarray  # int64 (2 * neurons, PROOFS, dimension + 1): number of half-spaces, and their codes
+    multipliers: np.ndarray  # float64 (2 * neurons, PROOFS, dimension): of these half-spaces
+    num_proofs: np.ndarray  # int64 (2 * neurons,): that were found; the last ones are kept
     active: np.ndarray  # int64 (neurons,): work space
 
 
@@ -64,9 +74,54 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
             status[i] = 1
 
 
+@compiled("contract", "nsz")
+def proven_before(simplex, cells, count, which, objective):
+    """Whether multipliers that were found in another cell prove here, too, that a row is nowhere positive.
+
+    The bound is computed anew; multipliers of half-spaces that are not on the path of this cell are of no use.
+    """
+    dimension, price = objective.shape[0], simplex.price
+    for number in range(min(cells.num_proofs[which], PROOFS)):
+        proof, multipliers, at = cells.proofs[which, number], cells.multipliers[which, number], 1
+        while at <= proof[0]:
+            place = cells.places[proof[at]]
+            if place >= count or cells.codes[place] != proof[at]:
+                break
+            at += 1
+        if at <= proof[0]:
+            continue
+        for i in range(dimension):
+            price[i] = objective[i]
+        for at in range(proof[0]):
+            half_space, multiplier = simplex.rows[cells.places[proof[at + 1]]], multipliers[at]
+            for i in range(dimension):
+                price[i] += multiplier * half_space[i]
+        bound = 0.0
+        for i in range(dimension):
+            bound += max(price[i] * simplex.lower[i], price[i] * simplex.upper[i])
+        if bound <= 0.0:
+            return True
+    return False
+
+
 @compiled()
-def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
-    """Whether a unit row takes both signs on a cell, by its points and else by linear programs.
+def keep_proof(simplex, cells, which):
+    """Keep the multipliers by which a linear program has just been settled, in place of the oldest ones."""
+    dimension, found = simplex.lower.shape[0], 0
+    number = cells.num_proofs[which] % PROOFS
+    for column in range(dimension):
+        j = simplex.loose[column] - dimension
+        if j >= 0 and simplex.cost[column] < 0.0:
+            cells.proofs[which, number, found + 1] = cells.codes[j]
+            cells.multipliers[which, number, found] = -simplex.cost[column]
+            found += 1
+    cells.proofs[which, number, 0] = found
+    cells.num_proofs[which] += 1
+
+
+@compiled()
+def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, ask):
+    """Whether the unit row of a neuron takes both signs on a cell, by its points and else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
 
@@ -87,9 +142,13 @@ def two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask):
             continue
         for k in range(dimension):
             simplex.objective[k] = sign * row[k]
-        answer = FAILED
+        answer, which = FAILED, 2 * neuron + (sign > 0.0)
         if not ask:
+            if proven_before(simplex, cells, frame[ROWS], which, simplex.objective):
+                return 0 if sign > 0.0 else 1
             answer = maximise(simplex, frame[ROWS], simplex.objective, doubt, 0.1 * doubt)
+            if answer == BELOW:
+                keep_proof(simplex, cells, which)
         if answer == FAILED:
             return MAY_RISE if sign > 0.0 else MAY_FALL
         if answer == BELOW:
@@ -137,6 +196,56 @@ def share_points(cells, frame, row, child_frame, first):
     child_frame[FIRST], child_frame[POINTS] = first, at - first
 
 
+@compiled("contract", "nsz")
+def add_crossings(network, cells, frame, status, cut, row, child_frame, max_points, tolerance):
+    """Give a child points of the wall between it and its sibling that show a sign which its other points do not.
+
+    They lie between points of the parent on either side of the wall; a linear program for each sign that is shown is
+    saved. `row` is positive on the child's side.
+    """
+    points, dimension, stage = cells.points, row.shape[0], frame[STAGE]
+    start, count, offset = frame[FIRST], frame[POINTS], network.offsets[stage]
+    of_cut, of_neuron = cells.at_points[0], cells.at_points[1]
+    write_values(points, start, count, row, of_cut)
+    shown, i = 0, cut
+    while shown < SHOWN and i + 1 < network.sizes[stage]:
+        i += 1
+        if status[i] != UNDECIDED:
+            continue
+        shown += 1
+        read_row(network, cells, offset + i, stage, 1.0, cells.other)
+        write_values(points, start, count, cells.other, of_neuron)
+        for sign in (1.0, -1.0):
+            best, near, far = tolerance, -1, -1
+            for p in range(count):
+                if of_cut[p] < 0.0:
+                    continue
+                if sign * of_neuron[p] > tolerance:
+                    near = -2
+                    break
+                for q in range(count):
+                    if of_cut[q] < 0.0:
+                        share = of_cut[p] / (of_cut[p] - of_cut[q])
+                        value = sign * (of_neuron[p] + share * (of_neuron[q] - of_neuron[p]))
+                        if value > best:
+                            best, near, far = value, p, q
+            if near >= 0 and child_frame[POINTS] < max_points:
+                share, at = of_cut[near] / (of_cut[near] - of_cut[far]), child_frame[FIRST] + child_frame[POINTS]
+                for k in range(dimension):
+                    points[at, k] = (1.0 - share) * points[start + near, k] + share * points[start + far, k]
+                child_frame[POINTS] += 1
+
+
+@compiled("contract", "reassoc", "nsz")
+def write_values(points, start, count, row, values):
+    """Write the values of a row at some points."""
+    for p in range(count):
+        value = 0.0
+        for k in range(row.shape[0]):
+            value += row[k] * points[start + p, k]
+        values[p] = value
+
+
 @compiled(vectorise=True)
 def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path, ask):
     """Walk until nothing is left, the output is full, something has to grow, or a solver has to settle a program.
@@ -165,7 +274,9 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             return NEED_POINTS
         stage = frame[STAGE]
         if frame[NEURON] >= 0:  # the last half-space of the path is this cell's own
-            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[frame[ROWS] - 1])
+            last, code = frame[ROWS] - 1, 2 * frame[NEURON] + frame[SIDE]
+            read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[last])
+            cells.codes[last], cells.places[code] = code, last
             frame[NEURON] = -1
         if stage == num_stages:
             at = counts[REGION_ROWS]
@@ -178,20 +289,22 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             continue
         if frame[CURSOR] < 0:
             settle_by_bounds(network, simplex, cells, stage, status[top], tolerance)
-            frame[CURSOR] = 0
+            frame[CURSOR], frame[ENTERS] = 0, 1
         n, offset = network.sizes[stage], network.offsets[stage]
         cut, i = -1, frame[CURSOR]
-        # Where programs take long, it pays to look beyond the first cut: what has one sign here has it in all children.
-        while i < n and (cut < 0 or (ask and frame[POINTS] < max_points)):
+        # It pays to look beyond the first cut where a stage begins, or where programs take long: what has one sign here
+        # has it in all children.
+        while i < n and (cut < 0 or frame[ENTERS] or (ask and frame[POINTS] < max_points)):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
                 norm = cells.norms[offset + i]
                 doubt = cells.doubts[offset + i] / norm if norm > 0.0 else tolerance
-                answer = two_signs(simplex, cells, frame, row, max_points, tolerance, doubt, ask)
+                answer = two_signs(simplex, cells, frame, offset + i, row, max_points, tolerance, doubt, ask)
                 if answer in (MAY_RISE, MAY_FALL, DOUBT):
-                    frame[ASKED] = i
-                    return answer
-                if answer < 2:
+                    if cut < 0 or ask:
+                        frame[ASKED] = i
+                        return answer
+                elif answer < 2:
                     status[top, i] = answer
                 elif cut < 0:
                     cut = i
@@ -223,9 +336,12 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             frames[child, NEURON] = offset + i
             frames[child, SIDE] = side
             frames[child, SPENT] = 0
+            frames[child, ENTERS] = 0
             frames[child, PARENT] = 2 * counts[CUTS] + side if only_side < 0 else frame[PARENT] - 1
             read_row(network, cells, offset + i, stage, 1.0 if side else -1.0, row)
             share_points(cells, frame, row, frames[child], first)
+            if not ask:
+                add_crossings(network, cells, frame, status[top], i, row, frames[child], max_points, tolerance)
             first += frames[child, POINTS]
             for j in range(n):
                 status[child, j] = status[top, j]

@@ -1,0 +1,1 @@
+"""What the site has that follows from the package, and so is made and not written."""
