@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.subject import subject_of
@@ -53,8 +54,8 @@ class Question(Protocol):
         """Coefficients of what must not be negative, likewise; there may be none."""
 
 
-@dataclass(frozen=True, eq=False)
-class Maximum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Maximum(Displayed):
     """What is proven of a greatest value: it lies between `lower_bound` and `upper_bound`.
 
     Attributes:
@@ -88,6 +89,13 @@ class Maximum:
         if self.proven:
             return "nothing meets the constraints" if self.x is None else f"{self.lower_bound:.6g}"
         return f"{self.lower_bound:.6g} to {self.upper_bound:.6g} (stopped by {self.reason} after {self.cells:,} cells)"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield str(self)
+        if self.x is not None:
+            point = np.array2string(self.x.double().cpu().numpy().ravel(), precision=6, threshold=12)
+            bounds = [f"{self.lower_bound:.6g}", f"{self.upper_bound:.6g}"]
+            yield TextTable(["best point", "value there", "none is above"], [[point, *bounds]])
 
 
 @outside_modes

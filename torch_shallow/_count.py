@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import IncompleteWarning, WrongTypeError
 from torch_shallow.modes import outside_modes
@@ -18,8 +20,8 @@ from torch_shallow.program.model import Model
 from torch_shallow.search.runs.budget import TASK_SECONDS
 
 
-@dataclass(frozen=True)
-class RegionCount:
+@dataclass(frozen=True, repr=False)
+class RegionCount(Displayed):
     """How many activation regions there are.
 
     Attributes:
@@ -42,6 +44,11 @@ class RegionCount:
         if self.complete:
             return f"{self.regions:,} regions"
         return f"at least {self.regions:,} regions, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield str(self)
+        found = ", ".join(f"{number:,} by {name}" for name, number in self.method.items())
+        yield TextTable(["found", "seconds"], [[found, f"{self.seconds:.2g}"]])
 
 
 @outside_modes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from numbers import Real
@@ -10,14 +11,15 @@ from numbers import Real
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import WrongTypeError, argument_error
 from torch_shallow.modes import outside_modes
 from torch_shallow.program.model import Model
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Displayed):
     """What `estimate` says.
 
     Attributes:
@@ -42,15 +44,24 @@ class Estimate:
     def __str__(self) -> str:
         if isnan(self.regions):
             return f"no estimate in this time; at most {_count(self.upper_bound)} regions"
-        if self.exact:
-            number = f"{self.regions:,.0f} regions (all found)"
-        else:
-            error = _count(self.standard_error, 2)
-            number = f"about {_count(self.regions)} regions (standard error {error}, {self.probes} probes)"
         return (
-            f"{number}, at most {_count(self.upper_bound)}; on one thread about {_seconds(self.seconds)} "
+            f"{self._number}, at most {_count(self.upper_bound)}; on one thread about {_seconds(self.seconds)} "
             f"and {_bytes(self.bytes)}"
         )
+
+    @property
+    def _number(self) -> str:
+        if self.exact:
+            return f"{self.regions:,.0f} regions (all found)"
+        error = _count(self.standard_error, 2)
+        return f"about {_count(self.regions)} regions (standard error {error}, {self.probes} probes)"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        if isnan(self.regions):
+            yield str(self)
+            return
+        needed = [_count(self.upper_bound), _seconds(self.seconds), _bytes(self.bytes)]
+        yield TextTable(["regions", "at most", "on one thread about", "memory"], [[self._number, *needed]])
 
 
 @outside_modes

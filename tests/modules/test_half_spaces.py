@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.modules.laws import random_points
 from tests.zoo import chain
 from torch_shallow import Box, ShallowReLU, transform
-from torch_shallow.functions.layers import HalfSpaces, Indicator
+from torch_shallow.functions.layers import HalfSpaces
 from torch_shallow.geometry.distinct import distinct
 from torch_shallow.search.affine_maps import affine_maps
 
@@ -29,7 +29,7 @@ def of_each_cut(shallow: ShallowReLU) -> ShallowReLU:
     """The same network with a row for each cut, as the theorem's proof makes one."""
     maps, other = affine_maps(shallow.partition), copy.deepcopy(shallow)
     other.half_spaces = HalfSpaces(maps.rows, maps.projection)
-    other.indicator = Indicator(shallow.partition, np.arange(shallow.num_cuts), shallow.dense)
+    other.indicator = type(shallow.indicator)(shallow.partition, np.arange(shallow.num_cuts))
     return other
 
 

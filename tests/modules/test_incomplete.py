@@ -268,7 +268,8 @@ def test_it_says_what_it_is() -> None:
     shallow = ShallowReLU(one.partition)
     assert repr(shallow).count("incomplete: 1 unexplored cell)") == 0
     assert ", incomplete: 1 unexplored cell" in repr(shallow)
-    assert f"(indicator): Indicator({shallow.num_regions} regions, tree descent)" in repr(shallow)
+    found = f"(indicator): Indicator({shallow.num_regions} regions, {shallow.num_cuts} cuts, tree descent)"
+    assert found in repr(shallow)
     assert shallow.missing.startswith("this network is incomplete: 1 cell of its domain is unexplored; ")
     assert "incomplete" not in repr(whole)
     assert whole.missing == ""

@@ -198,8 +198,9 @@ def test_the_traced_graph_reads_as_three_layers(
     assert torch.equal(traced(x[0]), shallow(x[0]))
     layers: list[str] = []
     for node in traced.graph.nodes:
-        layer = str(node.target).partition(".")[0]  # of a weight, such as half_spaces.normals
-        layers += [layer] if node.op == "get_attr" and "." in str(node.target) and layer not in layers else []
+        layer = str(node.target).partition(".")[0]  # or of a weight, such as half_spaces.rows
+        used = node.op == "call_module" or (node.op == "get_attr" and "." in str(node.target))
+        layers += [layer] if used and layer not in layers else []
     assert layers == ["half_spaces", "indicator", "selection"]
 
 

@@ -170,7 +170,7 @@ def test_memory_has_a_bit_for_each_region_and_neuron() -> None:
     assert np.shares_memory(patterns.numpy(), shallow.partition.packed_patterns)
     assert sum(buffer.numel() for buffer in held.values()) < 5 * (1 + 3 + neurons) * neurons < regions * 5 * 3
     sizes = [buffer.numel() for buffer in shallow.buffers()]
-    assert max(sizes) == (regions - 1) * 4  # the half-spaces
+    assert max(sizes) == regions * neurons // 8  # the patterns, and in the tree as many numbers
     assert "local models on demand" in repr(shallow)
     assert "on demand" not in repr(stored)
 

@@ -66,7 +66,7 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
         message = "the network goes on to [{}, {}], the partition to [{}, {}]"
         other = (children != partition.children).any(axis=1)
         tally.add_where(other, message, *children.T, *partition.children.T, cut=range(num_cuts))
-        if paths is not None and len(function.indicator.must_be_active):
+        if paths is not None and function.dense:
             _compare_masks(function, paths, tally)
         _look_for_twins(partition.packed_patterns, tally)
     claim = "P leaves, P - 1 cuts, one path to every region, and no activation pattern twice"

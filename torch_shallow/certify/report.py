@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError
 
 KEPT_FAILURES = 10  # places kept for each check; their number is always kept
@@ -82,8 +83,8 @@ class Check:
         return f"{self.examined:,} of {self.total:,} {self.unit}"
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Displayed):
     """The checks of one shallow network against one model.
 
     Attributes:
@@ -133,14 +134,40 @@ class Certificate:
 
     def __str__(self) -> str:
         """A table with a line for each check, and the places of failures."""
-        rows = [("check", "examined", "worst", "limit", "")]
-        for check in self.checks:
-            worst = "" if check.worst is None else f"{check.worst:.2g}"
-            rows.append((check.name, check.extent, worst, check.limit, _verdict(check)))
-        lines = [f"Certificate: {'passed' if self.passed else 'FAILED'}. {self.network}", *_table(rows)]
-        lines += [f"{check.name}: {check.note}" for check in self.checks if check.note]
-        lines += [line for check in self.checks if not check.passed for line in _explain(check)]
-        return "\n".join(lines)
+        lines = _table([(*_HEAD[:-1], ""), *map(_row, self.checks)])
+        return "\n".join([self._title, *lines, *self._notes, *self._explanations])
+
+    @property
+    def _title(self) -> str:
+        return f"Certificate: {'passed' if self.passed else 'FAILED'}. {self.network}"
+
+    @property
+    def _notes(self) -> list[str]:
+        return [f"{check.name}: {check.note}" for check in self.checks if check.note]
+
+    @property
+    def _explanations(self) -> list[str]:
+        return [line for check in self.checks if not check.passed for line in _explain(check)]
+
+    def _line(self) -> str:
+        failed, count = sum(not check.passed for check in self.checks), len(self.checks)
+        error = "" if self.max_error is None else f", proven error {self.max_error:.2g}"
+        return f"FAILED: {failed} of {count} checks" if failed else f"passed: {count} checks{error}"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield self._title
+        yield TextTable(_HEAD, [_row(check) for check in self.checks])
+        yield from self._notes
+        if self._explanations:
+            yield "\n".join(self._explanations)
+
+
+_HEAD = ("check", "examined", "worst", "limit", "verdict")
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    worst = "" if check.worst is None else f"{check.worst:.2g}"
+    return check.name, check.extent, worst, check.limit, _verdict(check)
 
 
 def _verdict(check: Check) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torch_shallow.bounds.bounding_box import is_bounded
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
@@ -28,8 +29,8 @@ from torch_shallow.program.coupled import difference_of, side_by_side
 CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
 
 
-@dataclass(frozen=True, eq=False)
-class Difference:
+@dataclass(frozen=True, eq=False, repr=False)
+class Difference(Displayed):
     """By how much two networks differ on a domain. Tensors are float64.
 
     Attributes:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking
@@ -20,8 +21,8 @@ from torch_shallow.search.violations import middle_of, terms_of
 ROUNDING = 1e-9  # a lead that is smaller than this, relative to the terms of the outputs, is rounding
 
 
-@dataclass(frozen=True, eq=False)
-class SameClass:
+@dataclass(frozen=True, eq=False, repr=False)
+class SameClass(Displayed):
     """Whether the largest output of two networks is the same one for every input of a domain.
 
     How far they are from another class is, over all inputs and classes j, the least value of b_i - b_j, where i is the

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.functional import linear
 
 from torch_shallow.errors import TransformError
-from torch_shallow.functions.layers import OwnState
+from torch_shallow.functions.layers import OwnState, one_node
 from torch_shallow.geometry.chart import right_inverse
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.geometry.tree import Tree
@@ -128,6 +129,8 @@ class ComposedSelection(OwnState):
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
         """The output of the region's affine map; NaN where the region is -1."""
+        if isinstance(x, Proxy):
+            return one_node(self, region=region, u=u, x=x)
         y = evaluate(self._parts, self.patterns, self.bits, region, u)
         return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
 
@@ -171,6 +174,10 @@ class ComposedSelection(OwnState):
             return None
         return None if torch.equal(patterns.to(known.device), known) else "patterns"
 
+    def __repr__(self) -> str:
+        """One line: its stages are those of the deep network."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
         """Number of local models and their size."""
         return (
@@ -179,7 +186,6 @@ class ComposedSelection(OwnState):
         )
 
 
-@torch.fx.wrap
 def evaluate(
     stages: Parts,
     patterns: UInt8[Tensor, "regions bytes"],

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.functional import linear, pad
 
 from torch_shallow.errors import TransformError
@@ -52,8 +53,17 @@ def differ(loaded: object, known: Tensor) -> bool:
     return not torch.allclose(loaded.detach().to(known), known.detach(), rtol=ROUNDING, atol=0.0, equal_nan=True)
 
 
-for leaf in ("locate", "select"):
-    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+def one_node(layer: nn.Module, **inputs: Any) -> Any:
+    """The call of a layer as one node of a graph that `torch.fx` is making, which has the name of the layer.
+
+    Without it, `torch.fx` would show what is inside of the layer, for it takes only the modules of torch as a whole.
+
+    Args:
+        layer: the layer.
+        inputs: the arguments of its `forward`, one or more of them proxies.
+    """
+    tracer: Any = next(value.tracer for value in inputs.values() if isinstance(value, Proxy))
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (), inputs)
 
 
 class OwnState(nn.Module):
@@ -142,13 +152,9 @@ class Indicator(OwnState):
     Args:
         partition: the tree.
         half_spaces: of each cut, the number of its half-space.
-        dense: make masks of the whole tree too, for `forward`.
 
     Attributes:
         tree: of each cut, its inactive and its active child, as in `Tree.children`, and the number of its half-space.
-
-    Raises:
-        TransformError: the tree is not complete, but masks are asked for.
     """
 
     refusal = (
@@ -156,47 +162,38 @@ class Indicator(OwnState):
         "ShallowReLU.save and ShallowReLU.load for networks as a whole."
     )
     tree: Tensor
-    must_be_active: Tensor
-    must_be_inactive: Tensor
 
-    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"], dense: bool) -> None:
+    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"]) -> None:
         super().__init__()
-        if dense and not partition.complete:
-            raise TransformError(
-                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
-                "leave out dense, or explore all of them first: see shallow.resume(model)."
-            )
-        self.dense = dense
         self.num_regions = partition.num_regions
         tree = np.column_stack([partition.children, half_spaces]).astype(np.int64, copy=False)
         self.register_buffer("tree", torch.from_numpy(tree))
         self.depth = partition.depth
         self._made = hash_tensors({"tree": self.tree})  # the tree itself may be overwritten
-        size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1) if dense else (0, 0)
-        active, inactive = (torch.zeros(*size, dtype=torch.float64) for _ in range(2))
-        if dense:
-            for region in range(partition.num_regions):
-                for cut, side in partition.path(region):
-                    (active if side else inactive)[region, half_spaces[cut]] = 1.0
-        self.register_buffer("must_be_active", active, persistent=False)
-        self.register_buffer("must_be_inactive", inactive, persistent=False)
 
-    def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
-        positive = (z > 0.0).to(torch.float64)
-        violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
-        return violated.argmin(dim=-1)
-
-    def descend(
+    def forward(
         self,
         u: Float[Tensor, "points coordinates"],
         x: Float[Tensor, "points inputs"],
-        limits: tuple[Tensor | None, Tensor | None],
-        half_spaces: HalfSpaces,
+        half_spaces: Float[Tensor, "half_spaces homogeneous"],
+        first_limit: Tensor | None,
+        second_limit: Tensor | None,
         rounding: float,
     ) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets."""
-        return locate(u, x, *limits, half_spaces.rows, self.tree, self.depth, self.num_regions, rounding)
+        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets.
+
+        Args:
+            u: what the half-spaces read of the points.
+            x: the points.
+            half_spaces: the rows of the first layer.
+            first_limit: the domain's limits, as `inside` takes them, or None.
+            second_limit: see `first_limit`.
+            rounding: the unit of rounding of the dtype in which the points were given.
+        """
+        if isinstance(x, Proxy):
+            limits = {"first_limit": first_limit, "second_limit": second_limit}
+            return one_node(self, u=u, x=x, half_spaces=half_spaces, **limits, rounding=rounding)
+        return locate(u, x, first_limit, second_limit, half_spaces, self.tree, self.depth, self.num_regions, rounding)
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
         tree = state["tree"]
@@ -206,7 +203,47 @@ class Indicator(OwnState):
 
     def extra_repr(self) -> str:
         """Number of regions and cuts, and how a region is found."""
-        return f"{self.num_regions} regions, {len(self.tree)} cuts, {'dense masks' if self.dense else 'tree descent'}"
+        return f"{self.num_regions} regions, {len(self.tree)} cuts, tree descent"
+
+
+class DenseIndicator(Indicator):
+    """The same by masks of the whole tree, from all half-spaces at once.
+
+    Args:
+        partition: the tree.
+        half_spaces: of each cut, the number of its half-space.
+
+    Raises:
+        TransformError: the tree is not complete.
+    """
+
+    must_be_active: Tensor
+    must_be_inactive: Tensor
+
+    def __init__(self, partition: Tree, half_spaces: Int[np.ndarray, "cuts"]) -> None:
+        if not partition.complete:
+            raise TransformError(
+                f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
+                "leave out dense, or explore all of them first: see shallow.resume(model)."
+            )
+        super().__init__(partition, half_spaces)
+        size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1)
+        active, inactive = (torch.zeros(*size, dtype=torch.float64) for _ in range(2))
+        for region in range(partition.num_regions):
+            for cut, side in partition.path(region):
+                (active if side else inactive)[region, half_spaces[cut]] = 1.0
+        self.register_buffer("must_be_active", active, persistent=False)
+        self.register_buffer("must_be_inactive", inactive, persistent=False)
+
+    def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:  # type: ignore[override]
+        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
+        positive = (z > 0.0).to(torch.float64)
+        violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
+        return violated.argmin(dim=-1)
+
+    def extra_repr(self) -> str:
+        """Number of regions and cuts, and how a region is found."""
+        return f"{self.num_regions} regions, {len(self.tree)} cuts, dense masks"
 
 
 class Selection(nn.Module):
@@ -232,6 +269,8 @@ class Selection(nn.Module):
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
         """The output of the region's affine map; NaN where the region is -1."""
+        if isinstance(x, Proxy):
+            return one_node(self, region=region, u=u, x=x)
         return self.with_skip(select(self.weights, self.biases, region, u), x)
 
     def with_skip(

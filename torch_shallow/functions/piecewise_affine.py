@@ -83,7 +83,7 @@ class Layers(Protocol):
         """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayeredFunction:
     """What the functions here have in common: they have no tensors of their own, but look at those of a network.
 
@@ -94,6 +94,13 @@ class LayeredFunction:
     """
 
     layers: Layers
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    def describe(self) -> str:
+        """Inputs, outputs, regions and domain in one line."""
+        raise NotImplementedError
 
     @property
     def head(self) -> nn.Module | None:

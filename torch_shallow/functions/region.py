@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torch_shallow.display import TextTable, as_html
 from torch_shallow.domain import Polytope
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.piecewise_affine import PiecewiseAffine
@@ -21,6 +22,7 @@ from torch_shallow.geometry.interior import largest_ball
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.partition import Partition, activation_partition
 
+SHOWN = 8  # inputs and outputs, of an affine map in a notebook
 MAX_RAYS = 100_000  # a region may have this many vertices and rays, unless more are asked for
 ROUNDING = 1e-13  # what is less than this, relative to the largest part of a sum, is rounding
 
@@ -54,6 +56,19 @@ class Region:
             pattern = self.pattern
             neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active, "
         return f"Region({self.index} of {self.function.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
+
+    def _repr_html_(self) -> str:
+        weight, bias = self.function.affine_maps(torch.tensor([self.index]))
+        outputs, inputs = weight.shape[1:]
+        head = ["", *(f"x{i}" for i in range(min(inputs, SHOWN))), *["..."] * (inputs > SHOWN), "constant"]
+        rows = [
+            [f"output {k}", *(f"{w:.4g}" for w in weights), *[""] * (inputs > SHOWN), f"{constant:.4g}"]
+            for k, (weights, constant) in enumerate(
+                zip(weight[0, :SHOWN, :SHOWN].tolist(), bias[0, :SHOWN].tolist(), strict=True)
+            )
+        ]
+        left = f"{outputs} outputs and {inputs} inputs; all are in weight and bias"
+        return as_html([repr(self), TextTable(head, rows), *[left] * (max(outputs, inputs) > SHOWN)])
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:

@@ -14,7 +14,7 @@ from torch import Size, Tensor
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
-from torch_shallow.functions.operators.plain import evaluate_plain, is_plain
+from torch_shallow.functions.operators.plain import evaluate_plain, is_plain, is_watched
 from torch_shallow.functions.piecewise_affine import LayeredFunction, Layers
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
 from torch_shallow.geometry.chart import cut_rows
@@ -38,7 +38,7 @@ class TreeLayers(Layers, Protocol):
     dense: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TreeFunction(LayeredFunction):
     """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
 
@@ -135,16 +135,16 @@ class TreeFunction(LayeredFunction):
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
         """The output at each input, as rows, float64 if there is a head; and the region."""
-        points = flatten_points(x, self.in_shape)
-        u = self.half_spaces.coordinates(points)
-        if self.head is not None:
+        layers, points = self.layers, flatten_points(x, in_shape=self.in_shape)
+        u = layers.half_spaces.coordinates(points)
+        if layers.head is not None:
             u = u.to(torch.float64)  # or what enters the head would be rounded
-        rounding, maps = rounding_of(x), self.selection
-        if not self.dense and isinstance(maps, Selection):
-            tensors = (self.half_spaces.rows, maps.weights, maps.biases)
+        rounding, maps = rounding_of(x), layers.selection
+        if not layers.dense and isinstance(maps, Selection) and not is_watched(layers.indicator, maps):
+            tensors = (layers.half_spaces.rows, maps.weights, maps.biases)
             if is_plain(points, *tensors, maps.skip):
-                limits = self.layers.first_limit, self.layers.second_limit
-                tree, regions = self.indicator.tree, self.num_regions
+                limits = layers.first_limit, layers.second_limit
+                tree, regions = layers.indicator.tree, self.num_regions
                 y, region = evaluate_plain(u, points, limits, tensors[0], tree, regions, tensors[1:], rounding)
                 return maps.with_skip(y, points), region
         region = self._region(u, points, rounding)
@@ -159,12 +159,11 @@ class TreeFunction(LayeredFunction):
     def _region(
         self, u: Float[Tensor, "points coordinates"], x: Float[Tensor, "points inputs"], rounding: float
     ) -> Int64[Tensor, "points"]:
-        if not self.dense:
-            return self.indicator.descend(
-                u, x, (self.layers.first_limit, self.layers.second_limit), self.half_spaces, rounding
-            )
+        layers = self.layers
+        if not layers.dense:
+            return layers.indicator(u, x, layers.half_spaces.rows, layers.first_limit, layers.second_limit, rounding)
         within = inside(x.detach(), self.limits, rounding=rounding)
-        return torch.where(within, self.indicator(self.half_spaces(u)), -1)
+        return torch.where(within, layers.indicator(layers.half_spaces(u)), -1)
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]

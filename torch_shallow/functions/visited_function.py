@@ -32,7 +32,7 @@ class VisitedLayers(Layers, Protocol):
         """Where it is right."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VisitedFunction(LayeredFunction):
     """A `PiecewiseAffine` function whose regions are found by their activation patterns, in a table.
 

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,6 +42,8 @@ from torch import Size, Tensor, nn
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import OutOfMemoryError, TransformError, WrongTypeError, argument_error
 from torch_shallow.functions import TreeFunction, require_all_regions
+
+NAMES = ("half_spaces", "indicator", "selection", "total")  # of the four affine layers
 
 
 class ExtendedLayer(NamedTuple):
@@ -122,17 +126,21 @@ class LiteralNetwork(nn.Sequential):
     """Three hidden layers of `nn.Linear` and `nn.ReLU`, between what changes shapes, and the head if there is one.
 
     Args:
-        modules: its children.
+        layers: its children, by name.
         infinity: the number in place of infinity.
 
     Attributes:
+        half_spaces: the first hidden layer, u in the above.
+        indicator: the second, a.
+        selection: the third, q.
+        total: what adds them up.
         infinity: the number in place of infinity.
         margin: the network is exact at points of the domain at which no cut on the way has a pre-activation z with
             0 < z < margin.
     """
 
-    def __init__(self, *modules: nn.Module, infinity: float) -> None:
-        super().__init__(*modules)
+    def __init__(self, layers: Mapping[str, nn.Module], infinity: float) -> None:
+        super().__init__(OrderedDict(layers))
         self.infinity, self.margin = infinity, 1.0 / infinity
 
 
@@ -154,15 +162,17 @@ def to_sequential(
             f"max_bytes = {max_bytes:,}; raise it, or transform the model in a smaller domain."
         )
     layers = _finite_layers(extended_weights(function), float(infinity), lower, upper)
-    modules: list[nn.Module] = [nn.Flatten(-len(function.in_shape))] if len(function.in_shape) > 1 else []
-    for weight, bias in layers:
-        modules += [_linear(weight, bias), nn.ReLU()]
-    del modules[-1]
+    modules: dict[str, nn.Module] = {}
+    if len(function.in_shape) > 1:
+        modules["flatten"] = nn.Flatten(-len(function.in_shape))
+    for number, (name, layer) in enumerate(zip(NAMES, layers, strict=True), 1):
+        modules |= {name: _linear(*layer), f"relu_{number}": nn.ReLU()}
+    del modules[f"relu_{len(NAMES)}"]
     if len(function.out_shape) != 1:
-        modules.append(nn.Unflatten(-1, function.out_shape) if function.out_shape else nn.Flatten(-2))
+        modules["unflatten"] = nn.Unflatten(-1, function.out_shape) if function.out_shape else nn.Flatten(-2)
     if function.head is not None:
-        modules.append(copy.deepcopy(function.head))
-    return LiteralNetwork(*modules, infinity=float(infinity)).eval()
+        modules["head"] = copy.deepcopy(function.head)
+    return LiteralNetwork(modules, float(infinity)).eval()
 
 
 def _finite_layers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.fx import GraphModule, Tracer, symbolic_trace
 
+from torch_shallow.display import TextTable, as_html
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.points import mask_head, unflatten
@@ -149,10 +150,13 @@ class Network(nn.Module):
             TransformError: `x` has another shape, or is not floating point; or some of it is where there should be NaN,
                 but the head makes whole numbers.
         """
+        head = self.head
+        if head is None:
+            return self.trunk(x)
         y, known = self._evaluate(x)
-        if self.head is not None:
-            y = mask_head(self.head(y.reshape(-1, *self.trunk_shape)), known, self._known_everywhere)
-        return unflatten(y, x, self.in_shape, self.out_shape)
+        y = head(y if len(self.trunk_shape) == 1 else y.reshape(-1, *self.trunk_shape))
+        y = mask_head(y, known=known, everywhere=self._known_everywhere)
+        return unflatten(y, x, in_shape=self.in_shape, out_shape=self.out_shape)
 
     def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
         """The piecewise-linear part of the output, without the head: of a classifier, often the logits.
@@ -161,8 +165,11 @@ class Network(nn.Module):
             The dtype and device of `x`, of shape `(*batch, *trunk_shape)`; NaN as in `forward`. Argument and errors as
             there.
         """
-        y, _ = self._evaluate(x)
-        return unflatten(y, x, self.in_shape, self.trunk_shape)
+        return unflatten(self._values(x), x, in_shape=self.in_shape, out_shape=self.trunk_shape)
+
+    def _values(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "points outputs"]:
+        """The first part of `_evaluate`."""
+        return self._evaluate(x)[0]
 
     @abstractmethod
     def _evaluate(
@@ -174,6 +181,13 @@ class Network(nn.Module):
     def limits(self) -> tuple[Tensor, ...]:
         """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
         return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
+
+    def _repr_html_(self) -> str:
+        return as_html(self._parts())
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        """What a notebook shows."""
+        return [f"{type(self).__name__}: {self.extra_repr()}"]
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move to another device, but keep the dtypes: the one outside is that of the input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.certify import Certificate, certify
+from torch_shallow.display import TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import Region, Regions, TreeFunction, VisitedFunction
 from torch_shallow.functions.points import check_rows
@@ -45,6 +47,12 @@ def _freeze(layer: nn.Module) -> None:
         if value is not None:
             delattr(layer, name)
             layer.register_buffer(name, value.detach())
+
+
+def _in_words(layer: nn.Module) -> str:
+    """A layer in a line; of a head of several modules, those without any in them."""
+    parts = [part for part in layer.modules() if not list(part.children())]
+    return ", ".join(map(repr, parts)) if "\n" in repr(layer) else repr(layer)
 
 
 Self = TypeVar("Self", bound="RegionNetwork")
@@ -298,6 +306,12 @@ class RegionNetwork(Network):
             TransformError: there is no such file, or it is truncated, altered, of a newer format, or something else.
         """
         return cast("Self", load(path, {kind.kind: kind for kind in RegionNetwork.__subclasses__()}))
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield from super()._parts()
+        yield TextTable(["layer", ""], [[name, _in_words(layer)] for name, layer in self.named_children()])
+        if self.missing:
+            yield self.missing
 
     def extra_repr(self) -> str:
         """Inputs, outputs, regions and domain."""

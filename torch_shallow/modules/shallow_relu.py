@@ -15,7 +15,7 @@ from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction, require_all_regions
 from torch_shallow.functions.composed import ComposedSelection
-from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection, differ
+from torch_shallow.functions.layers import DenseIndicator, HalfSpaces, Indicator, Selection, differ
 from torch_shallow.functions.points import check_rows
 from torch_shallow.geometry.distinct import distinct
 from torch_shallow.geometry.sharing import threads_of
@@ -88,7 +88,7 @@ class ShallowReLU(RegionNetwork):
             )
         rows, half_space_of = distinct(maps.rows)
         self.half_spaces = HalfSpaces(rows, maps.projection)
-        self.indicator = Indicator(partition, half_space_of, self.dense)
+        self.indicator = (DenseIndicator if dense else Indicator)(partition, half_space_of)
         self.selection: Selection | ComposedSelection = (
             Selection(maps) if store_maps else ComposedSelection(partition, maps.projection, maps.skip)
         )
@@ -209,6 +209,9 @@ class ShallowReLU(RegionNetwork):
     ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
         y, region = self.function.evaluate(x)
         return y, region >= 0
+
+    def _values(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "points outputs"]:
+        return self.function.evaluate(x)[0]
 
     @property
     def _trainable(self) -> nn.Module:

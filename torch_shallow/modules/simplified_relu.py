@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torch_shallow.display import TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.model import hash_tensors
@@ -116,6 +117,18 @@ class SimplifiedReLU(ShallowReLU):
         A search that proves a region ends at the largest error of all regions: that of a region may be smaller.
         """
         return self.distance.bounds.clone()
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield from super()._parts()
+        try:
+            distance = self.distance
+        except TransformError as error:
+            yield str(error)
+            return
+        errors = [[f"output {k}", f"{error:.3g}"] for k, error in enumerate(self.output_errors.tolist())]
+        yield TextTable(["", "proven to be off by at most"], errors)
+        if distance.reason:
+            yield distance.reason
 
     @property
     def classes(self) -> ProvenClasses:

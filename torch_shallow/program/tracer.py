@@ -112,7 +112,9 @@ def take_apart(
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
     _refuse_infinities(root, graph)
     calls: Counter[str] = Counter()
-    for node in graph.nodes:
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and not node.users:  # a weight of which nothing is left
+            graph.erase_node(node)
         if STAGE in node.meta:
             name = node.meta[STAGE]
             calls[name] += 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_shallow.display import Displayed, TextTable
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Verdict(Displayed):
     """Whether a property holds for every input of a domain.
 
     The margin is how far the property is from failing: minus the greatest value, over the domain, of the least of the
@@ -69,16 +72,34 @@ class Verdict:
         if self.holds:
             rounding = ", up to rounding: the bound reaches 0" if self.only_rounding else ""
             return f"Holds everywhere{rounding}: {interval} ({effort})"
-        lines = [f"Fails: {interval} ({effort})"]
-        if self.only_rounding:
-            lines.append("  by rounding alone: the model itself, in its own dtype, keeps the property at this input")
-        if not self.in_domain:
-            lines.append("  the input is outside of the domain by rounding: no number of its dtype is inside")
-        for name, tensor in (("input ", self.counterexample), ("output", self.output)):
-            if tensor is not None:
-                values = np.array2string(tensor.double().cpu().numpy().ravel(), precision=6, threshold=12)
-                lines.append(f"  {name} {values}")
+        lines = [f"Fails: {interval} ({effort})", *(f"  {remark}" for remark in self._remarks)]
+        lines += [f"  {name:<6} {values}" for name, values in self._values]
         return "\n".join(lines)
+
+    @property
+    def _remarks(self) -> list[str]:
+        """What is to be known of an input for which the property fails."""
+        remarks = []
+        if self.holds is False and self.only_rounding:
+            remarks.append("by rounding alone: the model itself, in its own dtype, keeps the property at this input")
+        if self.holds is False and not self.in_domain:
+            remarks.append("the input is outside of the domain by rounding: no number of its dtype is inside")
+        return remarks
+
+    @property
+    def _values(self) -> list[tuple[str, str]]:
+        """That input, and what the model gives for it."""
+        return [
+            (name, np.array2string(tensor.double().cpu().numpy().ravel(), precision=6, threshold=12))
+            for name, tensor in (("input", self.counterexample), ("output", self.output))
+            if tensor is not None
+        ]
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield self._line()
+        yield from self._remarks
+        if self._values:
+            yield TextTable(["", "where it fails"], self._values)
 
 
 def _interval(lower: float, upper: float) -> str:

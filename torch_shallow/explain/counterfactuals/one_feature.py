@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.counterfactuals.asked_network import read_constraints, read_query
 from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
@@ -19,8 +20,8 @@ from torch_shallow.explain.features import Features
 from torch_shallow.modes import outside_modes
 
 
-@dataclass(frozen=True, eq=False)
-class OneFeatureChanges:
+@dataclass(frozen=True, eq=False, repr=False)
+class OneFeatureChanges(Displayed):
     """For each feature, the nearest counterfactual that changes it alone.
 
     Attributes:
@@ -52,6 +53,10 @@ class OneFeatureChanges:
             old, new = found.changes.get(name, (0.0, 0.0))
             lines.append(f"  {name:<{width}}  {old:.6g} -> {new:.{found.digits}g}, at distance {found.distance:.6g}")
         return "\n".join(lines)
+
+    def _line(self) -> str:
+        reached = sum(found.x is not None for found in self.by_feature.values())
+        return f"{reached} of {len(self.by_feature)} features reach the target alone"
 
 
 @outside_modes

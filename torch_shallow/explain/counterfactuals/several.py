@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.asking import Asking, SearchOptions
 from torch_shallow.explain.counterfactuals.asked_network import AskedNetwork, read_constraints, read_query
@@ -27,8 +28,8 @@ from torch_shallow.modes import outside_modes
 Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # of the heap: the last are inputs that stay
 
 
-@dataclass(frozen=True, eq=False)
-class NearestCounterfactuals:
+@dataclass(frozen=True, eq=False, repr=False)
+class NearestCounterfactuals(Displayed):
     """The nearest counterfactuals of some inputs.
 
     Attributes:
@@ -62,6 +63,10 @@ class NearestCounterfactuals:
             lines.append(f"input {i}:" + f" (stopped by {reason})" * bool(reason))
             lines += [f"  {line}" for one in row for line in str(one).splitlines()]
         return "\n".join(lines)
+
+    def _line(self) -> str:
+        count = sum(one.x is not None for row in self.found for one in row)
+        return f"{count} found for {len(self.found)} input{'s'[: len(self.found) != 1]}"
 
 
 @outside_modes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.properties import Property, Wins
@@ -79,8 +80,8 @@ def _one_number(target: object) -> object:
     return target
 
 
-@dataclass(frozen=True, eq=False)
-class Counterfactual:
+@dataclass(frozen=True, eq=False, repr=False)
+class Counterfactual(Displayed):
     """The nearest input that reaches a target, and the bound that proves it; or that there is none.
 
     Attributes:
@@ -152,8 +153,20 @@ class Counterfactual:
             return f"No counterfactual: the target is not reached within {name} distance {self.bound:.6g}{more}."
         lines = [f"{name} distance {self.distance:.6g}, nothing is nearer than {self.bound:.6g}"]
         width = max(map(len, self.changes), default=0)
-        lines += [
-            f"  {feature:<{width}}  {old:.6g} -> {new:.{self.digits}g}" for feature, (old, new) in self.changes.items()
-        ]
-        lines += [f"output {number}: {old:.6g} -> {new:.6g}" for number, (old, new) in self.outputs.items()]
+        lines += [f"  {feature:<{width}}  {old} -> {new}" for feature, old, new in self._changes]
+        lines += [f"{output}: {old} -> {new}" for output, old, new in self._outputs]
         return "\n".join(lines)
+
+    @property
+    def _changes(self) -> list[tuple[str, str, str]]:
+        """Each feature that changes, before and after."""
+        return [(name, f"{old:.6g}", f"{new:.{self.digits}g}") for name, (old, new) in self.changes.items()]
+
+    @property
+    def _outputs(self) -> list[tuple[str, str, str]]:
+        return [(f"output {number}", f"{old:.6g}", f"{new:.6g}") for number, (old, new) in self.outputs.items()]
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield self._line()
+        if self.x is not None:
+            yield TextTable(["", "before", "after"], [*self._changes, *self._outputs])

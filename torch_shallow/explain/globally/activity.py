@@ -15,6 +15,7 @@ from torch import Tensor, from_numpy, nn
 from torch.export import ExportedProgram
 
 from torch_shallow.bounds.bounding_box import bounding_box
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain, WholeSpace
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
@@ -30,8 +31,8 @@ from torch_shallow.search.partition import activation_partition
 VALUES_AT_ONCE = 1 << 26  # of patterns in memory: 64 MB
 
 
-@dataclass(frozen=True, eq=False)
-class NeuronActivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class NeuronActivity(Displayed):
     """Of each neuron of the deep network, through all stages, whether it is active anywhere, and everywhere.
 
     A neuron is dead if its pre-activation is nowhere positive, and always on if it is nowhere negative, but positive

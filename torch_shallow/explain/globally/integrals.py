@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.function import known_function, known_network, outputs_at, read_function
@@ -136,8 +137,8 @@ def _domain_volume(subject: InChart, tolerance: float) -> float:
     return float(volume * _factor(subject))
 
 
-@dataclass(frozen=True, eq=False)
-class Volumes:
+@dataclass(frozen=True, eq=False, repr=False)
+class Volumes(Displayed):
     """The volume of every region, in the inputs that a box does not fix.
 
     Attributes:
@@ -212,8 +213,8 @@ def volumes(
     return Volumes(subject.tensor(values, values.shape), found.total, found.residual, moving)
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moments(Displayed):
     """Mean and covariance of the outputs of the trunk under the uniform distribution on the domain.
 
     Tensors are float64.
@@ -250,6 +251,9 @@ class Moments:
             for i, (mean, deviation, error) in enumerate(rows)
         ]
         return "\n".join([f"uniform inputs, {how}", *lines])
+
+    def _line(self) -> str:
+        return f"{self.mean.numel()} outputs, {'exact' if self.exact else f'estimated from {self.samples:,} points'}"
 
 
 @outside_modes

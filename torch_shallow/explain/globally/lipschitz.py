@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.asking import SearchOptions
@@ -31,8 +32,8 @@ from torch_shallow.search.steepness.steepness import Steepness, steepest_directi
 CLOSED = 1e-9  # an interval this narrow, relative to the constant, is one number but for rounding
 
 
-@dataclass(frozen=True, eq=False)
-class LipschitzConstant:
+@dataclass(frozen=True, eq=False, repr=False)
+class LipschitzConstant(Displayed):
     """The least L with `|f(x) - f(y)| <= L |x - y|` for all x and y of the domain, and where it is reached.
 
     Attributes:

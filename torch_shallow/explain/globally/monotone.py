@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
@@ -49,8 +50,8 @@ class Counterexample:
     slope: float
 
 
-@dataclass(frozen=True, eq=False)
-class Monotonicity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Monotonicity(Displayed):
     """How each output of the trunk goes with each input, everywhere in the domain.
 
     Tensors are of shape `(*out_shape, *in_shape)`.
@@ -230,6 +231,9 @@ class Monotonicity:
         if not self.proven:
             lines.append(f"  undecided: the search was stopped ({self.reason or 'rounding'})")
         return "\n".join(lines)
+
+    def _line(self) -> str:
+        return f"{self._outputs} output{'s'[: self._outputs != 1]}, {len(self.features)} features"
 
     @property
     def _outputs(self) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from torch_shallow.display import Displayed, TextTable
 
-@dataclass(frozen=True, eq=False)
-class OutputRange:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OutputRange(Displayed):
     """The range of every output, or of the values before a head. All tensors are float64.
 
     It is exact where the search has ended; where it was stopped, `lower` and `upper` are values that outputs have, and
@@ -76,12 +79,32 @@ class OutputRange:
 
     def __str__(self) -> str:
         """One line for each output, or for each value before the head."""
-        columns = (self.lower, self.upper, self.lower_bound, self.upper_bound)
-        name = "value before the head" if self.before_head else "output"
         lines = []
-        for i, (low, high, least, most) in enumerate(
-            zip(*(each.reshape(-1).tolist() for each in columns), strict=True)
-        ):
-            proven = "" if self.proven else f", proven: within {least:.6g} to {most:.6g}"
-            lines.append(f"{name} {i}: {low:.6g} to {high:.6g}{proven}")
-        return "\n".join(lines if self.proven else [*lines, f"stopped by {self.reason} after {self.cells:,} cells"])
+        for i, (low, high, least, most) in enumerate(self._rows):
+            proven = "" if self.proven else f", proven: within {least} to {most}"
+            lines.append(f"{self._name} {i}: {low} to {high}{proven}")
+        return "\n".join([*lines, *self._stopped])
+
+    @property
+    def _name(self) -> str:
+        return "value before the head" if self.before_head else "output"
+
+    @property
+    def _stopped(self) -> list[str]:
+        return [] if self.proven else [f"stopped by {self.reason} after {self.cells:,} cells"]
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Of each output, least and greatest value, and their bounds."""
+        columns = (self.lower, self.upper, self.lower_bound, self.upper_bound)
+        return list(zip(*([f"{value:.6g}" for value in each.reshape(-1).tolist()] for each in columns), strict=True))
+
+    def _line(self) -> str:
+        count = self.lower.numel()
+        ends = f"{float(self.lower_bound.min()):.6g} to {float(self.upper_bound.max()):.6g}"
+        return ", ".join([f"{count} {self._name}{'s'[: count != 1]} within {ends}", *self._stopped])
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        head = [self._name, "least", "greatest", *([] if self.proven else ["none is below", "none is above"])]
+        yield TextTable(head, [[f"{i}", *row[: len(head) - 1]] for i, row in enumerate(self._rows)])
+        yield from self._stopped

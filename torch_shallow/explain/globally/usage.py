@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.asking import Asking, SearchOptions
@@ -32,8 +33,8 @@ from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
 
 
-@dataclass(frozen=True, eq=False)
-class UnusedFeatures:
+@dataclass(frozen=True, eq=False, repr=False)
+class UnusedFeatures(Displayed):
     """Where each input is not used: no output of the local model depends on it.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.features import Features, read_features
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS = 4  # significant ones of the numbers in words
+NO_FACET = "No facet: no change of the input leaves the region."
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Displayed):
     """What a network computes at one input and around it, exactly, of the trunk as `Region.weight` is.
 
     Inputs and outputs are flattened, in float64. What a feature is measured in is the user's unit, as `features` says;
@@ -123,14 +125,29 @@ class Explanation:
 
     def __str__(self) -> str:
         """In words; what is left out is counted."""
-        function = self.region.function
-        lines = [f"Input in {self.region!r}"]
-        if function.head is not None:
-            lines.append("Outputs are the values before the network's head.")
-        lines += [*_decision(self), "", *_model(self), "", *_facets(self)]
-        if function.may_be_discontinuous:
-            lines += ["", "The local models may have been trained: the output may jump at the facets."]
-        return "\n".join(lines)
+        lines = [f"Input in {self.region!r}", *_before_head(self), *_decision(self), "", *_aligned(_model(self)), ""]
+        lines += _aligned(_facets(self)) if self.facets else [NO_FACET]
+        return "\n".join([*lines, *(line for remark in _jumps(self) for line in ("", remark))])
+
+    def _line(self) -> str:
+        return f"{len(self.features)} features in {self.region!r}"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        yield f"Input in {self.region!r}"
+        yield from [*_before_head(self), *_decision(self)]
+        for head, *rows in [_model(self), *([_facets(self)] if self.facets else [])]:
+            yield TextTable(head, rows)
+        yield from [NO_FACET] * (not self.facets) + _jumps(self)
+
+
+def _before_head(explanation: Explanation) -> list[str]:
+    has_head = explanation.region.function.head is not None
+    return ["Outputs are the values before the network's head."] * has_head
+
+
+def _jumps(explanation: Explanation) -> list[str]:
+    may_jump = explanation.region.function.may_be_discontinuous
+    return ["The local models may have been trained: the output may jump at the facets."] * may_jump
 
 
 def _decision(explanation: Explanation) -> list[str]:
@@ -145,7 +162,7 @@ def _decision(explanation: Explanation) -> list[str]:
     return [line + f"the next, {decision.runner_up}, is {behind}"]
 
 
-def _model(explanation: Explanation, most: int = 10) -> list[str]:
+def _model(explanation: Explanation, most: int = 10) -> list[list[str]]:
     k = 0 if explanation.decision is None else explanation.decision.label
     size = np.abs(explanation.contribution[k])
     shown = np.sort(np.argsort(-size, kind="stable")[:most])
@@ -167,13 +184,11 @@ def _model(explanation: Explanation, most: int = 10) -> list[str]:
         table.append([f"{len(size) - len(shown)} others", "", "", number(float(others), DIGITS), "see to_frame()"])
     table.append(["bias", "", "", number(float(explanation.bias[k]), DIGITS), ""])
     table.append([title, "", "", number(float(explanation.output[k]), DIGITS), ""])
-    return _aligned(table)
+    return table
 
 
-def _facets(explanation: Explanation, most: int = 5) -> list[str]:
+def _facets(explanation: Explanation, most: int = 5) -> list[list[str]]:
     facets = explanation.facets
-    if not facets:
-        return ["No facet: no change of the input leaves the region."]
     few = facets[:most]
     head = f"facet ({len(few)} nearest of {len(facets)})" if len(few) < len(facets) else f"facet (all {len(facets)})"
     scaled = bool((explanation.features.scale != 1.0).any())
@@ -185,7 +200,7 @@ def _facets(explanation: Explanation, most: int = 5) -> list[str]:
             sign = "" if facet.change < 0.0 else "+"
             alone = f"{explanation.features.names[facet.feature]} {sign}{number(facet.change, DIGITS)}"
         table.append([_name(explanation, facet), distance if facet.direct else f"> {distance}", alone])
-    return _aligned(table)
+    return table
 
 
 def _name(explanation: Explanation, facet: Facet) -> str:

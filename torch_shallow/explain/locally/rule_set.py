@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Size, Tensor, nn
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.features import Features, read_features
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 MOST_RULES = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class RuleSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class RuleSet(Displayed):
     """The rules of a network, one for each region: conditions, and an affine formula for each output of the trunk.
 
     The numbers in the words are rounded; those of `rules`, `weights` and `constants` are not. All are in units of the
@@ -170,26 +170,18 @@ class RuleSet:
                 columns[f"error of {name}" if several else "error"] = errors.tolist()
         return columns
 
-    def _repr_html_(self) -> str:
-        """A table, for notebooks."""
+    def _line(self) -> str:
+        return f"{len(self):,} rule{'s'[: len(self) != 1]} of {len(self.features)} features"
+
+    def _parts(self) -> Iterable[str | TextTable]:
         columns = self._columns()
-        for k in range(len(self)):
-            columns["conditions"][k] = "<br>".join(map(html.escape, self.conditions(k))) or "always"
+        columns["conditions"] = ["\n".join(self.conditions(k)) or "always" for k in range(len(self))]
         for name in columns:
             if name == "share" or name.startswith("error"):
                 columns[name] = [number(float(value), 3) for value in columns[name]]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f"<td style='text-align: left'>{value if name == 'conditions' else html.escape(str(value))}</td>"
-                for name, value in zip(columns, line, strict=True)
-            )
-            + "</tr>"
-            for line in zip(*columns.values(), strict=True)
-        )
-        where = f"<p>for {html.escape('; '.join(self.domain))}</p>" if self.domain else ""
-        return f"{where}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        if self.domain:
+            yield f"for {'; '.join(self.domain)}"
+        yield TextTable(tuple(columns), [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)])
 
 
 def _rule_set(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 
+from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.locally.seen_facets import facets_of, fixed_of
@@ -114,8 +115,8 @@ def inequality(
     return f"{terms} {'<=' if sign > 0.0 else '>='} {number(sign * b, digits)}"
 
 
-@dataclass(frozen=True, eq=False)
-class Rules:
+@dataclass(frozen=True, eq=False, repr=False)
+class Rules(Displayed):
     """When an input is in a region: conditions that all have to hold, none of which follows from the others.
 
     With `max_terms`, they suffice and are not necessary: where all of them hold, the input is in the region, of which
@@ -185,19 +186,38 @@ class Rules:
             most_conditions: so many conditions; all if None.
             most_terms: so many terms of each, of the largest coefficients over inputs of the network; all if None.
         """
-        words = self._words(most_terms)
-        if not words:
+        shown = self._shown(most_conditions, most_terms)
+        if not shown:
             return "always"
-        shown = words[:most_conditions]
         lines = [f"{'IF ' if k == 0 else 'AND'} {condition}" for k, condition in enumerate(shown)]
-        if len(shown) < len(words):
-            lines.append(f"AND ... ({len(words) - len(shown)} more conditions)")
-        if self.max_terms is not None:
-            lines.append("(sufficient, not necessary: where these hold, an input is in the region, as others are)")
-        return "\n".join([*lines, f"(numbers rounded to {self.digits} digits; those of A and b are not)"])
+        return "\n".join([*lines, *(f"({remark})" for remark in self._remarks)])
 
     def __str__(self) -> str:
         return self.text()
+
+    def _line(self) -> str:
+        count = len(self._words(1))
+        return f"{count} condition{'s'[: count != 1]} of {self.region!r}"
+
+    def _parts(self) -> Iterable[str | TextTable]:
+        shown = self._shown(40, 10)
+        yield f"{self._line()}{'' if shown else ': always'}"
+        if shown:
+            yield TextTable(["", "condition"], [["AND" if k else "IF", condition] for k, condition in enumerate(shown)])
+            yield from self._remarks
+
+    def _shown(self, most_conditions: int | None, most_terms: int | None) -> list[str]:
+        """The conditions in words; what is left out is counted."""
+        words = self._words(most_terms)
+        shown = words[:most_conditions]
+        return shown if len(shown) == len(words) else [*shown, f"... ({len(words) - len(shown)} more conditions)"]
+
+    @property
+    def _remarks(self) -> list[str]:
+        """What is to be known of the words."""
+        sufficient = "sufficient, not necessary: where these hold, an input is in the region, as others are"
+        rounded = f"numbers rounded to {self.digits} digits; those of A and b are not"
+        return [rounded] if self.max_terms is None else [sufficient, rounded]
 
     def _words(self, most_terms: int | None) -> list[str]:
         names = self.features.names

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow.display import Displayed
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.explain.asking import Asking, SearchOptions
@@ -27,8 +28,8 @@ from torch_shallow.modes import outside_modes
 BEYOND = 1e-3  # how far beyond the nearest change its class is looked for at most, relative to its distance
 
 
-@dataclass(frozen=True, eq=False)
-class RobustnessRadius:
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustnessRadius(Displayed):
     """How far the nearest change of class is from each input, and how far all changes are at least.
 
     A change is an input of the domain at which another output is at least that of the input's own class. In the open
@@ -85,6 +86,11 @@ class RobustnessRadius:
             note = "" if proven else f", not nearer than {lower:.6g} ({reason or 'rounding'})"
             lines.append(f"  input {i}: class {label}, {there}{note}")
         return "\n".join(lines)
+
+    def _line(self) -> str:
+        count = self.radius.numel()
+        nearest = f"{float(self.radius.min()):.6g}" if count else "none"
+        return f"L{self.norm:g}, {count} input{'s'[: count != 1]}, the smallest is {nearest}"
 
 
 @outside_modes

@@ -18,7 +18,6 @@ torch.library.define(
 )
 
 
-@torch.fx.wrap
 def locate(
     u: Float[Tensor, "points coordinates"],
     x: Float[Tensor, "points inputs"],

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module as global_hooks
 
 from torch_shallow.domain import TOLERANCE
 from torch_shallow.functions.operators import share_rows
@@ -46,6 +47,13 @@ def is_plain(x: object, *others: Tensor | None) -> bool:
         )
         for other in others
     )
+
+
+def is_watched(*layers: nn.Module) -> bool:
+    """Whether forward hooks wait for the call of a layer."""
+    if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
+        return True
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
 
 
 def evaluate_plain(

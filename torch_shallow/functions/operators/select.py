@@ -19,7 +19,6 @@ torch.library.define(SELECT, "(Tensor weights, Tensor? biases, Tensor region, Te
 torch.library.define(COLLECT, "(Tensor region, Tensor g, Tensor u, SymInt regions) -> Tensor")
 
 
-@torch.fx.wrap
 def select(
     weights: Float[Tensor, "regions outputs coordinates"],
     biases: Float[Tensor, "regions outputs"] | None,
