@@ -293,8 +293,8 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
         n, offset = network.sizes[stage], network.offsets[stage]
         cut, i = -1, frame[CURSOR]
         # It pays to look beyond the first cut where a stage begins, or where programs take long: what has one sign here
-        # has it in all children.
-        while i < n and (cut < 0 or frame[ENTERS] or (ask and frame[POINTS] < max_points)):
+        # has it in all children. What a solver says is known by points alone, so that there must be room for another.
+        while i < n and (cut < 0 or (ask and frame[POINTS] < max_points) or (not ask and frame[ENTERS])):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
                 norm = cells.norms[offset + i]
