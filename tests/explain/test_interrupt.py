@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,19 +36,18 @@ CALLS: dict[str, Callable[[], object]] = {
 def test_ctrl_c_while_regions_are_found(name: str, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pressed, run = [], Schedule.run
 
-    def pressing(schedule: Schedule) -> str:
+    def pressing(schedule: Schedule[Any], observers: Sequence[Any] = ()) -> str:
         def press() -> None:
             if not pressed:
                 pressed.append(True)
                 signal.raise_signal(signal.SIGINT)
 
         if late:  # after the last look whether it was pressed
-            reason = run(schedule)
+            reason = run(schedule, observers)
             press()
             return reason
         schedule.task_seconds = 1e-9
-        schedule.observers = [*schedule.observers, lambda *_: press()]
-        return run(schedule)
+        return run(schedule, [*observers, lambda *_: press()])
 
     monkeypatch.setattr(Schedule, "run", pressing)
     with pytest.raises(KeyboardInterrupt):
@@ -61,14 +61,16 @@ def test_ctrl_c_in_all_of_space_gives_what_is_known(monkeypatch: pytest.MonkeyPa
     slopes, falling = explain.lipschitz_constant(MODEL), explain.monotonicity(MODEL)
     run = Schedule.run
 
-    def pressing(schedule: Schedule) -> str:
+    def pressing(schedule: Schedule[Any], observers: Sequence[Any] = ()) -> str:
         presses = iter([signal.SIGINT])  # once: the second one is KeyboardInterrupt
         schedule.task_seconds = 1e-9
-        schedule.observers = [
-            *schedule.observers,
-            lambda growth, _: growth.num_regions > 4 and [signal.raise_signal(press) for press in presses],
-        ]
-        return run(schedule)
+
+        def press(growth: Any, _: object) -> None:
+            if growth.num_regions > 4:
+                for number in presses:
+                    signal.raise_signal(number)
+
+        return run(schedule, [*observers, press])
 
     monkeypatch.setattr(Schedule, "run", pressing)
     part, some = explain.output_range(MODEL), explain.neuron_activity(MODEL)
