@@ -127,7 +127,7 @@ def test_the_reference_sees_small_changes(tamper: object) -> None:
 
 def test_the_reference_goes_to_leaves_that_are_points() -> None:
     # x > 0 or not; then x < 0 or not, which leaves 0 alone. Below x > 0, nothing is left for x <= 0.
-    tree = ExactTree([[1, 2], [~0, ~1], [~2, ~3]], [(1, 0), (-1, 0), (1, 0)], [((0, 0),)] * 4, 0)
+    tree = ExactTree([[1, 2, 0], [~0, ~1, 1], [~2, ~3, 2]], [(1, 0), (-1, 0), (1, 0)], [((0, 0),)] * 4, 0)
     line, half = Cone.whole_space(1), domain_cone([([-1.0], 0.0)], 1)
     assert {leaf for leaf, _ in tree.leaves(line)} == {0, 1, 3}
     assert {leaf for leaf, _ in tree.leaves(half)} == {0, 3}

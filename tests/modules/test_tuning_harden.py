@@ -36,8 +36,8 @@ def descend(soft: SoftReLU, x: Tensor) -> tuple[Tensor, Tensor]:
     for row, point in zip(flat, u, strict=True):
         node = 0 if len(soft.offsets) else ~0
         while node >= 0:
-            row = soft.half_space_of[node]
-            node = int(soft.partition.children[node, int(soft.normals[row] @ point + soft.offsets[row] > 0)])
+            number = soft.half_space_of[node]
+            node = int(soft.partition.children[node, int(soft.normals[number] @ point + soft.offsets[number] > 0)])
         y = soft.weights[~node] @ point + soft.biases[~node]
         regions.append(~node)
         outputs.append(y if soft.skip is None else y + soft.skip @ row)
