@@ -1,8 +1,8 @@
 """The first minute on a machine: processor time of first calls, with nothing compiled yet.
 
 `python -m benchmarks.first_use` prints seconds of processor time of a new process, each call after those above it; and
-then of all the code of README.md, in another new process. Run it in another checkout to compare: it needs nothing
-but the public functions.
+then of all the code of README.md and of the guide, in another new process. Run it in another checkout to compare: it
+needs nothing but the public functions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     """Print the table."""
-    for name, seconds in (run("calls") | run("readme")).items():
+    for name, seconds in (run("calls") | run("pages")).items():
         print(f"{name:<30} {seconds:6.1f} s")
 
 
@@ -70,22 +70,24 @@ def calls() -> dict[str, float]:
     return seconds
 
 
-def readme() -> dict[str, float]:
-    """All code of the README, imports included."""
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+def pages() -> dict[str, float]:
+    """All code of the README and of the guide, imports included."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+    texts = [file.read_text(encoding="utf-8") for file in files]
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         os.chdir(folder)
-        names: dict[str, object] = {"__name__": "readme"}
-        for block in code:
-            exec(block, names)
+        for text in texts:
+            names: dict[str, object] = {"__name__": "page"}
+            for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+                exec(block, names)
         os.chdir(ROOT)
-    return {"all that README shows": time.process_time() - begun}
+    return {"README and guide": time.process_time() - begun}
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     else:
-        print(json.dumps({"calls": calls, "readme": readme}[sys.argv[1]]()))
+        print(json.dumps({"calls": calls, "pages": pages}[sys.argv[1]]()))

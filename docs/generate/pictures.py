@@ -81,7 +81,10 @@ BOX = torch_shallow.Box(torch.tensor(LOWER), torch.tensor(UPPER))
 
 
 def home() -> Figure:
-    """All regions of a classifier, with the data and the boundary between its classes."""
+    """All regions of a classifier, with the data and the boundary between its classes.
+
+    `_static/regions.png`, which the README shows, is this picture at 140 dots an inch, on white, in 128 colours.
+    """
     points, label = moons()
     figure = Figure(figsize=(6.4, 4.7), layout="constrained")
     axes = figure.subplots()
