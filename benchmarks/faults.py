@@ -169,9 +169,9 @@ MUTANTS = (
     ),
     Mutant(
         "a neuron settles a thousand times earlier",
-        RAYS,
-        "doubt = stack.doubts[neuron]",
-        "doubt = 1e3 * tolerance * stack.norms[neuron]",
+        COMPOSE,
+        "doubts[i] = min(max(ROUNDING * terms, network.harmless[i]), tolerance * norms_of_all[i])",
+        "doubts[i] = 1e3 * tolerance * norms_of_all[i]",
     ),
     Mutant("cuts lie aside by a billionth", KERNELS, "np.uint64(z > 0.0)", "np.uint64(z > 1e-9)", which=1),
     Mutant("slopes are off by a hundred millionth", KERNELS, "y[p, o] = total", "y[p, o] = total * (1.0 + 1e-8)"),
