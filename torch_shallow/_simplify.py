@@ -113,8 +113,8 @@ def simplify(
         >>> simple = torch_shallow.simplify(model, torch_shallow.Box(-1.0, 1.0), max_error=0.04)
         >>> simple.num_regions, simple.error_found <= simple.error <= 0.04
         (2, True)
-        >>> simple.half_spaces.rows.tolist()  # a cut where the second input is 0.2
-        [[0.0, 1.0, -0.2]]
+        >>> simple.half_spaces.rows.tolist()  # a cut where the second input is 0.4
+        [[0.0, 1.0, -0.4]]
     """
     # Imported here because they import compiled code.
     from torch_shallow.approximation.class_fit import ClassFitter

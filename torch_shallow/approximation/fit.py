@@ -18,6 +18,7 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Posed
 
 ROUNDS = 20  # of fitting a map, and of looking where it is wrong
+ROUGHLY = 0.25  # an error this near to the least one, as a share, tells which cell is worst
 TINY = 1e-9  # an error of this share of the values is as good as none
 
 
@@ -100,7 +101,7 @@ class Fitter:
     def fit(self, cell: SampledCell, goal: float) -> Fit:
         """A map with an error below the goal, as it seems, or one with nearly the least error; nothing is proven.
 
-        It stops as soon as it is known that no map reaches the goal: errors may then be larger than those found.
+        Where it becomes known that no map reaches the goal, a map is enough whose error is roughly the least one.
 
         Args:
             cell: the cell.
@@ -130,8 +131,9 @@ class Fitter:
             found, at = errors.max(axis=0), cell.x[errors.argmax(axis=0)]
             if best is None or self.worst(found) < self.worst(best.found):
                 best = Fit(cell, maps, found, at, np.full(len(maps), np.inf), least)
-            enough = (1.0 + self.precision) * least if np.isinf(goal) else goal
-            if cell.is_known or least > goal or self.worst(best.found) <= enough:
+            near = (1.0 + (self.precision if np.isinf(goal) else ROUGHLY)) * least
+            enough = near if np.isinf(goal) or least > goal else goal
+            if cell.is_known or self.worst(best.found) <= enough:
                 break
         assert best is not None
         return replace(best, cell=cell, least=least)

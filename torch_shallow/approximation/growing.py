@@ -18,6 +18,7 @@ from torch_shallow.explain.asking import Asking
 ATTEMPTS = 12  # to fit and prove the map of a cell
 FIRST_TURN = 0.04  # of the time limit; each turn grows as long as all before took, so that much is proven early
 GROWING = 0.5  # of the time that is left, at most; the rest is for proofs
+PROVABLE = 0.5  # of the time that is left, which the proofs of new leaves may be expected to take
 SPARE = 0.1  # of the time limit is too little for another turn
 PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
 ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
@@ -83,6 +84,7 @@ class Growing:
     show: Callable[[int, float], None]
     reasons: list[str] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _each: float = 0.0  # seconds that the proof of a leaf took, as far as is known
 
     def grow(self, cell: SampledCell) -> Node:
         """The tree, every leaf of which has a proven bound.
@@ -111,10 +113,13 @@ class Growing:
         open_ones, count = [self._entry(leaf) for leaf in leaves if self._bound(leaf) > self.goal], len(leaves)
         heapq.heapify(open_ones)
         limit, now, uncut = self.asking.options.time_limit, self.asking.seconds, ""
-        until = np.inf if limit is None else now + min(max(FIRST_TURN * limit, now), GROWING * (limit - now))
+        until, most = np.inf, np.inf
+        if limit is not None:
+            until = now + min(max(FIRST_TURN * limit, now), GROWING * (limit - now))
+            most = count + PROVABLE * (limit - now) / (2.0 * self._each) if self._each else np.inf
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
-            if self.asking.is_over or self.asking.seconds > until:
+            if self.asking.is_over or self.asking.seconds > until or count > most:
                 return self._out_of_time
             leaf = heapq.heappop(open_ones)[-1]
             if self._error(leaf) <= self.goal and leaf.attempts < ATTEMPTS:
@@ -170,11 +175,12 @@ class Growing:
         """
         fitter, errors = self.fitter, np.array([self._error(leaf) for leaf in leaves])
         bounds, stops = np.array(list(map(self._bound, leaves))), np.zeros(len(leaves))
-        done = np.zeros(len(leaves), dtype=bool)
+        done, unproven, begun = np.zeros(len(leaves), dtype=bool), int(np.isinf(bounds).sum()), asking.seconds
         while True:
             near = fitter.near(errors)
             rest = np.flatnonzero((bounds > near) & ~done)
             if not len(rest):
+                self._each = (asking.seconds - begun) / max(unproven, 1)
                 return True
             if asking.is_over or asking.no_time_left():
                 return False

@@ -12,6 +12,7 @@ from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box, Domain, Polytope
 
 POINTS = 1500  # of each cell
+AT_BOUNDS = 2 / 3  # of the entries of new points in a box, at either bound: in a corner, few of many inputs are uniform
 WALKS, FIRST_WALKS = 8, 64  # steps along random lines that make a new point of a known one, and of the first one
 
 
@@ -109,13 +110,16 @@ class SampledCell:
         return lower, upper, rows
 
     def filled(self, rng: np.random.Generator, walks: int = WALKS) -> SampledCell:
-        """With enough points: new ones anywhere in a box, or else found by steps from known ones on random lines."""
+        """With enough points: new ones in a box and on its faces, or else by steps from known ones on random lines."""
         missing = POINTS - len(self.x)
         if missing <= 0:
             return self
         width = self.upper - self.lower
         if not len(self.rows):
-            new = self.lower + rng.random((missing, len(width))) * width
+            share, bound = rng.random((missing, len(width))), rng.random((missing, len(width)))
+            share[bound < AT_BOUNDS] = 0.0
+            share[bound < AT_BOUNDS / 2] = 1.0
+            new = self.lower + share * width
         else:
             new = self.x[rng.integers(len(self.x), size=missing)]
             a, b = self.domain.inequalities((len(width),))

@@ -10,7 +10,7 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.search.ascent import slopes_of
 
-STARTS, STEPS = 6, 12  # the points that are worst so far, for each output and sign, and the steps from each
+STARTS, STEPS = 24, 12  # the points that are worst so far, for each output and sign, and the steps from each
 
 
 def worst_points(
