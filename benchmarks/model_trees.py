@@ -1,7 +1,7 @@
 """Few rules for a network: `simplify` beside model trees that are fitted to 100,000 samples of the network.
 
 `python -m benchmarks.model_trees [--networks diabetes ...] [--limit SECONDS]` prints a table, with three lines for each
-network: 10, 5 and 2 percent of the output's range are allowed. The trees are those of linear-tree and of
+network: 10, 5 and 2 percent of the output's range in the domain are allowed. The trees are those of linear-tree and of
 fast-model-trees (PILOT), with as many leaves or more. What is called their error is the largest one that our search
 finds in the boxes of their leaves; at samples alone it looks smaller. Seconds are those of the processor.
 """
@@ -30,6 +30,7 @@ from torch_shallow.explain.globally import output_range
 
 SHARES = (0.10, 0.05, 0.02)
 SAMPLES = 100_000
+RANGE_LIMIT = 60.0  # seconds for the range of a network's outputs
 DATA = {"diabetes": (10, 16, 16, 1), "wine": (13, 16, 3), "breast_cancer": (30, 16, 2)}
 NETWORKS = (*DATA, "4-32-32-1", "ACAS Xu 1_1 property 3")
 
@@ -78,7 +79,7 @@ class Subject:
         name: in the table.
         network: in float64.
         domain: a box.
-        range: of the output with the largest one, at samples.
+        range: of the output with the largest one, as far as a search finds values of it in the domain.
         x: samples, uniform in the box.
         y: what the network makes of them.
     """
@@ -133,7 +134,8 @@ def subject(name: str) -> Subject:
     lower, upper = bounds(domain)
     x = lower + np.random.default_rng(0).random((SAMPLES, len(lower))) * (upper - lower)
     y = network(torch.from_numpy(x)).detach().numpy()
-    return Subject(name, network, domain, float(np.ptp(y, axis=0).max()), x, y)
+    found = output_range(network, domain, example_input=torch.from_numpy(x[:1]), time_limit=RANGE_LIMIT)
+    return Subject(name, network, domain, float((found.upper - found.lower).max()), x, y)
 
 
 def linear_tree(of: Subject, depth: int) -> list[tuple[list[int], list[Leaf]]]:
