@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.search.programs import draw_domain, draw_program, mlp
+from tests.search.programs import dense_program, draw_domain, draw_program, mlp
 from torch_shallow.domain import Box, WholeSpace
 from torch_shallow.geometry import sharing as sharing
+from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.affine_maps import AffineMaps, affine_maps
 from torch_shallow.search.balance import collapse_open
 from torch_shallow.search.enumerate import enumerate_regions
 from torch_shallow.search.partition import Partition
+from torch_shallow.search.problem import pack
 
 
 def with_open_cells(partition: Partition, known: np.ndarray) -> tuple[Partition, np.ndarray]:
@@ -115,3 +117,40 @@ def test_only_cuts_with_regions_below_are_left_of_a_tree_with_open_cells(data: s
     again, all_kept = collapse_open(partition.children, partition.num_regions)
     assert np.array_equal(again, partition.children)
     assert len(all_kept) == partition.num_cuts
+
+
+def sparse_program(kinds: str, seed: int = 0) -> ReLUProgram:
+    """Stages of 12 neurons over two inputs; those that are "s" read two neurons before each, those that are "d" all."""
+    rng, weights, biases = np.random.default_rng(seed), [], []
+    for number, kind in enumerate(kinds):
+        weight = rng.standard_normal((12, 2 + 12 * number))
+        if kind == "s":
+            read = rng.random((12, 12 * number)).argsort(axis=1) < 2
+            weight[:, 2:] *= read
+            weight[:, :2] *= rng.random((12, 1)) < 0.5
+        weights.append(weight)
+        biases.append(0.3 * rng.standard_normal(12))
+    return dense_program(2, weights, biases)
+
+
+@pytest.mark.parametrize("kinds", ["ds", "dss", "dsds", "ddss"])
+@pytest.mark.parametrize("is_output_sparse", [False, True])
+def test_maps_of_sparse_stages(kinds: str, is_output_sparse: bool) -> None:
+    program = sparse_program(kinds)
+    if is_output_sparse:
+        weight = np.zeros_like(program.out_weight)
+        weight[0, [0, 3, -2, -1]] = [1.0, 2.0, -1.0, 0.5]
+        program = replace(program, out_weight=weight)
+    domain = Box(-1.0, 1.0)
+    partition = enumerate_regions(program, domain)
+    assert partition.num_regions > 100
+    network = pack(program, partition.chart)
+    assert network.sparse.tolist() == [int(kind == "s") for kind in kinds]
+    check(partition, affine_maps(partition))
+    one, four = affine_maps(partition, 1), affine_maps(partition, 4)
+    assert np.array_equal(one.rows, four.rows)
+    assert np.array_equal(one.weights, four.weights)
+    known = np.random.default_rng(0).random(partition.num_regions) < 0.3
+    part, kept = with_open_cells(partition, known)
+    assert np.array_equal(affine_maps(part).weights, one.weights[known])
+    assert np.array_equal(affine_maps(part, local_models=False).rows, one.rows[kept])

@@ -110,7 +110,6 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
     network = pack(
         replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1)), np.zeros(q))
     )
-    stage_of = np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages])
     cuts, regions = partition.num_cuts, partition.num_regions
     first, order, ends = (np.empty(size, dtype=index_type(regions)) for size in (cuts, cuts, regions))
     first_regions(partition.children, first)
@@ -131,7 +130,6 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
             order,
             ends,
             partition.cut_neurons,
-            stage_of,
             partition.packed_patterns,
             rows,
             weights,
@@ -139,6 +137,7 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
             np.empty((neurons + outputs) * (q + 1)),
             np.empty(neurons, dtype=np.int64),
             np.empty(len(program.stages), dtype=np.int64),
+            np.empty(neurons + outputs, dtype=np.uint8),
             start,
             stop,
         )

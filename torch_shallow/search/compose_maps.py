@@ -37,13 +37,17 @@ def sort_cuts(first, order, ends):
 
 @compiled(vectorise=True)
 def fill_maps(
-    network, order, ends, cut_neurons, stage_of, patterns, cut_rows, weights, biases, rows, active, counts, start, stop
+    network, order, ends, cut_neurons, patterns, cut_rows, weights, biases, rows, active, counts, stale, start, stop
 ):
-    """Go through some regions, recomposing the stages behind the first one whose pattern has changed.
+    """Go through some regions, recomposing what has changed from one to the next.
+
+    That is each stage behind the first one whose pattern has changed; in a sparse stage, only the neurons that read a
+    neuron that has changed.
 
     Of each region its local model is written, if there is room for any, and the row of each cut that has it as its
     first region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
-    outputs, `active` for the numbers of a stage's active neurons, of which there are `counts`.
+    outputs, `active` for the numbers of a stage's active neurons, of which there are `counts`, and `stale` says which
+    rows of sparse stages have to be composed.
     """
     num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
     start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
@@ -54,18 +58,28 @@ def fill_maps(
         stage = 0
         if last < 0:
             compose(network, rows, active, counts, 0)
+            for neuron in range(stale.shape[0]):
+                stale[neuron] = 1
         else:
             neuron = first_difference(patterns, last, region)
             while stage < num_stages and network.offsets[stage + 1] <= neuron:
                 stage += 1
+            if network.sources.shape[0] > 0:
+                mark_changed(network, patterns, last, region, stage, stale)
         while stage < num_stages:
             list_active(network, patterns, region, stage, active, counts)
             stage += 1
-            if stage < num_stages:
+            if network.sparse[stage] == 1:
+                compose_stale(network, patterns, region, rows, stage, stale)
+            elif stage < num_stages:
                 compose(network, rows, active, counts, stage)
+                if network.sources.shape[0] > 0:
+                    for neuron in range(network.offsets[stage], network.offsets[stage + 1]):
+                        mark_readers(network, neuron, stale)
         last = region
         if weights.shape[0] > 0:
-            compose(network, rows, active, counts, num_stages)
+            if network.sparse[num_stages] == 0:
+                compose(network, rows, active, counts, num_stages)
             for k in range(dimension - 1):
                 for o in range(outputs):
                     weights[region, o, k] = rows[start_of_output + k * outputs + o]
@@ -73,7 +87,7 @@ def fill_maps(
                 biases[region, o] = rows[start_of_output + (dimension - 1) * outputs + o]
         while cut < ends[region]:
             neuron = cut_neurons[order[cut]]
-            stage = stage_of[neuron]
+            stage = network.stage_of[neuron]
             n, offset = network.sizes[stage], network.offsets[stage]
             for k in range(dimension):
                 cut_rows[order[cut], k] = rows[offset * dimension + k * n + neuron - offset]
@@ -95,13 +109,60 @@ def first_difference(patterns, region, other):
 
 
 @compiled()
+def is_active(patterns, region, neuron):
+    """Whether a neuron is active in a region."""
+    return (patterns[region, neuron >> 3] >> (7 - (neuron & 7))) & 1
+
+
+@compiled()
+def mark_readers(network, neuron, stale):
+    """Note that the rows of the neurons of sparse stages that read a neuron have to be composed."""
+    for at in range(network.reader_starts[neuron], network.reader_starts[neuron + 1]):
+        stale[network.readers[at]] = 1
+
+
+@compiled()
+def mark_changed(network, patterns, last, region, stage, stale):
+    """Do so for all neurons, from those of a stage on, that are active in one of two regions alone."""
+    for byte in range(network.offsets[stage] >> 3, patterns.shape[1]):
+        bits, neuron = patterns[last, byte] ^ patterns[region, byte], byte << 3
+        while bits != 0:
+            if bits >= 128:
+                mark_readers(network, neuron, stale)
+            bits = np.uint8(bits << 1)
+            neuron += 1
+
+
+@compiled()
+def compose_stale(network, patterns, region, rows, stage, stale):
+    """Write the rows of a sparse stage that have to be composed, and note which rows read them."""
+    dimension, n, offset = network.own_rows.shape[1], network.sizes[stage], network.offsets[stage]
+    is_last = stage == network.sizes.shape[0] - 1
+    for neuron in range(offset, offset + n):
+        if stale[neuron] == 0:
+            continue
+        stale[neuron], place = 0, offset * (dimension - 1) + neuron
+        for k in range(dimension):
+            rows[place + k * n] = network.own_rows[neuron, k]
+        for at in range(network.source_starts[neuron], network.source_starts[neuron + 1]):
+            source, weight = network.sources[at], network.source_weights[at]
+            if is_active(patterns, region, source) == 1:
+                before = network.stage_of[source]
+                there, step = network.offsets[before] * (dimension - 1) + source, network.sizes[before]
+                for k in range(dimension):
+                    rows[place + k * n] += weight * rows[there + k * step]
+        if not is_last and is_active(patterns, region, neuron) == 1:
+            mark_readers(network, neuron, stale)
+
+
+@compiled()
 def list_active(network, patterns, region, stage, active, counts):
     """Write the numbers of a stage's active neurons; without a branch, which no processor could predict."""
     first, count = network.offsets[stage], 0
     for i in range(network.sizes[stage]):
         neuron = first + i
         active[first + count] = i
-        count += (patterns[region, neuron >> 3] >> (7 - (neuron & 7))) & 1
+        count += is_active(patterns, region, neuron)
     counts[stage] = count
 
 
