@@ -209,6 +209,44 @@ def test_chunks_of_any_size_give_the_same(specimen: Specimen) -> None:
         np.testing.assert_allclose(whole.out_weight, parts.out_weight, rtol=1e-12, atol=1e-14)
 
 
+class TwoBranches(nn.Module):
+    """Its second ReLU reads what enters the first one, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last(F.relu(self.second(F.relu(h) - h)))
+
+
+@pytest.mark.parametrize(
+    ("specimen", "is_chain"),
+    [
+        (random_mlp((3, 20, 20, 20, 2)), True),
+        (Specimen("batch in the middle", BatchInTheMiddle, (2, 3)), True),
+        (Specimen("two branches", TwoBranches, (3,)), False),
+        (Specimen("convolutions", Convolutions, (1, 4, 4)), True),
+        (Specimen("no ReLU", lambda: nn.Linear(3, 2), (3,)), True),
+    ],
+    ids=str,
+)
+def test_a_chain_is_bounded_in_one_run_as_in_one_for_each_stage(specimen: Specimen, is_chain: bool) -> None:
+    traced = traced_specimen(specimen)
+    assert traced.is_chain == is_chain
+    box = random_box(np.random.default_rng(0), traced.in_shape, 0.5).bounds(traced.in_shape)
+    once = preactivation_bounds(traced, *box)
+    traced.__dict__["is_chain"] = False
+    each = preactivation_bounds(traced, *box)
+    for a, b in zip(once, each, strict=True):
+        np.testing.assert_allclose(a.lower, b.lower, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(a.upper, b.upper, rtol=1e-12, atol=1e-12)
+    assert len(preactivation_bounds(traced_specimen(specimen), *box, max_unstable=1)) == len(
+        preactivation_bounds(traced, *box, max_unstable=1)
+    )
+
+
 @pytest.mark.parametrize(
     "make", [lambda: chain(3, 40, 40, 2), Residual, SharedLinear], ids=["chain", "residual", "shared"]
 )

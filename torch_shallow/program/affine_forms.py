@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.fx import Node
 from torch_shallow.errors import TransformError
 from torch_shallow.program.traced import TracedModel
 
+SCALE = 2.0**200  # of a source in a run
 INPUT = -1  # the stage of sources that are entries of the input
 CHUNK_BYTES = 1 << 25  # of the widest tensor of a run; convolutions take several times as much on the way
 
@@ -56,7 +58,7 @@ def push(
     base: Float[np.ndarray, "inputs"],
     receive: Receiver,
     *,
-    scale: float = 2.0**200,
+    scale: float = SCALE,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> None:
     """Replace the ReLUs of a model by `slope * z`, plus a source where there is one, and see what its values become.
@@ -79,17 +81,22 @@ def push(
     Raises:
         TransformError: the graph cannot run on such inputs, or has weights that are not finite.
     """
-    widths = [layout.num_neurons for layout in traced.layouts]
-    widest = max(len(base), torch.Size(traced.out_shape).numel(), *widths, 1)
-    size = max(16, chunk_bytes // (8 * widest))
+    size = _room(traced, len(base), chunk_bytes)
     with torch.no_grad():
         for start in range(0, max(len(sources), 1), size):
             chunk = slice(start, min(start + size, len(sources)))
-            run = _Run(traced, slopes, Sources(sources.stages[chunk], sources.entries[chunk]), chunk, receive, scale)
+            some = Sources(sources.stages[chunk], sources.entries[chunk])
+            run = _Run(traced, slopes, some, chunk, receive, scale, 0)
             try:
                 run.run(base)
             except _Arrived:
                 continue
+
+
+def _room(traced: TracedModel, num_inputs: int, chunk_bytes: int) -> int:
+    """How many sources a run may have whose widest tensor has so many bytes."""
+    widths = [layout.num_neurons for layout in traced.layouts]
+    return max(16, chunk_bytes // (8 * max(num_inputs, torch.Size(traced.out_shape).numel(), *widths, 1)))
 
 
 @dataclass
@@ -102,7 +109,7 @@ class _Run:
     chunk: slice
     receive: Receiver
     scale: float
-    stage: int = 0
+    stage: int
 
     def run(self, base: Float[np.ndarray, "inputs"]) -> None:
         """Run to the end."""
@@ -182,7 +189,8 @@ def preactivation_bounds(
     Sound. Every value is enclosed by an affine function of bounded variables, which keeps what values have in common
     (Singh, Gehr, Mirman, Püschel, Vechev, "Fast and effective robustness certification", 2018): the inputs, and for
     each unstable neuron with bounds l < 0 < u its error e = relu(z) - u / (u - l) z, which lies between 0 and
-    -l u / (u - l). The model's own code is run once for each stage on all variables known by then.
+    -l u / (u - l). The model's own code is run once for each stage on all variables
+    known by then; or once for all stages, if it is a chain.
 
     Args:
         traced: the model.
@@ -200,24 +208,77 @@ def preactivation_bounds(
     """
     moving = np.flatnonzero(lower < upper)
     base = np.where(lower < upper, 0.0, lower)
-    sources, low, high = Sources.of(INPUT, moving), lower[moving], upper[moving]
-    slopes: list[Tensor] = []
-    bounds: list[StageBounds] = []
-    for stage, layout in enumerate(traced.layouts):
-        total = _Total(stage, low, high, layout.num_neurons, traced.device)
-        push(traced, slopes, sources, base, total.receive, chunk_bytes=chunk_bytes)
-        found = total.bounds(margin)
-        bounds.append(found)
+    enclosure = _Enclosure(traced, margin, Sources.of(INPUT, moving), lower[moving], upper[moving])
+    most = np.inf if max_unstable is None else len(moving) + max_unstable
+    room = _room(traced, len(base), chunk_bytes)
+    if traced.layouts and traced.is_chain and len(moving) <= room:
+        every, receive = slice(0, len(moving)), enclosure.total().receive
+        run = _GrowingRun(traced, [], enclosure.sources, every, receive, SCALE, 0, enclosure, min(most, room))
+        with suppress(_Arrived):
+            run.run(base)
+    while len(enclosure.bounds) < len(traced.layouts) and len(enclosure.sources) <= most:
+        total = enclosure.total()
+        push(traced, enclosure.slopes, enclosure.sources, base, total.receive, chunk_bytes=chunk_bytes)
+        enclosure.add(total)
+    return tuple(enclosure.bounds)
+
+
+@dataclass
+class _Enclosure:
+    """What is known of the first stages: bounds, slopes, and the variables that the values behind them depend on."""
+
+    traced: TracedModel
+    margin: float
+    sources: Sources
+    low: np.ndarray
+    high: np.ndarray
+    slopes: list[Tensor] = field(default_factory=list)
+    bounds: list[StageBounds] = field(default_factory=list)
+
+    def total(self) -> _Total:
+        """What adds up the range of the next stage."""
+        stage = len(self.bounds)
+        return _Total(stage, self.low, self.high, self.traced.layouts[stage].num_neurons, self.traced.device)
+
+    def add(self, total: _Total) -> Int[np.ndarray, "unstable"]:
+        """Take note of the bounds of the next stage; its unstable neurons, which are sources from here on."""
+        found = total.bounds(self.margin)
         unstable = np.flatnonzero(found.unstable)
         slope = found.active.astype(np.float64)
         slope[unstable] = found.upper[unstable] / (found.upper[unstable] - found.lower[unstable])
-        slopes.append(torch.tensor(slope, device=traced.device))
-        sources += Sources.of(stage, unstable)
-        low = np.concatenate([low, np.zeros(len(unstable))])
-        high = np.concatenate([high, -slope[unstable] * found.lower[unstable]])
-        if max_unstable is not None and len(sources) - len(moving) > max_unstable:
-            break
-    return tuple(bounds)
+        self.slopes.append(torch.tensor(slope, device=self.traced.device))
+        self.sources += Sources.of(len(self.bounds), unstable)
+        self.bounds.append(found)
+        self.low = np.concatenate([self.low, np.zeros(len(unstable))])
+        self.high = np.concatenate([self.high, -slope[unstable] * found.lower[unstable]])
+        return unstable
+
+
+@dataclass
+class _GrowingRun(_Run):
+    """A run through a chain that gets a row for each source when it arises, and bounds stages as long as it has room.
+
+    Attributes, beside those of `_Run`:
+        enclosure: of no stage yet.
+        most: how many sources there may be.
+    """
+
+    enclosure: _Enclosure
+    most: float
+
+    def at_relu(self, node: Node, z: Tensor) -> Tensor:
+        """What leaves a ReLU, with rows for the sources that it adds."""
+        stage, enclosure, total = self.stage, self.enclosure, self.enclosure.total()
+        layout = self.traced.layouts[stage]
+        rows = layout.rows(z)
+        self.chunk, self.receive = slice(0, len(rows) - 1), total.receive
+        self.receive_values(layout.name, rows)
+        unstable = enclosure.add(total)
+        if stage == len(self.traced.layouts) - 1 or len(enclosure.sources) > self.most:
+            raise _Arrived
+        rows = torch.cat([rows, rows[:1].expand(len(unstable), -1)]) * enclosure.slopes[stage]
+        rows[np.arange(len(rows) - len(unstable), len(rows)), unstable] += self.scale
+        return layout.tensor(rows)
 
 
 class _Total:

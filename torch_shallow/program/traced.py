@@ -112,6 +112,19 @@ class TracedModel:
         """
         return self._shapes[0]
 
+    @cached_property
+    def is_chain(self) -> bool:
+        """Whether nothing that depends on the input is read behind the next ReLU, but through that one."""
+        depends, place = {node for node in self.graph.nodes if node.op == "placeholder"}, {}
+        for number, node in enumerate(self.graph.nodes):
+            place[node] = number
+            if depends.intersection(node.all_input_nodes):
+                depends.add(node)
+        relus = [place[node] for node in self.graph.nodes if STAGE in node.meta]
+        ends = [place[node] if STAGE not in node.meta else place[node] + 1 for node in self.graph.nodes]
+        following = [next((relu for relu in relus if relu >= end), len(place)) for end in ends]
+        return all(place[user] <= following[place[node]] for node in depends for user in node.users)
+
     @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one output of the trunk. Raises as `layouts`."""
