@@ -222,7 +222,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         integrated_gradients(model, X.long(), target=0)
     with pytest.raises(TransformError, match=r"behind its trunk; pass f.trunk"):
         integrated_gradients(transform(nn.Sequential(model, nn.Softmax(1))), X, target=0)
-    with pytest.raises(TransformError, match="domain has both ends"):
+    with pytest.raises(TransformError, match="domain contains both ends"):
         integrated_gradients(transform(model, domain=Box(-1.0, 1.0)), X, target=0)
 
 

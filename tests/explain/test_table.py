@@ -81,7 +81,7 @@ def test_one_output() -> None:
     assert list(region_table(shallow, x).columns) == ["region", "rows", "share", "mean output"]
     for targets in (y, y[:, 0]):
         assert np.allclose(region_table(shallow, x, targets)["mean squared error"], 0.0)
-    with pytest.raises(TransformError, match="one output does not tell classes"):
+    with pytest.raises(TransformError, match="one output does not determine a class"):
         region_table(shallow, x, torch.zeros(50, dtype=torch.int64))
     positive = (y > 0).flatten()
     assert (region_table(shallow, x, positive, outputs=positive)["accuracy"] == 1.0).all()
