@@ -256,7 +256,7 @@ def test_missing_values_are_filled_in_before_the_network() -> None:
     _, features = assert_equal(estimator, table)
     assert features.encode(table)[1, 0] == np.nanmedian(table.age)
     table.loc[7, "children"] = np.nan  # of which there is no imputer
-    with pytest.raises(TransformError, match="missing value in the column 'children', in 1 of 300 rows, row 7"):
+    with pytest.raises(TransformError, match="'children', found a missing value in 1 of 300 rows, first in row 7"):
         features.encode(table)
     seen = compose.make_column_transformer((impute.SimpleImputer(add_indicator=True), ["age"]))
     _, features = assert_equal(fitted(make_pipeline(seen, linear_model.Ridge()), table, table.income), table.dropna())

@@ -235,7 +235,7 @@ class Swamped(nn.Module):
 
 def test_attributions_that_are_not_complete_are_refused() -> None:
     assert not Swamped()(X).any()
-    with pytest.raises(TransformError, match=r"add up to the difference .* rounding inside the network is that large"):
+    with pytest.raises(TransformError, match=r"sum to the difference .* rounding inside the network is that large"):
         integrated_gradients(Swamped(), X)
     found, delta = integrated_gradients(Swamped(), X, return_convergence_delta=True, tolerance=1e6)
     assert torch.equal(found, X)

@@ -405,5 +405,5 @@ def test_float32_on_the_boundary_of_a_box():
 
 def test_a_batch_of_another_shape_is_named():
     x = torch.zeros(2, 3, dtype=torch.float64)
-    with pytest.raises(TransformError, match=r"^x: expected a batch of inputs that f takes, found shape \(2, 3\)"):
+    with pytest.raises(TransformError, match=r"^x: expected a batch of inputs that f accepts, found shape \(2, 3\)"):
         shap_values(chain(2, 4, 1).double(), x, x)

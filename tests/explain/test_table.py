@@ -114,7 +114,7 @@ def test_images() -> None:
         (torch.zeros(5), None, "y: expected 3 numbers a row, as the outputs have"),
         (torch.full((5, 3), torch.nan), None, "y: expected finite numbers"),
         (torch.zeros(5, 3, dtype=torch.int64), None, "y: expected one class for each row"),
-        (torch.zeros(5), torch.zeros(5, dtype=torch.int64), "y: expected whole numbers, as the outputs are"),
+        (torch.zeros(5), torch.zeros(5, dtype=torch.int64), "y: expected integers, as the outputs are"),
         (None, torch.zeros(4), "outputs: expected a tensor of real numbers with 5 rows"),
         (torch.zeros(5, dtype=torch.int64), torch.full((5, 2), torch.nan), "outputs: expected numbers .* NaN in 5"),
     ],

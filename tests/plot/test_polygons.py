@@ -273,7 +273,7 @@ def test_refusals() -> None:
         (plane, {"lower": 1.0, "upper": 1.0}, "lower < upper"),
         (plane, {"lower": [0.0, 0.0, 0.0], "upper": 1.0}, "lower, upper"),
         (plane, {"points": torch.zeros(2, 2)}, "expected 3 inputs"),
-        (plane, {"points": torch.zeros(3, 2)}, "in one line"),
+        (plane, {"points": torch.zeros(3, 2)}, "collinear"),
         (plane, {"points": torch.full((3, 2), torch.nan)}, "finite"),
         (plane, {"origin": torch.zeros(2)}, "an origin and two directions"),
         (plane, {"origin": torch.zeros(3), "directions": torch.eye(2)}, "origin"),

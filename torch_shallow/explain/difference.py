@@ -216,7 +216,8 @@ def difference(
             take over beyond that.
         tolerance: in a search, how much larger the true difference may be than the one found, relative to the terms
             that outputs are summed from; a larger value shortens the search for networks that are equal up to rounding.
-            When all regions are examined, slopes below it, relative to the size of the weights, count as zero.
+            When all regions are examined, it applies to coordinates in which lengths are about one: a vertex further
+            away than its reciprocal counts as a ray, and slopes up to ten times it count as zero.
 
     Returns:
         A `Difference`; with `same_class`, a `SameClass` with a counterexample if there is one.

@@ -90,7 +90,8 @@ class Features:
             means, scales = (np.broadcast_to(array.reshape(-1), (count,)).copy() for array in (means, scales))
         except (TypeError, ValueError) as error:
             raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
-                f"features: expected a mean and a scale for each name, or one number for all: {error}."
+                f"features: expected a mean and a scale for each name, or one number for all, found others: {error}; "
+                "pass such numbers."
             ) from error
         if not (np.isfinite(means).all() and np.isfinite(scales).all() and scales.all()):
             raise TransformError(
@@ -177,7 +178,7 @@ class Features:
                 raise TransformError(f"{name}: expected one of the features {_short(self.names)}, found {found}.")
             return self.names.index(feature)
         if not isinstance(feature, Integral):
-            raise WrongTypeError(f"{name}: expected the name or the number of a feature, found {feature!r}.")
+            raise WrongTypeError(f"{name}: expected the name or number of a feature, found {feature!r}; pass one.")
         if not -len(self) <= feature < len(self):
             raise TransformError(f"{name}: expected a number from {-len(self)} to {len(self) - 1}, found {feature}.")
         return feature % len(self)
@@ -204,7 +205,8 @@ def read_features(features: Features | Sequence[str] | None, count: int) -> Feat
     found = features if isinstance(features, Features) else Features.of(list(features))
     if len(found) != count:
         raise TransformError(
-            f"features: expected one for each of the {count} entries of the flattened input, found {len(found)}."
+            f"features: expected one for each of the {count} entries of the flattened input, found "
+            f"{len(found)}; name each entry once."
         )
     return found
 

@@ -188,7 +188,7 @@ def check_searchable(known: TreeFunction | VisitedFunction) -> None:
 
 
 def known_network(f: object, domain: Domain | None = None, name: str = "shallow") -> TreeFunction:
-    """Return a function all of whose regions are known, transforming a model if necessary.
+    """Return a function whose regions are all known, transforming a model if necessary.
 
     Args:
         f: a complete `ShallowReLU` or its function, or a model, which is transformed.

@@ -141,7 +141,7 @@ def read_problem(
         TransformError: an argument names no feature or has a wrong value, or constraints contradict each other.
     """
     if not isinstance(norm, int | float | np.number) or norm not in (1, 2, np.inf):
-        raise argument_error(norm, int, float, np.number)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+        raise argument_error(norm, int, float, np.number)(f"norm: expected 1, 2 or math.inf, found {norm!r}; pass one.")
     count = len(x)
     weights = np.ones(count) if scale is None else _range("scale", scale, features, 1.0)
     if not (np.isfinite(weights).all() and (weights > 0.0).all()):

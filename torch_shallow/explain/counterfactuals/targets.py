@@ -28,7 +28,9 @@ def read_target(target: object, margin: int | float, outputs: int) -> TargetRows
             joined by &, or a margin is given although the target is not a class.
     """
     if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
-        raise argument_error(margin, int, float)(f"margin: expected a finite number from 0, found {margin!r}.")
+        raise argument_error(margin, int, float)(
+            f"margin: expected a finite number from 0, found {margin!r}; pass one."
+        )
     target = _one_number(target)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         if outputs < 2:

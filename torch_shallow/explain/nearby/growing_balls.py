@@ -91,7 +91,7 @@ class GrowingBalls:
             if self._is_settled():
                 return
             if self.best is None and radius >= FARTHEST * self.vantage.length:
-                self.reason = f"nothing within {radius:g} of it, and the domain goes on"
+                self.reason = f"nothing within {radius:g}, and the domain is unbounded"
                 return
             if self.lower < radius and self.distance == before:
                 # The search has ended, and the part that it has left open is not a point.
