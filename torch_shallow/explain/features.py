@@ -139,7 +139,14 @@ class Features:
         return torch.from_numpy(self.rescale(values))
 
     def unscale(self, x: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Convert inputs of the network to values, `settled`."""
+        """Convert inputs of the network to values, `settled`.
+
+        Args:
+            x: inputs as the network reads them, of shape `(*points, inputs)`.
+
+        Returns:
+            The values in the units of the features, of the same shape.
+        """
         return self.settled(x * self.scale + self.mean)
 
     def settled(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
@@ -147,7 +154,14 @@ class Features:
         return np.where(np.abs(values) <= ROUNDING * (np.abs(self.scale) + np.abs(self.mean)), 0.0, values)
 
     def rescale(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Convert values to inputs of the network."""
+        """Convert values to inputs of the network.
+
+        Args:
+            values: values in the units of the features, of shape `(*points, inputs)`.
+
+        Returns:
+            The inputs as the network reads them, of the same shape.
+        """
         return (values - self.mean) / self.scale
 
     def affine(

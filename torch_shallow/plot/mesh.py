@@ -18,8 +18,8 @@ class Mesh(Bundle):
     """A subdivision of a rectangle in progress.
 
     An edge that is cut keeps its number and refers to its two parts, so that the polygon on its other side gets the new
-    vertex too when it is next processed. A loop is a list of edges, anticlockwise: edge e is coded as 2 e, or as 2 e +
-    1 against its own direction.
+    vertex too when it is next processed. A loop is a list of edges, anticlockwise: edge e is coded as 2 e, or as
+    2 e + 1 against its own direction.
     """
 
     vertices: np.ndarray  # float64 (vertices, 2)
@@ -116,9 +116,8 @@ def cut(mesh: Mesh, start: int, a: float, b: float, c: float, tolerance: float) 
 
     Returns:
         0 if the polygon is on the side where the function is negative or zero, 1 if it is on the positive side. Or
-        BOTH: the loop is replaced by that of the negative side, and that of the positive side is in `scratch[0]`, after
-            its
-        length.
+        BOTH: the loop is replaced by that of the negative side, and that of the positive side is in `scratch[0]`,
+        after its length.
     """
     loop, values, scratch = mesh.loops, mesh.values, mesh.scratch[0]
     n = expand(mesh, loop, start, mesh.counts[LOOPS], scratch, 0)

@@ -199,9 +199,9 @@ class NearestSearch:
         return best * (1.0 - self.tolerance)
 
     def _target_bounds(self) -> Float[np.ndarray, "regions"]:
-        """Distance of the target's half-space in each region, by the dual norm.
+        """Euclidean distance of the target's half-space in each region.
 
-        It is Euclidean for all norms: L1 distances are larger, and the search for the others starts with it.
+        It is used for all norms: L1 distances are larger, and the search in the maximum norm starts with this one.
         """
         problem, bounds = self.problem, np.zeros(self.function.num_regions)
         step = max(1, MAP_VALUES // (len(problem.x) * max(1, self.function.num_outputs)))

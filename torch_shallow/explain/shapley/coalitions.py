@@ -1,4 +1,4 @@
-"""Evaluation of all coalitions of one part of a game, in blocks of its first seven players, one for each rest."""
+"""All coalitions of one part of a game, in blocks: those of its first seven players, for each choice of the others."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Table(Bundle):
     joins_of_block: np.ndarray  # float64 (rows, HIDDEN): direct contributions of the block's players to a form
     rises: np.ndarray  # float64 (rows,): sum of their positive contributions
     falls: np.ndarray  # float64 (rows,): sum of their negative contributions
-    alone: np.ndarray  # float64 (neurons, lanes): their contribution for each of their coalitions
+    alone: np.ndarray  # float64 (neurons, lanes): contribution of each coalition of the block's players
     active: np.ndarray  # int64 (neurons,): neurons that are active in the whole block
     active_before: np.ndarray  # int64 (rows,): number of active neurons before a row
     mixed_before: np.ndarray  # int64 (rows,): number of mixed neurons before a row
