@@ -201,7 +201,7 @@ class NearestSearch:
     def _target_bounds(self) -> Float[np.ndarray, "regions"]:
         """Euclidean distance of the target's half-space in each region.
 
-        It is used for all norms: L1 distances are larger, and the search in the maximum norm starts with this one.
+        It serves for all norms: L1 distances are larger, and the searches in other norms start with the Euclidean one.
         """
         problem, bounds = self.problem, np.zeros(self.function.num_regions)
         step = max(1, MAP_VALUES // (len(problem.x) * max(1, self.function.num_outputs)))

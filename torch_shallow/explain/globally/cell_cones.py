@@ -154,8 +154,8 @@ class CellCones:
 class CellWalk:
     """Iterator over the cells of all regions, by double description down the tree; can be used once.
 
-    Complete, and sound up to `tolerance`: a cut at most this far from all generators of a cell does not divide it, and
-    a vertex further away than the reciprocal counts as a ray.
+    Complete, and sound up to `tolerance`: a cut divides a cell only if there are generators further away than this on
+    both sides, and a vertex further away than the reciprocal counts as a ray.
 
     Args:
         subject: the network.
