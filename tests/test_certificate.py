@@ -224,7 +224,7 @@ def test_a_property_that_holds_by_rounding_is_not_proven(tmp_path: Path) -> None
         for parameter in model.parameters():
             parameter.copy_(torch.full_like(parameter, 0.1))
     highest = model(torch.ones(1, 1, dtype=torch.float64)).item()
-    with pytest.warns(IncompleteWarning, match="no certificate is written: certificate: "):
+    with pytest.warns(IncompleteWarning, match="no certificate was written: certificate: "):
         verdict = torch_shallow.verify(model, Box(-1.0, 1.0), torch_shallow.AtMost(highest), certificate=path)
     assert verdict.holds
     assert not path.exists()

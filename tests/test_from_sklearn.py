@@ -256,16 +256,16 @@ def test_missing_values_are_filled_in_before_the_network() -> None:
     _, features = assert_equal(estimator, table)
     assert features.encode(table)[1, 0] == np.nanmedian(table.age)
     table.loc[7, "children"] = np.nan  # of which there is no imputer
-    with pytest.raises(TransformError, match="missing value in the column 'children', in 1 of 300 rows, row 7"):
+    with pytest.raises(TransformError, match="'children', found a missing value in 1 of 300 rows, first in row 7"):
         features.encode(table)
     seen = compose.make_column_transformer((impute.SimpleImputer(add_indicator=True), ["age"]))
     _, features = assert_equal(fitted(make_pipeline(seen, linear_model.Ridge()), table, table.income), table.dropna())
-    with pytest.raises(TransformError, match="missing value in the column 'age'"):
+    with pytest.raises(TransformError, match="'age', found a missing value"):
         features.encode(table)
     both = compose.make_column_transformer((impute.SimpleImputer(), ["age"]), ("passthrough", ["age"]))
     complete = table.dropna()
     _, features = assert_equal(fitted(make_pipeline(both, linear_model.Ridge()), complete, complete.income), complete)
-    with pytest.raises(TransformError, match="missing value in the column 'age'"):
+    with pytest.raises(TransformError, match="'age', found a missing value"):
         features.encode(table)
 
 
@@ -503,8 +503,8 @@ def test_what_a_row_of_a_table_may_not_have() -> None:
     table, label = people()
     _, features = from_sklearn(fitted(make_pipeline(encoded(), linear_model.RidgeClassifier()), table, label))
     wrong = [
-        (table.assign(region="z"), r"other than its 5 categories 'a', .* in the column 'region', in 300 of 300 rows"),
-        (table.assign(income=np.inf), "infinite number in the column 'income'"),
+        (table.assign(region="z"), r"'region', found something other than its 5 categories 'a', .* in 300 of 300 rows"),
+        (table.assign(income=np.inf), "'income', found an infinite number"),
         (table.assign(income="much"), "numbers in the column 'income'"),
         (table.drop(columns="age"), "expected a column 'age', found name, sex"),
         (np.zeros((3, 2)), r"expected rows of at least \d columns, found an array of shape \(3, 2\)"),

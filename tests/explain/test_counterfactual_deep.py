@@ -159,7 +159,7 @@ def test_several_networks_reach_it_together(norm):
 
 def test_lists_of_networks_that_do_not_fit_are_refused():
     x = torch.zeros(2, dtype=torch.float64)
-    with pytest.raises(TransformError, match="one number of outputs"):
+    with pytest.raises(TransformError, match="same number of outputs"):
         counterfactual([made(2, 3, 2), made(2, 3, 3)], x, 0)
     with pytest.raises(WrongTypeError, match="a list of deep models"):
         counterfactual([made(2, 3, 2), torch_shallow.transform(made(2, 3, 2))], x, 0)

@@ -126,7 +126,7 @@ def test_what_it_refuses():
         difference(a, nn.Sequential(*zoo.chain(2, 4, 1), nn.Sigmoid()))
     with pytest.raises(TransformError, match="with a head"):
         difference(torch_shallow.transform(nn.Sequential(*zoo.chain(2, 4, 1), nn.Sigmoid())), a)
-    with pytest.raises(TransformError, match="not known to cover"):
+    with pytest.raises(TransformError, match="not known to lie in it"):
         difference(shallow, b, Box(-2.0, 1.0))
     with pytest.raises(TransformError, match="trained"):
         difference(torch_shallow.transform(a, domain=BOX).unfreeze(), b)
@@ -175,7 +175,7 @@ def test_a_domain_with_the_same_inequalities_and_no_domain(monkeypatch):
     rows = np.concatenate([np.eye(2), -np.eye(2)])
     shallow = torch_shallow.transform(model, domain=Polytope(rows, np.ones(4)))
     assert difference(shallow, model, Polytope(rows, np.ones(4))).equal()
-    with pytest.raises(TransformError, match="not known to cover"):
+    with pytest.raises(TransformError, match="not known to lie in it"):
         difference(shallow, model, Polytope(rows, 2.0 * np.ones(4)))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TransformError, match=r"^domain: expected a Box"):

@@ -116,7 +116,7 @@ def test_refusals() -> None:
     region, x = shallow.regions[0], torch.zeros(5).double()
     outside = next(point for point in torch.randn(99, 5).double().clamp(-1, 1) if not region.contains(point))
     for arguments, message in [
-        ({"max_terms": 0}, "max_terms: expected a whole number from 1, found 0"),
+        ({"max_terms": 0}, "max_terms: expected None or an integer of at least 1, found 0"),
         ({"max_terms": 1, "x": x[None]}, r"x: expected one input of shape \(5,\), found \(1, 5\)"),
         ({"max_terms": 1, "x": outside}, "x: expected an input in the interior of the region"),
         ({"x": x}, "x: expected None with a region"),

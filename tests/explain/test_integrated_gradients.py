@@ -222,7 +222,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         integrated_gradients(model, X.long(), target=0)
     with pytest.raises(TransformError, match=r"behind its trunk; pass f.trunk"):
         integrated_gradients(transform(nn.Sequential(model, nn.Softmax(1))), X, target=0)
-    with pytest.raises(TransformError, match="domain has both ends"):
+    with pytest.raises(TransformError, match="domain contains both ends"):
         integrated_gradients(transform(model, domain=Box(-1.0, 1.0)), X, target=0)
 
 
@@ -235,7 +235,7 @@ class Swamped(nn.Module):
 
 def test_attributions_that_are_not_complete_are_refused() -> None:
     assert not Swamped()(X).any()
-    with pytest.raises(TransformError, match=r"add up to the difference .* rounding inside the network is that large"):
+    with pytest.raises(TransformError, match=r"sum to the difference .* rounding inside the network is that large"):
         integrated_gradients(Swamped(), X)
     found, delta = integrated_gradients(Swamped(), X, return_convergence_delta=True, tolerance=1e6)
     assert torch.equal(found, X)

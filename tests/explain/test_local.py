@@ -337,7 +337,7 @@ def test_tables_and_text() -> None:
         ),
         (torch.zeros(3), r"x: expected one input of shape \(2,\), found shape \(3,\); reshape"),
         (torch.zeros(2, dtype=torch.int64), "x: expected a floating-point tensor"),
-        (torch.full((2,), 5.0), r"x: expected a finite input in the domain Box.* whose locate\(\) is -1"),
+        (torch.full((2,), 5.0), r"x: expected a finite input in the domain Box.* for which locate\(\) is -1"),
         (torch.full((2,), torch.nan), "x: expected a finite input"),
     ],
 )

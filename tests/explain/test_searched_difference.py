@@ -216,7 +216,7 @@ def test_what_it_refuses():
         difference(a, a, method="rays")
     with pytest.raises(TransformError, match="at_most"):
         difference(shallow, a, at_most=1.0)
-    with pytest.raises(TransformError, match="two outputs"):
+    with pytest.raises(TransformError, match="two or more outputs"):
         difference(a, a, Box(-1.0, 1.0), same_class=True)
     with pytest.raises(TransformError, match="same_class"):
         difference(a, a, Box(-1.0, 1.0), same_class=True, regions=True)

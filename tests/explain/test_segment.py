@@ -293,7 +293,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         segment(boxed, zeros, 2.0 * ones)
     with pytest.warns(UserWarning, match="incomplete|stopped|budget"):
         incomplete = transform(model, max_regions=3)
-    with pytest.raises(TransformError, match="cells that are not explored"):
+    with pytest.raises(TransformError, match="unexplored cells"):
         segment(incomplete, -9.0 * ones, 9.0 * ones)
     with pytest.raises(TransformError, match="end: expected one input"):
         segment(model, zeros, torch.ones(1, 2))

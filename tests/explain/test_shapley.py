@@ -320,7 +320,7 @@ def test_points_outside_of_the_domain_are_refused():
         (torch.zeros(3), torch.zeros(1, 3), "x: expected a batch"),
         (torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), "x: expected a floating-point tensor"),
         (torch.zeros(1, 3), torch.zeros(3), "background: expected a batch"),
-        (torch.zeros(1, 3), torch.zeros(0, 3), "background: expected one row"),
+        (torch.zeros(1, 3), torch.zeros(0, 3), "background: expected one or more rows"),
         (torch.zeros(1, 4), torch.zeros(1, 3), "shape"),
         (torch.zeros(1, 3), torch.full((1, 3), torch.nan), "finite"),
     ],
@@ -335,7 +335,7 @@ def test_max_players_and_tolerance_are_checked():
     x = torch.randn(1, 3)
     with pytest.raises(TransformError, match="max_players"):
         shap_values(chain(3, 4, 1), x, x + 1.0, max_players=0)
-    with pytest.raises(TransformError, match="miss the difference"):
+    with pytest.raises(TransformError, match="sum to the difference"):
         shap_values(chain(3, 4, 1), x, torch.randn(50, 3), tolerance=-1.0)
 
 
@@ -405,5 +405,5 @@ def test_float32_on_the_boundary_of_a_box():
 
 def test_a_batch_of_another_shape_is_named():
     x = torch.zeros(2, 3, dtype=torch.float64)
-    with pytest.raises(TransformError, match=r"^x: expected a batch of inputs that f takes, found shape \(2, 3\)"):
+    with pytest.raises(TransformError, match=r"^x: expected a batch of inputs that f accepts, found shape \(2, 3\)"):
         shap_values(chain(2, 4, 1).double(), x, x)

@@ -81,7 +81,7 @@ def test_one_output() -> None:
     assert list(region_table(shallow, x).columns) == ["region", "rows", "share", "mean output"]
     for targets in (y, y[:, 0]):
         assert np.allclose(region_table(shallow, x, targets)["mean squared error"], 0.0)
-    with pytest.raises(TransformError, match="one output does not tell classes"):
+    with pytest.raises(TransformError, match="one output does not determine a class"):
         region_table(shallow, x, torch.zeros(50, dtype=torch.int64))
     positive = (y > 0).flatten()
     assert (region_table(shallow, x, positive, outputs=positive)["accuracy"] == 1.0).all()
@@ -114,7 +114,7 @@ def test_images() -> None:
         (torch.zeros(5), None, "y: expected 3 numbers a row, as the outputs have"),
         (torch.full((5, 3), torch.nan), None, "y: expected finite numbers"),
         (torch.zeros(5, 3, dtype=torch.int64), None, "y: expected one class for each row"),
-        (torch.zeros(5), torch.zeros(5, dtype=torch.int64), "y: expected whole numbers, as the outputs are"),
+        (torch.zeros(5), torch.zeros(5, dtype=torch.int64), "y: expected integers, as the outputs are"),
         (None, torch.zeros(4), "outputs: expected a tensor of real numbers with 5 rows"),
         (torch.zeros(5, dtype=torch.int64), torch.full((5, 2), torch.nan), "outputs: expected numbers .* NaN in 5"),
     ],

@@ -146,7 +146,7 @@ def test_what_is_not_explored_is_hatched() -> None:
     for color in COLORS:
         window = {"lower": unknown - 1e-4, "upper": unknown + 1e-4}
         render(regions(part, color=color, data=point, **window, ax=axes()))
-    with pytest.raises(TransformError, match="nothing in the window is explored"):
+    with pytest.raises(TransformError, match="explored regions in the window, found none"):
         surface(part, lower=unknown - 1e-4, upper=unknown + 1e-4, ax=axes(projection="3d"))
 
 
@@ -160,7 +160,7 @@ def test_slices_of_images() -> None:
     assert ax.get_aspect() == 1.0
     counted = draw_slice(network, points, data=points, color="count", ax=axes())
     assert len(counted.get_figure().axes) == 2
-    with pytest.raises(TransformError, match="known only on the plane"):
+    with pytest.raises(TransformError, match="the only place where the regions of a deep network"):
         draw_slice(network, points, data=points + torch.rand(3, 1, 8, 8), color="count", ax=axes())
 
 

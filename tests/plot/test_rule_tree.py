@@ -118,12 +118,12 @@ def test_one_rule_is_a_tree_too(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_refused() -> None:
     torch.manual_seed(0)
     model = zoo.chain(2, 16, 8, 1)
-    with pytest.raises(TransformError, match=r"at most 64 regions, whose tree can be read, found \d+; simplify"):
+    with pytest.raises(TransformError, match=r"at most 64 regions, whose tree can be read, found \d+; make"):
         plot.tree(torch_shallow.transform(model))
     with pytest.raises(TypeError, match="shallow: expected a ShallowReLU of few regions, found Sequential"):
         plot.tree(model)
     with pytest.raises(TransformError, match=r"ax: expected axes of at least \d+\.\d by \d+\.\d inches"):
         plot.tree(network(), ax=Figure(figsize=(1, 1)).subplots())
     wide = torch_shallow.transform(nn.Sequential(nn.Linear(2000, 1), nn.ReLU()))
-    with pytest.raises(TransformError, match=r"formulas of at most 256 lines in all, .* found \d+; simplify"):
+    with pytest.raises(TransformError, match=r"formulas of at most 256 lines in all, .* found \d+; make"):
         plot.tree(wide)

@@ -160,7 +160,7 @@ def test_coefficients_per_standard_deviation() -> None:
     ax, other = (plot.coefficients(network, deviation_of=of, ax=axes(), **section) for of in (None, x))
     limits = [each.get_figure().axes[1].get_ylim()[1] for each in (ax, other)]
     assert limits[1] == pytest.approx(limits[0] * deviation[1])
-    with pytest.raises(TransformError, match="feature: expected one of the two of the picture, sugar and bmi"):
+    with pytest.raises(TransformError, match="feature: expected one of the two in the picture, sugar and bmi"):
         plot.coefficients(network, ax=axes(), **section | {"feature": 0})
 
 
@@ -192,9 +192,9 @@ def test_what_does_not_tell_a_plane_is_refused(monkeypatch: pytest.MonkeyPatch) 
         (network, {"over": ("bmi", 0), "at": ROW.numpy()}, "at: expected one input as a tensor"),
         (network, {"over": ("bmi", 0), "at": ROW, "points": torch.eye(4)[:3]}, "leave out one or the other"),
         (boxed, {"over": ("bmi", 0), "at": 3.0 * ROW}, "in which sugar between 4.5 and 5.5, found 6.125"),
-        (triangle, {"over": ("bmi", 0), "at": -ROW}, "does not meet the domain"),
+        (triangle, {"over": ("bmi", 0), "at": -ROW}, "meets the domain"),
     ]:
         with pytest.raises(TransformError, match=message):
             plot.slice(f, features=UNITS, **{**WINDOW, **arguments})
-    with pytest.raises(TransformError, match="no features"):
+    with pytest.raises(TransformError, match="not features"):
         plot.slice(network, torch.eye(4)[:3], features=UNITS)

@@ -74,7 +74,7 @@ def test_refusals() -> None:
     for outputs in ([3], [-4], []):
         with pytest.raises(TransformError, match="outputs: expected numbers from 0 to 2"):
             segment(network(), START, END, outputs=outputs)
-    with pytest.raises(TransformError, match="class_names: expected one for each of 3 outputs, found 2"):
+    with pytest.raises(TransformError, match="class_names: expected one for each of the 3 outputs, found 2"):
         segment(network(), START, END, class_names=["a", "b"])
     assert pyplot.get_fignums() == before
 

@@ -1,15 +1,16 @@
-"""What the regions say: explanations that are exact for the network itself.
+"""Explanations that are exact for the network itself, computed from its regions.
 
-`function` reads what is explained, `features` names and un-scales its inputs. Then, each by itself: `locally` looks at
-one input, `shapley` at its coalitions, `counterfactuals` and `radius` at what is near it, `segments` and
-`integrated_gradients` at a straight line, `globally` at the whole domain, `difference` at two networks.
+`function` reads the network to be explained, and `features` names and un-scales its inputs. The other modules answer
+one kind of question each: `locally` about one input, `shapley` about coalitions of features, `counterfactuals` and
+`radius` about the neighbourhood of an input, `segments` and `integrated_gradients` about a straight line, `globally`
+about the whole domain, `difference` about two networks.
 
-What results are made of: tensors in, tensors out. Whatever has an axis of a network's inputs, outputs, regions or
-neurons is a tensor of float64 (or of whole numbers or truth values) on the network's device; what is like an input, as
-a counterfactual and integrated gradients are, has the dtype and the device of the input. Only what speaks in the units
-of `Features` is in NumPy, over the flattened input: `explain`, `rules`, and SHAP values, which are a
-`shap.Explanation`. Tables are pandas DataFrames, the graph of regions is one of networkx, and single numbers are those
-of Python.
+Results are tensors if the arguments are tensors. Anything with an axis of inputs, outputs, regions or neurons is a
+tensor of float64, integers or booleans on the network's device; anything that resembles an input, such as a
+counterfactual or integrated gradients, has the dtype and the device of the input. Only results in the units of
+`Features` are NumPy arrays over the flattened input: those of `explain` and `rules`, and SHAP values, which are a
+`shap.Explanation`. Tables are pandas DataFrames, the graph of regions is a networkx graph, and single numbers are
+Python numbers.
 """
 
 from torch_shallow.explain.adjacency import adjacency

@@ -1,4 +1,4 @@
-"""Which regions are neighbours, as a graph."""
+"""Graph of neighbouring regions."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from torch_shallow.search.partition import Partition
 if TYPE_CHECKING:
     from networkx import Graph
 
-MAX_RAYS = 100_000  # as for the vertices of a region
+MAX_RAYS = 100_000  # the same limit as for the vertices of a region
 
 
 @outside_modes
 def adjacency(shallow: object, *, max_rays: int = MAX_RAYS, tolerance: float = 1e-9) -> Graph[int]:
-    """The graph of regions that share a facet, of one dimension less than the inputs that vary.
+    """Build the graph of regions that share a facet.
 
-    Exact up to the tolerance: regions that touch in a corner only are no neighbours. Each region is a node, with
-    `point`: a point inside, as a tuple of flattened inputs. Each edge has the `cut` of the tree between two regions,
-    its `name` in words, and the `neuron` that makes it, numbered through the whole network (-1 if none does); other
-    neurons with the same hyperplane change there too.
+    A facet has one dimension less than the inputs that vary, so regions that touch only in a corner are not neighbours.
+    The graph is exact up to the tolerance. Each node is a region, with the attribute `point`: a point inside, as a
+    tuple of flattened inputs. Each edge has the attributes `cut`, the cut of the tree that separates the two regions;
+    `name`, that cut in words; and `neuron`, the number of the neuron that makes the cut, counted through the whole
+    network, or -1 if no neuron does. Other neurons with the same hyperplane change at this facet too.
 
     Args:
-        shallow: a complete `ShallowReLU`, or a model, which is transformed.
-        max_rays: how many vertices and rays a region may have, on the way too.
-        tolerance: a facet that is thinner than this, relative to its size, is none.
+        shallow: a complete `ShallowReLU`, or a model, which is transformed first.
+        max_rays: largest number of vertices and rays that a region may have, also in intermediate steps.
+        tolerance: thickness, relative to its size, below which a facet does not count.
 
     Returns:
-        A `networkx.Graph`; its nodes are the numbers of the regions, in order.
+        A `networkx.Graph` whose nodes are the numbers of the regions, in order.
 
     Raises:
         TransformError: not all regions are known, or one has more than `max_rays` vertices and rays.
 
     Example:
+        >>> from torch import nn
+        >>> from torch_shallow.explain import adjacency
         >>> from torch import nn
         >>> graph = adjacency(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))
         >>> graph.number_of_nodes(), list(graph.edges(data="neuron"))
@@ -45,7 +48,7 @@ def adjacency(shallow: object, *, max_rays: int = MAX_RAYS, tolerance: float = 1
     """
     networkx = require("networkx", "explain")
     if max_rays < 1:
-        raise TransformError(f"max_rays: expected 1 or more, found {max_rays}.")
+        raise TransformError(f"max_rays: expected 1 or more, found {max_rays}; pass such a number, or leave it out.")
     network = known_network(shallow)
     tree, contacts = network.tree, network.contacts(max_rays, tolerance)
     graph: Any = networkx.Graph()
@@ -65,7 +68,7 @@ def last_common_cut(tree: Tree, one: int, other: int) -> int:
 
 
 def _name(tree: Tree, cut: int) -> str:
-    """A cut in words, such as "stage 1 neuron 3"."""
+    """Name of a cut, such as "stage 1 neuron 3"."""
     if isinstance(tree, Partition):
         return tree.program.neuron_name(int(tree.neurons([cut])[0]))
     return f"cut {cut}"

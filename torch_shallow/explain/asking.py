@@ -1,4 +1,4 @@
-"""Questions asked one after another: who searches, how, and how long; and what they take together."""
+"""Sequence of questions to a search: its options, its time limit, and the effort spent in all."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from torch_shallow.search.ask import Known
     from torch_shallow.search.nearest.seeking import Seeking
 
-LOSS = 1e-9  # relative to the terms of a goal: what a certificate may prove less than a search
-NOTHING = 1e-3  # seconds: of a search that only opens its first cells
+LOSS = 1e-9  # how much less than a search a certificate may prove, relative to the terms of a goal
+NOTHING = 1e-3  # time in seconds for a search that only opens its first cells
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """The arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
+    """Arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
 
-    With `certificate`, the answers are proven in a file of that name: see `Asking.certify`.
+    With `certificate`, `Asking.certify` proves the answers in a file of that name.
 
     Raises:
-        TransformError: the time limit is no positive number, or the certificate no path of a file in a folder.
+        TransformError: the time limit is not positive, or the certificate is not the path of a file in a folder.
     """
 
     method: str = "auto"
@@ -56,33 +56,31 @@ class SearchOptions:
         if self.certificate is not None:
             path = check_path(self.certificate, "certificate", "proof.json.gz")
             if not path.parent.is_dir() or path.is_dir():
-                raise FileError(
-                    f"certificate: expected the name of a file in a folder that there is, found {str(path)!r}."
-                )
+                raise FileError(f"certificate: expected the name of a file in an existing folder, found {str(path)!r}.")
 
     def refuse(self, where: str) -> None:
-        """Make sure that nothing was asked for where there is no search.
+        """Make sure that all options have their defaults, where nothing is searched.
 
         Raises:
-            TransformError: something was.
+            TransformError: an option was given.
         """
         given = [name for name, value in vars(self).items() if value != getattr(SearchOptions(), name)]
         if given:
             raise TransformError(
-                f"{', '.join(given)}: expected none of {where}, found {given[0]}={getattr(self, given[0])!r}; leave it "
-                "out, or pass a deep model."
+                f"{', '.join(given)}: expected none of these for {where}, found {given[0]}="
+                f"{getattr(self, given[0])!r}; leave {'it' if len(given) == 1 else 'them'} out, or pass a deep model."
             )
 
     def regions_of(
         self, model: nn.Module | ExportedProgram, domain: Domain | None, example_input: Tensor | None
     ) -> tuple[ShallowReLU, str]:
-        """All regions of a domain that is not bounded; or those found in time, and the reason why there are no more.
+        """Find all regions of an unbounded domain, or those found in time together with the reason for stopping.
 
         Raises:
-            TransformError: a method, a solver or a certificate is given, which are for a bounded domain.
+            TransformError: a method, a solver or a certificate is given, which need a bounded domain.
         """
         only_searched = SearchOptions(self.method, self.solver, certificate=self.certificate)
-        only_searched.refuse("a domain that is not bounded, all of whose regions are found")
+        only_searched.refuse("an unbounded domain, where all regions are found")
         return transform_until(
             model,
             example_input,
@@ -96,16 +94,16 @@ class SearchOptions:
 
 @dataclass(eq=False)
 class Asking:
-    """Asks questions, and takes note of what that takes.
+    """Run of questions that share options, a time limit and what they learn about the network.
 
     Attributes:
-        options: see there.
-        begun: when.
-        cells: how many cells were opened.
-        reason: why a search was stopped; empty if none was.
-        is_over: whether no more is to be asked.
-        of: whose part this is, if it is one: its time limit is the one that the user knows.
-        known: what the questions so far have found, for those to come.
+        options: the options of each search.
+        begun: start time on the monotonic clock, in seconds.
+        cells: number of cells opened.
+        reason: reason why a search was stopped; empty if none was.
+        is_over: whether no further question is to be asked.
+        of: the run of which this is a part, if any; reasons show that run's time limit, which is the user's.
+        known: what earlier questions have found about the network, for later ones.
     """
 
     options: SearchOptions
@@ -118,47 +116,47 @@ class Asking:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Time taken so far, in seconds."""
         return time.monotonic() - self.begun
 
     def no_time_left(self) -> str:
-        """Why to stop, if the time is used up."""
+        """Return the reason to stop if the time is used up; else an empty string."""
         limit = self.options.time_limit
         return self._out_of_time if limit is not None and self.seconds >= limit else ""
 
     def part(self, count: int) -> Asking:
-        """Who asks about the first of so many things that are left, in its share of the time."""
+        """Return a run for the first of `count` tasks that are left, with its share of the time that is left."""
         limit, options = self.options.time_limit, self.options
         if limit is not None:
             options = replace(options, time_limit=max(NOTHING, (limit - self.seconds) / count))
         return Asking(options, is_over=self.is_over, reason=self.reason if self.is_over else "", of=self)
 
     def add(self, part: Asking) -> None:
-        """Take note of what a part has taken; the others go on, unless it was interrupted."""
+        """Add the effort of a part; later parts go on unless this one was interrupted."""
         self.cells += part.cells
         if part.reason:
             self._stop(part.reason, part.reason != self._out_of_time)
 
     def ask(self, posed: Posed, *, share: float = 1.0, number: int | None = None) -> Answer | None:
-        """The answer, which is an interval where the search was stopped; None if there is no time left.
+        """Answer a question: with an interval if the search was stopped, or None if no time is left.
 
         Args:
             posed: the question.
-            share: of the time that is left, which it may take.
-            number: of the question, if there are several: each has a checkpoint of its own; -1 for one without.
+            share: the share of the remaining time that the search may take.
+            number: number of the question, if there are several, each with its own checkpoint; -1 for no checkpoint.
 
         Raises:
             TransformError: a certificate is asked for, and the domain is not bounded.
         """
         if self.options.certificate is not None and not is_bounded(posed.domain, posed.program.in_shape):
             raise TransformError(
-                f"certificate: expected None or a bounded domain, found {posed.domain!r}; give every entry of the "
-                "input bounds, or leave it out."
+                f"certificate: expected None or a bounded domain, found {posed.domain!r}; give every input entry "
+                "bounds, or leave it out."
             )
         return self._in_time(lambda seconds: self._answer(posed, seconds, number), share)
 
     def seek(self, job: Seeking) -> Answer | None:
-        """The same of a search with an engine of its own, without a checkpoint."""
+        """Run a search that has its own engine and no checkpoint; returns the same as `ask`."""
         return self._in_time(lambda seconds: self._search(job, seconds), 1.0)
 
     def _in_time(self, find: Callable[[float | None], Answer], share: float) -> Answer | None:
@@ -176,14 +174,14 @@ class Asking:
         return found
 
     def glance(self, posed: Posed) -> Answer:
-        """What is proven at once, when no time is left."""
+        """Return what can be proven at once, when no time is left."""
         return self._answer(posed, NOTHING, -1)
 
     def certify(self, claims: Sequence[Claim]) -> None:
-        """Prove the answers in a file, if that was asked for; without claims, or if one is not proven, there is none.
+        """Prove the answers in a file, if a certificate was asked for.
 
-        The proof may take as long again as the search may. If it is not found, a warning says why. Of a search that was
-        interrupted, nothing is proven.
+        The proof may take as long again as the search. No file is written without claims, if a search was interrupted,
+        or if a claim cannot be proven; the last issues a warning that says why.
         """
         if self.options.certificate is None:
             return
@@ -195,7 +193,7 @@ class Asking:
             if claims and self.reason in {"", self._out_of_time}:
                 write_certificate(path, claims, self.options.time_limit)
         except TransformError as error:
-            warnings.warn(f"no certificate is written: {error}", IncompleteWarning, stacklevel=6)
+            warnings.warn(f"no certificate was written: {error}", IncompleteWarning, stacklevel=6)
 
     @property
     def _out_of_time(self) -> str:
@@ -242,13 +240,13 @@ class Asking:
 
 
 def claim_of(posed: Posed, found: Answer, limit: float, about: str) -> Claim:
-    """The claim that the answer to a question is at most what a search has found, or a limit above it if there is one.
+    """Claim that the answer to a question is at most what a search has proven, or at most a limit above that.
 
     Args:
         posed: the question.
         found: its answer.
-        limit: what is to be shown, if it holds; infinite if it is the answer itself.
-        about: what is claimed, in words.
+        limit: the limit to be shown if it holds; infinite if the answer itself is claimed.
+        about: the claim in words.
     """
     from torch_shallow.certify.certificate import Claim
 

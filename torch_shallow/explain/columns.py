@@ -1,4 +1,4 @@
-"""Columns of a table as inputs of a network: numbers as they are, categories as one input each."""
+"""Columns of a table as inputs of a network: a number is one input, a category is one input for each value."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MISSING = object()  # stands for NaN, which does not equal itself
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, which is one input of a network, or one for each of its categories.
+    """A column of a table, which becomes one input of a network, or one for each of its categories.
 
     Attributes:
-        name: of the column.
-        position: of the column, from 0.
-        categories: those that it may have, each of which is an input; None for a column of numbers.
-        fill: what is put in place of a missing value; None if no value may be missing.
+        name: name of the column.
+        position: position of the column, from 0.
+        categories: the values that the column may have, each of which becomes an input; None for a numeric column.
+        fill: replacement for a missing value; None if values must not be missing.
     """
 
     name: str
@@ -31,20 +31,20 @@ class Column:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs that it is."""
+        """Names of the inputs that the column becomes."""
         if self.categories is None:
             return (self.name,)
         return tuple(f"{self.name}={category}" for category in self.categories)
 
     def encode(self, table: Any) -> Float[np.ndarray, "rows inputs"]:
-        """What the inputs are in each row of a table.
+        """Encode the column in each row of a table.
 
         Args:
-            table: a data frame, in which the column is found by its name, or rows, in which it is by its position.
+            table: a data frame, in which the column is found by name, or rows, in which it is found by position.
 
         Raises:
-            WrongTypeError: the values are no numbers.
-            TransformError: the column is not there, or has a value that is missing, infinite or an unknown category.
+            WrongTypeError: the values are not numbers.
+            TransformError: the column is missing, or has a value that is missing, infinite or an unknown category.
         """
         values = self._values(table)
         return self._numbers(values)[:, None] if self.categories is None else self._one_hot(values, self.categories)
@@ -53,14 +53,15 @@ class Column:
         if hasattr(table, "columns"):
             if self.name not in table.columns:
                 raise TransformError(
-                    f"table: expected a column {self.name!r}, found {', '.join(map(str, table.columns))}; name it so, "
-                    "or pass the rows as an array, whose columns are in the order in which the estimator was fitted."
+                    f"table: expected a column {self.name!r}, found {', '.join(map(str, table.columns))}; rename one, "
+                    "or pass the rows as an array with the columns in the order in which the estimator was fitted."
                 )
             return np.asarray(table[self.name])
         array = table if isinstance(table, np.ndarray) else np.asarray(table, dtype=object)
         if array.ndim != 2 or array.shape[1] <= self.position:
             raise TransformError(
-                f"table: expected rows of at least {self.position + 1} columns, found an array of shape {array.shape}."
+                f"table: expected rows of at least {self.position + 1} columns, found an array of shape {array.shape}; "
+                "pass one row for each input."
             )
         return array[:, self.position]
 
@@ -70,7 +71,9 @@ class Column:
         try:
             numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise WrongTypeError(f"table: expected numbers in the column {self.name!r}: {error}.") from error
+            raise WrongTypeError(
+                f"table: expected numbers in the column {self.name!r}, found others: {error}; convert them."
+            ) from error
         if self.fill is not None:
             numbers = np.where(np.isnan(numbers), np.float64(cast(float, self.fill)), numbers)
         self._refuse("a missing value", np.isnan(numbers))
@@ -91,8 +94,9 @@ class Column:
     def _refuse(self, what: str, where: np.ndarray) -> None:
         if where.any():
             raise TransformError(
-                f"table: found {what} in the column {self.name!r}, in {int(where.sum())} of {len(where)} rows, row "
-                f"{int(np.flatnonzero(where)[0])} the first; leave these rows out, or put other values there."
+                f"table: expected usable values in the column {self.name!r}, found {what} in {int(where.sum())} of "
+                f"{len(where)} rows, first in row {int(np.flatnonzero(where)[0])}; leave these rows out, or replace "
+                "the values."
             )
 
 

@@ -1,4 +1,4 @@
-"""Two networks compared: by how much every output differs at most and where, or whether both give the same class."""
+"""Comparison of two networks: the largest difference of each output and where it is, or whether the classes agree."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from torch_shallow.modes import outside_modes
 from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.program.coupled import difference_of, side_by_side
 
-CANCELLED = 1e-3  # such a share of the networks' own terms counts where they cancel
+CANCELLED = 1e-3  # the share of the networks' own terms that counts as size where they cancel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Difference(Displayed):
-    """By how much two networks differ on a domain. Tensors are float64.
+    """Bounds on the difference of two networks on a domain. Tensors are float64.
 
     Attributes:
-        largest: of each output, the largest `|a(x) - b(x)|` that was found; where the search has ended, there is no
-            larger one in the domain, up to rounding and to `tolerance`, both relative to the size of the networks, not
-            of their difference; inf where it grows without bound.
-        where: a point of the domain where it is, of shape `(*out_shape, *in_shape)`; NaN where it is infinite.
-        range: the range of a - b: both signs, proven bounds, and where regions were looked at, these and directions in
-            which it grows.
-        exact: for which outputs `largest` is proven to be the largest. With `at_most`, for which it is known on which
-            side of that they are.
-        network: a - b as a shallow network: its regions are those on which both networks are affine; None where regions
-            were not asked for.
+        largest: the largest `|a(x) - b(x)|` that was found, for each output. Where the search has ended, the domain has
+            no larger one, up to rounding and `tolerance`, both relative to the size of the networks, not of their
+            difference. It is inf where the difference is unbounded.
+        where: a point of the domain where it is attained, of shape `(*out_shape, *in_shape)`; NaN where it is infinite.
+        range: the range of a - b, with both signs and proven bounds; if all regions were compared, also the regions and
+            the directions in which the difference grows.
+        exact: for which outputs `largest` is proven to be the largest; with `at_most`, for which outputs it is known on
+            which side of that limit they are.
+        network: a - b as a shallow network, whose regions are those on which both networks are affine; None unless
+            all regions were compared.
     """
 
     largest: Float[Tensor, "*out_shape"]
@@ -54,17 +54,17 @@ class Difference(Displayed):
 
     @property
     def lower_bound(self) -> Float[Tensor, "*out_shape"]:
-        """`largest`: the difference at a point of the domain."""
+        """The largest difference found, `largest`."""
         return self.largest
 
     @property
     def upper_bound(self) -> Float[Tensor, "*out_shape"]:
-        """What no output differs by more than: proven."""
+        """Proven upper bound on the difference of each output."""
         return torch.maximum(self.range.upper_bound, -self.range.lower_bound).maximum(self.largest)
 
     @property
     def gap(self) -> float:
-        """How far the bound of an output is from the difference that was found at most; 0 where both are infinite."""
+        """Largest distance between the bound and the difference found, over all outputs; 0 where both are infinite."""
         return float(torch.where(self.upper_bound == self.largest, 0.0, self.upper_bound - self.largest).max())
 
     @property
@@ -74,21 +74,28 @@ class Difference(Displayed):
 
     @property
     def cells(self) -> int:
-        """How many cells the search has opened."""
+        """Number of cells that the search has opened."""
         return self.range.cells
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Time taken, in seconds."""
         return self.range.seconds
 
     @property
     def reason(self) -> str:
-        """Why the search was stopped; empty if it has ended."""
+        """Reason why the search was stopped; empty if it has ended."""
         return self.range.reason
 
     def equal(self, tolerance: float = 1e-9) -> bool | None:
-        """Whether no output differs by more than this anywhere in the domain; None if the search has not told."""
+        """Whether the outputs agree everywhere in the domain, or None if the search has not decided it.
+
+        Args:
+            tolerance: largest absolute difference that counts as equal.
+
+        Returns:
+            True, False or None.
+        """
         if (self.largest > tolerance).any():
             return False
         return True if (self.upper_bound <= tolerance).all() else None
@@ -174,49 +181,55 @@ def difference(
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> Difference | SameClass:
-    """The largest difference of two networks over a domain: after pruning, quantising, refactoring, training.
+    """Find the largest difference of two networks over a domain, such as before and after pruning or quantisation.
 
-    Both are read as programs in float64, each compared with its own network. Deep models in a bounded domain are
-    searched (see `torch_shallow.search.ask`): exact when the search ends, and with a proven interval for each output
-    whenever it is stopped. Where both have stages of the same sizes, neurons of the same place are bounded together:
-    how far apart they are, layer by layer, which is far less than how far each of them reaches. Of shallow networks,
-    and in a domain that is not bounded, all regions on which both are affine are looked at.
+    Both networks are read as programs in float64, and each program is verified against its network. Deep models in a
+    bounded domain are searched: the result is exact when the search ends, and a proven interval for each output
+    whenever it is stopped. If the stages of both networks have the same sizes, corresponding neurons are bounded
+    together, layer by layer, which is far tighter than bounding each network alone. For shallow networks, and in
+    unbounded domains, all regions on which both networks are affine are examined instead.
 
     Args:
-        a: a model or a shallow network, which must know all regions of its domain.
-        b: likewise, of the same shape of inputs and outputs.
-        domain: where to compare; that of the shallow networks, or all of R^n for models, if None.
-        same_class: ask in place of that whether the largest output is the same everywhere.
-        margin: with `same_class`, only where the largest output of `a` is ahead of all others by this much.
-        at_most: ask only which outputs differ by more than this anywhere: their search ends when that is known.
-        regions: find all regions, and give a - b as a shallow network; if None, only where a search is not possible or
+        a: a model, or a shallow network that knows all regions of its domain.
+        b: the other network, with the same shapes of inputs and outputs.
+        domain: domain of the comparison; if None, that of the shallow networks, or all of R^n for models.
+        same_class: ask instead whether the largest output is the same one everywhere.
+        margin: with `same_class`, ask only where the largest output of `a` leads all others by this much.
+        at_most: ask only which outputs differ by more than this anywhere; each search ends as soon as that is known.
+        regions: find all regions and return a - b as a shallow network; if None, only where a search is impossible or
             one of the two is a shallow network.
-        example_input: as for `transform`, where the shape of an input cannot be seen from the models.
-        method: of the search: see `torch_shallow.search.ask`.
-        solver: of mixed-integer programs, with `method="milp"`.
-        workers: a number of threads, or for a search any `concurrent.futures.Executor`.
-        time_limit: stop the search after about so many seconds, for all outputs together; no limit if None.
-        checkpoint: a file in which the search is kept, and from which it goes on; each of several searches has its own,
-            whose name ends with a number.
+        example_input: a batch of inputs, needed where the models do not tell the shape of an input.
+        method: search engine: `"rays"` (few inputs), `"relaxation"` (networks of moderate size), `"backward"` (wide
+            networks, many inputs), `"milp"` (one mixed-integer program), or `"auto"`, which chooses one of the first
+            three.
+        solver: solver of the mixed-integer program, a name in `cvxpy.installed_solvers()`; HiGHS if None.
+        workers: number of threads; for a search also any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all outputs together, after which the search is stopped; no limit if None.
+        checkpoint: file in which the search is saved and from which it resumes; if there are several searches, each has
+            a file of its own whose name ends with a number.
         progress: show the interval that is proven so far.
-        certificate: a file, new or written anew, that proves the bounds, or `at_most` where it holds,
-            with trees of cells and multipliers that `python -m torch_shallow.check_bounds` checks in integers. It
-            proves 1e-9 less, relative to the terms that outputs are added up from. The proof may take as long again as
-            `time_limit`; where it is not found, nothing is written, with an `IncompleteWarning`.
-        max_rays: with all regions, as for `output_range`.
-        tolerance: likewise; of a search, how much more there may be than was found, relative to the terms that outputs
-            are added up from. Of networks that are the same up to rounding, a larger one makes it shorter.
+        certificate: file to be written that proves the bounds, or `at_most` where it holds, with trees of cells and
+            multipliers that `python -m torch_shallow.check_bounds` checks in integers. It proves 1e-9 less, relative to
+            the terms that outputs are summed from. The proof may take as long again as `time_limit`; if it is not
+            found, nothing is written and an `IncompleteWarning` is issued.
+        max_rays: when all regions are examined, the largest number of vertices and rays of a region; linear programs
+            take over beyond that.
+        tolerance: in a search, how much larger the true difference may be than the one found, relative to the terms
+            that outputs are summed from; a larger value shortens the search for networks that are equal up to rounding.
+            When all regions are examined, it applies to coordinates in which lengths are about one: a vertex further
+            away than its reciprocal counts as a ray, and slopes up to ten times it count as zero.
 
     Returns:
-        A `Difference`; with `same_class`, a verdict with a counterexample.
+        A `Difference`; with `same_class`, a `SameClass` with a counterexample if there is one.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the shapes differ, one of them has a head, may have been trained after it was transformed, or is
-            not known on the domain; arguments of a search are given where all regions are looked at; or as `transform`.
+        TransformError: the shapes differ; a network has a head, may have been trained after it was transformed, is not
+            known on the domain, or cannot be read; or arguments of a search are given where all regions are examined.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import difference
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> box = torch_shallow.Box(-1.0, 1.0)
         >>> difference(model, model, box).equal()
@@ -227,34 +240,38 @@ def difference(
     check_limits(max_rays, tolerance)
     for name, value in (("margin", margin), ("at_most", 0.0 if at_most is None else at_most)):
         if not 0.0 <= value < float("inf"):
-            raise TransformError(f"{name}: expected a finite number that is not negative, found {value!r}.")
+            raise TransformError(f"{name}: expected a finite number that is not negative, found {value!r}; pass one.")
     options = SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate)
     networks = read_two(a, b, domain, example_input)
     if same_class:
         if regions or at_most is not None or certificate is not None:
             names = "regions, at_most, certificate"
-            raise TransformError(f"{names}: expected none of them with same_class=True; leave them out.")
+            raise TransformError(f"{names}: expected none of these with same_class=True, found one; leave it out.")
         return same_class_everywhere(networks, margin, Asking(options))
     bounded = is_bounded(networks.domain, networks.a.program.in_shape)
     if regions or not bounded or (regions is None and networks.is_known):
-        replace(options, workers=1).refuse("a comparison by all regions, where nothing is searched")
+        replace(options, workers=1).refuse("a comparison by all regions, which needs no search")
         if at_most is not None:
-            raise TransformError("at_most: expected None where all regions are looked at; compare `largest` with it.")
+            raise TransformError(
+                f"at_most: expected None where all regions are examined, found {at_most!r}; compare `largest` with it."
+            )
         if isinstance(workers, Executor):
-            raise TransformError("workers: expected a number where all regions are looked at, found an executor.")
+            raise TransformError(
+                "workers: expected a number where all regions are examined, found an executor; pass the number to use."
+            )
         return _by_regions(networks, workers, max_rays, tolerance)
     found, exact = searched_range(networks.difference, at_most, tolerance, Asking(options))
     return _of_range(found, exact, None)
 
 
 def _by_regions(networks: TwoNetworks, workers: int, max_rays: int, tolerance: float) -> Difference:
-    """By all regions on which both are affine."""
+    """Compare two networks on all regions on which both are affine."""
     from torch_shallow.search.enumerate import enumerate_regions  # numba takes a while
 
     both = side_by_side(networks.a.program, networks.b.program)
     partition = enumerate_regions(difference_of(both), networks.domain, workers=workers, keep_part=False)
     network = ShallowReLU(partition).to(networks.a.device)
-    # What cancels leaves rounding of the networks' own size, not of that of their difference.
+    # The difference is rounded like the networks' own terms, not like their difference.
     apart = ShallowReLU(replace(partition, program=both), store_maps=False)
     sizes = largest_maps(InChart(apart.function)).reshape(2, 2, -1).max(axis=1)
     found = range_of(InChart(network.function), max_rays, tolerance, sizes, CANCELLED)
@@ -262,7 +279,7 @@ def _by_regions(networks: TwoNetworks, workers: int, max_rays: int, tolerance: f
 
 
 def _of_range(found: OutputRange, exact: Bool[Tensor, "*out_shape"], network: ShallowReLU | None) -> Difference:
-    """The larger side of each output's range."""
+    """Result from the larger side of each output's range."""
     upper = found.upper >= -found.lower
     at = upper.reshape(*upper.shape, *[1] * (found.argmax.dim() - upper.dim()))
     largest, where = torch.where(upper, found.upper, -found.lower), torch.where(at, found.argmax, found.argmin)

@@ -1,4 +1,4 @@
-"""Names and units of the inputs: explanations in the words of the data, however it was scaled for the network."""
+"""Names and units of the inputs, so that explanations use the terms of the data, not those of the scaled inputs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from torch import Tensor
 from torch_shallow.errors import TransformError, WrongTypeError
 from torch_shallow.explain.columns import Column
 
-ROUNDING = 8 * np.finfo(np.float64).eps  # of a value, relative to mean and scale
+ROUNDING = 8 * np.finfo(np.float64).eps  # rounding error of a value, relative to mean and scale
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The entries of a flattened input: `scaled = (value - mean) / scale` is what the network reads of a value.
+    """Names and units of the entries of a flattened input; the network reads `(value - mean) / scale`.
 
     Attributes:
-        names: one for each entry.
-        mean: the value that the network reads as 0.
-        scale: how much of the value is 1 for the network; not 0.
-        columns: of the table that inputs are made of, where they are not simply the values in this order.
+        names: one name for each entry.
+        mean: the values that the network reads as 0, one for each entry.
+        scale: the change of each value that the network reads as 1; not 0.
+        columns: the columns of the table from which inputs are made; empty if the inputs are simply its values in
+            order.
 
     Example:
+        >>> import numpy as np
+        >>> from torch_shallow.explain import Features
         >>> features = Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0])
         >>> features.unscale(np.array([1.0, -1.0])).tolist()
         [52.0, 2100.0]
@@ -41,10 +44,13 @@ class Features:
 
     @staticmethod
     def of_columns(columns: Sequence[Column]) -> Features:
-        """The inputs that columns of a table are, in their own units.
+        """The inputs that the columns of a table become, in their own units.
 
         Args:
-            columns: of the table.
+            columns: the columns, in the order of the inputs.
+
+        Returns:
+            `Features` with mean 0 and scale 1, one for each input.
         """
         return replace(Features.of([name for column in columns for name in column.inputs]), columns=tuple(columns))
 
@@ -52,17 +58,26 @@ class Features:
     def of(
         names: Sequence[str] | None = None, *, scaler: Any = None, mean: object = 0.0, scale: object = 1.0
     ) -> Features:
-        """Features by name, with what they were scaled by before the network.
+        """Name the features and state how they were scaled before the network.
 
         Args:
-            names: one for each entry of the flattened input; of the scaler if None.
-            scaler: a fitted scaler of scikit-learn that scales feature by feature: `StandardScaler`, `RobustScaler`,
+            names: one name for each entry of the flattened input; the scaler's own names, or `x0`, `x1`, ..., if None.
+            scaler: a fitted scikit-learn scaler that scales each feature separately: `StandardScaler`, `RobustScaler`,
                 `MinMaxScaler` or `MaxAbsScaler`.
-            mean: in place of a scaler, the value that becomes 0: a number for all, or one for each feature.
-            scale: likewise what is divided by, such as the standard deviation.
+            mean: without a scaler, the value that becomes 0: one number for all features, or one for each.
+            scale: without a scaler, the divisor, such as the standard deviation: one number for all features, or one
+                for each.
+
+        Returns:
+            The `Features`.
 
         Raises:
             TransformError: the scaler is of another kind or not fitted, lengths differ, or a scale is 0.
+
+        Example:
+            >>> from torch_shallow.explain import Features
+            >>> Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0]).index("income")
+            1
         """
         if scaler is not None:
             if getattr(scaler, "clip", False):
@@ -75,10 +90,14 @@ class Features:
             means, scales = (np.broadcast_to(array.reshape(-1), (count,)).copy() for array in (means, scales))
         except (TypeError, ValueError) as error:
             raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
-                f"features: expected a mean and a scale for each of the names, or a number for all: {error}."
+                f"features: expected a mean and a scale for each name, or one number for all, found others: {error}; "
+                "pass such numbers."
             ) from error
         if not (np.isfinite(means).all() and np.isfinite(scales).all() and scales.all()):
-            raise TransformError("features: expected finite means, and scales that are finite and not 0.")
+            raise TransformError(
+                "features: expected finite means, and scales that are finite and not 0, found others; correct them, or "
+                "drop features that do not vary."
+            )
         labels = tuple(map(str, names)) if names is not None else _numbered(count)
         return Features(labels, means, scales)
 
@@ -87,7 +106,7 @@ class Features:
 
     @property
     def one_hot(self) -> tuple[tuple[int, ...], ...]:
-        """The groups of inputs that are categories of one column."""
+        """Groups of inputs that encode the categories of one column."""
         groups, first = [], 0
         for column in self.columns:
             after = first + len(column.inputs)
@@ -96,16 +115,21 @@ class Features:
         return tuple(groups)
 
     def encode(self, table: Any) -> Float[Tensor, "rows inputs"]:
-        """Inputs of the network from rows of a table, in float64.
+        """Encode rows of a table as inputs of the network, in float64.
 
         Args:
-            table: a data frame of pandas or polars, whose columns are found by name, or an array of rows, by position.
+            table: a pandas or polars data frame, whose columns are found by name, or an array of rows, whose columns
+                are found by position.
+
+        Returns:
+            A tensor of shape `(rows, inputs)`.
 
         Raises:
-            TransformError: a column is not there, or has a value that is missing, or is no finite number or none of the
-                categories.
+            WrongTypeError: a numeric column holds something other than numbers.
+            TransformError: a column is missing, or has a value that is missing, infinite or an unknown category.
 
         Example:
+            >>> from torch_shallow.explain import Features
             >>> features = Features.of(["age", "income"], mean=[40.0, 3000.0], scale=[12.0, 900.0])
             >>> features.encode([[52.0, 2100.0]]).tolist()
             [[1.0, -1.0]]
@@ -115,33 +139,50 @@ class Features:
         return torch.from_numpy(self.rescale(values))
 
     def unscale(self, x: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Values from inputs of the network, `settled`."""
+        """Convert inputs of the network to values, `settled`.
+
+        Args:
+            x: inputs as the network reads them, of shape `(*points, inputs)`.
+
+        Returns:
+            The values in the units of the features, of the same shape.
+        """
         return self.settled(x * self.scale + self.mean)
 
     def settled(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Values, without what rounding leaves of 0 where inputs are of ordinary size."""
+        """Replace values by 0 where they differ from 0 only by rounding."""
         return np.where(np.abs(values) <= ROUNDING * (np.abs(self.scale) + np.abs(self.mean)), 0.0, values)
 
     def rescale(self, values: Float[np.ndarray, "*points inputs"]) -> Float[np.ndarray, "*points inputs"]:
-        """Inputs of the network from values."""
+        """Convert values to inputs of the network.
+
+        Args:
+            values: values in the units of the features, of shape `(*points, inputs)`.
+
+        Returns:
+            The inputs as the network reads them, of the same shape.
+        """
         return (values - self.mean) / self.scale
 
     def affine(
         self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
     ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
-        """`weight x + bias` as a function of the values: its weight by unit, and its bias."""
+        """Weight and bias of `weight x + bias` as a function of the values: the weight is per unit of each feature."""
         by_unit = weight / self.scale
         return by_unit, bias - by_unit @ self.mean
 
     def index(self, feature: str | int, name: str = "feature") -> int:
-        """The entry of the flattened input that is meant by a name or a number.
+        """Find the entry of the flattened input that a name or a number denotes.
 
         Args:
-            feature: a name, or a number from 0; negative ones count from the end.
-            name: of the argument, for errors.
+            feature: a name, or a number from 0; negative numbers count from the end.
+            name: name of the argument, for error messages.
+
+        Returns:
+            The number of the entry, from 0.
 
         Raises:
-            WrongTypeError: it is neither a name nor a number.
+            WrongTypeError: `feature` is neither a name nor a number.
             TransformError: there is no such feature, or several have this name.
         """
         if isinstance(feature, str):
@@ -151,34 +192,35 @@ class Features:
                 raise TransformError(f"{name}: expected one of the features {_short(self.names)}, found {found}.")
             return self.names.index(feature)
         if not isinstance(feature, Integral):
-            raise WrongTypeError(f"{name}: expected the name or the number of a feature, found {feature!r}.")
+            raise WrongTypeError(f"{name}: expected the name or number of a feature, found {feature!r}; pass one.")
         if not -len(self) <= feature < len(self):
             raise TransformError(f"{name}: expected a number from {-len(self)} to {len(self) - 1}, found {feature}.")
         return feature % len(self)
 
 
 def read_features(features: Features | Sequence[str] | None, count: int) -> Features:
-    """The features of a network of so many inputs.
+    """Read the features of a network.
 
     Args:
-        features: as they are, by name alone, or None for names `x0`, `x1`, ...
+        features: `Features`, names alone, or None for the names `x0`, `x1`, ...
         count: number of entries of the flattened input.
 
     Raises:
-        WrongTypeError: they are of another type.
-        TransformError: there are more or fewer, or these are no features.
+        WrongTypeError: `features` is of another type.
+        TransformError: their number is not `count`, or they cannot be read.
     """
     if features is None:
         features = _numbered(count)
     if not isinstance(features, Features | Iterable):
         raise WrongTypeError(
-            f"features: expected names or Features, found {type(features).__name__}; make Features of a scaler by "
+            f"features: expected names or Features, found {type(features).__name__}; for a scaler, pass "
             "Features.of(scaler=scaler)."
         )
     found = features if isinstance(features, Features) else Features.of(list(features))
     if len(found) != count:
         raise TransformError(
-            f"features: expected one for each of the {count} entries of the flattened input, found {len(found)}."
+            f"features: expected one for each of the {count} entries of the flattened input, found "
+            f"{len(found)}; name each entry once."
         )
     return found
 
@@ -188,18 +230,18 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 def scaling(scaler: Any) -> tuple[Any, Any]:
-    """Mean and scale of a scaler of scikit-learn before it clips, by the attributes that it has once it is fitted.
+    """Mean and scale of a scikit-learn scaler, before any clipping, read from its fitted attributes.
 
     Args:
-        scaler: a fitted scaler that scales feature by feature.
+        scaler: a fitted scaler that scales each feature separately.
 
     Raises:
-        TransformError: it is of another kind, or not fitted.
+        TransformError: the scaler is of another kind, or not fitted.
     """
     kind = type(scaler).__name__
     if kind == "StandardScaler" and hasattr(scaler, "n_features_in_"):
         zeros = np.zeros(scaler.n_features_in_)
-        # It has the mean also where it does not subtract it.
+        # mean_ is set even where the scaler does not subtract it.
         return scaler.mean_ if scaler.with_mean else zeros, zeros + 1.0 if scaler.scale_ is None else scaler.scale_
     if kind == "RobustScaler" and hasattr(scaler, "n_features_in_"):
         zeros = np.zeros(scaler.n_features_in_)

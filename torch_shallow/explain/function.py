@@ -1,4 +1,4 @@
-"""What is explained: a piecewise-linear function, read from a network of any kind, and its values at rows."""
+"""Reading of a piecewise-linear function from a network of any kind, and its values at rows."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ VERIFIED_ROWS = 3
 
 
 Function: TypeAlias = TreeFunction | DeepFunction
-"""Its regions are known, as a tree of cuts; or it is a deep network that is looked at point by point, which is enough
-for what needs only the regions it meets."""
+"""A function whose regions are known as a tree of cuts, or a deep network that is evaluated point by point, which is
+enough for questions that need only the regions they meet."""
 
 
 def input_rows(function: Function, name: str, x: Tensor) -> Float[Tensor, "points inputs"]:
-    """A batch of inputs, of shape `(*batch, *in_shape)`, as rows, float64 on the network's device.
+    """A batch of inputs, of shape `(*batch, *in_shape)`, as rows in float64 on the network's device.
 
     Raises:
-        TransformError: the argument of this name is no such batch, or has entries that are not finite.
+        TransformError: the argument of this name has another shape, or entries that are not finite.
     """
     check_floating(name, x)
     batch = x.shape[: max(0, x.dim() - len(function.in_shape))]
@@ -44,7 +44,7 @@ def input_rows(function: Function, name: str, x: Tensor) -> Float[Tensor, "point
         shape = ", ".join(map(str, function.in_shape))
         raise TransformError(f"{name}: expected shape (*batch, {shape}), found {tuple(x.shape)}; reshape it.")
     rows = x.detach().reshape(-1, function.num_inputs).to(function.device, torch.float64)
-    if isinstance(function, TreeFunction):  # what is outside of a box by the rounding of its dtype is inside
+    if isinstance(function, TreeFunction):  # points outside a box by the rounding of their dtype count as inside
         within = inside(rows, function.limits, rounding=rounding_of(x))
         rows = torch.where(within[:, None], clamp_into_box(rows, function.limits), rows)
     wrong = ~rows.isfinite().all(1)
@@ -60,7 +60,7 @@ def input_rows(function: Function, name: str, x: Tensor) -> Float[Tensor, "point
 def outputs_at(
     function: Function, x: Float[Tensor, "points inputs"], name: str = "f"
 ) -> Float[Tensor, "points outputs"]:
-    """The output at each row.
+    """Outputs at each row.
 
     Raises:
         TransformError: some rows lie outside the domain of the network of this name, or in unexplored cells.
@@ -74,21 +74,21 @@ def outputs_at(
 
 
 def check_known(known: Tensor, name: str = "f") -> None:
-    """Make sure that a network is known at all points that are looked at.
+    """Make sure that a network is known at all points in question.
 
     Raises:
-        TransformError: somewhere it is not.
+        TransformError: it is not known at some point.
     """
     if not known.all():
         raise TransformError(
-            f"{name}: expected a network that is known at all points that are looked at, found "
-            f"{int((~known).sum())} of {len(known)} outside its domain or its known regions; transform the model "
-            "in a larger domain, or pass the deep network itself."
+            f"{name}: expected a network that is known at all points in question, found {int((~known).sum())} of "
+            f"{len(known)} outside its domain or its known regions; transform the model in a larger domain, or pass "
+            "the deep network itself."
         )
 
 
 def check_output(output: int, count: int) -> int:
-    """The number of an output, from 0.
+    """Number of an output, from 0; negative numbers count from the end.
 
     Raises:
         TransformError: there is no such output.
@@ -99,7 +99,7 @@ def check_output(output: int, count: int) -> int:
 
 
 def known_function(f: object) -> TreeFunction | VisitedFunction | None:
-    """The function that a network of regions holds, or whose trunk method `f` is; None for anything else."""
+    """The function of a network of regions, also if `f` is its trunk method; None for anything else."""
     if isinstance(f, MethodType) and f.__func__.__name__ == "trunk":
         f = f.__self__
     if isinstance(f, RegionNetwork):
@@ -108,19 +108,19 @@ def known_function(f: object) -> TreeFunction | VisitedFunction | None:
 
 
 def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: str = "x") -> Function:
-    """The function that a network computes.
+    """Read the function that a network computes.
 
     Args:
-        f: an `nn.Module` or an exported program, of any size; a shallow network; or `shallow.trunk` of one that has a
-            head, which is not piecewise linear, for the function without it; or the `function` of one. Of a network of
-            visited regions the deep network is taken, which is known everywhere.
-        x: a batch of inputs, which tells the shape of one. A module is compared with what was read on its first rows.
-        name: of the argument, for errors.
-        x_name: of the argument that the batch is, likewise.
+        f: an `nn.Module` or an exported program of any size, a shallow network, its function, or `shallow.trunk` for
+            the function without its head, which is not piecewise linear. For a network of visited regions the deep
+            network is used, because it is known everywhere.
+        x: a batch of inputs, which tells the shape of one. A module is compared with the program on its first rows.
+        name: name of the argument, for error messages.
+        x_name: name of the argument that holds the batch, for error messages.
 
     Raises:
         WrongTypeError: `f` is of another type.
-        TransformError: `f` has a head, or something else of it cannot be explained exactly; the message says what.
+        TransformError: `f` has a head, or cannot be explained exactly for another reason, which the message states.
     """
     if isinstance(f, DeepFunction):
         return f
@@ -129,7 +129,7 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
         if isinstance(f, nn.Module) and known.head is not None:
             raise TransformError(
                 f"{name}: expected a piecewise-linear network, found one with a head ({type(known.head).__name__}) "
-                f"behind its trunk; pass {name}.trunk, of which explanations are exact."
+                f"behind its trunk; pass {name}.trunk, which can be explained exactly."
             )
         if isinstance(known, TreeFunction):
             return known
@@ -151,18 +151,18 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
         if x is None or "example_input" not in str(error):
             raise
         raise TransformError(
-            f"{x_name}: expected a batch of inputs that {name} takes, found shape {tuple(x.shape)}, for which it "
+            f"{x_name}: expected a batch of inputs that {name} accepts, found shape {tuple(x.shape)}, for which it "
             f"fails: {error.__cause__ or error}."
         ) from error
     if traced.head is not None:
         raise TransformError(
             f"{name}: expected a piecewise-linear model, found one with a head ({type(traced.head).__name__}) behind "
-            "its last piecewise-linear operation; pass the model without it, or transform(model).trunk, of which "
-            "explanations are exact."
+            "its last piecewise-linear operation; pass the model without it, or transform(model).trunk, which can be "
+            "explained exactly."
         )
     function = DeepFunction(traced)
     if x is not None and len(x) and x.shape[1:] == traced.in_shape:
-        finite = x.detach().flatten(1).isfinite().all(1)  # of the others whoever asks will say so
+        finite = x.detach().flatten(1).isfinite().all(1)  # the caller reports the other rows
         points = x.detach()[finite][:VERIFIED_ROWS].to(own_dtype(read.in_own_precision))
         found: np.ndarray = outputs_at(function, input_rows(function, "x", points)).cpu().numpy()
         compare_in_own_precision(found, read.in_own_precision, points)
@@ -170,10 +170,10 @@ def read_function(f: object, x: Tensor | None = None, name: str = "f", x_name: s
 
 
 def check_searchable(known: TreeFunction | VisitedFunction) -> None:
-    """Make sure that a deep network computes what a network of regions does, wherever it may be looked at.
+    """Make sure that a deep network computes the same as a network of regions in all of its domain.
 
     Raises:
-        TransformError: its weights may have been trained, or its tree does not know all regions of its domain.
+        TransformError: its weights may have been trained, or its tree does not contain all regions of its domain.
     """
     if known.may_be_discontinuous:
         raise TransformError(
@@ -188,44 +188,44 @@ def check_searchable(known: TreeFunction | VisitedFunction) -> None:
 
 
 def known_network(f: object, domain: Domain | None = None, name: str = "shallow") -> TreeFunction:
-    """A function all of whose regions are known: that of the network that is given, or of the model that is given.
+    """Return a function whose regions are all known, transforming a model if necessary.
 
     Args:
-        f: a complete `ShallowReLU`, or its function; or a model, which is transformed.
-        domain: of a model, where to look; of a shallow network, None.
-        name: of the argument, for errors.
+        f: a complete `ShallowReLU` or its function, or a model, which is transformed.
+        domain: the domain in which a model is transformed; for a shallow network None, or its own domain.
+        name: name of the argument, for error messages.
 
     Raises:
-        WrongTypeError: `f` is no network of regions, or `domain` no domain.
-        TransformError: the network does not know all regions of its domain, has another domain, or is none; or as
-            `transform`.
+        WrongTypeError: `f` is not a network of regions, or `domain` not a domain.
+        TransformError: the network does not know all regions of its domain, has another domain, or the model cannot be
+            transformed.
     """
     if isinstance(f, SoftReLU):
-        raise WrongTypeError(f"{name}: expected a network of regions, found a SoftReLU; pass what its harden() gives.")
+        raise WrongTypeError(f"{name}: expected a network of regions, found a SoftReLU; pass the result of harden().")
     known = known_function(f)
     if known is None and isinstance(f, nn.Module | ExportedProgram):
         try:
             return transform_all(f, domain=domain).function
         except TransformError as error:
-            if not str(error).startswith("example_input: needed"):
+            if not str(error).startswith("example_input:"):
                 raise
             raise TransformError(
-                f"{name}: the model does not tell the shape of its input; pass "
-                "torch_shallow.transform(model, example_input, domain=domain) in its place."
+                f"{name}: expected a model that tells the shape of its input, found one that does not; pass "
+                "torch_shallow.transform(model, example_input, domain=domain) instead."
             ) from error
     if known is None:
         raise WrongTypeError(
             f"{name}: expected a ShallowReLU, or an nn.Module, found {type(f).__name__}; {what_to_pass(f)}."
         )
     if domain is not None and not isinstance(domain, Domain):
-        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}; pass one of these.")
     if domain is not None and not _same(domain, known.domain, known.in_shape):
         raise TransformError(
-            f"domain: {name} is a shallow network of the domain {known.domain!r} and knows nothing else, found "
+            f"domain: expected {known.domain!r}, the only domain that the shallow network {name} knows, found "
             f"{domain!r}; leave it out, or pass the deep model."
         )
     if not isinstance(known, TreeFunction) or not known.complete:
-        raise TransformError(f"{name}: what is asked for needs all regions of the domain, but {known.missing}.")
+        raise TransformError(f"{name}: this question needs all regions of the domain, but {known.missing}.")
     return known
 
 

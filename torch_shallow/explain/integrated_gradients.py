@@ -1,4 +1,4 @@
-"""Integrated gradients in closed form: no steps, no error but rounding."""
+"""Integrated gradients in closed form, without integration steps and exact up to rounding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Target: TypeAlias = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tu
 
 
 def one_tensor(inputs: Inputs) -> Tensor:
-    """The batch of inputs, alone or in a tuple.
+    """The batch of inputs, given alone or in a tuple.
 
     Raises:
         TransformError: there are several tensors.
@@ -35,23 +35,25 @@ def one_tensor(inputs: Inputs) -> Tensor:
     if isinstance(inputs, tuple):
         if len(inputs) != 1:
             raise TransformError(
-                f"inputs: expected one tensor, or a tuple of one, found {len(inputs)}; networks of several inputs "
-                "are not read: put them together into one, and take it apart in the model's forward()."
+                f"inputs: expected one tensor, or a tuple of one, found {len(inputs)}; networks of several inputs are "
+                "not supported: concatenate them into one, and split it in the model's forward()."
             )
         return inputs[0]
     return inputs
 
 
 def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
-    """Baselines as one row for each input.
+    """Read the baselines as one row for each input.
 
     Raises:
         WrongTypeError: they are of another type.
-        TransformError: they are something else.
+        TransformError: they are of another shape, or a tuple of several.
     """
     if isinstance(baselines, tuple):
         if len(baselines) != 1:
-            raise TransformError(f"baselines: expected one for the one tensor of inputs, found {len(baselines)}.")
+            raise TransformError(
+                f"baselines: expected one for the single tensor of inputs, found {len(baselines)}; pass one of them."
+            )
         baselines = baselines[0]
     if baselines is None:
         return torch.zeros_like(x)
@@ -59,10 +61,10 @@ def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
         return torch.full_like(x, baselines, dtype=torch.float64)
     if not isinstance(baselines, Tensor) or baselines.is_complex():
         found = type(baselines).__name__ if not isinstance(baselines, Tensor) else str(baselines.dtype)
-        raise WrongTypeError(f"baselines: expected None, a number or a tensor, found {found}.")
+        raise WrongTypeError(f"baselines: expected None, a number or a tensor, found {found}; pass one of these.")
     if baselines.shape not in (x.shape, (1, *x.shape[1:])):
         raise TransformError(
-            f"baselines: expected the shape of the inputs, {tuple(x.shape)}, or of one of them, "
+            f"baselines: expected the shape of the inputs, {tuple(x.shape)}, or of one input, "
             f"{(1, *x.shape[1:])}, found {tuple(baselines.shape)}; reshape them."
         )
     baselines = baselines if baselines.is_floating_point() else baselines.double()
@@ -70,7 +72,7 @@ def read_baselines(baselines: Baselines, x: Tensor) -> Tensor:
 
 
 def read_inputs(inputs: Inputs, in_shape: tuple[int, ...]) -> Tensor:
-    """The batch of inputs.
+    """Read the batch of inputs.
 
     Raises:
         TransformError: they are not one floating-point tensor of shape `(rows, *in_shape)`.
@@ -82,37 +84,42 @@ def read_inputs(inputs: Inputs, in_shape: tuple[int, ...]) -> Tensor:
 
 
 def read_target(target: Target, out_shape: tuple[int, ...], rows: int) -> Int64[Tensor, "rows"]:
-    """The entry of the flattened output that is explained for each input.
+    """Read the number of the entry of the flattened output that is explained, for each input.
 
     Args:
-        target: for outputs of one entry None; else the index of an entry for all inputs, as a number, a tensor of
-            one or a tuple; or a list or a tensor of an index for each input.
+        target: None for outputs of one entry; else the index of an entry for all inputs, as a number, a tuple or a
+            tensor with one element; or a list or a tensor with one index for each input.
         out_shape: shape of one output.
         rows: number of inputs.
 
     Raises:
-        WrongTypeError: it is of another type.
-        TransformError: it is no such thing, there is no such entry, or there is more than one.
+        WrongTypeError: `target` is of another type.
+        TransformError: it has the wrong shape, there is no such entry, or it denotes more than one.
     """
     numbers = torch.arange(torch.Size(out_shape).numel(), device="cpu").reshape(out_shape)
     if isinstance(target, np.ndarray | np.generic):
         target = torch.as_tensor(target)
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise WrongTypeError(f"target: expected whole numbers, found a tensor of {target.dtype}.")
+            raise WrongTypeError(f"target: expected integers, found a tensor of {target.dtype}; pass target.long().")
         if target.numel() != 1 and target.dim() != 1:
             raise TransformError(
-                f"target: expected a tensor of one number, or of one for each input, found shape {tuple(target.shape)}."
+                f"target: expected a tensor of one number, or of one for each input, found shape "
+                f"{tuple(target.shape)}; reshape it."
             )
         target = int(target) if target.numel() == 1 else target.tolist()
     if target is None or isinstance(target, int | tuple):
         return torch.full((rows,), _entry(numbers, () if target is None else target))
     if not isinstance(target, list):
         raise WrongTypeError(
-            f"target: expected None, a number, a tuple, a list or a tensor of them, found {type(target).__name__}."
+            f"target: expected None, a number, a tuple, a list or a tensor of them, found {type(target).__name__}; "
+            "pass one of these."
         )
     if len(target) != rows:
-        raise TransformError(f"target: expected one for each of the {rows} inputs, found {len(target)}.")
+        raise TransformError(
+            f"target: expected one index for each of the {rows} inputs, found {len(target)}; pass one number for all "
+            "inputs, or one for each."
+        )
     return torch.tensor([_entry(numbers, index) for index in target], dtype=torch.int64)
 
 
@@ -126,20 +133,20 @@ def _entry(numbers: Tensor, index: object) -> int:
     except (IndexError, TypeError) as error:
         raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
             f"target: expected the index of an entry of an output of shape {tuple(numbers.shape)}, found {index!r}: "
-            f"{error}."
+            f"{error}; pass one index for each dimension."
         ) from error
     if chosen.numel() != 1:
         given = f"target {index!r}" if index != () else "no target"
         raise TransformError(
             f"target: expected the index of one entry of an output of shape {tuple(numbers.shape)}, found {given}, "
-            f"which is {chosen.numel()} entries; pass an index for each dimension."
+            f"which denotes {chosen.numel()} entries; pass one index for each dimension."
         )
     return int(chosen)
 
 
 TOLERANCE = 1e-9
-TERMS = 1e-3  # of the terms that an output is added up from counts as its size, where they cancel
-ENTRIES_AT_ONCE = 1 << 22  # of gathered weights: 32 MB
+TERMS = 1e-3  # the share of an output's terms that counts as its size where they cancel
+ENTRIES_AT_ONCE = 1 << 22  # gathered weights in one block: 32 MB
 
 Explained = nn.Module | ExportedProgram | Callable[..., Tensor]
 
@@ -176,40 +183,42 @@ def integrated_gradients(
     return_convergence_delta: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Inputs | tuple[Inputs, Tensor]:
-    """Integrated gradients (Sundararajan, Taly and Yan, ICML 2017, arXiv 1703.01365), exactly.
+    """Compute integrated gradients exactly (Sundararajan, Taly and Yan, ICML 2017, arXiv 1703.01365).
 
-    On the straight line from a baseline to an input the gradient of a piecewise-linear network is constant on each
-    piece, so its integral is a sum: each line is cut where it crosses from one region to another, and no step count is
-    chosen. The attributions of an input add up to the difference of the outputs at input and baseline.
+    On the straight line from a baseline to an input, the gradient of a piecewise-linear network is constant on each
+    piece, so its integral is a sum: each line is cut where it crosses from one region to another, and no number of
+    steps has to be chosen. The attributions of an input sum to the difference of the outputs at input and baseline.
 
-    Arguments and results are those of `captum.attr.IntegratedGradients(f).attribute`, which converges to the same as
-    `n_steps` grows. Exact for the network in float64, whatever its dtype; results have no gradient of their own. Where
-    a line runs along a boundary, its gradient is that of a region beside it: of a deep network the one in which ReLUs
-    at 0 are inactive, as for autograd, and for a maximum, a clamp or an absolute value those of which it is made up; of
-    a shallow network any.
+    Arguments and results are those of `captum.attr.IntegratedGradients(f).attribute`, which converges to the same
+    values as `n_steps` grows. The computation is in float64 whatever the dtype of the network; results have no gradient
+    of their own. Where a line runs along a boundary, the gradient of an adjacent region is used: for a deep network the
+    region in which ReLUs at 0 are inactive, as in autograd (a maximum, a clamp and an absolute value count as the ReLUs
+    that compose them), for a shallow network any of them.
 
     Args:
-        f: an `nn.Module` or an exported program, of any size; a `ShallowReLU`; or `shallow.trunk` of one with a head.
-        inputs: a batch of inputs of shape `(rows, *in_shape)`, floating point; or a tuple of one.
-        baselines: where the lines start: 0 if None, a number, a tensor of the shape of the inputs or of one of them, or
-            a tuple of one of these.
-        target: which entry of the output is explained: a number; a tuple, if the output has several dimensions; a list
-            or a tensor of one for each input; None if the output is one number.
-        return_convergence_delta: return also what the attributions of each input miss of completeness.
-        tolerance: how much that may be, relative to outputs and attributions.
+        f: an `nn.Module` or an exported program of any size, a `ShallowReLU`, or `shallow.trunk` of one with a head.
+        inputs: a batch of inputs of shape `(rows, *in_shape)`, floating point, or a tuple of one such tensor.
+        baselines: starting points of the lines: 0 if None, a number, a tensor of the shape of the inputs or of one
+            input, or a tuple of one of these.
+        target: entry of the output that is explained: a number; a tuple, if the output has several dimensions; a list
+            or a tensor with one index for each input; None if the output is a single number.
+        return_convergence_delta: whether to return also by how much the attributions of each input miss completeness.
+        tolerance: largest such error that is accepted, relative to outputs and attributions.
 
     Returns:
-        The attributions, of the shape, dtype and device of the inputs, in a tuple if these are; with
-        `return_convergence_delta`, these and the sum of attributions minus the difference of outputs, of shape
-        `(rows,)`.
+        The attributions, with the shape, dtype and device of the inputs, in a tuple if the inputs are in one. With
+        `return_convergence_delta`, a pair of these and the sum of attributions minus the difference of outputs, of
+        shape `(rows,)`.
 
     Raises:
-        TransformError: an argument is no such thing, `f` is not known on the whole of a line, or the attributions miss
-            completeness by more than the tolerance. Those of a network that jumps between its regions, as a trained
-            `ShallowReLU` may, have to: they are returned if the delta is too, which is then minus the sum of the jumps.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has the wrong shape or value, `f` is not known on the whole of a line, or the
+            attributions miss completeness by more than the tolerance. A network that jumps between its regions, as a
+            trained `ShallowReLU` may, necessarily misses it: its attributions are returned with
+            `return_convergence_delta=True`, where the delta is minus the sum of the jumps.
 
     Example:
-        >>> import torch, torch_shallow
+        >>> import torch
         >>> from torch_shallow.explain import integrated_gradients
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).double()
         >>> x = torch.randn(5, 2, dtype=torch.float64)
@@ -246,7 +255,7 @@ def _average_gradients(
     entries: Int64[Tensor, "segments"],
     rounding: float,
 ) -> Float[Tensor, "segments inputs"]:
-    """Gradients of some entries of the output, averaged along segments."""
+    """Gradients of one entry of the output for each segment, averaged along the segment."""
     if not isinstance(function, TreeFunction):
         outputs = torch.nn.functional.one_hot(entries, function.num_outputs).double()
         return deep_average_gradients(function, start, end, outputs)
@@ -264,7 +273,7 @@ def _of_regions(
     lengths: Float[Tensor, "pieces"],
     entries: Int64[Tensor, "segments"],
 ) -> Float[Tensor, "segments inputs"]:
-    """Sums of the weights of regions times lengths, for each segment."""
+    """Sums of regions' weights times lengths, for each segment."""
     selection, half_spaces = shallow.selection, shallow.half_spaces
     total = lengths.new_zeros(len(entries), half_spaces.normals.shape[1])
     entry = entries[segments]
@@ -284,7 +293,7 @@ def _of_regions(
 def _size_on_the_way(
     function: Function, start: Float[Tensor, "1 inputs"], end: Float[Tensor, "1 inputs"], entry: Int64[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """How far an entry of the output goes up and down along a segment, and the terms that it is added up from there."""
+    """Total variation of an output entry along a segment, plus a share of the terms that it is summed from."""
     x = pieces(function, start, end)[0].points(start, end)
     y = outputs_at(function, x)[:, entry]
     if isinstance(function, TreeFunction):
@@ -296,10 +305,10 @@ def _size_on_the_way(
 
 
 def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: bool, tolerance: float) -> None:
-    """Make sure that attributions add up.
+    """Make sure that attributions are complete.
 
     Raises:
-        TransformError: some do not.
+        TransformError: some are not.
     """
     wrong = ~(delta.abs() <= tolerance * size)
     if not wrong.any():
@@ -307,18 +316,18 @@ def _check_complete(function: Function, delta: Tensor, size: Tensor, may_jump: b
     row = int(wrong.nonzero()[0])
     if may_jump:
         reason = (
-            "it jumps between regions, as its weights may have been trained; pass return_convergence_delta=True for "
-            "attributions that miss these jumps"
+            "it jumps between regions, because its weights may have been trained; pass "
+            "return_convergence_delta=True for attributions that miss these jumps"
         )
     elif isinstance(function, TreeFunction):
         reason = (
             "rounding inside the network is that large, or some of its regions are too thin for transform() to find; "
-            "pass the deep network itself, or a larger tolerance to take them as they are"
+            "pass the deep network itself, or accept the attributions by a larger tolerance"
         )
     else:
-        reason = "rounding inside the network is that large; pass a larger tolerance to take them as they are"
+        reason = "rounding inside the network is that large; accept the attributions by a larger tolerance"
     raise TransformError(
-        f"f: expected attributions that add up to the difference of the outputs up to {tolerance:g} of "
-        f"their size, found {int(wrong.sum())} of {len(wrong)} that do not, first in row {row}: "
-        f"{float(delta[row]):.3g} of {float(size[row]):.6g}; {reason}."
+        f"f: expected attributions that sum to the difference of the outputs up to {tolerance:g} of their size, "
+        f"found {int(wrong.sum())} of {len(wrong)} that do not, first in row {row}: {float(delta[row]):.3g} of "
+        f"{float(size[row]):.6g}; {reason}."
     )

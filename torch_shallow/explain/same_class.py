@@ -1,4 +1,4 @@
-"""Whether two networks give the same class everywhere."""
+"""Verdict whether two networks give the same class everywhere."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Posed
 from torch_shallow.search.violations import middle_of, terms_of
 
-ROUNDING = 1e-9  # a lead that is smaller than this, relative to the terms of the outputs, is rounding
+ROUNDING = 1e-9  # a lead smaller than this, relative to the terms of the outputs, counts as rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SameClass(Displayed):
-    """Whether the largest output of two networks is the same one for every input of a domain.
+    """Verdict whether the largest output of two networks is the same one for every input of a domain.
 
-    How far they are from another class is, over all inputs and classes j, the least value of b_i - b_j, where i is the
-    class of the first network: negative where they differ. It lies between `lower_bound` and `upper_bound`. The search
-    ends as soon as its sign is known.
+    The lead is the least value of b_i - b_j over all inputs and classes j, where i is the class of the first network
+    `a` and b the outputs of the second; it is negative where the classes differ. It lies between `lower_bound` and
+    `upper_bound`, and the search ends as soon as its sign is known.
 
     Attributes:
         holds: True or False; None if the search was stopped before it was known.
-        counterexample: an input of the domain with two classes, of shape `in_shape`, in the dtype of the first network;
-            None if there is none.
-        outputs: what the two networks themselves give for it, of shape `(2, *out_shape)`, float64.
-        classes: the class that the first network gives for it, and the one that the second prefers to that.
-        lower_bound: there is no input where b_i - b_j is less: proven.
-        upper_bound: its value at the worst input that was found; inf if none came near.
+        counterexample: an input of the domain with two different classes, of shape `in_shape`, in the dtype of the
+            first network; None if there is none.
+        outputs: outputs of the two networks themselves at the counterexample, of shape `(2, *out_shape)`, float64.
+        classes: the class of the first network at the counterexample, and the class that the second prefers to it.
+        lower_bound: proven lower bound on the lead.
+        upper_bound: the lead at the worst input that was found; inf if none came near.
         only_rounding: whether the networks themselves, in their own dtypes, give the same class for `counterexample`.
-        cells: how many cells were opened.
-        seconds: how long it took.
-        reason: why the search stopped before it was known; empty if it is.
+        cells: number of cells opened.
+        seconds: time taken, in seconds.
+        reason: reason why the search stopped before the verdict was known; empty if it is known.
     """
 
     holds: bool | None
@@ -56,12 +56,12 @@ class SameClass(Displayed):
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval."""
+        """Width of the proven interval."""
         return 0.0 if self.upper_bound <= self.lower_bound else self.upper_bound - self.lower_bound
 
     @property
     def proven(self) -> bool:
-        """Whether it is known, and does not hang on rounding."""
+        """Whether the verdict is known and does not depend on rounding."""
         return self.holds is not None and not self.only_rounding
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class SameClass(Displayed):
 
 @dataclass(frozen=True, eq=False)
 class _Worst:
-    """The worst input found so far, and the two classes there."""
+    """The worst input found so far, and its two classes."""
 
     x: Float[np.ndarray, "inputs"]
     value: float
@@ -84,26 +84,26 @@ class _Worst:
 
 
 def same_class_everywhere(networks: TwoNetworks, margin: float, asking: Asking) -> SameClass:
-    """Look for an input of which the two networks give two classes, one pair of classes after another.
+    """Search for an input to which the two networks give different classes, one pair of classes after another.
 
-    The first network's class is i where its output i is ahead of all others by the margin; with a margin of 0, at a
-    tie, each of the leading ones. The second differs where another output is greater than its output i by more than
-    rounding.
+    The class of the first network is i where its output i leads all others by the margin; if the margin is 0, each of
+    the leading outputs counts at a tie. The second differs where another of its outputs exceeds its output i by more
+    than rounding.
 
     Args:
-        networks: both.
+        networks: the two networks.
         margin: how far ahead the first network's largest output has to be.
-        asking: who answers.
+        asking: the run of questions.
 
     Raises:
-        TransformError: they have a single output.
+        TransformError: the networks have a single output.
     """
     subject = networks.subject
     count = subject.program.num_outputs // 2
     if count < 2:
         raise TransformError(
-            "same_class: expected networks with two outputs or more, one for each class, found one output; compare "
-            "the outputs, or give the network that has both classes."
+            "same_class: expected networks with two or more outputs, one for each class, found one output; compare "
+            "the outputs, or pass networks that have an output for each class."
         )
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     worst: _Worst | None = None
@@ -127,7 +127,7 @@ def same_class_everywhere(networks: TwoNetworks, margin: float, asking: Asking) 
 
 
 def _question(program: ReLUProgram, domain: Domain, margin: float, rounding: float, classes: tuple[int, int]) -> Posed:
-    """How far the second network prefers class j to i, where the first one gives i, surely enough."""
+    """Question by how much the second network prefers class j to i, where the first clearly gives i."""
     i, j = classes
     count = program.num_outputs // 2
     rows = np.zeros((count, 2 * count))
@@ -142,13 +142,13 @@ def _question(program: ReLUProgram, domain: Domain, margin: float, rounding: flo
 
 
 def _rounding(program: ReLUProgram, domain: Domain) -> float:
-    """What counts as no difference: measured by the terms of the outputs in the middle of the domain."""
+    """The difference that counts as none, measured by the terms of the outputs in the middle of the domain."""
     outputs = Posed(program, domain, program.num_outputs)
     return max(ROUNDING * float(terms_of(outputs, middle_of(outputs)).max()), float(np.finfo(np.float64).tiny))
 
 
 def _differs(subject: Subject, worst: _Worst, bound: float, asking: Asking) -> SameClass:
-    """What the networks themselves say of an input with two classes."""
+    """Result for an input with two classes, at which the networks themselves are evaluated."""
     shown = subject.rounded(worst.x, subject.domain)
     outputs = subject.run(shown)
     first, second = outputs.reshape(2, -1).cpu()

@@ -1,4 +1,4 @@
-"""A network of any kind as what a search looks at: its program, in one box after another."""
+"""Reading of any network for a search that asks for its program in one box after another."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Vector = Float[np.ndarray, "inputs"]
 
 
 class Searched:
-    """A network, and where it may be looked at.
+    """A network and the domain in which it may be searched.
 
     Args:
-        function: what the network computes.
-        domain: where to look; all that a shallow network knows if None, and all of R^n of a deep one.
+        function: the function that the network computes.
+        domain: domain of the search; if None, all of R^n for a deep network, and the domain of a shallow one.
 
     Attributes:
-        function: see there.
-        domain: see there.
+        function: the function that the network computes.
+        domain: the domain of the search, intersected with that of a shallow network.
     """
 
     def __init__(self, function: Function, domain: Domain | None) -> None:
@@ -39,14 +39,14 @@ class Searched:
         self._whole: ReLUProgram | None = None
 
     def program(self, domain: Domain) -> ReLUProgram:
-        """The program, good for all of a domain; it is compared with the network.
+        """The network as a program that is valid on all of a domain, verified against the network.
 
         Raises:
             TransformError: the program would be too large, or differs from the network.
         """
         if isinstance(self.function, TreeFunction):
             tree = self.function.tree
-            assert isinstance(tree, Partition)  # as `read_searched` has seen
+            assert isinstance(tree, Partition)  # ensured by `read_searched`
             return tree.program
         if self._whole is not None:
             return self._whole
@@ -59,11 +59,11 @@ class Searched:
 
     @property
     def whole(self) -> ReLUProgram | None:
-        """The program, if it is good everywhere and has been read."""
+        """The program, if it is valid everywhere and has been read."""
         return self.program(self.domain) if isinstance(self.function, TreeFunction) else self._whole
 
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The outputs at some points, in float64; outside of the domain they may be others."""
+        """Outputs at some points, in float64; outside the domain they may be wrong."""
         if isinstance(self.function, TreeFunction):
             return self.program(self.domain)(x)
         y: np.ndarray = outputs_at(self.function, torch.from_numpy(x).to(self.function.device)).cpu().numpy()
@@ -80,20 +80,20 @@ class Searched:
 
 
 def read_searched(model: object, domain: Domain | None, example: Tensor | None, example_name: str) -> Searched:
-    """What a search looks at.
+    """Read a network of any kind for a search.
 
     Args:
-        model: an `nn.Module` or an exported program; a shallow network, its trunk method or its function.
-        domain: where to look, or None.
+        model: an `nn.Module`, an exported program, a shallow network, its trunk method or its function.
+        domain: domain of the search, or None for all that is known.
         example: a batch of inputs that tells the shape of one.
-        example_name: of the argument that the example is, for errors.
+        example_name: name of the argument that holds the example, for error messages.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the network has a head, or cannot be read, or is not known everywhere.
+        TransformError: the network has a head, cannot be read, or is not known everywhere.
     """
     if domain is not None and not isinstance(domain, Domain):
-        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}; pass one of these.")
     function = read_function(model, example, "model", example_name)
     if isinstance(function, TreeFunction):
         check_searchable(function)

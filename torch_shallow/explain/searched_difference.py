@@ -1,4 +1,4 @@
-"""The difference of two networks by the search, each output and sign for itself."""
+"""Search for the largest difference of two networks, separately for each output and sign."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from torch_shallow.search.ascent import climb
 from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.violations import middle_of, terms_of
 
-GLANCES = 64  # points that are looked at, so that there is a value however soon the search is stopped
-CLIMBS = 40  # steps that each of them climbs
-NEAR = 1e-9  # relative to the difference: what a search does not have to tell apart
+GLANCES = 64  # points evaluated first, so that there is a value however soon the search is stopped
+CLIMBS = 40  # ascent steps from each of them
+NEAR = 1e-9  # differences that a search need not tell apart, relative to the difference found
 
 
 def searched_range(
     subject: Subject, at_most: float | None, tolerance: float, asking: Asking
 ) -> tuple[OutputRange, Bool[Tensor, "*out_shape"]]:
-    """The range of a difference, and for which outputs it is known as well as was asked for.
+    """Bound the range of a difference, and say for which outputs it is known as well as was asked for.
 
     Args:
-        subject: a - b.
-        at_most: it is only asked which outputs differ by more than this.
-        tolerance: what does not have to be told apart, relative to the terms that outputs are added up from.
-        asking: who answers.
+        subject: the difference a - b.
+        at_most: if given, ask only which outputs differ by more than this.
+        tolerance: differences that need not be told apart, relative to the terms that outputs are summed from.
+        asking: the run of questions.
     """
     program, domain = subject.program, subject.domain
     points, count, ends = _some_points(program, domain), 2 * program.num_outputs, []
@@ -86,7 +86,7 @@ def searched_range(
 
 
 def _is_known(low: Answer, high: Answer, at_most: float | None) -> bool:
-    """Whether the larger side of an output is exact, or on which side of a limit it is."""
+    """Whether the larger side of an output is exact, or it is known on which side of a limit it is."""
     value, bound = max(low.value, high.value), max(low.bound, high.bound)
     if at_most is not None and (value > at_most or bound <= at_most):
         return True
@@ -94,9 +94,9 @@ def _is_known(low: Answer, high: Answer, at_most: float | None) -> bool:
 
 
 def _beyond(posed: Posed, value: float, at_most: float | None, tolerance: float) -> Posed:
-    """The question of what is greater than a value that is known, and of no more than whether there is more than that.
+    """Ask for what exceeds a known value, or, with a limit, only whether anything exceeds the limit.
 
-    What is above it by rounding is of no interest: the search would have to prove that there is nothing.
+    Excesses by rounding are ignored, because the search would have to prove that there are none.
     """
     floor = value + NEAR * abs(value) + tolerance * float(terms_of(posed, middle_of(posed)).max())
     return replace(posed, floor=floor) if at_most is None else replace(posed, floor=at_most, enough=at_most)
@@ -105,7 +105,7 @@ def _beyond(posed: Posed, value: float, at_most: float | None, tolerance: float)
 def _climbed(
     program: ReLUProgram, domain: Domain, points: Float[np.ndarray, "points inputs"]
 ) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """The best of some points and its value; in a box, where they get to by climbing."""
+    """The best of some points and its value; in a box, after climbing from each of them."""
     if isinstance(domain, Box):
         network = StagedNetwork.of(program, *domain.bounds(program.in_shape))
         points = np.concatenate([points, climb(network, 1, torch.from_numpy(points), CLIMBS).numpy()])
@@ -114,7 +114,7 @@ def _climbed(
 
 
 def _some_points(program: ReLUProgram, domain: Domain) -> Float[np.ndarray, "points inputs"]:
-    """Some points of a bounded domain, always the same; at least one."""
+    """Some points of a bounded domain: at least one, and always the same ones."""
     lower, upper = bounding_box(domain, program.in_shape)
     drawn = np.random.default_rng(0).random((GLANCES, len(lower)))
     points = np.clip(lower + np.concatenate([np.full((1, len(lower)), 0.5), drawn]) * (upper - lower), lower, upper)

@@ -1,4 +1,4 @@
-"""What a search looks at: the program of a network of any kind, where, and the network itself to run points on."""
+"""Reading of any network for a search: its program, the domain, and the network itself for evaluating points."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from torch_shallow.search.partition import Partition
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network where it is looked at.
+    """A network and the domain in which it is searched.
 
     Attributes:
-        program: all that a search knows of it, good for all of the domain.
-        domain: where to look.
+        program: the network as a program, valid on the whole domain.
+        domain: the domain of the search.
         network: the network itself, in its own dtype.
-        dtype: of its inputs.
-        device: of its inputs.
-        head: what is not piecewise linear at its end, if that was to be left out of the program.
+        dtype: dtype of its inputs.
+        device: device of its inputs.
+        head: the part behind the last piecewise-linear operation, if it was dropped from the program.
     """
 
     program: ReLUProgram
@@ -45,7 +45,7 @@ class Subject:
     head: nn.Module | None = None
 
     def rounded(self, x: Float[np.ndarray, "inputs"], domain: Domain) -> Float[Tensor, "*in_shape"]:
-        """An input in the network's dtype: the nearest numbers, or the next ones where those are outside of a box."""
+        """An input in the network's dtype: the nearest one, or the next one inwards where that would leave a box."""
         near = torch.from_numpy(x).to(self.dtype)
         if isinstance(domain, Box):
             for bound, side in zip(domain.bounds(self.program.in_shape), (1.0, -1.0), strict=True):
@@ -55,7 +55,7 @@ class Subject:
         return near.reshape(self.program.in_shape)
 
     def contains(self, x: Float[Tensor, "*in_shape"]) -> bool:
-        """Whether an input is in the domain, to the last bit of a box, and up to its dtype's rounding of a polytope."""
+        """Whether an input is in the domain: exactly for a box, up to the rounding of its dtype for a polytope."""
         flat = x.cpu().reshape(1, -1)
         if isinstance(self.domain, Box):
             lower, upper = map(torch.from_numpy, self.domain.bounds(self.program.in_shape))
@@ -63,7 +63,7 @@ class Subject:
         return bool(inside(flat, tuple(map(torch.as_tensor, self.domain.limits(self.program.in_shape)))).all())
 
     def run(self, x: Float[Tensor, "*in_shape"]) -> Float[Tensor, "*out_shape"]:
-        """What the network itself gives for one input."""
+        """Evaluate the network itself at one input."""
         with torch.no_grad():
             output = self.network(x[None].to(self.device))
         return output.reshape(self.program.out_shape)
@@ -72,27 +72,27 @@ class Subject:
 def subject_of(
     model: object, domain: Domain | None, example_input: Tensor | None, *, drop_head: bool = False
 ) -> Subject:
-    """The subject that a network of any kind is.
+    """Read a network of any kind for a search.
 
     Args:
-        model: an `nn.Module` or an exported program; a shallow network, its trunk method or its function.
-        domain: where to look; of a shallow network, its own domain if None.
+        model: an `nn.Module`, an exported program, a shallow network, its trunk method or its function.
+        domain: domain of the search; if None, all of R^n, or the shallow network's own domain.
         example_input: a batch of inputs, needed where the model does not tell the shape of one.
-        drop_head: take the network without a head that it has.
+        drop_head: whether to accept a network with a head and leave the head out.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the network has a head, or cannot be read, or knows nothing of the domain.
+        TransformError: the network has a head, cannot be read, or is not known on the domain.
     """
     if domain is not None and not isinstance(domain, Domain):
-        raise WrongTypeError(f"domain: expected a Box or a Polytope, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box or a Polytope, found {domain!r}; pass one, or leave it out.")
     known = known_function(model)
     if known is not None:
         head = known.head if isinstance(model, nn.Module) else None
         if not drop_head:
             _refuse_head(head, "model.trunk")
         check_searchable(known)
-        if not isinstance(known, TreeFunction):  # of visited regions: the deep network is known everywhere
+        if not isinstance(known, TreeFunction):  # visited regions only: the deep network is known everywhere
             deep = known.deep
             program = read_within(deep.traced, domain)
 
@@ -100,12 +100,12 @@ def subject_of(
                 return deep.run(x.flatten(1), lambda _, z: z.relu())
 
             return Subject(program, domain or known.domain, network, torch.float64, deep.device, head)
-        assert isinstance(known.tree, Partition)  # as `check_searchable` has seen
+        assert isinstance(known.tree, Partition)  # ensured by `check_searchable`
         where = known.domain if domain is None else domain
         if not _within(where, known.domain, known.in_shape):
             raise TransformError(
-                f"domain: expected a part of {known.domain!r}, which is all that the shallow network knows, found "
-                f"{domain!r}; pass the deep model."
+                f"domain: expected a part of {known.domain!r}, the domain of the shallow network, found {domain!r}; "
+                "pass the deep model."
             )
         return Subject(known.tree.program, where, known, torch.float64, known.device, head)
     if not isinstance(model, nn.Module | ExportedProgram):
@@ -128,13 +128,13 @@ def _refuse_head(head: object, remedy: str) -> None:
     if head is not None:
         raise TransformError(
             f"model: expected a piecewise-linear network, found one with a head ({type(head).__name__}) behind its "
-            "last piecewise-linear operation, of whose outputs no linear constraint can be verified; pass "
-            f"{remedy}, and say what is asked of the values before the head."
+            "last piecewise-linear operation, on whose outputs no linear constraint can be verified; pass "
+            f"{remedy}, and state the question for the values before the head."
         )
 
 
 def _within(domain: Domain, whole: Domain, in_shape: tuple[int, ...]) -> bool:
-    """Whether a domain is seen to be a part of another: in all of R^n, in a box, or given by the same numbers."""
+    """Whether a domain is known to be a part of another: of all of R^n, of a box, or given by the same numbers."""
     if isinstance(whole, WholeSpace) or domain is whole:
         return True
     ends, limits = domain.limits(in_shape), whole.limits(in_shape)

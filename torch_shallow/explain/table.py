@@ -1,4 +1,4 @@
-"""Regions and data: what falls where, and how well the network does there."""
+"""Table of the regions that contain data, with the network's outputs and errors in each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Column(NamedTuple):
-    """A column of means: its name, and the number of each row of data."""
+    """A column of means: its name, and the number that each row of data contributes."""
 
     name: str
     values: Float[np.ndarray, "rows"]
@@ -30,34 +30,35 @@ class _Column(NamedTuple):
 def region_table(
     shallow: RegionNetwork, x: Tensor, y: Tensor | None = None, *, outputs: Tensor | None = None
 ) -> pd.DataFrame:
-    """The regions that rows of data fall into: how many, their outputs, and how right these are; most rows first.
+    """Tabulate the regions that rows of data fall into: number of rows, mean outputs and errors, most rows first.
 
-    Regions are activation regions of the trunk (after `merge` those of the merged network). Rows outside the domain or
-    the known regions are counted as region -1. The network has no outputs there, so means are NaN, unless `outputs`
-    tells them.
+    Regions are activation regions of the trunk, or the merged regions after `merge`. Rows outside the domain or the
+    known regions are counted as region -1. The network has no outputs there, so their means are NaN unless `outputs` is
+    given.
 
     Args:
         shallow: any network that `transform` makes.
         x: inputs as the network reads them, of shape `(rows, *in_shape)`.
-        y: what is right for each row. Whole numbers are classes, of shape `(rows,)`, and are compared with the class of
-            the largest output, or with outputs that are whole numbers themselves. Floating-point numbers, of the
-            outputs' shape (of one output, `(rows,)` too), are compared by their squared error.
-        outputs: for each row, in place of what the network computes, its head included: such as those of the deep
-            network, which are known everywhere, or classes as whole numbers.
+        y: the correct value for each row. Integers are classes, of shape `(rows,)`, which are compared with the class
+            of the largest output, or with outputs that are integers themselves. Floating-point numbers have the shape
+            of the outputs, or `(rows,)` for a single output, and are compared by squared error.
+        outputs: outputs for each row to be used instead of those that the network computes, head included, such as the
+            outputs of the deep network, which is known everywhere, or classes as integers.
 
     Returns:
-        A row for each region that has rows, with columns `region`, `rows`, `share` (of all rows); the mean of each
-        output: `mean output`, or `mean output[k]` if there are several (none where outputs are whole numbers); and with
-        `y` the `accuracy` or the `mean squared error`.
+        A DataFrame with a row for each region that has data, and the columns `region`, `rows` and `share` (of all
+        rows); the mean of each output, as `mean output`, or `mean output[k]` if there are several (no such column if
+        the outputs are integers); and with `y` the `accuracy` or the `mean squared error`.
 
     Raises:
-        WrongTypeError: `shallow` is no `ShallowReLU`, or another argument no tensor.
-        TransformError: an argument has another shape than it should, numbers of `y` are not finite, or classes are
-            asked for where there is only one output, which does not tell them.
+        WrongTypeError: `shallow` is not a `ShallowReLU`, or another argument is not a tensor.
+        TransformError: an argument has the wrong shape, `y` contains NaN or inf, or `y` contains classes although there
+            is only one output, which does not determine a class.
         ImportError: pandas is not installed.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import region_table
         >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.ReLU())
         >>> with torch.no_grad():
         ...     _ = model[0].weight.fill_(1.0)
@@ -87,7 +88,7 @@ def region_table(
 
 @torch.no_grad()
 def _outputs(shallow: RegionNetwork, x: Tensor, known: Tensor) -> Shaped[np.ndarray, "rows outputs"]:
-    """What the network computes, float64 or whole numbers; zeros where it computes nothing."""
+    """Outputs of the network, as float64 or integers; zeros at rows where it is unknown."""
     y = shallow(x[known])
     y = y.reshape(len(y), int(np.prod(y.shape[1:])))
     y = y.double() if y.is_floating_point() else y.long()
@@ -100,7 +101,8 @@ def _check_real(name: str, values: object, rows: int) -> None:
     if not isinstance(values, Tensor) or values.is_complex() or values.dim() == 0 or len(values) != rows:
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise argument_error(values, Tensor)(
-            f"{name}: expected a tensor of real numbers with {rows} rows, as in x, found {found}."
+            f"{name}: expected a tensor of real numbers with {rows} rows, as in x, found {found}; pass one row for "
+            "each input."
         )
 
 
@@ -120,7 +122,7 @@ def _means(outputs: Shaped[np.ndarray, "rows outputs"], known: np.ndarray) -> li
 
 
 def _error(outputs: Shaped[np.ndarray, "rows outputs"], known: np.ndarray, y: Tensor) -> _Column:
-    """What is averaged of the comparison with what is right.
+    """Comparison of each row with its correct value, to be averaged.
 
     Raises:
         TransformError: the two cannot be compared.
@@ -130,23 +132,26 @@ def _error(outputs: Shaped[np.ndarray, "rows outputs"], known: np.ndarray, y: Te
     _check_real("y", y, rows)
     if not whole and np.isnan(outputs).any():
         raise TransformError(
-            f"outputs: expected numbers to be compared with y, found NaN in {int(np.isnan(outputs).any(axis=1).sum())} "
+            f"outputs: expected numbers to compare with y, found NaN in {int(np.isnan(outputs).any(axis=1).sum())} "
             "rows; leave these rows out."
         )
     right = y.detach().cpu().reshape(rows, int(np.prod(y.shape[1:])))
     if not y.is_floating_point():
         if right.shape[1] != 1 or (whole and count != 1):
-            raise TransformError(f"y: expected one class for each row, found shape {tuple(y.shape)}; see outputs too.")
+            raise TransformError(
+                f"y: expected one class for each row, found shape {tuple(y.shape)}; reshape it, and give outputs the "
+                "same shape if they are classes."
+            )
         if not whole and count == 1:
             raise TransformError(
-                "y: expected floating-point numbers, for one output does not tell classes, found whole numbers; pass "
-                "the classes that are predicted as outputs, such as outputs=(shallow(x) > 0).long().flatten()."
+                "y: expected floating-point numbers, because one output does not determine a class, found integers; "
+                "pass predicted classes as outputs, such as outputs=(shallow(x) > 0).long().flatten()."
             )
         classes = outputs[:, 0] if whole else outputs.argmax(axis=1)
         return _Column("accuracy", np.where(known, classes == right[:, 0].numpy(), np.nan))
     if whole or right.shape[1] != count:
-        expected = "whole numbers, as the outputs are" if whole else f"{count} numbers a row, as the outputs have"
-        raise TransformError(f"y: expected {expected}, found {y.dtype} of shape {tuple(y.shape)}.")
+        expected = "integers, as the outputs are" if whole else f"{count} numbers a row, as the outputs have"
+        raise TransformError(f"y: expected {expected}, found {y.dtype} of shape {tuple(y.shape)}; convert it.")
     if not right.isfinite().all():
         raise TransformError("y: expected finite numbers, found NaN or inf; leave these rows out.")
     errors = ((outputs - right.double().numpy()) ** 2).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Two networks that are compared: what each computes, and where both are known."""
+"""Reading of two networks that are to be compared: their functions and the domain that both know."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Network = nn.Module | ExportedProgram
 
 @dataclass(frozen=True, eq=False)
 class TwoNetworks:
-    """Two networks with the same inputs and outputs.
+    """Two networks with the same shapes of inputs and outputs.
 
     Attributes:
-        a: the first.
-        b: the second.
+        a: the first network.
+        b: the second network.
         is_known: whether one of them is a shallow network.
     """
 
@@ -39,12 +39,12 @@ class TwoNetworks:
 
     @property
     def domain(self) -> Domain:
-        """Where they are compared."""
+        """Domain of the comparison."""
         return self.a.domain
 
     @property
     def subject(self) -> Subject:
-        """Both as one, of outputs of shape `(2, *out_shape)`; its inputs are of the dtype of the first."""
+        """Both networks as one, with outputs of shape `(2, *out_shape)` and inputs of the dtype of the first."""
 
         def both(x: Tensor) -> Tensor:
             found = [each.network(x.to(each.device, each.dtype)) for each in (self.a, self.b)]
@@ -54,7 +54,7 @@ class TwoNetworks:
 
     @property
     def difference(self) -> Subject:
-        """The first less the second."""
+        """The first network minus the second."""
         both = self.subject
         return replace(
             both, program=difference_of(both.program), network=lambda x: -both.network(x).diff(dim=1).squeeze(1)
@@ -62,20 +62,20 @@ class TwoNetworks:
 
 
 def read_two(a: object, b: object, domain: Domain | None, example_input: Tensor | None) -> TwoNetworks:
-    """Read both.
+    """Read two networks.
 
     Args:
-        a: a model or a shallow network, which must know all regions of the domain.
-        b: likewise.
-        domain: where to compare; that of the shallow networks, or all of R^n for models, if None.
-        example_input: a batch of inputs, where the shape of one cannot be seen from the models.
+        a: a model, or a shallow network that knows all regions of its domain.
+        b: the other network.
+        domain: domain of the comparison; if None, that of the shallow networks, or all of R^n for models.
+        example_input: a batch of inputs, needed where the models do not tell the shape of one.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the shapes differ, or one of them is not piecewise linear, or not known on the domain.
+        TransformError: the shapes differ, or one network is not piecewise linear or not known on the domain.
     """
     if domain is not None and not isinstance(domain, Domain):
-        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}.")
+        raise WrongTypeError(f"domain: expected a Box, a Polytope or None, found {domain!r}; pass one of these.")
     place = _common_domain(a, b, domain)
     one, other = (_subject(f, name, place, example_input) for f, name in ((a, "a"), (b, "b")))
     for what in ("in_shape", "out_shape"):
@@ -86,18 +86,18 @@ def read_two(a: object, b: object, domain: Domain | None, example_input: Tensor 
 
 
 def _common_domain(a: object, b: object, domain: Domain | None) -> Domain:
-    """Where to compare.
+    """Domain of the comparison.
 
     Raises:
-        TransformError: a shallow network does not know it, or two have different domains.
+        TransformError: a shallow network does not know it, or the two have different domains.
     """
     known = [(function, name) for f, name in ((a, "a"), (b, "b")) if (function := known_function(f)) is not None]
     place = domain or (known[0][0].domain if known else WholeSpace())
     for f, name in known:
         if not _covers(f.domain, place, f.in_shape):
             raise TransformError(
-                f"domain: {name} is a shallow network of the domain {f.domain!r}, which is not known to cover "
-                f"{place!r}; give a domain that lies in it, or the deep model."
+                f"domain: expected a part of {f.domain!r}, the domain of the shallow network {name}, found {place!r}, "
+                "which is not known to lie in it; give a smaller domain, or pass the deep model."
             )
     return place
 
@@ -114,11 +114,11 @@ def _covers(outer: Domain, inner: Domain, in_shape: tuple[int, ...]) -> bool:
 
 
 def _subject(f: object, name: str, domain: Domain, example_input: Tensor | None) -> Subject:
-    """What is known of a network, verified.
+    """Read one of two networks and verify its program.
 
     Raises:
-        WrongTypeError: it is no network.
-        TransformError: it has no program that is piecewise linear and known.
+        WrongTypeError: it is not a network.
+        TransformError: it has no piecewise-linear program that is known on the domain.
     """
     program: ReLUProgram | None
     run: Callable[[Tensor], Tensor]
@@ -137,11 +137,13 @@ def _subject(f: object, name: str, domain: Domain, example_input: Tensor | None)
         program = None if head is not None else read.program(domain)
         dtype, device = own_dtype(read.in_own_precision, example_input), _device(f)
     else:
-        raise WrongTypeError(f"{name}: expected an nn.Module or a ShallowReLU, found {type(f).__name__}.")
+        raise WrongTypeError(
+            f"{name}: expected an nn.Module or a ShallowReLU, found {type(f).__name__}; pass one of these."
+        )
     if head is not None or program is None:
         raise TransformError(
             f"{name}: expected a piecewise-linear network, found one with a head ({type(head).__name__}) behind its "
-            "last piecewise-linear operation; compare models without it, such as up to the logits."
+            "last piecewise-linear operation; compare the models without it, for example up to the logits."
         )
     return Subject(program, domain, run, dtype, device)
 

@@ -1,6 +1,6 @@
-"""Pictures of regions and functions, exact as the regions are.
+"""Pictures of regions and functions, as exact as the regions.
 
-`polygons` is what they are drawn from: a plane cut into the polygons of its regions and classes, without gaps.
+They are drawn from `polygons`: a plane divided into the polygons of its regions and classes, without gaps.
 """
 
 from torch_shallow.plot.adjacency import adjacency

@@ -1,4 +1,4 @@
-"""Which regions are neighbours: a picture of the graph."""
+"""Picture of the graph of neighbouring regions."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ from torch_shallow.search.partition import Partition
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TEXTS = 100  # so many regions have room for their numbers
+TEXTS = 100  # largest number of regions that are labelled by default
 
 
 def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax: Axes | None = None) -> Axes:
-    """Draw the graph of regions that share a facet; see `explain.adjacency`.
+    """Draw the graph of regions that share a facet.
 
-    Of two inputs, a region is at the middle of what is in the window, between its sides; the window is chosen as by
-    `regions`, but large enough to meet all regions. Of more or fewer, neighbours are drawn near to each other. The
-    colour of a line is the stage of the neuron that changes there.
+    For a network of two inputs, each region is drawn at the centre of its part of the window, with the sides of the
+    regions; the window is the domain if it is bounded, else a part of the plane large enough to meet all regions. For
+    other networks, neighbours are drawn near each other. The colour of a line is the stage of the neuron that changes
+    there.
 
     Args:
-        shallow: a complete `ShallowReLU`, or a model, which is transformed.
-        numbers: write the numbers of the regions; if there are few if None.
-        seed: of where the regions begin to move, of more or fewer inputs than two.
-        ax: axes of matplotlib; of a new figure if None.
+        shallow: a complete `ShallowReLU`, or a model, which is transformed first.
+        numbers: whether to write the numbers of the regions; if None, only up to 100 regions.
+        seed: seed for the initial layout, for networks of other than two inputs.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
         The axes.
 
     Raises:
         TransformError: not all regions are known, or one has too many vertices and rays.
+        ImportError: matplotlib or networkx is not installed.
 
     Example:
         >>> from torch import nn
+        >>> from torch_shallow.plot import adjacency
         >>> from matplotlib.figure import Figure
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
         >>> adjacency(model, ax=Figure().subplots()).get_title()
@@ -86,18 +89,18 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
 def _sides(ax: Any, network: TreeFunction, points: Float[np.ndarray, "regions 2"]) -> Float[np.ndarray, "regions 2"]:
     """Draw the sides of the regions in a window that meets all of them.
 
-    Returns the middle of what is in the window, of each region; or the points inside of them, if there is no window.
+    Returns the centre of each region's part of the window, or the interior points of the regions if there is no window.
     """
     plane = Plane.all_of_it()
     try:
         window = choose_window(read_subject(network), plane)
         polygons = tree_polygons(network, plane, window)
-    except TransformError:  # one region, or an input that does not vary: there is no window
+    except TransformError:  # one region, or an input that does not vary, so there is no window
         if not (np.ptp(points, axis=0) > 0.0).all():
             return points
         window = around(points)
         polygons = tree_polygons(network, plane, window)
-    # Regions without a corner, and those of the corners that are far away, are met by a larger one.
+    # Regions without a corner, and those with distant corners only, are met by a larger window.
     while len(np.unique(polygons.regions)) < len(points) and not inside(window, points).all():
         window = Window(window.centre - 2.0 * window.half, window.centre + 2.0 * window.half)
         polygons = tree_polygons(network, plane, window)
@@ -110,7 +113,7 @@ def _sides(ax: Any, network: TreeFunction, points: Float[np.ndarray, "regions 2"
 
 
 def _stage(tree: object, neuron: int) -> int:
-    """The stage of a neuron, from 1; 0 if it is none."""
+    """Stage of a neuron, from 1; 0 if no neuron makes the cut."""
     if neuron < 0 or not isinstance(tree, Partition):
         return 0
     return int(np.searchsorted(np.cumsum(tree.program.network.sizes), neuron, side="right")) + 1

@@ -1,4 +1,4 @@
-"""How the regions of a network change while it is trained: a film."""
+"""Animation of the regions of a network while it is trained."""
 
 from __future__ import annotations
 
@@ -41,40 +41,47 @@ def animate(
     interval: float = 200.0,
     ax: Axes | None = None,
 ) -> FuncAnimation:
-    """Draw networks one after the other, such as checkpoints of a training, each as `regions` or `slice` draws it.
+    """Animate several networks, such as checkpoints of a training run, each drawn as by `regions` or `slice`.
 
-    All of them are drawn in one window and in the same colours. Nothing is written: `animation.save("training.gif")`
+    All of them are drawn in the same window and colours. Nothing is written to a file: `animation.save("training.gif")`
     does that, and `animation.to_jshtml()` shows it in a notebook.
 
     Args:
-        networks: of the same shape of input: models (of deep copies, for training changes a model in place) or shallow
-            networks.
-        points: three inputs, for networks of more than two: they are drawn on the plane through these, as by `slice`.
-        over: in place of points, two features, as for `regions`.
-        at: the values of the others, as for `regions`.
-        titles: of each picture; its number if None.
-        lower: as for `regions`; if None, the window is that of the last network.
-        upper: likewise.
-        data: as for `regions`, as for the six that follow.
-        labels: see there.
-        color: `"class"`, `"region"` or `"none"`.
-        threshold: see there.
-        boundary: see there.
-        edges: see there.
-        features: see there; not with points.
-        class_names: see there.
-        interval: milliseconds between two pictures.
-        ax: axes of matplotlib; of a new figure if None.
+        networks: models or shallow networks of the same shapes. Pass deep copies of a model, because training changes
+            it in place.
+        points: three inputs, of shape `(3, *in_shape)`, for networks of more than two inputs; the plane through them is
+            drawn.
+        over: two features, by name or number, that the axes show, for networks of more than two inputs.
+        at: values of the other features, which do not vary: one input, of shape `in_shape`, as the network reads it; or
+            values by feature, in the units of `features`, such as `{"age": 50.0}`.
+        titles: title of each picture; its number if None.
+        lower: lowest coordinates of the window: a number for both, or one for each; if None, the window that is chosen
+            for the last network.
+        upper: highest coordinates of the window.
+        data: a batch of inputs, drawn as points.
+        labels: class of each row of the data, as integers of shape `(rows,)`.
+        color: meaning of the colours: `"class"`, `"region"` or `"none"`.
+        threshold: for a single output, the value at which the class changes; 0 if None.
+        boundary: whether to draw where the class changes; if None, where there are classes.
+        edges: whether to draw the sides of the regions.
+        features: names of all inputs, or `Features` that also give the units in which the axes are drawn; not with
+            `points`.
+        class_names: a name for each class, for the legend.
+        interval: time between two pictures, in milliseconds.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
-        The animation; keep it in a variable as long as it is shown.
+        A `matplotlib.animation.FuncAnimation`; keep it in a variable as long as it is shown.
 
     Raises:
-        WrongTypeError: `networks` is one network.
-        TransformError: there are no networks, their shapes differ, or as `regions`.
+        WrongTypeError: `networks` is a single network.
+        TransformError: there are no networks, their shapes differ, an argument has a wrong value, or no window can be
+            chosen.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> from torch import nn
+        >>> from torch_shallow.plot import animate
         >>> import tempfile
         >>> from matplotlib.figure import Figure
         >>> models = [nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(2)]
@@ -84,22 +91,26 @@ def animate(
     """
     if color not in ("class", "region", "none"):
         raise TransformError(
-            f'color: expected "class", "region" or "none", which are the same in all, found {color!r}.'
+            f'color: expected "class", "region" or "none", which all networks share, found {color!r}; pass one.'
         )
     style = Style(color, 0, threshold, boundary, edges, False, class_names, True)
     asked = read_window(lower, upper)
     if isinstance(networks, nn.Module):
         raise WrongTypeError(
-            f"networks: expected several networks, found one {type(networks).__name__}; put it in a list."
+            f"networks: expected several networks, found one {type(networks).__name__}; put it into a list."
         )
     section = Section(points, over=over, at=at, features=features)
     subjects = [section.subject(network, data) for network in networks]
     shapes = sorted({(subject.network.in_shape, subject.network.out_shape) for subject in subjects})
     if len(shapes) != 1:
-        raise TransformError(f"networks: expected one or more of the same shapes, found {shapes}.")
+        raise TransformError(
+            f"networks: expected one or more networks of the same shapes, found {shapes}; animate each kind alone."
+        )
     last = subjects[-1]
     if titles is not None and len(titles) != len(subjects):
-        raise TransformError(f"titles: expected one for each of the {len(subjects)} networks, found {len(titles)}.")
+        raise TransformError(
+            f"titles: expected one for each of the {len(subjects)} networks, found {len(titles)}; pass {len(subjects)}."
+        )
     scene = read_scene(last, asked, section, data)
     window, plane = scene.window, scene.drawn.plane
     scenes = [replace(scene, subject=subject, drawn=subject.on(plane, window), marks=None) for subject in subjects]
@@ -114,7 +125,7 @@ def animate(
         axes.set_title(str(number) if titles is None else titles[number])
         return [axes]
 
-    frame(0)  # so that the axes are those of the film before it runs
+    frame(0)  # gives the axes their final form before the animation runs
     from matplotlib.animation import FuncAnimation
 
     return FuncAnimation(axes.figure, frame, frames=np.arange(len(subjects)).tolist(), interval=interval)

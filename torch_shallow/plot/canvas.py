@@ -1,4 +1,4 @@
-"""Axes of matplotlib, and how polygons are drawn in them."""
+"""Drawing of polygons in matplotlib axes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLANK, LINE = "#FFFFFF", "#222222"
 
 
 def class_colours(count: int) -> Sequence[tuple[float, float, float, float]]:
-    """So many colours for classes."""
+    """Colours for a number of classes."""
     from matplotlib import colormaps
     from matplotlib.colors import to_rgba
 
@@ -36,7 +36,7 @@ def class_colours(count: int) -> Sequence[tuple[float, float, float, float]]:
 
 
 def pale(colours: Iterable[Any], share: float = 0.5) -> Float[np.ndarray, "colours 4"]:
-    """Colours mixed with white, so that there is no need for transparency, which shows where polygons touch."""
+    """Colours mixed with white; transparency would show where polygons touch."""
     from matplotlib.colors import to_rgba_array
 
     rgba = to_rgba_array(list(colours))
@@ -45,9 +45,9 @@ def pale(colours: Iterable[Any], share: float = 0.5) -> Float[np.ndarray, "colou
 
 
 def distinct(count: int, pairs: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, "items"]:
-    """A small number for each item, so that items that make a pair have different ones: six are enough in a plane.
+    """Assign a small number to each item such that paired items have different ones; six suffice in a plane.
 
-    The item with the fewest neighbours is taken away first and numbered last (Matula & Beck 1983).
+    The item with the fewest neighbours is removed first and numbered last (Matula & Beck 1983).
     """
     neighbours: list[set[int]] = [set() for _ in range(count)]
     for one, other in pairs.tolist():
@@ -75,7 +75,7 @@ def distinct(count: int, pairs: Int[np.ndarray, "pairs 2"]) -> Int[np.ndarray, "
 
 
 def axes_for(ax: Any, **options: Any) -> Any:
-    """The axes that are given, or those of a new figure of pyplot."""
+    """The given axes, or those of a new pyplot figure."""
     require("matplotlib", "plot")
     if ax is not None:
         return ax
@@ -86,12 +86,12 @@ def axes_for(ax: Any, **options: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """Where polygons of a plane are drawn.
+    """Axes in which polygons of a plane are drawn.
 
     Attributes:
-        ax: axes of matplotlib.
-        scale: how much one unit of the plane is on the axes.
-        shift: where (0, 0) is.
+        ax: matplotlib axes.
+        scale: length of one unit of the plane on the axes, for both coordinates.
+        shift: position of (0, 0) on the axes.
     """
 
     ax: Axes
@@ -100,7 +100,7 @@ class Canvas:
 
     @staticmethod
     def of(ax: Axes, features: Features | None = None) -> Canvas:
-        """A canvas for two features, in their units; or for a plane."""
+        """Make a canvas for two features in their units, or for a plane."""
         if features is None:
             return Canvas(ax, np.ones(2), np.zeros(2))
         ax.set_xlabel(features.names[0])
@@ -108,16 +108,16 @@ class Canvas:
         return Canvas(ax, features.scale, features.mean)
 
     def place(self, xy: Float[np.ndarray, "*points 2"]) -> Float[np.ndarray, "*points 2"]:
-        """Places on the axes."""
+        """Positions on the axes."""
         return xy * self.scale + self.shift
 
     def fill(self, polygons: Polygons, colours: Any) -> None:
-        """Fill all polygons; those that are not explored are hatched."""
+        """Fill all polygons; unexplored ones are hatched."""
         from matplotlib.collections import PolyCollection
 
         outlines = [self.place(outline) for outline in polygons.outlines()]
         known = polygons.known
-        # The sides are drawn too, or the background would shine through between two polygons.
+        # The sides are drawn too; otherwise the background would shine through between two polygons.
         filled = PolyCollection(
             [outline for outline, keep in zip(outlines, known, strict=True) if keep],
             facecolors=colours[known],
@@ -128,7 +128,7 @@ class Canvas:
         self.hatch([outline for outline, keep in zip(outlines, known, strict=True) if not keep])
 
     def hatch(self, outlines: Sequence[Float[np.ndarray, "_ 2"]]) -> None:
-        """Draw what is not explored."""
+        """Hatch unexplored parts."""
         from matplotlib.collections import PolyCollection
 
         if outlines:
@@ -146,13 +146,13 @@ class Canvas:
         self.ax.add_collection(LineCollection(list(self.place(segments)), label=label or None, **style), autolim=False)
 
     def points(self, xy: Float[np.ndarray, "points 2"], colours: Any = LINE, **options: Any) -> None:
-        """Draw points, with a light rim that is seen on any colour."""
+        """Draw points, with a light rim that is visible on any colour."""
         style: dict[str, Any] = {"c": colours, "s": 14.0, "edgecolors": "white", "linewidths": 0.4, "zorder": 3.0}
         places = self.place(xy)
         self.ax.scatter(places[:, 0], places[:, 1], **(style | options))
 
     def texts(self, xy: Float[np.ndarray, "points 2"], texts: Sequence[str], beside: float = 0.0) -> None:
-        """Write something at some places, or so many points beside them, on a light ground."""
+        """Write texts at some positions, or `beside` points away from them, on a light background."""
         ground = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
         for place, text in zip(self.place(xy), texts, strict=True):
             self.ax.annotate(
@@ -168,7 +168,7 @@ class Canvas:
             )
 
     def colorbar(self, mappable: Any, label: str, ticks: Any = None) -> None:
-        """Explain colours by a bar beside the axes; a label that is longer than it takes several lines."""
+        """Explain colours by a bar beside the axes; a label longer than the bar takes several lines."""
         figure = self.ax.get_figure(root=True)
         if figure is not None:
             high = self.ax.get_window_extent().height * 72.0 / figure.dpi
@@ -176,7 +176,7 @@ class Canvas:
             bar.set_label(in_lines(label, bar.ax.yaxis.label.get_fontproperties(), high))
 
     def frame(self, window: Window, *, equal: bool) -> None:
-        """Show the window and no more."""
+        """Limit the axes to the window."""
         (x0, y0), (x1, y1) = np.sort(self.place(np.stack([window.lower, window.upper])), axis=0)
         self.ax.set_xlim(x0, x1)
         self.ax.set_ylim(y0, y1)
@@ -185,5 +185,5 @@ class Canvas:
 
 
 def inside(window: Window, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, "points"]:
-    """Which places are in a window."""
+    """Which points are in a window."""
     return np.all((window.lower <= xy) & (xy <= window.upper), axis=1)

@@ -1,4 +1,4 @@
-"""Which features count, region by region: a heat map of local coefficients."""
+"""Heat map of local coefficients, region by region."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DIVERGING = "PuOr_r"
-TEXTS = 40  # so many rows or columns have room for a label each
+TEXTS = 40  # largest number of rows or columns that are labelled
 
 
 def coefficients(
@@ -44,36 +44,44 @@ def coefficients(
     upper: object = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the coefficients of the local linear models of an output, of the trunk.
+    """Draw the coefficients of the local linear models of one output of the trunk.
 
-    With data, a matrix: a row for each region that they visit, the most visited first, and a column for each feature.
-    Without, a picture of the regions of a network of two inputs, coloured by the coefficient of one feature. A
-    coefficient is by unit of the feature, or by its standard deviation, which makes features of different units
-    comparable.
+    With data, this is a matrix with a row for each region that the data visit, most visited first, and a column for
+    each feature. Without data, it is a picture of the regions over two inputs, coloured by the coefficient of one
+    feature. A coefficient is given per unit of the feature, or per standard deviation, which makes features of
+    different units comparable.
 
     Args:
-        f: a `ShallowReLU`, or a model, which is transformed by the data or in the window.
-        data: a batch of inputs.
-        over: of a network of more inputs, the two features of a picture, as for `regions`; without data.
-        at: the values of the others, as for `regions`; without data.
-        feature: name or number of the feature whose coefficient is shown, one of the two of the picture; without data.
-        output: which one.
-        top: show only so many of the most visited regions, and say of how many; all if None. With data.
-        features: names and units of the flattened inputs.
-        deviation_of: a batch of inputs, such as the data: a coefficient is what the output gains by one standard
-            deviation that the feature has in these rows (their root mean square distance from their mean).
-        lower: of the window, as for `regions`; without data.
-        upper: likewise.
-        ax: axes of matplotlib; of a new figure if None.
+        f: a `ShallowReLU`, or a model, which is transformed on the data or in the window.
+        data: a batch of inputs, of shape `(rows, *in_shape)`.
+        over: without data, for a network of more than two inputs, the two features that the axes show, by name or
+            number.
+        at: without data, values of the other features, which do not vary: one input, of shape `in_shape`, as the
+            network reads it; or values by feature, in the units of `features`, such as `{"age": 50.0}`.
+        feature: without data, name or number of the feature whose coefficient is shown, one of the two of the picture.
+        output: number of the output.
+        top: with data, the largest number of regions to show, most visited first; all if None.
+        features: names of the flattened inputs, or `Features` that also give their units.
+        deviation_of: a batch of inputs, such as the data; coefficients are then given per standard deviation of each
+            feature in these rows (the root mean square distance from the mean).
+        lower: without data, lowest coordinates of the window: a number for both, or one for each; if None, the window
+            is the domain, if it is bounded, or around the corners of the regions.
+        upper: without data, highest coordinates of the window.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
         The axes.
 
     Raises:
-        TransformError: an argument is not as it should be, or rows of the data are in no known region.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has a wrong value, arguments contradict each other, or rows of the data are in no
+            known region.
+        ImportError: matplotlib is not installed.
 
     Example:
+        >>> import torch
         >>> from torch import nn
+        >>> from torch_shallow.plot import coefficients
         >>> from matplotlib.figure import Figure
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
         >>> names, ax = ["age", "sex", "bmi", "pressure"], Figure().subplots()
@@ -86,16 +94,16 @@ def coefficients(
         if feature is None or top is not None:
             raise TransformError(
                 "feature, data: expected a feature, for a picture of two inputs; or data (and top), for a matrix of "
-                f"the regions that they visit; found feature {feature!r}, no data and top {top!r}."
+                f"the regions that they visit; found feature {feature!r}, no data and top {top!r}; pass one of the two."
             )
         return _picture(f, feature, output, Section(over=over, at=at, features=features), deviation_of, asked, ax)
     if not (feature is None and asked is None and over is None and at is None):
         raise TransformError(
-            "data: a matrix of the regions that data visit shows all features and has no window; leave out feature, "
-            "over, at, lower and upper, or leave out data for a picture."
+            "data: expected no feature, over, at, lower and upper with data, whose matrix shows all features and has "
+            "no window, found one of them; leave these out, or leave out data for a picture."
         )
     if top is not None and top < 1:
-        raise TransformError(f"top: expected 1 or more, or None for all, found {top}.")
+        raise TransformError(f"top: expected 1 or more, or None for all, found {top}; pass one of these.")
     return _matrix(f, data, output, top, features, deviation_of, ax)
 
 
@@ -117,7 +125,7 @@ def _picture(
     pair, entry = two_features(names, section.over), names.index(feature)
     if entry not in pair:
         raise TransformError(
-            f"feature: expected one of the two of the picture, {names.names[pair[0]]} and {names.names[pair[1]]}, "
+            f"feature: expected one of the two in the picture, {names.names[pair[0]]} and {names.names[pair[1]]}, "
             f"found {names.names[entry]}; draw over it, or pass data for a matrix of all features."
         )
     by = _by(names, subject.network.in_shape, deviation_of)
@@ -146,8 +154,8 @@ def _matrix(
     found = shallow.locate(data).cpu().numpy()
     if (found < 0).any():
         raise TransformError(
-            f"data: expected rows in known regions of the domain, found {int((found < 0).sum())} of "
-            f"{len(found)} elsewhere; leave them out, or transform the model in a larger domain."
+            f"data: expected rows in known regions of the domain, found {int((found < 0).sum())} of {len(found)} "
+            "elsewhere; leave them out, or transform the model in a larger domain."
         )
     visited, rows = np.unique(found, return_counts=True)
     order = np.argsort(-rows, kind="stable")[:top]
@@ -171,10 +179,10 @@ def _matrix(
 
 
 def _by(features: Features, in_shape: tuple[int, ...], deviation_of: Tensor | None) -> Float[np.ndarray, "inputs"]:
-    """By how much of each feature a coefficient is, in the units of the user.
+    """Amount of each feature to which a coefficient refers, in the user's units.
 
     Raises:
-        TransformError: the rows are no batch of inputs.
+        TransformError: the rows are not a batch of inputs.
     """
     if deviation_of is None:
         return np.ones(len(features))
@@ -184,13 +192,13 @@ def _by(features: Features, in_shape: tuple[int, ...], deviation_of: Tensor | No
 
 
 def _label(feature: str, output: str, deviation_of: Tensor | None) -> str:
-    """What the colours say."""
+    """Meaning of the colours, as text."""
     of = f" of {feature}" if feature else ""
     return f"coefficient{of} for {output}" + ", per standard deviation" * (deviation_of is not None)
 
 
 def _around_zero(values: Float[np.ndarray, "..."]) -> Any:
-    """Shades that are neutral at 0 and reach as far on both sides."""
+    """Colour scale that is neutral at 0 and extends equally far on both sides."""
     from matplotlib.colors import Normalize
 
     most = float(np.abs(values).max(initial=0.0)) or 1.0

@@ -1,4 +1,4 @@
-"""What is drawn: a network of any kind, on a plane of its inputs."""
+"""Network of any kind, to be drawn on a plane of its inputs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from torch_shallow.plot.polygons import TOLERANCE, Plane, Polygons, Window, tree
 
 @dataclass(frozen=True)
 class Shown:
-    """A network to be drawn: its trunk.
+    """The trunk of a network to be drawn.
 
     Attributes:
-        network: a shallow network with a tree of cuts; or a deep one, which is transformed on the plane that is drawn.
-        domain: where it is known.
+        network: a shallow network with a tree of cuts, or a deep one, which is transformed on the plane that is drawn.
+        domain: the domain in which it is known.
         before_head: whether a head follows the trunk.
-        makes_probability: whether the head makes a probability of one output, even chances of 0.
+        makes_probability: whether the head turns a single output into a probability, and 0 into 1/2.
     """
 
     network: Function
@@ -36,11 +36,11 @@ class Shown:
     makes_probability: bool = False
 
     def output_name(self, output: int) -> str:
-        """What an output is called in a picture."""
+        """Name of an output in a picture."""
         return output_name(output % self.network.num_outputs, self.before_head)
 
     def rows(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
-        """A batch of inputs as rows.
+        """Read a batch of inputs as rows.
 
         Raises:
             TransformError: it has another shape, or entries that are not finite.
@@ -55,7 +55,7 @@ class Shown:
         return rows
 
     def in_fixed(self, name: str, x: Tensor) -> Float[np.ndarray, "points inputs"]:
-        """As `rows`; where the domain fixes an input, and they differ from it by rounding only, at that value."""
+        """Read rows like `rows`, and set fixed inputs that differ from their value only by rounding to that value."""
         rows = self.rows(name, x)
         if not isinstance(self.domain, Box):
             return rows
@@ -81,13 +81,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A network with a tree of cuts, and the plane that is drawn of it.
+    """A network with a tree of cuts, and the plane on which it is drawn.
 
     Attributes:
         function: the network.
-        inner: the plane, in its inputs.
-        plane: the plane, in the inputs of the network that was asked for.
-        domain: where to stop, in the inputs of `function`, besides at its own domain.
+        inner: the plane in the inputs of `function`.
+        plane: the plane in the inputs of the network that was requested.
+        domain: further restriction in the inputs of `function`, besides its own domain.
     """
 
     function: TreeFunction
@@ -98,7 +98,7 @@ class Drawn:
     def polygons(
         self, window: Window, *, by_largest: bool = False, threshold: float | None = None, tolerance: float = TOLERANCE
     ) -> Polygons:
-        """See `tree_polygons`. Raises as it does."""
+        """Polygons of the network in a window; arguments and errors are those of `tree_polygons`."""
         found = tree_polygons(
             self.function,
             self.inner,
@@ -111,19 +111,19 @@ class Drawn:
         return replace(found, plane=self.plane)
 
     def locate(self, x: Float[np.ndarray, "rows inputs"]) -> Int[np.ndarray, "rows"]:
-        """The region of each input.
+        """Region of each input.
 
         Raises:
-            TransformError: it is known only on the plane, and some inputs are not on it.
+            TransformError: the network is known only on the plane, and some inputs are not on it.
         """
         if self.inner is not self.plane:
             places = self.plane.project(x)
             away = np.abs(self.plane.lift(places) - x).max(axis=1, initial=0.0)
             if (away > 1e-6 * (1.0 + np.abs(x).max(initial=0.0))).any():
                 raise TransformError(
-                    "data: the regions of a deep network are known only on the plane that is drawn, and some rows are "
-                    'not on it, so they cannot be counted; choose another color than "count", or transform the model '
-                    "without data first."
+                    "data: expected rows on the plane that is drawn, the only place where the regions of a deep "
+                    "network are known, found some elsewhere, which cannot be counted; choose another color than "
+                    '"count", or transform the model without data first.'
                 )
             x = places
         points = torch.from_numpy(x).reshape(-1, *self.function.in_shape).to(self.function.device)
@@ -132,14 +132,14 @@ class Drawn:
 
 
 def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Shown:
-    """What is to be drawn of a network.
+    """Read the network to be drawn.
 
-    Of a shallow network the trunk is drawn; of one of visited regions the deep network, which is known everywhere. The
-    batch tells the shape of an input.
+    For a shallow network this is the trunk; for a network of visited regions the deep network, which is known
+    everywhere. The batch tells the shape of an input.
 
     Raises:
-        WrongTypeError: `f` is no network, or `x` no tensor.
-        TransformError: `f` is something else, or cannot be transformed; or `x` is no tensor.
+        WrongTypeError: `f` is not a network, or `x` is not a tensor.
+        TransformError: `f` cannot be read.
     """
     if x is not None and not isinstance(x, Tensor):
         found, remedy = _found(x)
@@ -155,7 +155,7 @@ def read_subject(f: object, x: Tensor | None = None, name: str = "data") -> Show
 
 @torch.no_grad()
 def _makes_probability(known: TreeFunction | VisitedFunction) -> bool:
-    """Whether a head is a sigmoid, by its values far below 0, at 0 and far above."""
+    """Whether a head is a sigmoid, judged by its values far below 0, at 0 and far above 0."""
     if known.head is None or Size(known.out_shape).numel() != 1:
         return False
     z = torch.tensor([-1e3, 0.0, 1e3], dtype=torch.float64, device=known.device)
@@ -164,12 +164,12 @@ def _makes_probability(known: TreeFunction | VisitedFunction) -> bool:
 
 
 def output_name(output: int, before_head: bool) -> str:
-    """What an output of a trunk is called in a picture."""
+    """Name of a trunk's output in a picture."""
     return f"output {output}" + " before the head" * before_head
 
 
 def _found(x: object) -> tuple[object, str]:
-    """What was given in place of a batch of inputs, and what to do about it."""
+    """Description of what was given instead of a batch of inputs, and the remedy."""
     if isinstance(x, Tensor):
         return tuple(x.shape), "reshape it"
     values = "x.to_numpy()" if hasattr(x, "to_numpy") else "x"
@@ -177,7 +177,7 @@ def _found(x: object) -> tuple[object, str]:
 
 
 def _on_plane(neurons: DeepFunction, plane: Plane) -> nn.Module:
-    """A deep network, as a function of coordinates in a plane."""
+    """A deep network as a function of coordinates in a plane."""
     lift = nn.Linear(2, len(plane.origin), dtype=torch.float64, device=neurons.traced.device).requires_grad_(False)
     lift.weight.copy_(torch.from_numpy(plane.directions.T.copy()))
     lift.bias.copy_(torch.from_numpy(plane.origin))

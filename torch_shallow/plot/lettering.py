@@ -1,4 +1,4 @@
-"""How wide a text is, and how it is broken into lines that have room."""
+"""Width of texts, and line breaks that make them fit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.font_manager import FontProperties
 
-HINTING = 1.1  # by how much letters that are fitted to pixels are wider than their outlines, at most
+HINTING = 1.1  # largest factor by which letters fitted to pixels are wider than their outlines
 
 
 def width_of(text: str, font: FontProperties) -> float:
-    """How wide a line of text is, in points, at most: a few pixels an inch move letters apart."""
+    """Upper bound on the width of a line of text, in points; at low resolutions letters are spaced further apart."""
     from matplotlib.textpath import text_to_path
 
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
@@ -19,12 +19,12 @@ def width_of(text: str, font: FontProperties) -> float:
 
 
 def in_lines(text: str, font: FontProperties, most: float) -> str:
-    """A text with line breaks between words, so that no line is wider than this, unless a single word is.
+    """Break a text into lines between words, so that no line is wider than a limit unless a single word is.
 
     Args:
-        text: one line.
-        font: what it is written in.
-        most: so many points.
+        text: one line of text.
+        font: font of the text.
+        most: largest width of a line, in points.
     """
     lines: list[list[str]] = [[]]
     used, space = 0.0, width_of(" ", font)

@@ -1,4 +1,4 @@
-"""Polygons that are cut by lines and keep the vertices that they share: compiled."""
+"""Compiled subdivision of polygons by lines, with shared vertices."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from torch_shallow.compiled.decorator import compiled
 DONE, FULL = 0, 1
 BOTH = 2
 VERTICES, EDGES, WAITING, LOOPS, WRITTEN, FINISHED, NEXT = range(7)
-ROOM = 8  # a cut adds no more vertices, edges or corners than this
+ROOM = 8  # upper bound on the vertices, edges or corners that a cut adds
 
 
 class Mesh(Bundle):
-    """A subdivision of a rectangle in the making.
+    """A subdivision of a rectangle in progress.
 
-    An edge that is cut keeps its number and knows its two parts, so that a polygon on its other side meets the new
-    vertex too, when it is looked at next. A loop is a list of edges, anticlockwise: edge e as 2 e, or as 2 e + 1
-    against its own direction.
+    An edge that is cut keeps its number and refers to its two parts, so that the polygon on its other side gets the new
+    vertex too when it is next processed. A loop is a list of edges, anticlockwise: edge e is coded as 2 e, or as
+    2 e + 1 against its own direction.
     """
 
     vertices: np.ndarray  # float64 (vertices, 2)
     ends: np.ndarray  # int64 (edges, 2): first and last vertex
     parts: (
         np.ndarray
-    )  # int64 (edges,): the first of two edges, numbered one after the other, that it was cut into; or -1
-    waiting: (
-        np.ndarray
-    )  # int64 (waiting, 4): polygons to be cut: where its loop starts, and three numbers of the caller
-    loops: np.ndarray  # int64: loops of the waiting polygons, one behind the other
+    )  # int64 (edges,): the first of the two consecutively numbered parts of an edge that was cut; or -1
+    waiting: np.ndarray  # int64 (waiting, 4): polygons to be cut: start of the loop, and three numbers of the caller
+    loops: np.ndarray  # int64: loops of the waiting polygons, one after the other
     written: np.ndarray  # int64: loops of the finished polygons
-    finished: np.ndarray  # int64 (finished, 3): where its loop starts, and two numbers of the caller
+    finished: np.ndarray  # int64 (finished, 3): start of the loop, and two numbers of the caller
     scratch: np.ndarray  # int64 (2, edges)
     values: np.ndarray  # float64 (edges,)
-    counts: np.ndarray  # int64 (7,): how much of each is used; see VERTICES and those after it
+    counts: np.ndarray  # int64 (7,): used length of each array; indices are VERTICES and the constants after it
 
 
 @compiled()
@@ -56,7 +54,7 @@ def has_room(mesh: Mesh) -> bool:
 def expand(
     mesh: Mesh, source: Int[np.ndarray, "codes"], start: int, stop: int, out: Int[np.ndarray, "edges"], at: int
 ) -> int:
-    """Write a loop with all cut edges replaced by their parts, from `at` on; returns where it ends."""
+    """Write a loop with all cut edges replaced by their parts, starting at `at`; return where it ends."""
     stack = mesh.scratch[1]
     for i in range(start, stop):
         stack[0], depth = source[i], 1
@@ -78,10 +76,10 @@ def expand(
 
 @compiled()
 def halve(mesh: Mesh, code: int, first: float, last: float) -> int:
-    """Cut an edge where a function with these values at its ends, in the direction of `code`, is zero.
+    """Cut an edge at the zero of an affine function with given values at its ends, in the direction of `code`.
 
     Returns:
-        The code of its first part in that direction; that of the other is `code_after` of it.
+        The code of its first part in that direction; `code_after` gives that of the other.
     """
     edge = code >> 1
     start, stop = mesh.ends[edge, 0], mesh.ends[edge, 1]
@@ -99,7 +97,7 @@ def halve(mesh: Mesh, code: int, first: float, last: float) -> int:
 
 @compiled()
 def code_after(code: int) -> int:
-    """The other part of an edge, after its first part in the same direction."""
+    """Code of the second part of an edge, given that of its first part in the same direction."""
     return code + 2 if code & 1 == 0 else code - 2
 
 
@@ -113,12 +111,13 @@ def origin(mesh: Mesh, code: int) -> int:
 def cut(mesh: Mesh, start: int, a: float, b: float, c: float, tolerance: float) -> int:
     """Cut the last waiting loop, which begins at `start`, by the line a x + b y + c = 0.
 
-    A vertex on which the function is at most `tolerance` lies on the line. Each side is one arc of the loop, so it
-    stays a polygon whatever rounding does to the vertices between.
+    A vertex at which the absolute value of the function is at most `tolerance` lies on the line. Each side is one arc
+    of the loop, so it remains a polygon whatever rounding does to the vertices between.
 
     Returns:
-        0 or 1 if the polygon is on the side where the function is negative (or zero), or positive. Or BOTH: the loop is
-        replaced by that of the negative side, and that of the positive side is in `scratch[0]`, behind its length.
+        0 if the polygon is on the side where the function is negative or zero, 1 if it is on the positive side. Or
+        BOTH: the loop is replaced by that of the negative side, and that of the positive side is in `scratch[0]`,
+        after its length.
     """
     loop, values, scratch = mesh.loops, mesh.values, mesh.scratch[0]
     n = expand(mesh, loop, start, mesh.counts[LOOPS], scratch, 0)
@@ -136,18 +135,18 @@ def cut(mesh: Mesh, start: int, a: float, b: float, c: float, tolerance: float) 
         return 0
     if not values[low] < -tolerance:
         return 1
-    size = 1  # of the positive side; scratch[0] becomes its length
+    size = 1  # size of the positive side; scratch[0] becomes its length
     last = high  # the vertex before which the positive side ends
     while values[(last + 1) % n] > tolerance:
         last = (last + 1) % n
     first = high
     while values[(first - 1) % n] > tolerance:
         first = (first - 1) % n
-    # The loop is known in `loop`, so scratch may be written.
+    # The loop is stored in `loop`, so scratch may be overwritten.
     before = (first - 1) % n
     begins, ends = loop[start + before], loop[start + last]  # the edges that lead to the line
     after = (last + 1) % n
-    head, tail = -1, -1  # what of the two edges is negative
+    head, tail = -1, -1  # negative parts of these two edges
     if values[before] < -tolerance:
         head = halve(mesh, begins, values[before], values[first])
         begins = code_after(head)
@@ -170,7 +169,7 @@ def cut(mesh: Mesh, start: int, a: float, b: float, c: float, tolerance: float) 
     mesh.counts[EDGES] += 1
     scratch[size] = 2 * line
     scratch[0] = size
-    # The negative side, from the end of the line on; written behind the loop and moved, for the two may overlap.
+    # The negative side, from the end of the line on, is written to scratch and moved, because the two may overlap.
     out = mesh.scratch[1]
     count = 0
     if tail >= 0:
@@ -194,7 +193,7 @@ def cut(mesh: Mesh, start: int, a: float, b: float, c: float, tolerance: float) 
 
 @compiled()
 def push_positive(mesh: Mesh, first: int, second: int, third: int) -> None:
-    """Put the positive side that `cut` left in `scratch` on top of the waiting polygons."""
+    """Push the positive side that `cut` left in `scratch` onto the waiting polygons."""
     counts = mesh.counts
     at, start = counts[WAITING], counts[LOOPS]
     mesh.waiting[at, 0], mesh.waiting[at, 1], mesh.waiting[at, 2], mesh.waiting[at, 3] = start, first, second, third
@@ -206,7 +205,7 @@ def push_positive(mesh: Mesh, first: int, second: int, third: int) -> None:
 
 @compiled()
 def finish(mesh: Mesh, first: int, second: int) -> None:
-    """Take the last waiting polygon away, and write it down as finished."""
+    """Pop the last waiting polygon and store it as finished."""
     counts = mesh.counts
     at, start, behind = counts[WAITING] - 1, mesh.waiting[counts[WAITING] - 1, 0], counts[WRITTEN]
     for i in range(start, counts[LOOPS]):
@@ -227,12 +226,12 @@ def descend(
     children: Int[np.ndarray, "cuts 2"],
     outside: int,
 ) -> int:
-    """Send the waiting polygons down a tree of cuts, each from the cut that is the first of its numbers.
+    """Send the waiting polygons down a tree of cuts, each from the cut given by the first of its numbers.
 
-    A leaf c < 0 finishes a polygon with the number ~c; the leaf `outside` forgets it.
+    A leaf c < 0 finishes a polygon with the number ~c; the leaf `outside` discards it.
 
     Returns:
-        DONE, or FULL: make room and call again.
+        DONE, or FULL if more room has to be made before the next call.
     """
     counts = mesh.counts
     while counts[WAITING] > 0:
@@ -264,13 +263,13 @@ def contest(
     rounding: Float[np.ndarray, "polygons outputs"],
     tolerance: float,
 ) -> int:
-    """Cut each of some polygons by which of its affine maps is the largest, the first where several are.
+    """Cut each of some polygons by which of its affine maps is the largest, the first one at ties.
 
     Finished polygons have the number of the polygon and of the output. One output may win in several pieces. Where the
     maps are NaN, nothing is cut.
 
     Returns:
-        DONE, or FULL: make room and call again.
+        DONE, or FULL if more room has to be made before the next call.
     """
     counts, outputs = mesh.counts, maps.shape[1]
     while True:
@@ -312,7 +311,7 @@ def expand_all(
     out: Int[np.ndarray, "room"],
     out_starts: Int[np.ndarray, "polygons_and_end"],
 ) -> None:
-    """Write all loops of some polygons with the parts of their edges."""
+    """Write the loops of some polygons with all cut edges replaced by their parts."""
     at = 0
     for p in range(starts.shape[0] - 1):
         out_starts[p] = at

@@ -1,4 +1,4 @@
-"""Polygons in colours: what `regions`, `slice` and `animate` have in common."""
+"""Pictures of polygons in colours, shared by `regions`, `slice` and `animate`."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ SHADES = 256
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """How polygons are drawn.
+    """Style of a picture of polygons.
 
     Attributes:
-        color: what the colour says: "region", "class", "output", "count" or "none"; None for "class" where there are
+        color: meaning of the colours: "region", "class", "output", "count" or "none"; None for "class" where there are
             classes, else "output".
-        output: of "output".
-        threshold: of a single output, where its class changes; None for 0.
-        boundary: draw where the class changes; None for where there are classes.
-        edges: draw the sides of regions.
-        numbers: write the number of each region.
-        class_names: of the classes, or None for their numbers.
-        colorbar: explain colours beside the axes.
-        output_name: what the output is called there.
+        output: number of the output that "output" shows.
+        threshold: for a single output, the value at which its class changes; None for 0.
+        boundary: whether to draw where the class changes; None for where there are classes.
+        edges: whether to draw the sides of regions.
+        numbers: whether to write the number of each region.
+        class_names: names of the classes, or None for their numbers.
+        colorbar: whether to explain the colours beside the axes.
+        output_name: name of the output in that explanation.
     """
 
     color: str | None
@@ -51,7 +51,9 @@ class Style:
 
     def __post_init__(self) -> None:
         if self.color is not None and self.color not in COLORS:
-            raise TransformError(f"color: expected one of {', '.join(map(repr, COLORS))}, found {self.color!r}.")
+            raise TransformError(
+                f"color: expected one of {', '.join(map(repr, COLORS))}, found {self.color!r}; pass one of these."
+            )
 
     @property
     def has_classes(self) -> bool:
@@ -59,7 +61,7 @@ class Style:
         return bool(self.boundary) or self.color == "class"
 
     def of(self, subject: Shown, labels: Tensor | None) -> Style:
-        """The same for a network, with all that is chosen by whether it has classes: see `regions`.
+        """The style for a network, with the defaults of `regions` that depend on whether it has classes.
 
         Raises:
             TransformError: there is no such output.
@@ -77,34 +79,36 @@ class Style:
         )
 
     def name(self, number: int) -> str:
-        """What a class is called."""
+        """Name of a class."""
         return f"class {number}" if self.class_names is None else str(self.class_names[number])
 
 
 def picture(scene: Scene, style: Style, labels: Tensor | None) -> Callable[[Canvas], None]:
-    """What draws the polygons of a scene, and its data at the nearest places of the plane.
+    """Prepare a function that draws the polygons of a scene, and its data at the nearest points of the plane.
 
-    All that can be wrong is found here, before there are axes, or a mistake would leave an empty figure behind.
+    All errors are found here, before there are axes, because later they would leave an empty figure behind.
 
     Raises:
-        TransformError: the style, the data and the labels do not fit the network.
+        TransformError: the style, the data or the labels do not fit the network.
     """
     drawn, data, outputs = scene.drawn, scene.data, scene.subject.network.num_outputs
     classes = max(2, outputs)
     if style.class_names is not None and len(style.class_names) != classes:
         names = len(style.class_names)
-        raise TransformError(f"class_names: expected a name for each of the {classes} classes, found {names}.")
+        raise TransformError(
+            f"class_names: expected a name for each of the {classes} classes, found {names}; pass {classes}."
+        )
     style = style.of(scene.subject, labels)
     threshold = style.threshold if outputs == 1 else None
     counts = None
     if style.color == "count":
         if data is None:
-            raise TransformError('data: expected a batch of inputs to count for color="count", found None.')
+            raise TransformError('data: expected a batch of inputs to count for color="count", found None; pass data.')
         found = drawn.locate(data)
         counts = np.bincount(found[found >= 0], minlength=drawn.function.num_regions)
     polygons = drawn.polygons(scene.window, by_largest=style.has_classes, threshold=threshold)
     if data is None and labels is not None:
-        raise TransformError("labels: they are classes of the rows of data, but data is None; pass data.")
+        raise TransformError("labels: expected None without data, whose classes they are, found some; pass data too.")
     places = np.zeros((0, 2)) if data is None else drawn.plane.project(data)
     within = inside(scene.window, places)
     given = None if labels is None else read_labels(labels, len(places), classes)[within]
@@ -122,10 +126,10 @@ def picture(scene: Scene, style: Style, labels: Tensor | None) -> Callable[[Canv
 
 
 def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "rows"]:
-    """The class of each row.
+    """Read the class of each row.
 
     Raises:
-        TransformError: they are no classes of so many rows.
+        TransformError: they are not one class for each row.
     """
     whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (rows,)
     if not whole or (rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
@@ -134,7 +138,7 @@ def read_labels(labels: Tensor, rows: int, classes: int) -> Int[np.ndarray, "row
             found = f"{rows} from {int(labels.min())} to {int(labels.max())}"
         raise argument_error(labels, Tensor)(
             f"labels: expected a class from 0 to {classes - 1} for each of the {rows} rows of data, as a tensor of "
-            f"whole numbers, found {found}."
+            f"integers, found {found}; correct them."
         )
     numbers: np.ndarray = labels.to("cpu", torch.int64).numpy()
     return numbers
@@ -149,8 +153,8 @@ def draw(
 ) -> None:
     """Draw polygons.
 
-    Counts are the rows of data in each region of the network, for the colour "count"; labels are the classes of the
-    points that are drawn on the polygons, for the legend.
+    `counts` are the numbers of rows of data in each region of the network, for the colour "count". `labels` are the
+    classes of the points that are drawn on the polygons, for the legend.
     """
     if style.color == "output":
         _shade(canvas, polygons, style)
@@ -174,19 +178,19 @@ def draw(
 
 
 def thin(count: int) -> float:
-    """How wide a line is drawn around so many polygons."""
+    """Width of the lines around a given number of polygons."""
     return min(0.5, 15.0 / count**0.5)
 
 
 def by_region(polygons: Polygons) -> Float[np.ndarray, "polygons 4"]:
-    """A colour for each polygon, by its region: regions that touch have different ones."""
+    """A colour for each polygon by its region, different for adjacent regions."""
     regions, number = np.unique(polygons.regions, return_inverse=True)
     chosen = distinct(len(regions), number[polygons.neighbours()].reshape(-1, 2))
     return pale(AREAS, 0.7)[chosen % len(AREAS)][number]
 
 
 def _legend(canvas: Canvas, polygons: Polygons, style: Style, labels: Int[np.ndarray, "points"] | None) -> None:
-    """Explain the colours of classes: of the areas that have them, and of points whose class no area has."""
+    """Explain the colours of classes: of those that have areas, and of points whose class has no area."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -203,7 +207,7 @@ def _legend(canvas: Canvas, polygons: Polygons, style: Style, labels: Int[np.nda
 
 
 def _shade(canvas: Canvas, polygons: Polygons, style: Style) -> None:
-    """Colour by value: on each polygon the value is affine, so its levels are cut exactly, by straight lines."""
+    """Colour by value: the value is affine on each polygon, so its levels are cut exactly, by straight lines."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

@@ -1,4 +1,4 @@
-"""The regions of a network that meet a rectangle in a plane, as convex polygons."""
+"""Regions of a network that meet a rectangle in a plane, as convex polygons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.sharing import blocks
 
 TOLERANCE = 1e-11  # relative to the window
-ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
-VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
+ROUNDING = 64 * np.finfo(np.float64).eps  # rounding error of a sum, relative to its terms
+VALUES_AT_ONCE = 1 << 22  # entries of local models in one block: 32 MB
 UNKNOWN = -1
-SQUARE = 3.0  # windows that are not longer than this are drawn with equal units
+SQUARE = 3.0  # ratio of sides up to which windows are drawn with equal units
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Plane:
 
     Attributes:
         origin: the input at `(0, 0)`.
-        directions: u and v.
+        directions: the directions u and v.
     """
 
     origin: Float[np.ndarray, "inputs"]
@@ -39,12 +39,12 @@ class Plane:
 
     @staticmethod
     def along(origin: Float[np.ndarray, "inputs"], directions: Float[np.ndarray, "2 inputs"]) -> Plane:
-        """The plane through a point along two directions, with coordinates that keep distances.
+        """Make the plane through a point along two directions, with coordinates that preserve distances.
 
         `s` goes along the first direction, and `t` at a right angle to it, towards the second.
 
         Raises:
-            TransformError: the directions span no plane.
+            TransformError: the directions do not span a plane.
         """
         size = np.linalg.norm(directions, axis=1, keepdims=True)
         unit = directions / np.where(size > 0.0, size, 1.0)
@@ -53,32 +53,32 @@ class Plane:
         length = float(np.linalg.norm(rest))
         if not (size > 0.0).all() or length <= 1e-9:
             raise TransformError(
-                "plane: expected two directions, or three points, that span a plane, found them in one line; take "
+                "plane: expected two directions, or three points, that span a plane, found collinear ones; choose "
                 "others, or draw the line with plot.segment."
             )
         return Plane(origin, np.stack([unit[0], rest / length]))
 
     @staticmethod
     def through(points: Float[np.ndarray, "3 inputs"]) -> Plane:
-        """The plane through three points: `(0, 0)` is the first, and the second lies on the axis of s.
+        """Make the plane through three points, with the first at `(0, 0)` and the second on the axis of s.
 
         Raises:
-            TransformError: they are in one line.
+            TransformError: the points are collinear.
         """
         return Plane.along(points[0], points[1:] - points[0])
 
     def lift(self, coordinates: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points inputs"]:
-        """The inputs at some places of the plane."""
+        """Inputs at some points of the plane."""
         return self.origin + coordinates @ self.directions
 
     def project(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points 2"]:
-        """The place of the plane that is nearest to each input; of coordinates that keep distances."""
+        """Nearest point of the plane to each input, in coordinates that preserve distances."""
         return (x - self.origin) @ self.directions.T
 
     def pull_back(
         self, weight: Float[np.ndarray, "*some inputs"], bias: Float[np.ndarray, "*some"]
     ) -> Float[np.ndarray, "*some 3"]:
-        """The affine functions `weight x + bias` as `(a, b, c)`: a s + b t + c."""
+        """Affine functions `weight x + bias` as coefficients `(a, b, c)` of a s + b t + c."""
         return np.concatenate([weight @ self.directions.T, (weight @ self.origin + bias)[..., None]], axis=-1)
 
 
@@ -86,8 +86,8 @@ class Window(NamedTuple):
     """A rectangle in a plane.
 
     Attributes:
-        lower: its lowest coordinates.
-        upper: its highest ones.
+        lower: lowest coordinates.
+        upper: highest coordinates.
     """
 
     lower: Float[np.ndarray, "2"]
@@ -95,22 +95,22 @@ class Window(NamedTuple):
 
     @property
     def centre(self) -> Float[np.ndarray, "2"]:
-        """The place in the middle."""
+        """Point in the middle."""
         return self.lower + (self.upper - self.lower) / 2
 
     @property
     def half(self) -> Float[np.ndarray, "2"]:
-        """Half of its width and height."""
+        """Half of the width and the height."""
         return (self.upper - self.lower) / 2
 
     @property
     def is_nearly_square(self) -> bool:
-        """Whether one side is not so much longer than the other that equal units would make it a strip."""
+        """Whether the sides are similar enough that equal units would not make the window a strip."""
         size = self.upper - self.lower
         return bool(size.max() <= SQUARE * size.min())
 
     def place(self, unit: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
-        """Coordinates in the plane of places of the square |x|, |y| <= 1."""
+        """Coordinates in the plane of points of the square |x|, |y| <= 1."""
         inner = self.centre + unit * self.half
         return np.where(unit == -1.0, self.lower, np.where(unit == 1.0, self.upper, inner))
 
@@ -122,7 +122,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Convex polygons that fill a window of a plane, as far as it lies in the domain: no gaps, no overlaps.
+    """Convex polygons that fill a window of a plane within the domain, without gaps or overlaps.
 
     Polygons that touch share their vertices: where the corner of one lies on the side of another, it is a corner of
     both.
@@ -130,14 +130,14 @@ class Polygons:
     Attributes:
         plane: the plane.
         window: the rectangle in it.
-        vertices: coordinates in the plane.
-        corners: vertices of the polygons, anticlockwise, one polygon behind the other.
-        starts: where the corners of each polygon start, and where the last ones end.
-        regions: the region of each polygon; -1 where it is not explored.
-        outputs: the largest output on each polygon, if it was asked for; -1 where it is not explored.
-        maps: each output on each polygon as `(a, b, c)`: a s + b t + c; NaN where it is not explored.
-        edges: two vertices each; each edge once.
-        sides: the polygons on the left and right of each edge, -1 for none.
+        vertices: coordinates of the vertices in the plane.
+        corners: numbers of the vertices of the polygons, anticlockwise, one polygon after the other.
+        starts: offset of the first corner of each polygon, and the end of the last.
+        regions: number of the region of each polygon; -1 where it is unexplored.
+        outputs: number of the largest output on each polygon, if requested; -1 where it is unexplored.
+        maps: each output on each polygon as coefficients `(a, b, c)` of a s + b t + c; NaN where it is unexplored.
+        edges: the two vertices of each edge.
+        sides: the polygons on the left and right of each edge; -1 for none.
     """
 
     plane: Plane
@@ -156,36 +156,36 @@ class Polygons:
 
     @property
     def known(self) -> Bool[np.ndarray, "polygons"]:
-        """Which polygons lie in a region."""
+        """Which polygons lie in a known region."""
         return self.regions >= 0
 
     @property
     def num_regions(self) -> int:
-        """How many regions there are in the window."""
+        """Number of regions in the window."""
         return len(np.unique(self.regions[self.known]))
 
     def outline(self, polygon: int) -> Float[np.ndarray, "corners 2"]:
-        """The corners of a polygon, anticlockwise."""
+        """Corners of a polygon, anticlockwise."""
         return self.vertices[self.corners[self.starts[polygon] : self.starts[polygon + 1]]]
 
     def outlines(self) -> list[Float[np.ndarray, "_ 2"]]:
-        """The corners of all polygons."""
+        """Corners of each polygon, anticlockwise."""
         return np.split(self.vertices[self.corners], self.starts[1:-1]) if len(self) else []
 
     @property
     def owner(self) -> Int[np.ndarray, "corners"]:
-        """The polygon of each corner."""
+        """Number of the polygon of each corner."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     @property
     def centres(self) -> Float[np.ndarray, "polygons 2"]:
-        """The mean of the corners of each polygon, a point inside."""
+        """Mean of the corners of each polygon, a point inside."""
         total = np.add.reduceat(self.vertices[self.corners], self.starts[:-1])
         return total / np.diff(self.starts)[:, None]
 
     @property
     def areas(self) -> Float[np.ndarray, "polygons"]:
-        """The area of each polygon."""
+        """Area of each polygon."""
         owner = self.owner
         first = self.vertices[self.corners] - self.centres[owner]
         following = np.arange(len(owner)) + 1
@@ -194,14 +194,14 @@ class Polygons:
         return np.add.reduceat(first[:, 0] * last[:, 1] - first[:, 1] * last[:, 0], self.starts[:-1]) / 2
 
     def values(self, output: int) -> Float[np.ndarray, "corners"]:
-        """An output at the corners of the polygons, each by the map of its polygon."""
+        """Values of an output at the corners of the polygons, each by the map of its polygon."""
         map_ = self.maps[self.owner, output]
         return (self.vertices[self.corners] * map_[:, :2]).sum(axis=1) + map_[:, 2]
 
     def triangles(self) -> tuple[Int[np.ndarray, "triangles 3"], Int[np.ndarray, "triangles"]]:
         """Triangles around the centre of each polygon, and the polygon of each.
 
-        Numbers below `len(corners)` are corners, those above them the centres.
+        Numbers below `len(corners)` are corners; the others are centres.
         """
         owner = self.owner
         following = np.arange(len(owner)) + 1
@@ -209,7 +209,7 @@ class Polygons:
         return np.column_stack([np.arange(len(owner)), following, len(owner) + owner]), owner
 
     def between(self, labels: Int[np.ndarray, "polygons"], known: bool = False) -> Float[np.ndarray, "edges 2 2"]:
-        """The two ends of each edge between polygons of different labels; only between known ones if `known`."""
+        """Ends of each edge between polygons of different labels; only between known polygons if `known` is True."""
         left, right = self.sides.T
         inner = (left >= 0) & (right >= 0) & (labels[left] != labels[right])
         if known:
@@ -217,7 +217,7 @@ class Polygons:
         return self.vertices[self.edges[inner]]
 
     def neighbours(self) -> Int[np.ndarray, "pairs 2"]:
-        """Pairs of polygons that have an edge in common."""
+        """Pairs of polygons that share an edge."""
         return np.unique(np.sort(self.sides[(self.sides >= 0).all(axis=1)], axis=1), axis=0)
 
 
@@ -231,26 +231,26 @@ def tree_polygons(
     domain: Domain | None = None,
     tolerance: float = TOLERANCE,
 ) -> Polygons:
-    """The polygons in which the regions of a tree of cuts meet a window of a plane.
+    """Compute the polygons in which the regions of a tree of cuts meet a window of a plane.
 
-    The window goes down the tree as a whole and is cut in two where a hyperplane crosses it. Complete and sound up to
-    `tolerance`: what is thinner is left out, and its place is part of the polygon beside it.
+    The whole window goes down the tree and is divided where a hyperplane crosses it. Complete and sound up to
+    `tolerance`: thinner polygons are left out, and their place becomes a part of the polygon beside them.
 
     Args:
         shallow: a network with a tree of cuts, complete or not.
-        plane: in the space of its flattened inputs.
+        plane: a plane in the space of its flattened inputs.
         window: a rectangle in the plane.
-        by_largest: cut the polygons by which output is the largest, too, along lines on which two outputs are equal.
-        threshold: of a network of one output, what that is compared with: 1 is above, 0 is not.
-        domain: where else to stop than at the domain of the network.
-        tolerance: a vertex that is not further from a line than this, relative to the window, lies on it; or further
-            than rounding can tell.
+        by_largest: whether to cut the polygons also along lines on which the two largest outputs are equal.
+        threshold: for a network of one output, the value it is compared with: class 1 is above, class 0 is not.
+        domain: a further domain to which the polygons are restricted, besides that of the network.
+        tolerance: distance from a line, relative to the window, up to which a vertex counts as on it; increased where
+            rounding requires it.
 
     Raises:
         TransformError: the window does not meet the domain, or the threshold is not finite.
     """
     if threshold is not None and not np.isfinite(threshold):
-        raise TransformError(f"threshold: expected a finite number, found {threshold}.")
+        raise TransformError(f"threshold: expected a finite number, found {threshold}; pass one, or leave it out.")
     from torch_shallow.plot.subdivision import Subdivision  # compiled code is imported when it is used
 
     tree = shallow.tree
@@ -265,7 +265,7 @@ def tree_polygons(
     count, outside = len(walls), ~(tree.num_regions + 1)
     root = count if tree.num_cuts else ~0
     below = np.where(tree.children >= 0, tree.children + count, tree.children).reshape(-1, 2)
-    # Outside of the domain is the active side of its walls, so that a plane that lies in a wall is inside.
+    # The active side of the domain's walls is outside, so that a plane that lies in a wall counts as inside.
     chain = np.column_stack([np.append(np.arange(1, count), root)[:count], np.full(count, outside)])
     parts = Subdivision()
     parts.descend(
@@ -277,9 +277,9 @@ def tree_polygons(
     )
     if not len(parts.labels):
         raise TransformError(
-            f"lower, upper: the window from {window.lower.tolist()} to {window.upper.tolist()} does not meet the "
-            f"domain {tree.domain!r} (where inputs are fixed, the plane has to be inside); choose another window or "
-            "plane."
+            f"lower, upper: expected a window that meets the domain {tree.domain!r}, found {window.lower.tolist()} to "
+            f"{window.upper.tolist()}, which does not (where inputs are fixed, the plane has to be inside); choose "
+            "another window or plane."
         )
     found = parts.labels[:, 0].copy()
     maps = _maps(shallow, plane, np.where(found < tree.num_regions, found, UNKNOWN))
@@ -311,7 +311,7 @@ def tree_polygons(
 def _rows(
     plane: Plane, window: Window, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
 ) -> tuple[Float[np.ndarray, "rows 3"], Float[np.ndarray, "rows"]]:
-    """Affine functions of inputs as functions of the square, and how far they are known at its centre."""
+    """Affine functions of inputs as functions of the square, and their rounding errors at its centre."""
     centre = plane.lift(window.centre[None])[0]
     rounding = ROUNDING * (np.abs(weight) @ np.abs(centre) + np.abs(bias))
     return window.scale(plane.pull_back(weight, bias)), rounding
@@ -320,7 +320,7 @@ def _rows(
 def _cut_rows(
     shallow: TreeFunction, plane: Plane, window: Window
 ) -> tuple[Float[np.ndarray, "cuts 3"], Float[np.ndarray, "cuts"]]:
-    """The cuts of a network's tree likewise."""
+    """Cuts of a network's tree as functions of the square, and their rounding errors at its centre."""
     half = shallow.half_spaces
     weight, bias = half.normals.detach().cpu().numpy(), half.offsets.detach().cpu().numpy()
     if half.projection is not None:
@@ -334,7 +334,7 @@ def _cut_rows(
 def _maps(
     shallow: TreeFunction, plane: Plane, regions: Int[np.ndarray, "polygons"]
 ) -> Float[np.ndarray, "polygons outputs 3"]:
-    """The affine maps of some regions on a plane; NaN for those that are not known."""
+    """Affine maps of some regions on a plane; NaN for unknown regions."""
     maps = np.full((len(regions), shallow.num_outputs, 3), np.nan)
     known = np.flatnonzero(regions >= 0)
     for block in blocks(len(known), shallow.num_outputs * shallow.num_inputs, VALUES_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Pictures of the regions of a network, of two inputs or on a plane; and their polygons, without the picture."""
+"""Pictures of the regions of a network over two inputs or on a plane; and their polygons, without the picture."""
 
 from __future__ import annotations
 
@@ -40,47 +40,52 @@ def regions(
 ) -> Axes:
     """Draw the regions of a network over two of its features, and where its class changes.
 
-    Exact: polygons and boundary are computed, none of it is sampled. Regions are those of the trunk: activation
-    regions, or what `merge` made of them; its outputs are the classes. What is not explored is hatched, and outside of
-    the domain there is nothing.
+    Polygons and boundary are computed exactly; nothing is sampled. Regions are those of the trunk: activation regions,
+    or the regions left by `merge`; its outputs determine the classes. Unexplored parts are hatched, and parts outside
+    the domain stay empty.
 
-    A network has classes if it has several outputs, or a sigmoid behind a single one, or if `threshold`, `class_names`,
-    `labels` or `color="class"` say so. Of others, such as a regression, no boundary is drawn by default.
+    A network has classes if it has several outputs, or a sigmoid behind a single output, or if `threshold`,
+    `class_names`, `labels` or `color="class"` is given. For other networks, such as regressions, no boundary is drawn
+    by default.
 
     Args:
-        f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window. Of a network
+        f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window. For a network
             of visited regions the deep network is drawn.
-        over: of a network of more than two inputs, the two features that the axes show, by name or number; the first
-            goes to the right. A deep network is transformed on their plane alone, however many inputs it has.
-        at: the values of the other features, which do not vary: one input, of shape `in_shape`, as the network reads
-            it; or values by feature, in the units of `features`, such as `{"age": 50.0}`. What the domain fixes may be
-            left out. Where it has values of both axes as well, these are marked by a star.
-        lower: lowest inputs of the window: a number for both, or one for each. If None, the window is the domain, if it
-            is a bounded one; or around the data; or around the corners of the regions, the outermost 5 % left out.
-        upper: highest inputs.
-        data: a batch of inputs, drawn as points; those outside of the window are outside of the picture.
-        labels: the class of each row of the data.
-        color: what the colour says: `"region"`, `"class"` (the largest output; of a single output, whether it is above
-            the threshold), `"output"`, `"count"` (of the data) or `"none"`; if None, `"class"` where there are classes,
-            else `"output"`.
-        output: which one is shown by `"output"`.
-        threshold: of a single output, where the class changes; 0 if None.
-        boundary: draw where the class changes; if None, where there are classes.
-        edges: draw the sides of the regions.
-        numbers: write the number of each region.
-        features: names of all inputs, and their units, in which the axes are drawn; the axes have a scale each then.
-        class_names: one for each class, for the legend.
-        colorbar: explain the colours, by a bar or a legend.
-        ax: axes of matplotlib; of a new figure if None.
+        over: for a network of more than two inputs, the two features that the axes show, by name or number, the
+            horizontal one first. A deep network is transformed on their plane alone, however many inputs it has.
+        at: values of the other features, which do not vary: one input, of shape `in_shape`, as the network reads it; or
+            values by feature, in the units of `features`, such as `{"age": 50.0}`. Features that the domain fixes may
+            be left out. If both drawn features have values as well, the point is marked by a star.
+        lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is the domain,
+            if it is bounded; or around the data; or around the corners of the regions, without the outermost 5 %.
+        upper: highest coordinates of the window.
+        data: a batch of inputs, drawn as points if they are in the window.
+        labels: class of each row of the data, as integers of shape `(rows,)`.
+        color: meaning of the colours: `"region"`, `"class"` (the largest output, or for a single output whether it
+            exceeds the threshold), `"output"`, `"count"` (of the data) or `"none"`; if None, `"class"` where there are
+            classes, else `"output"`.
+        output: number of the output that `color="output"` shows.
+        threshold: for a single output, the value at which the class changes; 0 if None.
+        boundary: whether to draw where the class changes; if None, where there are classes.
+        edges: whether to draw the sides of the regions.
+        numbers: whether to write the number of each region.
+        features: names of all inputs, or `Features` that also give the units in which the axes are drawn; each axis
+            then has its own scale.
+        class_names: a name for each class, for the legend.
+        colorbar: whether to explain the colours by a bar or a legend.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
         The axes.
 
     Raises:
-        TransformError: an argument is not as it should be, or there is nothing to tell the window.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has a wrong value, or no window can be chosen.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> from torch import nn
+        >>> from torch_shallow.plot import regions
         >>> from matplotlib.figure import Figure
         >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> ax = regions(model, lower=-2.0, upper=2.0, color="class", ax=Figure().subplots())
@@ -115,48 +120,55 @@ def slice(  # noqa: A001 (as a picture is called)
     colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the classes or the output of a network on a plane of its inputs.
+    """Draw the classes or an output of a network on a plane of its inputs.
 
-    The plane goes through three inputs, or through one along two directions, or it is that of two features, while the
-    others do not vary. Exact, as `regions` is, and of the trunk. A deep network of any size is transformed on the plane
-    alone. Through three points, the first is at (0, 0) and the second to the right of it. Distances in the picture are
-    those between inputs, but for two features with names or units, which have a scale each.
+    The plane goes through three inputs, or through one input along two directions, or along two features while the
+    others do not vary. The picture is exact, like that of `regions`, and shows the trunk. A deep network of any size is
+    transformed on the plane alone. Through three points, the first is at (0, 0) and the second to the right of it.
+    Distances in the picture are those between inputs, except that two features with names or units have their own
+    scales.
 
     Args:
-        f: as for `regions`.
-        points: three inputs, of shape `(3, *in_shape)`; they are marked.
-        origin: in place of points, the input at (0, 0).
-        directions: with `origin`, two directions, of shape `(2, *in_shape)`: the first goes to the right; of the
-            second, what is at a right angle to the first goes up.
-        over: in place of either, two features, as for `regions`.
-        at: with `over`, the values of the others, as for `regions`.
+        f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window. For a network
+            of visited regions the deep network is drawn.
+        points: three inputs, of shape `(3, *in_shape)`, which are marked.
+        origin: instead of points, the input at (0, 0).
+        directions: with `origin`, two directions, of shape `(2, *in_shape)`: the first is horizontal, and the part of
+            the second at a right angle to it is vertical.
+        over: instead of points or an origin, two features, by name or number, the horizontal one first.
+        at: with `over`, values of the other features: one input, of shape `in_shape`, as the network reads it; or
+            values by feature, in the units of `features`, such as `{"age": 50.0}`.
         lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
-            points; or the domain, if it is a bounded one; or around the data.
-        upper: highest coordinates.
-        data: a batch of inputs, drawn at the nearest places of the plane, however far away they are; where these lie
-            outside of the window, they are outside of the picture.
-        labels: as for `regions`, as for all that follow.
-        color: see there, but None by default; `"count"` counts all rows in a region, on the plane or not.
-        output: see there.
-        threshold: see there.
-        boundary: see there.
-        edges: see there.
-        numbers: see there.
-        features: see there; with `over`.
-        class_names: see there.
-        colorbar: see there.
-        ax: see there.
+            points; or the domain, if it is bounded; or around the data.
+        upper: highest coordinates of the window.
+        data: a batch of inputs, drawn at the nearest points of the plane, however far away they are, if these are in
+            the window.
+        labels: class of each row of the data, as integers of shape `(rows,)`.
+        color: meaning of the colours: `"region"`, `"class"` (the largest output, or for a single output whether it
+            exceeds the threshold), `"output"`, `"count"` (of the data, where all rows in a region count, on the plane
+            or not) or `"none"`; if None, `"class"` where there are classes, else `"output"`.
+        output: number of the output that `color="output"` shows.
+        threshold: for a single output, the value at which the class changes; 0 if None.
+        boundary: whether to draw where the class changes; if None, where there are classes.
+        edges: whether to draw the sides of the regions.
+        numbers: whether to write the number of each region.
+        features: with `over`, names of all inputs, or `Features` that also give the units in which the axes are drawn.
+        class_names: a name for each class, for the legend.
+        colorbar: whether to explain the colours by a bar or a legend.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
         The axes.
 
     Raises:
-        TransformError: an argument is not as it should be, the points are in one line, or the plane does not meet the
-            domain.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has a wrong value, the points are collinear, or the plane does not meet the domain.
+        ImportError: matplotlib is not installed.
 
     Example:
-        >>> from torch import nn
         >>> import torch
+        >>> from torch import nn
+        >>> from torch_shallow.plot import slice
         >>> from matplotlib.figure import Figure
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> ax = slice(model, torch.rand(3, 1, 8, 8), ax=Figure().subplots())
@@ -178,10 +190,10 @@ def _draw(
     labels: Tensor | None,
     ax: Axes | None,
 ) -> Axes:
-    """Draw a network on a plane.
+    """Draw a network on a plane, as documented for `regions` and `slice`.
 
     Raises:
-        TransformError: see `regions` and `slice`.
+        TransformError: an argument has a wrong value, or no window can be chosen.
     """
     scene = read_scene(section.subject(f, data), window, section, data)
     show = picture(scene, style, labels)
@@ -207,30 +219,38 @@ def polygons(
     threshold: float = 0.0,
     tolerance: float = TOLERANCE,
 ) -> Polygons:
-    """What `regions` draws of a network of two inputs, or `slice` of others, as numbers.
+    """Compute the polygons of a network's regions on a plane, as numbers instead of a picture.
 
     Args:
-        f: as for `regions`.
-        points: as for `slice`; not needed for a network of two inputs, as the four that follow.
-        origin: see there.
-        directions: see there.
-        over: see there.
-        at: see there.
-        lower: as for `regions` or `slice`.
-        upper: likewise.
-        features: names and units of all inputs, with `over`; the polygons are of inputs as the network reads them.
-        by_largest: cut the polygons by which output is the largest, too.
-        threshold: of a single output, where it is cut.
-        tolerance: see `tree_polygons`.
+        f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window. For a network
+            of visited regions the deep network is used.
+        points: three inputs, of shape `(3, *in_shape)`, through which the plane goes. For a network of two inputs, this
+            and the next four arguments are not needed.
+        origin: instead of points, the input at (0, 0).
+        directions: with `origin`, two directions, of shape `(2, *in_shape)`.
+        over: instead of points or an origin, two features, by name or number, along which the plane goes.
+        at: with `over`, values of the other features: one input, of shape `in_shape`, as the network reads it; or
+            values by feature, in the units of `features`, such as `{"age": 50.0}`.
+        lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
+            points; or the domain, if it is bounded; or around the corners of the regions.
+        upper: highest coordinates of the window.
+        features: with `over`, names of all inputs, or `Features` that also give their units, for `over` and `at`; the
+            polygons have coordinates of inputs as the network reads them.
+        by_largest: whether to cut the polygons also by which output is the largest.
+        threshold: for a single output, the value at which polygons are cut.
+        tolerance: distance from a line, relative to the window, up to which a vertex counts as on it.
 
     Returns:
-        Convex polygons that fill the window, with regions, maps, edges and neighbours.
+        `Polygons`: convex polygons that fill the window, with regions, maps, edges and neighbours.
 
     Raises:
-        TransformError: as `regions` and `slice`.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has a wrong value, the points are collinear, the plane does not meet the domain, or
+            no window can be chosen.
 
     Example:
         >>> from torch import nn
+        >>> from torch_shallow.plot import polygons
         >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> found = polygons(model, lower=-1.0, upper=1.0)
         >>> bool(abs(found.areas.sum() - 4.0) < 1e-9)

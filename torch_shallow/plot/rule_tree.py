@@ -1,4 +1,4 @@
-"""The tree of a network of few regions, as a picture that is read from left to right."""
+"""Picture of the tree of a network of few regions, to be read from left to right."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 MOST_LEAVES = 64
 MOST_LINES = 256
-SIZE, SMALLEST = 9.0, 5.0  # of letters, in points
-NODE, LEAF = 150.0, 380.0  # how wide a text may be before it takes another line, in points
-LINE = 1.3 * SIZE  # from one line to the next
-PAD, GAP = 4.0, 30.0  # around a text, and between columns, in which "yes" and "no" have room
+SIZE, SMALLEST = 9.0, 5.0  # default and smallest size of letters, in points
+NODE, LEAF = 150.0, 380.0  # largest width of a line of text in a node and in a leaf, in points
+LINE = 1.3 * SIZE  # height of a line
+PAD, GAP = 4.0, 30.0  # padding around a text, and gap between columns, with room for "yes" and "no"
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """An inner node: what is asked, and the children where the answer is yes and no; `c < 0` is rule `~c`."""
+    """An inner node: its question, and the children for the answers yes and no; `c < 0` is rule `~c`."""
 
     text: str
     yes: int
@@ -49,31 +49,33 @@ def tree(
     digits: int = 4,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the tree of a network of few regions: a question in each node, a rule in each leaf.
+    """Draw the tree of a network of few regions, with a question in each node and a rule in each leaf.
 
-    From the root on the left, the answer yes goes up and the answer no goes down. A leaf has the number and the
-    formulas of its rule, as `torch_shallow.explain.rules` tells them; what is proven of it, where the network is one of
-    `torch_shallow.simplify`; and for how many rows of data it is.
+    From the root on the left, the answer yes leads up and the answer no leads down. A leaf shows the number and the
+    formulas of its rule, as in `torch_shallow.explain.rules`; the proven error, if the network comes from
+    `torch_shallow.simplify`; and the number of rows of data, if there are any.
 
     Args:
         shallow: a complete network of at most 64 regions, such as `torch_shallow.simplify` makes.
-        features: names of the entries of the flattened input, or `Features` that also tell their units.
-        output_names: of the entries of the flattened output of the trunk; numbered if None.
+        features: names of the entries of the flattened input, or `Features` that also give their units.
+        output_names: names of the entries of the flattened output of the trunk; numbered if None.
         x: rows of data as the network reads them, of shape `(rows, *in_shape)`, to be counted.
         digits: significant digits of the numbers.
-        ax: axes of matplotlib; of a new figure that is as large as the tree needs if None. Letters become smaller where
-            the axes are.
+        ax: matplotlib axes; if None, those of a new figure that is as large as the tree needs. In smaller axes the
+            letters become smaller.
 
     Returns:
         The axes.
 
     Raises:
-        WrongTypeError: `shallow` is no `ShallowReLU`.
-        TransformError: the tree or the axes have a size in which it cannot be read, or as
-            `torch_shallow.explain.rules`.
+        WrongTypeError: `shallow` is not a `ShallowReLU`.
+        TransformError: the tree is too large or the axes are too small to be read, the network is incomplete, or the
+            number of features or output names is wrong.
+        ImportError: matplotlib is not installed.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.plot import tree
         >>> from matplotlib.figure import Figure
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1))
         >>> simple = torch_shallow.simplify(model, torch_shallow.Box(-1.0, 1.0), max_regions=3)
@@ -81,21 +83,21 @@ def tree(
     """
     if not isinstance(shallow, ShallowReLU):
         raise WrongTypeError(
-            f"shallow: expected a ShallowReLU of few regions, found {type(shallow).__name__}; ask simplify(model, "
-            "domain, max_regions=20) for one."
+            f"shallow: expected a ShallowReLU of few regions, found {type(shallow).__name__}; make one by "
+            "simplify(model, domain, max_regions=20)."
         )
     if shallow.num_regions > MOST_LEAVES:
         raise TransformError(
             f"shallow: expected at most {MOST_LEAVES} regions, whose tree can be read, found "
-            f"{shallow.num_regions:,}; simplify(model, domain, max_regions=20) makes a network of few, and "
-            "explain.rules tells up to 1,000 as text."
+            f"{shallow.num_regions:,}; make a network of few by simplify(model, domain, max_regions=20), or print up "
+            "to 1,000 regions as text by explain.rules."
         )
     named = rules(shallow, features=features, digits=digits, x=x, output_names=output_names)
     return _Layout(named, _branches(named)).draw(ax)
 
 
 def _branches(found: RuleSet) -> list[_Branch]:
-    """The questions of the tree, root first."""
+    """Questions of the tree, root first."""
     shape = found[0].region.function.tree
     branches: list[Any] = [None] * shape.num_cuts
     for region, rule in enumerate(found):
@@ -111,7 +113,7 @@ def _branches(found: RuleSet) -> list[_Branch]:
 
 
 def _question(found: RuleSet, normal: np.ndarray, offset: float) -> tuple[str, bool]:
-    """The side of `normal x + offset = 0` whose first coefficient is positive, and whether it is that above 0.
+    """Text for the side of `normal x + offset = 0` whose first coefficient is positive, and whether it is that above 0.
 
     On the hyperplane itself, the network takes the other side.
     """
@@ -130,7 +132,7 @@ def _question(found: RuleSet, normal: np.ndarray, offset: float) -> tuple[str, b
 
 
 class _Layout:
-    """Where nodes and leaves are, in points from the lower left corner of the picture.
+    """Positions of nodes and leaves, in points from the lower left corner of the picture.
 
     Args:
         found: the rules.
@@ -148,7 +150,7 @@ class _Layout:
         if lines > MOST_LINES:
             raise TransformError(
                 f"shallow: expected formulas of at most {MOST_LINES} lines in all, which can be read, found {lines}; "
-                "simplify(model, domain, max_terms=3) makes shorter ones, and explain.rules tells these as text."
+                "make shorter ones by simplify(model, domain, max_terms=3), or print these by explain.rules."
             )
         self._order, self._depth = self._walk()
         depths = max(self._depth, default=-1) + 1
@@ -204,7 +206,7 @@ class _Layout:
         return ax
 
     def _edges(self, ax: Any, node: int, branch: _Branch, size: float) -> None:
-        """The lines to both children, and which answer each is for."""
+        """Draw the lines to both children, with their answers."""
         start = self._columns[self._depth[node]] + self._widths[self._depth[node]] - PAD
         for child, answer in ((branch.yes, "yes"), (branch.no, "no")):
             end = self._columns[-1 if child < 0 else self._depth[child]]
@@ -219,7 +221,7 @@ class _Layout:
         return min(1.0, have[0] / self.width, have[1] / self.height)
 
     def _leaf(self, region: int) -> str:
-        """What a rule says."""
+        """Text of a rule."""
         found = self._found
         lines = [in_lines(_terms(formula), self._font, LEAF) for formula in found.formulas(region)]
         said = []
@@ -233,7 +235,7 @@ class _Layout:
         return f"{region + 1}.  " + "\n".join(lines).replace("\n", "\n      ")
 
     def _walk(self) -> tuple[list[int], list[int]]:
-        """The regions from top to bottom, and the depth of each node."""
+        """Regions from top to bottom, and the depth of each node."""
         depth, order = [0] * len(self._branches), []
         waiting = [0 if self._branches else ~0]
         while waiting:
@@ -242,7 +244,7 @@ class _Layout:
                 order.append(~node)
                 continue
             branch = self._branches[node]
-            for child in (branch.no, branch.yes):  # yes is taken next
+            for child in (branch.no, branch.yes):  # yes is popped next
                 if child >= 0:
                     depth[child] = depth[node] + 1
                 waiting.append(child)
@@ -250,7 +252,7 @@ class _Layout:
 
 
 def _terms(text: str) -> str:
-    """A sum with spaces only between its terms, where a line may break; within them they are of another kind."""
+    """A sum with breakable spaces only between its terms; those within terms are non-breaking."""
     return re.sub(
         r" ([-+>≥]) (?:(\d\S*) )?", lambda term: f" {term[1]}\u00a0" + f"{term[2]}\u00a0" * bool(term[2]), text
     )

@@ -1,4 +1,4 @@
-"""A network in a window of a plane, as it is asked for: which plane, and which part of it."""
+"""Network in a window of a plane, as requested: the choice of the plane and of the window."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch_shallow.plot.drawn import Drawn, Shown
 from torch_shallow.plot.polygons import Plane, Window, tree_polygons
 from torch_shallow.plot.section import Section
 
-MARGIN = 0.25  # on each side, relative to what is shown
-FAR = 1e3  # how far away corners are looked for, in units of the distance between regions
-SHOWN = 0.05  # share of the corners that may be beyond each side
+MARGIN = 0.25  # margin on each side, relative to the extent shown
+FAR = 1e3  # distance up to which corners are searched for, in units of the distance between regions
+SHOWN = 0.05  # share of the corners that may lie beyond each side
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,11 @@ class Scene:
 
     Attributes:
         subject: the network.
-        drawn: what is known of it on the plane.
+        drawn: the network on the plane.
         window: the part of the plane.
-        marks: the points that the plane was given by, three or one; None if there are none.
+        marks: coordinates of the points that are marked; None if there are none.
         data: a batch of inputs as rows, or None.
-        features: of the two axes; None if these are no features.
+        features: names and units of the two axes; None if these are not features.
     """
 
     subject: Shown
@@ -43,10 +43,10 @@ class Scene:
 
 
 def read_scene(subject: Shown, window: Window | None, section: Section, data: Tensor | None = None) -> Scene:
-    """A network on a plane, in a window, with what is drawn there.
+    """Read a network on a plane and in a window, with what is drawn there.
 
     Raises:
-        TransformError: an argument is not as it should be, or nothing tells the window.
+        TransformError: an argument has a wrong value, or no window can be chosen.
     """
     plane, marks, features = section.place(subject)
     of_data = None if data is None else subject.rows("data", data)
@@ -61,10 +61,10 @@ def _draw_on(
     marks: np.ndarray | None = None,
     data: np.ndarray | None = None,
 ) -> tuple[Drawn, Window]:
-    """A network known on a plane, and the window: the one that is asked for, or one that is chosen.
+    """The network on a plane, and the window: the requested one, or one that is chosen.
 
     Raises:
-        TransformError: there is nothing to tell the window, or a deep network cannot be transformed there.
+        TransformError: no window can be chosen, or a deep network cannot be transformed there.
     """
     if window is not None:
         return subject.on(plane, window), window
@@ -80,10 +80,11 @@ def _draw_on(
 
 
 def read_window(lower: object, upper: object) -> Window | None:
-    """The window that is asked for; None if none is.
+    """Read the requested window; None if there is none.
 
     Raises:
-        TransformError: only one of them is given, or they are no finite numbers with lower < upper.
+        WrongTypeError: they are not numbers.
+        TransformError: only one of them is given, or they are not finite numbers with lower < upper.
     """
     if lower is None and upper is None:
         return None
@@ -92,11 +93,12 @@ def read_window(lower: object, upper: object) -> Window | None:
         low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (2,)).copy() for bound in given)
     except (TypeError, ValueError) as error:
         raise (WrongTypeError if isinstance(error, TypeError) else TransformError)(
-            f"lower, upper: expected a number for both coordinates, or two of them, found {lower!r} and {upper!r}."
+            f"lower, upper: expected a number for both coordinates, or two numbers, found {lower!r} and {upper!r}; "
+            "pass both."
         ) from error
     if not (np.isfinite([low, high]).all() and (low < high).all()):
         raise TransformError(
-            f"lower, upper: expected finite numbers with lower < upper, found {lower!r} and {upper!r}."
+            f"lower, upper: expected finite numbers with lower < upper, found {lower!r} and {upper!r}; correct them."
         )
     return Window(low, high)
 
@@ -107,10 +109,10 @@ def choose_window(
     marks: Float[np.ndarray, "marks 2"] | None = None,
     data: Float[np.ndarray, "rows 2"] | None = None,
 ) -> Window:
-    """The window around the marked points; or the domain; or around the data; or around the corners of the regions.
+    """Choose the window: around the marked points, the domain, around the data, or around the corners of regions.
 
     Raises:
-        TransformError: there is nothing to tell the window.
+        TransformError: none of these is possible.
     """
     if marks is not None:
         return around(marks, square=True)
@@ -124,13 +126,13 @@ def choose_window(
         if len(corners) > 1 and np.ptp(corners, axis=0).max() > 0.0:
             return around(np.quantile(corners, [SHOWN, 1.0 - SHOWN], axis=0), square=True)
     raise TransformError(
-        "lower, upper: nothing tells which part of the plane to draw, for the domain is unbounded and there are no two "
-        "corners of regions to go by; pass lower and upper."
+        "lower, upper: expected a window, because the domain is unbounded and there are no two corners of regions that "
+        "suggest one, found None; pass lower and upper."
     )
 
 
 def around(points: Float[np.ndarray, "points 2"], square: bool = False) -> Window:
-    """The window around some points with a margin, as high as wide if it has to be square."""
+    """The window around some points with a margin, optionally square."""
     low, high = points.min(axis=0), points.max(axis=0)
     size = high - low
     if square:
@@ -156,7 +158,9 @@ def _extent(subject: Shown, plane: Plane) -> Window | None:
     for cost in (*np.eye(2), *-np.eye(2)):
         solution = linprog(cost, A_ub=rows[:, :2], b_ub=-rows[:, 2], bounds=(None, None), method="highs")
         if solution.status == 2:
-            raise TransformError(f"plane: it does not meet the domain {subject.domain!r}; choose another plane.")
+            raise TransformError(
+                f"plane: expected one that meets the domain {subject.domain!r}, found one that does not; take another."
+            )
         if solution.status != 0:
             return None
         found.append(float(solution.fun))
@@ -165,7 +169,7 @@ def _extent(subject: Shown, plane: Plane) -> Window | None:
 
 
 def _corners(shallow: TreeFunction, plane: Plane) -> Float[np.ndarray, "corners 2"]:
-    """Where regions meet in a corner, near to the interior points of the regions."""
+    """Corners where regions meet, near the interior points of the regions."""
     points = shallow.tree.interior_points()
     centre = np.median(points, axis=0)
     reach = FAR * float(np.median(np.abs(points - centre).max(axis=1)))

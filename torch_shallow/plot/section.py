@@ -1,4 +1,4 @@
-"""Which plane of the inputs of a network is drawn: through points, along directions, or over two of its features."""
+"""Plane of inputs on which a network is drawn: through points, along directions, or over two features."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Placed(NamedTuple):
 
     Attributes:
         plane: the plane.
-        marks: the points that it was given by, three or one; None if there are none.
-        features: of its two axes; None if these are no features.
+        marks: coordinates of the points that are marked on it; None if there are none.
+        features: names and units of its two axes; None if these are not features.
     """
 
     plane: Plane
@@ -36,15 +36,15 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """A plane as it is asked for; with nothing at all, that of a network of two inputs.
+    """A plane as requested by the user; without any arguments, that of a network of two inputs.
 
     Attributes:
-        points: three inputs, through which it goes.
-        origin: an input.
-        directions: two directions, along which it goes from there.
-        over: two features, along which it goes; the others do not vary.
-        at: the values of those: an input, or values by feature in the units of the user.
-        features: names and units: of all entries of the flattened input.
+        points: three inputs through which it goes.
+        origin: an input through which it goes.
+        directions: two directions along which it goes from the origin.
+        over: two features along which it goes; the others do not vary.
+        at: values of the other features: an input, or values by feature in the user's units.
+        features: names and units of all entries of the flattened input.
     """
 
     points: Tensor | None = None
@@ -56,24 +56,24 @@ class Section:
 
     @property
     def is_free(self) -> bool:
-        """Whether the plane may have any direction, so that its axes are no features."""
+        """Whether the plane may have any direction, so that its axes are not features."""
         return not (self.points is None and self.origin is None and self.directions is None)
 
     def check_given(self) -> None:
-        """Make sure that a plane is given, not only meant.
+        """Make sure that a plane is given explicitly.
 
         Raises:
-            TransformError: none is, or several are.
+            TransformError: no plane is given, or several are.
         """
         if self.over is None and self.at is None:
             self._check_free()
 
     def subject(self, f: object, data: Tensor | None = None) -> Shown:
-        """What is drawn of a network in this plane; the shape of its input may be told by data.
+        """Read the network to be drawn on this plane; the data may tell the shape of its input.
 
         Raises:
-            TransformError: the arguments do not tell one plane, or the network has more than two inputs and none of
-                them is given.
+            TransformError: the arguments do not determine one plane, or the network does not have two inputs and no
+                plane is given.
         """
         if self.is_free:
             self._check_free()
@@ -85,22 +85,22 @@ class Section:
         return self._check_inputs(read_subject(f, data))
 
     def place(self, subject: Shown) -> Placed:
-        """The plane in the inputs of a network.
+        """Find the plane in the inputs of a network.
 
         Raises:
-            TransformError: an argument is not as it should be.
+            TransformError: an argument has a wrong value.
         """
         if self.points is not None:
             rows = subject.in_fixed("points", self.points)
             if len(rows) != 3:
-                raise TransformError(f"points: expected 3 inputs, found {len(rows)}.")
+                raise TransformError(f"points: expected 3 inputs, found {len(rows)}; pass three.")
             plane = Plane.through(rows)
             return Placed(plane, plane.project(rows), None)
         if self.origin is not None and self.directions is not None:
             origin = _one_input(subject, "origin", self.origin)
             along = subject.rows("directions", self.directions)
             if len(along) != 2:
-                raise TransformError(f"directions: expected 2 of them, found {len(along)}.")
+                raise TransformError(f"directions: expected 2 directions, found {len(along)}; pass two.")
             return Placed(Plane.along(origin, along), None, None)
         return self._over_features(subject)
 
@@ -111,7 +111,7 @@ class Section:
         if fixed_inputs(subject.domain, subject.network.in_shape)[pair].any():
             raise TransformError(
                 f"f: expected a domain in which both inputs vary, found {subject.domain!r}, which is a line or a point "
-                "in this plane; plot.segment draws a line."
+                "in this plane; draw a line with plot.segment."
             )
         values = _fixed_at(subject, features, pair, self.at)
         mark = values[pair]
@@ -123,23 +123,26 @@ class Section:
     def _check_free(self) -> None:
         if self.over is not None or self.at is not None:
             raise TransformError(
-                "over, at: expected None with points, or with an origin and directions, which tell a plane; leave out "
-                "one or the other."
+                "over, at: expected None with points, or with an origin and directions, which determine a plane, found "
+                "one; leave out one or the other."
             )
         if (self.points is None) == (self.origin is None or self.directions is None):
             raise TransformError(
-                "points: expected either three points, or an origin and two directions, or two features to draw over; "
+                "points: expected either three points, or an origin and two directions, or two features to draw over, "
                 f"found points {_given(self.points)}, origin {_given(self.origin)}, directions "
-                f"{_given(self.directions)}."
+                f"{_given(self.directions)}; pass one of these."
             )
         if self.features is not None:
-            raise TransformError("features: the axes of a plane through points are no features; leave them out.")
+            raise TransformError(
+                "features: expected None for a plane through points, whose axes are not features, found some; leave "
+                "them out."
+            )
 
     def _check_inputs(self, subject: Shown) -> Shown:
-        """The same, once it is sure that two of its inputs vary."""
+        """Return the subject, after making sure that exactly two of its inputs vary."""
         network = subject.network
         if self.over is None and network.num_inputs != 2:
-            other = "plot.segment draws one input"
+            other = "draw one input with plot.segment"
             if network.num_inputs > 2:
                 other = "draw over=two of its features, at=values of the others; or any plane by plot.slice"
             raise TransformError(f"f: expected a network of two inputs, found in_shape {network.in_shape}; {other}.")
@@ -147,30 +150,32 @@ class Section:
 
 
 def two_features(features: Features, over: Sequence[str | int] | None) -> list[int]:
-    """The two entries of the input that vary.
+    """Read the two entries of the input that vary.
 
     Raises:
-        WrongTypeError: they are no sequence of names or numbers.
+        WrongTypeError: they are not a sequence of names or numbers.
         TransformError: they are not two different features.
     """
     if over is None:
         return [0, 1]
     if isinstance(over, str) or not isinstance(over, Sequence):
-        raise WrongTypeError(f'over: expected two features, such as ("bmi", "age"), found {over!r}.')
+        raise WrongTypeError(f'over: expected two features, such as ("bmi", "age"), found {over!r}; pass two.')
     pair = [features.index(feature, "over") for feature in over]
     if len(pair) != 2 or pair[0] == pair[1]:
-        raise TransformError(f'over: expected two different features, such as ("bmi", "age"), found {over!r}.')
+        raise TransformError(
+            f'over: expected two different features, such as ("bmi", "age"), found {over!r}; pass two of them.'
+        )
     return pair
 
 
 def _fixed_at(
     subject: Shown, features: Features, pair: Sequence[int], at: Tensor | Mapping[Any, float] | None
 ) -> Float[np.ndarray, "inputs"]:
-    """The value of each input, as the network reads it; NaN of those of the pair that are not given.
+    """Value of each input, as the network reads it; NaN for those of the pair that are not given.
 
     Raises:
         WrongTypeError: `at` is neither an input nor values by feature.
-        TransformError: a value is missing, is no finite number, or lies outside of the domain.
+        TransformError: a value is missing, is not a finite number, or lies outside the domain.
     """
     values = np.full(len(features), np.nan)
     lower, upper = np.full((2, len(features)), np.array([[-np.inf], [np.inf]]))
@@ -189,14 +194,14 @@ def _fixed_at(
     elif at is not None:
         raise WrongTypeError(
             'at: expected one input as a tensor, or values by feature, such as {"bmi": 27.0}, found '
-            f"{type(at).__name__}."
+            f"{type(at).__name__}; pass one of these."
         )
     others = np.ones(len(features), dtype=bool)
     others[list(pair)] = False
     missing = [features.names[i] for i in np.flatnonzero(others & np.isnan(values))]
     if missing:
         raise TransformError(
-            f"at: expected a value for each feature that is not drawn and that the domain does not fix, found none for "
+            f"at: expected a value for each feature that is neither drawn nor fixed by the domain, found none for "
             f"{', '.join(missing[:10])}{f' and {len(missing) - 10} more' * (len(missing) > 10)}; pass an input, or "
             'values by feature, such as {"bmi": 27.0}.'
         )
@@ -205,7 +210,7 @@ def _fixed_at(
         low, high = sorted(float(features.unscale(end)[i]) for end in (lower, upper))
         raise TransformError(
             f"at: expected values in the domain of f, in which {interval(features.names[i], low, high, 6)}, found "
-            f"{number(float(features.unscale(values)[i]), 6)}; choose another one, or transform in a larger domain."
+            f"{number(float(features.unscale(values)[i]), 6)}; choose another value, or transform in a larger domain."
         )
     return np.where(others, near, values)
 
@@ -214,16 +219,18 @@ def _finite(name: str, value: object) -> float:
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise WrongTypeError(f"at: expected a number for {name}, found {value!r}.") from error
+        raise WrongTypeError(f"at: expected a number for {name}, found {value!r}; pass a number.") from error
     if not np.isfinite(found):
-        raise TransformError(f"at: expected a finite number for {name}, found {value!r}.")
+        raise TransformError(f"at: expected a finite number for {name}, found {value!r}; pass another one.")
     return found
 
 
 def _one_input(subject: Shown, name: str, x: Tensor) -> Float[np.ndarray, "inputs"]:
     in_shape = subject.network.in_shape
     if not isinstance(x, Tensor) or tuple(x.shape) != in_shape:
-        raise argument_error(x, Tensor)(f"{name}: expected a tensor of shape {in_shape}, found one {_given(x)}.")
+        raise argument_error(x, Tensor)(
+            f"{name}: expected a tensor of shape {in_shape}, found one {_given(x)}; pass one input."
+        )
     found: np.ndarray = subject.in_fixed(name, x[None])[0]
     return found
 

@@ -1,4 +1,4 @@
-"""The profile of a network along a straight line, drawn as the polyline that it is."""
+"""Profile of a network along a straight line, drawn as an exact polyline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch_shallow.plot.canvas import axes_for, class_colours, pale
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROOM = 0.03  # of the picture: what the number of a region takes
+ROOM = 0.03  # share of the picture that the number of a region needs
 
 
 def segment(
@@ -34,25 +34,36 @@ def segment(
 ) -> Axes:
     """Draw the outputs of a network on the straight line between two inputs.
 
-    The lines are exact: they bend only where the line crosses from one region to another, which marks at the lower edge
-    show; where a trained network jumps there, they are vertical. Of a shallow network the numbers of the regions stand
-    above, where they have room. Outputs have the colours that classes have in `regions` and `slice`.
+    The lines are exact: they bend only where the segment crosses from one region to another, as marks at the lower edge
+    show, and are vertical where a trained network jumps. For a shallow network, the numbers of the regions are written
+    above the axes where there is room. Outputs have the same colours as the classes in `regions` and `slice`.
 
     Args:
-        f: as for `torch_shallow.explain.segment`.
-        start: an input, drawn at t = 0.
-        end: another one, at t = 1.
-        outputs: which entries of the flattened output to draw; all if None.
-        classes: colour the background by the largest of these outputs, whose changes are exact too.
-        class_names: a name for each entry of the output, in place of "output 0" and so on.
-        ax: where to draw; new axes if None.
+        f: an `nn.Module` or an exported program of any size, a `ShallowReLU`, or `shallow.trunk` of one with a head.
+        start: an input, floating point, of shape `in_shape`, drawn at t = 0.
+        end: another input of the same shape, drawn at t = 1.
+        outputs: numbers of the entries of the flattened output to draw; all if None.
+        classes: whether to colour the background by the largest of these outputs, whose changes are exact too.
+        class_names: a name for each entry of the output, instead of "output 0" and so on.
+        ax: matplotlib axes; those of a new figure if None.
 
     Returns:
         The axes.
 
     Raises:
-        TransformError: there is no such output, another number of names, or as `torch_shallow.explain.segment`.
+        WrongTypeError: an argument is of another type.
+        TransformError: there is no such output, the number of names is wrong, an input has the wrong shape, or `f` is
+            not known on the whole segment.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import torch
+        >>> from matplotlib.figure import Figure
+        >>> from torch_shallow.plot import segment
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> ax = segment(model, torch.zeros(2), torch.ones(2), ax=Figure().subplots())
+        >>> ax.get_xlim() == (0.0, 1.0), len(ax.get_legend().get_texts())
+        (True, 3)
     """
     require("matplotlib", "plot")
     found = cut_segment(f, start, end)
@@ -61,7 +72,9 @@ def segment(
     chosen = _numbers(outputs, count)
     names = [f"output {i}" for i in range(count)] if class_names is None else list(map(str, class_names))
     if len(names) != count:
-        raise TransformError(f"class_names: expected one for each of {count} outputs, found {len(names)}.")
+        raise TransformError(
+            f"class_names: expected one for each of the {count} outputs, found {len(names)}; pass {count} names."
+        )
     ax = axes_for(ax)
     colours = class_colours(count)
     for output in chosen:
@@ -86,10 +99,10 @@ def segment(
 
 
 def _numbers(outputs: Sequence[int] | None, count: int) -> list[int]:
-    """The entries of the output that are drawn.
+    """Read the numbers of the outputs to be drawn.
 
     Raises:
-        TransformError: there are no such entries.
+        TransformError: there are no such outputs.
     """
     if outputs is None:
         return list(range(count))
@@ -98,21 +111,21 @@ def _numbers(outputs: Sequence[int] | None, count: int) -> list[int]:
     except TypeError:
         chosen = []
     if not chosen or not all(-count <= output < count for output in chosen):
-        raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {outputs!r}.")
+        raise TransformError(f"outputs: expected numbers from 0 to {count - 1}, found {outputs!r}; pass some of these.")
     return [output % count for output in chosen]
 
 
 def largest(
     t: Float[np.ndarray, "breakpoints"], values: Float[np.ndarray, "breakpoints outputs"]
 ) -> list[tuple[float, float, int]]:
-    """Where which of some polylines is the largest; the first one where several are.
+    """Find where which of some polylines is the largest, the first one at ties.
 
     Returns intervals from one end to the other, with the number of the polyline.
     """
     spans: list[tuple[float, float, int]] = []
     for lower, upper, before, after in zip(t[:-1], t[1:], values[:-1], values[1:], strict=True):
         share, slopes = 0.0, after - before
-        # Of those that are largest at the beginning the steepest one goes on.
+        # Among those that are largest at the beginning, the steepest one stays the largest.
         winner = int(np.lexsort((-slopes, -before))[0])
         while share < 1.0:
             gap, closing = before[winner] - before, slopes - slopes[winner]

@@ -1,4 +1,4 @@
-"""A rectangle that is cut into polygons: the memory and the steps of `mesh`."""
+"""Subdivision of a rectangle into polygons: the memory and the steps of `mesh`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from jaxtyping import Float, Int
 from torch_shallow.plot import mesh as compiled
 from torch_shallow.plot.mesh import EDGES, FINISHED, FULL, LOOPS, NEXT, ROOM, VERTICES, WAITING, WRITTEN, Mesh
 
-START = 64  # edges for which there is room at first
+START = 64  # number of edges for which memory is allocated at first
 
 
 class Subdivision:
-    """The square |x|, |y| <= 1 in polygons, which share their vertices and edges.
+    """The square |x|, |y| <= 1 divided into polygons that share vertices and edges.
 
     Attributes:
         mesh: vertices and edges.
-        loops: edges of the polygons, one loop behind the other.
-        starts: where each loop starts in `loops`, and where the last one ends.
+        loops: edges of the polygons, one loop after the other.
+        starts: offset of each loop in `loops`, and the end of the last.
         labels: two numbers of each polygon.
     """
 
@@ -38,7 +38,7 @@ class Subdivision:
         root: int,
         outside: int,
     ) -> None:
-        """Cut the square by a tree: see `mesh.descend`. The first label of a polygon becomes the number of its leaf."""
+        """Cut the square by a tree, with `mesh.descend`. The first label of a polygon becomes its leaf's number."""
         self.mesh.waiting[0] = 0, root, 0, 0
         self.mesh.loops[:4] = self.loops
         self.mesh.counts[[WAITING, LOOPS]] = 1, 4
@@ -49,7 +49,7 @@ class Subdivision:
     def contest(
         self, maps: Float[np.ndarray, "polygons outputs 3"], rounding: Float[np.ndarray, "polygons outputs"], tol: float
     ) -> None:
-        """Cut each polygon by its largest map: see `mesh.contest`. The second label becomes the output."""
+        """Cut each polygon by its largest map, with `mesh.contest`. The second label becomes the output."""
         first = self.labels[:, 0]
         self.mesh.counts[[WRITTEN, FINISHED, NEXT]] = 0
         while compiled.contest(self.mesh, self.loops, self.starts, maps, rounding, tol) == FULL:
@@ -59,7 +59,7 @@ class Subdivision:
         self.labels = np.column_stack([first[self.labels[:, 0]], self.labels[:, 1]])
 
     def _take(self) -> None:
-        """Take over the finished polygons, with the parts of their edges."""
+        """Take over the finished polygons, with cut edges replaced by their parts."""
         mesh, counts = self.mesh, self.mesh.counts
         starts = np.append(mesh.finished[: counts[FINISHED], 0], counts[WRITTEN])
         self.loops, self.starts = np.empty(2 * counts[EDGES], dtype=np.int64), np.empty_like(starts)
@@ -68,7 +68,7 @@ class Subdivision:
         self.labels = mesh.finished[: counts[FINISHED], 1:].copy()
 
     def _join(self) -> None:
-        """Join the pieces of a polygon in which one output wins: its cell is convex."""
+        """Join the pieces of a polygon in which the same output wins, which together are convex."""
         _, number, count = np.unique(self.labels, axis=0, return_inverse=True, return_counts=True)
         number = number.reshape(-1)
         if (count == 1).all():
@@ -85,7 +85,7 @@ class Subdivision:
         self.starts = np.cumsum([0, *(len(loop) for _, loop in kept)])
 
     def _outline(self, codes: Int[np.ndarray, "codes"]) -> Int[np.ndarray, "edges"] | None:
-        """The loop around some polygons: their edges less those between them; None if it is not one loop."""
+        """The loop around some polygons, without the edges between them; None if it is not a single loop."""
         edges, count = np.unique(codes >> 1, return_counts=True)
         outer = codes[np.isin(codes >> 1, edges[count == 1])]
         after = {int(self.mesh.ends[code >> 1, code & 1]): int(code) for code in outer}
@@ -99,7 +99,7 @@ class Subdivision:
 
     @property
     def num_vertices(self) -> int:
-        """How many vertices there are."""
+        """Number of vertices."""
         return int(self.mesh.counts[VERTICES])
 
     @property
@@ -116,7 +116,7 @@ class Subdivision:
 
 
 def _memory(edges: int, old: Mesh | None = None) -> Mesh:
-    """Room for so many edges, and for what goes with them; with what is there already."""
+    """Allocate memory for a number of edges and what belongs to them, and copy the old contents."""
     sizes = {
         "vertices": (edges, 2),
         "ends": (edges, 2),

@@ -1,4 +1,4 @@
-"""The function of a network as a surface over two inputs, or over a plane."""
+"""Surface of a network's output over two inputs, or over a plane."""
 
 from __future__ import annotations
 
@@ -38,32 +38,39 @@ def surface(
     engine: str = "matplotlib",
     ax: Axes3D | None = None,
 ) -> Axes3D | Figure:
-    """Draw an output of a network over two inputs, exactly: a flat polygon for each region.
+    """Draw an output of a network over two inputs as an exact surface, with a flat polygon for each region.
 
-    Regions and outputs are those of the trunk. What is not explored is left out.
+    Regions and outputs are those of the trunk. Unexplored parts are left out.
 
     Args:
-        f: as for `regions`.
-        points: of a network of more inputs, three of them: the surface is over the plane through them, as in `slice`.
-        over: of a network of more inputs, two features, as for `regions`.
-        at: the values of the others, as for `regions`.
-        lower: as for `regions`, or for `slice` with points.
-        upper: likewise.
-        output: which one.
-        color: what the colour says: `"output"` or `"region"`.
-        edges: draw the sides of the regions.
-        features: names and units of all inputs; not with points.
-        engine: `"matplotlib"`, or `"plotly"` for a figure that can be turned by hand and tells the region and its map.
-        ax: axes of matplotlib with `projection="3d"`; of a new figure if None. Not with plotly.
+        f: a `ShallowReLU`, complete or not, or its trunk; or a model, which is transformed in the window.
+        points: for a network of more than two inputs, three inputs, of shape `(3, *in_shape)`; the surface is drawn
+            over the plane through them.
+        over: for a network of more than two inputs, two features that the axes show, by name or number.
+        at: values of the other features, which do not vary: one input, of shape `in_shape`, as the network reads it; or
+            values by feature, in the units of `features`, such as `{"age": 50.0}`.
+        lower: lowest coordinates of the window: a number for both, or one for each. If None, the window is around the
+            points; or the domain, if it is bounded; or around the corners of the regions.
+        upper: highest coordinates of the window.
+        output: number of the output.
+        color: meaning of the colours: `"output"` or `"region"`.
+        edges: whether to draw the sides of the regions.
+        features: names of all inputs, or `Features` that also give the units in which the axes are drawn; not with
+            `points`.
+        engine: `"matplotlib"`, or `"plotly"` for a figure that can be rotated and shows each region and its map.
+        ax: matplotlib axes with `projection="3d"`; those of a new figure if None. Not with plotly.
 
     Returns:
-        The axes, or the figure of plotly.
+        The axes, or the plotly figure.
 
     Raises:
-        TransformError: an argument is not as it should be, or nothing in the window is explored.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has a wrong value, no window can be chosen, or nothing in the window is explored.
+        ImportError: matplotlib or plotly is not installed.
 
     Example:
         >>> from torch import nn
+        >>> from torch_shallow.plot import surface
         >>> from matplotlib.figure import Figure
         >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
         >>> ax = surface(model, lower=-1.0, upper=1.0, ax=Figure().add_subplot(projection="3d"))
@@ -72,26 +79,31 @@ def surface(
     """
     window = read_window(lower, upper)
     if color not in ("output", "region"):
-        raise TransformError(f'color: expected "output" or "region", found {color!r}.')
+        raise TransformError(f'color: expected "output" or "region", found {color!r}; pass one of these.')
     if engine not in ("matplotlib", "plotly"):
-        raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}.')
+        raise TransformError(f'engine: expected "matplotlib" or "plotly", found {engine!r}; pass one of these.')
     section = Section(points, over=over, at=at, features=features)
     scene = read_scene(section.subject(f), window, section)
     name = scene.subject.output_name(output)
     output = check_output(output, scene.subject.network.num_outputs)
     polygons = scene.drawn.polygons(scene.window)
     if not polygons.known.any():
-        raise TransformError("f: nothing in the window is explored; go on with shallow.resume(model).")
+        raise TransformError(
+            "f: expected a network with explored regions in the window, found none; go on with shallow.resume(model)."
+        )
     if engine == "plotly":
         if ax is not None:
-            raise TransformError('ax: plotly makes a figure of its own; leave it out, or use engine="matplotlib".')
+            raise TransformError(
+                "ax: expected None with plotly, which makes its own figure, found axes; leave it out, or pass "
+                'engine="matplotlib".'
+            )
         return _plotly(polygons, output, name, color, edges, scene.features)
     ax = axes_for(ax, subplot_kw={"projection": "3d"})
     return _matplotlib(ax, polygons, output, name, color, edges, scene.features)
 
 
 def lifted(polygons: Polygons, output: int, features: Features | None) -> np.ndarray:
-    """The corners of the polygons on the surface: two inputs and the output."""
+    """Corners of the polygons on the surface: two inputs and the output."""
     xy = polygons.vertices[polygons.corners]
     xy = xy if features is None else features.unscale(xy)
     return np.column_stack([xy, polygons.values(output)])
@@ -105,7 +117,7 @@ def _matplotlib(
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     if not hasattr(ax, "set_zlim"):
-        raise WrongTypeError('ax: expected axes of three dimensions; make them with projection="3d".')
+        raise WrongTypeError('ax: expected axes of three dimensions, found others; make them with projection="3d".')
     corners, known = lifted(polygons, output, features), polygons.known
     faces = [face for face, keep in zip(np.split(corners, polygons.starts[1:-1]), known, strict=True) if keep]
     height = np.array([face[:, 2].mean() for face in faces])
@@ -133,8 +145,8 @@ def _plotly(polygons: Polygons, output: int, name: str, color: str, edges: bool,
     count = np.diff(polygons.starts)[:, None]
     centres = np.add.reduceat(corners, polygons.starts[:-1]) / count
     kept = polygons.known[owner]
-    # What is not explored has no height, and is no corner of a triangle that is kept; the range of the colours and of
-    # the axis is that of all corners.
+    # Unexplored polygons have no height and no triangles that are kept; the ranges of the colours and of the axis are
+    # those of all corners.
     places = np.concatenate([corners, centres])
     places[:, 2] = np.where(np.isnan(places[:, 2]), np.nanmin(places[:, 2]), places[:, 2])
     texts = [_describe(polygons, polygon, output, features) for polygon in range(len(polygons))]
@@ -174,7 +186,7 @@ def _plotly(polygons: Polygons, output: int, name: str, color: str, edges: bool,
 
 
 def _describe(polygons: Polygons, polygon: int, output: int, features: Features | None) -> str:
-    """A region and its map in words, the map in the units of the features."""
+    """A region and its map as text, the map in the units of the features."""
     map_ = polygons.maps[polygon, output]
     weight, bias = map_[None, :2], map_[2:]
     if features is not None:

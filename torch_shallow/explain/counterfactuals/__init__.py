@@ -1,9 +1,9 @@
-"""Counterfactuals: the nearest input that reaches a class or an output value, and the proof that nothing is nearer.
+"""Counterfactuals: the nearest input that reaches a class or an output value, with proof that nothing is nearer.
 
-`nearest` is the whole, and `polish` takes care of rounding; `constraints` and `targets` are what is asked;
-`nearest_search` goes through the regions of a shallow network, with `near_to_far`, which is compiled, as is
-`geometry.nearest_point`, and `branch_and_bound` for integers; `deep_search` searches a deep network;
-`one_feature` asks for each feature alone, and `several` for counterfactuals of several inputs, or of one that differ.
+`nearest` is the entry point, and `polish` rounds its result safely; `constraints` and `targets` read the question.
+`nearest_search` searches the regions of a shallow network, with the compiled modules `near_to_far` and
+`geometry.nearest_point`, and `branch_and_bound` for integers; `deep_search` searches a deep network.
+`one_feature` asks for each feature alone; `several` finds counterfactuals of several inputs, or several of each.
 """
 
 from torch_shallow.explain.counterfactuals.nearest import counterfactual

@@ -1,4 +1,4 @@
-"""A network that is asked for counterfactuals of one input, and its answers."""
+"""Network and input that are asked for counterfactuals, and the results."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
     from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
-SEARCHED = 1e-9  # what the search leaves out, relative to the distance; rounding to the dtype of x takes the rest
-ROUNDING = 8  # units of rounding: a value that changes by less does not change
-MOST_DIGITS = 17  # which tell any two numbers apart
+SEARCHED = 1e-9  # relative distance that the search may leave out; rounding to the dtype of x takes the rest
+ROUNDING = 8  # units of rounding: smaller changes of a value do not count
+MOST_DIGITS = 17  # enough to distinguish any two numbers
 
 
 @dataclass(frozen=True, eq=False)
 class AskedNetwork:
-    """A network, and the input that is asked about.
+    """A network, and the input in question.
 
     Attributes:
         x: the input.
-        function: what the network computes.
-        network: all of its regions, if they are known.
-        tolerance: of `proven`.
-        solver: of cvxpy, for the programs of regions.
+        function: the function that the network computes.
+        network: the function with all of its regions, if they are known.
+        tolerance: tolerance of `proven`.
+        solver: CVXPY solver for the programs of regions; compiled code if None.
     """
 
     x: Float[Tensor, "*in_shape"]
@@ -59,7 +59,7 @@ class AskedNetwork:
     solver: str | None
 
     def nearest(self, problem: Changes, asking: Asking) -> Counterfactual:
-        """The nearest counterfactual of one problem."""
+        """Find the nearest counterfactual of one problem."""
         x, evaluate = self.x, _evaluation(self.function)
         stays = np.zeros(len(problem.free))
         here = attempt(problem, stays, evaluate, x.dtype)
@@ -72,7 +72,7 @@ class AskedNetwork:
         return self._result(problem, nearest, best, search.tally, evaluate, asking)
 
     def _search(self, problem: Changes, asking: Asking) -> NearestSearch | DeepSearch:
-        # Imported here because numba takes a while.
+        # Imported here because numba takes a while to import.
         if self.network is None:
             from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
             from torch_shallow.explain.counterfactuals.line_search import LineSearch, is_a_line
@@ -119,7 +119,7 @@ class AskedNetwork:
 
 
 def read_constraints(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All constraints of `counterfactual`, those that are not given as they are by default.
+    """All constraints of `counterfactual`, with defaults for those that are not given.
 
     Raises:
         WrongTypeError: there is no such constraint.
@@ -129,7 +129,7 @@ def read_constraints(given: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(given) - set(nothing))
     if unknown:
         raise WrongTypeError(
-            f"{unknown[0]}: expected one of the constraints {', '.join(sorted(nothing))}; leave it out."
+            f"{unknown[0]}: expected one of the constraints {', '.join(sorted(nothing))}, found another; leave it out."
         )
     return nothing | dict(given)
 
@@ -145,14 +145,15 @@ def read_query(
     solver: str | None,
     limits: Mapping[str, Any],
 ) -> tuple[AskedNetwork, Changes]:
-    """The network and the constraints of `counterfactual`, where they are explained.
+    """Read the network and the constraints, as documented for `counterfactual`.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: as `counterfactual`.
+        TransformError: an argument has a wrong value, the constraints contradict each other, or the network is
+            incomplete or cannot be read.
     """
     if not isinstance(x, Tensor):
-        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}; pass one input.")
     several = isinstance(f, list | tuple)
     network = _joined(f, x) if isinstance(f, list | tuple) else f
     known = known_function(network)
@@ -163,16 +164,16 @@ def read_query(
         )
     if not (isinstance(tolerance, int | float | np.number) and 0.0 < tolerance < 1.0):
         raise argument_error(tolerance, int, float, np.number)(
-            f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
+            f"tolerance: expected a number between 0 and 1, found {tolerance!r}; leave it out for 1e-6."
         )
     example = x.reshape(1, -1) if several else x[None]
     function = read_function(network, example if known is None else None)
     row = input_rows(function, "x", x.reshape(-1) if several else x)
     if not several and x.shape != function.in_shape:
-        raise TransformError(f"x: expected one input of shape {function.in_shape}, found {tuple(x.shape)}.")
+        raise TransformError(f"x: expected one input of shape {function.in_shape}, found {tuple(x.shape)}; reshape it.")
     if known is None and solver is not None:
         raise TransformError(
-            "solver: expected None for a deep network, which is searched by code of its own, found "
+            "solver: expected None for a deep network, which is searched by compiled code, found "
             f"{solver!r}; leave it out, or pass the shallow network."
         )
     regions = None if known is None else known_network(function, name="f")
@@ -190,20 +191,20 @@ def read_query(
 
 
 def _joined(networks: Sequence[object], x: Tensor) -> nn.Module:
-    """Deep models side by side, all of the same input, which is flattened.
+    """Join deep models side by side, all with the same flattened input.
 
     Raises:
-        WrongTypeError: one of them is no module, or one of regions.
+        WrongTypeError: one of them is not a module, or is a network of regions.
         TransformError: there is none, or they have different numbers of outputs.
     """
     modules = [network for network in networks if isinstance(network, nn.Module) and known_function(network) is None]
     if len(modules) < len(networks):
-        raise WrongTypeError("f: expected a list of deep models, each an nn.Module, found something else in it.")
+        raise WrongTypeError("f: expected a list of deep models, each an nn.Module, found others; leave them out.")
     with torch.no_grad():
         outputs = {module(x[None]).numel() for module in modules}
     if len(outputs) != 1:
         raise TransformError(
-            f"f: expected models of one number of outputs, found {sorted(outputs)}; ask for each alone."
+            f"f: expected models with the same number of outputs, found {sorted(outputs)}; ask for each separately."
         )
     places = [[list(range(x.numel()))]] * len(modules)
     return Joint(modules, places, [[tuple(x.shape)]] * len(modules))
@@ -223,7 +224,7 @@ def _evaluation(function: Function) -> Callable[[Tensor], np.ndarray]:
 def _outputs(
     problem: Changes, best: Polished, evaluate: Callable[[Tensor], np.ndarray]
 ) -> dict[int, tuple[float, float]]:
-    """Before and after, of the outputs that the target is about."""
+    """Values before and after of the outputs that the target is about."""
     before, after = evaluate(torch.from_numpy(problem.x)), evaluate(best.x.double())
     concerned = np.flatnonzero(problem.target.rows.any(axis=0))
     if len(concerned) > 2:
@@ -238,7 +239,7 @@ def _digits(
     moved: np.ndarray,
     evaluate: Callable[[Tensor], np.ndarray],
 ) -> int:
-    """How many digits of the new values are needed so that the target is reached with them, from 6."""
+    """Number of digits, at least 6, of the new values that are needed to reach the target."""
     for digits in range(6, MOST_DIGITS):
         typed, x = values.copy(), best.x.double().numpy().copy()
         typed[moved] = [float(f"{value:.{digits}g}") for value in values[moved]]
@@ -249,7 +250,7 @@ def _digits(
 
 
 def _values(problem: Changes, x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """An input in units of the features; what is a whole number up to the rounding of the dtype is that number."""
+    """Values of an input in units of the features; those within rounding of an integer become that integer."""
     values = problem.features.unscale(x)
     whole = np.rint(values)
     return np.where(np.abs(values - whole) <= _rounding(problem, x, dtype), whole, values)

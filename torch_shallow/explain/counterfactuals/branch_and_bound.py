@@ -18,14 +18,14 @@ INTEGRAL = 1e-6
 
 
 class Projection(NamedTuple):
-    """Of one program: a proven bound, and the nearest point; None if it is not nearer than the cutoff."""
+    """Result of one program: a proven bound, and the nearest point; None if it is not nearer than the cutoff."""
 
     bound: float
     point: Vector | None
 
 
 class FoundPoint(NamedTuple):
-    """A point with its distance, and the box of its integers."""
+    """A point with its distance, and the box in which its integers are fixed."""
 
     distance: float
     point: Vector
@@ -35,13 +35,13 @@ class FoundPoint(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """What a search has found.
+    """Result of a search.
 
     Attributes:
         found: the nearest point, or None.
-        region: where it is.
-        bound: nothing is nearer.
-        reason: why the search was stopped; empty if it was not.
+        region: number of its region; -1 if there is none.
+        bound: proven lower bound on the distance.
+        reason: reason why the search was stopped; empty if it was not.
     """
 
     found: FoundPoint | None
@@ -56,13 +56,13 @@ Solve = Callable[[Vector, Vector, float], Projection]
 def nearest_whole(
     problem: Changes, nearest: Solve, first: Projection, norm: float, cutoff: Callable[[float], float], best: float
 ) -> tuple[float, FoundPoint | None]:
-    """The nearest point whose integers are whole.
+    """Find the nearest point whose integer entries are integers.
 
-    `nearest` solves a program in a box, given a cutoff; `first` is its answer in the whole box. What is at least as far
-    as `cutoff`, given the best distance, is left out.
+    `nearest` solves a program in a box, given a cutoff; `first` is its result in the whole box. Parts at least as far
+    away as `cutoff`, given the best distance, are discarded.
 
     Returns:
-        A bound of all that was left out, and the nearest point, if it is nearer than the best.
+        A lower bound of all that was discarded, and the nearest point, if it is nearer than the best.
     """
     if first.point is None:
         return first.bound, None
@@ -103,7 +103,7 @@ def nearest_whole(
 def _branches(
     problem: Changes, chosen: int, values: Vector, lower: Vector, upper: Vector
 ) -> list[tuple[Vector, Vector]]:
-    """Boxes below and above the value of an entry, and at it where it is whole, that share no integer."""
+    """Boxes below and above the value of an entry (and at it, if it is an integer) that share no integer."""
     near = float(np.round(values[chosen]))
     whole = abs(values[chosen] - near) <= INTEGRAL
     below = near - 1.0 if whole else float(np.floor(values[chosen]))

@@ -1,4 +1,4 @@
-"""The search for the nearest counterfactual of a deep network, without its regions: balls around the input."""
+"""Search for the nearest counterfactual of a deep network, without its regions, in balls around the input."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch_shallow.search.nearest.whole_numbers import WholeNumbers
 
 
 class DeepSearch:
-    """A search in balls that grow: see `GrowingBalls`.
+    """A search in growing balls, by `GrowingBalls`.
 
     Args:
         searched: the network.
-        problem: what is looked for.
-        asking: who searches, and how long.
+        problem: the constraints and the target.
+        asking: the options and the time limit of the search.
     """
 
     def __init__(self, searched: Searched, problem: Changes, asking: Asking) -> None:
@@ -34,16 +34,16 @@ class DeepSearch:
 
     @property
     def tally(self) -> dict[str, int]:
-        """What was done."""
+        """Effort of the search."""
         return {"cells opened": self.asking.cells}
 
     @property
     def radius(self) -> float:
-        """Of the largest ball that was looked at."""
+        """Radius of the largest ball that was searched."""
         return self.balls.radius
 
     def run(self) -> Nearest:
-        """The nearest counterfactual, and a bound for all others."""
+        """Find the nearest counterfactual, and a lower bound on the distance of all others."""
         balls = self.balls
         if len(self.problem.free):
             balls.run()
@@ -57,9 +57,9 @@ class DeepSearch:
         return Nearest(found, -1, balls.lower, balls.reason)
 
     def inner(self, near: Nearest, share: float, sizes: Vector, cells: bool) -> Vector | None:
-        """The nearest point that keeps off the target's boundary by a share of the terms of each half-space.
+        """The nearest point that stays inside the target by a share of the terms of each half-space.
 
-        It is looked for from region to region, from what was found.
+        The search goes from region to region, starting from the point found.
         """
         if near.found is None or cells:
             return None
@@ -69,7 +69,7 @@ class DeepSearch:
         program, point = sought.program, found.point
         hidden = np.maximum(program.preactivations(point[None])[0], 0.0)
         terms = np.abs(program.out_weight) @ np.concatenate([np.abs(point) + sizes, hidden]) + np.abs(program.out_bias)
-        # Constraints of whole numbers, which stay, hold but for rounding.
+        # Constraints on integers stay and hold up to rounding.
         margin = np.where(np.arange(len(terms)) < sought.num_goals, share * terms, -0.5 * sought.slack)
         program = replace(program, out_bias=program.out_bias - margin)
         slack = np.where(margin > 0.0, 0.5 * margin, sought.slack)
@@ -78,7 +78,7 @@ class DeepSearch:
 
 
 def whole_numbers(problem: Changes) -> WholeNumbers | None:
-    """The changes that have to be whole numbers in units of the features."""
+    """The changes that have to be integers in units of the features."""
     entries = np.flatnonzero(problem.whole)
     if not len(entries):
         return None

@@ -1,4 +1,4 @@
-"""The nearest counterfactual where a single feature may change: from piece to piece of a line, which is exact."""
+"""Search for the nearest counterfactual along a single feature, exactly, from piece to piece of a line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch_shallow.explain.function import outputs_at
 from torch_shallow.explain.segments.deep_segments import deep_breakpoints
 from torch_shallow.functions.deep_function import DeepFunction
 
-ROUNDING = 1e-12  # of a distance
+ROUNDING = 1e-12  # rounding error of a distance, relative to it
 
 
 def is_a_line(problem: Changes) -> bool:
-    """Whether a problem has one entry, which may have any value between two ends."""
+    """Whether a problem has a single entry, which may take any value between two finite ends."""
     return len(problem.free) == 1 and not problem.whole.any() and bool(np.isfinite([*_ends(problem)]).all())
 
 
 class LineSearch(DeepSearch):
-    """A search along one entry, to either side, for the first point of each piece that reaches the target.
+    """A search along one entry, in both directions, for the first point that reaches the target.
 
-    Between two neighbouring breakpoints the outputs are linear. Complete up to the rounding of breakpoints.
+    Outputs are linear between neighbouring breakpoints. Complete up to the rounding of breakpoints.
     """
 
     def run(self) -> Nearest:
-        """The nearest counterfactual, and a bound for all others."""
+        """Find the nearest counterfactual, and a lower bound on the distance of all others."""
         low, high = _ends(self.problem)
         sides = [(max(low, 0.0), high), (min(high, 0.0), low)]
         reached = [self._first(begin, end) for begin, end in sides if low <= begin <= high and low <= end <= high]
@@ -39,9 +39,9 @@ class LineSearch(DeepSearch):
         return Nearest(found, -1, abs(change) * (1.0 - ROUNDING), "")
 
     def _first(self, begin: float, end: float) -> float | None:
-        """The first change, from one to another, at which the target is reached; None if there is none."""
+        """The first change between two ends at which the target is reached; None if there is none."""
         function, target = self.balls.vantage.searched.function, self.problem.target
-        assert isinstance(function, DeepFunction)  # as a shallow network has a search of its own
+        assert isinstance(function, DeepFunction)  # a shallow network has a search of its own
         ends = np.stack([self._input(begin), self._input(end)])
         first, last = torch.from_numpy(ends).to(function.device).split(1)
         t, _ = deep_breakpoints(function, first, last).t.sort()
@@ -53,7 +53,7 @@ class LineSearch(DeepSearch):
         most = np.where(after <= 0.0, 1.0, np.where(before <= 0.0, crossing, -np.inf)).min(axis=1)
         pieces = np.flatnonzero(least <= most)
         if not len(pieces):
-            return begin if (excess[0] <= 0.0).all() else None  # the line may be a point
+            return begin if (excess[0] <= 0.0).all() else None  # the line may be a single point
         at = pieces[0]
         reached = share[at] + least[at] * (share[at + 1] - share[at])
         return float(begin + reached * (end - begin))
@@ -65,7 +65,7 @@ class LineSearch(DeepSearch):
 
 
 def _ends(problem: Changes) -> tuple[float, float]:
-    """Between which a single entry may be: its range, and what linear relations leave of it."""
+    """Ends between which the single entry may lie: its range, intersected with the linear constraints."""
     slopes = problem.rows[:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         limits = problem.limits / slopes

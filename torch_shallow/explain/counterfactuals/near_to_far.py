@@ -1,4 +1,4 @@
-"""The tree of cuts from near to far: cells are opened in the order of a proven lower bound of their distance."""
+"""Search of the tree of cuts from near to far, opening cells in the order of proven lower bounds on their distance."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ BY_TARGET, BY_CELL, OPENED, SAME_POINT = range(NUM_TALLIES)
 
 
 class OpenCells(Bundle):
-    """Cells that are still to be looked at, as a heap."""
+    """Cells that are still to be opened, as a heap."""
 
-    counts: np.ndarray  # int64 (2,): cells in the heap, cells ever
+    counts: np.ndarray  # int64 (2,): number of cells in the heap, and of all cells so far
     heap: np.ndarray  # int64 (capacity,): cells, nearest first
-    bounds: np.ndarray  # float64 (capacity,): of each cell: no counterfactual in it is nearer
+    bounds: np.ndarray  # float64 (capacity,): lower bound on the distance of counterfactuals in each cell
     children: np.ndarray  # int64 (capacity,): a cut, or ~region
-    parents: np.ndarray  # int64 (capacity,): 2 * cut + side of the cut above, -1 for the root
-    points: np.ndarray  # float64 (capacity, dimension): the nearest point of the cell; NaN if it is not known
+    parents: np.ndarray  # int64 (capacity,): 2 * cut + side of the cut above; -1 for the root
+    points: np.ndarray  # float64 (capacity, dimension): the nearest point of the cell; NaN if it is unknown
 
 
 class Cuts(Bundle):
-    """The tree, in coordinates in which x is 0."""
+    """The tree of cuts, in coordinates in which x is 0."""
 
     children: np.ndarray  # int64 (cuts, 2)
     parents: np.ndarray  # int64 (cuts,): 2 * cut + side
     rows: np.ndarray  # float64 (cuts, dimension): unit rows, active where rows @ d + offsets > 0
     offsets: np.ndarray  # float64 (cuts,)
-    by_target: np.ndarray  # float64 (cuts,): how near the target can be reached below each cut
-    of_regions: np.ndarray  # float64 (regions,): the same for each region
+    by_target: np.ndarray  # float64 (cuts,): lower bound on the distance of the target below each cut
+    of_regions: np.ndarray  # float64 (regions,): the same bound for each region
 
 
 def frontier(dimension: int, capacity: int, root: int, bound: float) -> OpenCells:
-    """A heap of one cell: the domain."""
+    """A heap with one cell, the domain."""
     integers = [np.zeros(capacity, dtype=np.int64) for _ in range(3)]
     found = OpenCells(
         np.ones(2, dtype=np.int64),
@@ -59,7 +59,7 @@ def with_more_room(found: OpenCells) -> OpenCells:
 
 @compiled()
 def spread(cuts: Cuts) -> None:
-    """Fill in `by_target` of all cuts from that of the regions; a child comes after its parent."""
+    """Fill in `by_target` of all cuts from the bounds of the regions; a child comes after its parent."""
     for cut in range(cuts.children.shape[0] - 1, -1, -1):
         least = np.inf
         for side in range(2):
@@ -83,14 +83,14 @@ def advance(
     tallies: np.ndarray,
     floor: np.ndarray,
 ) -> tuple[int, int]:
-    """Open cells until as many regions as `leaves` has room for may have a counterfactual nearer than the cutoff.
+    """Open cells until `leaves` is full of regions that may have a counterfactual nearer than the cutoff.
 
-    The first `extra` half-spaces in `work` hold everywhere; `simplex` and `norm` are as for `nearest`. What is done is
-    added to `tallies`, and `floor[0]` becomes the least bound of all that is left out. The cells of the regions are
-    written into `leaves`.
+    The first `extra` half-spaces in `work` hold everywhere; `simplex` and `norm` are arguments of `nearest`. The counts
+    of operations are added to `tallies`, and `floor[0]` becomes the least bound of all that is discarded. The cells of
+    the regions are written into `leaves`.
 
     Returns:
-        How it ended, and how many regions there are.
+        The state in which it ended, and the number of regions.
     """
     number = 0
     while found.counts[0] > 0:
@@ -114,7 +114,7 @@ def advance(
         value = cuts.offsets[child]
         for i in range(lower.shape[0]):
             value += cuts.rows[child, i] * found.points[cell, i]
-        # On this side of the cut, the nearest point is that of the cell.
+        # On this side of the cut, the nearest point is the same as that of the cell.
         same = (1 if value > 0.0 else 0) if value == value else -1
         for side in range(2):
             below = cuts.children[child, side]
@@ -160,11 +160,11 @@ def solve_leaves(
     limits: np.ndarray,
     results: np.ndarray,
 ) -> None:
-    """The nearest counterfactual of each of some regions.
+    """Find the nearest counterfactual in each of some regions.
 
-    As for `advance`; but the cutoff comes down to the nearest counterfactual found on the way. `goals`, of shape
-    (leaves, goals, dimension), is the target in each region, as unit rows `goals @ d <= limits`; of each region
-    `results` gets how it ended, the proven bound, and the point.
+    Arguments are those of `advance`, but the cutoff decreases to the nearest counterfactual found so far. `goals`, of
+    shape (leaves, goals, dimension), holds the target in each region, as unit rows `goals @ d <= limits`. The row of
+    each region in `results` receives the state in which it ended, the proven bound, and the point.
     """
     for leaf in range(leaves.shape[0]):
         count = write_path(work, extra, found.parents[leaves[leaf]], cuts)
@@ -181,7 +181,7 @@ def solve_leaves(
 
 @compiled()
 def write_path(work: Quadratic, extra: int, code: int, cuts: Cuts) -> int:
-    """Write the half-spaces above a parent's code behind `extra` rows; returns the number of all rows."""
+    """Write the half-spaces above a parent's code behind `extra` rows, and return the number of all rows."""
     row = extra
     while code >= 0:
         cut = code // 2
@@ -196,7 +196,7 @@ def write_path(work: Quadratic, extra: int, code: int, cuts: Cuts) -> int:
 
 @compiled()
 def push(found: OpenCells, cell: int) -> None:
-    """Put a cell into the heap."""
+    """Push a cell onto the heap."""
     heap, bounds = found.heap, found.bounds
     at = found.counts[0]
     found.counts[0] += 1
@@ -208,7 +208,7 @@ def push(found: OpenCells, cell: int) -> None:
 
 @compiled()
 def pop(found: OpenCells) -> None:
-    """Take the nearest cell out of the heap."""
+    """Pop the nearest cell off the heap."""
     heap, bounds = found.heap, found.bounds
     found.counts[0] -= 1
     size = found.counts[0]

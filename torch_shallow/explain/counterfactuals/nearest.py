@@ -1,4 +1,4 @@
-"""The nearest input of which a network says something else, rounding included."""
+"""The nearest input for which a network gives another answer, safe against rounding."""
 
 from __future__ import annotations
 
@@ -43,59 +43,61 @@ def counterfactual(
     time_limit: float | None = None,
     progress: bool = False,
 ) -> Counterfactual:
-    """The nearest input that reaches a class or an output value, with the bound that proves that nothing is nearer.
+    """Find the nearest input that reaches a class or an output value, with a bound that proves that nothing is nearer.
 
-    Cells of the tree of cuts of a shallow network are opened from near to far, by proven lower bounds of the distance,
-    and in each region that is left a linear or quadratic program is solved. A deep network of any size is searched as
-    it is, in balls around `x` that grow until nothing nearer can be outside of them. Whenever that is stopped, by a
-    time limit or Ctrl-C, the distance lies between `lower_bound` and `upper_bound`.
+    For a shallow network, cells of its tree of cuts are opened from near to far, by proven lower bounds on their
+    distance, and a linear or quadratic program is solved in each region that remains. A deep network of any size is
+    searched directly, in balls around `x` that grow until nothing outside can be nearer. If the search is stopped by a
+    time limit or Ctrl-C, the distance lies between `lower_bound` and `upper_bound`. If a finished search finds no
+    counterfactual, there is none in the domain and within `bound`.
 
-    Exact for the trunk and for closed regions, up to `tolerance`. Of a network that was trained as a shallow one, and
-    jumps between regions, the bound is that of the closed regions, and `x` is moved into the one where it is reached.
-    `x` reaches the target in the shallow network. On its very boundary the deep model, which rounds otherwise, may miss
-    it by rounding: ask for a little more (`margin`, or in the value) where that matters.
-
-    The method is complete: if it finds none, there is none in the domain and within `bound`.
+    The result is exact for the trunk and for closed regions, up to `tolerance`. If a network was trained as a shallow
+    one and jumps between regions, the bound applies to the closed regions, and `x` is moved into the one where it is
+    reached. `x` reaches the target in the shallow network; directly on the boundary of the target, the deep model may
+    miss it because it rounds differently. Where that matters, use a small `margin`, or tighten the value.
 
     Args:
-        f: a complete shallow network; `shallow.trunk` of one that has a head; or a deep model, which may be too large
-            to enumerate as a whole; or a list of deep models, all of which have to reach the target.
-        x: one input.
-        target: a class, whose output is then at least that of all others; or `AtLeast`, `AtMost`, `Between` or
-            `Linear` for values of outputs, several of them joined by `&`.
-        norm: 1, 2 or `math.inf`, of the change of the network's inputs, each times its `scale`.
-        features: names of the inputs, and what they were scaled by before the network. All ranges, integers and one-hot
-            groups are in these units.
-        fixed: features that stay as they are, by name or number.
-        lower: least value of each feature: a number for all, one for each, or a dict of some.
-        upper: largest values likewise.
-        within: a `Box` or a `Polytope` of values of the features, such as where data are, or linear relations between
-            features: `Polytope(A, b)` for `A @ values <= b`.
-        increasing: features that may only grow.
-        decreasing: features that may only shrink.
-        integer: features with whole values. They are searched one after the other in each region: give them a range
-            with `lower` and `upper`, without which a target that no whole numbers reach may be looked for without end.
-        one_hot: groups of features of which one is 1 and the others are 0; if None, those that are categories of one
-            column, as features of `from_sklearn` know them.
-        scale: how much a change of each of the network's inputs by 1 counts, as `lower`: positive. With the scale of a
-            scaler, the distance is measured in units of the features.
+        f: a complete shallow network; `shallow.trunk` of one that has a head; a deep model, which may be too large to
+            enumerate; or a list of deep models, all of which have to reach the target.
+        x: one input, of shape `in_shape`.
+        target: a class, whose output must be at least all others; or `AtLeast`, `AtMost`, `Between` or `Linear` for
+            values of outputs, possibly several joined by `&`.
+        norm: norm of the change of the network's inputs, each times its `scale`: 1, 2 or `math.inf`.
+        features: names of the entries of the flattened input, or `Features` that also give their units. All ranges,
+            integers and one-hot groups are in these units.
+        fixed: names or numbers of features that must not change.
+        lower: smallest value of each feature: one number for all, one for each, or a dict for some.
+        upper: largest value of each feature, in the same form.
+        within: a `Box` or a `Polytope` that must contain the values of the features, such as the range of the data, or
+            linear relations between features, `Polytope(A, b)` for `A @ values <= b`.
+        increasing: features that may only increase.
+        decreasing: features that may only decrease.
+        integer: features with integer values. They are searched one after the other in each region; give them a range
+            by `lower` and `upper`, because a target that no integers reach may otherwise be searched for forever.
+        one_hot: groups of features of which one is 1 and the others are 0; if None, the categories of each column,
+            which `from_sklearn` records in `features`.
+        scale: cost of a change of each of the network's inputs by 1, positive, in the form of `lower`. With the scale
+            of a scaler, the distance is measured in units of the features.
         margin: by how much the output of the class has to exceed the others.
-        tolerance: how much nearer a counterfactual might be, relative to the distance, for `proven` to be true.
-        solver: a name in `cvxpy.installed_solvers()` for the programs of regions, slow and as a reference; compiled
-            code if None. Bounds are computed from multipliers, whoever finds them. Of shallow networks only.
+        tolerance: relative difference between distance and bound for which the result counts as proven.
+        solver: for a shallow network, a name in `cvxpy.installed_solvers()` for the programs of regions, as a slow
+            reference; compiled code if None. Bounds are computed from the multipliers in either case.
         workers: for a deep network, a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds; no limit if None.
+        time_limit: time in seconds after which the search is stopped; no limit if None.
         progress: for a deep network, show a bar for each ball.
+
+    Returns:
+        A `Counterfactual`, whose `x` is None if there is none.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: an argument is of the wrong kind, constraints contradict each other whatever the network says,
-            the network is not complete, or as `transform`.
+        TransformError: an argument has a wrong value, the constraints contradict each other whatever the network
+            computes, or the network is incomplete or cannot be read.
 
     Example:
         >>> import torch, torch_shallow
         >>> from torch import nn
-        >>> from torch_shallow.explain.counterfactuals import AtLeast, counterfactual
+        >>> from torch_shallow.explain import AtLeast, counterfactual
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
         >>> with torch.no_grad():
         ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()

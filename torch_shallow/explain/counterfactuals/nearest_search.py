@@ -1,4 +1,4 @@
-"""The search for the nearest counterfactual over all regions of a shallow network."""
+"""Search for the nearest counterfactual over all regions of a shallow network."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from torch_shallow.geometry.nearest_point import BEYOND, NEAREST, UNSETTLED, lin
 
 ROUNDING = 2.3e-16
 DUAL = {1.0: np.inf, 2.0: 2.0, np.inf: 1.0}
-MAP_VALUES = 1 << 22  # entries of local models that are looked at together: 32 MB
-MOST_LEAVES = 256  # regions that are solved together
-FAR = 1e9  # so many times the length of the input is taken for infinity where there is no limit
+MAP_VALUES = 1 << 22  # entries of local models that are processed in one block: 32 MB
+MOST_LEAVES = 256  # regions whose programs are solved in one block
+FAR = 1e9  # multiple of the input's length that stands for infinity where there is no limit
 ROUNDS = ("left out by target", "left out by cell", "cells opened", "nearest point known")
 
 
@@ -41,7 +41,9 @@ def nearest_by_cvxpy(
     norm: float,
     solver: str,
 ) -> tuple[float, Float[np.ndarray, "dimension"] | None]:
-    """A lower bound of the distance from 0, whatever the solver says, and the nearest point; None if there is none.
+    """Find the nearest point to 0 by CVXPY, with a lower bound on its distance that does not rely on the solver.
+
+    The point is None if there is none.
 
     Raises:
         TransformError: the solver fails.
@@ -68,7 +70,10 @@ def nearest_by_cvxpy(
     problem = cvxpy.Problem(cvxpy.Minimize(excess), [meets, excess >= -1.0])
     _solve(problem, solver)
     if problem.status not in ("optimal", "optimal_inaccurate") or excess.value <= 0.0:
-        raise TransformError(f"solver: {solver} could not settle a program ({problem.status}); choose another.")
+        raise TransformError(
+            f"solver: expected one that can solve the programs of regions, found that {solver} ends as "
+            f"{problem.status}; choose another of cvxpy.installed_solvers()."
+        )
     return bound_of(np.asarray(meets.dual_value), a, b, norm), None
 
 
@@ -78,7 +83,7 @@ def bound_of(
     b: Float[np.ndarray, "rows"],
     norm: float,
 ) -> float:
-    """How far from 0 all points with `a @ d <= b` are, by any multipliers: as far as the half-space of their sum."""
+    """Lower bound on the distance from 0 of all points with `a @ d <= b`, by any multipliers: that of their sum."""
     u = np.maximum(0.0, multipliers)
     rounding = 4.0 * len(u) * ROUNDING
     missing = -float(u @ b) - rounding * float(u @ np.abs(b))
@@ -92,19 +97,20 @@ def _solve(problem: Any, solver: str) -> None:
         problem.solve(solver=solver)
     except (cvxpy.error.SolverError, ValueError) as error:
         raise TransformError(
-            f"solver: {solver} failed: {error}; choose another of cvxpy.installed_solvers()."
+            f"solver: expected one that can solve the programs of regions, found that {solver} fails: {error}; choose "
+            "another of cvxpy.installed_solvers()."
         ) from error
 
 
 class NearestSearch:
-    """Best first: cells of the tree by a proven bound of their distance, and a program for each region that is left.
+    """Best-first search: cells by a proven bound on their distance, and a program for each region that remains.
 
     Args:
         shallow: a complete network.
-        problem: what is looked for.
-        tolerance: what is nearer by less, relative to the distance, is left out.
-        solver: a solver of cvxpy for the programs of regions, in place of compiled code.
-        asking: who knows how long it may take.
+        problem: the constraints and the target.
+        tolerance: relative improvement of the distance below which cells are discarded.
+        solver: CVXPY solver for the programs of regions; compiled code if None.
+        asking: the run that knows how much time is left.
     """
 
     def __init__(
@@ -133,12 +139,12 @@ class NearestSearch:
 
     @property
     def tally(self) -> dict[str, int]:
-        """What was done."""
+        """Effort of the search."""
         cells = dict(zip(ROUNDS, self.tallies.tolist(), strict=True))
         return {"regions": self.function.num_regions, **cells, "programs of regions": self.programs}
 
     def run(self) -> Nearest:
-        """The nearest counterfactual, and a bound for all others."""
+        """Find the nearest counterfactual, and a lower bound on the distance of all others."""
         problem = self.problem
         if self.solver is not None:
             return self._by_solver()
@@ -160,23 +166,23 @@ class NearestSearch:
     def goals(
         self, regions: Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some goals dimension"], Float[np.ndarray, "some goals"]]:
-        """The target in some regions: `rows @ d <= limits`."""
+        """The target in some regions, as `rows @ d <= limits`."""
         weight, bias = self.function.map_arrays(np.asarray(regions, dtype=np.int64))
         target = self.problem.target
         rows, offsets = self.problem.pull_back(target.rows @ weight, bias @ target.rows.T + target.offsets)
         return rows, -offsets
 
     def rows_of(self, region: int) -> tuple[np.ndarray, np.ndarray]:
-        """All half-spaces of a region with the target, which comes last."""
+        """All half-spaces of a region, followed by those of the target."""
         goals, limits = self.goals(np.array([region]))
         count = walk.write_path(self.work, self.extra, self.function.tree.parents[1][region], self.cuts)
         return np.concatenate([self.work.rows[:count], goals[0]]), np.concatenate([self.work.rhs[:count], limits[0]])
 
     def inner(self, near: Nearest, share: float, sizes: Vector, cells: bool) -> Vector | None:
-        """The nearest point that keeps off the target's boundary, in the box of what was found.
+        """The nearest point that stays inside the target, in the box of the point found.
 
-        The point keeps off by a share of the terms of each half-space, to which each entry adds those in `sizes`; with
-        `cells`, it keeps off the boundary of the region too.
+        It stays inside by a share of the terms of each half-space, to which each entry adds those in `sizes`; with
+        `cells`, it stays inside the region by the same share.
         """
         if near.found is None:
             return None
@@ -193,15 +199,15 @@ class NearestSearch:
         return best * (1.0 - self.tolerance)
 
     def _target_bounds(self) -> Float[np.ndarray, "regions"]:
-        """How far the half-space of the target is in each region, by the norm dual to that of the distance.
+        """Euclidean distance of the target's half-space in each region.
 
-        Of the Euclidean norm for all: L1 is larger, and the search for the others starts with it.
+        It serves for all norms: L1 distances are larger, and the searches in other norms start with the Euclidean one.
         """
         problem, bounds = self.problem, np.zeros(self.function.num_regions)
         step = max(1, MAP_VALUES // (len(problem.x) * max(1, self.function.num_outputs)))
         for start in range(0, len(bounds), step):
             rows, limits = self.goals(np.arange(start, min(start + step, len(bounds))))
-            # An input that may not go where it would help does not count.
+            # An input that may not move in the direction of the target does not count.
             helps = np.where(rows > 0.0, problem.lower < 0.0, problem.upper > 0.0) * rows
             size = np.linalg.norm(helps, axis=-1)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -274,7 +280,7 @@ class NearestSearch:
         return Nearest(found, region, bound if found is None else min(bound, best), self.reason)
 
     def _shrink(self, norm: float) -> float:
-        """By what a Euclidean bound is divided to be one of another norm."""
+        """Divisor that turns a Euclidean bound into a bound in another norm."""
         return float(np.sqrt(max(1, len(self.problem.free)))) if norm == np.inf else 1.0
 
     def _solver_of(self, region: int, norm: float, simplex: Simplex | None) -> Solve:
@@ -291,13 +297,13 @@ class NearestSearch:
                 for name in ("CLARABEL", "HIGHS"):
                     with suppress(TransformError):
                         return Projection(*nearest_by_cvxpy(rows, limits, lower, upper, norm, name))
-                return Projection(bound, None)  # nobody can tell: the bound of the result says so
+                return Projection(bound, None)  # undecided, which the bound of the result states
             return Projection(*nearest_by_cvxpy(rows, limits, lower, upper, norm, self.solver))
 
         return solve
 
     def _by_solver(self) -> Nearest:
-        """The same with a bound for each region from single half-spaces, and a solver of cvxpy for those left."""
+        """The same search with bounds from single half-spaces, and a CVXPY solver for the regions that remain."""
         problem, cuts = self.problem, self.cuts
         shrink = self._shrink(problem.norm)
         bounds = cuts.of_regions / shrink

@@ -1,4 +1,4 @@
-"""Which single feature alone reaches a target, and how far it has to go."""
+"""Counterfactuals that change a single feature."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from torch_shallow.modes import outside_modes
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OneFeatureChanges(Displayed):
-    """For each feature, the nearest counterfactual that changes it alone.
+    """The nearest counterfactual that changes a single feature, for each feature.
 
     Attributes:
-        by_feature: by the names of the features that may change; `x` is None where a feature alone does not reach the
-            target.
+        by_feature: the counterfactuals by the names of the features that may change; `x` is None where a feature alone
+            does not reach the target.
     """
 
     by_feature: Mapping[str, Counterfactual]
 
     @property
     def nearest(self) -> str | None:
-        """The feature that has to go least far; None if none reaches the target."""
+        """The feature with the smallest distance; None if no feature alone reaches the target."""
         reaching = {name: found.distance for name, found in self.by_feature.items() if found.x is not None}
         return min(reaching, key=lambda name: reaching[name], default=None)
 
     @property
     def proven(self) -> bool:
-        """Whether all of it is exact, up to the tolerance."""
+        """Whether all results are exact, up to the tolerance."""
         return all(found.proven for found in self.by_feature.values())
 
     def __str__(self) -> str:
@@ -73,30 +73,35 @@ def one_feature_changes(
     progress: bool = False,
     **constraints: Any,
 ) -> OneFeatureChanges:
-    """Which single feature alone reaches a target, and how far it must go: a counterfactual along each axis.
+    """Find which single features reach a target alone, and how far each must go.
 
-    Exact along each line, which is searched in both directions: see `counterfactual`.
-
-    The search along a line goes on until the target is reached or the line ends. Where a feature that has no bounds
-    never reaches the target, it may not end: bound the features by `lower`, `upper` or `within`, or set a
-    `time_limit`, which tells how far each feature does not reach it.
+    Each feature is searched along its axis in both directions, exactly. A search goes on until the target is reached or
+    the range of the feature ends. An unbounded feature that never reaches the target may be searched forever: bound the
+    features by `lower`, `upper` or `within`, or set a `time_limit`; the result then states up to which distance each
+    feature does not reach the target.
 
     Args:
-        f: as for `counterfactual`.
-        x: one input.
-        target: as for `counterfactual`.
-        features: likewise.
-        margin: likewise.
-        tolerance: likewise.
-        workers: likewise.
-        time_limit: stop after about so many seconds, for all features together, which share it; no limit if None.
-        progress: as for `counterfactual`.
-        **constraints: `fixed`, `lower`, `upper`, `within`, `increasing`, `decreasing`, `integer`, `one_hot` and `scale`
-            of `counterfactual`.
+        f: a complete shallow network; `shallow.trunk` of one that has a head; a deep model of any size; or a list of
+            deep models, all of which have to reach the target.
+        x: one input, of shape `in_shape`.
+        target: a class, whose output must be at least all others; or `AtLeast`, `AtMost`, `Between` or `Linear` for
+            values of outputs, possibly several joined by `&`.
+        features: names of the entries of the flattened input, or `Features` that also give their units.
+        margin: by how much the output of the class has to exceed the others.
+        tolerance: relative difference between distance and bound for which a result counts as proven.
+        workers: for a deep network, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all features together, after which the search is stopped; no limit if None.
+        progress: for a deep network, show a bar for each search.
+        **constraints: `fixed`, `lower`, `upper`, `within`, `increasing`, `decreasing`, `integer`, `one_hot` and
+            `scale`, with the same meaning as in `torch_shallow.explain.counterfactual`.
+
+    Returns:
+        A `OneFeatureChanges`, whose `by_feature` maps the name of each feature to its `Counterfactual`.
 
     Raises:
         WrongTypeError: an argument is of another type, or there is no such argument.
-        TransformError: as `counterfactual`.
+        TransformError: an argument has a wrong value, the constraints contradict each other, or the network is
+            incomplete or cannot be read.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""A counterfactual as it is handed out: in the dtype of the input, and with the target reached there."""
+"""Rounding of a counterfactual to the dtype of the input, such that it still reaches the target."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from torch_shallow.explain.counterfactuals.deep_search import DeepSearch
     from torch_shallow.explain.counterfactuals.nearest_search import NearestSearch
 
-MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is added up from
+MOST = 1e-4  # how far the target is moved at most, relative to the terms that it is summed from
 
 
 class Polished(NamedTuple):
-    """An input as it is handed out.
+    """An input in its final dtype.
 
     Attributes:
-        x: in the dtype of the input.
-        distance: of this very input.
+        x: the flattened input, in the dtype of the user's input.
+        distance: distance of this rounded input.
         excess: by how much its output misses the target.
     """
 
@@ -37,10 +37,10 @@ class Polished(NamedTuple):
 def polished(
     search: NearestSearch | DeepSearch, near: Nearest, evaluate: Callable[[Tensor], np.ndarray], dtype: torch.dtype
 ) -> Polished | None:
-    """The nearest input in a dtype that reaches the target.
+    """Find the nearest input in a dtype that reaches the target; None if the search found nothing.
 
-    The point is on the boundary of the target, so that rounding may leave it on the wrong side. The target is moved
-    inwards, by more and more, until it is reached. None if nothing was found.
+    The nearest point is on the boundary of the target, where rounding may put it on the wrong side. The target is moved
+    inwards, further and further, until it is reached.
     """
     problem, found = search.problem, near.found
     if found is None:
@@ -69,9 +69,9 @@ def attempt(
     evaluate: Callable[[Tensor], np.ndarray],
     dtype: torch.dtype,
 ) -> Polished:
-    """An input as it comes out in a dtype."""
+    """Round a point to an input in a dtype, and evaluate it."""
     x = torch.from_numpy(problem.lift(np.clip(point, problem.lower, problem.upper))).to(dtype)
-    # What rounding puts beyond an end of its range goes back by one unit.
+    # Entries that rounding puts beyond an end of their range go back by one unit in the last place.
     if dtype == torch.float32:
         free = torch.from_numpy(problem.free)
         low, high = (torch.from_numpy(end) for end in problem.ends)

@@ -1,4 +1,4 @@
-"""NearestCounterfactuals of several inputs, and several of each that change different features."""
+"""Nearest counterfactuals of several inputs, and several of each that change different features."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import known_function, read_function
 from torch_shallow.modes import outside_modes
 
-Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # of the heap: the last are inputs that stay
+Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # in the heap; the last are inputs that stay
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NearestCounterfactuals(Displayed):
-    """The nearest counterfactuals of some inputs.
+    """The nearest counterfactuals of several inputs.
 
     Attributes:
-        found: of each input, its counterfactuals, nearest first: fewer than were asked for where there are no more, or
-            where the search was stopped. A first one whose `x` is None says that there is none, or none was found.
-        reasons: of each input, why its search was stopped; empty if it was not.
-        cells: how many cells were opened for all of them.
-        seconds: how long it took.
+        found: the counterfactuals of each input, nearest first; fewer than were asked for if there are no more, or if
+            the search was stopped. If the first one has `x` None, there is none, or none was found.
+        reasons: reason why the search for each input was stopped; empty if it was not.
+        cells: number of cells opened for all inputs.
+        seconds: time taken, in seconds.
     """
 
     found: tuple[tuple[Counterfactual, ...], ...]
@@ -47,12 +47,12 @@ class NearestCounterfactuals(Displayed):
 
     @property
     def proven(self) -> bool:
-        """Whether all of it is exact, up to the tolerance."""
+        """Whether all results are exact, up to the tolerance."""
         return not any(self.reasons) and all(one.proven for row in self.found for one in row)
 
     @property
     def distances(self) -> Float[Tensor, "rows count"]:
-        """The distance of each counterfactual, float64; inf where there is none."""
+        """Distance of each counterfactual, float64, of shape `(rows, count)`; inf where there is none."""
         most = max((len(row) for row in self.found), default=0)
         rows = [[one.distance for one in row] + [torch.inf] * (most - len(row)) for row in self.found]
         return torch.tensor(rows, dtype=torch.float64).reshape(len(self.found), most)
@@ -85,32 +85,40 @@ def nearest_counterfactuals(
     progress: bool = False,
     **constraints: Any,
 ) -> NearestCounterfactuals:
-    """The nearest counterfactuals of a batch of inputs, and with `count` several of each that change other features.
+    """Find the nearest counterfactuals of a batch of inputs, and with `count` several of each.
 
-    The first counterfactual of an input is the nearest one. Each further one is the nearest of those that leave alone
-    at least one feature of every counterfactual before it. They are found exactly: what is left is divided by the
-    feature that stays as it is, and the nearest of all parts comes next (Lawler, "A procedure for computing the K best
-    solutions to discrete optimization problems", 1972). In L2, where a counterfactual changes nearly all features, that
-    is a search for each feature and counterfactual; in L1, it changes few.
+    The first counterfactual of an input is the nearest one. The others change other features: each further one is the
+    nearest of those that keep at least one feature unchanged of every counterfactual before it. They are found exactly:
+    the remaining counterfactuals are divided by the feature that stays unchanged, and the nearest of all parts comes
+    next (Lawler, "A procedure for computing the K best solutions to discrete optimization problems", 1972). In L2,
+    where a counterfactual changes nearly all features, this takes one search for each feature and counterfactual; in
+    L1, few features change.
 
     Args:
-        f: as for `counterfactual`.
+        f: a complete shallow network; `shallow.trunk` of one that has a head; a deep model of any size; or a list of
+            deep models, all of which have to reach the target.
         x: a batch of inputs, of shape `(rows, *in_shape)`.
-        target: as for `counterfactual`, for all inputs; or a list with one for each.
-        norm: as for `counterfactual`.
-        count: how many counterfactuals of each input.
-        features: as for `counterfactual`.
-        margin: likewise.
-        tolerance: likewise.
-        workers: likewise.
-        time_limit: stop after about so many seconds, for all inputs together, which share it; no limit if None.
-        progress: as for `counterfactual`.
-        **constraints: `fixed`, `lower`, `upper`, `within`, `increasing`, `decreasing`, `integer`, `one_hot` and `scale`
-            of `counterfactual`.
+        target: the target for all inputs, or a list with one for each. A target is a class, whose output must be at
+            least all others; or `AtLeast`, `AtMost`, `Between` or `Linear` for values of outputs, possibly several
+            joined by `&`.
+        norm: norm of the change of the network's inputs: 1, 2 or `math.inf`.
+        count: number of counterfactuals of each input.
+        features: names of the entries of the flattened input, or `Features` that also give their units.
+        margin: by how much the output of the class has to exceed the others.
+        tolerance: relative difference between distance and bound for which a result counts as proven.
+        workers: for a deep network, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all inputs together, after which the search is stopped; no limit if None.
+        progress: for a deep network, show a bar for each search.
+        **constraints: `fixed`, `lower`, `upper`, `within`, `increasing`, `decreasing`, `integer`, `one_hot` and
+            `scale`, with the same meaning as in `torch_shallow.explain.counterfactual`.
+
+    Returns:
+        A `NearestCounterfactuals`, whose `found` holds a tuple of `Counterfactual` for each input.
 
     Raises:
         WrongTypeError: an argument is of another type, or there is no such argument.
-        TransformError: an argument is out of range, or as `counterfactual`.
+        TransformError: an argument has a wrong value, the constraints contradict each other, or the network is
+            incomplete or cannot be read.
 
     Example:
         >>> import torch
@@ -130,16 +138,19 @@ def nearest_counterfactuals(
           output 0: 1 -> 3
     """
     if not isinstance(x, Tensor):
-        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}; pass a batch of inputs.")
     if x.dim() < 2:
         raise TransformError(
             f"x: expected a batch of inputs, of shape (rows, *in_shape), found {tuple(x.shape)}; for one, pass x[None]."
         )
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise argument_error(count, int)(f"count: expected a positive integer, found {count!r}.")
+        raise argument_error(count, int)(f"count: expected a positive integer, found {count!r}; pass 1 or more.")
     targets: list[Any] = [*target] if isinstance(target, list | tuple) else [target] * len(x)
     if len(targets) != len(x):
-        raise TransformError(f"target: expected one for each of the {len(x)} inputs, found {len(targets)}.")
+        raise TransformError(
+            f"target: expected one target for each of the {len(x)} inputs, found {len(targets)}; pass one for all, or "
+            "one for each."
+        )
     limits = read_constraints(constraints)
     asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress))
     network: Any = f
@@ -156,7 +167,7 @@ def nearest_counterfactuals(
 
 
 def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking) -> tuple[Counterfactual, ...]:
-    """So many counterfactuals of one input, nearest first, each without some feature that each before has changed."""
+    """Up to `count` counterfactuals of one input, nearest first, each keeping some feature of each earlier one."""
     names = problem.features.names
     first = asked.nearest(problem, asking)
     number, found = numbers(), [first]
@@ -165,7 +176,7 @@ def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking
     seen, left = {frozenset[int]()}, list[Entry]()
 
     def divide(one: Counterfactual, by: Counterfactual, stays: frozenset[int]) -> bool:
-        """Search the parts of what is left in which a feature that was changed stays too; False if stopped."""
+        """Search the parts in which one more of the changed features stays; False if stopped."""
         for entry in (names.index(name) for name in by.changes):
             fixed = stays | {entry}
             if fixed in seen:

@@ -1,4 +1,4 @@
-"""What a search for a counterfactual gives."""
+"""Target and result of a search for a counterfactual."""
 
 from __future__ import annotations
 
@@ -20,40 +20,42 @@ Target = int | Property
 
 
 def read_target(target: object, margin: int | float, outputs: int) -> TargetRows:
-    """The inequalities of a target.
+    """Read a target as inequalities on the outputs.
 
     Raises:
-        WrongTypeError: it is of another type.
-        TransformError: there is no such output, values are not finite or in the wrong order, or a margin is given where
-            it has no meaning.
+        WrongTypeError: the target is of another type.
+        TransformError: there is no such output, values are not finite or in the wrong order, the constraints are not
+            joined by &, or a margin is given although the target is not a class.
     """
     if not (isinstance(margin, int | float) and math.isfinite(margin) and margin >= 0.0):
-        raise argument_error(margin, int, float)(f"margin: expected a finite number from 0, found {margin!r}.")
+        raise argument_error(margin, int, float)(
+            f"margin: expected a finite number from 0, found {margin!r}; pass one."
+        )
     target = _one_number(target)
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         if outputs < 2:
             raise TransformError(
-                f"target: expected AtLeast, AtMost or Between, as the network has {outputs} output, found the class "
-                f"{target}."
+                f"target: expected AtLeast, AtMost or Between, because the network has {outputs} output, found the "
+                f"class {target}; pass one of these."
             )
         return _rows(Wins(int(target), margin).formula(0, outputs, "target"), outputs)
     if not isinstance(target, Property):
         raise WrongTypeError(
             f"target: expected the number of a class, AtLeast, AtMost or another property, found "
-            f"{type(target).__name__}."
+            f"{type(target).__name__}; pass one of these."
         )
     if margin != 0.0:
-        raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; put it into the value.")
+        raise TransformError(f"margin: expected 0 for a value of an output, found {margin}; add it to the value.")
     return _rows(target.formula(0, outputs, "target"), outputs)
 
 
 def _rows(formula: Formula, outputs: int) -> TargetRows:
-    """The rows of a conjunction of closed rows about outputs."""
+    """Rows of a conjunction of non-strict inequalities on outputs."""
     rows = _conjunction(formula)
     if not rows or any(row.strict for row in rows):
         raise TransformError(
-            "target: expected linear constraints on outputs joined by &, found | or ~; ask for one alternative after "
-            "another, and for AtMost in place of ~AtLeast."
+            "target: expected linear constraints on outputs joined by &, found | or ~; ask for each alternative "
+            "separately, and use AtMost instead of ~AtLeast."
         )
     weights = np.zeros((len(rows), outputs))
     for weight, row in zip(weights, rows, strict=True):
@@ -62,7 +64,7 @@ def _rows(formula: Formula, outputs: int) -> TargetRows:
 
 
 def _conjunction(formula: Formula) -> list[Row]:
-    """The rows that all have to hold; none if there are alternatives."""
+    """Rows that all have to hold; none if the formula contains alternatives."""
     if isinstance(formula, Row):
         return [formula]
     parts = [_conjunction(part) for part in formula.parts]
@@ -72,7 +74,7 @@ def _conjunction(formula: Formula) -> list[Row]:
 
 
 def _one_number(target: object) -> object:
-    """The class that a tensor or an array of one whole number is, such as an `argmax()`; anything else as it is."""
+    """Convert a tensor or an array of one integer, such as an `argmax()`, to that integer; keep anything else."""
     if isinstance(target, Tensor):
         target = target.detach().cpu().numpy()
     if isinstance(target, np.ndarray) and target.size == 1 and target.dtype.kind in "iu":
@@ -82,24 +84,24 @@ def _one_number(target: object) -> object:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Counterfactual(Displayed):
-    """The nearest input that reaches a target, and the bound that proves it; or that there is none.
+    """The nearest input that reaches a target with the bound that proves it, or the result that there is none.
 
     Attributes:
-        x: the counterfactual, in the shape, dtype and on the device of the input; None if there is none.
-        distance: from the input to `x` as it is, rounded to its dtype; inf if there is none.
-        bound: no counterfactual is nearer than this, by weak duality in every cell that was left out.
-        region: of `x` in the shallow network; -1 for a deep one, or if there is none.
-        norm: in which the distance is measured.
-        excess: by how much the output at `x`, in float64, misses the target: at most 0, unless the regions that reach
-            it do so only in points that rounding cannot hit.
-        tolerance: what `proven` allows.
+        x: the counterfactual, with the shape, dtype and device of the input; None if there is none.
+        distance: distance from the input to `x`, after rounding to its dtype; inf if there is none.
+        bound: proven lower bound on the distance of any counterfactual, by weak duality in every discarded cell.
+        region: number of the region of `x` in the shallow network; -1 for a deep network, or if there is no `x`.
+        norm: the norm in which the distance is measured.
+        excess: by how much the output at `x`, in float64, misses the target; at most 0, unless the regions reach the
+            target only in points that rounding cannot hit.
+        tolerance: relative difference of distance and bound that `proven` allows.
         changes: value before and after of each feature that changes by more than rounding, in units of the features.
         outputs: value before and after of each output that the target is about, by its number in the flattened output;
-            of a class, those of the classes before and after.
-        digits: how many digits the values of `changes` need so that the target is reached with them: 6 or more.
-        tally: how many cells were opened, left out and by what, and how many programs were solved.
-        seconds: how long it took.
-        reason: why the search ended before it was proven; empty if it is.
+            for a class, of the largest outputs before and after.
+        digits: number of digits to which the values of `changes` must be given to reach the target; at least 6.
+        tally: number of cells opened and discarded, by reason, and of programs solved.
+        seconds: time taken, in seconds.
+        reason: reason why the search ended before the result was proven; empty if it is proven.
     """
 
     x: Float[Tensor, "*in_shape"] | None
@@ -118,29 +120,29 @@ class Counterfactual(Displayed):
 
     @property
     def lower_bound(self) -> float:
-        """No counterfactual is nearer: proven."""
+        """Proven lower bound on the distance of any counterfactual."""
         return self.bound
 
     @property
     def upper_bound(self) -> float:
-        """A counterfactual is known at this distance."""
+        """Distance of the counterfactual that was found."""
         return self.distance
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval; 0 where it is proven that there is none at all."""
+        """Width of the proven interval; 0 where it is proven that there is no counterfactual."""
         return 0.0 if self.bound == self.distance else self.distance - self.bound
 
     @property
     def cells(self) -> int:
-        """How many cells were opened."""
+        """Number of cells opened."""
         return self.tally.get("cells opened", 0)
 
     @property
     def proven(self) -> bool:
-        """Whether nothing is nearer, up to the tolerance: of `x`, or of there being none within `bound`.
+        """Whether it is proven, up to the tolerance, that nothing is nearer than `x`, or within `bound`.
 
-        Where the search was stopped before it has found any, that is not known.
+        False if the search was stopped before it found any counterfactual.
         """
         if self.x is None:
             return not self.reason
@@ -159,7 +161,7 @@ class Counterfactual(Displayed):
 
     @property
     def _changes(self) -> list[tuple[str, str, str]]:
-        """Each feature that changes, before and after."""
+        """Each feature that changes, with its values before and after."""
         return [(name, f"{old:.6g}", f"{new:.{self.digits}g}") for name, (old, new) in self.changes.items()]
 
     @property

@@ -1,8 +1,8 @@
-"""Facts about a network on its whole domain, from all of its regions; some of them by a search without these.
+"""Facts about a network on its whole domain, from all of its regions, and for some of them by a search instead.
 
-`in_chart` is the function in the chart, `cell_cones` gives the vertices and rays of every region, `cell_programs`
-solves linear programs over many of them and `over_cell` over one; each of the others is about one kind of facts. All
-are of the trunk.
+`in_chart` is the function in chart coordinates, `cell_cones` computes the vertices and rays of every region,
+`cell_programs` solves linear programs over many regions and `over_cell` over one; each of the other modules is about
+one kind of facts. All are about the trunk.
 """
 
 from torch_shallow.explain.globally.activity import NeuronActivity, neuron_activity

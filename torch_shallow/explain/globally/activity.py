@@ -1,4 +1,4 @@
-"""Which neurons are active somewhere, and in how many regions."""
+"""Neurons that are active somewhere or everywhere, and the number of regions in which they are."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from torch_shallow.optional import require
 from torch_shallow.program.model import Model
 from torch_shallow.search.partition import activation_partition
 
-VALUES_AT_ONCE = 1 << 26  # of patterns in memory: 64 MB
+VALUES_AT_ONCE = 1 << 26  # entries of patterns in one block: 64 MB
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronActivity(Displayed):
-    """Of each neuron of the deep network, through all stages, whether it is active anywhere, and everywhere.
+    """Activity of each neuron of the deep network, through all stages: whether it is active anywhere, or everywhere.
 
-    A neuron is dead if its pre-activation is nowhere positive, and always on if it is nowhere negative, but positive
-    somewhere. What is zero up to rounding is neither positive nor negative: a neuron that is zero in some regions and
-    positive in all others is always on. Where the regions were counted, a neuron is active in a region if its
-    pre-activation is positive inside, so that one that is always on may be active in fewer than all.
+    A neuron is dead if its pre-activation is nowhere positive, and always on if it is nowhere negative but somewhere
+    positive. Values that are zero up to rounding are neither: a neuron that is zero in some regions and positive in all
+    others is always on. Where regions were counted, a neuron is active in a region if its pre-activation is positive
+    inside, so a neuron that is always on may be active in fewer than all regions.
 
     Attributes:
-        dead: which neurons are active nowhere: they can be removed and nothing changes in the domain.
-        always_on: which neurons pass on what enters them everywhere: their ReLUs can be removed.
-        undecided: of which neurons the search was stopped before it was known; they count as neither.
-        names: such as `"stage 1 neuron 3"`: stages are counted from 1, the neurons of a stage from 0.
+        dead: which neurons are active nowhere; removing them changes nothing in the domain.
+        always_on: which neurons pass on their pre-activation everywhere; their ReLUs can be removed.
+        undecided: which neurons were not decided when the search was stopped; they are neither dead nor always on.
+        names: names such as `"stage 1 neuron 3"`; stages are counted from 1, the neurons of a stage from 0.
         active: number of regions in which each neuron is active; None if they were not counted.
-        num_regions: number of all regions; None likewise.
-        cells: how many cells a search opened.
-        seconds: how long it took.
-        reason: why the search was stopped; empty if it was not.
+        num_regions: number of all regions; None if they were not counted.
+        cells: number of cells that a search opened.
+        seconds: time taken, in seconds.
+        reason: reason why the search was stopped; empty if it was not.
     """
 
     dead: Bool[Tensor, "neurons"]
@@ -64,7 +64,7 @@ class NeuronActivity(Displayed):
 
     @property
     def share(self) -> Float[Tensor, "neurons"]:
-        """The share of regions in which each neuron is active.
+        """Share of the regions in which each neuron is active.
 
         Raises:
             TransformError: the regions were not counted.
@@ -72,7 +72,7 @@ class NeuronActivity(Displayed):
         if self.active is None or self.num_regions is None:
             raise TransformError(
                 "share: expected counted regions, found a deep model that was searched without finding its regions; "
-                "pass neuron_activity the shallow network, transform(model, domain=domain)."
+                "call neuron_activity on the shallow network, transform(model, domain=domain)."
             )
         return self.active.double() / self.num_regions
 
@@ -82,7 +82,10 @@ class NeuronActivity(Displayed):
         return not bool(self.undecided.any())
 
     def to_frame(self) -> Any:
-        """A row of a pandas table for each neuron.
+        """Tabulate the neurons.
+
+        Returns:
+            A pandas DataFrame with one row for each neuron.
 
         Raises:
             ImportError: pandas is not installed.
@@ -96,7 +99,7 @@ class NeuronActivity(Displayed):
         return require("pandas", "explain").DataFrame(columns)
 
     def __str__(self) -> str:
-        """Which neurons are dead or always on, and which are not decided."""
+        """Neurons that are dead, always on, or not decided."""
         counted = f"in {self.num_regions} activation regions"
         if self.num_regions is None:
             counted = f"by a search of {self.cells:,} cells in {self.seconds:.2g} s"
@@ -123,29 +126,36 @@ def neuron_activity(
     method: str = "auto",
     solver: str | None = None,
 ) -> NeuronActivity:
-    """Which neurons are dead, and which always on, in the whole domain; and in how many regions each is active.
+    """Find the neurons that are dead or always on in the whole domain, and in how many regions each neuron is active.
 
     The regions of a shallow network are counted. A deep model in a bounded domain is not transformed: proven bounds and
-    some points settle the signs of most neurons, and for each of the others a search looks for a positive value, and
-    for a negative one. In an unbounded domain a model is transformed; if it is stopped before all regions are found,
+    sample points settle the signs of most neurons, and for each of the others a search looks for a positive value, and
+    for a negative one. In an unbounded domain a model is transformed; if that is stopped before all regions are found,
     neurons that had one sign so far are `undecided`.
 
     Args:
-        shallow: a network that knows all regions of its domain; or a model.
-        domain: of a model, where to look.
-        example_input: of a model in a bounded domain, a batch of inputs, where it does not tell the shape of one.
-        workers: of a search: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: of a search: stop after about so many seconds; what is not known then is `undecided`.
-        progress: of a search: show a bar for each neuron that is asked about.
-        method: how to search; `"auto"` chooses.
-        solver: what solves linear or mixed-integer programs; chosen if None.
+        shallow: a network that knows all regions of its domain, or a model.
+        domain: for a model, the domain to examine; all of R^n if None.
+        example_input: for a model, a batch of inputs, needed where the model does not tell the shape of one.
+        workers: for a search, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds after which the search is stopped; neurons not decided by then are `undecided`.
+        progress: for a search, show a bar for each neuron in question.
+        method: search engine: `"rays"` (few inputs), `"relaxation"` (networks of moderate size), `"backward"` (wide
+            networks, many inputs), `"milp"` (one mixed-integer program), or `"auto"`, which chooses one of the first
+            three.
+        solver: solver of the mixed-integer program, a name in `cvxpy.installed_solvers()`; HiGHS if None.
+
+    Returns:
+        A `NeuronActivity`.
 
     Raises:
-        TransformError: not all regions are known, or they are no activation regions: merged, or of a network whose
-            half-spaces were trained.
+        WrongTypeError: an argument is of another type.
+        TransformError: not all regions are known; they are not activation regions, because the network was merged or
+            its half-spaces were trained; or an argument of the search is given with a network whose regions are known.
 
     Example:
         >>> import torch
+        >>> from torch_shallow.explain import neuron_activity
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
         >>> with torch.no_grad():
         ...     _ = model[0].weight[1].zero_()
@@ -165,9 +175,9 @@ def neuron_activity(
     read = Model.of(shallow, example_input)
     try:
         bounding_box(domain, read.traced.in_shape)
-    except TransformError:  # not bounded; if the domain is wrong otherwise, that is said now
+    except TransformError:  # not bounded; any other error of the domain is raised now
         return _in_space(shallow, domain, example_input, options)
-    # Imported here because numba takes a while.
+    # Imported here because numba takes a while to import.
     from torch_shallow.explain.globally.signs import signs_of
 
     asking = Asking(options, begun)
@@ -192,7 +202,7 @@ def neuron_activity(
 def _in_space(
     model: nn.Module | ExportedProgram, domain: Domain | None, example_input: Tensor | None, options: SearchOptions
 ) -> NeuronActivity:
-    """The activity of neurons in all regions of a domain without end; if these were not found in time, in some."""
+    """Activity of neurons in all regions of an unbounded domain, or in those that were found in time."""
     begun = time.monotonic()
     network, reason = options.regions_of(model, domain, example_input)
     counted, seconds = _counted(network.function), time.monotonic() - begun
@@ -214,13 +224,13 @@ def _in_space(
 
 
 def _counted(network: TreeFunction) -> NeuronActivity:
-    """The activity of neurons in all regions."""
+    """Activity of neurons in all regions."""
     partition = activation_partition(network.tree)
     program, regions = partition.program, network.num_regions
     counts = np.zeros(program.num_neurons, dtype=np.int64)
     for block in blocks(regions, program.num_neurons, VALUES_AT_ONCE):
         counts += partition.patterns(block).sum(axis=0)
-    # Imported here because numba takes a while.
+    # Imported here because numba takes a while to import.
     from torch_shallow.explain.globally.signs import negative_at
 
     always_on = counts > 0

@@ -1,4 +1,4 @@
-"""The cell of every region as vertices, rays and lines, computed anew from the half-spaces; and the outputs on them."""
+"""Vertices, rays and lines of the cell of every region, computed anew from the half-spaces; and the outputs there."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from torch_shallow.geometry.rays.generators import generators
 from torch_shallow.geometry.rays.storage import ConeStorage, grown, intersection
 
 NODE, START, LINES, RAYS, TOP = range(5)  # columns of a frame
-DONE, FLUSH = -1, -2  # beside the statuses of a cut; a new frame always has room: there are as many as cuts on a path
-AT_ONCE = 1 << 17  # generators in memory
+DONE, FLUSH = -1, -2  # beside the statuses of a cut; there are as many frames as cuts on a path, so one is always free
+AT_ONCE = 1 << 17  # generators in one block
 
 
 class ConeStack(Bundle):
-    """Cells that wait, the next one last."""
+    """Stack of cells to be processed, the next one last."""
 
     frames: np.ndarray  # int64 (capacity, 5): node, start, lines and rays in the arena, first free row of the pool
-    used: np.ndarray  # uint64 (capacity, words): half-spaces of each
+    used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
 
 
 class WrittenCones(Bundle):
-    """Cells of regions, and what has none."""
+    """Cells of regions, and nodes whose cells are not computed."""
 
     regions: np.ndarray  # int64 (capacity,)
     ends: np.ndarray  # int64 (capacity + 1,): generators of cell k are ends[k] to ends[k + 1], lines first
     num_lines: np.ndarray  # int64 (capacity,)
     generators: np.ndarray  # float64 (room, dimension): unit vectors
-    sets: np.ndarray  # uint64 (room, words): half-spaces each lies on
+    sets: np.ndarray  # uint64 (room, words): half-spaces on whose boundary each generator lies
     thin: np.ndarray  # int64 (nodes,): nodes whose cells have no interior
     large: np.ndarray  # int64 (nodes,): nodes whose cells have too many rays
 
@@ -51,14 +51,14 @@ def walk(
     tolerance: float,
     max_rays: int,
 ) -> int:
-    """Go on with the cells on the stack.
+    """Process the cells on the stack.
 
-    `counts` are cells on the stack, regions in the harvest, thin nodes, large nodes. A cell that a cut does not divide
-    goes on to the cut's side on which it lies; the other side is thin.
+    `counts` holds the numbers of cells on the stack, of regions in the harvest, of thin nodes and of large nodes. A
+    cell that a cut does not divide passes to the side of the cut on which it lies; the other side is thin.
 
     Returns:
-        DONE; FLUSH: take the regions out of the harvest and call again; or a status of `split`: make room and call
-        again.
+        DONE; FLUSH to have the regions taken out of the harvest; or a status of `split` to have more room made. After
+        the last two, call again.
     """
     frames, values = stack.frames, scratch.values
     while counts[0] > 0:
@@ -116,7 +116,7 @@ def below(
     stack: Int[np.ndarray, "room"],
     regions: Int[np.ndarray, "regions"],
 ) -> int:
-    """Write the regions below some nodes; returns how many there are."""
+    """Write the regions below some nodes, and return their number."""
     count = 0
     for root in range(nodes.shape[0]):
         stack[0], top = nodes[root], 1
@@ -137,11 +137,11 @@ class CellCones:
     """Some cells, each a cone in homogeneous chart coordinates.
 
     Attributes:
-        regions: their numbers.
-        ends: the generators of cell k are `ends[k]` to `ends[k + 1]`, its lines first.
-        num_lines: of each cell.
+        regions: numbers of the regions.
+        ends: offsets of the generators: those of cell k are `ends[k]` to `ends[k + 1]`, its lines first.
+        num_lines: number of lines of each cell.
         generators: unit lines and rays (v, t); a ray with t > 0 is the vertex v / t.
-        sets: which half-spaces each generator lies on, as bits that mean the same within a cell.
+        sets: half-spaces on whose boundary each generator lies, as bits that have the same meaning within a cell.
     """
 
     regions: Int[np.ndarray, "cells"]
@@ -152,19 +152,19 @@ class CellCones:
 
 
 class CellWalk:
-    """The cells of all regions, by double description down the tree; iterate over it once.
+    """Iterator over the cells of all regions, by double description down the tree; can be used once.
 
-    Complete, and sound up to `tolerance`: a cut that the generators of a cell are no further from does not divide it,
-    and a vertex further away than the reciprocal counts as a ray.
+    Complete, and sound up to `tolerance`: a cut divides a cell only if there are generators further away than this on
+    both sides, and a vertex further away than the reciprocal counts as a ray.
 
     Args:
         subject: the network.
-        max_rays: a cell of more lines and rays is left out, with all that are below it.
-        tolerance: a value up to this size, of a unit row at a unit vector, counts as zero.
+        max_rays: number of lines and rays above which a cell is left out, with everything below it.
+        tolerance: size up to which the value of a unit row at a unit vector counts as zero.
 
     Attributes:
         thin: after the walk, the regions whose cells have no interior, up to the tolerance.
-        large: likewise, the regions in cells of too many rays.
+        large: after the walk, the regions in cells of too many rays.
     """
 
     def __init__(self, subject: InChart, max_rays: int, tolerance: float) -> None:
@@ -172,7 +172,7 @@ class CellWalk:
         self.thin = self.large = np.zeros(0, dtype=np.int64)
 
     def __iter__(self) -> Iterator[CellCones]:
-        """The cells, many at a time; the arrays are used again for the next ones.
+        """Iterate over blocks of cells; their arrays are overwritten by the next block.
 
         Yields:
             Cells whose generators fit into memory.
@@ -245,17 +245,17 @@ def _grow(storage: ConeStorage, status: int, stack: ConeStack, harvest: WrittenC
 
 
 class CellPaths(Bundle):
-    """The cuts above each region, and how far a vertex may be on their wrong side."""
+    """The cuts above each region, and how far a vertex may lie on their wrong side."""
 
     regions: np.ndarray  # int64 (regions,): `2 * cut + side` above each region, -1 at the root
-    parents: np.ndarray  # int64 (cuts,): likewise above each cut
+    parents: np.ndarray  # int64 (cuts,): `2 * cut + side` above each cut, -1 at the root
     cuts: np.ndarray  # float64 (cuts, dimension): unit rows
     allowed: float
 
 
 @compiled()
 def lies_inside(vertex: Float[np.ndarray, "homogeneous"], region: int, paths: CellPaths) -> bool:
-    """Whether a vertex, as a unit vector, lies on the right side of all cuts above its region."""
+    """Whether a vertex, given as a unit vector, lies on the right side of all cuts above its region."""
     code = paths.regions[region]
     while code >= 0:
         value, cut = 0.0, code // 2
@@ -283,12 +283,13 @@ def extremes(
     at: Float[np.ndarray, "outputs 2 homogeneous"],
     doubtful: Bool[np.ndarray, "all"],
 ) -> None:
-    """Improve the least (column 0) and greatest (column 1) value known of each output by those on some cells.
+    """Improve the least (column 0) and greatest (column 1) known value of each output by those on some cells.
 
-    Cells are as in `CellCones`, each with its local model in `rows`; a slope up to `flat` is none, and a ray with t up
-    to `tolerance` is a direction. `known` tells which regions are looked at: others are so thin that their vertices are
-    rounding. `doubtful` is set for each region of which a vertex would be better, but does not lie in its half-spaces,
-    as happens where walls nearly coincide. What is found goes into `best`, `where` and `at`, as in `Extrema`.
+    Cells are given as in `CellCones`, each with its local model in `rows`. Slopes up to `flat` count as zero, and a ray
+    with t up to `tolerance` is a direction. `known` marks the regions to be examined; others are so thin that their
+    vertices are rounding errors. `doubtful` is set for each region with a vertex that would be better but lies outside
+    its half-spaces, as happens where walls nearly coincide. Results are written to `best`, `where` and `at`, as in
+    `Extrema`.
     """
     dimension = generators.shape[1]
     for cell in range(regions.shape[0]):

@@ -1,4 +1,4 @@
-"""The greatest value of an affine function on each of many bounded cells, by compiled linear programs."""
+"""Compiled linear programs for the greatest value of an affine function on each of many bounded cells."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.geometry.dual_simplex import ABOVE, FAILED, Simplex, maximise, room
 from torch_shallow.geometry.tree_kernels import write_path
 
-FIRST = 32  # regions with the best interior points: what is found there leaves less to look at
+FIRST = 32  # regions with the best interior points, which are examined first so that fewer others remain
 ROUNDING = (
-    1e-15  # of each term of a value, relative to it: a value that is no more than that above another is no better
+    1e-15  # rounding error of each term of a value, relative to it: a value must exceed another by more to be better
 )
-LOOSE = 1e-6  # by how much the box of a polytope is widened, relative to its size: a solver told it
+LOOSE = 1e-6  # by how much the box of a polytope is widened, relative to its size, because a solver found it
 
 
 class Highest(Bundle):
-    """The highest value known of an affine function for each region, and where it is."""
+    """The highest known value of an affine function for each region, and where it is attained."""
 
     value: np.ndarray  # float64 (1,)
     region: np.ndarray  # int64 (1,)
     point: np.ndarray  # float64 (dimension,): homogeneous
-    counts: np.ndarray  # int64 (2,): linear programs, and those of the last call that could not be settled
+    counts: np.ndarray  # int64 (2,): linear programs solved, and those of the last call that could not be settled
 
 
 @compiled()
@@ -40,11 +40,12 @@ def raise_highest(
     highest: Highest,
     failed: Int64[np.ndarray, "some"],
 ) -> None:
-    """Look for higher values in those of some regions that `order` counts up, one after the other.
+    """Look for higher values in the regions listed by `order`, one after the other.
 
-    A region is left out where its bound is not above the highest value. Of each other one a linear program over its
-    cell, whose first `num_walls` half-spaces are there already, finds its best point, or multipliers prove that it has
-    none above the highest value by more than `ROUNDING`: see `maximise`. Where neither comes out, `failed` has it.
+    A region is skipped if its bound is not above the highest value. For each other region, a linear program over its
+    cell, whose first `num_walls` half-spaces are set already, finds its best point, or multipliers prove that no value
+    exceeds the highest one by more than `ROUNDING` (see `maximise`). If neither succeeds, the region is added to
+    `failed`.
     """
     dimension = rows.shape[1]
     for place in range(order.shape[0]):
@@ -63,7 +64,7 @@ def raise_highest(
         count = write_path(simplex.rows, num_walls, paths.regions[regions[k]], paths.parents, paths.cuts)
         highest.counts[0] += 1
         outcome = maximise(simplex, count, simplex.objective, highest.value[0] / length + rounding, rounding)
-        if outcome == ABOVE:  # the best point of the region: no pivot is left
+        if outcome == ABOVE:  # the best point of the region, because no pivot remains
             value = 0.0
             for i in range(dimension):
                 value += rows[k, i] * simplex.point[i]
@@ -81,7 +82,7 @@ class CellPrograms:
         subject: the network.
         paths: the cuts above each region.
         lower: least value of each coordinate in the domain.
-        upper: greatest value.
+        upper: greatest value of each coordinate in the domain.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class CellPrograms:
         self._num_walls, self._paths, self._points = len(walls), paths, subject.function.tree.points
 
     def highest(self, value: float) -> Highest:
-        """What is known at first: a value, and of no region of these."""
+        """The initial state: a known value, which belongs to no region."""
         none, point = np.full(1, -1), np.zeros(len(self._lower))
         return Highest(np.array([value]), none, point, np.zeros(2, dtype=np.int64))
 
@@ -112,17 +113,17 @@ class CellPrograms:
         *,
         all_of_them: bool,
     ) -> Int64[np.ndarray, "failed"]:
-        """Look for higher values of an affine function for each of some regions, in the most promising ones first.
+        """Look for higher values of an affine function for each of some regions, most promising ones first.
 
         Args:
-            highest: what is known, which is changed.
-            regions: their numbers.
-            rows: the functions.
-            all_of_them: look at all, those first that reach most in the box of the domain; else at a few, those with
-                the best interior points.
+            highest: the highest values known, which are updated.
+            regions: numbers of the regions.
+            rows: the affine functions.
+            all_of_them: whether to examine all regions, ordered by their bound in the box of the domain; otherwise only
+                a few, those with the best interior points.
 
         Returns:
-            Which of the regions, by their places, have programs that could not be settled.
+            The positions of the regions whose programs could not be settled.
         """
         rows = np.ascontiguousarray(rows)
         bounds = np.maximum(rows * self._lower, rows * self._upper).sum(axis=1)

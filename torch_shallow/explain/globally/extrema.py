@@ -1,4 +1,4 @@
-"""The least and greatest values of every output in the chart."""
+"""Least and greatest values of every output, in chart coordinates."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from torch_shallow.explain.globally.cell_cones import CellPaths
     from torch_shallow.explain.globally.cell_programs import CellPrograms
 
-OUTSIDE = 10  # times the tolerance: a vertex may be so far outside of its region, and a thinner region has no vertices
-MODELS = 256  # of HiGHS in memory
-CORNERS = 16  # of a box, for each output: with more, programs are solved more quickly than vertices are found
+OUTSIDE = 10  # multiple of the tolerance: how far a vertex may lie outside its region; thinner regions have none
+MODELS = 256  # HiGHS models kept in memory
+CORNERS = 16  # corners of a box for each output: with more, solving programs is faster than finding vertices
 
 
 @dataclass(frozen=True, eq=False)
 class Extrema:
-    """The least (column 0) and greatest (column 1) value of each output, and where.
+    """The least (column 0) and greatest (column 1) value of each output, and where it is attained.
 
     Attributes:
         best: the values.
-        where: their regions.
-        at: where they are: a point (v, 1) of the chart, or a direction (v, 0) along which a value is infinite.
+        where: numbers of their regions.
+        at: their points (v, 1) in the chart, or directions (v, 0) along which a value is infinite.
     """
 
     best: Float[np.ndarray, "outputs 2"]
@@ -39,14 +39,14 @@ class Extrema:
 def find_extrema(
     subject: InChart, flat: Float[np.ndarray, "outputs"], max_rays: int, tolerance: float
 ) -> tuple[Extrema, int]:
-    """Look at the vertices and rays of every region, or solve linear programs where there are too many.
+    """Evaluate the vertices and rays of every region, or solve linear programs where there are too many.
 
-    A slope along a ray up to `flat` is none. A cell of more vertices and rays than `max_rays` is left to linear
-    programs, as is one with vertices outside of it, and as are all in a box where that is quicker; `tolerance` is as
-    for `CellWalk`.
+    Slopes along a ray up to `flat` count as zero. Linear programs are solved over cells of more than `max_rays`
+    vertices and rays, over cells with vertices outside of them, and in a box over all cells where that is faster.
+    `tolerance` is that of `CellWalk`.
 
     Returns:
-        What was found, and how many linear programs were solved.
+        The extrema, and the number of linear programs solved.
     """
     # Compiled code is imported when it is used.
     from torch_shallow.explain.globally.cell_cones import CellPaths, CellWalk, extremes
@@ -72,14 +72,14 @@ def find_extrema(
     known = margin > paths.allowed
     thin, left = np.flatnonzero(~known), np.flatnonzero(known)
     state = (paths, known, found.best, found.where, found.at, doubtful)
-    if not subject.chart.num_corners >= CORNERS * outputs:  # 0 if it is no box
+    if not subject.chart.num_corners >= CORNERS * outputs:  # 0 if it is not a box
         walk = CellWalk(subject, max_rays, tolerance)
         for cells in walk:
             rows = subject.rows(cells.regions)
             extremes(cells.ends, cells.num_lines, cells.regions, cells.generators, rows, flat, tolerance, *state)
         thin = np.union1d(walk.thin, thin)
         left = np.setdiff1d(np.union1d(walk.large, np.flatnonzero(doubtful)), thin)
-    if len(thin):  # what is known of them is a point
+    if len(thin):  # only one point of each is known
         known[:] = True
         points = np.column_stack([subject.function.tree.points[thin], np.ones(len(thin))])
         ends, none = np.arange(len(thin) + 1), np.zeros(len(thin), dtype=np.int64)
@@ -96,17 +96,17 @@ def improve_by_programs(
     flat: Float[np.ndarray, "outputs"],
     paths: CellPaths,
 ) -> int:
-    """Improve what is known by linear programs over some regions, in ascending order.
+    """Improve the extrema by linear programs over some regions, in ascending order.
 
-    In a bounded domain they are compiled: see `CellPrograms`. HiGHS settles those that fail there, and all of an
-    unbounded domain. Whatever it says of a solution, that it lies in the region, and that its dual proves that nothing
-    in the region is better, is computed here.
+    In a bounded domain the programs are solved by compiled code (`CellPrograms`). HiGHS settles those that fail there,
+    and all programs in an unbounded domain; that its solutions lie in the region, and that their duals prove that
+    nothing in the region is better, is verified here.
 
     Returns:
-        How many linear programs were solved.
+        The number of linear programs solved.
 
     Raises:
-        TransformError: a solution is not proven.
+        TransformError: a solution cannot be proven.
     """
     lower, upper = bounding_box(subject.chart.inequalities)
     bounded = bool(np.isfinite(lower).all() and np.isfinite(upper).all())
@@ -121,10 +121,11 @@ def improve_by_programs(
 def _improve_compiled(
     extrema: Extrema, subject: InChart, regions: Int[np.ndarray, "regions"], programs: CellPrograms
 ) -> tuple[int, dict[tuple[int, ...], Int[np.ndarray, "some"]]]:
-    """Improve what is known: in the most promising regions at first, so that less is left to be looked at.
+    """Improve the extrema by compiled programs, most promising regions first, so that fewer others remain.
 
     Returns:
-        How many linear programs were solved; and of each output and side, the regions where one could not be settled.
+        The number of linear programs solved, and for each output and side the regions whose program could not be
+        settled.
     """
     blocks = np.split(regions, np.searchsorted(regions, [block.start for block in subject.blocks()][1:]))
     rows_of = lru_cache(maxsize=1)(lambda block: subject.rows(blocks[block]))
@@ -154,7 +155,7 @@ def _improve_by_highs(
     flat: Float[np.ndarray, "outputs"],
     bounded: bool,
 ) -> int:
-    """Improve what is known of each output and side by a linear program for each of the regions that it has left."""
+    """Improve the extrema by a linear program for each of the regions that remain for each output and side."""
     regions = np.unique(np.concatenate(list(left.values())))
     rows = subject.rows(regions)
     programs = lru_cache(maxsize=MODELS)(lambda region: OverCell(half_spaces_of(subject, region), region, bounded))

@@ -19,15 +19,15 @@ from torch_shallow.geometry.chart import Chart
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.search.partition import Partition
 
-VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
+VALUES_AT_ONCE = 1 << 22  # entries of local models in one block: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class InChart:
-    """A network that knows all regions of its domain, looked at from outside.
+    """A network that knows all regions of its domain, in chart coordinates.
 
-    An input is `chart.lift(v) + e`: `v` decides on the region, `e` moves inputs that no neuron reads, each for itself
-    (see `idle`) or along `lines`. Along `e` the output changes by `skip @ e`, in every region.
+    An input is `chart.lift(v) + e`, where `v` determines the region and `e` changes inputs that no neuron reads: each
+    separately (`idle`), or along `lines`. Along `e` the output changes by `skip @ e`, in every region.
 
     Attributes:
         function: the network.
@@ -37,23 +37,23 @@ class InChart:
 
     @property
     def chart(self) -> Chart:
-        """The chart of the tree."""
+        """Chart of the tree."""
         return self.function.tree.chart
 
     @cached_property
     def cuts(self) -> Float[np.ndarray, "cuts homogeneous"]:
-        """The cuts over homogeneous chart coordinates, in unit length."""
+        """Cuts as unit rows over homogeneous chart coordinates."""
         return self.function.cut_rows()
 
     def blocks(self) -> Iterator[slice]:
-        """All regions, as many at a time as have local models that fit into memory."""
+        """All regions, in blocks whose local models fit into memory."""
         function = self.function
         return blocks(function.num_regions, function.num_outputs * (function.num_inputs + 1), VALUES_AT_ONCE)
 
     def maps(
         self, regions: slice | Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
-        """Weight and bias of the local models of some regions; not to be written to."""
+        """Weight and bias of the local models of some regions; read-only."""
         if self._all_maps is not None:
             weight, bias = self._all_maps
             return weight[regions], bias[regions]
@@ -61,21 +61,21 @@ class InChart:
 
     @cached_property
     def _all_maps(self) -> tuple[Float[np.ndarray, "all outputs inputs"], Float[np.ndarray, "all outputs"]] | None:
-        """Weight and bias of all local models, if they fit into memory at once: they are looked at several times."""
+        """Weight and bias of all local models, cached if they fit into memory at once."""
         every = next(self.blocks())
         if every.stop < self.function.num_regions:
             return None
         return self.function.map_arrays(np.arange(self.function.num_regions))
 
     def rows(self, regions: slice | Int[np.ndarray, "some"]) -> Float[np.ndarray, "some outputs homogeneous"]:
-        """The local models of some regions, over homogeneous chart coordinates."""
+        """Local models of some regions over homogeneous chart coordinates."""
         weight, bias = self.maps(regions)
         constant = weight @ self.chart.origin + bias
         return np.concatenate([weight @ self.chart.directions.T, constant[..., None]], axis=-1)
 
     @cached_property
     def skip(self) -> Float[np.ndarray, "outputs inputs"]:
-        """How the output reads, in every region alike, what no neuron reads."""
+        """Weight by which the output reads inputs that no neuron reads, the same in every region."""
         function, skip = self.function, self.function.selection.skip
         return np.zeros((function.num_outputs, function.num_inputs)) if skip is None else skip.detach().cpu().numpy()
 
@@ -86,14 +86,14 @@ class InChart:
 
     @cached_property
     def bounds(self) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-        """Bounds of each input of a box; of other domains, infinite ones."""
+        """Bounds of each input for a box; infinite for other domains."""
         if isinstance(self.function.domain, Box):
             return self.function.domain.bounds((self.function.num_inputs,))
         return np.full(self.function.num_inputs, -np.inf), np.full(self.function.num_inputs, np.inf)
 
     @cached_property
     def idle(self) -> Int[np.ndarray, "idle"]:
-        """Inputs of a box that no neuron reads and that have a bound, and more than one value."""
+        """Inputs of a box that no neuron reads and that have a bound and more than one value."""
         bounded = np.isfinite(self.bounds[0]) | np.isfinite(self.bounds[1])
         return np.flatnonzero(~self.chart.directions.any(axis=0) & ~self.fixed & bounded)
 
@@ -104,9 +104,9 @@ class InChart:
 
     @cached_property
     def terms(self) -> Float[np.ndarray, "outputs inputs"]:
-        """The size of the terms that a slope is added up from, which its rounding is relative to.
+        """Size of the terms that a slope is summed from, to which its rounding is relative.
 
-        Where there is no deep network, the largest slope of all regions.
+        Without a deep network, this is the largest slope of all regions.
         """
         if isinstance(self.function.tree, Partition):
             return self.function.tree.program.slope_terms
@@ -125,15 +125,15 @@ class InChart:
 
 
 def check_limits(max_rays: int, tolerance: float) -> None:
-    """Make sure that regions can be cut out with these.
+    """Make sure that the limits for computing regions are in range.
 
     Raises:
         TransformError: they are out of range.
     """
     if not (max_rays >= 1 and 0.0 < tolerance < 1e-3):
         raise TransformError(
-            f"max_rays, tolerance: expected a positive number and one between 0 and 0.001, found {max_rays}, "
-            f"{tolerance}."
+            f"max_rays, tolerance: expected a positive number, and a number between 0 and 0.001, found {max_rays} and "
+            f"{tolerance}; leave them out."
         )
 
 
@@ -145,7 +145,7 @@ def continuous(shallow: TreeFunction, name: str) -> TreeFunction:
     """
     if shallow.may_be_discontinuous:
         raise TransformError(
-            f"{name}: expected a continuous network, found one whose weights may have been trained, which may jump "
-            "between regions; ask before training, or see shallow.continuity_gap()."
+            f"{name}: expected a continuous network, found one whose weights may have been trained, so that it may "
+            "jump between regions; ask before training, or see shallow.continuity_gap()."
         )
     return shallow

@@ -20,21 +20,21 @@ from torch_shallow.explain.globally.in_chart import InChart, check_limits
 from torch_shallow.geometry.polyhedron import lines_and_rays
 from torch_shallow.modes import outside_modes
 
-RESIDUAL = 1e-6  # how far the sum of volumes may be from the volume of the domain, relative to that
+RESIDUAL = 1e-6  # accepted difference of the sum of volumes from the volume of the domain, relative to the latter
 ROWS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class Integrals:
-    """What is integrated over the cells.
+    """Integrals over the cells of all regions.
 
     Attributes:
-        volume: of each region in the chart; inf where it is unbounded there.
-        centroid: of each bounded region.
-        covariance: of the uniform distribution on each bounded region.
-        factor: volume in the moving inputs of a piece of the chart of volume 1, with the inputs that no neuron reads.
-        total: volume of the domain in the moving inputs, computed by other means.
-        residual: how far the sum of all volumes is from that, relative to it; 0 where both are infinite.
+        volume: volume of each region in the chart; inf where it is unbounded there.
+        centroid: centroid of each bounded region.
+        covariance: covariance of the uniform distribution on each bounded region.
+        factor: volume in the moving inputs of a part of the chart of volume 1, including inputs that no neuron reads.
+        total: volume of the domain in the moving inputs, computed independently.
+        residual: difference of the sum of all volumes from `total`, relative to it; 0 where both are infinite.
     """
 
     volume: Float[np.ndarray, "regions"]
@@ -46,11 +46,11 @@ class Integrals:
 
 
 def integrals(subject: InChart, max_rays: int, max_simplices: int, tolerance: float) -> Integrals:
-    """Cut the cell of every region into simplices.
+    """Integrate over the cell of every region, by cutting it into simplices.
 
     Raises:
-        TransformError: there are too many vertices or simplices, the volumes do not add up to that of the domain, or a
-            limit is none.
+        TransformError: there are too many vertices or simplices, the volumes do not sum to that of the domain, or a
+            limit is out of range.
     """
     # Compiled code is imported when it is used.
     from torch_shallow.explain.globally.cell_cones import CellWalk
@@ -72,14 +72,14 @@ def integrals(subject: InChart, max_rays: int, max_simplices: int, tolerance: fl
         )  # fmt: skip
         if status == TOO_MANY_SIMPLICES:
             raise TransformError(
-                f"max_simplices: the regions are cut into more than {max_simplices:,} simplices, whose number grows "
-                f"fast with the dimension ({k}); allow more, or fix inputs with a Box; moments(samples=...) can sample "
-                "a Box."
+                f"max_simplices: expected regions of at most {max_simplices:,} simplices, found more; their number "
+                f"grows fast with the dimension ({k}); allow more, or fix inputs with a Box; moments(samples=...) can "
+                "sample a Box."
             )
     if len(walk.large):
         raise TransformError(
-            f"max_rays: {len(walk.large)} of {regions} regions lie in cells of more than {max_rays} vertices and rays; "
-            "allow more, or fix inputs with a Box; moments(samples=...) can sample a Box."
+            f"max_rays: expected cells of at most {max_rays} vertices and rays, found {len(walk.large)} of {regions} "
+            "regions in larger ones; allow more, or fix inputs with a Box; moments(samples=...) can sample a Box."
         )
     factor, total = _factor(subject), _domain_volume(subject, tolerance)
     found = factor * volume.sum()
@@ -87,8 +87,8 @@ def integrals(subject: InChart, max_rays: int, max_simplices: int, tolerance: fl
     residual = 0.0 if both_infinite else float(abs(found - total) / total)
     if not residual <= RESIDUAL:
         raise TransformError(
-            f"tolerance: the volumes of the regions add up to {found:.9g}, that of the domain is {total:.9g}: regions "
-            "are too thin for this tolerance; try another one."
+            f"tolerance: expected volumes of the regions that sum to that of the domain, {total:.9g}, found "
+            f"{found:.9g}; regions are too thin for this tolerance; try another one."
         )
     return Integrals(volume, centroid, covariance, factor, total, residual)
 
@@ -120,7 +120,7 @@ def _factor(subject: InChart) -> float:
 
 
 def _domain_volume(subject: InChart, tolerance: float) -> float:
-    """Volume in the moving inputs: of a box by its widths, of a polytope by Qhull."""
+    """Volume of the domain in the moving inputs: of a box by its widths, of a polytope by Qhull."""
     from scipy.spatial import ConvexHull
 
     lower, upper = subject.bounds
@@ -142,9 +142,9 @@ class Volumes(Displayed):
     """The volume of every region, in the inputs that a box does not fix.
 
     Attributes:
-        values: of each region, float64; inf where it is unbounded.
-        total: the volume of the domain, computed by itself: the widths of a box, or by Qhull.
-        residual: how far the sum of the values is from it, relative to it.
+        values: volume of each region, float64; inf where it is unbounded.
+        total: volume of the domain, computed independently: by the widths of a box, or by Qhull.
+        residual: difference of the sum of the values from `total`, relative to it.
         dimension: number of inputs that are not fixed.
     """
 
@@ -155,17 +155,17 @@ class Volumes(Displayed):
 
     @property
     def shares(self) -> Float[Tensor, "regions"]:
-        """Shares of the volume of the domain.
+        """Share of each region in the volume of the domain.
 
         Raises:
             TransformError: the domain is unbounded.
         """
         if not np.isfinite(self.total):
-            raise TransformError("volumes: expected a bounded domain, of which regions have a share; give a Box.")
+            raise TransformError("volumes: expected a bounded domain for shares, found an unbounded one; pass a Box.")
         return self.values / self.total
 
     def __str__(self) -> str:
-        """Number, sum and range."""
+        """Number, range and sum of the volumes."""
         return (
             f"{len(self.values)} regions of volume {self.values.min():.4g} to {self.values.max():.4g} in "
             f"{self.dimension} dimensions, {self.total:.6g} together (residual {self.residual:.1e})"
@@ -181,24 +181,29 @@ def volumes(
     max_simplices: int = 100_000_000,
     tolerance: float = 1e-10,
 ) -> Volumes:
-    """The exact volume of every region, up to rounding: each is cut into simplices.
+    """Compute the exact volume of every region, up to rounding.
 
-    Inputs that a box fixes do not count: volumes are of the other inputs. The sum of all volumes is compared with the
-    volume of the domain.
+    Each region is cut into simplices. Inputs that a box fixes do not count: volumes are those in the other inputs. The
+    sum of all volumes is compared with the volume of the domain.
 
     Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed.
-        domain: of a model, where to look.
-        max_rays: how many vertices a cell may have.
-        max_simplices: how many simplices all regions together may be cut into; about four million are made in a second.
-        tolerance: as for `output_range`; a thinner region has volume 0.
+        shallow: a network that knows all regions of its domain, or a model, which is transformed.
+        domain: for a model, the domain to examine; all of R^n if None.
+        max_rays: largest number of vertices and rays of a cell.
+        max_simplices: largest number of simplices of all regions together; about four million are made in a second.
+        tolerance: tolerance in chart coordinates, in which lengths are about one; a thinner region has volume 0, and a
+            vertex further away than the reciprocal counts as a ray.
+
+    Returns:
+        A `Volumes`.
 
     Raises:
-        TransformError: not all regions are known, there are more vertices or simplices, or the volumes do not add up to
-            that of the domain.
+        TransformError: not all regions are known, there are too many vertices or simplices, or the volumes do not sum
+            to that of the domain.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import volumes
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> found = volumes(model, torch_shallow.Box(-1.0, 1.0))
         >>> abs(float(found.values.sum()) - 4.0) < 1e-9
@@ -220,12 +225,12 @@ class Moments(Displayed):
     Tensors are float64.
 
     Attributes:
-        mean: of each output, of shape `(*out_shape)`.
-        covariance: of the flattened outputs.
-        standard_error: of the mean; 0 where it is exact.
+        mean: mean of each output, of shape `(*out_shape)`.
+        covariance: covariance of the flattened outputs.
+        standard_error: standard error of the mean; 0 where it is exact.
         samples: number of random points; 0 where nothing is sampled.
         exact: whether the integrals are exact, up to rounding, or estimated from random points.
-        before_head: whether these are moments of what enters the network's head (logits), and not of its outputs.
+        before_head: whether these are moments of the values that enter the network's head (logits), not of its outputs.
     """
 
     mean: Float[Tensor, "*out_shape"]
@@ -237,7 +242,7 @@ class Moments(Displayed):
 
     @property
     def variance(self) -> Float[Tensor, "*out_shape"]:
-        """Of each output."""
+        """Variance of each output."""
         return self.covariance.diagonal().reshape(self.mean.shape)
 
     def __str__(self) -> str:
@@ -267,26 +272,32 @@ def moments(
     max_simplices: int = 100_000_000,
     tolerance: float = 1e-10,
 ) -> Moments:
-    """Mean and covariance of the trunk's outputs when the inputs are uniform on a bounded domain.
+    """Compute mean and covariance of the trunk's outputs for inputs that are uniform on a bounded domain.
 
-    Exact, up to rounding, unless `samples` are asked for: each region is cut into simplices, over which affine and
-    quadratic functions have integrals in closed form. Fixed inputs stay fixed.
+    The result is exact, up to rounding, unless `samples` is given: each region is cut into simplices, over which affine
+    and quadratic functions have integrals in closed form. Fixed inputs stay fixed.
 
     Args:
-        shallow: a network that knows all regions of its domain; or a model, which is transformed, or only evaluated if
-            `samples` are asked for, so that it may have any size.
-        domain: of a model, where to look.
-        samples: estimate the moments from so many independent random points of a `Box` instead; 2 or more.
-        seed: of these points.
-        max_rays: as for `volumes`.
-        max_simplices: as for `volumes`.
-        tolerance: as for `volumes`.
+        shallow: a network that knows all regions of its domain, or a model, which is transformed. With `samples`, a
+            model is only evaluated, and may have any size.
+        domain: for a model, the domain to examine; it must be bounded.
+        samples: number of independent random points of a `Box` from which to estimate the moments; at least 2. If None,
+            the moments are exact.
+        seed: seed for the random points.
+        max_rays: largest number of vertices and rays of a cell.
+        max_simplices: largest number of simplices of all regions together; about four million are made in a second.
+        tolerance: tolerance in chart coordinates, in which lengths are about one; a thinner region has volume 0.
+
+    Returns:
+        A `Moments`.
 
     Raises:
-        TransformError: the domain is unbounded, or no `Box` where points are asked for; or as for `volumes`.
+        TransformError: the domain is unbounded, or not a `Box` although `samples` is given; not all regions are known;
+            there are too many vertices or simplices; or the volumes do not sum to that of the domain.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import moments
         >>> model = torch.nn.Sequential(torch.nn.Linear(1, 2, bias=False), torch.nn.ReLU(), torch.nn.Linear(2, 1))
         >>> with torch.no_grad():  # |x|
         ...     _ = model[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
@@ -302,8 +313,8 @@ def moments(
     found = integrals(subject, max_rays, max_simplices, tolerance)
     if not np.isfinite(found.total):
         raise TransformError(
-            f"domain: expected a bounded one, on which inputs can be uniform, found "
-            f"{subject.function.domain!r}; give a Box."
+            f"domain: expected a bounded domain, on which inputs can be uniform, found "
+            f"{subject.function.domain!r}; pass a Box."
         )
     outputs = subject.function.num_outputs
     shares = found.volume / found.volume.sum()
@@ -338,7 +349,7 @@ def _sampled(
 ) -> Moments:
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise argument_error(samples, int)(
-            f"samples: expected 2 or more random points, or None for exact moments, found {samples}."
+            f"samples: expected 2 or more random points, or None for exact moments, found {samples}; pass one of these."
         )
     known = known_function(f)
     if known is not None:
@@ -347,18 +358,18 @@ def _sampled(
     function = read_function(f if known is None else known, name="shallow")
     if not isinstance(domain, Box):
         raise argument_error(domain, Domain, type(None))(
-            f"domain: expected a bounded Box, of which random points can be drawn, found {domain!r}."
+            f"domain: expected a bounded Box, from which random points can be drawn, found {domain!r}; pass one."
         )
     lower, upper = domain.bounds(function.in_shape)
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        raise TransformError(f"domain: expected a bounded Box, found {domain!r}; give a finite one.")
+        raise TransformError(f"domain: expected a bounded Box, found {domain!r}; pass a bounded one.")
     rng, outputs, done = np.random.default_rng(seed), function.num_outputs, 0
     mean, squares = np.zeros(outputs), np.zeros((outputs, outputs))
     while done < samples:
         count = min(ROWS_AT_ONCE, samples - done)
         x = np.clip(lower + (upper - lower) * rng.random((count, len(lower))), lower, upper)
         y = outputs_at(function, torch.from_numpy(x).to(function.device), "shallow").cpu().numpy()
-        part = y.mean(axis=0)  # Chan, Golub & LeVeque: sums of squares about the mean, added up without cancellation
+        part = y.mean(axis=0)  # Chan, Golub & LeVeque: sums of squares about the mean are combined without cancellation
         shift, both = part - mean, done + count
         squares += (y - part).T @ (y - part) + np.outer(shift, shift) * (done * count / both)
         mean, done = mean + shift * (count / both), both

@@ -1,4 +1,4 @@
-"""The Lipschitz constant of a network on its whole domain."""
+"""Lipschitz constant of a network on its whole domain."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ from torch_shallow.explain.subject import Subject
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.steepness.steepness import Steepness, steepest_direction
 
-CLOSED = 1e-9  # an interval this narrow, relative to the constant, is one number but for rounding
+CLOSED = 1e-9  # relative width up to which an interval counts as a single number
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LipschitzConstant(Displayed):
-    """The least L with `|f(x) - f(y)| <= L |x - y|` for all x and y of the domain, and where it is reached.
+    """The least L with `|f(x) - f(y)| <= L |x - y|` for all x and y of the domain, and where it is attained.
 
     Attributes:
-        value: the constant; 0 of a constant function. Of a search that was stopped, the steepest slope that was found.
-        norm: 1, 2 or inf: of the inputs and of the outputs.
-        region: a region in which it is reached; -1 where regions were not numbered.
+        value: the constant; 0 for a constant function. For a search that was stopped, the steepest slope that was
+            found.
+        norm: norm of the inputs and of the outputs: 1, 2 or inf.
+        region: number of a region in which the constant is attained; -1 where regions were not numbered.
         point: an interior point of this region.
-        direction: a change of the input, of norm 1, in which it is reached: `f(point + t direction)` changes by
-            `value * t` as long as it is in the region. Zero in inputs that have only one value.
-        before_head: whether f is what enters the network's head (logits), and not its output.
-        upper_bound: no region has a steeper local model: proven.
-        cells: how many cells a search opened; 0 where all regions were looked at.
-        seconds: how long the search took.
-        reason: why the search was stopped; empty if it was not.
+        direction: a change of the input, of norm 1, for which it is attained: `f(point + t direction)` changes by
+            `value * t` within the region. Zero for inputs that have only one value.
+        before_head: whether f is the part that enters the network's head (logits), not its output.
+        upper_bound: proven upper bound on the constant.
+        cells: number of cells that a search opened; 0 where all regions were examined.
+        seconds: time that the search took, in seconds.
+        reason: reason why the search was stopped; empty if it was not.
     """
 
     value: float
@@ -67,12 +68,12 @@ class LipschitzConstant(Displayed):
 
     @property
     def lower_bound(self) -> float:
-        """The constant is at least this: `value`."""
+        """Lower bound on the constant, `value`."""
         return self.value
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval."""
+        """Width of the proven interval."""
         return 0.0 if self.upper_bound <= self.value else self.upper_bound - self.value
 
     @property
@@ -102,37 +103,42 @@ def lipschitz_constant(
     time_limit: float | None = None,
     progress: bool = False,
 ) -> LipschitzConstant:
-    """The exact Lipschitz constant of the trunk on the domain, in L1, L2 or L-infinity.
+    """Compute the exact Lipschitz constant of the trunk on the domain, in the L1, L2 or L-infinity norm.
 
-    A continuous piecewise-linear function on a convex domain changes nowhere faster than its steepest local model: the
-    constant is the largest operator norm of all local models (largest column sum, singular value or row sum of the
-    absolute weights), up to rounding. Inputs that a box fixes do not count, nor regions that are too thin to have an
+    A continuous piecewise-linear function on a convex domain changes nowhere faster than its steepest local model, so
+    the constant is the largest operator norm of all local models (largest column sum, singular value or row sum of the
+    absolute weights), up to rounding. Inputs that a box fixes do not count, nor do regions too thin to have an
     interior.
 
-    A deep model in a bounded domain is searched, the most promising cells first, without finding all regions (see
-    `torch_shallow.search.steepness`). Stopped by a time limit or by Ctrl-C, the search gives a slope that there is, and
-    a bound that is proven. Of a network that knows its regions, and of a model in an unbounded domain, which is
-    transformed, these are looked at in its place; stopped before all of them are found, the bound is infinite.
+    A deep model in a bounded domain is searched, most promising cells first, without finding all regions. After a time
+    limit or Ctrl-C, the result holds a slope that occurs and a proven bound. For a network that knows its regions, all
+    regions are examined; a model in an unbounded domain is transformed first, and if that is stopped before all regions
+    are found, the bound is infinite.
 
     Args:
-        shallow: a model; or a network that knows all regions of its domain.
-        norm: 1, 2 or inf, for inputs and outputs.
-        domain: of a model, where to look.
-        output: of one output alone, by its number in the flattened output or its index; of all if None.
-        of: linear functions of the (flattened) outputs, one in each row, in place of the outputs: of classes,
-            `[[1, -1]]` is by how much the first is ahead.
-        example_input: a batch of inputs; needed only where a model does not tell the shape of one.
-        workers: of the search: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop the search after about so many seconds; no limit if None.
+        shallow: a model, or a network that knows all regions of its domain.
+        norm: norm of inputs and outputs: 1, 2 or `math.inf`.
+        domain: for a model, the domain to examine; all of R^n if None.
+        output: a single output, by its number in the flattened output or its index; all outputs if None.
+        of: linear functions of the flattened outputs, one in each row, to be used instead of the outputs; for two
+            classes, `[[1, -1]]` is the lead of the first.
+        example_input: a batch of inputs, needed only where a model does not tell the shape of one.
+        workers: for a search, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds after which the search is stopped; no limit if None.
         progress: show the interval that is proven so far.
 
+    Returns:
+        A `LipschitzConstant`, with the region and the direction in which it is attained.
+
     Raises:
-        TransformError: the norm, the output or `of` is none of these, not all regions of a shallow network are known,
-            its weights may have been trained, so that there is no constant where it jumps, or an argument of the search
-            is given with a network whose regions are known.
+        WrongTypeError: an argument is of another type.
+        TransformError: `norm`, `output` or `of` has a wrong value; not all regions of a shallow network are known; its
+            weights may have been trained, so that it may jump and have no constant; or an argument of the search is
+            given with a network whose regions are known.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import lipschitz_constant
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
         >>> found = lipschitz_constant(model, domain=torch_shallow.Box(-1.0, 1.0))
         >>> x, y = torch.rand(100, 2), torch.rand(100, 2)
@@ -140,7 +146,7 @@ def lipschitz_constant(
         True
     """
     if isinstance(norm, bool) or norm not in (1, 2, math.inf):
-        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}; pass one of these.")
     if output is not None and of is not None:
         raise TransformError("of: expected None where `output` is given, found both; give one of them.")
     options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
@@ -180,14 +186,14 @@ def lipschitz_constant(
 def _by_search(
     subject: Subject, norm: int | float, rows: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions
 ) -> LipschitzConstant:
-    """The constant of a deep model by the search."""
+    """Lipschitz constant of a deep model, by a search."""
     from torch_shallow.search.steepness.steepest import steepest  # numba takes a while to import
 
     begun = time.monotonic()
     program = subject.program if rows is None else with_combinations(subject.program, rows)
     asked = Steepness(program, subject.domain, float(norm))
     found = steepest(asked, workers=options.workers, time_limit=options.time_limit, progress=options.progress)
-    assert found.x is not None  # there are points to begin with
+    assert found.x is not None  # the search starts from some points
     direction = np.zeros(program.num_inputs)
     direction[asked.moving] = steepest_direction(asked.slopes_at(found.x), norm)
 
@@ -206,14 +212,14 @@ def _by_search(
 
 
 def _rows(output: object, of: object, shape: tuple[int, ...]) -> Float[np.ndarray, "rows outputs"] | None:
-    """The linear functions of outputs that are asked about; None for the outputs themselves."""
+    """Linear functions of the outputs in question; None for the outputs themselves."""
     if of is not None:
         return combinations(of, math.prod(shape))
     return None if output is None else np.eye(math.prod(shape))[[_number(output, shape)]]
 
 
 def _number(output: Any, shape: tuple[int, ...]) -> int:
-    """The number in the flattened output.
+    """Number of an output in the flattened output.
 
     Raises:
         TransformError: there is no such output.
@@ -227,20 +233,20 @@ def _number(output: Any, shape: tuple[int, ...]) -> int:
         pass
     raise argument_error(output, Integral, Sequence)(
         f"output: expected a number from 0 to {math.prod(shape) - 1} or an index into the shape {shape}, found "
-        f"{output!r}."
+        f"{output!r}; pass one of these."
     )
 
 
 def _norms(
     weight: Float[np.ndarray, "regions outputs moving"], norm: int | float, known: float
 ) -> Float[np.ndarray, "regions"]:
-    """The operator norm of each matrix; where it is proven to be no more than `known`, a lower bound instead."""
+    """Operator norm of each matrix; a lower bound of it where it is proven not to exceed `known`."""
     if weight.shape[-1] == 0:
         return np.zeros(len(weight))
     if norm != 2:
         return np.abs(weight).sum(axis=1 if norm == 1 else 2).max(axis=1)
     squares = weight**2
-    # The Frobenius norm is an upper bound, the longest row or column a lower one.
+    # The Frobenius norm is an upper bound, the longest row or column a lower bound.
     upper = np.sqrt(squares.sum(axis=(1, 2)))
     lower = np.sqrt(np.maximum(squares.sum(axis=1).max(axis=1), squares.sum(axis=2).max(axis=1)))
     open_ones = np.flatnonzero(upper * (1.0 + 1e-12) >= max(known, lower.max()))

@@ -1,4 +1,4 @@
-"""In which inputs every output of a network is monotone."""
+"""Monotonicity of every output of a network in every input."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from torch_shallow.functions import Region, TreeFunction
 from torch_shallow.modes import outside_modes
 from torch_shallow.optional import require
 
-SEARCH_TOLERANCE = 1e-10  # a search takes a slope up to this share of its terms for rounding
+SEARCH_TOLERANCE = 1e-10  # slopes up to this share of their terms count as rounding in a search
 
 
 @dataclass(frozen=True, eq=False)
 class Counterexample:
-    """Where a claim fails.
+    """A region in which a claim about monotonicity fails.
 
     Attributes:
-        region: a region in which the output goes the other way; -1 where regions were not numbered.
-        point: an interior point of it.
-        slope: change of the output by unit of the feature.
+        region: number of a region in which the output goes the other way; -1 where regions were not numbered.
+        point: an interior point of the region.
+        slope: change of the output per unit of the feature.
     """
 
     region: int
@@ -52,30 +52,30 @@ class Counterexample:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Monotonicity(Displayed):
-    """How each output of the trunk goes with each input, everywhere in the domain.
+    """How each output of the trunk changes with each input, everywhere in the domain.
 
-    Tensors are of shape `(*out_shape, *in_shape)`.
+    Tensors have the shape `(*out_shape, *in_shape)` unless stated otherwise.
 
     Attributes:
-        function: the network with its regions; None of a deep model that was searched.
+        function: the network with its regions; None for a deep model that was searched.
         features: names and units of the inputs.
-        least: the least slope of all local models, by unit of the feature. Of a search, the least one that was found.
-        greatest: the greatest likewise.
-        least_region: a region that has it; -1 of a search.
-        greatest_region: likewise.
+        least: least slope of all local models, per unit of the feature; for a search, the least slope that was found.
+        greatest: greatest slope of all local models; for a search, the greatest slope that was found.
+        least_region: number of a region with the least slope; -1 for a search.
+        greatest_region: number of a region with the greatest slope; -1 for a search.
         falls: whether some slope is negative by more than rounding.
-        rises: likewise positive.
-        rounding: slopes up to this size are none.
-        fixed: of each input, whether it has only one value in the domain.
-        lower_bound: no slope is below this: proven. A search that only asks for signs leaves it as it then is, which is
-            -inf where `falls` was seen at once.
-        upper_bound: no slope is above this likewise.
-        least_point: of a search, an interior point of a region that has `least`, flattened.
-        greatest_point: likewise of `greatest`.
-        before_head: whether the outputs are those before the network's head.
-        cells: how many cells a search opened; 0 where all regions were looked at.
-        seconds: how long the search took.
-        reason: why the search was stopped; empty if it was not.
+        rises: whether some slope is positive by more than rounding.
+        rounding: size up to which slopes count as zero.
+        fixed: whether each input has only one value in the domain, of shape `in_shape`.
+        lower_bound: proven lower bound on all slopes. A search for signs alone leaves it as it is when the sign is
+            known, which is -inf where `falls` was found at once.
+        upper_bound: proven upper bound on all slopes, with the same exception.
+        least_point: for a search, an interior point of a region with slope `least`, flattened.
+        greatest_point: for a search, an interior point of a region with slope `greatest`, flattened.
+        before_head: whether the outputs are the values that enter the network's head (logits).
+        cells: number of cells that a search opened; 0 where all regions were examined.
+        seconds: time that the search took, in seconds.
+        reason: reason why the search was stopped; empty if it was not.
     """
 
     function: TreeFunction | None
@@ -99,12 +99,12 @@ class Monotonicity(Displayed):
 
     @property
     def increasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where the output is proven never to fall as the input rises; also where it is constant."""
+        """Where the output is proven never to fall as the input rises, which includes constant outputs."""
         return self.fixed | (~self.falls & (self.lower_bound >= -self.rounding))
 
     @property
     def decreasing(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where the output is proven never to rise as the input rises; also where it is constant."""
+        """Where the output is proven never to rise as the input rises, which includes constant outputs."""
         return self.fixed | (~self.rises & (self.upper_bound <= self.rounding))
 
     @property
@@ -114,12 +114,12 @@ class Monotonicity(Displayed):
 
     @property
     def undecided(self) -> Bool[Tensor, "*out_and_in_shape"]:
-        """Where it is not known whether some slope is negative, or whether one is positive."""
+        """Where it is unknown whether some slope is negative, or whether some slope is positive."""
         return ~((self.increasing | self.falls) & (self.decreasing | self.rises))
 
     @property
     def gap(self) -> Float[Tensor, "*out_and_in_shape"]:
-        """The width of the proven intervals of both ends together."""
+        """Total width of the proven intervals of the least and the greatest slope."""
         return (self.least - self.lower_bound) + (self.upper_bound - self.greatest)
 
     @property
@@ -128,14 +128,18 @@ class Monotonicity(Displayed):
         return not bool(self.undecided.any())
 
     def verdict(self, feature: str | int, output: int = 0) -> str:
-        """How an output goes with an input.
-
-        It is `"increasing"`, `"decreasing"`, `"constant"`, `"neither"`, or `"fixed"` where the input has one value;
-        where a search was stopped, also `"undecided"`.
+        """Tell how an output changes with an input.
 
         Args:
             feature: name or number of the input.
             output: number in the flattened output.
+
+        Returns:
+            `"increasing"`, `"decreasing"`, `"constant"`, `"neither"`, `"fixed"` if the input has only one value, or
+            `"undecided"` if the search was stopped too early.
+
+        Raises:
+            TransformError: there is no such feature or output.
         """
         row, column = self._entry(feature, output)
         if self.fixed.reshape(-1)[column]:
@@ -146,12 +150,15 @@ class Monotonicity(Displayed):
         return {(0, 0): "undecided", (0, 1): "decreasing", (1, 0): "increasing", (1, 1): "constant"}[up, down]
 
     def breaks(self, claim: str, feature: str | int, output: int = 0) -> Counterexample | None:
-        """The region that breaks a claim most, of those that were found, or None if none was found.
+        """Find the region that breaks a claim most, among those that were found.
 
         Args:
             claim: `"increasing"`, `"decreasing"` or `"constant"`.
             feature: name or number of the input.
             output: number in the flattened output.
+
+        Returns:
+            A `Counterexample`, or None if none was found.
 
         Raises:
             TransformError: there is no such claim, feature or output.
@@ -166,20 +173,29 @@ class Monotonicity(Displayed):
         if self.function is not None:
             point = Region(self.function, region).interior_point
         else:
-            assert points is not None  # as a search gives them
+            assert points is not None  # a search always records them
             point = points.reshape(self._outputs, self._inputs, -1)[row, column].reshape(self.fixed.shape)
         return Counterexample(region, point, low if least else high)
 
     def breaking_regions(self, claim: str, feature: str | int, output: int = 0) -> Int64[Tensor, "some"]:
-        """All regions that break a claim; none if it holds. Arguments and errors as for `breaks`.
+        """Find all regions that break a claim.
+
+        Args:
+            claim: `"increasing"`, `"decreasing"` or `"constant"`.
+            feature: name or number of the input.
+            output: number in the flattened output.
+
+        Returns:
+            The numbers of the regions, int64; empty if the claim holds.
 
         Raises:
-            TransformError: the model was searched without finding its regions.
+            TransformError: there is no such claim, feature or output, or the model was searched without finding its
+                regions.
         """
         if self.function is None:
             raise TransformError(
                 "breaking_regions: expected a network whose regions are known, found a deep model that was searched "
-                "without finding them; pass monotonicity the shallow network, transform(model, domain=domain)."
+                "without finding them; call monotonicity on the shallow network, transform(model, domain=domain)."
             )
         row, column, down, up = self._broken(claim, feature, output)
         (rounding,), found = self._at(row, column, self.rounding), [np.zeros(0, dtype=np.int64)]
@@ -192,7 +208,10 @@ class Monotonicity(Displayed):
         return subject.tensor(regions, regions.shape)
 
     def to_frame(self) -> Any:
-        """A row of a pandas table for each output and input.
+        """Tabulate the slopes and verdicts.
+
+        Returns:
+            A pandas DataFrame with one row for each output and input.
 
         Raises:
             ImportError: pandas is not installed.
@@ -210,7 +229,7 @@ class Monotonicity(Displayed):
         )
 
     def __str__(self) -> str:
-        """A line for each output and input."""
+        """One line for each output and input."""
         width = max([len(name) for name in self.features.names], default=0)
         lines = ["of the values before the head:"] * self.before_head
         for i in range(self._outputs):
@@ -244,14 +263,16 @@ class Monotonicity(Displayed):
         return math.prod(self.fixed.shape)
 
     def _at(self, output: int, column: int, *tensors: Tensor) -> list[Any]:
-        """The entry of an output and an input in some tensors, as a number of Python."""
+        """Entries of some tensors for an output and an input, as Python numbers."""
         return [tensor.reshape(self._outputs, -1)[output, column].item() for tensor in tensors]
 
     def _broken(self, claim: str, feature: str | int, output: int) -> tuple[int, int, bool, bool]:
-        """The entry that a claim is about, and whether falling and rising break it."""
+        """The entry that a claim is about, and whether falling and rising outputs break it."""
         row, column = self._entry(feature, output)
         if claim not in ("increasing", "decreasing", "constant"):
-            raise TransformError(f"claim: expected 'increasing', 'decreasing' or 'constant', found {claim!r}.")
+            raise TransformError(
+                f"claim: expected 'increasing', 'decreasing' or 'constant', found {claim!r}; pass one of these."
+            )
         falls, rises = self._at(row, column, self.falls, self.rises)
         return row, column, falls and claim != "decreasing", rises and claim != "increasing"
 
@@ -274,35 +295,40 @@ def monotonicity(
     time_limit: float | None = None,
     progress: bool = False,
 ) -> Monotonicity:
-    """Whether each output of the trunk is increasing, decreasing, constant or neither in each input: exactly.
+    """Decide whether each output of the trunk is increasing, decreasing, constant or neither in each input, exactly.
 
-    On a convex domain a continuous piecewise-linear function is increasing in an input if and only if no local model
+    On a convex domain, a continuous piecewise-linear function is increasing in an input if and only if no local model
     has a negative weight for it.
 
     A deep model in a bounded domain is searched without finding all regions. The search decides the signs: it ends with
-    a negative slope, or the proof that there is none, and leaves the intervals of the least and greatest slopes as wide
-    as they then are. In an unbounded domain, the model is transformed. Stopped by a time limit or by Ctrl-C, some
-    verdicts may be `"undecided"`.
+    a negative slope, or with proof that there is none, and leaves the intervals of the least and greatest slopes as
+    wide as they are then. In an unbounded domain, the model is transformed. After a time limit or Ctrl-C, some verdicts
+    may be `"undecided"`.
 
     Args:
-        shallow: a model; or a network that knows all regions of its domain.
-        domain: of a model, where to look.
-        features: names and units of the inputs.
-        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding; of a search,
-            1e-10 at least, or what the bounds of a large network leave.
+        shallow: a model, or a network that knows all regions of its domain.
+        domain: for a model, the domain to examine; all of R^n if None.
+        features: names of the inputs, or `Features` that also give their units.
+        tolerance: size below which a weight counts as zero, relative to the terms that it is summed from; for a search
+            at least 1e-10, or the rounding of the bounds of a large network.
         exact_slopes: whether the search goes on until the least and greatest slopes are known.
-        example_input: a batch of inputs; needed only where a model does not tell the shape of one.
-        workers: of the search: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop the search after about so many seconds, for all outputs and inputs together.
-        progress: show the interval that is proven of each slope that is asked for.
+        example_input: a batch of inputs, needed only where a model does not tell the shape of one.
+        workers: for a search, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all outputs and inputs together, after which the search is stopped.
+        progress: show the proven interval of each slope in question.
+
+    Returns:
+        A `Monotonicity`, which gives verdicts by feature and output.
 
     Raises:
-        TransformError: not all regions of a shallow network are known, its weights may have been trained, so that it
-            may jump, the features do not fit, the tolerance is out of range, or an argument of the search is given
-            with a network whose regions are known.
+        WrongTypeError: an argument is of another type.
+        TransformError: not all regions of a shallow network are known, it may jump because its weights may have been
+            trained, the features do not fit, the tolerance is out of range, or an argument of the search is given with
+            a network whose regions are known.
 
     Example:
         >>> import torch
+        >>> from torch_shallow.explain import monotonicity
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
         >>> with torch.no_grad():
         ...     for parameter in model.parameters():
@@ -311,7 +337,7 @@ def monotonicity(
         'increasing'
     """
     if not 0.0 <= tolerance < 1e-3:
-        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
+        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}; leave it out.")
     options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
     searched = searched_subject(shallow, domain, example_input)
     if searched is not None:
@@ -356,12 +382,12 @@ def monotonicity(
 def _by_search(
     subject: Subject, features: Features, tolerance: float, exact_slopes: bool, options: SearchOptions
 ) -> Monotonicity:
-    """The verdicts on a deep model by the search."""
+    """Monotonicity of a deep model, by a search."""
     program, asking = subject.program, Asking(options)
     rounding = rounding_of_slopes(program, tolerance)
     wanted = np.ones((2, *rounding.shape), dtype=bool)
     ends = SlopeSearch(program, subject.domain, asking).ends(rounding, wanted, exact_slopes)
-    # By unit of the feature, where a negative scale turns the input around.
+    # Per unit of the feature; a negative scale swaps the two ends.
     sizes, turned = np.abs(features.scale), features.scale < 0.0
 
     def of_feature(values: Float[np.ndarray, "2 outputs inputs"]) -> Float[np.ndarray, "2 outputs inputs"]:

@@ -1,4 +1,4 @@
-"""The least and greatest value of every output over the whole domain, and where they are."""
+"""Least and greatest value of every output over the whole domain, and where they are attained."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from torch_shallow.modules.soft_relu import SoftReLU
 from torch_shallow.program.graph.identify import identify
 from torch_shallow.program.model_copy import what_to_pass
 
-ATTAINED = 1e-6  # how far the network may be from the claim, relative to the size of the terms
-CANCELLED = 1e-6  # such a share of the largest local models counts as terms everywhere
-NEAR = 1e-2  # in chart coordinates: a point nearer to 0 is not known any better than one that far away
+ATTAINED = 1e-6  # accepted deviation of the network from the values found, relative to the size of the terms
+CANCELLED = 1e-6  # share of the largest local models that counts as terms everywhere
+NEAR = 1e-2  # chart coordinates: a point nearer to 0 is known no better than one this far away
 
 
 @outside_modes
@@ -53,57 +53,64 @@ def output_range(
     max_rays: int = 1024,
     tolerance: float = 1e-10,
 ) -> OutputRange:
-    """The minimum and maximum of every output over the domain, and where they are.
+    """Find the minimum and maximum of every output over the domain, and where they are attained.
 
-    They are exact, however many regions the network has: a deep model in a bounded domain is searched, cell by cell,
-    the most promising first, for as long as a cell can still hold a better value (see `torch_shallow.search.ask`).
-    Stopped by a time limit or by Ctrl-C, the search gives values that the outputs have, and bounds that they are
-    proven to keep. Of a network that knows its regions, and of a model in an unbounded domain, which is transformed,
-    these are looked at in its place; stopped before all of them are found, the bounds are infinite.
+    The result is exact, however many regions the network has. A deep model in a bounded domain is searched cell by
+    cell, most promising first, as long as a cell may still hold a better value. After a time limit or Ctrl-C, the
+    result holds values that the outputs take, and proven bounds. For a network that knows its regions, all regions are
+    examined; a model in an unbounded domain is transformed first, and if that is stopped before all regions are found,
+    the bounds are infinite.
 
-    Of a network with a head that grows with each value by itself, such as a sigmoid, these are the outputs behind it;
-    of one with another head, such as a softmax, the values before it, and `before_head` is True. So it is for
-    `shallow.trunk` and `shallow.function`, which are the network without its head, whatever that is.
+    For a network with a head that increases with each value separately, such as a sigmoid, the range is that of the
+    outputs behind it. For another head, such as a softmax, it is the range of the values before the head, and
+    `before_head` is True. The same holds for `shallow.trunk` and `shallow.function`, which are the network without any
+    head.
 
-    Where all regions are known: a local model is least at a vertex of its region, or falls without bound along a ray.
-    The vertices and rays of all regions are computed anew from the half-spaces, and the local models evaluated there.
-    In a box of many inputs, linear programs over the regions take their place; multipliers prove of each region that it
-    has no better value than the one that was found, up to rounding. The points are given to the network itself, which
-    must return the values.
+    Where all regions are known, a local model is least at a vertex of its region, or falls without bound along a ray.
+    The vertices and rays of all regions are computed anew from the half-spaces, and the local models are evaluated
+    there. In a box of many inputs, linear programs over the regions are solved instead; multipliers prove for each
+    region that it has no better value than the one found, up to rounding. Finally, the network itself is evaluated at
+    the points, and must return the values.
 
     Args:
         shallow: a model; or a network that knows all regions of its domain, its trunk or its function.
-        domain: of a model, where to look.
-        of: linear functions of the (flattened) outputs, one in each row, whose ranges are asked for in place of those
-            of the outputs: of classes, `[[1, -1]]` is by how much the first is ahead.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
-        method: of the search: see `torch_shallow.search.ask`.
-        solver: of mixed-integer programs, with `method="milp"`.
-        workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds, for all outputs together; no limit if None.
-        checkpoint: a file in which the search is kept, and from which it goes on; of several searches, each has its
-            own, whose name ends with a number.
-        progress: show the interval that is proven so far, or in an unbounded domain the regions.
-        certificate: a file, new or written anew, that proves the bounds, of a network with a head those before it,
-            with trees of cells and multipliers that `python -m torch_shallow.check_bounds` checks in integers. It
-            proves 1e-9 less, relative to the terms that outputs are added up from. The proof may take as long again as
-            `time_limit`; where it is not found, nothing is written, with an `IncompleteWarning`.
-        max_rays: where all regions are known, in a cell of more vertices and rays, linear programs are solved: in a
-            bounded domain by compiled code, else by HiGHS. Those of regions that cannot have a better value are left
-            out.
-        tolerance: where all regions are known, in the coordinates of the chart, in which lengths are about one: a
-            vertex further away than its reciprocal is taken for a ray, and an output grows along a ray if its slope is
-            ten times more than this, relative to the steepest local model. Regions no wider than ten times this, as
-            where the walls of two nearly equal networks coincide, are looked at in one point; on their boundary their
-            neighbours are.
+        domain: for a model, the domain to examine; all of R^n if None.
+        of: linear functions of the flattened outputs, one in each row, whose ranges are computed instead of those of
+            the outputs; for two classes, `[[1, -1]]` is the lead of the first.
+        example_input: a batch of inputs, needed only where the model does not tell the shape of one.
+        method: search engine: `"rays"` (few inputs), `"relaxation"` (networks of moderate size), `"backward"` (wide
+            networks, many inputs), `"milp"` (one mixed-integer program), or `"auto"`, which chooses one of the first
+            three.
+        solver: solver of the mixed-integer program, a name in `cvxpy.installed_solvers()`; HiGHS if None.
+        workers: number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all outputs together, after which the search is stopped; no limit if None.
+        checkpoint: file in which the search is saved and from which it resumes; if there are several searches, each has
+            a file of its own whose name ends with a number.
+        progress: show the interval that is proven so far, or in an unbounded domain the number of regions.
+        certificate: file to be written that proves the bounds (of the values before a head, if there is one), with
+            trees of cells and multipliers that `python -m torch_shallow.check_bounds` checks in integers. It proves
+            1e-9 less, relative to the terms that outputs are summed from. The proof may take as long again as
+            `time_limit`; if it is not found, nothing is written and an `IncompleteWarning` is issued.
+        max_rays: where all regions are known, number of vertices and rays of a cell above which linear programs are
+            solved instead: in a bounded domain by compiled code, else by HiGHS. Regions that cannot have a better value
+            are skipped.
+        tolerance: where all regions are known, tolerance in chart coordinates, in which lengths are about one. A vertex
+            further away than its reciprocal counts as a ray. An output grows along a ray if its slope exceeds ten times
+            the tolerance, relative to the steepest local model. Regions no wider than ten times the tolerance, such as
+            those between nearly coincident walls of two networks, are examined at a single point; their boundaries
+            belong to their neighbours.
+
+    Returns:
+        An `OutputRange`.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: a shallow network does not know all regions; an argument of the search is given with one that
-            does; or the network does not have the values that were found, which would be an error of this package.
+        TransformError: a shallow network does not know all regions; an argument of the search is given with a network
+            that knows them; or the network does not take the values that were found, because of rounding.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import output_range
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> found = output_range(model, torch_shallow.Box(-1.0, 1.0))
         >>> torch.allclose(model(found.argmax.float())[:, 0], found.upper.float(), atol=1e-6)
@@ -130,14 +137,14 @@ def output_range(
         found = _of_part(network, reason) if reason else range_of(InChart(network), max_rays, tolerance)
         found = replace(found, seconds=time.monotonic() - begun)
     else:
-        options.refuse("a network whose regions are known, which are all looked at")
+        options.refuse("a network whose regions are known, all of which are examined")
         network = known_network(shallow, domain)
         found = range_of(InChart(network), max_rays, tolerance)
     return _behind(found, network.head, isinstance(shallow, nn.Module | ExportedProgram))
 
 
 def _of_part(network: TreeFunction, reason: str) -> OutputRange:
-    """What some regions of a domain without end say of the whole: the values that there are, and no bounds."""
+    """Range from some regions of an unbounded domain: the values found, and infinite bounds."""
     points = torch.from_numpy(network.tree.chart.lift(network.tree.points)).to(network.device)
     values = network(points.reshape(-1, *network.in_shape)).double().reshape(len(points), -1)
     (lower, least), (upper, most) = values.min(dim=0), values.max(dim=0)
@@ -162,22 +169,22 @@ def _of_part(network: TreeFunction, reason: str) -> OutputRange:
 
 
 def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
-    """Linear functions of outputs.
+    """Read linear functions of outputs.
 
     Raises:
-        TransformError: they are not of these outputs, or not finite.
+        TransformError: their number of coefficients is not that of the outputs, or some are not finite.
     """
     given = of.detach().cpu().double().numpy() if isinstance(of, Tensor) else np.asarray(of, dtype=np.float64)
     if given.ndim != 2 or given.shape[1] != outputs or not len(given) or not np.isfinite(given).all():
         raise TransformError(
             f"of: expected finite coefficients of shape (rows, {outputs}), one for each entry of the output, found "
-            f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
+            f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; pass a row for each function."
         )
     return given
 
 
 def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions) -> OutputRange:
-    """The range by the search."""
+    """Range by a search."""
     asking = Asking(options)
     program = subject.program if of is None else with_combinations(subject.program, of)
     pairs = extremes(program, subject.domain, asking)
@@ -211,7 +218,7 @@ def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, op
 
 
 def _behind(found: OutputRange, head: nn.Module | None, is_whole: bool) -> OutputRange:
-    """The range behind a head that grows with each value by itself; else it is said that there is one."""
+    """The range behind a head that increases with each value separately; else the range marked as before the head."""
     if head is None:
         return found
     if not is_whole or not is_increasing(head):
@@ -225,7 +232,7 @@ _INCREASING = frozenset({"sigmoid", "tanh", "exp", "expm1", "logsigmoid", "softs
 
 
 def is_increasing(head: nn.Module) -> bool:
-    """Whether a head is one operation that grows with each value by itself."""
+    """Whether a head is a single operation that increases with each value separately."""
     if not isinstance(head, GraphModule):
         return False
     calls = [node for node in head.graph.nodes if node.op.startswith("call_")]
@@ -241,13 +248,13 @@ def range_of(
     sizes: Float[np.ndarray, "2 outputs"] | None = None,
     cancelled: float = CANCELLED,
 ) -> OutputRange:
-    """See `output_range`.
+    """Range of the outputs of a network whose regions are known, as documented for `output_range`.
 
-    Rounding is relative to `sizes`, slope and bias of each output: the largest of the local models if None. Such a
-    share of them as `cancelled` counts as terms everywhere.
+    Rounding is relative to `sizes`, the slope and the bias of each output; if None, the largest of the local models.
+    The share `cancelled` of these sizes counts as terms everywhere.
 
     Raises:
-        TransformError: see there.
+        TransformError: a limit is out of range, or the network does not take the values that were found.
     """
     check_limits(max_rays, tolerance)
     outputs = subject.function.num_outputs
@@ -273,8 +280,8 @@ def range_of(
     attained = residual <= ATTAINED
     if not attained and not subject.function.may_be_discontinuous:
         raise TransformError(
-            f"tolerance: the network does not have the values that were found, by a relative {residual:.1e}; its "
-            "weights have very different sizes: try another tolerance, or a smaller domain."
+            f"tolerance: expected a network that takes the values found, found a relative deviation of {residual:.1e}, "
+            "because its weights have very different sizes; try another tolerance, or a smaller domain."
         )
     shape, place = subject.function.out_shape, (*subject.function.out_shape, *subject.function.in_shape)
     return OutputRange(
@@ -293,7 +300,7 @@ def range_of(
 
 
 def largest_maps(subject: InChart) -> Float[np.ndarray, "2 outputs"]:
-    """Of each output, the steepest slope of all local models in chart coordinates, and the largest bias."""
+    """The steepest slope of all local models in chart coordinates, and the largest bias, for each output."""
     sizes = np.zeros((2, subject.function.num_outputs))
     for block in subject.blocks():
         weight, bias = subject.maps(block)
@@ -305,11 +312,11 @@ def largest_maps(subject: InChart) -> Float[np.ndarray, "2 outputs"]:
 def _idle_part(
     subject: InChart, output: int, sign: float
 ) -> tuple[Float[np.ndarray, "idle"], float, Float[np.ndarray, "inputs"] | None]:
-    """Where the inputs that no neuron reads make an output greatest (or least, for sign -1).
+    """Find where the inputs that no neuron reads make an output greatest (or least, for sign -1).
 
     Returns:
-        Their values, how much that adds to the output, and a direction in which it grows without bound, if there is
-        one.
+        The values of these inputs, what they add to the output, and a direction in which it grows without bound, if
+        there is one.
     """
     slopes, origin = sign * subject.skip[output], subject.chart.origin
     for line in subject.lines:
@@ -336,7 +343,7 @@ def _residual(
     found: Extrema,
     sizes: Float[np.ndarray, "2 outputs"],
 ) -> float:
-    """How far the network is from the values at the points, relative to the size of the terms; NaN counts as far."""
+    """Deviation of the network from the values at the points, relative to the size of the terms; inf for NaN."""
     worst, shallow = 0.0, subject.function
     for side in range(2):
         rows = np.flatnonzero(np.isfinite(points[:, side]).all(axis=1))
@@ -347,7 +354,7 @@ def _residual(
         weight, bias = subject.maps(found.where[rows, side])
         own = np.arange(len(rows))
         size = (np.abs(weight[own, rows]) * np.abs(x)).sum(axis=1) + np.abs(bias[own, rows])
-        # What cancels in the local model leaves rounding of larger terms.
+        # Terms that cancel in the local model leave rounding errors of larger terms.
         size += sizes[0, rows] * (np.linalg.norm(found.at[rows, side, :-1], axis=1) + NEAR) + sizes[1, rows]
         differences = np.abs(y[own, rows] - values[rows, side])
         relative = np.where(differences == 0.0, 0.0, differences / np.where(size > 0.0, size, 1e-300))

@@ -1,4 +1,4 @@
-"""What is known of the range of outputs."""
+"""Range of the outputs, as values that are attained and bounds that are proven."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from torch_shallow.display import Displayed, TextTable
 class OutputRange(Displayed):
     """The range of every output, or of the values before a head. All tensors are float64.
 
-    It is exact where the search has ended; where it was stopped, `lower` and `upper` are values that outputs have, and
-    `lower_bound` and `upper_bound` values that none is beyond.
+    The range is exact where the search has ended. Where it was stopped, `lower` and `upper` are values that outputs
+    take, and `lower_bound` and `upper_bound` are proven bounds.
 
     Attributes:
-        lower: the least value of each output, of shape `(*out_shape)`; -inf where it falls without bound.
-        upper: the greatest value; inf where it rises without bound.
+        lower: least value of each output, of shape `(*out_shape)`; -inf where it falls without bound.
+        upper: greatest value of each output; inf where it rises without bound.
         argmin: a point of the domain with the least value, of shape `(*out_shape, *in_shape)`; NaN where there is none.
-        argmax: likewise with the greatest value.
-        lower_region: a region whose closure the point lies in, or that is unbounded where there is no point; -1 where
-            regions were not looked at.
-        upper_region: likewise.
+        argmax: a point of the domain with the greatest value; NaN where there is none.
+        lower_region: number of a region whose closure contains `argmin`, or in which the output falls without bound; -1
+            where regions were not examined.
+        upper_region: number of a region whose closure contains `argmax`, or in which the output rises without bound; -1
+            where regions were not examined.
         lower_ray: a unit direction along which the output falls without bound in that region; NaN where it does not.
-        upper_ray: likewise along which it rises.
-        residual: the largest difference between these values and what the network computes at these points, relative to
-            the size of the terms that are added up there: rounding. More where `attained` is False.
-        attained: whether the network has the values at the points. False only for a network whose weights may have been
-            trained: where it jumps, a bound may be approached and not reached.
-        programs: how many linear programs were solved: for regions of too many vertices, and of a box of many inputs
-            for all regions that may have a better value than is known.
-        before_head: whether these are the values before the network's head (logits), and not its outputs.
-        lower_bound: no value is less than this: proven. Equal to `lower` up to rounding, unless the search was stopped.
-        upper_bound: no value is greater than this.
-        cells: how many cells the search has opened.
-        seconds: how long it took.
-        reason: why the search was stopped; empty if it has ended.
+        upper_ray: a unit direction along which the output rises without bound in that region; NaN where it does not.
+        residual: largest difference between these values and what the network computes at these points, relative to the
+            size of the terms that are summed there; this is rounding unless `attained` is False.
+        attained: whether the network takes the values at the points. False only for a network whose weights may have
+            been
+            trained: where it jumps, it may approach a value without taking it.
+        programs: number of linear programs solved, for regions of too many vertices, and in a box of many inputs for
+            all regions that might have a better value.
+        before_head: whether these are the values that enter the network's head (logits), not its outputs.
+        lower_bound: proven lower bound of each output; equal to `lower` up to rounding unless the search was stopped.
+        upper_bound: proven upper bound of each output; equal to `upper` up to rounding unless the search was stopped.
+        cells: number of cells that the search has opened.
+        seconds: time taken, in seconds.
+        reason: reason why the search was stopped; empty if it has ended.
     """
 
     lower: Float[Tensor, "*out_shape"]
@@ -63,12 +65,12 @@ class OutputRange(Displayed):
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
-            if not getattr(self, f"{name}_bound").numel():  # all regions were looked at
+            if not getattr(self, f"{name}_bound").numel():  # all regions were examined
                 object.__setattr__(self, f"{name}_bound", getattr(self, name))
 
     @property
     def gap(self) -> float:
-        """How far a bound is from the value at most; 0 where both are infinite."""
+        """Largest distance between a value and its bound; 0 where both are infinite."""
         pairs = ((self.lower, self.lower_bound), (self.upper, self.upper_bound))
         return max(float(torch.where(a == b, 0.0, (a - b).abs()).max()) for a, b in pairs)
 
@@ -95,7 +97,7 @@ class OutputRange(Displayed):
 
     @property
     def _rows(self) -> list[tuple[str, ...]]:
-        """Of each output, least and greatest value, and their bounds."""
+        """Least and greatest value of each output, and their bounds, as texts."""
         columns = (self.lower, self.upper, self.lower_bound, self.upper_bound)
         return list(zip(*([f"{value:.6g}" for value in each.reshape(-1).tolist()] for each in columns), strict=True))
 

@@ -1,4 +1,4 @@
-"""Linear programs over one cell that HiGHS solves, bounded or not; whatever it says is checked."""
+"""Linear programs over one cell, bounded or not, solved by HiGHS and verified independently."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.globally.in_chart import InChart
 from torch_shallow.geometry.highs import Minimiser, minimiser
 
-RESIDUAL = 1e-7  # what a solution may lack, relative to the size of its terms
+RESIDUAL = 1e-7  # accepted error of a solution, relative to the size of its terms
 
 
 class OverCell:
     """Linear programs over one cell.
 
     Args:
-        half_spaces: of the cell.
-        region: for errors; -1 is the domain.
+        half_spaces: half-spaces of the cell, as homogeneous rows.
+        region: number of the region for error messages; -1 is the domain.
         bounded: whether the cell is known to be bounded.
     """
 
     def __init__(self, half_spaces: Float[np.ndarray, "rows homogeneous"], region: int, bounded: bool) -> None:
         self._half_spaces, self._region, self._bounded = half_spaces, region, bounded
-        from scipy.sparse import csr_array  # which takes a while to import
+        from scipy.sparse import csr_array  # takes a while to import
 
-        self._normals = csr_array(half_spaces[:, :-1])  # mostly bounds of one coordinate each
+        self._normals = csr_array(half_spaces[:, :-1])  # most rows are bounds of one coordinate
         self._minimise = minimiser(half_spaces)
 
     @cached_property
     def _minimise_direction(self) -> Minimiser:
-        """Over the directions to infinity with entries from -1 to 1."""
+        """Minimiser over the directions to infinity with entries from -1 to 1."""
         normals = self._half_spaces[:, :-1]
         directions = np.column_stack([normals, np.zeros(len(normals))])[normals.any(axis=1)]
         eye, ones = np.eye(normals.shape[1]), np.ones((2 * normals.shape[1], 1))
@@ -41,19 +41,19 @@ class OverCell:
     def greatest(
         self, target: Float[np.ndarray, "homogeneous"], flat: float
     ) -> tuple[float, Float[np.ndarray, "homogeneous"]]:
-        """The greatest value of an affine function, and the point (v, 1) or direction (v, 0) that has it.
+        """Find the greatest value of an affine function, and the point (v, 1) or direction (v, 0) that attains it.
 
         Raises:
-            TransformError: it is not proven.
+            TransformError: the value cannot be proven.
         """
         if not self._bounded:
             ray, _ = self._minimise_direction(-target[:-1] / (np.linalg.norm(target[:-1]) or 1.0))
             if ray is None:
-                raise TransformError(self._failed("looking for a direction to infinity"))
+                raise TransformError(self._failed("the search for a direction to infinity"))
             length = np.linalg.norm(ray)
             if length > 0.5 and target[:-1] @ ray > flat * length:
                 return np.inf, np.append(ray / length, 0.0)
-        # The solver takes very large numbers for infinite: it is given a unit vector.
+        # The solver treats very large numbers as infinite, so it is given a unit vector.
         slope = float(np.linalg.norm(target[:-1])) or 1.0
         point, dual = self._minimise(-target[:-1] / slope)
         dual = dual * slope
@@ -62,7 +62,7 @@ class OverCell:
         normals, offsets = self._normals, self._half_spaces[:, -1]
         value = float(target[:-1] @ point + target[-1])
         size = slope + np.abs(target[:-1]) @ np.abs(point) + abs(target[-1])
-        # For y >= 0 with target + y H = (0, bound) no value is above bound; what is missing to 0 is paid at the point.
+        # For y >= 0 with target + y H = (0, bound), no value exceeds bound; a remainder is charged at the point.
         missing = target[:-1] + normals.T @ dual
         gap = float(target[-1] + dual @ offsets + np.abs(missing) @ np.abs(point)) - value
         outside = max(0.0, -float((normals @ point + offsets).min(initial=0.0)))
@@ -73,13 +73,13 @@ class OverCell:
     def _failed(self, what: str) -> str:
         place = "the domain" if self._region < 0 else f"region {self._region}"
         return (
-            f"max_rays: {place} has too many vertices, and of its linear program {what} failed; allow more "
-            "vertices and rays."
+            f"max_rays: expected few vertices in {place}, or a linear program that can be solved, found neither: "
+            f"{what} failed; allow more vertices and rays."
         )
 
 
 def half_spaces_of(subject: InChart, region: int) -> Float[np.ndarray, "rows homogeneous"]:
-    """The half-spaces of a region: those of the domain first."""
+    """Half-spaces of a region, those of the domain first."""
     steps = subject.function.tree.path(region)
     signs = np.array([1.0 if active else -1.0 for _, active in steps])
     return np.concatenate([subject.chart.inequalities, signs[:, None] * subject.cuts[[cut for cut, _ in steps]]])
@@ -88,7 +88,7 @@ def half_spaces_of(subject: InChart, region: int) -> Float[np.ndarray, "rows hom
 def bounding_box(
     walls: Float[np.ndarray, "rows homogeneous"],
 ) -> tuple[Float[np.ndarray, "coordinates"], Float[np.ndarray, "coordinates"]]:
-    """Bounds of each coordinate on the domain: of rows of one coordinate, or else by linear programs."""
+    """Bounds of each coordinate on the domain, from rows of one coordinate or else by linear programs."""
     count = walls.shape[1] - 1
     lower, upper = np.full(count, -np.inf), np.full(count, np.inf)
     for row in walls[np.count_nonzero(walls[:, :-1], axis=1) == 1]:

@@ -1,4 +1,4 @@
-"""The least and greatest value of outputs by the search, without looking at all regions."""
+"""Search for the least and greatest value of each output, without finding all regions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_shallow.search.question import Answer, Posed
 
 
 def extremes(program: ReLUProgram, domain: Domain, asking: Asking) -> list[tuple[Answer, Answer]]:
-    """Of each output, the least value, as the greatest one of its negative, and the greatest one.
+    """For each output, the search for its least value, as the greatest value of its negative, and for its greatest one.
 
     Each of these questions may take its share of the time that is left.
     """

@@ -1,4 +1,4 @@
-"""Which networks are asked for slopes by a search, and the signs of slopes by it."""
+"""Search for the signs and bounds of slopes, and the choice of the networks that are searched."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def searched_subject(
     domain: Domain | None,
     example_input: Tensor | None,
 ) -> Subject | None:
-    """A deep model in a bounded domain, which is searched; None of anything else."""
+    """The subject of a search, for a deep model in a bounded domain; None for anything else."""
     is_model = isinstance(shallow, nn.Module | ExportedProgram) and not isinstance(shallow, SoftReLU)
     if domain is None or not is_model or known_function(shallow) is not None:
         return None
@@ -48,32 +48,32 @@ def looked_at(
     options: SearchOptions,
     name: str,
 ) -> tuple[TreeFunction, str]:
-    """What is not searched: all regions of a network, or those of a domain that is not bounded which are found in time.
+    """Return a network that is not searched: with all regions, or with those of an unbounded domain found in time.
 
     Returns:
         The function, and the reason why it does not know all regions; empty if it does.
 
     Raises:
-        TransformError: options are given with a network whose regions are known, or it may jump.
+        TransformError: search options are given with a network whose regions are known, or the network may jump.
     """
     deep = not isinstance(shallow, SoftReLU) and known_function(shallow) is None
     if deep and isinstance(shallow, nn.Module | ExportedProgram):
         network, reason = options.regions_of(shallow, domain, example_input)
         return continuous(network.function, name), reason
-    options.refuse("a network whose regions are known, which are all looked at")
+    options.refuse("a network whose regions are known, all of which are examined")
     return continuous(known_network(shallow, domain), name), ""
 
 
 @dataclass(frozen=True, eq=False)
 class SlopeEnds:
-    """What a search has found of the slopes of each output in each input, from minus the least one to the greatest.
+    """Result of a search for the slopes of each output in each input, as minus the least slope and the greatest one.
 
     Attributes:
-        found: the greatest that was found of minus the slope, and of the slope.
-        bound: that no region has a greater one: proven.
-        points: interior points of regions that have those that were found.
-        rounding: values up to this are zero.
-        fixed: inputs of one value.
+        found: greatest value found of minus the slope, and of the slope.
+        bound: proven upper bounds of both in all regions.
+        points: interior points of regions that have the values found.
+        rounding: size up to which values count as zero.
+        fixed: which inputs have only one value.
     """
 
     found: Float[np.ndarray, "2 outputs inputs"]
@@ -85,12 +85,12 @@ class SlopeEnds:
 
 @dataclass(eq=False)
 class SlopeSearch:
-    """Asks for slopes of a program one after another.
+    """A search for slopes of a program, one after another.
 
     Attributes:
         program: the network.
-        domain: where to look; bounded.
-        asking: the options, and what it takes.
+        domain: domain of the search; bounded.
+        asking: the options, and the effort spent.
     """
 
     program: ReLUProgram
@@ -104,7 +104,7 @@ class SlopeSearch:
 
     @cached_property
     def bounded(self) -> Bounded:
-        """The program on the domain."""
+        """The program with bounds on the domain."""
         from torch_shallow.search.steepness.slope_engine import Bounded  # numba takes a while to import
 
         return Bounded.of(self.program, self.domain)
@@ -116,13 +116,13 @@ class SlopeSearch:
         exact: bool,
         until_broken: bool = False,
     ) -> SlopeEnds:
-        """The ends of the slopes, or at least on which side of 0 they are.
+        """Find the ends of the slopes, or at least on which side of 0 they are.
 
         Args:
-            rounding: values up to this are zero.
-            wanted: which ends are asked for; of the others, some points tell.
-            exact: whether to search on when the sign is known.
-            until_broken: whether one positive end of those that are wanted is enough.
+            rounding: size up to which values count as zero.
+            wanted: which ends to search for; the others are estimated from some points.
+            exact: whether to continue the search when the sign is known.
+            until_broken: whether one positive end among those wanted is enough.
         """
         from torch_shallow.search.steepness.steepest import interior_points, local_models, steepest
 
@@ -158,7 +158,7 @@ class SlopeSearch:
         return SlopeEnds(found, bound, points, rounding, ~self.moving)
 
     def ask(self, asked: Steepness, bounded: Bounded, steepest: Callable[..., Answer]) -> Answer | None:
-        """The answer to one question; None if there is no time left."""
+        """Answer one question; None if no time is left."""
         asking, options = self.asking, self.asking.options
         limit = options.time_limit
         left = None if limit is None else limit - asking.seconds
@@ -175,13 +175,13 @@ class SlopeSearch:
 
 
 def with_output(program: ReLUProgram, output: int) -> ReLUProgram:
-    """The program with one output alone."""
+    """The program with a single output."""
     rows = slice(output, output + 1)
     return replace(program, out_shape=(1,), out_weight=program.out_weight[rows], out_bias=program.out_bias[rows])
 
 
 def rounding_of_slopes(program: ReLUProgram, tolerance: float) -> Float[np.ndarray, "outputs inputs"]:
-    """Up to which size slopes are zero: a share of the terms that they are added up from, or the bounds' rounding."""
+    """Size up to which slopes count as zero: a share of the terms they are summed from, or the rounding of bounds."""
     d = program.num_inputs
     sizes = np.eye(d)
     for weight in (*(stage.weight for stage in program.stages), program.out_weight):

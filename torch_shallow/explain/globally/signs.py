@@ -1,4 +1,4 @@
-"""The signs that neurons can have in a bounded domain, by proven bounds, points, and a search for those left."""
+"""Signs that neurons can have in a bounded domain, from proven bounds, sample points, and a search for the rest."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch_shallow.explain.asking import Asking
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Posed
 
-POINTS = 512  # that are looked at, always the same
-ROUNDING = 1e-10  # a value of this share of the terms that it is added up from is zero
+POINTS = 512  # sample points, always the same
+ROUNDING = 1e-10  # share of the terms that a value is summed from below which it counts as zero
 
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """What is known of each neuron of a program: where nothing is true, it is not known.
+    """Known signs of each neuron of a program; nothing is known where all are false.
 
     Attributes:
-        positive: somewhere it is positive.
-        negative: somewhere it is negative.
-        never_positive: proven, up to rounding.
-        never_negative: likewise.
+        positive: whether the pre-activation is positive somewhere.
+        negative: whether the pre-activation is negative somewhere.
+        never_positive: whether it is proven to be nowhere positive, up to rounding.
+        never_negative: whether it is proven to be nowhere negative, up to rounding.
     """
 
     positive: Bool[np.ndarray, "neurons"]
@@ -36,27 +36,27 @@ class Signs:
 
     @property
     def dead(self) -> Bool[np.ndarray, "neurons"]:
-        """Which are active nowhere."""
+        """Neurons that are active nowhere."""
         return self.never_positive
 
     @property
     def always_on(self) -> Bool[np.ndarray, "neurons"]:
-        """Which are active everywhere."""
+        """Neurons that are active everywhere."""
         return self.never_negative & self.positive
 
     @property
     def undecided(self) -> Bool[np.ndarray, "neurons"]:
-        """Of which it is not known whether they are one of the two."""
+        """Neurons that are not known to be dead, always on, or of both signs."""
         return ~(self.dead | self.always_on | self.positive & self.negative)
 
 
 def signs_of(program: ReLUProgram, domain: Domain, asking: Asking) -> Signs:
-    """Find out which signs each neuron can have.
+    """Find the signs that each neuron can have.
 
     Args:
-        program: the network, good for all of the domain.
-        domain: where; bounded.
-        asking: who answers. When it is stopped, the rest is not known.
+        program: the network, valid on the whole domain.
+        domain: the domain; bounded.
+        asking: the run of questions; if it is stopped, the remaining signs are unknown.
     """
     bounds = relaxed_bounds(program, domain)
     zero = ROUNDING * _terms(program, bounds)
@@ -73,7 +73,7 @@ def signs_of(program: ReLUProgram, domain: Domain, asking: Asking) -> Signs:
             found = asking.ask(posed)
             if found is None:
                 return signs
-            if found.x is not None:  # which may settle other neurons too
+            if found.x is not None:  # this point may settle other neurons too
                 z = program.preactivations(found.x[None])[0]
                 signs.positive[:] |= z > zero
                 signs.negative[:] |= z < -zero
@@ -83,7 +83,7 @@ def signs_of(program: ReLUProgram, domain: Domain, asking: Asking) -> Signs:
 
 
 def negative_at(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Bool[np.ndarray, "points neurons"]:
-    """Which pre-activations are negative, by more than the rounding of the terms that they are added up from."""
+    """Which pre-activations are negative by more than the rounding of the terms that they are summed from."""
     z = program.preactivations(x)
     sources, terms = np.abs(np.concatenate([x, np.maximum(z, 0.0)], axis=1)), [np.zeros((len(x), 0))]
     for stage in program.stages:
@@ -93,7 +93,7 @@ def negative_at(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> 
 
 
 def neuron_of(program: ReLUProgram, neuron: int, sign: int) -> ReLUProgram:
-    """The program whose output is what enters a neuron, or minus that."""
+    """The program whose output is the pre-activation of a neuron, or its negative."""
     stage = int(np.searchsorted(program.offsets, neuron, side="right")) - 1
     own, row = program.stages[stage], neuron - program.offsets[stage]
     return replace(
@@ -107,7 +107,7 @@ def neuron_of(program: ReLUProgram, neuron: int, sign: int) -> ReLUProgram:
 
 
 def _terms(program: ReLUProgram, bounds: RelaxedBounds) -> Float[np.ndarray, "neurons"]:
-    """The size of the terms that each neuron is added up from, at most."""
+    """Upper bound on the size of the terms that each neuron is summed from."""
     hidden = np.maximum(bounds.upper, 0.0)
     size = np.concatenate([np.maximum(np.abs(bounds.in_lower), np.abs(bounds.in_upper)), hidden])
     return np.concatenate(
@@ -119,7 +119,7 @@ def _terms(program: ReLUProgram, bounds: RelaxedBounds) -> Float[np.ndarray, "ne
 
 
 def _points(domain: Domain, program: ReLUProgram, bounds: RelaxedBounds) -> Float[np.ndarray, "points inputs"]:
-    """Points of the domain: the middle of its bounding box, corners, and others, as far as they are in it."""
+    """Points of the domain: the middle of its bounding box, corners and random points, as far as they are inside."""
     rng, d = np.random.default_rng(0), program.num_inputs
     shares = np.concatenate([np.full((1, d), 0.5), rng.random((POINTS, d)), rng.integers(0, 2, (POINTS, d))])
     x = bounds.in_lower + shares * (bounds.in_upper - bounds.in_lower)

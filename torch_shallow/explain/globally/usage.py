@@ -1,4 +1,4 @@
-"""Which inputs are used, and where."""
+"""Inputs that a network does not use, and the regions in which it does not use them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from torch_shallow.optional import require
 
 @dataclass(frozen=True, eq=False, repr=False)
 class UnusedFeatures(Displayed):
-    """Where each input is not used: no output of the local model depends on it.
+    """Inputs that a network does not use: in a region, none of its local model's outputs depends on them.
 
     Attributes:
         features: names of the inputs.
-        never: of each input, whether it is proven that no output depends on it anywhere.
-        undecided: of each input, whether a search was stopped before that was known.
-        unused: whether each input is not used in each region, flattened inputs; None of a search.
-        volume_share: of each input, the share of the domain's volume in which it is not used; None without volumes.
-        cells: how many cells a search opened; 0 where all regions were looked at.
-        seconds: how long the search took.
-        reason: why the search was stopped; empty if it was not.
-        before_head: whether this is said of what enters the network's head (logits), and not of its outputs.
+        never: whether it is proven for each input that no output depends on it anywhere.
+        undecided: whether the search was stopped before this was known, for each input.
+        unused: which inputs are not used in each region, of shape `(regions, inputs)`; None for a search.
+        volume_share: share of the domain's volume in which each input is not used; None without volumes.
+        cells: number of cells that a search opened; 0 where all regions were examined.
+        seconds: time that the search took, in seconds.
+        reason: reason why the search was stopped; empty if it was not.
+        before_head: whether the outputs are the values that enter the network's head (logits).
     """
 
     features: Features
@@ -61,17 +61,17 @@ class UnusedFeatures(Displayed):
 
     @property
     def never_used(self) -> tuple[str, ...]:
-        """Names of the inputs that are used in no region: the output does not depend on them at all."""
+        """Names of the inputs on which no output depends anywhere."""
         return tuple(name for name, never in zip(self.features.names, self.never.tolist(), strict=True) if never)
 
     @property
     def proven(self) -> bool:
-        """Whether it is known of all inputs."""
+        """Whether the result is known for all inputs."""
         return not bool(self.undecided.any())
 
     @property
     def share(self) -> Float[Tensor, "inputs"]:
-        """Of each input, the share of regions in which it is not used.
+        """Share of the regions in which each input is not used.
 
         Raises:
             TransformError: the model was searched without finding its regions.
@@ -79,15 +79,24 @@ class UnusedFeatures(Displayed):
         return self._in_regions("share").double().mean(0)
 
     def regions(self, feature: str | int) -> Tensor:
-        """The regions in which an input, by name or number, is not used.
+        """Find the regions in which an input is not used.
+
+        Args:
+            feature: name or number of the input.
+
+        Returns:
+            The numbers of the regions, int64.
 
         Raises:
-            TransformError: the model was searched without finding its regions.
+            TransformError: there is no such input, or the model was searched without finding its regions.
         """
         return self._in_regions("regions")[:, self.features.index(feature)].nonzero()[:, 0]
 
     def to_frame(self) -> Any:
-        """A row of a pandas table for each input.
+        """Tabulate the inputs.
+
+        Returns:
+            A pandas DataFrame with one row for each input.
 
         Raises:
             ImportError: pandas is not installed.
@@ -117,7 +126,7 @@ class UnusedFeatures(Displayed):
         if self.unused is None:
             raise TransformError(
                 f"{what}: expected a network whose regions are known, found a deep model that was searched without "
-                "finding them; pass unused_features the shallow network, transform(model, domain=domain)."
+                "finding them; call unused_features on the shallow network, transform(model, domain=domain)."
             )
         return self.unused
 
@@ -135,29 +144,35 @@ def unused_features(
     time_limit: float | None = None,
     progress: bool = False,
 ) -> UnusedFeatures:
-    """Which inputs the trunk never uses, and in which regions it does not use the others.
+    """Find the inputs that the trunk never uses, and the regions in which it does not use the others.
 
-    A deep model in a bounded domain is searched without finding all regions, and only the first of the two is known.
+    A deep model in a bounded domain is searched without finding all regions; then only the inputs that are never used
+    are known.
 
     Args:
-        shallow: a model; or a network that knows all regions of its domain.
-        domain: of a model, where to look.
+        shallow: a model, or a network that knows all regions of its domain.
+        domain: for a model, the domain to examine; all of R^n if None.
         features: names of the inputs.
-        volumes: what `volumes` gives of the same network, for shares of the volume.
-        tolerance: a weight up to this size, relative to the terms that it is added up from, is rounding; of a search as
-            in `monotonicity`.
-        example_input: a batch of inputs; needed only where a model does not tell the shape of one.
-        workers: of the search: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop the search after about so many seconds, for all inputs together; no limit if None.
-        progress: show the interval that is proven of each slope that is asked for.
+        volumes: result of `torch_shallow.explain.volumes` for the same network, to compute shares of the volume.
+        tolerance: size below which a weight counts as zero, relative to the terms that it is summed from; for a search
+            at least 1e-10, or the rounding of the bounds of a large network.
+        example_input: a batch of inputs, needed only where a model does not tell the shape of one.
+        workers: for a search, a number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all inputs together, after which the search is stopped; no limit if None.
+        progress: show the proven interval of each slope in question.
+
+    Returns:
+        An `UnusedFeatures`.
 
     Raises:
+        WrongTypeError: an argument is of another type.
         TransformError: not all regions are known, the weights may have been trained, the features or the volumes do not
             fit, the tolerance is out of range, or an argument of the search is given with a network that knows its
             regions.
 
     Example:
         >>> import torch
+        >>> from torch_shallow.explain import unused_features
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
         >>> with torch.no_grad():
         ...     _ = model[0].weight[:, 1].zero_()
@@ -165,7 +180,7 @@ def unused_features(
         ('income',)
     """
     if not 0.0 <= tolerance < 1e-3:
-        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}.")
+        raise TransformError(f"tolerance: expected a number from 0 to below 0.001, found {tolerance}; leave it out.")
     options = SearchOptions(workers=workers, time_limit=time_limit, progress=progress)
     searched = None if volumes is not None else searched_subject(shallow, domain, example_input)
     if searched is not None:
@@ -184,20 +199,20 @@ def unused_features(
         if len(volumes.values) != network.num_regions or not np.isfinite(volumes.total):
             raise TransformError(
                 f"volumes: expected finite volumes of the {network.num_regions} regions of this network, found "
-                f"{len(volumes.values)} that add up to {volumes.total}; leave them out for shares of regions alone."
+                f"{len(volumes.values)} that sum to {volumes.total}; leave them out to get shares of regions alone."
             )
         share = found.double().T @ volumes.values.to(found.device) / volumes.values.sum()
     so_far, nothing = found.all(0), torch.zeros_like(found[0])
     seconds = time.monotonic() - begun
     before_head = network.head is not None
-    if reason:  # of regions that were not found, nothing is known
+    if reason:  # nothing is known about regions that were not found
         cells = len(found)
         return UnusedFeatures(named, nothing, so_far, None, None, cells, seconds, reason, before_head)
     return UnusedFeatures(named, so_far, nothing, found, share, seconds=seconds, before_head=before_head)
 
 
 def _by_search(subject: Subject, features: Features, tolerance: float, options: SearchOptions) -> UnusedFeatures:
-    """What is never used, by the search."""
+    """Inputs that are never used, by a search."""
     program, asking = subject.program, Asking(options)
     rounding = rounding_of_slopes(program, tolerance)
     search = SlopeSearch(program, subject.domain, asking)

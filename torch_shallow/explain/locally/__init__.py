@@ -1,1 +1,1 @@
-"""One input looked at: its region, its local linear model, what would change first; and the rules of a region."""
+"""Explanations of one input by its region, local linear model and facets; and the rules of a region."""

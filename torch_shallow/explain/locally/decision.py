@@ -1,4 +1,4 @@
-"""Which output of a classifier is the largest, and whether that is so in the whole region."""
+"""Class of a point, and whether it is the same in the whole region."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from jaxtyping import Float
 from torch_shallow.errors import TransformError
 from torch_shallow.geometry.units import lengths_around
 
-ROUNDING = 64 * np.finfo(np.float64).eps  # of a sum, relative to its terms
+ROUNDING = 64 * np.finfo(np.float64).eps  # rounding error of a sum, relative to its terms
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The class of a point: the number of the largest output, the first of several.
+    """The class of a point: the number of the largest output, or the first of several.
 
     Attributes:
         label: the class.
         runner_up: the class of the next largest output.
-        margin: how much it is behind.
+        margin: difference between the largest output and the next one.
         constant: whether no other output is larger anywhere in the region.
         rival: a class that is larger somewhere in the region; None if there is none.
-        rival_at: an input of the network in the region at which it is larger; None if there is none.
+        rival_at: an input of the network, in the region, at which the rival is larger; None if there is none.
     """
 
     label: int
@@ -42,17 +42,18 @@ def decide(
     slack: Float[np.ndarray, "rows"],
     tolerance: float = 1e-7,
 ) -> Decision:
-    """The class at a point, and by a linear program for each other class, in its whole region.
+    """Find the class at a point and, by a linear program for each other class, whether it is the class of the region.
 
-    That a class is nowhere larger is said by the multipliers of the program, and that it is by a point: both are
-    checked, whatever the solver says. Classes whose weights differ by rounding only are as far apart as at the point.
+    That a class is nowhere larger is certified by the multipliers of the program, that it is somewhere larger by a
+    point. Both are checked independently of the solver. Classes whose weights differ only by rounding are as far apart
+    in the whole region as at the point.
 
-    The region is all `x + step` with `a @ step <= slack`, of which no row is zero; weights of inputs that cannot change
-    are 0. A class must get ahead by `tolerance`, relative to the typical distance of the facets from the point (or to a
-    millionth of how far it is behind, if that is more); that is also how far multipliers may be wrong.
+    The region is the set of all `x + step` with `a @ step <= slack`, where no row is zero; weights of inputs that
+    cannot change are 0. A class must lead by `tolerance`, relative to the typical distance of the facets from the
+    point, or to a millionth of its deficit if that is larger. The same tolerance applies to the multipliers.
 
     Raises:
-        TransformError: a linear program cannot be solved as exactly as that.
+        TransformError: a linear program cannot be solved that accurately.
     """
     order = np.argsort(-output, kind="stable")
     label, others = int(order[0]), order[1:].tolist()
@@ -67,7 +68,7 @@ def decide(
         slope = weight[label] - weight[other]
         size = float(np.linalg.norm(slope))
         if size <= ROUNDING * float(np.linalg.norm(weight[[label, other]])):
-            continue  # always as far behind as here
+            continue  # its deficit is the same in the whole region
         step = _overtaken(
             slope / size, (output[label] - output[other]) / size / unit, normals, distances / unit, tolerance
         )
@@ -84,18 +85,18 @@ def _overtaken(
     slack: Float[np.ndarray, "rows"],
     tolerance: float,
 ) -> Float[np.ndarray, "inputs"] | None:
-    """A step in `normals @ step <= slack` with `lead + slope @ step < 0`, or None if there is none.
+    """Find a step in `normals @ step <= slack` with `lead + slope @ step < 0`; None if there is none.
 
-    The program minimises `slope @ step`, but goes no further than a little below what is needed, so it is bounded. This
-    asks for no less: from the step 0 one cannot come further down without passing there.
+    The program minimises `slope @ step`, but no further than a little below the target, so it is bounded. This loses
+    nothing: on the way down from the step 0, every lower value is preceded by that one.
 
     Raises:
-        TransformError: the solution is not exact enough to tell.
+        TransformError: the solution is not accurate enough to decide.
     """
     from scipy.optimize import linprog
     from scipy.sparse import csr_array
 
-    below = max(1.0, 1e-6 * lead)  # much more than rounding
+    below = max(1.0, 1e-6 * lead)  # far more than rounding
     rows, limits = csr_array(np.vstack([normals, -slope])), np.append(slack, lead + below)
     found = linprog(
         slope,
@@ -114,6 +115,7 @@ def _overtaken(
         if residual <= tolerance and lead - limits @ multipliers >= -2.0 * tolerance * below:
             return None
     raise TransformError(
-        f"x: HiGHS ended with {found.message!r} in a linear program for the classes in the region of x, and what it "
-        "found is not exact; look at another input of the region, or at shallow.local_map(x) alone."
+        f"x: expected a region whose classes can be compared by linear programs, found that HiGHS ended with "
+        f"{found.message!r} and an inaccurate solution; explain another input of the region, or use "
+        "shallow.local_map(x) alone."
     )

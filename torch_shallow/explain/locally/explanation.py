@@ -1,4 +1,4 @@
-"""One input, explained: its region, its local linear model, and what would change first; as data, text and tables."""
+"""Explanation of one input: its region, its local linear model, and its facets; as data, text and tables."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from torch_shallow.optional import require
 if TYPE_CHECKING:
     import pandas as pd
 
-DIGITS = 4  # significant ones of the numbers in words
+DIGITS = 4  # significant digits of the numbers in texts
 NO_FACET = "No facet: no change of the input leaves the region."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Displayed):
-    """What a network computes at one input and around it, exactly, of the trunk as `Region.weight` is.
+    """What the network's trunk computes at one input and in the region around it, exactly.
 
-    Inputs and outputs are flattened, in float64. What a feature is measured in is the user's unit, as `features` says;
-    distances are in inputs of the network, which is where features can be compared.
+    Inputs and outputs are flattened, in float64. Features are measured in the user's units, as given by `features`;
+    distances are measured in inputs of the network, where features can be compared.
 
     Attributes:
-        region: the activation region of the input (or a region of a merged network): `region.index` is its number.
+        region: the activation region of the input (or a region of a merged network); `region.index` is its number.
         features: names and units of the inputs.
         x: the input as the network reads it.
-        value: the input in units of the user.
+        value: the input in the user's units.
         fixed: which inputs have only one value in the domain.
-        output: of the trunk: `weight @ value + bias`.
-        weight: of the local linear model, by unit of the user.
-        bias: of the local linear model, as a function of the values.
-        lower: how far down each feature can go, alone, in the region: in units of the user; -inf if without end.
-        upper: how far up likewise.
-        facets: the half-spaces that make the region, each with its distance; the nearest first.
-        decision: the class, if the trunk has one row of two or more outputs; else None.
+        output: output of the trunk, `weight @ value + bias`.
+        weight: weight of the local linear model, per unit of each feature.
+        bias: bias of the local linear model, as a function of the values.
+        lower: lowest value that each feature can take alone in the region, in the user's units; -inf if unbounded.
+        upper: highest value that each feature can take alone in the region; inf if unbounded.
+        facets: the half-spaces that bound the region, each with its distance, nearest first.
+        decision: the class, if the trunk has a flat output of two or more entries; else None.
     """
 
     region: Region
@@ -69,28 +69,35 @@ class Explanation(Displayed):
 
     @property
     def contribution(self) -> Float[np.ndarray, "outputs inputs"]:
-        """Weight times value of each feature: with the bias, they add up to the output."""
+        """Contribution of each feature, weight times value; with the bias, contributions sum to the output."""
         return self.weight * self.value
 
     @property
     def nearest(self) -> Facet | None:
-        """What changes first on the shortest way out of the region; None if there is no way out."""
+        """The facet on the shortest way out of the region; None if there is no way out."""
         return self.facets[0] if self.facets else None
 
     def step(self, facet: Facet) -> Float[np.ndarray, "inputs"]:
-        """The change of each feature, in units of the user, on the straight way from the input to a facet's hyperplane.
+        """Compute the change of each feature along the shortest line from the input to a facet's hyperplane.
 
         Args:
             facet: one of `facets`.
+
+        Returns:
+            The changes in the user's units, of shape `(inputs,)`.
         """
         normal = np.where(self.fixed, 0.0, facet.normal)
         return facet.distance / np.linalg.norm(normal) * normal * self.features.scale
 
     def to_frame(self, output: int | None = None) -> pd.DataFrame:
-        """A row for each feature: value, weight by unit, contribution, and the interval in which it can vary alone.
+        """Tabulate the features: value, weight per unit, contribution, and the interval in which each can vary alone.
 
         Args:
-            output: of which output; if None of all, and if there are several, with its number in each column's name.
+            output: number of the output; if None, all outputs, each with its number in the names of its columns if
+                there are several.
+
+        Returns:
+            A DataFrame with one row for each feature.
 
         Raises:
             TransformError: there is no such output.
@@ -106,7 +113,11 @@ class Explanation(Displayed):
         return pandas.DataFrame(columns, index=pandas.Index(self.features.names, name="feature"))
 
     def facets_frame(self) -> pd.DataFrame:
-        """A row for each facet, the nearest first: see `Facet`.
+        """Tabulate the facets, nearest first.
+
+        Returns:
+            A DataFrame with one row for each facet and the columns `name`, `neuron`, `distance`, `direct`, `feature`
+            and `change`, as the attributes of `Facet`.
 
         Raises:
             ImportError: pandas is not installed.
@@ -124,7 +135,7 @@ class Explanation(Displayed):
         )
 
     def __str__(self) -> str:
-        """In words; what is left out is counted."""
+        """The explanation as text; omitted rows are counted."""
         lines = [f"Input in {self.region!r}", *_before_head(self), *_decision(self), "", *_aligned(_model(self)), ""]
         lines += _aligned(_facets(self)) if self.facets else [NO_FACET]
         return "\n".join([*lines, *(line for remark in _jumps(self) for line in ("", remark))])
@@ -216,7 +227,7 @@ def _name(explanation: Explanation, facet: Facet) -> str:
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
-    """Rows of a table: the first and the last column to the left, numbers to the right."""
+    """Rows of a table as lines: first and last column left-aligned, numbers right-aligned."""
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
     last = len(widths) - 1
     return [
@@ -230,26 +241,30 @@ def _aligned(table: list[list[str]]) -> list[str]:
 
 @outside_modes
 def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[str] | None = None) -> Explanation:
-    """What a network computes at one input and around it: its region, its local linear model, and what ends it.
+    """Explain what a network computes at one input and around it: its region, local linear model and facets.
 
-    Nothing is sampled. Of a network with a head it is of the trunk. An input on the boundary of its region, as by
-    rounding of its dtype, is at distance 0 from a facet.
+    Nothing is sampled. For a network with a head, the trunk is explained. An input on the boundary of its region, for
+    example by rounding of its dtype, has distance 0 from a facet.
 
-    The facets are found by a linear program for each half-space that is not plainly needed, and whether the class is
-    constant in the region by one for each other class.
+    The facets are found by a linear program for each half-space that may be redundant; whether the class is constant in
+    the region is decided by one linear program for each other class.
 
     Args:
-        shallow: any network that `transform` makes, merged or trained ones and those of visited regions included.
+        shallow: any network that `transform` makes, including merged and trained ones and those of visited regions.
         x: one input as the network reads it, floating point, of shape `in_shape`.
-        features: names of the entries of the flattened input, or `Features` that also tell their units.
+        features: names of the entries of the flattened input, or `Features` that also give their units.
+
+    Returns:
+        An `Explanation`, which prints as text and has `to_frame()` for tables.
 
     Raises:
-        WrongTypeError: `shallow` is no such network.
-        TransformError: `x` is not one input, or in no known region; there are more or fewer features than inputs; a
-            visited region has no interior; or a linear program fails.
+        WrongTypeError: `shallow` is not such a network.
+        TransformError: `x` is not one input, or in no known region; the number of features is wrong; a visited region
+            has no interior; or a linear program fails.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import explain
         >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
         >>> with torch.no_grad():
         ...     _ = model[0].weight.fill_(2.0), model[0].bias.fill_(-1.0)
@@ -261,8 +276,8 @@ def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[
     function = known_function(shallow)
     if function is None:
         raise WrongTypeError(
-            f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; make one with transform(model), or of a "
-            "large model with transform(model, data=x[None])."
+            f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; make one by transform(model), or for a "
+            "large model by transform(model, data=x[None])."
         )
     named = read_features(features, Size(function.in_shape).numel())
     point, number = _locate(function, x)
@@ -297,7 +312,7 @@ def explain(shallow: RegionNetwork, x: Tensor, *, features: Features | Sequence[
 
 
 def _locate(function: PiecewiseAffine, x: Tensor) -> tuple[Float[np.ndarray, "inputs"], int]:
-    """An input as a row of float64, no further out than a box reaches, and its region.
+    """Read an input as a row of float64, clipped to a box domain, and find its region.
 
     Raises:
         TransformError: it is not one input in a known region.
@@ -314,7 +329,7 @@ def _locate(function: PiecewiseAffine, x: Tensor) -> tuple[Float[np.ndarray, "in
         missing = f" ({function.missing})" if function.missing else ""
         raise TransformError(
             f"x: expected a finite input in the domain {function.domain!r} and in a known region{missing}, found one "
-            "whose locate() is -1."
+            "for which locate() is -1; pass another input, or transform the model in a larger domain."
         )
     point = x.reshape(-1).double().cpu().numpy()
     if isinstance(function.domain, Box):

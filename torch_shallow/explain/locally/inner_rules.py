@@ -1,14 +1,14 @@
-"""A part of a region that is told by conditions of few features each: they suffice, and the region may be larger.
+"""Sufficient conditions for a part of a region, each on a few features.
 
 In coordinates from a point p of the region, whose rows are `a d <= s` with s > 0, each row of more than `max_terms`
-features is replaced by one of those of its features that vary most, T, in which the others are as bad as their
-intervals `-down <= d <= up` let them be:
+features is replaced by a row of the features T that vary most, in which the others are as unfavourable as their
+intervals `-down <= d <= up` allow:
 
     sum over T of a_i d_i  <=  t  =  s - sum over the others of max(a_i up_i, -a_i down_i)
 
 Whatever the intervals are, as long as no t is negative, the new rows and the intervals imply the old row. (With one
-term, T is empty and t >= 0 is all that is asked for: a box.) The intervals are those for which the product of all ups
-and downs, and of all t, is greatest, so that p is well inside; that is a concave program.
+term, T is empty and only t >= 0 is required: the result is a box.) The intervals maximise the product of all ups and
+downs and of all t, so that p is well inside; this is a concave program.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from torch_shallow.geometry.inequalities import irredundant
 
 
 def inner_rules(region: Region, features: Features, digits: int, max_terms: int, x: Tensor | None) -> Rules:
-    """Conditions of at most `max_terms` features each that imply those of a region; the latter if they are such.
+    """Find conditions on at most `max_terms` features each that imply those of a region.
+
+    The conditions of the region themselves are returned if they are short enough.
 
     Args:
         region: the region.
         features: names and units of the inputs.
-        digits: significant digits of the numbers in words.
-        max_terms: how many features a condition may have.
-        x: an input for which they hold; if None, the interior point of the region.
+        digits: significant digits of the numbers in texts.
+        max_terms: largest number of features in a condition.
+        x: an input that meets the conditions; the interior point of the region if None.
 
     Raises:
         TransformError: `x` has another shape or is not in the interior of the region, a visited region has no interior,
-            or a program is not solved.
+            or a program cannot be solved.
     """
     whole = rules_of_region(region, features, digits)
     if (np.count_nonzero(np.where(whole.fixed, 0.0, whole.A), axis=1) <= max_terms).all():
@@ -55,8 +57,8 @@ def inner_rules(region: Region, features: Features, digits: int, max_terms: int,
     slack = (b - a @ point)[rows]
     if not (slack > 0.0).all():
         raise TransformError(
-            "x: expected an input in the interior of the region, found one for which "
-            f"{int((slack <= 0.0).sum())} of its conditions do not hold or only just hold; leave it out for one inside."
+            "x: expected an input in the interior of the region, found one that violates or just meets "
+            f"{int((slack <= 0.0).sum())} of its conditions; leave it out to use the interior point."
         )
     several, rest, reach = inner_rows(a[rows][:, free], slack, max_terms)
     of_several = np.flatnonzero(rows)[np.count_nonzero(a[rows][:, free], axis=1) > 1]
@@ -91,19 +93,19 @@ def _input(x: Tensor, in_shape: tuple[int, ...]) -> Float[np.ndarray, "inputs"]:
 def inner_rows(
     a: Float[np.ndarray, "rows inputs"], s: Float[np.ndarray, "rows"], max_terms: int
 ) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"], Float[np.ndarray, "2 inputs"]]:
-    """Rows of few entries each, and intervals of single entries, that imply all rows of `a d <= s`.
+    """Find rows of few entries, and intervals of single entries, that imply all rows of `a d <= s`.
 
     Args:
         a: rows, none of them zero.
         s: right-hand sides, all positive.
-        max_terms: how many entries a row may have.
+        max_terms: largest number of entries in a row.
 
     Returns:
-        Of each row of more than one entry, what takes its place, a row without entries where the intervals alone imply
-        it; the right-hand sides; and how far down and up each entry may go, infinite where nothing stops it.
+        The replacement of each row of more than one entry (zero where the intervals alone imply it), their right-hand
+        sides, and how far down and up each entry may go, infinite where nothing limits it.
 
     Raises:
-        TransformError: the concave program is not solved.
+        TransformError: the concave program cannot be solved.
     """
     entries = np.count_nonzero(a, axis=1)
     single = entries == 1
@@ -124,7 +126,7 @@ def inner_rows(
 def _worst(
     a: Float[np.ndarray, "rows inputs"], reach: Float[np.ndarray, "2 inputs"], kept: Bool[np.ndarray, "rows inputs"]
 ) -> Float[np.ndarray, "rows"]:
-    """The most that the entries of each row that are not kept may add up to within intervals."""
+    """Largest sum within the intervals of those entries of each row that are not kept."""
     with np.errstate(invalid="ignore"):
         terms = np.where(a > 0.0, a * reach[1], -a * reach[0])
     return np.where(kept | (a == 0.0), 0.0, terms).sum(axis=1)
@@ -133,21 +135,21 @@ def _worst(
 def _intervals(
     a: Float[np.ndarray, "rows inputs"], s: Float[np.ndarray, "rows"], kept: Bool[np.ndarray, "rows inputs"]
 ) -> Float[np.ndarray, "2 inputs"]:
-    """How far down and up each entry may go, so that no row is missed wherever the entries are that it does not keep.
+    """Find how far down and up each entry may go so that every row holds whatever the entries are that it drops.
 
     Raises:
-        TransformError: the concave program is not solved.
+        TransformError: the concave program cannot be solved.
     """
     import cvxpy
 
-    cp: Any = cvxpy  # its names are not annotated
+    cp: Any = cvxpy  # its names have no annotations
     count = a.shape[1]
     free = np.where(kept, 0.0, a) / s[:, None]
-    sides = np.concatenate([np.maximum(-free, 0.0), np.maximum(free, 0.0)], axis=1)  # what a step down or up uses up
+    sides = np.concatenate([np.maximum(-free, 0.0), np.maximum(free, 0.0)], axis=1)  # used up by a step down or up
     most = sides.max(axis=0, initial=0.0)
     limited = most > 0.0
-    alone = 1.0 / np.where(limited, most, 1.0)  # how far each side may go if no other does
-    steps = cp.Variable(2 * count, nonneg=True)  # in shares of that
+    alone = 1.0 / np.where(limited, most, 1.0)  # how far each side may go if no other moves
+    steps = cp.Variable(2 * count, nonneg=True)  # as shares of `alone`
     used = (sides * alone) @ steps
     short = np.flatnonzero(kept.any(axis=1) & free.any(axis=1))
     goal = cp.sum(cp.log(steps[np.flatnonzero(limited)])) + (cp.sum(cp.log(1.0 - used[short])) if len(short) else 0.0)
@@ -155,10 +157,16 @@ def _intervals(
     try:
         problem.solve(solver=cp.CLARABEL)
     except cp.SolverError as error:
-        raise TransformError("max_terms: the program of the intervals is not solved; leave it out.") from error
+        raise TransformError(
+            "max_terms: expected a program of the intervals that can be solved, found that the solver fails; leave it "
+            "out."
+        ) from error
     if steps.value is None:
-        raise TransformError(f"max_terms: the program of the intervals ends as {problem.status}; leave it out.")
+        raise TransformError(
+            f"max_terms: expected a program of the intervals that can be solved, found one that ends as "
+            f"{problem.status}; leave it out."
+        )
     found = np.clip(steps.value, 0.0, 1.0) * alone
-    # The solver is not believed: what it takes too much is taken back.
+    # The result does not rely on the solver: excess is scaled back.
     found *= (1.0 - 1e-12) / max(1.0, float((sides @ found).max(initial=0.0)))
     return np.where(limited, found, np.inf).reshape(2, count)

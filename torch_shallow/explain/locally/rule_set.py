@@ -1,4 +1,4 @@
-"""All rules of a network of few regions: when, what it computes there, for how many rows, and how far it may be off."""
+"""Rules of all regions of a network: conditions, formulas, numbers of rows and error bounds."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ MOST_RULES = 1000
 class RuleSet(Displayed):
     """The rules of a network, one for each region: conditions, and an affine formula for each output of the trunk.
 
-    The numbers in the words are rounded; those of `rules`, `weights` and `constants` are not. All are in units of the
-    user. Iterating gives the `Rules` of each region.
+    Numbers in texts are rounded; those in `rules`, `weights` and `constants` are not. All are in the user's units.
+    Iterating yields the `Rules` of each region.
 
     Attributes:
         rules: the conditions of each region.
         features: names and units of the inputs.
-        output_names: of the entries of the flattened output.
-        weights: what each output gains by one unit of each feature, of shape `(regions, outputs, inputs)`.
-        constants: of shape `(regions, outputs)`.
-        rows: how many rows of data are in each region; None without data.
-        num_rows: how many rows of data there are, those in no region included.
-        errors: how far each output may be from that of the network that this one stands for, in each region; None if
+        output_names: names of the entries of the flattened output.
+        weights: change of each output per unit of each feature, of shape `(regions, outputs, inputs)`.
+        constants: constant term of each output, of shape `(regions, outputs)`.
+        rows: number of rows of data in each region; None without data.
+        num_rows: number of rows of data, including those in no region.
+        errors: largest deviation of each output from the network that this one approximates, in each region; None if
             nothing is proven.
-        digits: significant digits of the numbers in words.
+        digits: significant digits of the numbers in texts.
     """
 
     rules: tuple[Rules, ...]
@@ -72,14 +72,14 @@ class RuleSet(Displayed):
 
     @property
     def domain(self) -> tuple[str, ...]:
-        """What holds of all inputs of the domain: intervals of features, if it is a box."""
+        """Conditions that hold in the whole domain: intervals of features, if it is a box."""
         lower, upper = self._bounds
         bounded = np.flatnonzero(np.isfinite(lower) | np.isfinite(upper))
         return tuple(interval(self.features.names[i], lower[i], upper[i], self.digits) for i in bounded)
 
     @property
     def _bounds(self) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-        """The bounds of the domain in units of the user."""
+        """Bounds of the domain in the user's units."""
         function = self.rules[0].region.function
         count = len(self.features)
         if not isinstance(function.domain, Box):
@@ -88,7 +88,14 @@ class RuleSet(Displayed):
         return np.minimum(*ends), np.maximum(*ends)
 
     def conditions(self, region: int) -> tuple[str, ...]:
-        """The conditions of a region in words, but for those that hold in the whole domain."""
+        """Conditions of a region as texts, without those that hold in the whole domain.
+
+        Args:
+            region: number of the region.
+
+        Returns:
+            One text for each condition, such as "age at least 40".
+        """
         rule, names = self.rules[region], self.features.names
         lower, upper = self._bounds
         width = np.where(np.isfinite(upper - lower), upper - lower, 0.0)
@@ -104,7 +111,14 @@ class RuleSet(Displayed):
         return tuple(words)
 
     def formulas(self, region: int) -> tuple[str, ...]:
-        """What each output is in a region, in words."""
+        """Formulas of the outputs in a region, as texts.
+
+        Args:
+            region: number of the region.
+
+        Returns:
+            One text for each output, such as "output = 2 age + 1".
+        """
         return tuple(
             f"{name} = {self._sum(weight, float(constant))}"
             for name, weight, constant in zip(
@@ -113,7 +127,7 @@ class RuleSet(Displayed):
         )
 
     def _sum(self, weight: Float[np.ndarray, "inputs"], constant: float) -> str:
-        """An affine function in words, the constant last."""
+        """An affine function as text, with the constant last."""
         sizes = np.abs(weight) * np.abs(self.features.scale)
         words: list[str] = []
         for i in np.flatnonzero(sizes > 1e-12 * max(sizes.max(initial=0.0), abs(constant))).tolist():
@@ -124,7 +138,7 @@ class RuleSet(Displayed):
         return " ".join(words[1:] if words[0] == "+" else [f"-{words[1]}", *words[2:]])
 
     def _lines(self, region: int) -> Iterator[str]:
-        """The rule of a region."""
+        """Lines of text for the rule of a region."""
         conditions = self.conditions(region)
         lines = [f"IF  {conditions[0]}", *(f"AND {words}" for words in conditions[1:])] if conditions else ["always"]
         if self.rows is not None:
@@ -145,10 +159,11 @@ class RuleSet(Displayed):
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
-        """A table with a line for each region.
+        """Tabulate the rules, with one row for each region.
 
-        Columns are `rule`, its `conditions`, one for each output with its formula, and `rows`, `share` and `error`
-        where they are known.
+        Returns:
+            A DataFrame with the columns `rule` and `conditions`, one column with the formula of each output, and the
+            columns `rows`, `share` and `error` where they are known.
 
         Raises:
             ImportError: pandas is not installed.
@@ -192,25 +207,25 @@ def _rule_set(
     output_names: tuple[str, ...] | None,
     errors: Float[np.ndarray, "regions outputs"] | None,
 ) -> RuleSet:
-    """The rules of all regions of a function.
+    """Rules of all regions of a function.
 
     Args:
         function: the trunk.
         features: names and units of the inputs.
-        digits: significant digits of the numbers in words.
-        x: rows of data, to be counted.
+        digits: significant digits of the numbers in texts.
+        x: rows of data to be counted.
         output_names: names of the outputs; numbered if None.
-        errors: of each region and output.
+        errors: error bounds for each region and output.
 
     Raises:
-        TransformError: there are too many regions or not all of them are known, or an argument has another shape.
+        TransformError: there are too many regions or not all of them are known, or an argument has the wrong shape.
     """
     require_all_regions(function, "rules", "the rules of some regions say nothing of the others")
     count, outputs = function.num_regions, int(np.prod(function.out_shape, dtype=np.int64))
     if count > MOST_RULES:
         raise TransformError(
             f"region: expected a network of at most {MOST_RULES:,} regions, whose rules can be read, found one of "
-            f"{count:,}; pass one of its regions, or a network of few regions such as simplify() makes."
+            f"{count:,}; pass one of its regions, or a network of few regions, such as simplify() makes."
         )
     names = output_names or (("output",) if outputs == 1 else tuple(f"output[{k}]" for k in range(outputs)))
     if len(names) != outputs:
@@ -259,40 +274,40 @@ def rules(
     x: Tensor | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Rules | RuleSet:
-    """When an input is in a region, as conditions without redundant ones; or all rules of a network of few regions.
+    """State when an input is in a region, as conditions without redundant ones; or list all rules of a network.
 
-    What is a condition of one feature alone is said as an interval, also where some of its ends are those of the
-    domain; all else as linear inequalities. The rules of a network leave out what holds in its whole domain, and say
-    what its trunk computes.
+    Conditions on a single feature become an interval, which may include bounds of the domain; all others are linear
+    inequalities. The rules of a network leave out what holds in its whole domain, and give the formulas of its trunk.
 
-    A region of a network of ten inputs may have forty conditions, each of all inputs. With `max_terms`, each condition
-    has at most so many features, and all of them together *suffice*: an input for which they hold is proven to be in
-    the region, as in each condition that was shortened the other features are as bad as their intervals let them be. Of
-    all intervals, those are taken that leave most room around `x` on every side: the product of the distances from it
-    to their ends, and to the inequalities, is greatest. What they describe is a part of the region, often a small one.
+    A region of a network of ten inputs may have forty conditions, each on all inputs. With `max_terms`, each condition
+    is on at most that many features, and together they *suffice*: an input that meets them is proven to be in the
+    region, because each shortened condition assumes the worst values of the other features within their intervals.
+    Among all such intervals, those with the most room around `x` are chosen: they maximise the product of the distances
+    from `x` to their ends and to the inequalities. The conditions describe a part of the region, often a small one;
     `max_terms=1` gives a box.
 
     Args:
-        region: any region of any network; or a `ShallowReLU` of at most 1,000 regions.
-        features: names of the entries of the flattened input, or `Features` that also tell their units.
-        digits: significant digits of the numbers in words; more where an interval would have one number twice.
-        max_terms: for a region, how many features a condition may have; all that it takes if None.
-        x: for a network, rows of data as it reads them, of shape `(rows, *in_shape)`: each rule says for how many. For
-            a region with `max_terms`, an input of shape `in_shape` that the conditions are around; if None, the
-            interior point of the region.
+        region: any region of any network, or a `ShallowReLU` of at most 1,000 regions.
+        features: names of the entries of the flattened input, or `Features` that also give their units.
+        digits: significant digits of the numbers in texts; more where the ends of an interval would look equal.
+        max_terms: for a region, the largest number of features in a condition; no limit if None.
+        x: for a network, rows of data of shape `(rows, *in_shape)`, which are counted for each rule. For a region with
+            `max_terms`, an input of shape `in_shape` around which the conditions are chosen; the region's interior
+            point if None.
         output_names: for a network, names of the entries of its flattened output; numbered if None.
 
     Returns:
-        `Rules` of a region, which are `always` if it is all of R^n; or the `RuleSet` of a network.
+        `Rules` for a region, whose text is "always" if the region is all of R^n; a `RuleSet` for a network.
 
     Raises:
-        WrongTypeError: `region` is neither.
-        TransformError: there are more or fewer features or names than entries, `digits` is not from 1 to 17,
-            `max_terms` is below 1 or given with a network, `x` or `output_names` are given with a region, `x` is not in
-            its interior, there are too many regions, a visited region has no interior, or a program fails.
+        WrongTypeError: `region` is neither a region nor a `ShallowReLU`.
+        TransformError: the number of features or output names is wrong; `digits` is not from 1 to 17; `max_terms` is
+            below 1 or given with a network; `x` or `output_names` do not belong to the kind of `region`; `x` is not in
+            the region's interior; there are too many regions; a visited region has no interior; or a program fails.
 
     Example:
         >>> import torch, torch_shallow
+        >>> from torch_shallow.explain import rules
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
         >>> with torch.no_grad():
         ...     _ = model[0].weight.copy_(torch.tensor([[2.0, -1.0]])), model[0].bias.fill_(-1.0)
@@ -306,18 +321,20 @@ def rules(
     """
     if not isinstance(region, ShallowReLU | Region):
         raise WrongTypeError(
-            f"region: expected one of shallow.regions, or a ShallowReLU, found {type(region).__name__}."
+            f"region: expected one of shallow.regions, or a ShallowReLU, found {type(region).__name__}; pass one."
         )
     if not isinstance(digits, int) or not 1 <= digits <= 17:
-        raise argument_error(digits, int)(f"digits: expected a whole number from 1 to 17, found {digits!r}.")
+        raise argument_error(digits, int)(f"digits: expected an integer from 1 to 17, found {digits!r}; pass one.")
     named = read_features(features, Size(region.function.in_shape).numel())
     if max_terms is not None and (not isinstance(max_terms, int) or max_terms < 1):
-        raise argument_error(max_terms, int)(f"max_terms: expected a whole number from 1, found {max_terms!r}.")
+        raise argument_error(max_terms, int)(
+            f"max_terms: expected None or an integer of at least 1, found {max_terms!r}; pass one of these."
+        )
     if isinstance(region, ShallowReLU):
         if max_terms is not None:
             raise TransformError(
-                "max_terms: expected None with a network, whose rules say something of every input, while shorter ones "
-                "are of parts of its regions; pass one of its regions, or a network that simplify() makes."
+                "max_terms: expected None with a network, whose rules cover every input, which shortened rules do not, "
+                f"found {max_terms}; pass one of its regions, or a network that simplify() makes."
             )
         names = None if output_names is None else tuple(output_names)
         errors = region.region_errors.cpu().numpy() if isinstance(region, SimplifiedReLU) else None

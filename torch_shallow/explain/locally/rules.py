@@ -1,4 +1,4 @@
-"""The conditions of a region, and all numbers, in words."""
+"""Conditions of a region, and numbers, as texts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torch_shallow.functions import Region
 from torch_shallow.functions.points import check_floating
 from torch_shallow.functions.shape import RegionHalfSpaces
 
-MOST_DIGITS = 17  # which tell any two numbers apart
-ROUNDING = 1e-12  # a coefficient that counts for less than this share of the one that counts most is shown as 0
+MOST_DIGITS = 17  # enough to distinguish any two numbers
+ROUNDING = 1e-12  # coefficients below this share of the most important one are shown as 0
 
 
 def number(value: float, digits: int) -> str:
-    """A number with so many significant digits, or all those before the point if these are more.
+    """A number with the given count of significant digits, or all digits before the point if there are more.
 
     Example:
         >>> number(0.50001, 4), number(12345.6, 4), number(1.23456e-7, 3)
@@ -40,9 +40,9 @@ def number(value: float, digits: int) -> str:
 
 
 def interval(name: str, lower: float, upper: float, digits: int) -> str:
-    """What is said of a feature between two bounds, which may be infinite.
+    """Text for a feature between two bounds, which may be infinite.
 
-    As many more digits are shown as it takes to tell the bounds apart.
+    More digits are shown if necessary to distinguish the bounds.
 
     Example:
         >>> interval("age", 40.0001, 40.0002, 4), interval("age", -math.inf, 30.0, 4), interval("age", 7.0, 7.0, 4)
@@ -62,9 +62,9 @@ def interval(name: str, lower: float, upper: float, digits: int) -> str:
 
 
 def inwards(lower: float, upper: float, digits: int) -> tuple[float, float]:
-    """The ends of an interval, rounded to what `interval` shows without making it larger (by more than rounding).
+    """Round the ends of an interval inwards to what `interval` shows, so that it does not grow by more than rounding.
 
-    They are as they were if it has no room for that.
+    The ends are returned unchanged if the interval is too narrow for that.
 
     Example:
         >>> inwards(0.12341, 7.65432, 3)
@@ -87,16 +87,15 @@ def inequality(
     most_terms: int | None = None,
     scale: Float[np.ndarray, "inputs"] | None = None,
 ) -> str:
-    """`a @ x <= b` in words, the first coefficient positive.
+    """The inequality `a @ x <= b` as text, with a positive first coefficient.
 
     Args:
         a: coefficients, not all of them zero; those that are 0 up to rounding are left out.
         b: right-hand side.
-        names: of the features.
+        names: names of the features.
         digits: significant digits of each number.
-        most_terms: where there are more terms, only those that count most and how many are left out; all terms if None.
-        scale: how much of a feature is about as much as that of another: a coefficient counts by its product with this.
-            All count alike if None.
+        most_terms: largest number of terms; the less important others are only counted. No limit if None.
+        scale: comparable amounts of the features, whose products with the coefficients rank the terms; 1 if None.
 
     Example:
         >>> inequality(np.array([-2.0, 0.0, 1.0]), 3.0, ["age", "size", "income"], 4)
@@ -117,27 +116,27 @@ def inequality(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rules(Displayed):
-    """When an input is in a region: conditions that all have to hold, none of which follows from the others.
+    """Conditions for an input to be in a region: all must hold, and none follows from the others.
 
-    With `max_terms`, they suffice and are not necessary: where all of them hold, the input is in the region, of which
-    they leave out a part.
+    With `max_terms`, the conditions are sufficient but not necessary: an input that meets them all is in the region,
+    but they leave out a part of it.
 
-    The numbers in the words are rounded; `A`, `b`, `lower` and `upper` are not. All are in units of the user. The
-    region is closed: its boundary belongs to its neighbours too.
+    Numbers in texts are rounded; `A`, `b`, `lower` and `upper` are not. All are in the user's units. The region is
+    closed: its boundary belongs to its neighbours too.
 
     Attributes:
         region: the region.
         features: names and units of the inputs.
-        half_spaces: the conditions over inputs of the network; two for each fixed input.
-        A: the same conditions over values in units of the user: `A @ value <= b`.
-        b: see `A`.
+        half_spaces: the conditions on inputs of the network; two for each fixed input.
+        A: the same conditions on values in the user's units, as `A @ value <= b`.
+        b: right-hand sides of `A @ value <= b`.
         fixed: which inputs have only one value in the domain.
-        lower: lowest value of each feature by the conditions that are of this feature alone; -inf if there is none.
-        upper: highest value likewise.
-        oblique: which rows of `A` are conditions of several features.
-        digits: significant digits of the numbers in words.
-        max_terms: how many features a condition has at most, if the conditions are of a part of the region for that;
-            None if they are of the whole region.
+        lower: lowest value of each feature by conditions on this feature alone; -inf if there is none.
+        upper: highest value of each feature by conditions on this feature alone; inf if there is none.
+        oblique: which rows of `A` are conditions on several features.
+        digits: significant digits of the numbers in texts.
+        max_terms: largest number of features in a condition, if that restricts the conditions to a part of the region;
+            None if they describe the whole region.
     """
 
     region: Region
@@ -154,15 +153,18 @@ class Rules(Displayed):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """All conditions in words, in full: intervals of single features first, then inequalities."""
+        """All conditions as texts, unabridged: intervals of single features first, then inequalities."""
         return tuple(self._words(None))
 
     def contains(self, x: Tensor, tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
-        """Whether the conditions hold, by the numbers that are not rounded.
+        """Check whether inputs meet the conditions, by the numbers that are not rounded.
 
         Args:
             x: inputs as the network reads them, floating point, of shape `(*batch, *in_shape)`.
-            tolerance: how far a condition may be missed, relative to the terms that it is added up from.
+            tolerance: largest violation of a condition, relative to the terms that it is summed from.
+
+        Returns:
+            A boolean tensor of shape `batch`.
 
         Raises:
             TransformError: `x` has another shape, or is not floating point.
@@ -180,11 +182,15 @@ class Rules(Displayed):
         return torch.as_tensor(inside, device=x.device)
 
     def text(self, *, most_conditions: int | None = 40, most_terms: int | None = 10) -> str:
-        """The conditions as lines; what is left out is counted.
+        """Format the conditions as lines; omitted ones are counted.
 
         Args:
-            most_conditions: so many conditions; all if None.
-            most_terms: so many terms of each, of the largest coefficients over inputs of the network; all if None.
+            most_conditions: largest number of conditions; all if None.
+            most_terms: largest number of terms of each, those of the largest coefficients on inputs of the network; all
+                if None.
+
+        Returns:
+            The text, "always" if there are no conditions.
         """
         shown = self._shown(most_conditions, most_terms)
         if not shown:
@@ -207,14 +213,14 @@ class Rules(Displayed):
             yield from self._remarks
 
     def _shown(self, most_conditions: int | None, most_terms: int | None) -> list[str]:
-        """The conditions in words; what is left out is counted."""
+        """Conditions as texts; omitted ones are counted."""
         words = self._words(most_terms)
         shown = words[:most_conditions]
         return shown if len(shown) == len(words) else [*shown, f"... ({len(words) - len(shown)} more conditions)"]
 
     @property
     def _remarks(self) -> list[str]:
-        """What is to be known of the words."""
+        """Remarks on how to read the texts."""
         sufficient = "sufficient, not necessary: where these hold, an input is in the region, as others are"
         rounded = f"numbers rounded to {self.digits} digits; those of A and b are not"
         return [rounded] if self.max_terms is None else [sufficient, rounded]
@@ -234,7 +240,7 @@ class Rules(Displayed):
 
 
 def rules_of_region(region: Region, features: Features, digits: int) -> Rules:
-    """The conditions of a region.
+    """Conditions of a region.
 
     Raises:
         TransformError: a visited region has no interior, or a linear program fails.
@@ -245,7 +251,7 @@ def rules_of_region(region: Region, features: Features, digits: int) -> Rules:
 def rules_of_half_spaces(
     region: Region, half_spaces: RegionHalfSpaces, features: Features, digits: int, max_terms: int | None = None
 ) -> Rules:
-    """The conditions that some half-spaces are, of a region, or of a part of it with conditions of `max_terms`."""
+    """Conditions of a region from its half-spaces, or of a part of it by conditions on `max_terms` features."""
     a, b = half_spaces.numpy()
     fixed = fixed_of(region)
     by_unit, constant = features.affine(a, -b)

@@ -1,4 +1,4 @@
-"""The facets of a region as they are seen from a point in it: how far, and by which feature alone."""
+"""Facets of a region as seen from a point in it: their distances, and which feature alone reaches each."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from torch_shallow.functions import Region, VisitedRegion
 from torch_shallow.functions.shape import RegionHalfSpaces, fixed_inputs
 from torch_shallow.geometry.inequalities import irredundant
 
-PAIRS_AT_ONCE = 1 << 22  # of facets whose normals are compared at once: 32 MB
+PAIRS_AT_ONCE = 1 << 22  # pairs of facets whose normals are compared in one block: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Facet:
-    """One facet of the region of a point x.
+    """A facet of the region of a point x.
 
     Attributes:
-        name: what is so on this side of it, such as `"stage 1 neuron 3 active"`; `"domain"` if the domain ends there.
-        neuron: its neuron, numbered through all stages of the network; -1 if it is made by none.
-        distance: from x straight to the facet's hyperplane, Euclidean, in inputs of the network; fixed inputs stay.
-        direct: whether the region reaches as far as that. If so, this is the distance to the facet itself, else less.
-        feature: which entry of the flattened input, changed alone, reaches this facet with the smallest change of the
-            network's input; None if each of them leaves the region through another facet, or never.
-        change: of this feature, in units of the user; NaN if there is none.
-        normal: the region's side is `normal @ x <= offset`, over inputs of the network.
-        offset: see `normal`.
+        name: state on the region's side of the facet, such as `"stage 1 neuron 3 active"`; `"domain"` if the domain
+            ends there.
+        neuron: number of the facet's neuron, counted through all stages of the network; -1 if no neuron makes it.
+        distance: Euclidean distance from x to the facet's hyperplane, in inputs of the network; fixed inputs stay.
+        direct: whether the nearest point of the hyperplane is in the region. If so, this is the distance to the facet
+            itself; else that is larger.
+        feature: the entry of the flattened input that, changed alone, reaches this facet with the smallest change of
+            the network's input; None if each leaves the region through another facet, or never.
+        change: change of this feature in the user's units; NaN if there is none.
+        normal: normal of the facet: the region's side is `normal @ x <= offset`, in inputs of the network.
+        offset: right-hand side of `normal @ x <= offset`.
     """
 
     name: str
@@ -42,9 +44,9 @@ class Facet:
 
 
 def facets_of(region: Region, half_spaces: RegionHalfSpaces) -> RegionHalfSpaces:
-    """The half-spaces of a region without the redundant ones, as `Region.facets`, by linear programs.
+    """Half-spaces of a region without the redundant ones, found by linear programs.
 
-    `Region.facets` takes them from the region's vertices, of which a box of 10 inputs has a thousand.
+    `Region.facets` finds the same from the region's vertices, of which a box of 10 inputs has a thousand.
 
     Args:
         region: the region.
@@ -60,7 +62,7 @@ def facets_of(region: Region, half_spaces: RegionHalfSpaces) -> RegionHalfSpaces
     return half_spaces.pick(torch.from_numpy(before[2]).to(half_spaces.A.device))
 
 
-_KEPT = "_facets"  # with a region, since `explain` and `rules` ask for the same: its rows, and which are needed
+_KEPT = "_facets"  # cache on the region, shared by `explain` and `rules`: its rows, and which are needed
 
 
 def _needed(
@@ -80,7 +82,7 @@ def point_inside(
     """A point in the interior of a region `a x <= b`.
 
     Raises:
-        TransformError: a visited region has none.
+        TransformError: a visited region has no interior.
     """
     if isinstance(region, VisitedRegion):
         return region._inside(a, b)
@@ -96,14 +98,14 @@ def fixed_of(region: Region) -> Bool[np.ndarray, "inputs"]:
 def slack_of(
     a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"], x: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "rows"]:
-    """How much is left of each half-space at a point in all of them; none where it is outside by rounding."""
+    """Slack of each half-space at a point in all of them; 0 where the point is outside by rounding."""
     return np.maximum(b - a @ x, 0.0)
 
 
 def room(
     a: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], fixed: Bool[np.ndarray, "inputs"]
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-    """How far each input can go down and up alone, within half-spaces: not below 0; infinite where nothing stops it."""
+    """How far each input can go down and up alone within half-spaces: at least 0, infinite where nothing limits it."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = slack[:, None] / a
     down = np.where(a < 0.0, -steps, np.inf).min(axis=0, initial=np.inf)
@@ -118,10 +120,10 @@ def seen_from(
     scale: Float[np.ndarray, "inputs"],
     tolerance: float = 1e-9,
 ) -> tuple[Facet, ...]:
-    """The facets of a region as seen from a point in it, the nearest first.
+    """Facets of a region as seen from a point in it, nearest first.
 
-    What is beyond a facet by less than `tolerance`, relative to the larger of its distance and the other's, is on it;
-    `scale` is how many units of the user are one unit of each input.
+    A point beyond a facet by less than `tolerance`, relative to the larger of the distances of the two facets compared,
+    counts as on it. `scale` gives the user's units per unit of each input.
     """
     a, b = half_spaces.numpy()
     neurons = half_spaces.neurons.cpu().numpy()
@@ -151,7 +153,7 @@ def seen_from(
 def _foot_inside(
     normals: Float[np.ndarray, "facets inputs"], distances: Float[np.ndarray, "facets"], tolerance: float
 ) -> Bool[np.ndarray, "facets"]:
-    """Whether the point straight below on each facet's hyperplane lies on the right side of all others."""
+    """Whether the nearest point on each facet's hyperplane satisfies all other half-spaces."""
     inside = np.ones(len(distances), dtype=bool)
     size = max(1, PAIRS_AT_ONCE // max(1, len(distances)))
     for start in range(0, len(distances), size):
@@ -165,7 +167,7 @@ def _foot_inside(
 def _alone(
     a: Float[np.ndarray, "facets inputs"], slack: Float[np.ndarray, "facets"], tolerance: float
 ) -> tuple[Int64[np.ndarray, "facets"], Float[np.ndarray, "facets"]]:
-    """The input (-1 if none) that reaches each facet with the smallest change of its own, and this change."""
+    """The input (-1 if none) that reaches each facet with the smallest change of its own, and that change."""
     down, up = room(a, slack, np.zeros(a.shape[1], dtype=bool))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = slack[:, None] / a

@@ -1,5 +1,5 @@
-"""The nearest point to an input where outputs are as asked for, in balls that grow: what radii and counterfactuals ask.
+"""Search for the point nearest to an input with given outputs, in growing balls; used for radii and counterfactuals.
 
-`vantage` is a network as seen from an input, `target_rows` what is to be reached, `first_reach` finds a point that
-reaches it by steps, and `growing_balls` searches for a nearer one.
+`vantage` is a network as seen from an input, `target_rows` is the target, `first_reach` finds a point that reaches it
+by a few steps, and `growing_balls` searches for a nearer one.
 """

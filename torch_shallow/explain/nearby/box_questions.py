@@ -1,4 +1,4 @@
-"""The nearest point in the maximum norm as a question of its own, where there are few inputs."""
+"""The nearest point in the maximum norm as an ordinary question of the search, for few inputs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch_shallow.domain import Box
 from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.question import Posed
 
-FEW_INPUTS = 6  # up to here, `torch_shallow.search.ask` knows cells by their vertices
+FEW_INPUTS = 6  # largest number of inputs for which `torch_shallow.search.ask` represents cells by their vertices
 
 
 def box_questions(sought: Sought, slack: float) -> tuple[Posed, ...]:
-    """The greatest value of minus the distance, which is the least of some affine functions of the step.
+    """Ask for the greatest value of minus the distance, which is the least of some affine functions of the step.
 
-    Where cells are known by their vertices, that search is the faster one if many neurons are undecided.
+    Where cells are represented by their vertices, this search is faster if many neurons are undecided.
 
     Args:
-        sought: what is looked for.
-        slack: rounding of an output, relative to its terms.
+        sought: the point that is sought.
+        slack: rounding error of an output, relative to its terms.
 
     Returns:
-        A question for each alternative; none for another norm, many inputs or whole numbers.
+        A question for each alternative; none for another norm, many inputs or integer entries.
     """
     if sought.norm != np.inf or sought.program.num_inputs > FEW_INPUTS or sought.whole is not None:
         return ()
@@ -32,7 +32,7 @@ def box_questions(sought: Sought, slack: float) -> tuple[Posed, ...]:
 
 def _box_question(sought: Sought, slack: float) -> Posed:
     program, d = sought.program, sought.program.num_inputs
-    terms = sought.slack / slack  # by which constraints are measured, so that all have one slack
+    terms = sought.slack / slack  # sizes by which constraints are scaled, so that all have the same slack
     terms = np.where(terms > 0.0, terms, 1.0)
     distances = np.zeros((2 * d, program.out_weight.shape[1]))
     distances[:, :d] = np.concatenate([np.eye(d), -np.eye(d)])

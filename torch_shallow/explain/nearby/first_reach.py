@@ -1,4 +1,4 @@
-"""A point near an input that reaches a target, found without a search: it says how large the first ball has to be."""
+"""Descent to a point near an input that reaches a target, which gives the search its first radius."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch_shallow.explain.nearby.target_rows import TargetRows
 from torch_shallow.explain.nearby.vantage import Vantage
 from torch_shallow.explain.searched import Vector
 
-STEPS = 12  # to each target
-TARGETS = 10  # to which steps are made: those that are nearest by the local model of the input
-BEYOND = 1.02  # a step goes this much farther than where the local model reaches the target
-DIRECTIONS = 128  # in which points are looked at
-PIECES = 64  # of a segment, one of which is then cut again
+STEPS = 12  # steps to each target
+TARGETS = 10  # targets that are tried: the nearest ones by the local model of the input
+BEYOND = 1.02  # factor by which a step goes beyond the point where the local model reaches the target
+DIRECTIONS = 128  # random directions in which points are tried
+PIECES = 64  # pieces of a segment, one of which is then subdivided again
 CUTS = 4
 
 
@@ -26,8 +26,8 @@ class Reached:
 
     Attributes:
         u: the step.
-        distance: its length.
-        target: which one it reaches.
+        distance: length of the step.
+        target: number of the target.
     """
 
     u: Vector
@@ -36,16 +36,16 @@ class Reached:
 
 
 def first_reach(vantage: Vantage, targets: Sequence[TargetRows], norm: float) -> Reached | None:
-    """A point that is near and reaches a target, but not the nearest one; None if none was found.
+    """Find a near, but not the nearest, point that reaches a target; None if none was found.
 
-    Steps go to where the local model of the last point reaches the target, in the direction that is best for the norm
-    (Moosavi-Dezfooli, Fawzi, Frossard, "DeepFool", 2016); some other points, always the same, are looked at as well.
-    The segment to a point that reaches it is cut where it does so first.
+    Each step goes to where the local model of the last point reaches the target, in the best direction for the norm
+    (Moosavi-Dezfooli, Fawzi, Frossard, "DeepFool", 2016). Some random points, always the same, are tried as well. The
+    segment to a point that reaches a target is cut at the first such point.
 
     Args:
-        vantage: the network and where to look.
-        targets: any of them may be reached.
-        norm: 1, 2 or infinity.
+        vantage: the network and its domain.
+        targets: targets, any of which may be reached.
+        norm: norm of the distance: 1, 2 or infinity.
     """
     walk = _Walk(vantage, targets, norm)
     away = [walk.step(np.zeros(len(vantage.free)), target) for target in range(len(targets))]
@@ -75,7 +75,7 @@ class _Walk:
         self.found: Reached | None = None
 
     def reached(self, u: Float[np.ndarray, "points dimension"]) -> np.ndarray:
-        """Which target each row reaches best; -1 if none, or if it lies outside."""
+        """Which target each row reaches best; -1 if none, or if the row lies outside."""
         outputs = self.vantage.outputs(u)
         excess = [(outputs @ target.rows.T + target.offsets).max(axis=1) for target in self.targets]
         best = np.argmin(excess, axis=0)
@@ -84,13 +84,13 @@ class _Walk:
         return which
 
     def take(self, u: Vector) -> bool:
-        """Whether the way to a point that reaches a target has a nearer one than that known, which is then kept."""
+        """Keep the first point on the way to u that reaches a target, and return True, if it is the nearest so far."""
         low, high, target = 0.0, 1.0, -1
         for _ in range(CUTS):
             shares = low + (high - low) * np.arange(1, PIECES + 1) / PIECES
             shares[-1] = high
             which = self.reached(shares[:, None] * u)
-            if (which < 0).all():  # where rounding decides, a batch may say otherwise
+            if (which < 0).all():  # where rounding decides, a batch may give another result
                 break
             first = int((which >= 0).argmax())
             low, high, target = (shares[first - 1] if first else low), shares[first], int(which[first])
@@ -100,7 +100,7 @@ class _Walk:
         return is_nearer
 
     def step(self, u: Vector, target: int) -> Vector:
-        """From the input to a little beyond where the local model of a point reaches a target."""
+        """Step from the input to a little beyond where the local model of a point reaches a target."""
         weight, bias = self.vantage.local_map(u)
         rows = self.targets[target].rows
         slopes, missing = -(rows @ weight), rows @ bias + self.targets[target].offsets
@@ -108,7 +108,7 @@ class _Walk:
         return self.vantage.clipped(BEYOND * max(steps, key=lambda step: float(np.linalg.norm(step, self.norm))))
 
     def _to_boundary(self, slope: Vector, missing: float) -> Vector:
-        """The step with which an affine function has risen by so much; 0 if there is none."""
+        """Step by which an affine function rises by a given amount; 0 if there is none."""
         upper, lower = self.vantage.upper, self.vantage.lower
         slope = np.where((slope > 0.0) & (upper > 0.0) | (slope < 0.0) & (lower < 0.0), slope, 0.0)
         if self.norm == 1.0:
@@ -119,7 +119,7 @@ class _Walk:
         return direction * (missing / rise) if rise > 0.0 and missing > 0.0 else np.zeros_like(slope)
 
     def scattered(self) -> Float[np.ndarray, "some dimension"]:
-        """The nearest of some points that reach a target: on axes and in drawn directions, always the same."""
+        """The nearest points that reach a target among some on axes and in random directions, always the same."""
         d = len(self.vantage.free)
         drawn = np.random.default_rng(0).normal(size=(DIRECTIONS, d))
         directions = np.concatenate([np.sign(drawn), drawn, *([np.eye(d), -np.eye(d)] if d <= DIRECTIONS else [])])

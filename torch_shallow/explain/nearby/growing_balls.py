@@ -1,4 +1,4 @@
-"""The nearest point that reaches one of some targets: balls are searched, each larger than the one before."""
+"""Search for the nearest point that reaches one of some targets, in one ball after another, each larger."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.runs.budget import interruptible
 from torch_shallow.search.runs.schedule import INTERRUPTED
 
-GROWTH = 2.0  # from ball to ball where nothing is known
-RUNG = 1.25  # from ball to ball below the nearest known point
-SHRINK = 0.7  # from ball to ball, until its bound alone shows that nothing is in it
+GROWTH = 2.0  # ratio of successive radii where nothing is known
+RUNG = 1.25  # ratio of successive radii below the nearest known point
+SHRINK = 0.7  # ratio of successive radii until the bound alone shows that a ball is empty
 FIRST = 1e-2  # radius of the first ball where nothing is known, in lengths of the input
-FARTHEST = 1e6  # and of the last one where the domain has no end
-SLACK = 1e-11  # rounding of an output, relative to the terms that it is added up from
-SMALLER = 0.8  # a search starts anew in a smaller ball when a point is known at less than this share of its radius
-ROOM = 1e-9  # relative: a ball that covers the domain is larger by so much
-NEARER = 1e-10  # what is nearer by this share is not looked for
-TRIED = 24  # balls, for a bound
-MANY_NEURONS = 40  # undecided in a ball: with more, smaller balls are searched first
+FARTHEST = 1e6  # radius of the last ball where the domain is unbounded, in lengths of the input
+SLACK = 1e-11  # rounding error of an output, relative to the terms that it is summed from
+SMALLER = 0.8  # share of a ball's radius: a nearer point restarts the search in a smaller ball
+ROOM = 1e-9  # relative excess of a ball that covers the domain
+NEARER = 1e-10  # relative improvement of the distance that is not searched for
+TRIED = 24  # balls tried for a bound
+MANY_NEURONS = 40  # undecided neurons in a ball above which smaller balls are searched first
 
 
 class GrowingBalls:
     """A search around one input.
 
-    Complete, if it is not stopped and the domain has an end: `best` is then the nearest point, up to rounding, or there
-    is none. Sound: nothing is nearer than `lower`, whenever it ends.
+    Complete, if it is not stopped and the domain is bounded: `best` is then the nearest point, up to rounding, or there
+    is none. Sound whenever it ends: nothing is nearer than `lower`.
 
     Args:
-        vantage: the network, as seen from the input, and where to look.
-        targets: any of them may be reached.
-        norm: 1, 2 or infinity.
-        asking: who searches, and how long.
+        vantage: the network, as seen from the input, with its domain.
+        targets: targets, any of which may be reached.
+        norm: norm of the distance: 1, 2 or infinity.
+        asking: the options and the time limit of the search.
 
     Attributes:
         best: the nearest point found so far.
-        lower: nothing that reaches a target is nearer: proven.
-        radius: of the largest ball that was looked at.
-        reason: why it has ended without a proof; empty if it has not.
+        lower: proven lower bound on the distance of any point that reaches a target.
+        radius: radius of the largest ball that was searched.
+        reason: reason why the search has ended without a proof; empty if it has not.
     """
 
     def __init__(self, vantage: Vantage, targets: Sequence[TargetRows], norm: float, asking: Asking) -> None:
@@ -61,13 +61,13 @@ class GrowingBalls:
 
     @property
     def distance(self) -> float:
-        """Of the nearest point found so far."""
+        """Distance of the nearest point found so far."""
         return np.inf if self.best is None else self.best.distance
 
     def run(self) -> None:
-        """Search balls until nothing nearer can be outside of them.
+        """Search balls until nothing outside can be nearer.
 
-        Ctrl-C ends it with what is proven by then; the second time it raises KeyboardInterrupt.
+        The first Ctrl-C ends the search with what is proven by then; the second raises KeyboardInterrupt.
         """
         with interruptible() as interrupted:
             self._run(interrupted)
@@ -76,7 +76,7 @@ class GrowingBalls:
         self.lower = min(self.lower, self.distance)
 
     def _run(self, interrupted: Callable[[], bool]) -> None:
-        self.vantage.program(FIRST * self.vantage.length)  # if it is good everywhere, it is known from here on
+        self.vantage.program(FIRST * self.vantage.length)  # a program that is valid everywhere is reused from here on
         self.best = first_reach(self.vantage, self.targets, self.norm)
         if self.best is not None:
             self._descend(self.best)
@@ -91,21 +91,21 @@ class GrowingBalls:
             if self._is_settled():
                 return
             if self.best is None and radius >= FARTHEST * self.vantage.length:
-                self.reason = f"nothing within {radius:g} of it, and the domain goes on"
+                self.reason = f"nothing within {radius:g}, and the domain is unbounded"
                 return
             if self.lower < radius and self.distance == before:
-                # It has ended, and what it has left open is not a point.
+                # The search has ended, and the part that it has left open is not a point.
                 self.reason = "" if self.lower >= (1.0 - 1e-8) * self.distance else "rounding"
                 return
             growth = GROWTH if self.best is None else RUNG
             radius = min(max(growth * self.lower, radius), self.distance, self.farthest)
 
     def _is_settled(self) -> bool:
-        """Whether nothing nearer is left to be found, but for rounding."""
+        """Whether nothing nearer can be found, except by rounding."""
         return self.lower >= min((1.0 - 2.0 * NEARER) * self.distance, self.farthest)
 
     def _first_radius(self, interrupted: Callable[[], bool]) -> float:
-        """The radius of the first ball: that of the nearest known point, or less if that is too much at once."""
+        """Radius of the first ball: that of the nearest known point, or less if many neurons are undecided there."""
         radius = min(FIRST * self.vantage.length if self.best is None else self.distance, self.farthest)
         for _ in range(TRIED):
             job = self._job(radius)
@@ -116,7 +116,7 @@ class GrowingBalls:
         return radius
 
     def _prove_at_once(self) -> None:
-        """Have a bound, where a search has not even begun."""
+        """Prove some bound where no search has begun."""
         radius = min(self.distance, self.farthest, FIRST * self.vantage.length)
         for _ in range(TRIED):
             if self.lower > 0.0:
@@ -125,13 +125,13 @@ class GrowingBalls:
             radius *= SHRINK
 
     def _proven(self, job: Seeking) -> float:
-        """What the bound of a ball proves at once, which is noted."""
+        """Bound that a ball proves without a search, which is recorded."""
         proven = min(job.proven, job.sought.reach)
         self.lower = max(self.lower, proven)
         return proven
 
     def _search(self, radius: float) -> None:
-        """Search a ball; the search ends when a point is found that is a good deal nearer than its radius."""
+        """Search a ball; the search ends early when a point is found that is much nearer than its radius."""
         job = self._job(radius)
         boxes = box_questions(job.sought, SLACK) if job.undecided > MANY_NEURONS else ()
         answers = (self.asking.ask(box, number=-1) for box in boxes) if boxes else [self.asking.seek(job)]
@@ -152,7 +152,7 @@ class GrowingBalls:
         return self._last
 
     def sought(self, reach: float) -> Sought:
-        """The question of a ball."""
+        """The question for a ball."""
         vantage = self.vantage
         program = vantage.asked(reach, self.targets)
         near = reach if self.best is None else SMALLER * reach
@@ -170,7 +170,7 @@ class GrowingBalls:
         )
 
     def _descend(self, reached: Reached) -> None:
-        """From a point that reaches a target to a local optimum."""
+        """Descend from a point that reaches a target to a local optimum."""
         sought = self.sought(reached.distance).single[reached.target]
         regions = RegionPoints(sought)
         if regions.is_cheap:
@@ -187,7 +187,7 @@ class GrowingBalls:
 
 
 def _terms(program: ReLUProgram, sizes: Vector) -> np.ndarray:
-    """The sizes of the terms that outputs are added up from, at 0 and up to the ends of the box."""
+    """Sizes of the terms that outputs are summed from, at 0 and up to the ends of the box."""
     hidden = np.maximum(program.preactivations(np.zeros((1, len(sizes))))[0], 0.0)
     terms: np.ndarray = np.abs(program.out_weight) @ np.concatenate([sizes, hidden]) + np.abs(program.out_bias)
     return terms

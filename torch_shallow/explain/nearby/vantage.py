@@ -1,4 +1,4 @@
-"""A network as seen from one input, which is 0."""
+"""A network in coordinates in which a given input is 0."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Vantage:
 
     Attributes:
         searched: the network.
-        x: where it is seen from, flattened.
-        free: the inputs that may change, one for each entry of u.
-        weights: how much a change of each of these by 1 counts: u is that of the inputs, times these.
-        lower: least value of each entry; may be -inf.
-        upper: greatest value likewise.
-        normals: of half-spaces.
-        offsets: of these half-spaces.
-        whole: entries that have to be whole numbers in some unit; None if none have to.
+        x: the input, flattened.
+        free: numbers of the inputs that may change, one for each entry of u.
+        weights: cost of a change by 1 of each of these inputs: u is the change of the inputs times these weights.
+        lower: least value of each entry of u; may be -inf.
+        upper: greatest value of each entry of u; may be inf.
+        normals: normals of half-spaces that contain u.
+        offsets: right-hand sides of these half-spaces.
+        whole: entries that have to be integers in some unit; None if there are none.
     """
 
     searched: Searched
@@ -43,7 +43,7 @@ class Vantage:
 
     @classmethod
     def of_domain(cls, searched: Searched, x: Vector) -> Vantage:
-        """All of the domain of a network, as seen from a point that lies in it up to rounding."""
+        """The whole domain of a network, seen from a point that lies in it up to rounding."""
         lower, upper = np.full(len(x), -np.inf), np.full(len(x), np.inf)
         normals, offsets = np.zeros((0, len(x))), np.zeros(0)
         domain, in_shape = searched.domain, searched.function.in_shape
@@ -61,7 +61,7 @@ class Vantage:
         return max(1.0, float(np.abs(self.x[self.free] * self.weights).max(initial=0.0)))
 
     def farthest(self, norm: float) -> float:
-        """No point is farther than this; may be inf."""
+        """Upper bound on the distance of all points; may be inf."""
         return float(np.linalg.norm(np.maximum(np.abs(self.lower), np.abs(self.upper)), norm))
 
     def contains(self, u: Float[np.ndarray, "points dimension"]) -> np.ndarray:
@@ -71,28 +71,28 @@ class Vantage:
         return inside if self.whole is None else inside & self.whole.contains(u)
 
     def clipped(self, u: Float[np.ndarray, "*points dimension"]) -> Float[np.ndarray, "*points dimension"]:
-        """Put into the box."""
+        """Steps clipped to the box."""
         return np.clip(u, self.lower, self.upper)
 
     def lifted(self, u: Float[np.ndarray, "*points dimension"]) -> Float[np.ndarray, "*points inputs"]:
-        """The inputs at some steps."""
+        """Inputs at some steps."""
         x = np.broadcast_to(self.x, (*u.shape[:-1], len(self.x))).copy()
         x[..., self.free] += u / self.weights
         return x
 
     def outputs(self, u: Float[np.ndarray, "points dimension"]) -> Float[np.ndarray, "points outputs"]:
-        """The outputs, in float64: of the program, if it is known, which is faster."""
+        """Outputs at some steps, in float64, computed by the program if it is known, because that is faster."""
         whole = self.searched.whole
         return self.searched.outputs(self.lifted(u)) if whole is None else whole(self.lifted(u))
 
     def local_map(self, u: Vector) -> tuple[Float[np.ndarray, "outputs dimension"], Float[np.ndarray, "outputs"]]:
-        """Weight and bias, of steps, of the affine function that the network is around one."""
+        """Weight and bias of the affine function of steps that the network is around a given step."""
         whole, x = self.searched.whole, self.lifted(u)
         weight, bias = self.searched.local_map(x) if whole is None else whole.affine_maps(whole.pattern(x[None])[0])[2:]
         return weight[:, self.free] / self.weights, bias + weight @ self.x
 
     def program(self, radius: float) -> ReLUProgram:
-        """The program as a function of steps, good for all that are no longer than a radius."""
+        """The program as a function of steps, valid for all steps up to a given length."""
         lower, upper = (self.lifted(np.clip(end, -radius, radius)) for end in (self.lower, self.upper))
         in_shape = self.searched.function.in_shape
         box = Box(np.nextafter(lower, -np.inf).reshape(in_shape), np.nextafter(upper, np.inf).reshape(in_shape))
@@ -119,7 +119,7 @@ class Vantage:
         )
 
     def asked(self, radius: float, targets: Sequence[TargetRows]) -> ReLUProgram:
-        """The program whose outputs are not negative where targets are reached, and inside of the half-spaces."""
+        """The program whose outputs are nonnegative where targets are reached, and inside the half-spaces."""
         program = self.program(radius)
         rows = np.concatenate([-target.rows for target in targets])
         offsets = np.concatenate([-target.offsets for target in targets])

@@ -1,4 +1,4 @@
-"""How far the class of an input stays the same, exactly, of networks too large to find all regions of."""
+"""Robustness radius of an input: the exact distance up to which its class stays the same, for networks of any size."""
 
 from torch_shallow.explain.radius.robustness_radius import RobustnessRadius, robustness_radius
 

@@ -1,4 +1,4 @@
-"""The largest ball around an input in which a network's class stays the same."""
+"""The largest ball around an input in which the class of a network stays the same."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from torch_shallow.explain.nearby.vantage import Vantage
 from torch_shallow.explain.searched import Searched, Vector, read_searched
 from torch_shallow.modes import outside_modes
 
-BEYOND = 1e-3  # how far beyond the nearest change its class is looked for at most, relative to its distance
+BEYOND = 1e-3  # how far beyond the nearest change its class is searched for at most, relative to its distance
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RobustnessRadius(Displayed):
-    """How far the nearest change of class is from each input, and how far all changes are at least.
+    """Distance from each input to the nearest change of class, with a proven lower bound.
 
     A change is an input of the domain at which another output is at least that of the input's own class. In the open
-    ball of the radius, the class stays the same. `x` is where it changes, in the dtype of the input: a little beyond
-    that distance where rounding needs it.
+    ball of the radius, the class stays the same. `x` is an input at which the class changes, in the dtype of the input;
+    it may lie slightly beyond the radius because of rounding.
 
     Attributes:
         radius: distance of the nearest change that was found, in float64; inf if there is none, or none was found.
-        lower_bound: no change is nearer: proven.
+        lower_bound: proven lower bound on the distance of any change.
         x: the nearest change, in the dtype of the input; NaN where none was found.
-        other: the class there; -1 where no change was found.
+        other: the class at `x`; -1 where no change was found.
         label: the class of the input.
-        norm: in which distances are measured: 1, 2 or inf.
-        tolerance: by how much the bound may be below the radius for `proven`, relative to it.
-        cells: how many cells were opened for all inputs.
-        seconds: how long it took.
-        reasons: for each input in order, why the search ended before it was proven; empty if it is.
+        norm: norm in which distances are measured: 1, 2 or inf.
+        tolerance: relative difference of radius and bound that `proven` allows.
+        cells: number of cells opened for all inputs.
+        seconds: time taken, in seconds.
+        reasons: reason why the search for each input ended before the radius was proven; empty if it is proven.
     """
 
     radius: Float[Tensor, "*batch"]
@@ -62,12 +62,12 @@ class RobustnessRadius(Displayed):
 
     @property
     def upper_bound(self) -> Float[Tensor, "*batch"]:
-        """The radius: a change of class is known at this distance."""
+        """Distance at which a change of class is known, `radius`."""
         return self.radius
 
     @property
     def gap(self) -> Float[Tensor, "*batch"]:
-        """The width of the proven interval: 0 where it is proven that there is no change at all."""
+        """Width of the proven interval; 0 where it is proven that there is no change."""
         return torch.where(self.lower_bound == self.radius, 0.0, self.radius - self.lower_bound)
 
     @property
@@ -106,35 +106,39 @@ def robustness_radius(
     progress: bool = False,
     tolerance: float = 1e-6,
 ) -> RobustnessRadius:
-    """The largest ball around each input in which the class, the greatest output, stays the same.
+    """Find the largest ball around each input in which the class, the largest output, stays the same.
 
-    A change is looked for by a few steps first. Then the ball of its distance is searched for a nearer one, all classes
-    together: cells are opened by the proven distance of a change in them, and neurons are bounded in the ball, not in a
-    box around it. Smaller balls come first where the neurons of the large one tell too little, so that there is a
-    proven bound early. If no change is known, the balls grow until they cover the domain; where the domain has no end,
-    up to a million times the length of the input, and the result says what that proves.
+    A few steps of descent look for a change first. The ball of its distance is then searched for a nearer one, for all
+    classes together: cells are opened in the order of the proven distance of a change in them, and neurons are bounded
+    in the ball, not in a box around it. If the large ball is too loose for useful bounds, smaller balls come first, so
+    that there is a proven bound early. If no change is known, the balls grow until they cover the domain, or, if the
+    domain is unbounded, up to a million times the length of the input; the result states what that proves.
 
     Args:
-        model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
-            it has a head, such as a softmax, which does not change the class; or its function.
-        x: a batch of inputs of the domain, or one.
-        norm: 1, 2 or `math.inf`.
-        domain: where changes count: a `Box` or a `Polytope`, bounded or not; everywhere if None, or of a shallow
-            network in all of its own domain.
-        example_input: a batch of inputs, where neither the model nor `x` tells the shape of one.
-        workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds, for all inputs together, which share it; no limit if None.
+        model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method if it
+            has a head such as a softmax, which does not change the class; or its function.
+        x: a batch of inputs of the domain, or a single one.
+        norm: norm in which distances are measured: 1, 2 or `math.inf`.
+        domain: domain in which changes count, a `Box` or a `Polytope`, bounded or not; if None, all of R^n, or the
+            domain of a shallow network.
+        example_input: a batch of inputs, needed where neither the model nor `x` tells the shape of one.
+        workers: number of threads, or any `concurrent.futures.Executor`.
+        time_limit: time in seconds for all inputs together, after which the search is stopped; no limit if None.
         progress: show a bar for each search.
-        tolerance: by how much the proven bound may be below the radius for `proven`, relative to it.
+        tolerance: relative difference between radius and bound for which the radius counts as proven.
+
+    Returns:
+        A `RobustnessRadius` with one entry for each input.
 
     Raises:
         WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read, has a head or a single output, an argument is out of range, or an
-            input lies outside of the domain.
+        TransformError: the model cannot be read, or has a head or a single output; an argument has a wrong value; or an
+            input lies outside the domain.
 
     Example:
         >>> import torch
         >>> from torch import nn
+        >>> from torch_shallow.explain import robustness_radius
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
         >>> with torch.no_grad():
         ...     _ = model[0].weight.copy_(torch.eye(2)), model[0].bias.zero_()
@@ -144,24 +148,24 @@ def robustness_radius(
         ([1.0, 0.5], [True, True])
     """
     if not isinstance(x, Tensor):
-        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}.")
+        raise WrongTypeError(f"x: expected a tensor, found {type(x).__name__}; pass a batch of inputs, or one.")
     if isinstance(norm, bool) or not isinstance(norm, int | float) or norm not in (1, 2, math.inf):
-        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}.")
+        raise argument_error(norm, int, float)(f"norm: expected 1, 2 or math.inf, found {norm!r}; pass one of these.")
     if not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
         raise argument_error(tolerance, int, float)(
-            f"tolerance: expected a number between 0 and 1, found {tolerance!r}."
+            f"tolerance: expected a number between 0 and 1, found {tolerance!r}; leave it out for 1e-6."
         )
     begun = time.monotonic()
     searched = _read(model, domain, x, example_input)
     function = searched.function
     if function.num_outputs < 2:
         raise TransformError(
-            f"model: expected an output for each of several classes, found {function.num_outputs} output; ask "
-            "explain.counterfactual for the nearest input of a value, or verify for a bound of it in a box."
+            f"model: expected an output for each of several classes, found {function.num_outputs} output; use "
+            "explain.counterfactual for the nearest input with a given value, or verify for a bound of it in a box."
         )
     rows: np.ndarray = input_rows(function, "x", x).cpu().numpy()
     _check_inside(searched, x, rows)
-    # Imported here because numba takes a while.
+    # Imported here because numba takes a while to import.
     from torch_shallow.explain.nearby.growing_balls import GrowingBalls
 
     asking = Asking(SearchOptions(workers=workers, time_limit=time_limit, progress=progress), begun)
@@ -206,7 +210,7 @@ def robustness_radius(
 
 
 def _read(model: object, domain: Domain | None, x: Tensor, example_input: Tensor | None) -> Searched:
-    """The network; where several dimensions of x may be the batch, it tells the shape of one input itself if it can."""
+    """Read the network; it tells the shape of one input itself if several dimensions of x may be the batch."""
     if example_input is not None:
         return read_searched(model, domain, example_input, "example_input")
     if x.dim() > 2:
@@ -223,18 +227,18 @@ def _check_inside(searched: Searched, x: Tensor, rows: Float[np.ndarray, "points
     if not inside.all():
         raise TransformError(
             f"x: expected inputs of the domain {searched.domain!r}, found {int((~inside).sum())} of {len(rows)} "
-            f"outside, first row {int((~inside).nonzero()[0])}; leave them out, or make the domain larger."
+            f"outside, first row {int((~inside).nonzero()[0])}; leave them out, or enlarge the domain."
         )
 
 
 def _shown(vantage: Vantage, label: int, u: Vector, dtype: torch.dtype) -> Tensor:
-    """A change of class in a dtype: the point itself, or the first one beyond it that is of another class there."""
+    """Round a change of class to a dtype: the point itself, or the first beyond it that is of another class."""
     searched = vantage.searched
     limits = searched.domain.bounds(searched.function.in_shape) if isinstance(searched.domain, Box) else None
 
     def rounded(share: float) -> Tensor:
         point = torch.from_numpy(vantage.lifted(vantage.clipped((1.0 + share) * u))).to(dtype)
-        if limits is not None:  # what rounding puts outside goes back by one unit
+        if limits is not None:  # entries that rounding puts outside go back by one unit in the last place
             for limit, side in zip(limits, (1.0, -1.0), strict=True):
                 inwards = torch.nextafter(point, torch.full_like(point, side * torch.inf))
                 point = torch.where(side * point.double() < side * torch.from_numpy(limit), inwards, point)

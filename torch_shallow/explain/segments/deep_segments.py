@@ -1,4 +1,4 @@
-"""Segments through a deep network, as many at once as fit into memory, and long ones in parts."""
+"""Breakpoints and gradients of segments through a deep network, in blocks that fit into memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch_shallow.functions.deep_function import DeepFunction, local_maps
 
 
 class _Arrived(BaseException):
-    """Ends a run at the stage that is asked for."""
+    """Raised to end a run at the stage in question."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stepwise:
-    """As `Sweep`, for any network: each stage is reached from the inputs again.
+    """Breakpoints and gradients as of `Sweep`, for any network: each stage is computed again from the inputs.
 
     Attributes:
         neurons: the network.
@@ -34,10 +34,10 @@ class Stepwise:
     def breakpoints(
         self, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"], most: int
     ) -> Grid:
-        """Where segments cross from one activation region to another; as `Sweep.breakpoints`.
+        """Find where segments cross from one activation region to another, including their ends.
 
         Raises:
-            TooLong: there are more breakpoints than `most`.
+            TooLong: there are more than `most` breakpoints.
         """
         grid = Grid.of_ends(len(start), start.device)
         for stage in range(len(self.neurons.traced.layouts)):
@@ -54,10 +54,10 @@ class Stepwise:
         outputs: Float[Tensor, "segments outputs"],
         most: int,
     ) -> tuple[Float[Tensor, "segments inputs"], Grid]:
-        """Gradients of weighted outputs, averaged along segments; as `Sweep.gradients`.
+        """Gradients of weighted outputs, averaged along segments; and the breakpoints.
 
         Raises:
-            TooLong: there are more breakpoints than `most`.
+            TooLong: there are more than `most` breakpoints.
         """
         grid = self.breakpoints(start, end, most)
         segment = grid.segment[grid.starts_piece]
@@ -74,7 +74,7 @@ class Stepwise:
         return torch.zeros_like(start).index_add_(0, segment, gradient.detach()), grid
 
     def _entering(self, stage: int, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points neurons"]:
-        """What enters the neurons of a stage."""
+        """Pre-activations of a stage."""
         found: list[Tensor] = []
 
         def rule(number: int, z: Tensor) -> Tensor:
@@ -88,10 +88,10 @@ class Stepwise:
         return found[0]
 
 
-VALUES_AT_ONCE = 1 << 21  # of inputs, neurons and outputs at all breakpoints of a run: 16 MB, and several times as much
-FEWEST = 16  # breakpoints at once, however large the network is
-EXPECTED = 256  # breakpoints of a segment, before any was looked at
-GROWTH = 3.0  # how many times as many breakpoints later stages are expected to leave
+VALUES_AT_ONCE = 1 << 21  # inputs, neurons and outputs at all breakpoints of a run: 16 MB, and several times that
+FEWEST = 16  # breakpoints in one run, however large the network is
+EXPECTED = 256  # breakpoints of a segment, before any has been computed
+GROWTH = 3.0  # expected factor by which later stages increase the number of breakpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,9 @@ class SegmentParts:
     """Parts of segments.
 
     Attributes:
-        segment: number of the segment that each is a part of.
-        lower: where it starts, 0 being the start of the segment and 1 its end.
-        upper: where it ends.
+        segment: number of the segment to which each part belongs.
+        lower: start of each part, where 0 is the start of the segment and 1 its end.
+        upper: end of each part.
     """
 
     segment: Int64[Tensor, "parts"]
@@ -115,12 +115,12 @@ class SegmentParts:
         return SegmentParts(self.segment[some], self.lower[some], self.upper[some])
 
     def before(self, others: SegmentParts) -> SegmentParts:
-        """These parts and then others."""
+        """These parts, followed by others."""
         pairs = zip((self.segment, self.lower, self.upper), (others.segment, others.lower, others.upper), strict=True)
         return SegmentParts(*map(torch.cat, pairs))
 
     def ends(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Where they start and end, of segments with these ends."""
+        """Starts and ends of the parts, given those of the segments."""
         first, last = start[self.segment], end[self.segment]
         return torch.lerp(first, last, self.lower[:, None]), torch.lerp(first, last, self.upper[:, None])
 
@@ -128,10 +128,10 @@ class SegmentParts:
 def deep_breakpoints(
     neurons: DeepFunction, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"]
 ) -> Grid:
-    """Where segments cross from one activation region of a deep network to another, with their ends.
+    """Find where segments cross from one activation region of a deep network to another, including their ends.
 
-    Complete up to rounding: a neuron that changes sign only by rounding may give a breakpoint, one that comes as close
-    to zero without changing sign may give none.
+    Complete up to rounding: a neuron that changes sign only by rounding may produce a breakpoint, and one that comes as
+    close to zero without changing sign may not.
     """
     walk, most = Sweep.of(neurons) or Stepwise(neurons), _most(neurons)
     found = [Grid.of_ends(0, start.device)]
@@ -172,7 +172,7 @@ def _averaged_over_pieces(
     end: Float[Tensor, "segments inputs"],
     outputs: Float[Tensor, "segments outputs"],
 ) -> Float[Tensor, "segments inputs"]:
-    """The same, by the values at all breakpoints and the gradients of all pieces."""
+    """The same gradients, from the values at all breakpoints and the gradients of all pieces."""
     sweep = Sweep.of(neurons) if neurons.differentiates else None
     walk, total = sweep or Stepwise(neurons), torch.zeros_like(start)
 
@@ -195,10 +195,10 @@ def _in_parts(
     most: int,
     run: Callable[[SegmentParts, Tensor, Tensor, int], int],
 ) -> None:
-    """Call `run` for some parts of the segments at a time, in order, until there are none left.
+    """Call `run` for some parts of the segments at a time, in order, until none are left.
 
-    `run` takes parts, where they start and end, and the number of breakpoints at which it shall raise `TooLong`; it
-    gives how many there are.
+    `run` is given parts, their starts and ends, and the number of breakpoints above which it has to raise `TooLong`; it
+    returns the number of breakpoints.
     """
     count = len(start)
     todo = SegmentParts(
@@ -215,7 +215,7 @@ def _in_parts(
                 together = max(1, len(parts) // 2)
                 continue
             shorter = _cut(parts, error.grid.t, int(GROWTH * len(error.grid) / most) + 2)
-            if len(shorter) == 1:  # no two numbers left between which to cut
+            if len(shorter) == 1:  # there are no two numbers left between which to cut
                 run(parts, *parts.ends(start, end), torch.iinfo(torch.int64).max)
                 shorter = shorter[:0]
             todo = shorter.before(todo[1:])
@@ -225,7 +225,7 @@ def _in_parts(
 
 
 def _cut(part: SegmentParts, t: Float[Tensor, "breakpoints"], count: int) -> SegmentParts:
-    """A part in so many, or fewer, with as many of the breakpoints each."""
+    """Cut a part into at most `count` parts with equal numbers of breakpoints."""
     chosen = torch.linspace(0, len(t) - 1, count + 1).round().long().unique().to(t.device)
     at = torch.lerp(part.lower, part.upper, t[chosen]).unique()
     return SegmentParts(part.segment.expand(len(at) - 1), at[:-1], at[1:])

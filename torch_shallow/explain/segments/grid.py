@@ -1,4 +1,4 @@
-"""Breakpoints of piecewise-linear curves along segments, refined where a neuron changes sign."""
+"""Breakpoints of segments, refined where a neuron changes sign."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Grid:
     """Breakpoints of some segments, one segment after the other, each from its start to its end.
 
     Attributes:
-        segment: number of each breakpoint's segment, ascending.
-        t: where it is: 0 at the start of the segment, 1 at its end. Ascending within a segment.
+        segment: number of the segment of each breakpoint, ascending.
+        t: position of each breakpoint: 0 at the start of the segment, 1 at its end; ascending within a segment.
     """
 
     segment: Int64[Tensor, "breakpoints"]
@@ -23,7 +23,7 @@ class Grid:
 
     @staticmethod
     def of_ends(segments: int, device: torch.device) -> Grid:
-        """The ends of so many segments."""
+        """The ends of a given number of segments."""
         numbers = torch.arange(2 * segments, device=device)
         return Grid(numbers // 2, (numbers % 2).double())
 
@@ -32,7 +32,7 @@ class Grid:
 
     @property
     def starts_piece(self) -> Bool[Tensor, "breakpoints"]:
-        """Whether a piece begins at each breakpoint: at all but the last of a segment."""
+        """Whether a piece begins at each breakpoint, as it does at all but the last of a segment."""
         follows = self.segment[1:] == self.segment[:-1]
         return torch.cat([follows, follows.new_zeros(len(self) - len(follows))])
 
@@ -44,22 +44,22 @@ class Grid:
     def points(
         self, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"]
     ) -> Float[Tensor, "breakpoints inputs"]:
-        """The breakpoints of segments with these ends."""
+        """Inputs at the breakpoints of segments with these ends."""
         return torch.lerp(start[self.segment], end[self.segment], self.t[:, None])
 
     def midpoints(
         self, start: Float[Tensor, "segments inputs"], end: Float[Tensor, "segments inputs"]
     ) -> Float[Tensor, "pieces inputs"]:
-        """The middle of each piece of segments with these ends."""
+        """Inputs at the middle of each piece of segments with these ends."""
         middle, begins = self.t + 0.5 * self.lengths, self.starts_piece
         return Grid(self.segment[begins], middle[begins]).points(start, end)
 
 
 class TooLong(Exception):
-    """There are more breakpoints than are kept at once.
+    """Raised when there are more breakpoints than can be kept at once.
 
     Attributes:
-        grid: those that were found until then.
+        grid: the breakpoints found so far.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -73,8 +73,8 @@ class Refinement:
 
     Attributes:
         grid: the new grid.
-        left: for each of its breakpoints, the last old one that is not behind it.
-        share: how far it is on the way from there to the next old one.
+        left: for each of its breakpoints, the last old one at or before it.
+        share: position of each between that old breakpoint and the next, from 0 to 1.
     """
 
     grid: Grid
@@ -87,7 +87,7 @@ class Refinement:
         return bool(len(self.left) == 0 or int(self.left[-1]) == len(self.left) - 1)
 
     def values(self, rows: Float[Tensor, "old values"]) -> Float[Tensor, "breakpoints values"]:
-        """Values at the new breakpoints, from those at the old ones."""
+        """Values at the new breakpoints, interpolated from those at the old ones."""
         if self.is_trivial:
             return rows
         right = (self.left + 1).clamp(max=len(rows) - 1)
@@ -95,7 +95,7 @@ class Refinement:
 
 
 def refine(grid: Grid, z: Float[Tensor, "breakpoints neurons"]) -> Refinement:
-    """Add a breakpoint wherever a neuron changes sign between two."""
+    """Add a breakpoint wherever a neuron changes sign between two breakpoints."""
     positive, negative = z > 0.0, z < 0.0
     changes = (positive[:-1] & negative[1:]) | (negative[:-1] & positive[1:])
     changes &= grid.starts_piece[: len(changes), None]
@@ -106,13 +106,13 @@ def refine(grid: Grid, z: Float[Tensor, "breakpoints neurons"]) -> Refinement:
     order = order[left[order].argsort(stable=True)]
     left, share = left[order], share[order]
     t = torch.lerp(grid.t[left], grid.t[left + 1], share)
-    # Between breakpoints that differ, or by rounding it is the one at an end.
+    # Strictly between two breakpoints; otherwise rounding has put it at one of them.
     new = (t > grid.t[left]) & (t < grid.t[left + 1])
     new[1:] &= (left[1:] != left[:-1]) | (t[1:] > t[:-1])
     left, share, t = left[new], share[new], t[new]
     old = torch.arange(len(grid), device=left.device)
     all_left = torch.cat([old, left])
-    order = all_left.argsort(stable=True)  # old ones before the new ones behind them
+    order = all_left.argsort(stable=True)  # old breakpoints come before the new ones that follow them
     segment = torch.cat([grid.segment, grid.segment[left]])[order]
     refined = Grid(segment, torch.cat([grid.t, t])[order])
     return Refinement(refined, all_left[order], torch.cat([torch.zeros_like(grid.t), share])[order])

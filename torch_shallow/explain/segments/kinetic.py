@@ -1,4 +1,4 @@
-"""Gradients averaged along segments, by events: exact, and each event costs what depends on it."""
+"""Gradients averaged along segments by events, exactly, at a cost per event of what depends on it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch_shallow.functions.links import Links
 if TYPE_CHECKING:
     from torch_shallow.explain.segments.rank_one import Wiring
 
-MOST_DENSE = 1 << 18  # links of a network of several layers that are all connected
-ROUNDING = 1e-9  # of the size of a stage: what the neurons may differ by at the end of a segment
+MOST_DENSE = 1 << 18  # links of a network of several fully connected layers up to which events are used
+ROUNDING = 1e-9  # accepted error of the neurons at the end of a segment, relative to the size of their stage
 
 
 @dataclass(frozen=True, eq=False)
 class Kinetic:
-    """Follows a network along segments from event to event.
+    """Simulation of a network along segments, from event to event.
 
     It is a kinetic data structure (Basch, Guibas and Hershberger, "Data structures for mobile data", SODA 1997): each
-    neuron knows when it will change sign if nothing else happens, and is told when something does.
+    neuron knows when it will change sign if nothing else happens, and is updated when something does.
 
     Attributes:
         neurons: the network.
-        links: how its neurons depend on each other.
+        links: dependencies between its neurons.
     """
 
     neurons: DeepFunction
@@ -38,10 +38,10 @@ class Kinetic:
 
     @staticmethod
     def of(neurons: DeepFunction) -> Kinetic | None:
-        """For a network whose links are known, and whose gradients autograd tells; else None.
+        """Make the simulation for a network whose links are known and that autograd differentiates; else return None.
 
-        None too for one of several large layers that are all connected, where an event changes all that is behind it:
-        matrix products over many pieces at once are faster there.
+        None also for several large fully connected layers, where an event changes everything behind it, and matrix
+        products over many pieces at once are faster.
         """
         links = neurons.links if neurons.differentiates else None
         if links is None:
@@ -56,7 +56,7 @@ class Kinetic:
         end: Float[Tensor, "segments inputs"],
         outputs: Float[Tensor, "segments outputs"],
     ) -> Float[Tensor, "segments inputs"]:
-        """Gradients of weighted outputs, averaged along segments; NaN where rounding does not let them be told."""
+        """Gradients of weighted outputs, averaged along segments; NaN where rounding makes them unreliable."""
         from torch_shallow.explain.segments.rank_one import follow, room
 
         with torch.inference_mode(False), torch.enable_grad():
@@ -101,7 +101,7 @@ class Kinetic:
         like: Float[Tensor, "segments inputs"],
         outputs: Float[Tensor, "segments outputs"],
     ) -> Float[Tensor, "segments inputs"]:
-        """What derivatives by all neurons, and outputs, are by inputs that reach them without other neurons."""
+        """Gradients by the inputs, given those by all neurons and the weights of outputs, along direct links."""
         entered: list[Tensor] = []
 
         def rule(_: int, z: Tensor) -> Tensor:
@@ -125,11 +125,11 @@ def _at_start(
     end: Float[Tensor, "segments inputs"],
     outputs: Float[Tensor, "segments outputs"],
 ) -> tuple[Tensor, ...]:
-    """What is known of the neurons of each segment before it is followed, each of shape `(segments, neurons)`.
+    """State of the neurons at the start of each segment, as tensors of shape `(segments, neurons)`.
 
     Returns:
-        What enters them at the start, how fast that grows, what enters them at the end, which are active, and the
-        derivatives of the weighted outputs by what leaves them.
+        The pre-activations at the start, their growth along the segment, the pre-activations at the end, which neurons
+        are active, and the derivatives of the weighted outputs by the activations.
     """
     count = len(start)
     none = start.new_zeros(count, 0)

@@ -1,9 +1,9 @@
-"""Segments through a deep network by events: one neuron at a time changes sign, and a little of the rest changes too.
+"""Simulation of a deep network along a segment by events, in each of which one neuron changes sign.
 
-Between two neighbouring pieces of a segment one neuron changes its sign. What enters the neurons behind it gets other
-slopes, which is followed forwards from neuron to neuron, and the gradient of the output changes by a matrix of rank
-one: the derivative of the output by what leaves the neuron, times the gradient of what enters it, which is followed
-backwards. No more is looked at than what depends on the neuron, or it depends on.
+Between two neighbouring pieces of a segment, one neuron changes sign. The slopes of the pre-activations behind it
+change, which is propagated forwards from neuron to neuron. The gradient of the output changes by a matrix of rank one,
+the derivative of the output by the neuron's activation times the gradient of its pre-activation, which is propagated
+backwards. Only what depends on the neuron, or what it depends on, is updated.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from jaxtyping import Float, Int
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
-ROUNDING = 1e-12  # what is left of a value or slope that was 1 is 0
-BUCKET = 64  # units whose earliest events are kept by their least
+ROUNDING = 1e-12  # remainder of a value or slope, relative to its largest size, that counts as 0
+BUCKET = 64  # units in a bucket, whose earliest event is kept
 
 
 class Wiring(Bundle):
-    """The links of a network in both directions, and its blocks of units."""
+    """Links of a network in both directions, and its blocks of units."""
 
-    down_start: np.ndarray  # int64 (units + 1,): where the links that leave each unit begin
-    down_unit: np.ndarray  # int32 (links,): which unit they enter
+    down_start: np.ndarray  # int64 (units + 1,): first of the links that leave each unit
+    down_unit: np.ndarray  # int32 (links,): the unit that each link enters
     down_weight: np.ndarray  # float64 (links,)
-    up_start: np.ndarray  # int64 (units + 1,): where the links that enter each unit begin
-    up_unit: np.ndarray  # int32 (links,): which unit they leave
+    up_start: np.ndarray  # int64 (units + 1,): first of the links that enter each unit
+    up_unit: np.ndarray  # int32 (links,): the unit that each link leaves
     up_weight: np.ndarray  # float64 (links,)
     block: np.ndarray  # int64 (units,): the block of each unit
     first: np.ndarray  # int64 (blocks + 1,): the first unit of each block
-    gated: np.ndarray  # bool (units,): whether it is a neuron; else it passes everything on
+    gated: np.ndarray  # bool (units,): whether the unit is a neuron; otherwise it passes its input on
 
 
 class Course(Bundle):
-    """Where a network is on its way along a segment; t goes from 0 to 1."""
+    """State of a network on its way along a segment, where t goes from 0 to 1."""
 
-    value: np.ndarray  # float64 (units,): what entered each unit when it was last looked at
-    slope: np.ndarray  # float64 (units,): its derivative by t
-    since: np.ndarray  # float64 (units,): when that was
+    value: np.ndarray  # float64 (units,): input of each unit at its last update
+    slope: np.ndarray  # float64 (units,): derivative of that input by t
+    since: np.ndarray  # float64 (units,): t of its last update
     largest: np.ndarray  # float64 (units,): the largest size of the value so far
-    steepest: np.ndarray  # float64 (units,): likewise of the slope
+    steepest: np.ndarray  # float64 (units,): the largest size of the slope so far
     active: np.ndarray  # bool (units,)
-    sensitivity: np.ndarray  # float64 (units,): derivative of the output by what leaves each unit
-    total: np.ndarray  # float64 (units,): derivative of the output by what enters it, averaged over the segment
-    event: np.ndarray  # float64 (units,): when it changes sign next, if nothing else happens
-    earliest: np.ndarray  # float64 (buckets,): no event of the units of a bucket is before
-    change: np.ndarray  # float64 (units,): work space, 0 in between
-    marked: np.ndarray  # bool (units,): work space, False in between
+    sensitivity: np.ndarray  # float64 (units,): derivative of the output by the activation of each unit
+    total: np.ndarray  # float64 (units,): derivative of the output by its input, averaged over the segment
+    event: np.ndarray  # float64 (units,): t of its next change of sign, if nothing else happens
+    earliest: np.ndarray  # float64 (buckets,): lower bound on the events of the units in a bucket
+    change: np.ndarray  # float64 (units,): work space, 0 between events
+    marked: np.ndarray  # bool (units,): work space, False between events
     touched: np.ndarray  # int64 (units,): work space
-    count: np.ndarray  # int64 (blocks,): work space, 0 in between
+    count: np.ndarray  # int64 (blocks,): work space, 0 between events
 
 
 def room(units: int, blocks: int) -> Course:
-    """Room for the course of a network of this size."""
+    """Allocate the state of a network of this size."""
     return Course(
         value=np.zeros(units),
         slope=np.zeros(units),
@@ -73,7 +73,7 @@ def room(units: int, blocks: int) -> Course:
 
 @compiled("contract", "nsz")
 def follow(wiring: Wiring, course: Course) -> int:
-    """Follow a segment from 0 to 1 through all events; gives how many there are."""
+    """Follow a segment from 0 to 1 through all events, and return their number."""
     units, buckets, events = course.value.shape[0], course.earliest.shape[0], 0
     course.earliest[:] = np.inf
     for unit in range(units):
@@ -94,7 +94,7 @@ def follow(wiring: Wiring, course: Course) -> int:
         for unit in range(first + 1, min(first + BUCKET, units)):
             if course.event[unit] < course.event[chosen]:
                 chosen = unit
-        if course.event[chosen] > t:  # what was earliest has changed
+        if course.event[chosen] > t:  # the earliest event has changed
             course.earliest[bucket] = course.event[chosen]
             continue
         _change_sign(wiring, course, chosen, t)
@@ -106,7 +106,7 @@ def follow(wiring: Wiring, course: Course) -> int:
 
 @compiled("contract", "nsz")
 def _change_sign(wiring: Wiring, course: Course, unit: int, t: float) -> None:
-    """Let a neuron change sign, with all that this changes."""
+    """Change the sign of a neuron, with all consequences."""
     active = not course.active[unit]
     sign = 1.0 if active else -1.0
     course.active[unit] = active
@@ -120,7 +120,7 @@ def _change_sign(wiring: Wiring, course: Course, unit: int, t: float) -> None:
 
 @compiled("contract", "nsz")
 def _predict(course: Course, unit: int) -> None:
-    """When a neuron changes sign next, as far as it is known."""
+    """Predict when a neuron changes sign next, as far as is known now."""
     value, slope = course.value[unit], course.slope[unit]
     event = np.inf
     if course.active[unit]:
@@ -137,7 +137,7 @@ def _predict(course: Course, unit: int) -> None:
 
 @compiled("contract", "nsz")
 def _pass_forwards(wiring: Wiring, course: Course, unit: int, change: float, t: float) -> None:
-    """Change the slope of what leaves a unit, and so of all that depends on it."""
+    """Change the slope of a unit's activation, and of everything that depends on it."""
     if change == 0.0:
         return
     _spread(wiring, course, wiring.down_start, wiring.down_unit, wiring.down_weight, unit, change)
@@ -158,7 +158,7 @@ def _pass_forwards(wiring: Wiring, course: Course, unit: int, change: float, t: 
 
 @compiled("contract", "nsz")
 def _bend(course: Course, unit: int, more: float, t: float) -> None:
-    """Add to the slope of what enters a neuron; where it stays at 0 but for rounding, it is 0."""
+    """Add to the slope of a neuron's pre-activation; set what remains by rounding to 0."""
     value = course.value[unit] + (t - course.since[unit]) * course.slope[unit]
     slope = course.slope[unit] + more
     course.largest[unit] = max(course.largest[unit], abs(value))
@@ -173,7 +173,7 @@ def _bend(course: Course, unit: int, more: float, t: float) -> None:
 
 @compiled("contract", "nsz")
 def _pass_backwards(wiring: Wiring, course: Course, unit: int, change: float, t: float) -> None:
-    """Change the derivative of the output by what enters a unit, and so by all that it depends on."""
+    """Change the derivative of the output by a unit's input, and by everything that the unit depends on."""
     if change == 0.0:
         return
     _spread(wiring, course, wiring.up_start, wiring.up_unit, wiring.up_weight, unit, change)
@@ -200,7 +200,7 @@ def _spread(
     unit: int,
     change: float,
 ) -> None:
-    """Hand a change of a unit over to its neighbours."""
+    """Pass a change of a unit on to its neighbours."""
     for link in range(start[unit], start[unit + 1]):
         other = units[link]
         course.change[other] += weights[link] * change

@@ -1,4 +1,4 @@
-"""A network along a straight line: where it crosses from one region to another, and what it computes in between."""
+"""Restriction of a network to a straight line: its breakpoints, and the affine map on each piece."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch_shallow.functions.deep_function import local_maps
 from torch_shallow.functions.points import rounding_of
 from torch_shallow.modes import outside_modes
 
-SHORTEST = 1e-12  # shorter pieces of a segment are rounding
+SHORTEST = 1e-12  # share of a segment below which pieces count as rounding
 EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -28,15 +28,15 @@ EPSILON = torch.finfo(torch.float64).eps
 class Segment:
     """A piecewise-linear network along a straight line. All tensors are float64, on the network's device.
 
-    Piece k is between breakpoints k and k + 1; there the network is one affine map.
+    Piece k is between breakpoints k and k + 1; there the network is a single affine map.
 
     Attributes:
         function: the network.
-        start: where the segment starts.
-        end: where it ends.
+        start: start of the segment.
+        end: end of the segment.
         t: the breakpoints, from 0 at the start to 1 at the end.
-        regions: of a network with a tree, the region of each piece, as `locate` counts them; else None.
-        patterns: of a deep network, which of its neurons are active on each piece; else None.
+        regions: for a network with a tree, number of the region of each piece, as returned by `locate`; else None.
+        patterns: for a deep network, which of its neurons are active on each piece; else None.
     """
 
     function: Function
@@ -54,33 +54,36 @@ class Segment:
         return f"Segment({len(self)} {piece}, {self.function.in_shape} -> {self.function.out_shape})"
 
     def points_at(self, t: Float[Tensor, "some"]) -> Float[Tensor, "some *in_shape"]:
-        """Inputs on the segment.
+        """Compute inputs on the segment.
 
         Args:
-            t: 0 at the start, 1 at the end.
+            t: positions, from 0 at the start to 1 at the end.
+
+        Returns:
+            The inputs, of shape `(len(t), *in_shape)`.
         """
         weight = t.to(self.start).reshape(-1, *[1] * self.start.dim())
         return torch.lerp(self.start[None], self.end[None], weight)
 
     @property
     def points(self) -> Float[Tensor, "breakpoints *in_shape"]:
-        """The breakpoints, as inputs."""
+        """Inputs at the breakpoints."""
         return self.points_at(self.t)
 
     @property
     def midpoints(self) -> Float[Tensor, "pieces *in_shape"]:
-        """The middle of each piece."""
+        """Inputs at the middle of each piece."""
         return self.points_at(0.5 * (self.t[:-1] + self.t[1:]))
 
     @property
     def values(self) -> Float[Tensor, "breakpoints *out_shape"]:
-        """The output at each breakpoint, between which it is linear in t: where it jumps, the one behind it."""
+        """Outputs at the breakpoints, between which they are linear in t; at a jump, the output after it."""
         ends = self.ends
         return torch.cat([ends[:, 0], ends[-1:, 1]])
 
     @property
     def ends(self) -> Float[Tensor, "pieces 2 *out_shape"]:
-        """The output at both ends of each piece; one after the other they are equal unless a trained network jumps."""
+        """Outputs at both ends of each piece; those of neighbours agree unless the network was trained and jumps."""
         points, function = self.points.reshape(-1, self.function.num_inputs), self.function
         if self.regions is None:
             y = outputs_at(function, points)
@@ -94,10 +97,15 @@ class Segment:
     def maps(
         self, pieces: slice = slice(None)
     ) -> tuple[Float[Tensor, "some *out_and_in_shape"], Float[Tensor, "some *out_shape"]]:
-        """Weight and bias of the network's affine map on each piece: the gradients of all outputs, and the rest.
+        """Compute weight and bias of the network's affine map on each piece.
 
         Args:
-            pieces: which of them. Of large networks ask for a few at a time: a weight has inputs times outputs numbers.
+            pieces: the pieces to compute. For large networks ask for a few at a time: each weight has inputs times
+                outputs entries.
+
+        Returns:
+            The weights, of shape `(pieces, *out_shape, *in_shape)`, which are the gradients of all outputs, and the
+            biases, of shape `(pieces, *out_shape)`.
         """
         function = self.function
         if isinstance(function, TreeFunction):
@@ -117,11 +125,11 @@ class Segment:
 
     @property
     def gradients(self) -> Float[Tensor, "pieces *out_and_in_shape"]:
-        """The gradients of all outputs on each piece, of shape `(pieces, *out_shape, *in_shape)`: see `maps`."""
+        """Gradients of all outputs on each piece, of shape `(pieces, *out_shape, *in_shape)`."""
         return self.maps()[0]
 
     def _kept(self, pieces: Bool[Tensor, "pieces"]) -> Segment:
-        """Some of the pieces, each with those behind it that are left out; the first one also with those before it."""
+        """Keep some pieces, each extended by the dropped pieces after it, and the first also by those before it."""
         t = torch.cat([self.t[:1], self.t[:-1][pieces][1:], self.t[-1:]])
         regions = None if self.regions is None else self.regions[pieces]
         return replace(self, t=t, regions=regions, patterns=None if self.patterns is None else self.patterns[pieces])
@@ -137,21 +145,25 @@ def segment(
 ) -> Segment:
     """Cut the straight line between two inputs exactly where it crosses from one region to another.
 
-    Of a deep network of any size regions are activation regions: of one stage after the other, breakpoints are added
-    where a neuron changes sign between two of them, as in ExactLine (Sotoudeh and Thakur, NeurIPS 2019, arXiv
-    1908.06214). Of a shallow network, which can be merged or trained, they are those of its tree. Complete up to
-    rounding. A neuron is active where it is positive at the middle of a piece, as autograd sees it, also on a segment
-    along its boundary.
+    For a deep network of any size, regions are activation regions: stage by stage, breakpoints are added where a neuron
+    changes sign between two of them, as in ExactLine (Sotoudeh and Thakur, NeurIPS 2019, arXiv 1908.06214). For a
+    shallow network, which may be merged or trained, they are the regions of its tree. The result is complete up to
+    rounding. A neuron is active where it is positive at the middle of a piece, in agreement with autograd, also on a
+    segment along its boundary.
 
     Args:
-        f: an `nn.Module` or an exported program, of any size; a `ShallowReLU`; or `shallow.trunk` of one with a head.
-        start: an input, floating point.
-        end: another one, of the same shape.
-        shortest: pieces shorter than this share of the segment are rounding, as where several boundaries meet in a
-            point; they are added to the piece before them (at the start, to the one behind them).
+        f: an `nn.Module` or an exported program of any size, a `ShallowReLU`, or `shallow.trunk` of one with a head.
+        start: an input, floating point, of shape `in_shape`.
+        end: another input of the same shape.
+        shortest: share of the segment below which pieces count as rounding, as where several boundaries meet in a
+            point; they are joined to the piece before them, or at the start to the piece after them.
+
+    Returns:
+        A `Segment`, with breakpoints, values, gradients and regions.
 
     Raises:
-        TransformError: an argument is no such thing, or `f` is not known on the whole segment.
+        WrongTypeError: an argument is of another type.
+        TransformError: an argument has the wrong shape or value, or `f` is not known on the whole segment.
 
     Example:
         >>> import torch, torch_shallow
@@ -163,7 +175,7 @@ def segment(
         ([0.0, 0.25, 1.0], [0.0, 0.0, 0.75], [0.0, 1.0])
     """
     if not 0.0 <= shortest < 1.0:
-        raise TransformError(f"shortest: expected a share from 0 to below 1, found {shortest}.")
+        raise TransformError(f"shortest: expected a share from 0 to below 1, found {shortest}; leave it out.")
     batch = start[None] if isinstance(start, Tensor) and start.is_floating_point() else None
     function = read_function(f, batch, x_name="start")
     first, last = (_one_input(name, x, function) for name, x in (("start", start), ("end", end)))
@@ -188,9 +200,9 @@ def pieces(
     *,
     rounding: float = EPSILON,
 ) -> tuple[Grid, Int64[Tensor, "pieces"] | None]:
-    """Where segments cross from one region to another, with their ends; and the regions, if the network has a tree.
+    """Find where segments cross from one region to another, including their ends; and the regions, if there is a tree.
 
-    The ends may lie outside of a domain by `rounding`, that of the dtype in which they were given.
+    The ends may lie outside a domain by `rounding`, the precision of the dtype in which they were given.
 
     Raises:
         TransformError: the network is not known on the whole of each segment.
@@ -201,7 +213,7 @@ def pieces(
 
 
 def _differs(rows: Tensor) -> Bool[Tensor, "rows"]:
-    """Whether each row differs from the one before it."""
+    """Whether each row differs from the previous one."""
     differs = rows[1:] != rows[:-1]
     return torch.cat([differs.new_ones(1), differs if differs.dim() == 1 else differs.any(1)])
 
@@ -209,5 +221,7 @@ def _differs(rows: Tensor) -> Bool[Tensor, "rows"]:
 def _one_input(name: str, x: Tensor, function: Function) -> Float[Tensor, "1 inputs"]:
     rows = input_rows(function, name, x)
     if x.shape != function.in_shape:
-        raise TransformError(f"{name}: expected one input, of shape {function.in_shape}, found {tuple(x.shape)}.")
+        raise TransformError(
+            f"{name}: expected one input, of shape {function.in_shape}, found {tuple(x.shape)}; pass one row."
+        )
     return rows

@@ -1,11 +1,11 @@
-"""One run of a deep network over whole segments: values at their breakpoints, gradients of their pieces.
+"""Single pass of a deep network over whole segments: values at their breakpoints, and gradients of their pieces.
 
-A row of a batch is a breakpoint. Before the first ReLU the network is affine along a segment, so two rows do. At each
-ReLU rows are added where a neuron changes sign, as in ExactLine (Sotoudeh and Thakur, "Computing Linear Restrictions of
-Neural Networks", NeurIPS 2019, arXiv 1908.06214), and so to every value that is read again later.
+Each row of a batch is a breakpoint. Before the first ReLU the network is affine along a segment, so two rows suffice.
+At each ReLU, rows are added where a neuron changes sign, as in ExactLine (Sotoudeh and Thakur, "Computing Linear
+Restrictions of Neural Networks", NeurIPS 2019, arXiv 1908.06214), and likewise to every value that is used again later.
 
-On the way back a row is the piece that begins there: the gradients of the pieces that came out of one are added up.
-Each layer sees as many rows as the layers before it have pieces, and the first one sees one for each segment.
+In the backward pass a row is the piece that begins there, and the gradients of the pieces that came from one piece are
+summed. Each layer sees as many rows as the layers before it have pieces, and the first layer one for each segment.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from torch_shallow.program.rewriting.rewrite import STAGE
 from torch_shallow.program.traced import Layout
 
 Kind: TypeAlias = "Layout | int | tuple[Kind, ...] | None"
-"""How a value depends on the number of rows: a tensor of rows, a multiple of their number, a tuple or list, not."""
+"""Dependence of a value on the number of rows: a tensor of rows, a multiple of their number, a tuple or list of such
+values, or None for no dependence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Runs a deep network over segments.
+    """A pass of a deep network over segments.
 
     Attributes:
         neurons: the network.
-        kinds: how each value of its graph depends on the number of rows.
+        kinds: dependence of each value of its graph on the number of rows.
     """
 
     neurons: DeepFunction
@@ -43,10 +44,10 @@ class Sweep:
 
     @staticmethod
     def of(neurons: DeepFunction) -> Sweep | None:
-        """A sweep, if rows can be added to a batch on its way through the network.
+        """Make a sweep, if rows can be added to a batch on its way through the network; else return None.
 
-        They cannot if its code writes in place, so that values share memory, or does more with the size of the batch
-        than to reshape.
+        They cannot if the code writes in place, so that values share memory, or uses the size of the batch for more
+        than reshaping.
         """
         if writes_in_place(neurons.traced):
             return None
@@ -62,10 +63,10 @@ class Sweep:
         end: Float[Tensor, "segments inputs"],
         most: int,
     ) -> Grid:
-        """Where the segments cross from one activation region to another, with their ends.
+        """Find where the segments cross from one activation region to another, including their ends.
 
         Raises:
-            TooLong: there are more.
+            TooLong: there are more than `most` breakpoints.
         """
         with torch.no_grad():
             return self._run(_rows(start, end), most, gradients=False)[0]
@@ -77,12 +78,10 @@ class Sweep:
         outputs: Float[Tensor, "segments outputs"],
         most: int,
     ) -> tuple[Float[Tensor, "segments inputs"], Grid]:
-        """Gradients of weighted outputs, averaged along segments.
-
-        Returns the breakpoints too.
+        """Gradients of weighted outputs, averaged along segments; and the breakpoints.
 
         Raises:
-            TooLong: as for `breakpoints`.
+            TooLong: there are more than `most` breakpoints.
         """
         with torch.inference_mode(False), torch.enable_grad():
             x = _rows(start.clone(), end.clone()).requires_grad_()
@@ -98,7 +97,7 @@ class Sweep:
 
 
 class _Run(Interpreter):
-    """Runs the graph on a grid of breakpoints that grows."""
+    """Execution of the graph on a growing grid of breakpoints."""
 
     def __init__(self, sweep: Sweep, grid: Grid, most: int, gradients: bool) -> None:
         super().__init__(sweep.neurons.root, graph=sweep.neurons.traced.graph)
@@ -106,7 +105,7 @@ class _Run(Interpreter):
         self.kinds, self.grid, self.most, self.gradients = sweep.kinds, grid, most, gradients
 
     def run_node(self, n: Node) -> Any:
-        """The value of a node, at breakpoints so close that it is affine between them."""
+        """Compute the value of a node, at breakpoints between which it is affine."""
         if STAGE not in n.meta:
             with InFloat64():
                 return super().run_node(n)
@@ -130,7 +129,7 @@ class _Run(Interpreter):
 
 
 class _Refine(torch.autograd.Function):
-    """Values at more breakpoints; back, the sum over the pieces that one was cut into."""
+    """Values at more breakpoints; the backward pass sums over the pieces into which each piece was cut."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, refinement: Refinement) -> Tensor:
@@ -143,7 +142,7 @@ class _Refine(torch.autograd.Function):
 
 
 class _Rectify(torch.autograd.Function):
-    """ReLU at more breakpoints; back, only through the neurons that are positive on a piece."""
+    """ReLU at more breakpoints; the backward pass goes only through neurons that are positive on a piece."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, refinement: Refinement) -> Tensor:
@@ -171,7 +170,7 @@ def _rows(start: Tensor, end: Tensor) -> Tensor:
 
 
 def _values(neurons: DeepFunction, count: int) -> dict[Node, Any]:
-    """The values of all nodes for so many rows."""
+    """The values of all nodes for a batch of `count` rows."""
     seen: dict[Node, Any] = {}
 
     class Keep(Interpreter):
@@ -188,11 +187,11 @@ def _values(neurons: DeepFunction, count: int) -> dict[Node, Any]:
 
 
 class _Unknown(Exception):
-    """It cannot be told how a value depends on the number of rows."""
+    """Raised when the dependence of a value on the number of rows cannot be determined."""
 
 
 def _kind(two: Any, three: Any) -> Kind:
-    """How a value depends on the number of rows, from what it is for two and for three."""
+    """Dependence of a value on the number of rows, from its values for two and for three rows."""
     if isinstance(two, Tensor):
         if two.shape == three.shape:
             return None

@@ -1,4 +1,4 @@
-"""Segments through a tree of cuts."""
+"""Breakpoints of segments through a tree of cuts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch_shallow.errors import TransformError
 from torch_shallow.explain.segments.grid import Grid
 from torch_shallow.functions import TreeFunction
 
-ENTRIES_AT_ONCE = 1 << 22  # of gathered half-spaces: 32 MB
+ENTRIES_AT_ONCE = 1 << 22  # gathered half-space entries in one block: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Parts of segments on their way down the tree: segment, node, and where they start and end."""
+    """Parts of segments at one level of the tree: their segment, node, and where they start and end."""
 
     segment: Int64[Tensor, "parts"]
     node: Int64[Tensor, "parts"]
@@ -42,19 +42,19 @@ def tree_breakpoints(
     *,
     rounding: float = torch.finfo(torch.float64).eps,
 ) -> tuple[Grid, Int64[Tensor, "pieces"]]:
-    """Where segments cross from one region of a shallow network to another, with their ends; and the regions.
+    """Find where segments cross from one region of a shallow network to another, including their ends; and the regions.
 
-    Ends may lie outside of the domain by `rounding`, that of the dtype in which they were given.
+    Ends may lie outside the domain by `rounding`, the precision of the dtype in which they were given.
 
     Raises:
-        TransformError: an end lies outside the domain, or a part of a segment in a cell that is not explored.
+        TransformError: an end lies outside the domain, or a part of a segment in an unexplored cell.
     """
     for which, x in (("start", start), ("end", end)):
         within = inside(x, shallow.limits, rounding=rounding)
         if not within.all():
             raise TransformError(
-                f"f: expected a network whose domain has both ends of each segment in it, found the {which} of "
-                f"{int((~within).sum())} of {len(within)} outside, first of segment {int((~within).nonzero()[0])}; "
+                f"f: expected a network whose domain contains both ends of each segment, found the {which} of "
+                f"{int((~within).sum())} of {len(within)} outside, first in segment {int((~within).nonzero()[0])}; "
                 "transform the model in a larger domain, or pass the deep network itself."
             )
     u, v = shallow.half_spaces.coordinates(start), shallow.half_spaces.coordinates(end)
@@ -79,7 +79,7 @@ def tree_breakpoints(
 
 
 def _descend(level: _Level, u: Tensor, v: Tensor, rows: Tensor, tree: Tensor) -> _Level:
-    """The parts one level lower: cut in two where the cut of their node crosses them."""
+    """Parts one level lower, each divided where the cut of its node crosses it."""
     steps = tree[level.node]
     ends = [_at_ends(level, u, v, rows, steps[:, 2], block) for block in _blocks(len(level.node), rows.shape[1])]
     z_start, z_end = (torch.cat(z) for z in zip(*ends, strict=True))
@@ -115,14 +115,14 @@ def _check_explored(shallow: TreeFunction, found: _Level) -> None:
         first = int(unknown.nonzero()[0])
         raise TransformError(
             f"f: expected a network that is known on the whole of each segment, found {int(unknown.sum())} parts "
-            f"in cells that are not explored, the first of them of segment {int(found.segment[first])} from "
+            f"in unexplored cells, first in segment {int(found.segment[first])} from "
             f"t = {float(found.lower[first]):.6g} to {float(found.upper[first]):.6g}: {shallow.missing}; or pass the "
             "deep network itself."
         )
 
 
 def _grid(found: _Level) -> Grid:
-    """Where the parts start, and 1 behind the last one of each segment."""
+    """Breakpoints where the parts start, and 1 after the last part of each segment."""
     last = torch.ones_like(found.segment, dtype=torch.bool)
     last[:-1] = found.segment[1:] != found.segment[:-1]
     segment = torch.cat([found.segment, found.segment[last]])

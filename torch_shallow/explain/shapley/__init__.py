@@ -1,8 +1,8 @@
 """SHAP values of a whole network, exactly, and the shortcut by local linear models.
 
-`solve` finds what a function's games can be played on, and shares them among threads; `reduction` leaves the neurons
-that change sign between two points and splits what is additive; `coalitions` looks at the rest; `game` puts these
-together. `images` turns explanations of images to how shap draws them.
+`solve` chooses the program on which a function's games are played, and distributes them over threads; `reduction`
+keeps only the neurons that change sign between two points and splits games that are additive; `coalitions` evaluates
+the rest; `game` combines these. `images` converts explanations of images to the layout that shap draws.
 """
 
 from torch_shallow.explain.shapley.images import channels_last

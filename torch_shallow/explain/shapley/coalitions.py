@@ -1,4 +1,4 @@
-"""All coalitions of one part of a game, in blocks: those of the first seven players, for each of the others."""
+"""All coalitions of one part of a game, in blocks: those of its first seven players, for each choice of the others."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def play_block(table: Table, neurons: int) -> None:
 
 @compiled("contract", "nsz")
 def _add_forms(form: np.ndarray, weights: np.ndarray, forms: np.ndarray, active: np.ndarray) -> None:
-    """Add constants and players of active neurons."""
+    """Add the constants and players of active neurons."""
     c0, c1, c2, c3, c4, c5, c6, c7 = form[0], form[1], form[2], form[3], form[4], form[5], form[6], form[7]
     for number in range(active.shape[0]):
-        j = np.uint64(active[number])  # so that nobody looks whether it is negative
+        j = np.uint64(active[number])  # unsigned, so that no check for negative indices is compiled
         w = weights[j]
         c0, c1, c2, c3 = c0 + w * forms[j, 0], c1 + w * forms[j, 1], c2 + w * forms[j, 2], c3 + w * forms[j, 3]
         c4, c5, c6, c7 = c4 + w * forms[j, 4], c5 + w * forms[j, 5], c6 + w * forms[j, 6], c7 + w * forms[j, 7]
@@ -73,7 +73,7 @@ def _add_forms(form: np.ndarray, weights: np.ndarray, forms: np.ndarray, active:
 
 @compiled("contract", "nsz", "reassoc")
 def _bounds(form: np.ndarray, most: np.ndarray, width: int) -> tuple[float, float]:
-    """Bounds of a form in the block; exact if it has no neurons."""
+    """Bounds of a form in the block; exact if it contains no neurons."""
     lower = upper = form[0]
     for p in range(1, 1 + BLOCK_PLAYERS):
         lower += min(form[p], 0.0)
@@ -87,7 +87,7 @@ def _bounds(form: np.ndarray, most: np.ndarray, width: int) -> tuple[float, floa
 
 @compiled("contract", "nsz")
 def expand(form: np.ndarray, member: np.ndarray, z: np.ndarray) -> None:
-    """Write the values of the block's players in a form, for all their coalitions."""
+    """Evaluate the constant and the players of a form for all coalitions of the block's players."""
     c0, c1, c2, c3, c4, c5, c6, c7 = form[0], form[1], form[2], form[3], form[4], form[5], form[6], form[7]
     m1, m2, m3, m4, m5, m6, m7 = member[0], member[1], member[2], member[3], member[4], member[5], member[6]
     for lane in range(LANES):
@@ -115,7 +115,7 @@ def _add_mixed(z: np.ndarray, weights: np.ndarray, lanes: np.ndarray) -> None:
 
 @compiled("contract", "nsz")
 def _rectify(z: np.ndarray, result: np.ndarray, constant: float) -> None:
-    """Write the ReLU of values and a constant."""
+    """Write the ReLU of values plus a constant."""
     for lane in range(LANES):
         value = z[lane] + constant
         result[lane] = value if value > 0.0 else 0.0
@@ -132,11 +132,11 @@ def play_part(
     neurons: int,
     values: np.ndarray,
 ) -> None:
-    """Add the Shapley values of what the neurons of a part add to the game, less what they add if nobody joins.
+    """Add the Shapley values of the contribution of a part's neurons to the game, minus that if nobody joins.
 
-    `table` is work space, of which `outside` is added to, as are the values, of shape (inputs, outputs). In all
-    coalitions that count, so many players outside of the part as `joined` have joined, and as many as `absent` have
-    not. The part has its players, those that move neurons least first, and its neurons.
+    `table` is work space, except that its `outside` is added to, like `values`, of shape (inputs, outputs). In all
+    coalitions that count, `joined` players outside the part have joined and `absent` players have not. The players of
+    the part are sorted by how much they move its neurons, ascending.
     """
     low = min(players, BLOCK_PLAYERS)
     outputs = values.shape[1]
@@ -173,7 +173,7 @@ def play_part(
 
 @compiled("contract", "nsz")
 def _copy_part(reduced: Reduced, parts: GameParts, table: Table, players: int, neurons: int) -> None:
-    """Copy what is needed of the neurons and outputs, so that it lies together."""
+    """Copy the required parts of neurons and outputs into contiguous memory."""
     n, outputs = reduced.status.shape[0], table.y.shape[0]
     for i in range(neurons + outputs):
         is_neuron = i < neurons
@@ -186,7 +186,7 @@ def _copy_part(reduced: Reduced, parts: GameParts, table: Table, players: int, n
             table.hidden[i, j] = reduced.hidden[row, parts.neurons[j]]
             if table.hidden[i, j] != 0.0:
                 table.first[i], table.behind[i] = j, max(table.behind[i], j + 1)
-            if not is_neuron:  # so that nobody has the value 0
+            if not is_neuron:  # so that the value is 0 if nobody joins
                 table.bias[i] -= table.hidden[i, j] * max(reduced.values[reduced.left[parts.neurons[j]]], 0.0)
         table.rises[i] = table.falls[i] = 0.0
         for p in range(BLOCK_PLAYERS):
@@ -200,14 +200,14 @@ def _copy_part(reduced: Reduced, parts: GameParts, table: Table, players: int, n
             table.member[bit, lane] = (lane >> bit) & 1
             table.members[lane] += (lane >> bit) & 1
     for i in range(neurons):
-        if table.first[i] == neurons:  # reads no other neuron
+        if table.first[i] == neurons:  # it reads no other neuron
             table.forms[i, 0] = 0.0
             expand(table.forms[i], table.member, table.alone[i])
 
 
 @compiled("contract", "nsz")
 def _join_others(table: Table, rows: int, low: int, others: int) -> int:
-    """Write the values of all rows for a coalition of players outside of the block; returns its size."""
+    """Write the values of all rows for a coalition of players outside the block, and return its size."""
     size = 0
     for i in range(rows):
         table.values[i] = table.bias[i]
@@ -225,7 +225,7 @@ def _join_others(table: Table, rows: int, low: int, others: int) -> int:
 
 @compiled("contract", "nsz", "reassoc")
 def _add_up(y: np.ndarray, both: np.ndarray, off: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
-    """Add the weighted values of a block, for each coalition to `inside`; returns their sums by both weights."""
+    """Add the weighted values of a block to `inside` for each coalition, and return their sums by both weights."""
     total = if_off = 0.0
     for lane in range(LANES):
         weighted = y[lane] * both[lane]

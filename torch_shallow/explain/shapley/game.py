@@ -1,4 +1,4 @@
-"""The game between two points, played by compiled code: reduced, split into parts and halves, and counted."""
+"""Compiled game between two points: reduced, split into parts and halves, and evaluated."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch_shallow.explain.shapley.coalitions import play_part
 from torch_shallow.explain.shapley.packed import GameStack, Packed, Work
 from torch_shallow.explain.shapley.reduction import collect_part, find_parts, reduce_program, write_weights
 
-ELSEWHERE, PLAYER, JOINED, ABSENT = 0, 1, 2, 3  # where an input is; elsewhere it has no part in what is played
+ELSEWHERE, PLAYER, JOINED, ABSENT = 0, 1, 2, 3  # state of an input; `ELSEWHERE` has no part in what is played
 DONE = 0
-NODE = 1 << 8  # a part or a half takes at least as long as so many coalitions
+NODE = 1 << 8  # cost of a part or a half, in coalitions
 
 
 @compiled("contract", "nsz", vectorise=True)
@@ -27,14 +27,15 @@ def play(
 ) -> int:
     """Add up the Shapley values of the games between one point and some others.
 
-    A game is split into halves where a part of it is large: those coalitions that have one player, and those that do
-    not. In each, more neurons keep their sign.
+    Where a part of a game is large, it is split into halves: the coalitions with a given player, and those without. In
+    each half, more neurons keep their sign.
 
-    Values, of shape (inputs, outputs), are added to. A part of more players than `largest` is split, and no more
-    coalitions than `budget` are looked at in a game; neurons that keep their sign are only looked for if `reduce`.
+    Results are added to `values`, of shape (inputs, outputs). Parts of more players than `largest` are split, and at
+    most `budget` coalitions are evaluated in a game. Neurons that keep their sign are looked for only if `reduce` is
+    True.
 
     Returns:
-        0; or the number of players in the largest part of the first game that would take more coalitions.
+        0; or the number of players in the largest part of the first game that exceeds the budget.
     """
     for row in range(background.shape[0]):
         biggest = _play_pair(packed, work, x, background[row], values, largest, budget, reduce)
@@ -61,9 +62,9 @@ def _play_pair(
     while depth > 0:
         at = depth - 1
         joined, absent, players = _enter(stack, at, x, reference)
-        # To look at the neurons takes as long as several coalitions for each variable of their affine forms.
+        # Analysing the neurons costs as much as several coalitions for each variable of their affine forms.
         analyse = reduce and (players > 40 or (1 << players) > 64 * (players + n))
-        used += NODE if begun else 0  # a game that is not split takes what its coalitions take
+        used += NODE if begun else 0  # a game that is not split costs only its coalitions
         reduce_program(packed, work.reduced, stack.base, stack.change, analyse)
         for o in range(values.shape[1]):
             if not begun:
@@ -106,7 +107,7 @@ def _play_pair(
 
 @compiled()
 def _enter(stack: GameStack, at: int, x: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
-    """Write the box of what is to be played; returns how many have joined, are absent, and play."""
+    """Write the box of the game to be played, and return the numbers of joined, absent and active players."""
     joined = absent = players = 0
     for i in range(x.shape[0]):
         place = stack.places[at, i]
@@ -120,7 +121,7 @@ def _enter(stack: GameStack, at: int, x: np.ndarray, reference: np.ndarray) -> t
 
 @compiled("contract", "nsz")
 def _count_constant(work: Work, at: int, joined: int, absent: int) -> None:
-    """Add the value if none of the players joins, less what is counted elsewhere."""
+    """Add the value if none of the players joins, minus the part that is counted elsewhere."""
     reduced, table = work.reduced, work.table
     write_weights(joined, absent, 0, table.on, table.off)
     for o in range(table.outside.shape[1]):
@@ -131,7 +132,7 @@ def _count_constant(work: Work, at: int, joined: int, absent: int) -> None:
 
 @compiled("contract", "nsz")
 def _count_affine(work: Work, joined: int, absent: int, members: int, values: np.ndarray) -> None:
-    """Add what the players of a part add without its neurons."""
+    """Add what the players of a part contribute without its neurons."""
     reduced, table = work.reduced, work.table
     write_weights(joined, absent, 1, table.on, table.off)
     for i in range(members):
@@ -145,7 +146,7 @@ def _count_affine(work: Work, joined: int, absent: int, members: int, values: np
 
 @compiled("contract", "nsz")
 def _push_halves(work: Work, at: int, depth: int, members: int) -> None:
-    """Leave a part for later in two halves, by the player that moves its neurons most."""
+    """Push the two halves of a part onto the stack, divided by the player that moves its neurons most."""
     reduced, parts, stack = work.reduced, work.parts, work.stack
     n, chosen = reduced.status.shape[0], members - 1
     for half in range(2):
@@ -161,7 +162,7 @@ def _push_halves(work: Work, at: int, depth: int, members: int) -> None:
 
 @compiled("contract", "nsz")
 def _sort_players(work: Work, members: int, neurons: int) -> None:
-    """Bring the players of a part in the order of how much they move its neurons, the least first."""
+    """Sort the players of a part by how much they move its neurons, ascending."""
     reduced, parts, shares = work.reduced, work.parts, work.table.shares
     for i in range(members):
         shares[i] = 0.0

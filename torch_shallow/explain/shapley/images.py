@@ -1,4 +1,4 @@
-"""Explanations of images as shap draws them."""
+"""Conversion of explanations of images to the layout that shap draws."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ if TYPE_CHECKING:
 
 
 def channels_last(explanation: shap.Explanation) -> shap.Explanation:
-    """SHAP values of images with channels first, as PyTorch has them, with channels last, as shap draws them.
+    """Move the channels of SHAP values of images from first, as in PyTorch, to last, as shap draws them.
 
     `shap.image_plot(channels_last(shap_values(model, images, background)))` draws a row for each image, with a picture
     for each output.
 
     Args:
-        explanation: with `data` of shape `(rows, channels, height, width)`, and `values` of that shape, followed by
-            that of one output or by nothing.
+        explanation: an explanation with `data` of shape `(rows, channels, height, width)`, and `values` of that shape,
+            optionally followed by the shape of one output.
 
     Returns:
-        The same numbers, in `values`, `data` and `display_data` of shape `(rows, height, width, channels)`, and names
-        of features likewise. Outputs of several axes are flattened to one, for shap draws a row of outputs.
+        A `shap.Explanation` with the same numbers: `values`, `data`, `display_data` and names of features have the
+        shape `(rows, height, width, channels)`, and several output axes are flattened to one, because shap draws one
+        row of outputs.
 
     Raises:
-        WrongTypeError: it is no `shap.Explanation`.
-        TransformError: it is not one of images.
+        WrongTypeError: `explanation` is not a `shap.Explanation`.
+        TransformError: it does not explain images.
         ImportError: shap is not installed.
 
     Example:
         >>> import torch
-        >>> from torch_shallow.explain import shap_values
+        >>> from torch_shallow.explain import channels_last, shap_values
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.ReLU())
         >>> found = shap_values(model, torch.rand(2, 3, 2, 2), torch.zeros(1, 3, 2, 2))
         >>> found.values.shape, channels_last(found).values.shape
@@ -42,12 +43,15 @@ def channels_last(explanation: shap.Explanation) -> shap.Explanation:
     """
     kind: Any = require("shap", "explain").Explanation
     if not isinstance(explanation, kind):
-        raise WrongTypeError(f"explanation: expected a shap.Explanation, found {type(explanation).__name__}.")
+        raise WrongTypeError(
+            f"explanation: expected a shap.Explanation, found {type(explanation).__name__}; pass the result of "
+            "shap_values()."
+        )
     data, values = np.asarray(explanation.data), np.asarray(explanation.values)
     if data.ndim != 4 or values.shape[:4] != data.shape:
         raise TransformError(
             "explanation: expected one of images, with data of shape (rows, channels, height, width) and values that "
-            f"begin with it, found data {data.shape} and values {values.shape}."
+            f"begin with it, found data {data.shape} and values {values.shape}; reshape the images first."
         )
     base, shown, names = explanation.base_values, explanation.display_data, explanation.feature_names
     outputs = (-1,) * (values.ndim > 4)

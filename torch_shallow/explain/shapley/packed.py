@@ -7,9 +7,9 @@ import numpy as np
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.program.relu_program import ReLUProgram
 
-BLOCK_PLAYERS, LANES = 7, 128  # players and coalitions of a block, which are looked at together
-HIDDEN = 8  # where neurons begin in a form
-DEPTH = 256  # a game may be split into halves, and these again, so many times
+BLOCK_PLAYERS, LANES = 7, 128  # players of a block, and their coalitions, which are evaluated together
+HIDDEN = 8  # first column of the neurons in a form
+DEPTH = 256  # largest number of times that a game is split into halves, one inside the other
 
 
 class Packed(Bundle):
@@ -17,81 +17,81 @@ class Packed(Bundle):
 
     weight: np.ndarray  # float64 (neurons + outputs, inputs + neurons)
     bias: np.ndarray  # float64 (neurons + outputs,)
-    known: np.ndarray  # int64 (neurons + outputs,): the number of neurons in the stages before
+    known: np.ndarray  # int64 (neurons + outputs,): number of neurons in the stages before
 
 
 class Reduced(Bundle):
-    """What is left of a program on the box between two points: players, and neurons that may change sign.
+    """A program reduced to the box between two points: players, and remaining neurons, which may change sign.
 
-    A value is `bias + joins @ [who has joined] + hidden @ relu(values of the neurons that are left)`.
+    A value is `bias + joins @ [who has joined] + hidden @ relu(values of the remaining neurons)`.
     """
 
-    counts: np.ndarray  # int64 (2,): number of players and of neurons that are left
-    players: np.ndarray  # int64 (inputs,): the input that each player is
-    left: np.ndarray  # int64 (neurons,): the row of each neuron that is left
-    bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no neuron that is left is active
+    counts: np.ndarray  # int64 (2,): number of players and of remaining neurons
+    players: np.ndarray  # int64 (inputs,): the input of each player
+    left: np.ndarray  # int64 (neurons,): the row of each remaining neuron
+    bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no remaining neuron is active
     values: np.ndarray  # float64 (rows,): the value if nobody has joined
-    joins: np.ndarray  # float64 (rows, inputs): what a player adds
-    hidden: np.ndarray  # float64 (rows, neurons): what a neuron that is left adds
+    joins: np.ndarray  # float64 (rows, inputs): contribution of each player
+    hidden: np.ndarray  # float64 (rows, neurons): contribution of each remaining neuron
     status: np.ndarray  # int8 (neurons,): inactive, active or left
-    number: np.ndarray  # int64 (neurons,): place of a neuron among those that are left
-    form_bias: np.ndarray  # float64 (neurons,): of those that are left, as affine forms in players and errors
+    number: np.ndarray  # int64 (neurons,): position of a neuron among those that remain
+    form_bias: np.ndarray  # float64 (neurons,): remaining neurons as affine forms in players and errors
     form_joins: np.ndarray  # float64 (neurons, inputs)
     form_errors: np.ndarray  # float64 (neurons, neurons)
-    slopes: np.ndarray  # float64 (neurons,): of the lower side of a ReLU
-    errors: np.ndarray  # float64 (neurons,): how far its result may be above
+    slopes: np.ndarray  # float64 (neurons,): slope of the lower bound of a ReLU
+    errors: np.ndarray  # float64 (neurons,): by how much the ReLU may exceed that bound
     row_joins: np.ndarray  # float64 (inputs,): the form of one row
     row_errors: np.ndarray  # float64 (neurons,)
 
 
 class GameParts(Bundle):
-    """Additive parts of a game: players and neurons that have to be looked at together."""
+    """Additive parts of a game: players and neurons that have to be evaluated together."""
 
-    parents: np.ndarray  # int64 (inputs + neurons,): of the forest that joins them
-    relevant: np.ndarray  # uint8 (neurons,): whether an output depends on a neuron that is left
-    players: np.ndarray  # int64 (inputs,): those of one part
-    neurons: np.ndarray  # int64 (neurons,): those of one part, among those that are left
+    parents: np.ndarray  # int64 (inputs + neurons,): parents in the forest of parts
+    relevant: np.ndarray  # uint8 (neurons,): whether an output depends on a remaining neuron
+    players: np.ndarray  # int64 (inputs,): players of one part
+    neurons: np.ndarray  # int64 (neurons,): neurons of one part, among those that remain
 
 
 class Table(Bundle):
-    """Work space for the coalitions of one part: rows are its neurons, and then the outputs."""
+    """Work space for the coalitions of one part; rows are its neurons, followed by the outputs."""
 
     bias: np.ndarray  # float64 (rows,): the value if nobody has joined and no neuron is active
-    values: np.ndarray  # float64 (rows,): likewise, with those who have joined and are not of the block
-    joins: np.ndarray  # float64 (players, rows): what a player adds
-    hidden: np.ndarray  # float64 (rows, neurons): what a neuron adds
+    values: np.ndarray  # float64 (rows,): the same value with those who have joined outside the block
+    joins: np.ndarray  # float64 (players, rows): contribution of each player
+    hidden: np.ndarray  # float64 (rows, neurons): contribution of each neuron
     first: np.ndarray  # int64 (rows,): the first neuron that a row reads
-    behind: np.ndarray  # int64 (rows,): the one behind the last that it reads
-    forms: np.ndarray  # float64 (rows, columns): a constant, the players of the block, from `HIDDEN` on mixed neurons
-    joins_of_block: np.ndarray  # float64 (rows, HIDDEN): the part of a form that the block's players add, by themselves
-    rises: np.ndarray  # float64 (rows,): how much they can add
-    falls: np.ndarray  # float64 (rows,): how much they can take away, negative
-    alone: np.ndarray  # float64 (neurons, lanes): what they add, for each of their coalitions
-    active: np.ndarray  # int64 (neurons,): those that are active in the whole block
-    active_before: np.ndarray  # int64 (rows,): how many of these come before a row
-    mixed_before: np.ndarray  # int64 (rows,): how many of the next ones
-    mixed: np.ndarray  # int64 (neurons,): those that may change sign in the block
+    behind: np.ndarray  # int64 (rows,): the neuron after the last one that it reads
+    forms: np.ndarray  # float64 (rows, columns): constant, players of the block, and from `HIDDEN` on mixed neurons
+    joins_of_block: np.ndarray  # float64 (rows, HIDDEN): direct contributions of the block's players to a form
+    rises: np.ndarray  # float64 (rows,): sum of their positive contributions
+    falls: np.ndarray  # float64 (rows,): sum of their negative contributions
+    alone: np.ndarray  # float64 (neurons, lanes): contribution of each coalition of the block's players
+    active: np.ndarray  # int64 (neurons,): neurons that are active in the whole block
+    active_before: np.ndarray  # int64 (rows,): number of active neurons before a row
+    mixed_before: np.ndarray  # int64 (rows,): number of mixed neurons before a row
+    mixed: np.ndarray  # int64 (neurons,): neurons that may change sign in the block
     widths: np.ndarray  # int64 (neurons,): columns of a neuron's form
-    most: np.ndarray  # float64 (neurons,): a bound of the results of a mixed neuron
+    most: np.ndarray  # float64 (neurons,): upper bound of a mixed neuron's results
     lanes: np.ndarray  # float64 (neurons, lanes): results of mixed neurons, for each coalition of the block's players
     y: np.ndarray  # float64 (outputs, lanes)
     member: np.ndarray  # float64 (block players, lanes): 1 if a player is in a coalition of the block, else 0
     members: np.ndarray  # int64 (lanes,): number of members
-    weights_off: np.ndarray  # float64 (lanes,): off, by coalition
-    weights_both: np.ndarray  # float64 (lanes,): on + off
-    on: np.ndarray  # float64 (inputs + 1,): see `write_weights`
+    weights_off: np.ndarray  # float64 (lanes,): weight `off` of each coalition
+    weights_both: np.ndarray  # float64 (lanes,): weight `on + off` of each coalition
+    on: np.ndarray  # float64 (inputs + 1,): weights from `write_weights`
     off: np.ndarray  # float64 (inputs + 1,)
-    inside: np.ndarray  # float64 (outputs, lanes): sums of value times `weights_both`
-    sums: np.ndarray  # float64 (outputs, 2): sums of value times on, and off
-    outside: np.ndarray  # float64 (2, outputs): what goes to each player that has joined, and that is absent
+    inside: np.ndarray  # float64 (outputs, lanes): sums of values times `weights_both`
+    sums: np.ndarray  # float64 (outputs, 2): sums of values times `on`, and times `off`
+    outside: np.ndarray  # float64 (2, outputs): amount for each player that has joined, and for each that is absent
     shares: np.ndarray  # float64 (inputs,): how much players move neurons
 
 
 class GameStack(Bundle):
-    """Parts of a game that are still to be played."""
+    """Stack of the parts of a game that are still to be played."""
 
-    places: np.ndarray  # int8 (depth, inputs): where each input is: see `PLAYER` and the others in `game`
-    references: np.ndarray  # float64 (depth, outputs): what is not counted any more
+    places: np.ndarray  # int8 (depth, inputs): state of each input: `PLAYER`, or another constant of `game`
+    references: np.ndarray  # float64 (depth, outputs): values that are already counted
     base: np.ndarray  # float64 (inputs,)
     change: np.ndarray  # float64 (inputs,)
 
@@ -106,7 +106,7 @@ class Work(Bundle):
 
 
 def pack(program: ReLUProgram) -> Packed:
-    """Lay a program out as one matrix."""
+    """Lay out a program as one matrix."""
     d, n, o = program.num_inputs, program.num_neurons, program.num_outputs
     weight, known = np.zeros((n + o, d + n)), np.zeros(n + o, dtype=np.int64)
     for stage, start in zip(program.stages, program.offsets, strict=False):
@@ -117,7 +117,7 @@ def pack(program: ReLUProgram) -> Packed:
 
 
 def work_space(packed: Packed) -> Work:
-    """Work space for the games of a program."""
+    """Allocate the work space for the games of a program."""
     rows, columns = packed.weight.shape
     n = int(packed.known[-1])
     d, o, depth = columns - n, rows - n, min(columns - n, DEPTH) + 2
@@ -167,5 +167,5 @@ def work_space(packed: Packed) -> Work:
 
 
 def _zeros(names: str, *shape: int, of: type = np.float64) -> dict[str, np.ndarray]:
-    """Fields of one shape and dtype."""
+    """Fields of the same shape and dtype."""
     return {name: np.zeros(shape, dtype=of) for name in names.split()}

@@ -1,4 +1,4 @@
-"""What is left of a program on the box between two points: neurons that keep their sign there are linear."""
+"""Reduction of a program to the box between two points, where neurons that keep their sign are linear."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def write_weights(
     on: Float[np.ndarray, "sizes"],
     off: Float[np.ndarray, "sizes"],
 ) -> None:
-    """Write what the value of a coalition counts for those inside of it, and (negatively) for those outside.
+    """Write the weights of the value of a coalition for the players inside of it and (negatively) for those outside.
 
-    The game is one of `joined + absent + players` players in which only coalitions have a value that contain the first,
-    none of the second, and any `t` of the third. With n players and s members these are (s - 1)! (n - s)! / n! and
-    s! (n - s - 1)! / n!, for all s = joined + t; where nobody is inside or outside, 0.
+    The game has `joined + absent + players` players, and only coalitions count that contain all of the first, none of
+    the second, and any `t` of the third. With n players and s members, the weights are (s - 1)! (n - s)! / n! and
+    s! (n - s - 1)! / n!, for all s = joined + t, and 0 where nobody is inside or outside.
     """
     n = joined + absent + players
     for t in range(players + 1):
         on[t] = off[t] = 0.0
     if n == 0:
         return
-    first = 1 if joined == 0 else 0  # the least t with somebody inside
+    first = 1 if joined == 0 else 0  # the least t for which someone is inside
     if first <= players:
         s = joined + first
         weight = 1.0 / n
@@ -41,13 +41,13 @@ def write_weights(
                 weight *= s / (n - s)
     for t in range(players + 1):
         s = joined + t
-        if s < n:  # what a player counts for who is about to join
+        if s < n:  # the weight of this value for a player who is about to join
             off[t] = on[t + 1] if t < players else on[t] * s / (n - s) if s > 0 else 1.0 / n
 
 
 @compiled()
 def find_parts(reduced: Reduced, parts: GameParts) -> None:
-    """Write the forest that joins players and neurons on which an output depends: those of a part have one root."""
+    """Write the forest of the players and relevant neurons: those of one part have the same root."""
     k, m = reduced.counts[0], reduced.counts[1]
     n = reduced.status.shape[0]
     for i in range(k + m):
@@ -74,7 +74,7 @@ def find_parts(reduced: Reduced, parts: GameParts) -> None:
 
 @compiled()
 def collect_part(reduced: Reduced, parts: GameParts, root: int) -> tuple[int, int]:
-    """Write the players and the relevant neurons of the part of a root; returns their numbers."""
+    """Write the players and the relevant neurons of the part with a given root, and return their numbers."""
     players = neurons = 0
     k = reduced.counts[0]
     for p in range(k):
@@ -90,7 +90,7 @@ def collect_part(reduced: Reduced, parts: GameParts, root: int) -> tuple[int, in
 
 @compiled()
 def find(parents: np.ndarray, i: int) -> int:
-    """The root of the tree that something is in."""
+    """Find the root of an element's tree."""
     while parents[i] != i:
         parents[i] = parents[parents[i]]
         i = parents[i]
@@ -108,10 +108,10 @@ INACTIVE, ACTIVE, LEFT = 0, 1, 2
 
 @compiled("contract", "nsz")
 def reduce_program(packed: Packed, reduced: Reduced, base: np.ndarray, change: np.ndarray, analyse: bool) -> None:
-    """Write what is left of a program for inputs between `base` and `base + change`, entry by entry.
+    """Write the reduced program for inputs between `base` and `base + change`, entry by entry.
 
-    Signs are told as by `preactivation_bounds`, over affine forms; of neurons that read only the input, exactly.
-    Neurons that keep theirs become a part of the weights. If not `analyse`, all neurons are left.
+    Signs are determined as in `preactivation_bounds`, by affine forms, and exactly for neurons that read only the
+    input. Neurons that keep their sign are merged into the weights. If `analyse` is False, all neurons remain.
     """
     rows, d, k = packed.weight.shape[0], base.shape[0], 0
     n = packed.weight.shape[1] - d
@@ -139,7 +139,7 @@ def reduce_program(packed: Packed, reduced: Reduced, base: np.ndarray, change: n
 
 @compiled("contract", "nsz")
 def _fold(packed: Packed, reduced: Reduced, base: np.ndarray, change: np.ndarray, row: int, k: int, m: int) -> None:
-    """Write a row over players and the `m` neurons that are left so far."""
+    """Write a row in terms of the players and of the `m` neurons that remain so far."""
     weight, joins, hidden = packed.weight[row], reduced.joins[row], reduced.hidden[row]
     d, bias = base.shape[0], packed.bias[row]
     for i in range(d):
@@ -169,9 +169,9 @@ def _fold(packed: Packed, reduced: Reduced, base: np.ndarray, change: np.ndarray
 
 @compiled("contract", "nsz")
 def _bounds(reduced: Reduced, row: int, k: int, m: int) -> tuple[float, float]:
-    """Bounds of a row's value on the box, from its affine form, which is kept in the next place.
+    """Bounds of a row's value on the box, from its affine form, which is stored in the next place.
 
-    Behind neurons that are left, so that `relu(z)` is `slope * z` and an error between 0 and its limit.
+    Behind remaining neurons, `relu(z)` is `slope * z` plus an error between 0 and its limit.
     """
     joins, errors = reduced.row_joins, reduced.row_errors
     bias = reduced.bias[row]

@@ -30,7 +30,7 @@ POINTS_AT_ONCE = 1 << 14
 def play_by_values(
     function: Function, x: Float[Tensor, "inputs"], reference: Float[Tensor, "inputs"]
 ) -> Float[np.ndarray, "inputs outputs"]:
-    """Shapley values of the game between two points.
+    """Compute the Shapley values of the game between two points from the values of all coalitions.
 
     Raises:
         TransformError: the function is not known at some coalition.
@@ -52,11 +52,11 @@ def play_by_values(
     return values
 
 
-SMALL = 1 << 20  # a program of at most so many weights is kept as one matrix, of which there are several copies
+SMALL = 1 << 20  # weights up to which a program is kept as one matrix, of which there are several copies
 
 
 def program_of(function: Function) -> ReLUProgram | None:
-    """The program of a whole function, good wherever the function is known; None if there is none, or a large one."""
+    """The program of a whole function, valid wherever it is known; None if there is none, or if it is large."""
     if not isinstance(function, TreeFunction):
         sizes = (function.num_inputs, function.num_neurons, function.num_outputs)
         return read_program(function.traced) if _is_small(*sizes) else None
@@ -71,10 +71,10 @@ def program_of(function: Function) -> ReLUProgram | None:
 def check_coalitions(function: Function, x: Float[Tensor, "inputs"], background: Float[Tensor, "rows inputs"]) -> None:
     """Make sure that all coalitions lie in the domain of a function, given that its points do.
 
-    The largest value of an inequality on the box between two points is at a corner, which is a coalition.
+    The largest value of an inequality on the box between two points is attained at a corner, which is a coalition.
 
     Raises:
-        TransformError: somewhere they do not.
+        TransformError: some coalition lies outside.
     """
     if isinstance(function, TreeFunction):
         limits = function.domain.limits(function.in_shape)
@@ -109,8 +109,8 @@ def _is_small(inputs: int, neurons: int, outputs: int) -> bool:
     return (neurons + outputs) * (inputs + neurons) <= SMALL
 
 
-LARGEST = 15  # a part of more players is split into halves
-FEW = 10  # a game of so few players is played on a large network itself
+LARGEST = 15  # players of a part above which it is split into halves
+FEW = 10  # players of a game up to which it is played on a large network itself
 ROWS_AT_ONCE, PAIRS_AT_ONCE = 64, 8
 Values = Float[np.ndarray, "rows inputs outputs"]
 
@@ -125,13 +125,13 @@ def solve(
     largest: int = LARGEST,
     reduce: bool = True,
 ) -> Values:
-    """Shapley values, mean over the background.
+    """Compute Shapley values, averaged over the background.
 
-    A part of more players than `largest` is split. Without `reduce`, neurons that keep their sign are not looked for;
+    Parts of more players than `largest` are split. Without `reduce`, neurons that keep their sign are not looked for;
     the result is the same.
 
     Raises:
-        TransformError: see `shap_values`.
+        TransformError: a game takes too many coalitions, or a coalition lies where the function is not known.
     """
     program = program_of(function)
     values = np.zeros((len(x), function.num_inputs, function.num_outputs))
@@ -156,7 +156,7 @@ def solve(
 
 
 class _Table:
-    """Where threads play the games of one program, each with work space of its own."""
+    """The games of one program, played by threads that each have their own work space."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class _Table:
             self.free.put(work_space(packed))
 
     def play(self, x: Float[np.ndarray, "inputs"], part: slice) -> Float[np.ndarray, "inputs outputs"]:
-        """The sum over a part of the background.
+        """Sum of the Shapley values over a part of the background.
 
         Raises:
             TransformError: a game takes too many coalitions.
@@ -200,7 +200,7 @@ def _play_alone(
     max_players: int,
     reduce: bool,
 ) -> Float[np.ndarray, "inputs outputs"]:
-    """The game of one pair, on what is left of a large network between them, or by values."""
+    """Play the game of one pair, on the reduced program of a large network between them, or by values."""
     players = int((x != reference).sum())
     if players > FEW or players > max_players:
         point, other = x.cpu().numpy(), reference.cpu().numpy()
@@ -210,17 +210,17 @@ def _play_alone(
             return table.play(point, slice(None))
     if players > max_players:
         raise TransformError(
-            f"max_players: {players} features differ between a row of x and one of the background, and of this network "
-            f"only values can be looked at there (it is trained, not complete, or too large), for more than "
-            f"2**{max_players} coalitions; pass a larger max_players (a step more takes twice as long), a background "
-            "closer to x, or the deep network."
+            f"max_players: expected at most {max_players} features that differ between a row of x and one of the "
+            f"background, found {players}, and this network can only be evaluated there (it is trained, incomplete or "
+            "too large); pass a larger max_players (each step doubles the time), a background closer to x, or the "
+            "deep network."
         )
     return play_by_values(function, x, reference)
 
 
 def _too_many(players: int, max_players: int) -> str:
     return (
-        f"max_players: {players} features reach common neurons that change sign between a row of x and one of the "
-        f"background, and to play their game takes more than 2 * 2**{max_players} coalitions; pass a larger "
-        "max_players (a step more takes twice as long), a background closer to x, or a network with fewer inputs."
+        f"max_players: expected games of at most 2 * 2**{max_players} coalitions, found one in which {players} "
+        "features reach common neurons that change sign between a row of x and one of the background; pass a larger "
+        "max_players (each step doubles the time), a background closer to x, or a network with fewer inputs."
     )

@@ -1,4 +1,4 @@
-"""SHAP values of a whole network, exactly; and the shortcut by local linear models, and where it is proven to agree."""
+"""SHAP values of a whole network, exactly; and the shortcut by local linear models, with proof where they agree."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     import shap
 
 MOST_PLAYERS = 40
-ROUNDING = 1e-15  # of a maximum over a box, relative to the sizes of its terms; later layers may make much of it
-INSIDE = 1e-12  # how far inside of a region, likewise, one is if points of its boundary may belong to another one
+ROUNDING = 1e-15  # rounding error of a maximum over a box, relative to its terms; later layers may amplify it
+INSIDE = 1e-12  # relative distance from the boundary, where boundary points may belong to another region
 
 
 def read_points(function: Function, x: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and background as rows.
+    """Read points and background as rows.
 
     Raises:
-        TransformError: they are no batches of inputs, or there is no background.
+        TransformError: they are not batches of inputs, or there is no background.
     """
     rows = []
     for name, points in (("x", x), ("background", background)):
@@ -45,7 +45,7 @@ def read_points(function: Function, x: Tensor, background: Tensor) -> tuple[Tens
             )
         rows.append(flat)
     if not len(background):
-        raise TransformError("background: expected one row or more, found none; pass a baseline, such as zeros.")
+        raise TransformError("background: expected one or more rows, found none; pass a baseline, such as zeros.")
     return rows[0], rows[1]
 
 
@@ -56,11 +56,11 @@ def explanation(
     base: Float[np.ndarray, "rows outputs"],
     features: Features | Sequence[str] | None,
 ) -> shap.Explanation:
-    """Values with names and data.
+    """Make a `shap.Explanation` of values, with names and data.
 
     Raises:
         ImportError: shap is not installed.
-        TransformError: there is another number of features.
+        TransformError: the number of features is wrong.
     """
     of = read_features(features, function.num_inputs)
     in_shape = function.in_shape or (1,)
@@ -91,43 +91,48 @@ def shap_values(
     tolerance: float = 1e-9,
     progress: bool = False,
 ) -> shap.Explanation:
-    """Shapley values of the features of some inputs, exactly, for the whole network.
+    """Compute exact Shapley values of the features of some inputs, for the whole network.
 
     The value of a coalition S of features is the mean, over the rows b of the background, of the network's output at
-    the input that has the features of S from x and the others from b: baseline Shapley values if the background is one
-    row, interventional ones if it is several (Lundberg & Lee, "A unified approach to interpreting model predictions",
-    2017; Sundararajan & Najmi, "The many Shapley values for model explanation", 2020). Nothing is sampled.
+    the input that takes the features in S from x and the others from b. These are baseline Shapley values if the
+    background is a single row, interventional ones otherwise (Lundberg & Lee, "A unified approach to interpreting model
+    predictions", 2017; Sundararajan & Najmi, "The many Shapley values for model explanation", 2020). Nothing is
+    sampled.
 
-    Not all coalitions of all features are looked at: for each pair of x and b, features that do not differ play no
-    part; neurons that keep their sign on the box between x and b are linear, and features that reach no other ones have
-    a closed form; features that reach no neuron in common are looked at apart; and where many do, the game is split
-    into halves, in each of which more neurons keep their sign.
+    Not all coalitions have to be evaluated. For each pair of x and b, features that do not differ are ignored; neurons
+    that keep their sign on the box between x and b are linear, and features that reach only those have a closed form;
+    features that reach no common neuron are evaluated separately; where many features do, the game is split into
+    halves, in each of which more neurons keep their sign.
 
     Args:
-        f: an `nn.Module` or an exported program, of any size; a `ShallowReLU`; or `shallow.trunk` of one with a head.
-        x: floating point, of shape `(rows, *in_shape)`.
-        background: floating point, of shape `(others, *in_shape)`; all of it is used.
-        features: names, or `Features` with the scaling of the inputs; then `display_data`, which shap's plots show,
-            has values in the units before scaling.
-        max_players: games between a row of x and one of the background are given up that take more evaluations than
-            twice those of all coalitions of so many features: some hundredths of a second for 20, in a small network.
-        tolerance: how much values may miss the difference of outputs that they explain, relative to the sizes of the
-            outputs and values. Each value is exact up to the rounding of float64, relative to the largest terms in the
-            network between x and the background: an entry of 1e9 in either that stands for a missing value costs 1e-7.
-        progress: show a bar.
+        f: an `nn.Module` or an exported program of any size, a `ShallowReLU`, or `shallow.trunk` of one with a head.
+        x: inputs, floating point, of shape `(rows, *in_shape)`.
+        background: background inputs, floating point, of shape `(others, *in_shape)`; all of them are used.
+        features: names of the entries of the flattened input, or `Features` with the scaling of the inputs; then
+            `display_data`, which shap's plots show, has values in the units before scaling.
+        max_players: limit on the work for each pair of a row of x and one of the background: twice the evaluations of
+            all coalitions of this number of features. For 20 and a small network, that takes some hundredths of a
+            second.
+        tolerance: largest difference between the sum of values and the difference of outputs that it explains, relative
+            to the sizes of outputs and values. Each value is exact up to the rounding of float64, relative to the
+            largest terms in the network between x and the background: a placeholder of 1e9 for a missing value costs
+            1e-7.
+        progress: show a progress bar.
 
     Returns:
-        What `shap.ExactExplainer` gives for the same background: `values` of shape `(rows, *in_shape, *out_shape)`
-        (of one output without `out_shape`; of in_shape () with one feature), `base_values` of shape
-        `(rows, *out_shape)` likewise, and `data`; all of them float64.
+        A `shap.Explanation`, with the values of `shap.ExactExplainer` for the same background: `values` of shape
+        `(rows, *in_shape, *out_shape)`, `base_values` of shape `(rows, *out_shape)`, and `data`, all of them float64. A
+        single output has no axis in them, and an input of shape () has one axis of length 1.
 
     Raises:
-        TransformError: `f` cannot be explained exactly, an argument is no batch of inputs, a coalition lies where the
-            network is not known, a game takes too many evaluations, or values miss what they explain.
+        WrongTypeError: an argument is of another type.
+        TransformError: `f` cannot be explained exactly, an argument is not a batch of inputs, a coalition lies where
+            the network is not known, a game takes too many evaluations, or values do not sum to what they explain.
         ImportError: shap is not installed.
 
     Example:
         >>> import torch
+        >>> from torch_shallow.explain import shap_values
         >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> x, background = torch.randn(2, 3), torch.randn(100, 3)
         >>> found = shap_values(model, x, background, features=["age", "income", "debt"])
@@ -137,13 +142,13 @@ def shap_values(
         >>> torch.allclose(torch.tensor(found.values).sum(1).float(), difference[:, 0], atol=1e-5)
         True
     """
-    # Imported here because numba takes a while.
+    # Imported here because numba takes a while to import.
     from torch_shallow.explain.shapley.solve import solve
 
     require("shap", "explain")
     if not (isinstance(max_players, int) and 1 <= max_players <= MOST_PLAYERS):
         raise argument_error(max_players, int)(
-            f"max_players: expected a whole number from 1 to {MOST_PLAYERS}, found {max_players!r}."
+            f"max_players: expected an integer from 1 to {MOST_PLAYERS}, found {max_players!r}; pass one of these."
         )
     check_floating("x", x)
     function = read_function(f, x)
@@ -166,20 +171,21 @@ def _check_additivity(
     if wrong.any():
         row, output = (int(i) for i in np.argwhere(wrong)[0])
         raise TransformError(
-            f"shap_values: the values of row {row} for output {output} miss the difference that they explain by "
-            f"{residual[row, output]:.1e} (sizes of {size[row, output]:.1e}); terms much larger than the output cancel "
-            f"in the network. Scale its inputs, or pass a larger tolerance than {tolerance:.0e}."
+            f"tolerance: expected values that sum to the difference of outputs up to {tolerance:.0e} of their sizes, "
+            f"found a deviation of {residual[row, output]:.1e} at sizes of {size[row, output]:.1e} in row {row} for "
+            f"output {output}, because much larger terms cancel in the network; scale its inputs, or pass a larger "
+            "tolerance."
         )
 
 
 @dataclass(frozen=True, eq=False)
 class LocalLinearShap:
-    """SHAP values of the affine map of each input's region, in place of the network.
+    """SHAP values of the affine map of each input's region, instead of the network.
 
     Attributes:
         explanation: values, base values (the affine map at the mean of the background) and data.
-        equals_shap: for each row, whether it is proven that these are the SHAP values of the network itself, as
-            `shap_values` gives them. Where it is False nothing is proven, and in general they differ.
+        equals_shap: for each row, whether these are proven to be the SHAP values of the network itself, as computed by
+            `shap_values`. Where it is False nothing is proven, and in general they differ.
     """
 
     explanation: shap.Explanation
@@ -195,27 +201,34 @@ def local_linear_shap(
     *,
     features: Features | Sequence[str] | None = None,
 ) -> LocalLinearShap:
-    """Local slope times distance from the mean, `alpha_i (x_i - E x_i)`, and where this equals SHAP.
+    """Explain inputs by the local slope times the distance from the mean, `alpha_i (x_i - E x_i)`.
 
-    This is the shortcut of Villani & Schoots, "Any ReLU Network Is Shallow" (arXiv 2306.11827): `alpha x + beta` is the
-    affine map of the region of x. It explains that map, not the network, unless all inputs mixed of x and any row of
-    the background lie in the region of x. Sufficient for that, and what is proven for `equals_shap`: for each row of
-    the background, the whole box between it and x lies in the closed region. (A region is convex, so the box does if
-    its corners do, and these are the mixed inputs. They could also lie in several regions of one affine map.)
+    This is the shortcut of Villani & Schoots, "Any ReLU Network Is Shallow" (arXiv 2306.11827), where `alpha x + beta`
+    is the affine map of the region of x. It explains that map, not the network, unless all inputs that mix features of
+    x and of a row of the background lie in the region of x. The result states where it is proven to equal SHAP: where
+    the whole box between x and each row of the background lies in the closed region. (A region is convex, so it
+    contains the box if it contains its corners, which are the mixed inputs. These could also lie in several regions
+    with the same affine map.)
 
     Args:
-        f: as for `shap_values`. The region is that of the network's tree, if it has one; else that of all neurons.
-        x: floating point, of shape `(rows, *in_shape)`.
-        background: floating point, of shape `(others, *in_shape)`.
-        features: as for `shap_values`.
+        f: an `nn.Module` or an exported program of any size, a `ShallowReLU`, or `shallow.trunk` of one with a head.
+            The region is that of the network's tree, if it has one; else that of all neurons.
+        x: inputs, floating point, of shape `(rows, *in_shape)`.
+        background: background inputs, floating point, of shape `(others, *in_shape)`.
+        features: names of the entries of the flattened input, or `Features` with the scaling of the inputs.
+
+    Returns:
+        A `LocalLinearShap`, with the explanation and where it equals SHAP.
 
     Raises:
-        TransformError: `f` cannot be explained exactly, an argument is no batch of inputs, or a row of x lies where the
-            network is not known.
+        WrongTypeError: an argument is of another type.
+        TransformError: `f` cannot be explained exactly, an argument is not a batch of inputs, or a row of x lies where
+            the network is not known.
         ImportError: shap is not installed.
 
     Example:
         >>> import torch
+        >>> from torch_shallow.explain import local_linear_shap
         >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> x = torch.randn(4, 3)
         >>> found = local_linear_shap(model, x, x[:1] + 1e-6 * torch.randn(10, 3))
@@ -243,7 +256,7 @@ def _in_tree(shallow: TreeFunction, x: Tensor, background: Tensor) -> tuple[Tens
     certified = np.zeros(len(x), dtype=bool)
     for region in regions.unique().tolist():
         half_spaces = region_half_spaces(shallow, region)
-        # A trained network may jump where a region ends.
+        # A trained network may jump at the boundary of a region.
         open_ = [shallow.may_be_discontinuous and name != "domain" for name in half_spaces.names]
         for row in (regions == region).nonzero()[:, 0].tolist():
             certified[row] = _inside(half_spaces.A, half_spaces.b, x[row], background, torch.tensor(open_))
@@ -274,7 +287,7 @@ def _inside(
 ) -> bool:
     """Whether the boxes between a point and some others lie in the half-spaces `a x <= b`, up to rounding.
 
-    The maximum over a box is a sum over the inputs, each on its better side.
+    The maximum over a box is a sum over the inputs, each at its better end.
     """
     change = background - x
     highest = (a @ x)[:, None] + a.relu() @ change.relu().T + (-a).relu() @ (-change).relu().T
