@@ -293,11 +293,11 @@ def test_what_is_made_of_it() -> None:
 def test_what_needs_stored_maps_is_refused() -> None:
     stored = transform(chain(2, 4, 2), domain=Box(-1.0, 1.0))
     shallow = on_demand(stored)
-    with pytest.raises(TransformError, match=r"unfreeze: .* not stored .* store_maps=True"):
+    with pytest.raises(TransformError, match=r"unfreeze: expected stored .* store_maps=True"):
         shallow.unfreeze()
     assert shallow.freeze() is shallow
     assert not shallow.may_be_discontinuous
-    with pytest.raises(TransformError, match="maps: expected half-spaces alone with store_maps=False"):
+    with pytest.raises(TransformError, match="maps: expected only half-spaces with store_maps=False"):
         ShallowReLU(stored.partition, affine_maps(stored.partition), store_maps=False)
     free = stored.soften(10.0).harden().partition
     with pytest.raises(TransformError, match=r"store_maps: .* found a FreeTree.* store_maps=True"):

@@ -329,7 +329,9 @@ def test_a_shallow_network_is_a_part_of_a_model() -> None:
 def test_a_shallow_network_of_less_than_everything_is_no_part_of_a_model() -> None:
     deep = mlp()
     for part in (torch_shallow.transform(deep, domain=torch_shallow.Box(-1.0, 1.0)), deep_by_data(deep)):
-        with pytest.raises(TransformError, match=r"1: expected a complete shallow network of all of R\^n.*deep model"):
+        with pytest.raises(
+            TransformError, match=r"1: expected a complete, untrained shallow network of all of R\^n.*deep model"
+        ):
             torch_shallow.transform(nn.Sequential(nn.Linear(3, 3), part))
 
 
