@@ -467,7 +467,7 @@ def test_what_is_no_fitted_estimator_is_told_what_to_do(monkeypatch: pytest.Monk
     with pytest.raises(TransformError, match="feature_names: expected one name for each of the 10 columns"):
         from_sklearn(Ridge().fit(x, y), ["a", "b"])
     for ask in (transform, lambda model: explain.output_range(model, Box(0.0, 1.0))):
-        with pytest.raises(TypeError, match=r"found Ridge; pass the network of it: .*from_sklearn\(estimator\)"):
+        with pytest.raises(TypeError, match=r"found Ridge; pass its network: .*from_sklearn\(estimator\)"):
             ask(Ridge().fit(x, y))
 
 

@@ -71,7 +71,7 @@ class Sly(nn.Module):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [(lambda y: y + 1e-6, "torch.fx does not see"), (lambda y: y - y.mean(0), "treat each row of a batch by itself")],
+    [(lambda y: y + 1e-6, "torch.fx does not see"), (lambda y: y - y.mean(0), "treat each row of a batch separately")],
 )
 def test_a_model_that_is_not_its_graph(wrong: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(TransformError, match=message):

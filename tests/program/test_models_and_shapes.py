@@ -72,8 +72,8 @@ BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
     ({"example_input": torch.zeros(2, 4, dtype=torch.int64)}, "found torch.int64"),
     ({"example_input": torch.tensor(1.0)}, "no entries"),
     ({"example_input": torch.zeros(2, 0)}, "no entries"),
-    ({"in_shape": ()}, "positive sizes"),
-    ({"in_shape": (4, 0)}, "positive sizes"),
+    ({"in_shape": ()}, "size, all positive"),
+    ({"in_shape": (4, 0)}, "size, all positive"),
     ({"in_shape": (5,), "example_input": torch.zeros(1, 4)}, "differs"),
 ]
 

@@ -208,13 +208,13 @@ OUTPUTS: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, h: {"logits": h}, "one tensor as its output, found (dict|immutable)"),
     (lambda m, h: None, "one tensor as its output, found NoneType"),
     (lambda m, h: h.chunk(2), "found (list|tuple)"),
-    (lambda m, h: h.T, "must be the batch"),
+    (lambda m, h: h.T, "expected the batch as the first dimension"),
     (lambda m, h: h[:, :0], "no entries"),
-    (lambda m, h: h.sum(), "must be the batch"),
-    (lambda m, h: m.p, "must be the batch"),
-    (lambda m, h: h.flatten(), "must be the batch"),
+    (lambda m, h: h.sum(), "expected the batch as the first dimension"),
+    (lambda m, h: m.p, "expected the batch as the first dimension"),
+    (lambda m, h: h.flatten(), "expected the batch as the first dimension"),
     (lambda m, h: torch.zeros_like(h, dtype=torch.int64), "floating-point"),
-    (lambda m, h: F.relu(h.sum(0)).expand_as(h), "batch dimension of what enters 'relu'"),
+    (lambda m, h: F.relu(h.sum(0)).expand_as(h), "one batch dimension in the input of 'relu'"),
     (lambda m, h: h / (m.p - m.p), "not finite"),
 ]
 
@@ -246,7 +246,7 @@ def test_traced_graph_computes_the_same_in_the_same_dtype(dtype: torch.dtype) ->
 
 
 def test_example_input_on_which_the_model_fails() -> None:
-    with pytest.raises(TransformError, match=r"fails on it \(shape \(2, 5\), torch.float32\)"):
+    with pytest.raises(TransformError, match=r"fails on shape \(2, 5\), torch.float32"):
         trace(nn.Linear(4, 2), torch.zeros(2, 5))
 
 
@@ -315,7 +315,9 @@ def test_loops_over_the_rows_of_a_batch_are_refused() -> None:
     for loop in loops[1:]:
         with pytest.raises(TransformError, match="example_input"):
             read_model(Batch(loop))
-        with pytest.raises(TransformError, match=r"depends on how many rows .* let the layers take the whole batch"):
+        with pytest.raises(
+            TransformError, match=r"depends on the number of rows .* let the layers take the whole batch"
+        ):
             read_model(Batch(loop), x)
 
 

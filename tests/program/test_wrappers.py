@@ -201,10 +201,10 @@ def fails(module: nn.Module, args: Any, output: Tensor) -> None:
 
 
 CHANGING = (
-    (doubles, "forward hook doubles of 0 changes the output; put what it computes into forward()"),
+    (doubles, "forward hook doubles of 0 changes the output; move its computation into forward()"),
     (lambda module, args: (args[0] + 1e-9,), "forward pre-hook .* of 0 changes the input"),
     (cuts_the_input_in_place, "forward pre-hook cuts_the_input_in_place of 0 changes the input"),
-    (shifts_the_weight, "its output is another one with the forward hooks of 0; put"),
+    (shifts_the_weight, "found another output with those of 0; move"),
     (fails, r"forward hook fails of 0 fails on a batch of inputs \(KeyError: 'run'\)"),
 )
 
