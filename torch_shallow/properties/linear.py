@@ -86,8 +86,8 @@ class Between(Property):
 
     Example:
         >>> import torch, torch_shallow
-        >>> box = torch_shallow.Box([-1.0], [1.0])
-        >>> torch_shallow.verify(torch.nn.ReLU(), box, torch_shallow.Between(0.0, 1.0)).holds
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> torch_shallow.verify(model, torch_shallow.Box(-1.0, 1.0), torch_shallow.Between(0.0, 10.0)).holds
         True
     """
 

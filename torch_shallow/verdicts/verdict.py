@@ -40,8 +40,9 @@ class Verdict(Displayed):
 
     Example:
         >>> import torch, torch_shallow
-        >>> verdict = torch_shallow.verify(torch.nn.ReLU(), torch_shallow.Box([-1.0], [1.0]), torch_shallow.AtMost(0.5))
-        >>> verdict.holds, bool(verdict.counterexample > 0.5)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> verdict = torch_shallow.verify(model, torch_shallow.Box(-1.0, 1.0), torch_shallow.AtMost(-0.5))
+        >>> verdict.holds, bool(verdict.output[0] > -0.5)
         (False, True)
     """
 

@@ -126,14 +126,15 @@ def read_vnnlib(path: str | os.PathLike[str]) -> VnnlibQuery:
     Example:
         >>> import pathlib, tempfile, torch, torch_shallow
         >>> declared = "(declare-const X_0 Real) (declare-const Y_0 Real)"
-        >>> asserted = "(assert (and (<= X_0 1) (>= X_0 -1) (> Y_0 2)))"
+        >>> asserted = "(assert (and (<= X_0 1) (>= X_0 -1) (< Y_0 -1)))"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "query.vnnlib")
         ...     _ = path.write_text(declared + asserted)
         ...     query = torch_shallow.read_vnnlib(path)
         >>> query.domain
         Box(lower=[-1.0], upper=[1.0])
-        >>> torch_shallow.verify(torch.nn.ReLU(), query.domain, query.property).holds  # no input meets the assertions
+        >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+        >>> torch_shallow.verify(model, query.domain, query.property).holds  # no input meets the assertions
         True
     """
     checked = check_path(path, example="property.vnnlib")
