@@ -48,7 +48,7 @@ BAD_MODELS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))), "SpectralNorm of 0.*train mode"),
     (lambda: nn.utils.spectral_norm(nn.Linear(3, 3)), "SpectralNorm of it is in train mode"),
     (TwoInputs, "also needs y, z"),
-    (NoInput, "takes no input"),
+    (NoInput, "one without arguments"),
 ]
 
 

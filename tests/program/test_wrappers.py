@@ -269,7 +269,7 @@ PICKS: list[tuple[Callable[[Tensor, Tensor], Any], Callable[[Any], Tensor]]] = [
 
 @pytest.mark.parametrize(("what", "pick"), PICKS, ids=["dict", "NamedTuple", "tuple"])
 def test_one_tensor_of_several_can_be_picked(reads: Reads, what: Any, pick: Any) -> None:
-    with pytest.raises(TransformError, match=r"one tensor as its output.*whose forward\(\) returns the tensor"):
+    with pytest.raises(TransformError, match=r"one tensor as its output.*whose forward\(\) returns only the tensor"):
         read_model(Returns(what))
     assert reads(Only(Returns(what), pick)).out_shape == (2,)
 

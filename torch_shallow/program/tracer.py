@@ -60,8 +60,8 @@ def trace_copy(
         _refuse_policy(model, error)
         if in_shape is None:
             raise CannotTrace(
-                "example_input: expected a batch of inputs, such as torch.zeros(1, ...), since torch.export, which can "
-                f"trace more code, needs the shape of the input; found None. {error}"
+                "example_input: needed, because torch.export, which can trace more code, needs the shape of the input; "
+                f"pass a batch of inputs, such as torch.zeros(1, ...). {error}"
             ) from error.__cause__
         exported = export_model(copy_model(model, nullcontext()), in_shape, error)
     copy = copy_model(exported, precision())
