@@ -106,7 +106,7 @@ def test_files(tmp_path: Path) -> None:
         lambda: torch_shallow.from_onnx(text),
     ]
     for call in calls:
-        with pytest.raises(OSError, match=r"^(path|checkpoint|model): .*expected|is not an ONNX file") as caught:
+        with pytest.raises(OSError, match=r"^(path|checkpoint|model): .*expected") as caught:
             call()
         assert isinstance(caught.value, errors.FileError)
         assert str(caught.value).count("expected") <= 1  # told once, where it was found

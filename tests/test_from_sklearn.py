@@ -430,7 +430,7 @@ Ridge = linear_model.Ridge
         (svm.SVR(), r"it: SVR is not supported as a predictor"),
         (make_pipeline(pre.FunctionTransformer(np.abs), Ridge()), r"applies a custom function"),
         (make_pipeline(impute.SimpleImputer(missing_values=0), Ridge()), r"treats the number 0 .* use NaN instead"),
-        (make_pipeline(numbers_and_categories(), Ridge()), r"'x0' is read as numbers and as categories"),
+        (make_pipeline(numbers_and_categories(), Ridge()), r"'x0' is used as numbers and as categories"),
         (
             make_pipeline(pre.StandardScaler(), pre.OneHotEncoder(), Ridge()),
             r"OneHotEncoder encodes columns of the table, found that it encodes results of an earlier step",
