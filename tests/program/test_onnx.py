@@ -381,7 +381,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_onnx(tmp_path / "missing.onnx")
     for content in (b"", b"not a model"):
         (tmp_path / "text.onnx").write_bytes(content)
-        with pytest.raises(TransformError, match="expected (a complete|an) ONNX file"):
+        with pytest.raises(TransformError, match=r"expected (a complete|an) ONNX file"):
             from_onnx(tmp_path / "text.onnx")
     with pytest.raises(TransformError, match="float32, float16 or float64"):
         from_onnx(written(tmp_path, [node("Neg", "x")], (2,), kind=TensorProto.INT64))
