@@ -39,11 +39,11 @@ def test_data_are_called_data() -> None:
         (torch.zeros(2), r"one or more rows, found \(2,\)"),
         (
             torch.tensor([[0.0, 0.0], [torch.nan, 0.0], [0.0, torch.inf]]),
-            r"data: 2 of 3 rows are not finite \(NaN or inf\), the first of them row 1",
+            r"data: 2 of 3 rows are not finite \(NaN or inf\), the first at row 1",
         ),
         (torch.zeros(3, 2).to_sparse(), "data: expected a dense tensor with values, found layout torch.sparse_coo"),
         (torch.zeros(3, 2, device="meta"), "data: expected a dense tensor with values, found a tensor on the meta"),
-        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first of them row 1"),
+        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first at row 1"),
     ],
     ids=["list", "integers", "shape", "no row", "no batch", "not finite", "sparse", "meta", "outside"],
 )
