@@ -52,7 +52,7 @@ class Question(Protocol):
         """Return the coefficients of the goals, of shape `(goals, inputs + outputs + 1)`, with at least one row."""
 
     def constraints(self, inputs: int, outputs: int) -> Float[np.ndarray, "constraints columns"]:
-        """Return the coefficients of the functions that must not be negative, likewise; there may be no rows."""
+        """Return the coefficients of functions that must not be negative, in the same shape; there may be no rows."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

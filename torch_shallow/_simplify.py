@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from torch_shallow.approximation.growing import Node
 
 CUTS = ("features", "neurons", "both")
-PRECISION = 0.05  # how far errors may be from the least ones, and bounds from errors, as a share
-ALL_MET = 2  # inputs: with so many, thresholds meet each boundary
+PRECISION = 0.05  # allowed distance of errors from the least ones, and of bounds from errors, as a share
+ALL_MET = 2  # with at most this many inputs, thresholds follow each boundary
 NOTHING = 1e-9  # an error of this share of an output's range needs no further cut
 
 

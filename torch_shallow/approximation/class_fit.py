@@ -24,7 +24,7 @@ class ClassFitter(Fitter):
     """Fit affine maps that have the network's class wherever that leads by more than a margin.
 
     The quantity compared with the goal, which is the margin, is the greatest lead of the network where a map has
-    another class. If the distance of values is limited, too, its excess counts likewise.
+    another class. If the distance of values is limited, too, its excess counts in the same way.
 
     Attributes, beside those of `Fitter`:
         classes: the classes of the program. margin: the goal. max_error: the largest distance allowed; infinite if any

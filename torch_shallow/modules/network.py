@@ -74,17 +74,18 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
 
 
 for leaf in ("mask_head", "unflatten"):
-    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+    torch.fx.wrap(leaf)  # functions of the traced graph that are called from this module
 
 Self = TypeVar("Self", bound="Network")
 
 
 class Network(nn.Module):
-    """A trunk on a domain, and a head: float64 inside, the caller's dtype outside, and never in train mode.
+    """A trunk on a domain, and a head, which compute in float64 whatever the dtype outside, and never train mode.
 
     Attributes:
-        first_limit: the domain, as `inside` takes it: lower bounds of a box, or inequalities; None for all of R^n.
-        second_limit: upper bounds, or right-hand sides.
+        first_limit: lower bounds of a box, or coefficients of inequalities, as `inside` takes them; None for all of
+            R^n.
+        second_limit: upper bounds, or right-hand sides; None for all of R^n.
         head: what follows the trunk, or None.
     """
 
@@ -101,7 +102,7 @@ class Network(nn.Module):
         lengths: Float[np.ndarray, "inputs"] | float = 0.0,
         known_everywhere: bool = True,
     ) -> None:
-        """Keep what every network has, after its own parts are there; for `lengths` see `Domain.limits`."""
+        """Store what every network has, after its own parts exist; `lengths` are those of `Domain.limits`."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
         self._known_everywhere = known_everywhere and isinstance(domain, WholeSpace)
         self.head = None if head is None else in_float64(head, trunk_shape)

@@ -206,7 +206,7 @@ class ShallowReLU(RegionNetwork):
 
         Both functions are those of real arithmetic on the stored weights; in an unbounded domain the bound is relative
         to 1 + |x|_1. The model is the one that this network was made from, up to its head. The proof takes about as
-        long as `transform`, and the bound is kept until something changes. `certify(model)` proves it anew for a given
+        long as `transform`, and the bound is kept until something changes. `certify(model)` proves it again for a given
         model.
 
         Raises:

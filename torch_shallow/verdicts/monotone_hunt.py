@@ -47,9 +47,7 @@ def monotone_verdict(subject: Subject, stated: Monotone, asking: Asking) -> Verd
         shown = subject.rounded(ends.points[worst], subject.domain)
         side, row, column = map(int, worst)
         near = program.affine_maps(program.pattern(shown.double().cpu().reshape(1, -1).numpy())[0])[2][row, column]
-        is_elsewhere = bool(
-            (near if side else -near) <= rounding[row, column]
-        )  # rounding may move the point out of the region
+        is_elsewhere = bool((near if side else -near) <= rounding[row, column])  # rounding left the region
         seen = (shown, subject.run(shown), margin, min(lower, margin), is_elsewhere, subject.contains(shown))
         return Verdict(False, *seen, *effort)
     if not (wanted & (ends.bound > rounding)).any():

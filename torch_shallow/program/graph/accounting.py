@@ -142,7 +142,7 @@ class _Ledger:
             order = NORMS.get(operation.name)
             if order is not None and argument(node, 1, order, 2) not in (2, None, "fro"):
                 reason, ends = (
-                    reason or "may end a model only for p=2; write x.abs().sum(dim) or x.abs().amax(dim)",
+                    reason or "can end a model for p=2 only; write x.abs().sum(dim) or x.abs().amax(dim)",
                     False,
                 )
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
