@@ -67,6 +67,11 @@ class Maximum(Displayed):
         cells: the number of cells that the search opened.
         seconds: the duration of the search in seconds.
         reason: what stopped the search; empty if it ran to its end.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> torch_shallow.Maximum(torch.zeros(2), 1.0, 1.5, cells=12, seconds=2.0, reason="time_limit=2.0").gap
+        0.5
     """
 
     x: Float[Tensor, "*in_shape"] | None

@@ -32,6 +32,13 @@ class RegionCount(Displayed):
         reason: why there may be more regions; empty if `complete`.
         method: for each engine, by name, the number of regions that it found.
         seconds: the duration in seconds, excluding earlier runs saved in a checkpoint.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> print(torch_shallow.count(model))
+        37 regions
     """
 
     regions: int
@@ -42,9 +49,10 @@ class RegionCount(Displayed):
     seconds: float
 
     def __str__(self) -> str:
+        found = f"{self.regions:,} region{'s'[: self.regions != 1]}"
         if self.complete:
-            return f"{self.regions:,} regions"
-        return f"at least {self.regions:,} regions, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
+            return found
+        return f"at least {found}, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
 
     def _parts(self) -> Iterable[str | TextTable]:
         yield str(self)

@@ -34,6 +34,14 @@ class Estimate(Displayed):
         seconds: the approximate time in seconds for one thread to find all regions; building a network from them adds
             about a third.
         bytes: the peak memory of `transform` in bytes, including local models.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> expected = torch_shallow.estimate(model)
+        >>> expected.regions <= expected.upper_bound, expected.standard_error
+        (True, 0.0)
     """
 
     upper_bound: int

@@ -159,7 +159,7 @@ class Box(Domain):
             at = tuple(int(i) for i in wrong[0])
             raise TransformError(
                 f"Box: expected lower <= upper everywhere, found lower {low[at]} > upper {high[at]} at index {at} "
-                f"({len(wrong)} such entries); swap or correct these bounds."
+                f"({len(wrong)} in total); swap or correct these bounds."
             )
         if np.isposinf(low).any() or np.isneginf(high).any():
             raise TransformError(
@@ -273,7 +273,7 @@ class Polytope(Domain):
         return a, b + TOLERANCE * (np.abs(a) * lengths).sum(axis=1)
 
     def __repr__(self) -> str:
-        return f"Polytope({self.A.shape[0]} inequalities)"
+        return f"Polytope({self.A.shape[0]} {'inequality' if self.A.shape[0] == 1 else 'inequalities'})"
 
 
 def _intersection(one: Domain, other: Domain) -> Domain:

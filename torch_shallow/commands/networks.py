@@ -44,7 +44,7 @@ def transform(chosen: argparse.Namespace) -> int:
             progress=chosen.progress,
         )
     shallow.save(chosen.output)
-    sys.stdout.write(f"{shallow.num_regions} regions, written to {chosen.output}\n")
+    sys.stdout.write(f"{shallow.num_regions} region{'s'[: shallow.num_regions != 1]}, written to {chosen.output}\n")
     if not shallow.complete:
         sys.stderr.write(f"{shallow.missing}\n")
     return DONE if shallow.complete else STOPPED

@@ -41,6 +41,12 @@ class CCode:
             otherwise None.
         input_error: in fixed point, a bound on the further error, where the network is continuous, of replacing a point
             of the domain by a neighbour on the grid of inputs; otherwise None.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> shallow = torch_shallow.transform(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()))
+        >>> print(torch_shallow.export.to_c(shallow).source.splitlines()[0])
+        #include "network.h"
     """
 
     source: str

@@ -67,6 +67,16 @@ class VnnlibQuery:
         networks: the declared networks; a file of version 1 has one network without a name.
         places: for each declared input, in order, the indices of its entries in the input of `property`. Entries that
             the file asserts to be equal share one index, so that copies of a network can share their input.
+
+    Example:
+        >>> import pathlib, tempfile, torch_shallow
+        >>> declared = "(declare-const X_0 Real) (declare-const Y_0 Real)"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "query.vnnlib")
+        ...     _ = path.write_text(declared + "(assert (and (<= X_0 1) (>= X_0 -1) (>= Y_0 2)))")
+        ...     query = torch_shallow.read_vnnlib(path)
+        >>> query.domain, len(query.cases), len(query.networks)
+        (Box(lower=[-1.0], upper=[1.0]), 1, 1)
     """
 
     property: Property
