@@ -197,7 +197,7 @@ def test_what_is_no_longer_proven_is_not_shown() -> None:
     with torch.no_grad():
         simple.selection.biases += 1.0
     assert "proven to be off by at most" not in simple._repr_html_()
-    assert "numbers have changed" in simple._repr_html_()
+    assert "found that they have changed" in simple._repr_html_()
 
 
 def test_long_lines_are_cut_and_numbers_stand_to_the_right() -> None:

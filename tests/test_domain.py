@@ -43,12 +43,12 @@ def test_a_network_around_an_image() -> None:
 
 
 AROUND: dict[str, tuple[Any, Any, str]] = {
-    "negative": ([0.0, 1.0], [1.0, -2.0], r"radius from 0, found -2\.0"),
-    "another shape": ([0.0, 1.0], [1.0, 1.0, 1.0], r"radius has shape \(3,\) and x has shape \(2,\)"),
-    "a radius for each entry of a number": (0.0, [1.0, 1.0], r"radius has shape \(2,\) and x has shape \(\)"),
-    "infinite": ([0.0, INF], 1.0, "x contains infinity"),
-    "NaN": ([0.0, np.nan], 1.0, r"Box\.around: x contains NaN"),
-    "a radius of NaN": ([0.0, 1.0], np.nan, r"Box\.around: radius contains NaN"),
+    "negative": ([0.0, 1.0], [1.0, -2.0], r"radius of at least 0, found -2\.0"),
+    "another shape": ([0.0, 1.0], [1.0, 1.0, 1.0], r"shape \(2,\) of x, found shape \(3,\)"),
+    "a radius for each entry of a number": (0.0, [1.0, 1.0], r"shape \(\) of x, found shape \(2,\)"),
+    "infinite": ([0.0, INF], 1.0, "finite entries of x, found infinity"),
+    "NaN": ([0.0, np.nan], 1.0, r"Box\.around: x: expected numbers, found NaN"),
+    "a radius of NaN": ([0.0, 1.0], np.nan, r"Box\.around: radius: expected numbers, found NaN"),
     "no number": (None, "wide", r"Box\.around: "),
 }
 

@@ -423,21 +423,21 @@ Ridge = linear_model.Ridge
         ),
         (
             make_pipeline(pre.PolynomialFeatures(), pre.PowerTransformer(), Ridge()),
-            r"polynomialfeatures: PolynomialFeatures is not read.\n  powertransformer: PowerTransformer is not read",
+            r"polynomialfeatures: PolynomialFeatures is not supported.\n  powertransformer: PowerTransformer is not",
         ),
-        (make_pipeline(Scaler(), Ridge()), r"scaler: Scaler is not read.\nRead are StandardScaler"),
-        (make_pipeline(pre.StandardScaler(), decomposition.PCA()), r"pca: PCA is not read as what predicts"),
-        (svm.SVR(), r"it: SVR is not read as what predicts"),
-        (make_pipeline(pre.FunctionTransformer(np.abs), Ridge()), r"applies a function of yours"),
-        (make_pipeline(impute.SimpleImputer(missing_values=0), Ridge()), r"takes the number 0 .* write it as NaN"),
-        (make_pipeline(numbers_and_categories(), Ridge()), r"'x0' is read as numbers and as categories"),
+        (make_pipeline(Scaler(), Ridge()), r"scaler: Scaler is not supported.\nSupported steps are StandardScaler"),
+        (make_pipeline(pre.StandardScaler(), decomposition.PCA()), r"pca: PCA is not supported as a predictor"),
+        (svm.SVR(), r"it: SVR is not supported as a predictor"),
+        (make_pipeline(pre.FunctionTransformer(np.abs), Ridge()), r"applies a custom function"),
+        (make_pipeline(impute.SimpleImputer(missing_values=0), Ridge()), r"treats the number 0 .* use NaN instead"),
+        (make_pipeline(numbers_and_categories(), Ridge()), r"'x0' is used as numbers and as categories"),
         (
             make_pipeline(pre.StandardScaler(), pre.OneHotEncoder(), Ridge()),
-            r"OneHotEncoder encodes columns of the table, found that it encodes what an earlier step has computed",
+            r"OneHotEncoder encodes columns of the table, found that it encodes results of an earlier step",
         ),
         (
             compose.TransformedTargetRegressor(Ridge(), func=np.log, inverse_func=np.exp),
-            r"found FunctionTransformer, whose inverse is not read; pass estimator\.regressor_",
+            r"found FunctionTransformer, whose inverse is not supported; pass estimator\.regressor_",
         ),
     ],
     ids=str,
@@ -467,7 +467,7 @@ def test_what_is_no_fitted_estimator_is_told_what_to_do(monkeypatch: pytest.Monk
     with pytest.raises(TransformError, match="feature_names: expected one name for each of the 10 columns"):
         from_sklearn(Ridge().fit(x, y), ["a", "b"])
     for ask in (transform, lambda model: explain.output_range(model, Box(0.0, 1.0))):
-        with pytest.raises(TypeError, match=r"found Ridge; pass the network of it: .*from_sklearn\(estimator\)"):
+        with pytest.raises(TypeError, match=r"found Ridge; pass its network: .*from_sklearn\(estimator\)"):
             ask(Ridge().fit(x, y))
 
 
@@ -486,7 +486,7 @@ def test_an_estimator_that_says_something_else_is_noticed() -> None:
     x, y = DIABETES
     estimator = Ridge().fit(x, y)
     estimator.predict = lambda table: np.asarray(table)[:, 0] ** 2
-    with pytest.raises(TransformError, match="does not give what predict gives; please report this"):
+    with pytest.raises(TransformError, match="to give the results of predict, found other results; please report this"):
         from_sklearn(estimator)
 
 

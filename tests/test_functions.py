@@ -64,7 +64,10 @@ def test_a_function_of_visited_regions_grows_with_its_network() -> None:
 
 
 def test_what_needs_a_tree_says_so_of_visited_regions() -> None:
-    with pytest.raises(AttributeError, match="merge: a VisitedReLU has none, for this network knows only the regions"):
+    with pytest.raises(
+        AttributeError,
+        match="merge: expected a network with a tree of cuts, found a VisitedReLU: this network knows only the regions",
+    ):
         networks()[3].merge()
 
 

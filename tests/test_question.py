@@ -82,7 +82,7 @@ def test_questions_that_cannot_be_asked(model: nn.Sequential) -> None:
         def goals(self, inputs: int, outputs: int) -> np.ndarray:
             return np.zeros((1, 2))
 
-    with pytest.raises(TransformError, match=r"goals\(\) to give finite numbers of shape \(rows, 6\)"):
+    with pytest.raises(TransformError, match=r"goals\(\) to return finite numbers of shape \(rows, 6\)"):
         ask(model, Short(), Box(-1.0, 1.0))
     with pytest.raises(TransformError, match="question: expected an object with the methods"):
         ask(model, object(), Box(-1.0, 1.0))

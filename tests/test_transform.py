@@ -204,16 +204,16 @@ BAD_DOMAINS = {
         lambda: Box(1.0, 0.0),
         r"Box: expected lower <= upper everywhere, found lower 1\.0 > upper 0\.0",
     ),
-    "NaN": (lambda: Box(0.0, float("nan")), r"Box: upper contains NaN; every bound must be a number"),
-    "NaN in a tensor": (lambda: Box(torch.tensor([0.0, torch.nan]), 1.0), r"Box: lower contains NaN"),
+    "NaN": (lambda: Box(0.0, float("nan")), r"Box: upper: expected numbers, found NaN"),
+    "NaN in a tensor": (lambda: Box(torch.tensor([0.0, torch.nan]), 1.0), r"Box: lower: expected numbers, found NaN"),
     "shapes": (
         lambda: Box([0.0, 0.0], [1.0, 1.0, 1.0]),
-        r"Box: lower has shape \(2,\) and upper has shape \(3,\); expected the same",
+        r"Box: lower has shape \(2,\) and upper has shape \(3,\); give both the same",
     ),
-    "no point": (lambda: Box(float("inf"), float("inf")), r"Box: a lower bound is \+inf"),
-    "no number": (lambda: Box("low", 1.0), r"Box: lower must be a real number or an array of them, found 'low'"),
+    "no point": (lambda: Box(float("inf"), float("inf")), r"Box: expected lower bounds below \+inf"),
+    "no number": (lambda: Box("low", 1.0), r"Box: lower: expected a real number or an array of them, found 'low'"),
     "nothing": (lambda: Box(None, 1.0), r"Box: lower"),
-    "complex": (lambda: Box(1j, 1.0), r"Box: lower must be a real number"),
+    "complex": (lambda: Box(1j, 1.0), r"Box: lower: expected a real number"),
     "polytope of vectors": (
         lambda: Polytope([1.0, 1.0], [1.0]),
         r"Polytope: expected A of shape \(rows, inputs\).*found \(2,\) and \(1,\)",
@@ -222,8 +222,11 @@ BAD_DOMAINS = {
         lambda: Polytope([[1.0, 1.0]], [1.0, 2.0]),
         r"Polytope: expected .* b of shape \(rows,\), found \(1, 2\) and \(2,\)",
     ),
-    "infinite polytope": (lambda: Polytope([[1.0, 1.0]], [torch.inf]), r"Polytope: A and b must be finite; leave out"),
-    "NaN in a polytope": (lambda: Polytope([[torch.nan, 1.0]], [1.0]), r"Polytope: A contains NaN"),
+    "infinite polytope": (
+        lambda: Polytope([[1.0, 1.0]], [torch.inf]),
+        r"Polytope: expected finite A and b, found infinity; leave out",
+    ),
+    "NaN in a polytope": (lambda: Polytope([[torch.nan, 1.0]], [1.0]), r"Polytope: A: expected numbers, found NaN"),
 }
 
 

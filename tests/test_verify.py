@@ -311,7 +311,7 @@ def test_wrong_types_are_named(pytestconfig: pytest.Config) -> None:
         ((model, (0.0, 1.0), AtMost(1.0)), "domain: expected a Box"),
         ((torch.relu, SQUARE, AtMost(1.0)), "model: expected an nn.Module"),
         ((model, SQUARE, AtMost(torch.tensor(1.0))), "expected plain numbers"),
-        ((model, SQUARE, AtMost(1.0, "first")), "expected the number of an output"),
+        ((model, SQUARE, AtMost(1.0, "first")), "expected the index of an output"),
         ((model, SQUARE, Linear("abc", at_most=1.0)), "expected numbers as the outputs"),
     ]
     for arguments, message in calls:
@@ -337,7 +337,7 @@ def test_counterfactuals_take_properties() -> None:
     for target, message in (
         (AtLeast(0.0) | AtMost(1.0), "joined by &"),
         (~AtLeast(0.0), "joined by &"),
-        (AtLeast(0.0, input=1), "expected constraints on outputs"),
+        (AtLeast(0.0, input=1), "expected only constraints on outputs"),
     ):
         with pytest.raises(TransformError, match=message):
             explain.counterfactual(shallow, x, target)

@@ -226,10 +226,10 @@ WRONG = {
     "initialized": ("(declare-network f (declare-input X Real [2] initialized))", "a name, a type and a shape"),
     "two outputs": (
         "(declare-network f (declare-input X Real [2]) (declare-output Y Real [2]) (declare-output Z Real [2]))",
-        "one input or more, and one output",
+        "at least one input, and exactly one output",
     ),
-    "twice": ("(declare-network f (declare-input X Real [2]) (declare-output X Real [2]))", "not used twice"),
-    "equal to none": ("(declare-network f (equal-to g))", "one network declared before"),
+    "twice": ("(declare-network f (declare-input X Real [2]) (declare-output X Real [2]))", "not yet used"),
+    "equal to none": ("(declare-network f (equal-to g))", "one earlier network"),
     "indices": (
         "(declare-network f (declare-input X Real [2]) (declare-output Y Real [2])) (assert (<= X[2] 0.0))",
         r"found X\[2\]",

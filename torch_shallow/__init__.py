@@ -1,10 +1,10 @@
-"""What a ReLU network computes, exactly: any piecewise-linear `nn.Module` as a network of three hidden layers.
+"""Compute exactly what a ReLU network does: any piecewise-linear `nn.Module` as a network of three hidden layers.
 
-Reading order: `_transform` is the whole pipeline; `program` reads the module, `search` enumerates the regions,
-`functions` is what is known then, `modules` the result, `certify` says why it is right; `explain` says what the
-regions mean, `plot` draws them, and `export` writes them in other languages. `_verify` and `_ask` answer questions
-without finding all regions, and `_simplify` makes a network of few regions, with a proven error. `compiled` says how
-inner loops are compiled, and `ahead` does it all at once.
+Reading order: `_transform` shows the whole pipeline. `program` reads the module, `search` enumerates the regions,
+`functions` holds what is then known, `modules` defines the resulting networks, and `certify` proves them correct.
+`explain` interprets the regions, `plot` draws them, and `export` writes them in other languages. `_verify` and `_ask`
+answer questions without finding all regions, and `_simplify` builds a network of few regions with a proven error.
+`compiled` defines how inner loops are compiled, and `ahead` compiles all of them in advance.
 """
 
 from torch_shallow import explain, export, plot

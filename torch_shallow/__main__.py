@@ -1,4 +1,4 @@
-"""The command line: `python -m torch_shallow COMMAND`, or `torch-shallow COMMAND`; see `commands`."""
+"""Run the command line, `python -m torch_shallow COMMAND` or `torch-shallow COMMAND`; see `commands`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The greatest value of anything concave that can be said of a network's inputs and outputs, without all regions."""
+"""Maximise any concave piecewise-linear function of a network's inputs and outputs, without finding all regions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from torch_shallow.search.runs.budget import check_seconds
 
 @runtime_checkable
 class Question(Protocol):
-    """The greatest value of the least of some affine functions, where others are not negative: what a network is asked.
+    """Define a maximisation over a network: the smallest of some affine goals, subject to affine constraints.
 
-    Any object with these two methods is a question. A row of coefficients (a, b, c) stands for the affine function
-    a x + b y + c of the (flattened) input x and output y. As the value is the least of the goals, any concave
-    piecewise-linear function can be asked for; the least value of a convex one is the greatest value of its negative.
+    Any object with these two methods is a question. A row of coefficients (a, b, c) stands for the affine function a x
+    + b y + c of the (flattened) input x and output y. Inputs are admitted where no constraint function is negative.
+    Since the value of a question is the smallest of its goals, any concave piecewise-linear function can be maximised;
+    to minimise a convex one, maximise its negative.
 
     Example:
-        How far can two outputs be apart, where the first input is not less than the second?
+        How far apart can two outputs be where the first input is at least the second?
 
         >>> import numpy as np, torch, torch_shallow
         >>> class Spread:
@@ -48,23 +49,29 @@ class Question(Protocol):
     """
 
     def goals(self, inputs: int, outputs: int) -> Float[np.ndarray, "goals columns"]:
-        """Coefficients of the goals, of shape `(goals, inputs + outputs + 1)`: at least one row."""
+        """Return the coefficients of the goals, of shape `(goals, inputs + outputs + 1)`, with at least one row."""
 
     def constraints(self, inputs: int, outputs: int) -> Float[np.ndarray, "constraints columns"]:
-        """Coefficients of what must not be negative, likewise; there may be none."""
+        """Return the coefficients of functions that must not be negative, in the same shape; there may be no rows."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Maximum(Displayed):
-    """What is proven of a greatest value: it lies between `lower_bound` and `upper_bound`.
+    """Report what is proven about a maximum: it lies between `lower_bound` and `upper_bound`.
 
     Attributes:
-        x: the best point found, float64, of the shape of an input; None if there is none.
-        lower_bound: the value there: -inf without a point.
-        upper_bound: no point of the domain has a greater value; -inf if it is proven that there is no point.
-        cells: how many cells the search has opened.
-        seconds: how long it took.
-        reason: why the search was stopped; empty if it has ended.
+        x: the best point found, float64, with the shape of an input; None if none was found.
+        lower_bound: the value at `x`; -inf without a point.
+        upper_bound: a value that no point of the domain exceeds; -inf if it is proven that no point meets the
+            constraints.
+        cells: the number of cells that the search opened.
+        seconds: the duration of the search in seconds.
+        reason: what stopped the search; empty if it ran to its end.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> torch_shallow.Maximum(torch.zeros(2), 1.0, 1.5, cells=12, seconds=2.0, reason="time_limit=2.0").gap
+        0.5
     """
 
     x: Float[Tensor, "*in_shape"] | None
@@ -76,16 +83,16 @@ class Maximum(Displayed):
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval."""
+        """The width of the proven interval; 0 if the search ran to its end."""
         return 0.0 if self.upper_bound <= self.lower_bound else self.upper_bound - self.lower_bound
 
     @property
     def proven(self) -> bool:
-        """Whether the search has ended, so that the interval is a number but for rounding."""
+        """Whether the search ran to its end, so that the interval is a single number up to rounding."""
         return not self.reason
 
     def __str__(self) -> str:
-        """The value, or the interval."""
+        """Return the value, or the interval if the search was stopped."""
         if self.proven:
             return "nothing meets the constraints" if self.x is None else f"{self.lower_bound:.6g}"
         return f"{self.lower_bound:.6g} to {self.upper_bound:.6g} (stopped by {self.reason} after {self.cells:,} cells)"
@@ -112,33 +119,48 @@ def ask(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Maximum:
-    """Answer a question about a network, exact when the search ends, and with a proven interval whenever it stops.
+    """Maximise a question over a network: exactly if the search ends, and with a proven interval whenever it stops.
 
     The search opens only cells that may still hold a better point than the best one known, the most promising first.
 
     Args:
         model: a piecewise-linear model of any size, or a shallow network, its trunk method or its function.
-        question: what is asked: see `Question`.
-        domain: where to look: a `Box` or a `Polytope`; all of R^n if None, or of a shallow network all that it knows.
-            In a domain that is not bounded, all regions are found, which only small networks allow.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
-        method: `"auto"`; or `"rays"`, `"relaxation"`, `"backward"` or `"milp"`: see `torch_shallow.search.ask`.
-        solver: of the mixed-integer program, with `method="milp"`: a name in `cvxpy.installed_solvers()`.
-        workers: a number of threads, or any `concurrent.futures.Executor`. The result is the same for any number.
-        time_limit: stop after about so many seconds; no limit if None.
-        checkpoint: a file in which the search is kept, and from which it goes on.
-        progress: show the interval that is proven so far.
+        question: the goals and constraints, an object with the methods of `Question`.
+        domain: a `Box` or a `Polytope`; if None, all of R^n, or everything that a shallow network knows. In an
+            unbounded domain, all regions are found, which is possible only for small networks.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
+        method: `"auto"` chooses by size among `"rays"` (vertices of cells, for few inputs), `"relaxation"` (linear
+            programs, for moderate sizes) and `"backward"` (batches of linear bounds, for wide networks and many
+            inputs); `"milp"` solves one mixed-integer program.
+        solver: with `method="milp"`, a name in `cvxpy.installed_solvers()`; HiGHS if None.
+        workers: a number of threads, or any `concurrent.futures.Executor`. The result does not depend on it.
+        time_limit: seconds after which to stop, approximately; no limit if None.
+        checkpoint: a file in which the search is saved, and from which it continues if the file exists.
+        progress: whether to show the interval proven so far.
+
+    Returns:
+        The best point found, and the interval that is proven to contain the maximum.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read or has a head, or the question's rows are not of the network's inputs
-            and outputs.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: the model cannot be read or has a head, or the rows of the question do not match the network's
+            inputs and outputs.
         KeyboardInterrupt: Ctrl-C before the search has begun, or a second time.
 
     Example:
-        See `Question`.
+        >>> import numpy as np, torch, torch_shallow
+        >>> class FirstOutput:
+        ...     def goals(self, inputs, outputs):
+        ...         return np.eye(inputs + outputs + 1)[inputs : inputs + 1]
+        ...
+        ...     def constraints(self, inputs, outputs):
+        ...         return np.zeros((0, inputs + outputs + 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> found = torch_shallow.ask(model, FirstOutput(), torch_shallow.Box(-1.0, 1.0))
+        >>> bool(model(found.x.float()) <= found.upper_bound + 1e-6)
+        True
     """
-    from torch_shallow.search.ask import answer  # numba takes a while to import
+    from torch_shallow.search.ask import answer  # imported here because numba takes a while
     from torch_shallow.search.question import Posed
 
     if not isinstance(question, Question):
@@ -182,8 +204,8 @@ def _rows(name: str, rows: object, program: ReLUProgram, least: int) -> Float[np
         return np.zeros((0, columns))
     if given.ndim != 2 or given.shape[1] != columns or len(given) < least or not np.isfinite(given).all():
         raise TransformError(
-            f"question: expected {name}() to give finite numbers of shape (rows, {columns}), for {program.num_inputs} "
-            f"inputs, {program.num_outputs} outputs and a constant, found shape {given.shape}"
-            f"{'' if np.isfinite(given).all() else ' with NaN or inf'}; give a row for each function."
+            f"question: expected {name}() to return finite numbers of shape (rows, {columns}), for "
+            f"{program.num_inputs} inputs, {program.num_outputs} outputs and a constant, found shape "
+            f"{given.shape}{'' if np.isfinite(given).all() else ' with NaN or inf'}; give one row for each function."
         )
     return given

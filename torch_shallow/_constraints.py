@@ -1,4 +1,4 @@
-"""A network as constraints of cvxpy, for whoever optimises over it."""
+"""Express a network as cvxpy constraints, for optimisation over the network."""
 
 from __future__ import annotations
 
@@ -31,30 +31,33 @@ def constraints(
     *,
     example_input: Tensor | None = None,
 ) -> list[Constraint]:
-    """Constraints of cvxpy that keep `x` in a domain and make `y` the output of a network at `x`.
+    """Build cvxpy constraints that keep `x` in a domain and make `y` the output of a network at `x`.
 
-    They are linear, with a binary variable for each ReLU that can change sign in the domain: whatever problem they are
-    part of, a solver for mixed integers finds its optimum over the network. The bounds of the neurons, which decide on
-    how long that takes, are proven: by affine forms, and by linear programs over the relaxations of the neurons before.
-    Neurons that keep their sign in the domain are left out. What a solver says holds up to its tolerances: put
-    `x.value` into the model to see what they make. (HiGHS, which solves those linear programs, keeps the number of
-    threads of its first run in a process: `highspy.Highs.resetGlobalScheduler(True)` lets you choose another.)
+    The constraints are linear, with a binary variable for each ReLU that can change sign in the domain. A mixed-integer
+    solver finds the optimum of any problem that contains them. The bounds of the neurons, which largely decide how long
+    that takes, are proven: by affine forms, and by linear programs over the relaxations of the preceding neurons.
+    Neurons that keep their sign in the domain need no variables. A solver's result holds up to its tolerances: evaluate
+    the model at `x.value` to see the effect. (HiGHS, which solves these linear programs, keeps the number of threads of
+    its first run in a process: `highspy.Highs.resetGlobalScheduler(True)` lets you choose another.)
 
     Args:
-        model: a module or an exported program that `transform` reads; or a network that `transform` made, or its
-            `function`, of which the deep network is taken, in the part of `domain` that it knows.
-        x: one input, without a batch, of the model's shape or flattened: a variable, or an expression affine in some.
-        y: one output, likewise.
-        domain: a bounded `Box` or `Polytope`. The smaller it is, the fewer binaries there are.
-        example_input: see `transform`.
+        model: a module or an exported program that `transform` can read; or a network made by `transform`, or its
+            `function`, whose deep network is then used in the part of `domain` that the shallow network knows.
+        x: one input without a batch dimension, in the model's shape or flattened: a variable, or an affine expression.
+        y: one output without a batch dimension, in the model's shape or flattened: a variable, or an affine expression.
+        domain: a bounded `Box` or `Polytope`. Smaller domains need fewer binary variables.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
+
+    Returns:
+        The constraints, to be passed to `cvxpy.Problem`.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: the domain is not bounded, a shape does not fit, or the model cannot be read or has a head,
+        WrongTypeError: an argument has the wrong type.
+        TransformError: the domain is not bounded, a shape does not match, or the model cannot be read or has a head,
             which is not piecewise linear.
 
     Example:
-        The least costly input with an output of at most -1:
+        Find the cheapest input with an output of at most -1:
 
         >>> import cvxpy, torch, torch_shallow
         >>> _ = torch.manual_seed(0)
@@ -65,7 +68,7 @@ def constraints(
         >>> bool(model(torch.from_numpy(x.value).float())[0] < -1.0 + 1e-5)
         True
     """
-    from torch_shallow.bounds.relaxation import relaxed_bounds  # HiGHS takes a while
+    from torch_shallow.bounds.relaxation import relaxed_bounds  # imported here: HiGHS takes a while
     from torch_shallow.search.mixed_integer import encode
 
     if not isinstance(domain, Domain):
@@ -81,7 +84,7 @@ def constraints(
 def _program(
     model: nn.Module | ExportedProgram | TreeFunction | VisitedFunction, example_input: Tensor | None, domain: Domain
 ) -> tuple[ReLUProgram, Domain]:
-    """The program of a model without a head, and where it is asked for."""
+    """Return the program of a model without a head, and the domain in which it is valid."""
     if isinstance(model, RegionNetwork):
         _check_head(model.function.head, "model.function, or the model without it")
         model = model.function
@@ -91,16 +94,16 @@ def _program(
         return read.program(domain), domain
     if model.may_be_discontinuous:
         raise TransformError(
-            "model: expected a network as transform() made it, found one whose weights may have been trained, so that "
-            "no deep network computes it; ask before training."
+            "model: expected an untrained network made by transform(), found one whose weights may have been trained, "
+            "so that no deep network computes the same function; call this before training."
         )
     domain = domain & model.domain
     if isinstance(model, VisitedFunction):
         return read_within(model.deep.traced, domain), domain
     if not isinstance(model.tree, Partition):
         raise TransformError(
-            "model: expected a network that knows the deep network it was made of, found one of a tree alone; pass the "
-            "deep model."
+            "model: expected a network that contains the deep network it was made from, found one with only a tree; "
+            "pass the deep model."
         )
     return model.tree.program, domain
 
@@ -108,22 +111,22 @@ def _program(
 def _check_head(head: nn.Module | None, instead: str) -> None:
     if head is not None:
         raise TransformError(
-            f"model: expected a piecewise-linear model, found one with a head ({type(head).__name__}) behind its last "
+            f"model: expected a piecewise-linear model, found one with a head ({type(head).__name__}) after its last "
             f"piecewise-linear operation; pass {instead}."
         )
 
 
 def _check_expression(name: str, value: object, shape: tuple[int, ...]) -> None:
-    """Make sure that an argument is an affine expression of some shape.
+    """Check that an argument is an affine expression of the given shape.
 
     Raises:
-        WrongTypeError: it is no expression.
-        TransformError: it has another shape, or is not affine.
+        WrongTypeError: the argument is not a cvxpy expression.
+        TransformError: the expression has another shape, or is not affine.
     """
     cvxpy: Any = import_module("cvxpy")
     if not isinstance(value, cvxpy.Expression):
         raise WrongTypeError(
-            f"{name}: expected a variable or an expression of cvxpy, found {type(value).__name__}; make one by "
+            f"{name}: expected a variable or an expression of cvxpy, found {type(value).__name__}; create one with "
             f"cvxpy.Variable({shape})."
         )
     flat = (Size(shape).numel(),)
@@ -134,8 +137,8 @@ def _check_expression(name: str, value: object, shape: tuple[int, ...]) -> None:
         )
     if not value.is_affine():
         raise TransformError(
-            f"{name}: expected an expression that is affine in its variables, found {value}; introduce a variable that "
-            "equals it, if the solver takes that."
+            f"{name}: expected an expression that is affine in its variables, found {value}; introduce a new variable "
+            "and constrain it to equal this expression, if the solver accepts that."
         )
 
 

@@ -1,4 +1,4 @@
-"""How many activation regions a network has, exactly, without keeping them."""
+"""Count the activation regions of a network exactly, without storing them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,23 @@ from torch_shallow.search.runs.budget import TASK_SECONDS
 
 @dataclass(frozen=True, repr=False)
 class RegionCount(Displayed):
-    """How many activation regions there are.
+    """Report the number of activation regions of a network.
 
     Attributes:
-        regions: how many were found: all of them if `complete`, else there are at least so many.
+        regions: the number of regions found; a lower bound unless `complete`.
         complete: whether the whole domain was explored.
-        explored: the explored share of the tree of cuts, in which each cut gives half of its cell to either side.
-        reason: why there may be more; empty if `complete`.
-        method: how the regions were found: their number by the name of the engine.
-        seconds: how long it took, without what a checkpoint held before.
+        explored: the explored share of the tree of cuts, from 0 to 1, where each cut gives half of its cell to either
+            side.
+        reason: why there may be more regions; empty if `complete`.
+        method: for each engine, by name, the number of regions that it found.
+        seconds: the duration in seconds, excluding earlier runs saved in a checkpoint.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> print(torch_shallow.count(model))
+        37 regions
     """
 
     regions: int
@@ -41,9 +49,10 @@ class RegionCount(Displayed):
     seconds: float
 
     def __str__(self) -> str:
+        found = f"{self.regions:,} region{'s'[: self.regions != 1]}"
         if self.complete:
-            return f"{self.regions:,} regions"
-        return f"at least {self.regions:,} regions, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
+            return found
+        return f"at least {found}, {100 * self.explored:.3g} % of the tree explored ({self.reason})"
 
     def _parts(self) -> Iterable[str | TextTable]:
         yield str(self)
@@ -67,30 +76,34 @@ def count(
 ) -> RegionCount:
     """Count the activation regions of a network.
 
-    The regions are those that `transform` finds, but none of them is kept, so that memory does not grow with their
-    number. What is stopped by the time limit, or by Ctrl-C, has found some of them, and goes on from its checkpoint.
+    These are the regions that `transform` finds, but none of them is stored, so memory does not grow with their number.
+    If the count is stopped by the time limit or by Ctrl-C, it returns the number found so far and can continue from its
+    checkpoint.
 
     Args:
         model: an `nn.Module` or an exported program, as for `transform`.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
         domain: a `Box` or a `Polytope`; all of R^n if None.
-        method: `"auto"`, `"double-description"` or `"lp"`, as for `transform`.
-        solver: what solves linear programs, as for `transform`.
-        time_limit: stop after about this many seconds; no limit if None.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`, which begins with
+            rays unless a box has many corners.
+        solver: the solver of linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, with HiGHS for programs that it cannot settle.
+        time_limit: seconds after which to stop, approximately; no limit if None.
         workers: a number of threads, or any `concurrent.futures.Executor`. The number of regions does not depend on it.
-        task_seconds: how long one task of a worker may take, before it gives back what is left.
-        checkpoint: a file that keeps the numbers and the cells that are still open. If it is there, the count goes on
-            from it. A file of `transform` cannot be used.
-        progress: show a bar: regions, their rate, the explored share of the tree, and the time to go.
+        task_seconds: seconds that one task of a worker may take before it returns its remaining work.
+        checkpoint: a file for the counts and the cells that are still open, from which the count continues if the file
+            exists. A checkpoint of `transform` cannot be used.
+        progress: whether to show the regions, their rate, the explored share of the tree, and the remaining time.
 
     Returns:
-        The number of regions, whether it is that of the whole domain, and how they were found. If it is not, there is
-        an `IncompleteWarning`.
+        The number of regions, whether it covers the whole domain, and how the regions were found. If the domain was not
+        fully explored, an `IncompleteWarning` is issued.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: an argument does not fit, the model cannot be read, or a checkpoint is of another network.
-        KeyboardInterrupt: Ctrl-C, a second time.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument has an invalid value, the model cannot be read, or the checkpoint belongs to another
+            network.
+        KeyboardInterrupt: Ctrl-C for a second time.
 
     Example:
         >>> import torch, torch_shallow
@@ -122,7 +135,7 @@ def count(
     found = RegionCount(cells.num_regions, not reason, explored, reason, engines, time.monotonic() - begun)
     if reason:
         warnings.warn(
-            f"count: stopped by {reason}: {found}; with `checkpoint`, the next call goes on from there.",
+            f"count: stopped by {reason}: {found}; with `checkpoint`, the next call continues from there.",
             IncompleteWarning,
             stacklevel=3,
         )

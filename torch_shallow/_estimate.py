@@ -1,4 +1,4 @@
-"""How large the result of `transform` would be, before it is computed."""
+"""Estimate the size and cost of a `transform` before running it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ from torch_shallow.program.model import Model
 
 @dataclass(frozen=True, repr=False)
 class Estimate(Displayed):
-    """What `estimate` says.
+    """Report the estimated number of regions, and the time and memory that `transform` would need.
 
     Attributes:
-        upper_bound: there are no more regions than this, whatever the weights: see `upper_bound`.
-        regions: the estimated number of activation regions: unbiased, and exact if `exact`; NaN if a few probes would
-            take more than five times the time limit, as are then `standard_error` and `seconds`, and `bytes` is 0.
-        standard_error: how far `regions` may well be off: an estimate itself, as from `probes` samples.
+        upper_bound: a proven upper bound on the number of regions, whatever the weights (Serra et al., 2018, Theorem
+            1).
+        regions: the estimated number of activation regions: unbiased, and exact if `exact`. If even a few probes would
+            take more than five times the time limit, `regions`, `standard_error` and `seconds` are NaN and `bytes` is
+            0.
+        standard_error: the standard error of `regions`, itself estimated from `probes` samples.
         exact: whether all regions were found within the time limit.
-        probes: how many independent random probes there were; 0 if `exact`.
-        seconds: about how long one thread takes to find all regions; to make a network of them adds about a third.
-        bytes: memory that `transform` needs at its peak, local models included.
+        probes: the number of independent random probes; 0 if `exact`.
+        seconds: the approximate time in seconds for one thread to find all regions; building a network from them adds
+            about a third.
+        bytes: the peak memory of `transform` in bytes, including local models.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> expected = torch_shallow.estimate(model)
+        >>> expected.regions <= expected.upper_bound, expected.standard_error
+        (True, 0.0)
     """
 
     upper_bound: int
@@ -75,25 +86,30 @@ def estimate(
     time_limit: float = 2.0,
     seed: int = 0,
 ) -> Estimate:
-    """Say how many activation regions a network has, about, and what it would take to find them all.
+    """Estimate the number of activation regions of a network, and the cost of finding them all.
 
-    A part of the time goes into finding regions as `transform` does. Unless these are all, random probes of what is
-    left estimate their number: see `Prober`. Of a network of very many regions the number is rough, and so is its
-    standard error, but its order of magnitude tells whether `transform` takes seconds or years.
+    Part of the time is spent finding regions as `transform` does. If that does not find them all, random probes of the
+    unexplored part of the tree estimate their number. For networks with very many regions, the estimate and its
+    standard error are rough, but the order of magnitude tells whether `transform` would take seconds or years.
 
     Args:
-        model: see `transform`, as for all up to `solver`.
-        example_input: see there.
-        domain: see there.
-        method: see there.
-        solver: see there.
-        time_limit: about how many seconds to take, and never more than a few times as many; without reading the model,
-            and compiling on a new machine.
-        seed: of the random choices. How many there are depends on the speed of the machine.
+        model: an `nn.Module` or an exported program, as for `transform`.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
+        domain: a `Box` or a `Polytope`; all of R^n if None.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`, which begins with
+            rays unless a box has many corners.
+        solver: the solver of linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, with HiGHS for programs that it cannot settle.
+        time_limit: approximate duration in seconds, exceeded at most a few times over. Reading the model, and compiling
+            on a new machine, are not included.
+        seed: seed for the random probes. The number of probes depends on the speed of the machine.
+
+    Returns:
+        The estimated number of regions with its standard error, a proven upper bound, and the time and memory needed.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: an argument does not fit, or the model cannot be read.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument has an invalid value, or the model cannot be read.
 
     Example:
         >>> import torch, torch_shallow
@@ -122,14 +138,14 @@ def estimate(
     program = Model.of(model, example_input).program(domain)
     problem = pose(program, domain or WholeSpace(), method, solver)
     root = (ROOT,), (Growth().path(ROOT),)
-    for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # compile nothing in what is timed
+    for max_rays in {problem.search.max_rays, problem.search.max_rays and 0}:  # so that no compilation is timed
         other = replace(problem, search=replace(problem.search, max_rays=max_rays))
         explore_until(lambda: False, other, Task(*root, Quota(cuts=1)))
     begun = time.monotonic()
     first = explore_until(lambda: False, problem, Task(*root, Quota(seconds=time_limit / 4)))
     growth = Growth()
     growth.add(first.piece)
-    # A region costs about one cut, but of the first ones some have no regions yet.
+    # A region costs about one cut, but some of the first cuts have no regions yet.
     seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
     left = max(time_limit / 2, begun + time_limit - time.monotonic())
     sample = estimate_open(problem, growth, left, seed)
@@ -149,7 +165,7 @@ def estimate(
 
 
 def _count(number: float | int, digits: int = 3) -> str:
-    """A number, to so many digits unless it is a small integer: `"37"`, `"338,000"`, `"1.2e+31"`."""
+    """Format a number to `digits` digits, unless it is a small integer: `"37"`, `"338,000"`, `"1.2e+31"`."""
     if number >= 1e12:
         return _scientific(number)
     if number < 10**digits:
@@ -159,7 +175,7 @@ def _count(number: float | int, digits: int = 3) -> str:
 
 
 def _scientific(number: float | int) -> str:
-    """Two digits and a power of ten, also of integers that no float can hold."""
+    """Format two digits and a power of ten, even for integers beyond the range of floats."""
     digits = str(int(number))
     return f"{digits[0]}.{digits[1]}e+{len(digits) - 1:02d}"
 

@@ -1,4 +1,4 @@
-"""A network of few regions near a given one: rules that can be read, with a proven distance."""
+"""Simplify a network to a few regions, with a proven distance between the two networks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from torch_shallow.approximation.growing import Node
 
 CUTS = ("features", "neurons", "both")
-PRECISION = 0.05  # how far errors may be from the least ones, and bounds from errors, as a share
-ALL_MET = 2  # inputs: with so many, thresholds meet each boundary
+PRECISION = 0.05  # allowed distance of errors from the least ones, and of bounds from errors, as a share
+ALL_MET = 2  # with at most this many inputs, thresholds follow each boundary
 NOTHING = 1e-9  # an error of this share of an output's range needs no further cut
 
 
@@ -56,55 +56,58 @@ def simplify(
     example_input: Tensor | None = None,
     progress: bool = False,
 ) -> SimplifiedReLU:
-    """A shallow network g of few regions whose distance from the network f is proven on the whole domain.
+    """Build a shallow network g of few regions whose distance from the network f is proven on the whole domain.
 
-    A tree of cuts grows where the best affine map is farthest from f. On each cell, linear programming finds the affine
-    map with the smallest largest deviation at points, an ascent finds points where it is worse, and in the end a search
-    proves the largest deviation, or finds a point of a larger one, with which all begins anew. Thresholds and
-    coefficients have no more digits than the error needs. Fewer regions may be possible: cuts are chosen one by one.
+    A tree of cuts grows where the best affine map is farthest from f. In each cell, linear programming finds the affine
+    map whose largest deviation at sample points is smallest, and an ascent finds points where it is worse. Finally, a
+    search proves the largest deviation, or finds a point with a larger one, and the fit is repeated with that point.
+    Thresholds and coefficients have no more digits than the error needs. Cuts are chosen one at a time, so a network of
+    fewer regions may exist.
 
-    Where f has a head, such as a softmax, g has it too; what is proven is about the values before it. The class is the
-    largest of these, or whether a single one is positive, and its lead is how far that is above the others, or above 0.
-    `same_class=True` asks for the class of f wherever it leads by more than `margin`, and for values near f only as far
-    as the class allows. Without it, `g.region_same_class` proves, when it is asked, in which regions the class is that
-    of f.
+    If f has a head, such as a softmax, g has it too; the proven distance concerns the values before the head. The class
+    is the index of the largest of these values or, for a single output, whether it is positive. The lead of a class is
+    how far its value exceeds the others, or 0. With `same_class=True`, g gives the class of f wherever that class leads
+    by more than `margin`, and its values follow f only as far as the class allows. Without it, `g.region_same_class`
+    proves, when it is read, in which regions both networks give the same class.
 
     Args:
-        model: a model of any size, or a shallow network; it is not changed. Of a shallow network of up to 20,000
-            regions and 6 inputs, the vertices of its regions tell the error exactly, which takes less time, and with
-            other cuts than `"features"` there are no more regions than in its own tree, cut back as far as `max_error`
-            allows.
-        domain: where to look, a bounded `Box` or `Polytope`; of a shallow network, its own domain if None.
-        max_error: the distance that is allowed, in the units of the outputs (with `weight`, in those): with as few
-            regions as are found.
-        max_regions: how many regions there may be: with as small a distance as is found.
-        same_class: g gives the class of f, with as few regions as are found; with `max_error`, it is that near, too.
-            One of these three is needed.
-        margin: with `same_class`, how far the class of f leads where g must give it. Where several classes of f meet,
-            their boundary is bent along half-spaces of neurons: `cuts="features"` meets it with no number of regions if
-            the margin is 0, unless the domain has one or two inputs.
-        cuts: `"features"` cuts by thresholds on single inputs, `"neurons"` by half-spaces in which a neuron is active,
-            which takes fewer regions, whose rules are harder to read, and longer; `"both"` chooses.
-        weight: the distance is the largest |f - g| / weight of all outputs: a positive number, or one for each output
-            of the trunk; 1 if None.
-        features: names, or `Features` with their scales: thresholds and coefficients are rounded in the units of the
-            data.
-        max_terms: how many inputs the map of a region may read for each output; all if None.
-        time_limit: stop after about so many seconds, a part of which is for proofs; no limit if None. What cannot be
-            proven in time is left out: there are fewer regions then, all of them proven.
-        workers: a number of threads, or any `concurrent.futures.Executor`, for the searches that prove, which take most
-            of the time of networks of many inputs or neurons. Nothing else is shared: cuts are chosen one by one.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
-        progress: show how many regions there are, and the largest distance found.
+        model: a model of any size, or a shallow network; it is not changed. For a shallow network of up to 20,000
+            regions and 6 inputs, the vertices of its regions give the error exactly, which is faster; with cuts other
+            than `"features"`, the result then has no more regions than the network's own tree, pruned as far as
+            `max_error` allows.
+        domain: a bounded `Box` or `Polytope`; if None, the domain of a shallow network.
+        max_error: the largest distance allowed, in the units of the outputs (in units of `weight`, if given). The
+            number of regions is kept small.
+        max_regions: the largest number of regions allowed. The distance is kept small.
+        same_class: whether g must give the class of f, with a small number of regions; `max_error`, if given, holds as
+            well. At least one of `max_error`, `max_regions` and `same_class` is required.
+        margin: with `same_class`, the lead of f's class beyond which g must give that class. Where several classes of f
+            meet, their boundary bends along half-spaces of neurons. With `cuts="features"`, a margin of 0 and more than
+            two inputs, no finite number of regions follows such a boundary.
+        cuts: `"features"` cuts by thresholds on single inputs; `"neurons"` cuts by the half-spaces in which a neuron is
+            active, which needs fewer regions but takes longer and gives rules that are harder to read; `"both"`
+            chooses.
+        weight: the unit of the distance, which is the largest |f - g| / weight over all outputs: a positive number, or
+            one for each output of the trunk; 1 if None.
+        features: names of the inputs, or `Features` with their scales; thresholds and coefficients are then rounded in
+            the units of the data.
+        max_terms: the largest number of inputs that the map of a region may read for each output; all if None.
+        time_limit: seconds after which to stop, approximately, including the time for proofs; no limit if None. What
+            cannot be proven in time is left out: the result then has fewer regions, all of them proven.
+        workers: a number of threads, or any `concurrent.futures.Executor`, for the proving searches, which take most of
+            the time for networks of many inputs or neurons. The choice of cuts is not shared among workers.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
+        progress: whether to show the number of regions and the largest distance found.
 
     Returns:
-        The network, with `error`, `error_found`, `worst_input`, `output_errors`, `region_errors` and `reason`, and for
-        classes `class_error`, `class_input` and `region_same_class`: see `SimplifiedReLU`. If the goal was not reached,
-        it is the best one found, and `reason` says what stopped it. Without a time limit it is the same each time.
+        The network, with `error`, `error_found`, `worst_input`, `output_errors`, `region_errors` and `reason`, and, for
+        classes, `class_error`, `class_input` and `region_same_class`: see `SimplifiedReLU`. If the goal was not
+        reached, it is the best network found, and `reason` says what stopped the search. Without a time limit, the
+        result is the same on each run.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: an argument does not fit, the domain is not bounded, or the model cannot be read.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument has an invalid value, the domain is not bounded, or the model cannot be read.
 
     Example:
         >>> import torch, torch_shallow
@@ -203,7 +206,7 @@ def simplify(
 
 
 def _known_everywhere(model: object, subject: Subject) -> TreeFunction | None:
-    """The function of a shallow network that is asked for in its own domain; None of any other model."""
+    """Return the function of a shallow network that is simplified in its own domain, and None for any other model."""
     known = known_function(model)
     if not isinstance(known, TreeFunction):
         return None
@@ -213,7 +216,7 @@ def _known_everywhere(model: object, subject: Subject) -> TreeFunction | None:
 
 
 def _flattened(root: Node, chart: Chart, subject: Subject) -> tuple[FreeTree, AffineMaps, list[Node]]:
-    """The tree in flat arrays, with its maps; and the leaves, in the order of its regions."""
+    """Return the tree in flat arrays with its affine maps, and the leaves in the order of the regions."""
     program, stack = subject.program, [(root, -1)]
     inner: list[Node] = []
     leaves: list[Node] = []
@@ -248,11 +251,11 @@ def _flattened(root: Node, chart: Chart, subject: Subject) -> tuple[FreeTree, Af
 def _check(
     max_error: float | None, max_regions: int | None, same_class: bool, cuts: str, max_terms: int | None
 ) -> None:
-    """Make sure that the arguments that are numbers and words are such.
+    """Check the types and ranges of the arguments that are numbers or words.
 
     Raises:
-        WrongTypeError: one is of another type.
-        TransformError: one is out of its range, or there is no goal.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument is out of range, or no goal is given.
     """
     if not isinstance(same_class, bool):
         raise WrongTypeError(f"same_class: expected True or False, found {same_class!r}.")
@@ -275,11 +278,11 @@ def _check(
 
 
 def _check_margin(margin: float, same_class: bool) -> None:
-    """Make sure that a margin is a number that something asks for.
+    """Check that the margin is a valid number, and 0 unless the class is requested.
 
     Raises:
-        WrongTypeError: it is no number.
-        TransformError: it is negative or not finite, or the class is not asked for.
+        WrongTypeError: the margin is not a number.
+        TransformError: the margin is negative or not finite, or positive without `same_class`.
     """
     if isinstance(margin, bool) or not isinstance(margin, Real) or not 0.0 <= margin < np.inf:
         raise argument_error(margin, Real)(f"margin: expected a finite number from 0, found {margin!r}.")
@@ -288,11 +291,11 @@ def _check_margin(margin: float, same_class: bool) -> None:
 
 
 def _weights(weight: object, program: ReLUProgram) -> Float[np.ndarray, "outputs"]:
-    """What divides the errors of the outputs.
+    """Return the divisor of each output's error.
 
     Raises:
-        WrongTypeError: it is no number and no array of numbers.
-        TransformError: there are more or fewer than outputs, or they are not positive and finite.
+        WrongTypeError: the weight is neither a number nor an array of numbers.
+        TransformError: the number of weights does not match the outputs, or a weight is not positive and finite.
     """
     given = weight.detach().cpu().numpy() if isinstance(weight, Tensor) else weight
     try:
@@ -309,7 +312,7 @@ def _weights(weight: object, program: ReLUProgram) -> Float[np.ndarray, "outputs
 
 @contextmanager
 def _shown(progress: bool) -> Iterator[Callable[[int, float], None]]:
-    """Show a line with the number of regions and the largest error found, as long as a tree grows."""
+    """Show a progress line with the number of regions and the largest error found while the tree grows."""
     if not progress:
         yield lambda *_: None
         return

@@ -1,4 +1,4 @@
-"""The whole pipeline on one screen: module, program, partition, shallow network."""
+"""Show the whole pipeline on one screen: module, program, partition, shallow network."""
 
 from __future__ import annotations
 
@@ -79,53 +79,54 @@ def transform(
     """Turn a piecewise-linear network into the shallow network that computes the same function.
 
     Without data, every activation region of the domain is found, except those so thin that leaving them out changes the
-    outputs by less than 1e-10 of their size: the function is the same at every point of the domain, up to
-    `shallow.max_error`, which is proven. With data, only the regions that their rows visit are found,
-    which works for networks of any size: the function is the same in these regions, and NaN elsewhere.
+    outputs by less than 1e-10 of their size. The function is then the same at every point of the domain, up to
+    `shallow.max_error`, which is proven. With data, only the regions that its rows visit are found, which works for
+    networks of any size. The function is then the same in these regions, and NaN elsewhere.
 
-    The model is read, never changed. If it ends with something that is not piecewise linear, such as a softmax, that
-    becomes the `head` of the shallow network.
+    The model is read, never changed. If it ends with an operation that is not piecewise linear, such as a softmax, that
+    operation becomes the `head` of the shallow network.
 
-    A search that is stopped by a budget, or by Ctrl-C, gives what it has found, with a warning: the output is NaN in
-    what is not explored, `complete` is False, and `shallow.resume(model)` goes on. The result is the same, bit for bit,
-    with stops or without, and whoever does the work.
+    If a limit or Ctrl-C stops the search, the result contains the regions found so far, with a warning: outputs are NaN
+    in unexplored parts, `complete` is False, and `shallow.resume(model)` continues. The final result is the same, bit
+    for bit, with or without interruptions, and whatever the workers.
 
     Args:
         model: an `nn.Module` of affine and piecewise-linear operations, in eval mode, that `torch.fx` or `torch.export`
             can trace; or an exported program.
-        example_input: a batch of inputs (first dimension: batch), or a single input of one dimension. Needed only where
-            the input's shape cannot be seen from the model or the data.
-        domain: a `Box` or a `Polytope`; all of R^n if None. Of a large network in a bounded `Box`, such as a ball
-            around an image, only the neurons that may change sign there are looked at.
-        data: a batch of inputs, of shape `(rows, *in_shape)`, inside the domain.
-        method: `"auto"`, `"double-description"` or `"lp"`: see `enumerate_regions`.
-        solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
-            each answer, and HiGHS for a program that it cannot settle.
-        max_error: the largest |shallow - model| to allow, in the unit of the outputs; relative to 1 + |x|_1 in an
-            unbounded domain. Regions are left out only if this allows it, and the bound is proven, which takes as long
-            again. If None, nothing is proven before `shallow.max_error` is asked for.
-        max_regions: stop when there are so many regions; no limit if None. With `data` no regions are searched for, so
-            that this is an error, as is every other argument behind `data` but `progress`.
-        time_limit: stop looking for regions so early that the network is there after about so many seconds; no limit if
-            None.
+        example_input: a batch of inputs (first dimension: batch), or a single one-dimensional input. Needed only if
+            neither the model nor the data determines the input's shape.
+        domain: a `Box` or a `Polytope`; all of R^n if None. For large networks in a bounded `Box`, such as a ball
+            around an image, only the neurons that may change sign there are examined.
+        data: a batch of inputs inside the domain, of shape `(rows, *in_shape)`.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`, which begins with
+            rays unless a box has many corners.
+        solver: the solver of linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, with HiGHS for programs that it cannot settle.
+        max_error: the largest |shallow - model| to allow, in the units of the outputs; relative to 1 + |x|_1 in an
+            unbounded domain. Only regions that this permits are left out, and the bound is proven, which doubles the
+            time. If None, nothing is proven until `shallow.max_error` is read.
+        max_regions: the number of regions at which to stop; no limit if None. With `data`, no search takes place, so
+            this and every later argument except `progress` raises an error.
+        time_limit: seconds after which the network should be ready, approximately; the search stops early enough for
+            that. No limit if None.
         workers: a number of threads, or any `concurrent.futures.Executor`: of processes, or of a cluster, such as
-            `client.get_executor()` of Dask. All of its workers must have this version of the package.
-        task_seconds: how long one task of a worker may take, before it gives back what is left.
-        checkpoint: a file in which what is found is kept while it is found. If it is there, the run goes on from it:
-            one that was killed at any instant loses at most its unfinished tasks.
-        store_maps: keep the affine map of each region; if False, they are computed from the deep network's weights
-            whenever they are needed, which takes less memory and more time.
-        progress: show a bar: regions, their rate, the explored share of the tree, and the time to go.
+            `client.get_executor()` of Dask. All workers must have this version of the package.
+        task_seconds: seconds that one task of a worker may take before it returns its remaining work.
+        checkpoint: a file in which results are saved as they are found, and from which the run continues if the file
+            exists. A run that is killed at any moment loses at most its unfinished tasks.
+        store_maps: whether to store the affine map of each region. If False, maps are computed from the deep network's
+            weights whenever they are needed, which takes less memory and more time.
+        progress: whether to show the regions, their rate, the explored share of the tree, and the remaining time.
 
     Returns:
-        The shallow network, on the device of the model. `complete` says whether it knows all regions of the domain.
+        The shallow network, on the device of the model. `complete` tells whether it knows all regions of the domain.
 
     Raises:
-        UnsupportedOperation: the model has operations that are not piecewise linear, not only at its end; all of them
-            are listed.
-        WrongTypeError: an argument is of another type.
-        TransformError: another argument with which no exact result is possible; the message says which and why.
-        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time.
+        UnsupportedOperation: the model contains operations, other than at its end, that are not piecewise linear; the
+            message lists all of them.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument does not allow an exact result; the message says which one and why.
+        KeyboardInterrupt: Ctrl-C before any region is found, after all have been found, or a second time.
 
     Example:
         >>> import torch, torch_shallow
@@ -177,8 +178,8 @@ def transform(
     shallow = _network(read, partition, threads_of(workers), store_maps)
     if max_error is not None and not shallow.max_error <= max_error:
         raise TransformError(
-            f"max_error: expected at least {shallow.max_error:.3g}, which is the bound that can be proven, found "
-            f"{max_error!r}; allow that much, leave it out, or choose a smaller domain."
+            f"max_error: expected at least {shallow.max_error:.3g}, the smallest bound that can be proven, found "
+            f"{max_error!r}; allow that much, leave the argument out, or choose a smaller domain."
         )
     return shallow
 
@@ -187,15 +188,15 @@ def transform(
 def transform_all(
     model: nn.Module | ExportedProgram, example_input: Tensor | None = None, *, domain: Domain | None = None
 ) -> ShallowReLU:
-    """All regions of a domain, or KeyboardInterrupt: as `transform`, for what must not be computed of a part of them.
+    """Find all regions of a domain as `transform` does, for callers to whom a partial result is of no use.
 
     Returns:
-        The same network as that of `transform`, which is complete.
+        The complete network that `transform` returns.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: as `transform`.
-        KeyboardInterrupt: Ctrl-C.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument has an invalid value, or the model cannot be read.
+        KeyboardInterrupt: Ctrl-C at any time.
     """
     from torch_shallow.search.enumerate import enumerate_regions
 
@@ -216,13 +217,13 @@ def transform_until(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> tuple[ShallowReLU, str]:
-    """As many regions as are found in time, for a caller who says himself what is known of a part of the domain.
+    """Find regions until the time limit, for callers that report themselves which part of the domain is known.
 
     Returns:
         The network, and the reason why it is not complete; empty if it is.
 
     Raises:
-        WrongTypeError: the domain is none.
+        WrongTypeError: `domain` is not a domain.
     """
     from torch_shallow.search.enumerate import explore_regions
 
@@ -255,29 +256,32 @@ def iter_regions(
     workers: int | Executor = 1,
     task_seconds: float = TASK_SECONDS,
 ) -> Iterator[Region]:
-    """The activation regions of a network, one after the other, as they are found.
+    """Iterate over the activation regions of a network as they are found.
 
-    They are those of `transform`, each once, but all of them are never in memory at the same time: for statistics of
-    networks of any number of regions, or to stop at a region that is wanted. Each task of a worker becomes a small
-    network of the regions that it has found; a region that is kept keeps that network, and its `index` is its number
-    there. Their order is not that of `transform`, and may differ from run to run.
+    These are the regions of `transform`, each exactly once, but never all in memory at the same time: useful for
+    statistics of networks with any number of regions, or to stop at the first region of interest. Each task of a worker
+    becomes a small network of the regions that it found. A region that you keep holds that network in memory, and its
+    `index` refers to it. The order differs from that of `transform`, and may vary from run to run.
 
     Args:
         model: an `nn.Module` or an exported program, as for `transform`.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
         domain: a `Box` or a `Polytope`; all of R^n if None.
-        method: `"auto"`, `"double-description"` or `"lp"`, as for `transform`.
-        solver: what solves linear programs, as for `transform`.
-        max_error: how much an output may change by regions that are left out, as for `transform`; it is not proven.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`, which begins with
+            rays unless a box has many corners.
+        solver: the solver of linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that proves
+            each answer, with HiGHS for programs that it cannot settle.
+        max_error: the largest change of an output that leaving out regions may cause, in the units of the outputs; it
+            is not proven. If None, 1e-10 of the size of the outputs.
         workers: a number of threads, or any `concurrent.futures.Executor`.
-        task_seconds: how long one task may take.
+        task_seconds: seconds that one task of a worker may take.
 
     Returns:
-        An iterator of the regions.
+        An iterator over the regions.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: an argument does not fit, or the model cannot be read.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument has an invalid value, or the model cannot be read.
 
     Example:
         >>> import torch, torch_shallow
@@ -302,7 +306,7 @@ def iter_regions(
 
 
 def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bool = True) -> ShallowReLU:
-    """The shallow network of a partition, which knows whose it is."""
+    """Build the shallow network of a partition, with the hash of the model it came from."""
     maps = affine_maps(partition, threads, local_models=store_maps)
     shallow = ShallowReLU(partition, maps, head=read.traced.head, store_maps=store_maps).to(read.traced.device)
     shallow.source_hash = read.hash
@@ -312,8 +316,8 @@ def _network(read: Model, partition: Partition, threads: int = 1, store_maps: bo
 def _check_max_error(max_error: float) -> None:
     if isinstance(max_error, bool) or not isinstance(max_error, Real) or not 0.0 < max_error < math.inf:
         raise argument_error(max_error, Real)(
-            f"max_error: expected a positive number, found {max_error!r}; for the least error that can be proven, "
-            "leave it out and ask shallow.max_error."
+            f"max_error: expected a positive number, found {max_error!r}; for the smallest error that can be proven, "
+            "leave it out and read shallow.max_error."
         )
 
 
@@ -321,6 +325,6 @@ def _check_unused(**given: bool) -> None:
     names = [name for name, is_given in given.items() if is_given]
     if names:
         raise TransformError(
-            "data: with data the regions that it visits are looked up, and none are searched for, found "
-            f"{', '.join(names)}; leave them out, or leave out data to find all regions."
+            "data: expected no search arguments together with data, since only the regions that it visits are found; "
+            f"found {', '.join(names)}; leave these out, or leave out data to find all regions."
         )

@@ -1,4 +1,4 @@
-"""Whether a property holds for every input of a domain."""
+"""Verify whether a property holds for every input of a domain."""
 
 from __future__ import annotations
 
@@ -34,41 +34,47 @@ def verify(
     method: str = "auto",
     solver: str | None = None,
 ) -> Verdict:
-    """Say whether a property holds for every input of a domain, and show an input for which it does not.
+    """Decide whether a property holds for every input of a domain, and give a counterexample if it does not.
 
     The network is not enumerated: a search opens only the cells in which the property may still fail, and ends when it
-    has found such an input or has proven that there is none. Each alternative of what makes it fail is a search of its
-    own. The verdict never speaks of a part of the domain: if the search is stopped, it is None.
+    has found such an input or has proven that there is none. Each alternative in which the property can fail is
+    searched separately. The verdict always concerns the whole domain: if the search is stopped, it is None.
 
-    A closed property, such as `AtMost(1.0)`, fails where the output is greater than 1, and holds where it is 1. What
-    is that near is decided by the values that the network has in float64, and `only_rounding` says so.
+    A property such as `AtMost(1.0)` holds where the output is exactly 1, and fails where it is greater. Inputs that are
+    undecided up to rounding are settled by the values that the network has in float64, and `only_rounding` records
+    this.
 
     Args:
-        model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method where
-            it has a head, such as a softmax; or its function.
-        domain: where to look: a `Box` or a `Polytope`; all of R^n if None, or of a shallow network all that it knows.
-            What the property itself asks of inputs may bound it, too. In a domain that is not bounded, all regions are
-            found, which only small networks allow.
-        property: `AtLeast`, `AtMost`, `Between`, `Wins` or `Linear`, joined by `&`, `|` and `~`; or `Monotone` alone,
-            of which the margin is the least slope that is to be positive, and the counterexample an interior point of a
-            region in which it is not. It needs a bounded domain.
-        example_input: a batch of inputs; needed only where the model does not tell the shape of one.
+        model: a piecewise-linear `nn.Module` or exported program of any size; a `ShallowReLU`; its trunk method if it
+            has a head, such as a softmax; or its function.
+        domain: a `Box` or a `Polytope`; if None, all of R^n, or everything that a shallow network knows. Conditions of
+            the property on the inputs may bound it further. In an unbounded domain, all regions are found, which is
+            possible only for small networks.
+        property: `AtLeast`, `AtMost`, `Between`, `Wins` or `Linear`, combined by `&`, `|` and `~`; or `Monotone` alone,
+            which needs a bounded domain. For `Monotone`, the margin is the smallest of the slopes that must be
+            positive, and a counterexample is an interior point of a region in which one is not.
+        example_input: a batch of inputs; needed only if the model does not determine the shape of an input.
         workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds; no limit if None.
-        checkpoint: a file in which the state of the search is kept, to go on from; with alternatives, one for each,
-            numbered at its end.
-        progress: show a bar.
-        certificate: a file, new or written anew, that proves a verdict of True: that the property fails in none of the
-            ways in which it might, each with a tree of cells and multipliers, which `python -m
-            torch_shallow.check_bounds` checks in integers. The proof may take as long again as `time_limit`; where
-            there is none, nothing is written, with an `IncompleteWarning` if the verdict is True. The domain has to be
-            bounded.
-        method: how to search; `"auto"` chooses.
-        solver: what solves linear or mixed-integer programs; chosen if None.
+        time_limit: seconds after which to stop, approximately; no limit if None.
+        checkpoint: a file in which the state of the search is saved, and from which it continues; with several
+            alternatives, one file each, with a number at the end of its name.
+        progress: whether to show a progress bar.
+        certificate: a file, created or overwritten, with a proof of a verdict of True. For each way in which the
+            property might fail, it contains a tree of cells with multipliers, which `python -m
+            torch_shallow.check_bounds` checks in integers. The proof may take as long again as `time_limit`. If no
+            proof is found, nothing is written, and an `IncompleteWarning` is issued if the verdict is True. The domain
+            must be bounded.
+        method: `"auto"` chooses by size among `"rays"` (vertices of cells, for few inputs), `"relaxation"` (linear
+            programs, for moderate sizes) and `"backward"` (batches of linear bounds, for wide networks and many
+            inputs); `"milp"` solves one mixed-integer program.
+        solver: with `method="milp"`, a name in `cvxpy.installed_solvers()`; HiGHS if None.
+
+    Returns:
+        The verdict: `holds` is True, False, or None if the search was stopped; with a counterexample if it is False.
 
     Raises:
-        WrongTypeError: an argument is of another type.
-        TransformError: the model cannot be read or has a head, or the property speaks of entries that there are not.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: the model cannot be read or has a head, or the property refers to entries that do not exist.
 
     Example:
         >>> import torch, torch_shallow
@@ -85,8 +91,8 @@ def verify(
 
     if not isinstance(property, Property):
         raise WrongTypeError(
-            "property: expected AtLeast, AtMost, Between, Wins or Linear, joined by &, | and ~, or Monotone, found "
-            f"{type(property).__name__}."
+            "property: expected AtLeast, AtMost, Between, Wins or Linear, combined by &, | and ~, or Monotone alone, "
+            f"found {type(property).__name__}."
         )
     subject = subject_of(model, domain, example_input)
     program = subject.program

@@ -1,7 +1,7 @@
-"""All compiled code, made ahead: `python -m torch_shallow compile`.
+"""Compile all compiled code ahead of its first use: `python -m torch_shallow compile`.
 
-What is compiled follows from the types of the arguments, so that the surest way to compile it is to use it: each job
-here asks small networks for one kind of result. Jobs are independent, and there is a process for each core.
+What is compiled depends on the types of the arguments, so the surest way to compile a function is to use it: each job
+here computes one kind of result for small networks. Jobs are independent, and run in one process per core.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ BOX = domain.Box(-1.0, 1.0)
 
 
 def compile_all(processes: int | None = None) -> Iterator[tuple[str, int, float]]:
-    """Compile what is not on disk yet.
+    """Compile everything that is not on disk yet.
 
     Args:
-        processes: how many to use; one for each core if None.
+        processes: the number of processes; one for each core if None.
 
     Yields:
-        For each job, when it is done: its name, how many functions it compiled, and seconds of processor time.
+        The name of each finished job, the number of functions that it compiled, and its processor time in seconds.
     """
     names = list(JOBS)
     count = min(processes or os.cpu_count() or 1, len(names))
@@ -44,7 +44,7 @@ def compile_all(processes: int | None = None) -> Iterator[tuple[str, int, float]
 
 
 def _run(name: str) -> tuple[str, int, float]:
-    logging.getLogger("torch_shallow").setLevel(logging.ERROR)  # who calls this knows that it compiles
+    logging.getLogger("torch_shallow").setLevel(logging.ERROR)  # the caller knows that it compiles
     torch.set_num_threads(1)
     with _compilations() as functions:
         begun = time.process_time()
@@ -54,7 +54,7 @@ def _run(name: str) -> tuple[str, int, float]:
 
 @contextmanager
 def _compilations() -> Iterator[list[str]]:
-    """The functions that are compiled meanwhile."""
+    """Collect the names of the functions compiled inside the context."""
     from numba.core import event
 
     class Listener(event.Listener):  # type: ignore[misc]
@@ -62,7 +62,7 @@ def _compilations() -> Iterator[list[str]]:
             found.append(event.data["dispatcher"].py_func.__name__)
 
         def on_end(self, event: event.Event) -> None:
-            """It has been counted."""
+            """Do nothing, as the function was counted at its start."""
 
     found: list[str] = []
     with event.install_listener("numba:compile", Listener()):
@@ -71,7 +71,7 @@ def _compilations() -> Iterator[list[str]]:
 
 @torch.no_grad()
 def _model() -> nn.Sequential:
-    """A network of two classes, both of which occur around 0."""
+    """Return a network of two classes, both of which occur around 0."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)).double()
@@ -154,9 +154,9 @@ def _pictures() -> None:
     plot.polygons(_in_a_box())
 
 
-# The longest come first.
+# The longest jobs come first.
 def _slopes() -> None:
-    """One search compiles all of them; all inputs of the box are free, and both norms have a bound of their own."""
+    """Compile the slope searches: all inputs of the box are free, and each norm has its own bound."""
     for norm in (1, 2):
         explain.lipschitz_constant(_model(), norm, BOX)
 

@@ -1,34 +1,34 @@
-"""Checks a proof, in a file, that two functions differ by at most E everywhere: `python check.py FILE`.
+"""Check a proof, in a file, that two functions differ by at most E everywhere: `python check.py FILE`.
 
-It imports nothing but the standard library, and knows nothing of how a proof was found. All numbers in a proof are
-dyadic rationals, computed with as integers times powers of two; nothing is rounded, but bounds, outwards.
+It imports only the standard library, and does not depend on how a proof was found. All numbers in a proof are dyadic
+rationals, represented as integers times powers of two; only bounds are rounded, outwards.
 
 **The statement.** f is a ReLU network, z_i = W_i [x; h] + b_i and h_i = max(z_i, 0), where neuron i reads inputs and
 earlier neurons, and f(x) = W [x; h] + b. g is a tree. At an inner node, a cut, an affine function H is evaluated, and x
 goes to the first subtree where H(x) <= 0, to the second where H(x) > 0. At a leaf g is affine; or the leaf is open, and
-nothing is claimed of it. H and the leaves may be given over u = P x; leaves may share a part S x. The domain is a box,
-entries of which may be unbounded, and half-spaces n x + c >= 0. Claimed is |f - g| <= E (1 + |x|_1) in each output, at
-each x of the domain; without the factor if the domain is bounded.
+nothing is claimed about it. H and the leaves may be given over u = P x; leaves may share a part S x. The domain is a
+box, entries of which may be unbounded, and half-spaces n x + c >= 0. The claim is |f - g| <= E (1 + |x|_1) in each
+output, at each x of the domain; without the factor if the domain is bounded.
 
-**The proof.** The cell of a node is where s_j H_j(x) >= 0 for all cuts above, s_j = -1 in a cut's first subtree, +1 in
-its second. At a node, neurons are settled with a sign s for all of its cell: active, s = +1, to be followed as h = z,
-or inactive, s = -1, as h = 0. If all that a neuron reads is settled, its row z' is the affine function that z is if all
-these have their signs. Multipliers y_j >= 0 of half-spaces of cell and domain leave r = s z' - sum y_j s_j H_j, and on
-the cell s z' >= r >= L - A |x|_1: L is the least value of r's part in the bounded entries of the box, and A the largest
-coefficient of the others (also of an entry with one bound, if its least value is not there).
+**The proof.** The cell of a node is where s_j H_j(x) >= 0 for all cuts above, with s_j = -1 in a cut's first subtree
+and +1 in its second. At a node, neurons are settled with a sign s for its whole cell: active, s = +1, treated as h = z,
+or inactive, s = -1, treated as h = 0. If everything that a neuron reads is settled, its row z' is the affine function
+that equals z if all these have their signs. Multipliers y_j >= 0 of half-spaces of cell and domain leave r = s z' - sum
+y_j s_j H_j, and on the cell s z' >= r >= L - A |x|_1: L is the least value of r's part in the bounded entries of the
+box, and A the largest coefficient of the others (also of an entry with one bound, if its least value is not there).
 
 Let h'_i be z'_i or 0, as settled, and d_i >= |h_i - h'_i|. Then |z_i - z'_i| <= e_i := sum_k |W_ik| d_k, and
-- active: if z_i >= 0, then |h_i - h'_i| = |z_i - z'_i| <= e_i. If not, h_i = 0 and |h_i - h'_i| = |z'_i|, where
-  z'_i < z'_i - z_i <= e_i and -z'_i <= -L. So d_i = max(e_i, -L) will do.
+- active: if z_i >= 0, then |h_i - h'_i| = |z_i - z'_i| <= e_i. If not, h_i = 0 and |h_i - h'_i| = |z'_i|, where z'_i <
+  z'_i - z_i <= e_i and -z'_i <= -L. So d_i = max(e_i, -L) suffices.
 - inactive: |h_i - h'_i| = max(z_i, 0) <= max(z'_i + e_i, 0) <= max(e_i - L, 0) = d_i.
-At a leaf, f is off from the row of the output by at most sum_i |W_i| d_i, and that row from g by the largest value of
+At a leaf, f differs from the row of the output by at most sum_i |W_i| d_i, and that row from g by the largest value of
 the difference in the box. A bound is a pair (b, a), for b + a |x|_1. Sums of pairs, and the larger of each part, bound
 sums and maxima (for e_i - L, slopes add up), and b + a |x|_1 <= max(b, a) (1 + |x|_1).
 
-**The file** is JSON, or that compressed by gzip: a line for f and the domain, then one for each node, a node before its
-subtrees, the first before the second. A cut and a leaf end with what is settled there: neuron k as k if active, -1 - k
-if inactive, or [that, j, y_j, ...], where j >= 0 is a cut above, counted from the root, and -1 - j half-space j of the
-domain. See `ReadNetwork`, `ReadDomain` and `ReadTree` for the fields.
+**The file** is JSON, possibly compressed by gzip: a line for f and the domain, then one for each node, a node before
+its subtrees, the first before the second. Cuts and leaves end with the neurons settled there: neuron k as k if active,
+-1 - k if inactive, or [that, j, y_j, ...], where j >= 0 is a cut above, counted from the root, and -1 - j half-space j
+of the domain. See `ReadNetwork`, `ReadDomain` and `ReadTree` for the fields.
 """
 
 from __future__ import annotations
@@ -44,22 +44,30 @@ from operator import mul
 from typing import Any
 
 FORMAT = "torch_shallow proof 1"
-FINER = 128  # bits that bounds have behind those of the rows that they are of, as they are rounded
+FINER = 128  # extra fraction bits of rounded bounds, compared with their rows
 Row = tuple[list[int], int]  # coefficients of an affine function, the constant last, as integers times 2 ** -scale
 Pair = tuple[int, int]
-Leaf = tuple[int, Fraction | None]  # its own number, and E on its cell; -1 and None if it is open
+Leaf = tuple[int, Fraction | None]  # its number, and E on its cell; -1 and None if it is open
 
 
 class NotAProof(ValueError):
-    """What was read is no proof."""
+    """Raised if the file is not a proof."""
 
 
 class NotProven(ValueError):
-    """It is one, with a step that does not hold."""
+    """Raised if a step of a proof does not hold."""
 
 
 def bounds_of_leaves(header: dict[str, Any], nodes: Iterable[Any]) -> Iterator[Leaf]:
-    """Check a proof, its first line and then the others, and bound |f - g| on each leaf; or NotAProof, or NotProven."""
+    """Check a proof, given as its first line and the others, and bound |f - g| on each leaf.
+
+    Yields:
+        Each leaf with its bound.
+
+    Raises:
+        NotAProof: the lines are not a proof.
+        NotProven: a step does not hold.
+    """
     tree = _at(1, ReadTree, header)
     for line, node in enumerate(nodes, start=2):
         leaf = _at(line, tree.enter, node)
@@ -80,24 +88,24 @@ def _at(line: int, step: Callable[[Any], Any], content: Any) -> Any:
 class ReadNetwork:
     """f: `inputs`; `stages` and `output`, each with `weight` (columns: inputs, then all earlier neurons) and `bias`.
 
-    A row is packed into one integer, its coefficients as digits, so that the integers of Python add up rows.
+    A row is packed into one integer, with its coefficients as digits, so that adding integers of Python adds rows.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.inputs = _below(data["inputs"])
-        self.scales: list[int] = []  # of each neuron's row
-        self.first: list[int] = []  # the first neuron that each neuron reads, or that an output reads
-        self.weights: list[list[int]] = []  # of these and those behind it, in units of the neuron's row
-        self.reads: list[int] = []  # a bit for each neuron that is read
-        own: list[list[int]] = []  # what each reads of the inputs, and the bias
-        largest: list[int] = []  # no coefficient of a row is larger
+        self.scales: list[int] = []  # scale of each neuron's row
+        self.first: list[int] = []  # the first neuron that each neuron or output reads
+        self.weights: list[list[int]] = []  # weights of this neuron and those after it, in units of the neuron's row
+        self.reads: list[int] = []  # one bit for each neuron that is read
+        own: list[list[int]] = []  # weights of the inputs, and the bias
+        largest: list[int] = []  # bounds on the coefficients of each row
         for stage in [*_list(data["stages"]), data["output"]]:
-            self.neurons = len(self.scales)  # at the end, outputs are behind the neurons
+            self.neurons = len(self.scales)  # finally, outputs come after the neurons
             bias = _list(stage["bias"])
             weight = _list(stage["weight"], len(bias))
             ints, scale = _exact([v for row in weight for v in _list(row, self.inputs + self.neurons)] + bias)
             width, rows = self.inputs + self.neurons, len(bias)
-            table = [ints[i * width : (i + 1) * width] for i in range(rows)]  # and the biases behind it
+            table = [ints[i * width : (i + 1) * width] for i in range(rows)]  # followed by the biases
             columns = [j for j in range(self.neurons) if any(row[self.inputs + j] for row in table)]
             low, high = (columns[0], columns[-1] + 1) if columns else (0, 0)
             top = max((self.scales[j] for j in columns), default=0)
@@ -114,7 +122,7 @@ class ReadNetwork:
         self.own = [sum(v << (k * self._bits) for k, v in enumerate(row)) for row in own]
 
     def unpack(self, packed: int) -> list[int]:
-        """The coefficients of a packed row."""
+        """Return the coefficients of a packed row."""
         packed, half = packed + self._half, 1 << (self._bits - 1)
         return [(packed >> (k * self._bits) & 2 * half - 1) - half for k in range(self.inputs + 1)]
 
@@ -155,7 +163,7 @@ class ReadDomain:
         self.upper, self.lower = dyadic[:inputs], [-end for end in dyadic[inputs:]]
 
     def least(self, row: list[int]) -> Pair:
-        """`(b, a)`: an affine function is at least b - a |x|_1 in the box; b is in units of 2 ** -scale of its own."""
+        """Return `(b, a)`: an affine function is at least b - a |x|_1 in the box; b has its own unit 2 ** -scale."""
         least, slope = row[-1] << self.scale, 0
         for value, (low, high) in zip(row, self._ends, strict=False):
             end = low if value >= 0 else high
@@ -179,19 +187,19 @@ class ReadTree:
         self._skip = [_exact([*_list(row, inputs), 0]) for row in skip]
         rows = None if projection is None else [_exact([*_list(row, inputs), 0]) for row in _list(projection)]
         self._projection, self._width = rows, inputs if rows is None else len(rows)
-        self._path: list[tuple[Row, list[int]]] = []  # cuts above, with what is settled at each
+        self._path: list[tuple[Row, list[int]]] = []  # cuts above, with the neurons settled at each
         self._sides: list[int] = []
-        self._known = self._off = 0  # a bit for each neuron that is settled, and for each that is off, d > 0
-        self._rows = [0] * count  # packed, of those that are settled as active
-        self._errors: list[Pair] = [(0, 0)] * count  # d, rounded up, FINER than the neuron's row
+        self._known = self._off = 0  # one bit for each settled neuron, and for each with d > 0
+        self._rows = [0] * count  # packed rows of the neurons settled as active
+        self._errors: list[Pair] = [(0, 0)] * count  # d, rounded up, with FINER more bits than the neuron's row
         self._numbers: set[int] = set()
         self.complete = False
 
     def enter(self, node: Any) -> Leaf | None:
-        """Take the next node; the bound, if it is a leaf."""
+        """Process the next node, and return the bound if it is a leaf."""
         leaf: Leaf = (-1, None)
         settled: list[int] = []
-        _expect(not self.complete, "no line behind the last node", "one")
+        _expect(not self.complete, "no line after the last node", "one")
         kind, *content = _list(node)
         if kind == "cut":
             _, row, entries = content
@@ -237,7 +245,7 @@ class ReadTree:
             self._rows[neuron], self._errors[neuron] = 0, (0, 0)
 
     def _compose(self, neuron: int) -> int:
-        """The row of a neuron or output under the signs that are settled, packed."""
+        """Return the packed row of a neuron or output under the settled signs."""
         network = self.network
         missing = network.reads[neuron] & ~self._known
         if missing:
@@ -246,16 +254,16 @@ class ReadTree:
         return sum(map(mul, network.weights[neuron], self._rows[network.first[neuron] :]), network.own[neuron])
 
     def _error_of(self, neuron: int) -> Pair:
-        """The e of the statement."""
+        """Return e of the proof."""
         network = self.network
         if not network.reads[neuron] & self._off:
             return 0, 0
-        errors = self._errors[network.first[neuron] :]  # perhaps more than are read
+        errors = self._errors[network.first[neuron] :]  # possibly more than are read
         some = [(abs(weight), d) for weight, d in zip(network.weights[neuron], errors, strict=False) if weight]
         return sum(size * d[0] for size, d in some), sum(size * d[1] for size, d in some)
 
     def _least(self, row: list[int], scale: int, multipliers: list[tuple[int, Pair]]) -> Pair:
-        """`(b, a)`, rounded outwards: on the cell an affine function is at least b - a |x|_1, FINER than its scale."""
+        """Return `(b, a)`, rounded outwards: on the cell a row is at least b - a |x|_1, with b FINER than its scale."""
         more = self.domain.scale
         if multipliers:
             terms: list[tuple[Pair, Row]] = [((1, 0), (row, scale))]
@@ -268,7 +276,7 @@ class ReadTree:
         return least << FINER >> more, -(-slope << FINER + self.domain.scale >> more)
 
     def _error(self, weights: list[Any], biases: list[Any]) -> Fraction:
-        """E at a leaf."""
+        """Return E at a leaf."""
         network, worst = self.network, Fraction(0)
         for output, skip, weight, bias in zip(self._outputs, self._skip, weights, biases, strict=True):
             own = network.scales[output]
@@ -291,7 +299,7 @@ class ReadTree:
 
 
 def _sum(terms: list[tuple[Pair, Row]]) -> Row:
-    """The sum of rows times numbers."""
+    """Add rows multiplied by numbers."""
     scale = max(y_scale + own for (_, y_scale), (_, own) in terms)
     total = [0] * len(terms[0][1][0])
     for (y, y_scale), (ints, own) in terms:
@@ -342,7 +350,7 @@ def _expect(holds: bool, expected: str, found: str) -> None:
 
 
 def rounded_up(value: Fraction) -> float:
-    """The least float that is not below a number."""
+    """Return the smallest float that is not below a number."""
     try:
         nearest = value.numerator / value.denominator
     except OverflowError:
@@ -351,7 +359,7 @@ def rounded_up(value: Fraction) -> float:
 
 
 def read(path: str) -> Iterator[Any]:
-    """The lines of a file, each as JSON."""
+    """Yield the lines of a file, each parsed as JSON."""
     with open(path, "rb") as plain, gzip.open(plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -361,7 +369,12 @@ def read(path: str) -> Iterator[Any]:
 
 
 def check(path: str, claimed: float | None = None) -> tuple[bool, str]:
-    """Whether a file proves an E, by default what it claims, and in words what it proves; or NotAProof, or OSError."""
+    """Tell whether a file proves an E, by default the one that it claims, and describe in words what it proves.
+
+    Raises:
+        NotAProof: the file is not a proof.
+        OSError: the file cannot be read.
+    """
     lines = read(path)
     header: Any = next(lines, None)
     worst, number, leaves, cells = Fraction(-1), -1, 0, 0
@@ -382,10 +395,10 @@ def check(path: str, claimed: float | None = None) -> tuple[bool, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check a file; 0 if it proves what it claims, 1 if not, 2 if it is no proof."""
+    """Check a file, and return 0 if it proves its claim, 1 if not, and 2 if it is not a proof."""
     parser = argparse.ArgumentParser(description="Check a proof that |f - g| <= E for all x of a domain.")
     parser.add_argument("file")
-    parser.add_argument("--error", type=float, help="the E that is to be proven; by default what the file claims")
+    parser.add_argument("--error", type=float, help="the E to be proven; by default the one that the file claims")
     options = parser.parse_args(arguments)
     try:
         proven, words = check(options.file, options.error)

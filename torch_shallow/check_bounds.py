@@ -1,39 +1,40 @@
-"""Checks proofs, in a file, that a ReLU network keeps bounds on all of a domain: `python check_bounds.py FILE`.
+"""Check proofs, in a file, that a ReLU network keeps bounds on a whole domain: `python check_bounds.py FILE`.
 
-It imports nothing but the standard library and `check.py`, and knows nothing of how a proof was found. All numbers are
-dyadic rationals, computed with as integers times powers of two; nothing is rounded, but bounds, outwards.
+It imports only the standard library and `check.py`, and does not depend on how a proof was found. All numbers are
+dyadic rationals, represented as integers times powers of two; only bounds are rounded, outwards.
 
 **The statement.** The network is z_i = W_i [x; h] + b_i and h_i = max(z_i, 0), where neuron i reads inputs and earlier
 neurons; its outputs are g = W [x; h] + b. The first of them are goals, the others are conditions, and so are the
-half-spaces n x + c of the domain. Claimed is min g <= B over the goals, at each x of the box where no condition is
+half-spaces n x + c of the domain. The claim is min g <= B over the goals, at each x of the box where no condition is
 negative. A file has one or more statements, about one network or several.
 
-**The tree.** A cut of neuron i splits a cell in two: where z_i <= 0, and where z_i >= 0. What is proven at a node holds
-on its cell: at all x of the box where no condition is negative and the neurons cut above have the signs chosen there.
-Known at each node are bounds l_i <= z_i <= u_i, at first those of interval arithmetic. A step at a node proves another
-one of them from those known so far, and a leaf proves the bound.
+**The tree.** A cut of neuron i splits a cell in two: where z_i <= 0, and where z_i >= 0. Everything proven at a node
+holds on its cell: at all x of the box where no condition is negative and the neurons cut above have the signs chosen
+there. Known at each node are bounds l_i <= z_i <= u_i, at first those of interval arithmetic. A step at a node proves
+another such bound from those known so far, and a leaf proves the bound B.
 
-**The rule.** What is to be bounded from above is an affine function of z, in a step z_i or -z_i, at a leaf the sum of
-the goals times weights w >= 0. To it are added conditions, z_i - l_i and u_i - z_i, each times a multiplier y >= 0: on
-the cell, none of this is negative. Stage by stage, the last one first, z becomes W [x; h] + b, and a term a h_i in it
-becomes t z_i + c, which is nowhere less on the cell:
+**The rule.** An affine function of z is bounded from above: in a step z_i or -z_i, at a leaf the sum of the goals times
+weights w >= 0. To it, conditions and terms z_i - l_i and u_i - z_i are added, each times a multiplier y >= 0; on the
+cell, none of these is negative. Stage by stage, the last one first, z is replaced by W [x; h] + b, and each term a h_i
+by t z_i + c, which is nowhere smaller on the cell:
 - if u_i <= 0, then h_i = 0, and t = c = 0; if l_i >= 0, then h_i = z_i, t = a and c = 0;
 - else, if a >= 0: for any t, a max(z, 0) - t z is convex in z, so c is its larger value at l_i and u_i;
 - else, if a < 0: a h_i <= t z_i for any a <= t <= 0, as h_i >= 0 and h_i >= z_i.
-As h_i >= 0, a may be rounded up. In the end there is an affine function of x, whose largest value in the box is known.
-At a leaf it bounds sum w times min g. If all w are zero and it is negative, the cell has no point. A leaf may also say
-nothing, if l_i > u_i for some neuron.
+As h_i >= 0, a may be rounded up. The result is an affine function of x, whose largest value in the box is known. At a
+leaf it bounds sum w times min g. If all w are zero and it is negative, the cell contains no point. A cell may also be
+declared empty if l_i > u_i for some neuron.
 
-**Pairs** (i, j) of neurons of a stage have a unit d = h_j - h_i, for which bounds of e = z_j - z_i are known. From
-max(z, 0) growing with z, and no faster, it follows that -max(-e, 0) <= d <= max(e, 0). So a h_i + b h_j may become
-(a + b) h_i + b d or (a + b) h_j - a d, and a positive multiple of d or -d is bounded as that of the ReLU of e or -e.
+**Pairs** (i, j) of neurons of a stage have a unit d = h_j - h_i, for which bounds of e = z_j - z_i are known. Since
+max(z, 0) grows with z, but no faster, -max(-e, 0) <= d <= max(e, 0). So a h_i + b h_j may be rewritten as (a + b) h_i +
+b d or (a + b) h_j - a d, and a positive multiple of d or -d is bounded like that of the ReLU of e or -e.
 
-**The file** is JSON, or that compressed by gzip. A line says the format and how many statements there are. Each
-statement is a line, see `ReadReLUs` and `ReadStatement`, and its nodes, a node before its subtrees, the first (z <= 0)
-before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers]` or `["empty", steps]`. Steps come in lists,
-each of which rests on those before it alone. A step is k for the upper bound of z_k, -1 - k for the lower one, or
+**The file** is JSON, possibly compressed by gzip. The first line gives the format and the number of statements. Each
+statement is a line, described by `ReadReLUs` and `ReadStatement`, and its nodes, a node before its subtrees, the first
+(z <= 0) before the second: `["cut", steps, i]`, `["leaf", steps, w, multipliers]` or `["empty", steps]`. Steps come in
+lists, each of which uses only the lists before it. A step is k for the upper bound of z_k, -1 - k for the lower one, or
 `[that, j, y_j, ...]` with multipliers: j = 2 k is that of u_k - z_k, 2 k + 1 that of z_k - l_k, and -1 - j that of
-condition j. Pair p is numbered as neuron N + p. Where the rule leaves a choice, it is made here, to lose little.
+condition j. Pair p is numbered as neuron N + p. Where the rule leaves a choice, this program makes it, so as to lose
+little.
 """
 
 from __future__ import annotations
@@ -48,29 +49,29 @@ from typing import Any, NamedTuple
 
 if __package__:
     from torch_shallow import check
-else:  # run as a file of its own, beside the other
+else:  # run as a separate file, beside the other
     import check  # type: ignore[import-not-found, no-redef]
 
 FORMAT = "torch_shallow bounds 1"
-FINER = 64  # bits that coefficients and bounds have behind those of the weights
-CLEARLY = 1 << 20  # choices between two that are alike should not hang on a last bit
-Undo = list[tuple[int, int, int]]  # a neuron or pair, and its bounds as they were before
+FINER = 64  # extra fraction bits of coefficients and bounds, compared with the weights
+CLEARLY = 1 << 20  # choices between two nearly equal values should not depend on a last bit
+Undo = list[tuple[int, int, int]]  # a neuron or pair, and its previous bounds
 
 
 class Columns(NamedTuple):
-    """Rows that read the inputs and some neurons, column by column, numbers in units of 2 ** -scale."""
+    """Hold rows over the inputs and some neurons, column by column, with numbers in units of 2 ** -scale."""
 
-    start: int  # number of its first neuron
+    start: int  # index of the first neuron
     inputs: list[list[int]]  # a column for each input
     sources: list[tuple[int, list[int]]]  # a column for each neuron that is read
     bias: list[int]
-    pairs: list[tuple[int, int, int]]  # number of the pair, and the places of its neurons among the rows
+    pairs: list[tuple[int, int, int]]  # index of the pair, and the places of its neurons among the rows
 
 
 class ReadReLUs:
     """`inputs`; `stages`: `weight` (columns: inputs, then all earlier neurons) and `bias`; `pairs` of neurons; `bits`.
 
-    `bits` is any number with which all weights are integers in units of 2 ** -bits, here called the scale.
+    `bits` is any number for which all weights are integers in units of 2 ** -bits; it is called the scale here.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ class ReadReLUs:
         self.paired = {k for pair in self.pairs for k in pair}
 
     def rows(self, weight: Any, bias: Any) -> Columns:
-        """Columns that may read all neurons so far."""
+        """Return columns that may read all neurons so far."""
         constants, d = self.exact(check._list(bias)), self.inputs
         table = [self.exact(check._list(row, d + self.neurons)) for row in check._list(weight, len(constants))]
         columns = [list(column) for column in zip(*table, strict=True)] or [[] for _ in range(d + self.neurons)]
@@ -99,12 +100,12 @@ class ReadReLUs:
         return Columns(self.neurons, columns[:d], sources, constants, [])
 
     def exact(self, values: list[Any]) -> list[int]:
-        """Numbers in units of 2 ** -scale."""
+        """Convert numbers to units of 2 ** -scale."""
         return self.scaled(*check._exact(values))
 
     def scaled(self, ints: list[int], scale: int) -> list[int]:
-        """The same of integers in other units."""
-        check._expect(scale <= self.scale, f"numbers of at most {self.scale} bits behind the point", str(scale))
+        """Convert integers in units of 2 ** -scale to the network's units."""
+        check._expect(scale <= self.scale, f"numbers of at most {self.scale} fraction bits", str(scale))
         return [v << self.scale - scale for v in ints]
 
 
@@ -115,11 +116,11 @@ class ReadStatement:
         self.network, self.complete = network, False
         self._lower: list[int] = []
         self._upper: list[int] = []
-        self._path: list[tuple[Undo, int, Undo]] = []  # of each cut: what its steps changed; its neuron; what it did
+        self._path: list[tuple[Undo, int, Undo]] = []  # for each cut: changes by steps, neuron, changes by the cut
         self._signs: list[int] = []
 
     def read(self, data: dict[str, Any]) -> None:
-        """Take the statement; its nodes are to be entered then."""
+        """Read the statement, before its nodes are entered."""
         network = self.network
         domain = check.ReadDomain(data["domain"], network.inputs)
         check._expect(domain.bounded, "a bounded domain", "one without bounds")
@@ -142,7 +143,7 @@ class ReadStatement:
             self.outputs.bias.append(constant)
 
     def _begin(self) -> None:
-        """Bounds by interval arithmetic."""
+        """Compute bounds by interval arithmetic."""
         low, high, bits = self._lower, self._upper, self.network.bits
         for stage in self.network.stages:
             ends = [(max(low[j], 0), max(high[j], 0)) for j, _ in stage.sources]
@@ -158,8 +159,8 @@ class ReadStatement:
             high.append(high[second] - low[first])
 
     def enter(self, node: Any) -> Fraction | None:
-        """Take the next node; the bound, if it is a leaf with points."""
-        check._expect(not self.complete, "no line behind the last node", "one")
+        """Process the next node, and return the bound if it is a leaf with points."""
+        check._expect(not self.complete, "no line after the last node", "one")
         kind, steps, *content = check._list(node)
         changed: Undo = []
         for group in check._list(steps):
@@ -193,7 +194,7 @@ class ReadStatement:
     def _empty(self, kind: Any, content: list[Any]) -> None:
         check._expect(kind == "empty" and not content, "a cut, a leaf or an empty cell", repr(kind)[:50])
         if not any(low > high for low, high in zip(self._lower, self._upper, strict=True)):
-            raise check.NotProven("no bounds contradict each other in a cell that is said to be empty")
+            raise check.NotProven("no bounds contradict each other in a cell that is declared empty")
 
     def _decide(self, neuron: int, sign: int) -> Undo:
         low, high = self._lower[neuron], self._upper[neuron]
@@ -211,7 +212,7 @@ class ReadStatement:
         return code, self._bound(start, [0] * len(self.outputs.bias), entries)
 
     def _add(self, into: dict[int, int], k: int, value: int) -> None:
-        """Add what enters a neuron, or of a pair the difference."""
+        """Add a multiple of a neuron's pre-activation, or of a pair's difference."""
         n = self.network.neurons
         check._below(k, len(self._lower))
         first, second = self.network.pairs[k - n] if k >= n else (k, k)
@@ -236,11 +237,13 @@ class ReadStatement:
         if sum(shares):
             return Fraction(bound, sum(shares))
         if bound >= 0:
-            raise check.NotProven("a cell is said to have no points, and the bound that says so is not negative")
+            raise check.NotProven(
+                "a cell is declared to have no points, but the bound that should prove this is not negative"
+            )
         return None
 
     def _bound(self, start: dict[int, int], outputs: list[int], multipliers: list[Any]) -> int:
-        """The rule: an upper bound of the sum of neurons and outputs times coefficients, all in units of 2 ** -bits."""
+        """Apply the rule: bound the sum of neurons and outputs times coefficients, all in units of 2 ** -bits."""
         bits, network, into, constant = self.network.bits, self.network, dict(start), 0
         for j, (y, scale) in check._multipliers(multipliers):
             value = (y << bits) >> scale
@@ -249,7 +252,11 @@ class ReadStatement:
                 constant += value * (-self._lower[j // 2] if j % 2 else self._upper[j // 2])
             else:
                 outputs[self.goals + check._below(~j, len(outputs) - self.goals)] += value
-        scale, terms, inputs = network.scale, [0] * network.neurons, [0] * network.inputs  # a scale finer than bits
+        scale, terms, inputs = (
+            network.scale,
+            [0] * network.neurons,
+            [0] * network.inputs,
+        )  # finer than bits
         for stage in [self.outputs, *reversed(network.stages)]:
             row = outputs
             if stage is not self.outputs:
@@ -267,13 +274,13 @@ class ReadStatement:
             for i, column in enumerate(stage.inputs):
                 inputs[i] += sum(map(mul, row, column))
             for j, column in stage.sources:
-                if self._upper[j] > 0 or j in network.paired:  # else h_j = 0, which tells something of a pair alone
+                if self._upper[j] > 0 or j in network.paired:  # otherwise h_j = 0, which matters only for a pair
                     terms[j] += sum(map(mul, some, map(column.__getitem__, places)))
         most = sum(max(a * low, a * high) for a, (low, high) in zip(inputs, self.box, strict=True))
         return -(-((constant << scale) + most) >> bits + scale)
 
     def _through(self, stage: Columns, row: list[int]) -> tuple[list[int], int]:
-        """From coefficients of what leaves the neurons of a stage to those of what enters them, and a constant."""
+        """Convert coefficients of a stage's outputs to coefficients of its pre-activations, and a constant."""
         low, high, start, constant = self._lower, self._upper, stage.start, 0
         of_pairs = []
         for unit, i, j in stage.pairs:
@@ -301,7 +308,7 @@ class ReadStatement:
 
 
 def _relaxed(a: int, low: int, high: int) -> tuple[int, int]:
-    """`(t, c)` with a max(z, 0) <= t z + c for low <= z <= high."""
+    """Return `(t, c)` with a max(z, 0) <= t z + c for low <= z <= high."""
     if high <= 0:
         return 0, 0
     if low >= 0:
@@ -313,7 +320,7 @@ def _relaxed(a: int, low: int, high: int) -> tuple[int, int]:
 
 
 def _loss(a: int, low: int, high: int) -> int:
-    """About how much `_relaxed` is off at most: on this, only a choice depends."""
+    """Estimate the largest error of `_relaxed`, on which only a choice depends."""
     if low >= 0 or high <= 0:
         return 0
     return -(a * high // (high - low)) * low if a >= 0 else -a * min(-low, high)
@@ -324,7 +331,7 @@ def _loss_of_pair(a: int, low: int, high: int) -> int:
 
 
 def proven_bound(statement: ReadStatement, nodes: Iterator[tuple[int, Any]]) -> Fraction | None:
-    """Check the nodes of a statement, each with its line; what they prove, or None if no point keeps all conditions."""
+    """Check a statement's nodes, each with its line, and return the bound; None if no point meets its conditions."""
     worst: Fraction | None = None
     while not statement.complete:
         line, node = next(nodes, (0, None))
@@ -336,7 +343,12 @@ def proven_bound(statement: ReadStatement, nodes: Iterator[tuple[int, Any]]) -> 
 
 
 def statements(lines: Iterator[Any]) -> Iterator[tuple[Any, Fraction | None]]:
-    """What each statement of a file claims, and what is proven; or NotAProof, or NotProven."""
+    """Yield what each statement of a file claims, and the bound that is proven.
+
+    Raises:
+        NotAProof: the lines are not a proof.
+        NotProven: a step does not hold.
+    """
     numbered = enumerate(lines, start=1)
     nothing: dict[str, Any] = {}
     _, header = next(numbered, (1, nothing))
@@ -351,11 +363,16 @@ def statements(lines: Iterator[Any]) -> Iterator[tuple[Any, Fraction | None]]:
         statement = ReadStatement(networks[0])
         check._at(line, statement.read, data)
         yield data.get("bound"), proven_bound(statement, numbered)
-    check._expect(next(numbered, None) is None, "no line behind the last node", "one")
+    check._expect(next(numbered, None) is None, "no line after the last node", "one")
 
 
 def check_bounds(path: str) -> tuple[bool, str]:
-    """Whether a file proves all that it claims, and in words what it proves; or NotAProof, or OSError."""
+    """Tell whether a file proves everything that it claims, and describe in words what it proves.
+
+    Raises:
+        NotAProof: the file is not a proof.
+        OSError: the file cannot be read.
+    """
     try:
         found = list(statements(check.read(path)))
     except check.NotProven as failure:
@@ -374,7 +391,7 @@ def check_bounds(path: str) -> tuple[bool, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check a file; 0 if it proves what it claims, 1 if not, 2 if it is no proof."""
+    """Check a file, and return 0 if it proves its claims, 1 if not, and 2 if it is not a proof."""
     parser = argparse.ArgumentParser(description="Check proofs of bounds of a ReLU network for all x of a domain.")
     parser.add_argument("file")
     options = parser.parse_args(arguments)

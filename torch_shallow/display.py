@@ -1,4 +1,4 @@
-"""How results show themselves: a line in a REPL, the whole text by `str`, and tables in a notebook."""
+"""Display results: one line in a REPL, the full text by `str`, and tables in a notebook."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-MOST_CHARACTERS = 120  # of the line in a REPL
-LINE = 40  # of so many characters at most, a line of a cell is not broken
+MOST_CHARACTERS = 120  # in one line of a REPL
+LINE = 40  # a line of a cell with at most this many characters is not broken
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of text.
+    """Hold a table of text.
 
     Attributes:
         head: the names of the columns.
@@ -25,7 +25,7 @@ class TextTable:
 
 
 class Displayed:
-    """A result whose `repr` is one line, however long its text is, and which notebooks show as tables."""
+    """Give a result a `repr` of one line, however long its text, and tables in notebooks."""
 
     __slots__: ClassVar[tuple[str, ...]] = ()
 
@@ -34,11 +34,11 @@ class Displayed:
         return f"{type(self).__name__}({line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 3] + '...'})"
 
     def _line(self) -> str:
-        """The result in a line: the first one of its text."""
+        """Return the result in one line: the first line of its text."""
         return str(self).partition("\n")[0]
 
     def _parts(self) -> Iterable[str | TextTable]:
-        """What a notebook shows, one below the other: the text, unless there are tables."""
+        """Return what a notebook shows, from top to bottom: the text, unless a subclass has tables."""
         return [str(self)]
 
     def _repr_html_(self) -> str:
@@ -46,7 +46,7 @@ class Displayed:
 
 
 def as_html(parts: Iterable[str | TextTable]) -> str:
-    """Texts and tables as HTML without any colour of its own, so that it is readable in light and in dark notebooks.
+    """Format texts and tables as HTML that sets no colours, so that it is readable in light and dark notebooks.
 
     Example:
         >>> as_html(["1 < 2"])
@@ -81,7 +81,7 @@ def _cell(tag: str, text: str, side: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a cell goes to the right: a number, perhaps with commas, or nothing."""
+    """Tell whether a cell is right-aligned: it holds a number, possibly with commas, or is empty."""
     try:
         return not text or float(text.replace(",", "")) is not None
     except ValueError:

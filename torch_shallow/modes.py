@@ -1,4 +1,4 @@
-"""Exact computations outside of the modes of torch that would change them."""
+"""Run exact computations outside the torch modes that would change them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ R = TypeVar("R")
 
 
 def outside_modes(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function run outside of inference mode, autocast and default devices other than the CPU.
+    """Decorate a function to run outside inference mode, autocast and default devices other than the CPU.
 
-    In inference mode nothing can take part in gradients; autocast rounds; and what is made on another default device
-    does not fit what was made on the CPU, or has no values at all. A function that follows a device follows that of its
-    arguments. Tensors of inference mode among the arguments are copied.
+    In inference mode, tensors cannot take part in gradients; autocast rounds; and tensors created on another default
+    device do not match those on the CPU, or have no values at all. A function that follows a device follows that of its
+    arguments. Arguments that are inference tensors are copied.
     """
 
     @wraps(function)

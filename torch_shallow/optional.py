@@ -1,4 +1,4 @@
-"""Libraries that only some explanations and pictures need."""
+"""Import libraries that only some explanations and pictures need."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from torch_shallow.errors import MissingPackageError
 
 
 def require(name: str, extra: str) -> ModuleType:
-    """Import a library that is an extra of this package.
+    """Import a library that belongs to an extra of this package.
 
     Args:
-        name: of the module.
-        extra: which extra installs it.
+        name: name of the module.
+        extra: name of the extra that installs it.
 
     Raises:
-        MissingPackageError: it cannot be imported; the message says why, and how to install it.
+        MissingPackageError: the module cannot be imported; the message says why, and how to install it.
     """
     try:
-        with warnings.catch_warnings():  # what libraries use of each other is no concern of the user's
+        with warnings.catch_warnings():  # how libraries use each other does not concern the user
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             return import_module(name)
     except ImportError as error:
         how = f"pip install 'torch_shallow[{extra}]'"
-        raise MissingPackageError(f"{name} is needed for this and cannot be imported ({error}): {how}.") from error
+        raise MissingPackageError(
+            f"{name}: this function needs the package, which cannot be imported ({error}); run {how}."
+        ) from error

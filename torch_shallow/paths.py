@@ -1,4 +1,4 @@
-"""Paths that a caller gives, and files that come into being whole or not at all."""
+"""Check paths given by a caller, and write files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch_shallow.errors import argument_error
 
 
 def check_path(path: object, argument: str = "path", example: str = "network.safetensors") -> Path:
-    """A path as such.
+    """Check that a value is a path, and return it as one.
 
     Args:
-        path: what the caller gave.
-        argument: its name.
-        example: of a file.
+        path: the value given by the caller.
+        argument: name of the argument, for the message.
+        example: example of a file name, for the message.
 
     Raises:
-        TransformError: it is none.
+        TransformError: the value is not a path.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if isinstance(text, str) and text and "\0" not in text and _has_bytes(text):
@@ -40,13 +40,13 @@ def _has_bytes(text: str) -> bool:
 
 
 def what_it_is(path: Path) -> str:
-    """What a path names that is no file, in words."""
+    """Describe in words what a path that is not a regular file refers to."""
     return "a folder" if path.is_dir() else "a device or a pipe"
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A name for a new file in the same folder, to be filled and then given its name; removed if it is still there."""
+    """Provide a temporary path in the same folder, to write and then rename; a remaining file is removed."""
     fresh = path.with_name(f".{secrets.token_hex(16)}")
     try:
         yield fresh

@@ -23,7 +23,7 @@ def run(arguments: list[str], cache: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_what_the_readme_shows_compiles_nothing_afterwards(tmp_path):
     assert "functions compiled in" in run(["-m", "torch_shallow", "compile"], tmp_path).stdout
-    assert run(["-m", "torch_shallow", "compile"], tmp_path).stdout == "All compiled code is there already.\n"
+    assert run(["-m", "torch_shallow", "compile"], tmp_path).stdout == "All code is already compiled.\n"
     shown = run(["-m", "benchmarks.first_use", "readme"], tmp_path)
     assert "compiles its inner loops" not in shown.stderr
     assert "compiles its inner loops" in run(["-m", "benchmarks.first_use", "readme"], tmp_path / "empty").stderr

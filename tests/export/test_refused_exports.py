@@ -47,7 +47,7 @@ def plain() -> ShallowReLU:
 def test_networks_that_are_none(target: str, plain: ShallowReLU) -> None:
     with pytest.raises(WrongTypeError, match=r"shallow: expected a ShallowReLU, found Sequential; make one with"):
         TARGETS[target](chain(2, 3, 1))
-    with pytest.raises(TransformError, match=r"shallow: code is written of .* go on with shallow.resume"):
+    with pytest.raises(TransformError, match=r"shallow: code can only be written for .* go on with shallow.resume"):
         TARGETS[target](transform(chain(2, 6, 2), max_regions=3))
     with pytest.raises(TransformError, match=r"features: expected one for each of the 2 entries"):
         TARGETS[target](plain, features=["a", "b", "c"])
@@ -61,32 +61,32 @@ def test_networks_that_are_none(target: str, plain: ShallowReLU) -> None:
 
 
 ARGUMENTS: list[tuple[Callable[[ShallowReLU], Any], str]] = [
-    (lambda s: export.to_c(s, name="double"), "name: expected a name that a function of C"),
+    (lambda s: export.to_c(s, name="double"), "name: expected a valid name of a C function"),
     (lambda s: export.to_c(s, name="a b"), "name: expected"),
     (lambda s: export.to_c(s, name="cuts"), "name: expected"),
     (lambda s: export.to_c(s, dtype="float64"), 'dtype: expected "double", "float" or "fixed"'),
-    (lambda s: export.to_c(s, "network.cpp"), r"path: expected the name of a file that ends in \.c"),
-    (lambda s: export.to_c(s, fraction_bits=(8, 8)), "fraction_bits: expected them with"),
+    (lambda s: export.to_c(s, "network.cpp"), r"path: expected a file name that ends in \.c"),
+    (lambda s: export.to_c(s, fraction_bits=(8, 8)), "fraction_bits: expected None unless"),
     (lambda s: export.to_c(s, dtype="fixed", fraction_bits=(31, 8)), "fraction_bits: expected 0 to 30 for inputs"),
     (lambda s: export.to_c(s, dtype="fixed", fraction_bits=(8, 40)), "fraction_bits: expected 0 to .* for outputs"),
-    (lambda s: export.to_c(s, dtype="fixed", fraction_bits=8), "fraction_bits: expected two numbers"),
+    (lambda s: export.to_c(s, dtype="fixed", fraction_bits=8), "fraction_bits: expected a tuple of two numbers"),
     (
         lambda s: export.to_c(s, dtype="fixed", features=Features.of(scale=[2.0, 1.0])),
         "features: expected names without",
     ),
     (lambda _: export.to_c(transform(chain(2, 3, 1)), dtype="fixed"), "bounded Box for fixed point"),
     (lambda _: export.to_c(with_head("softmax"), dtype="fixed"), "without a head for fixed point"),
-    (lambda _: export.to_c(transform(chain(1, 2, 1), domain=Box(0.0, 1e10)), dtype="fixed"), "inputs of less than 2"),
+    (lambda _: export.to_c(transform(chain(1, 2, 1), domain=Box(0.0, 1e10)), dtype="fixed"), "inputs below 2"),
     (lambda _: export.to_c(transform(nn.Linear(1, 1), domain=Box(0.1, 0.1 + 1e-12)), dtype="fixed"), "a multiple of 2"),
     (lambda _: export.to_python(with_head("log_softmax")), "which needs a logarithm"),
     (lambda s: export.to_onnx(s, dtype="double"), 'dtype: expected "float64" or "float32"'),
     (lambda s: export.to_onnx(s, dtype="float32", features=Features.of(scale=[1e-40, 1.0])), "that float32 can hold"),
     (lambda s: export.to_c(s, dtype="float", features=Features.of(scale=[1e-40, 1.0])), "that float can hold"),
     (lambda s: export.to_sql(s, ""), "table: expected a name"),
-    (lambda s: export.to_sql(s, []), "table: expected names"),
-    (lambda s: export.to_sql(s, "t", features=["a", "a"]), "columns of different names"),
-    (lambda s: export.to_sql(s, "t", outputs=["y"]), "outputs: expected a name for each of 2 outputs, found 1"),
-    (lambda s: export.to_sql(s, "t", keep="id"), "keep: expected names"),
+    (lambda s: export.to_sql(s, []), "table: expected a list of names"),
+    (lambda s: export.to_sql(s, "t", features=["a", "a"]), "columns with different names"),
+    (lambda s: export.to_sql(s, "t", outputs=["y"]), "outputs: expected one name for each of 2 outputs, found 1"),
+    (lambda s: export.to_sql(s, "t", keep="id"), "keep: expected a list of names"),
     (lambda _: export.to_sql(transform(nn.Linear(1000, 1)), "t"), "at most 900 .*use to_python or to_c"),
 ]
 
@@ -124,7 +124,7 @@ def test_files(plain: ShallowReLU, tmp_path: Path) -> None:
     model = export.to_onnx(plain, tmp_path / "mine.onnx")
     assert model.SerializeToString() == (tmp_path / "mine.onnx").read_bytes()
     assert "import" not in (tmp_path / "mine.py").read_text()
-    with pytest.raises(FileError, match=r"path: .*expected a file in a folder that can be written to"):
+    with pytest.raises(FileError, match=r"path: .*expected a file in a writable folder"):
         export.to_python(plain, tmp_path / "none" / "mine.py")
 
 

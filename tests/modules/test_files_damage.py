@@ -346,7 +346,7 @@ def test_a_header_has_one_form(name: str, tmp_path: Path) -> None:
     """Even where another form says the same, or more that nobody would read."""
     path = tmp_path / "network"
     path.write_bytes(with_header(FORMS[name], "unbounded"))
-    assert "in another form, so it was altered" in refusal(path)
+    assert "found another form, so the file was altered" in refusal(path)
 
 
 @pytest.mark.parametrize("blanks", [1, 7, 8, 16])
@@ -354,7 +354,7 @@ def test_blanks_behind_a_header_fill_eight_bytes(blanks: int, tmp_path: Path) ->
     (length,) = struct.unpack("<Q", saved("plain")[:8])
     text, path = saved("plain")[8 : 8 + length] + b" " * blanks, tmp_path / "network"
     path.write_bytes(struct.pack("<Q", len(text)) + text + saved("plain")[8 + length :])
-    assert "in another form, so it was altered" in refusal(path)
+    assert "found another form, so the file was altered" in refusal(path)
 
 
 @given(st.data())
@@ -373,14 +373,14 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 
     path = tmp_path / "network"
     path.write_bytes(pickle.dumps(Harm(), protocol=2))
-    assert "a pickle, which could execute anything and is not read" in refusal(path)
+    assert "a pickle, which could execute any code and is not read" in refusal(path)
     for name in ("os.mkdir", "aten.mkdir.default", "operator.methodcaller", "builtins.eval", "aten.__class__.default"):
         path.write_bytes(node("head", 1, [name, [str(tmp_path / "harm")], {}], CLASSIFIER))
         assert f"{name!r}, which is not allowed" in refusal(path)
     # torch.fx makes code of graphs, with these names in it.
     harm = f"from os import mkdir\nmkdir({str(tmp_path / 'harm')!r})\ndef g(*self):\n    return"
     path.write_bytes(with_tensor(f'a", 0)\n{harm} getattr(0, "b'))
-    assert "names that code can have" in refusal(path)
+    assert "printable names without quotes" in refusal(path)
     path.write_bytes(node("head", 1, ["aten.exp.default", [{"node": 0}], {f"x=0)\n{harm} dict(a": 1}], CLASSIFIER))
     assert "expected arguments of aten.exp.default" in refusal(path)
     assert not (tmp_path / "harm").exists()

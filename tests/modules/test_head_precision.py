@@ -99,6 +99,6 @@ def test_code_that_torch_fx_cannot_follow(monkeypatch: pytest.MonkeyPatch) -> No
             return y.exp() if y.sum() > 0.0 else y
 
     with pytest.raises(
-        TransformError, match=r"head: torch.fx cannot follow its code .*; write it without control flow"
+        TransformError, match=r"head: expected code that torch.fx can trace.*; write it without control flow"
     ):
         in_float64(Chooses(), (3,))

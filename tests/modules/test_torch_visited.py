@@ -127,7 +127,7 @@ def exported(shallow: ShallowReLU, x: Tensor) -> object:
     ids=["vmap", "jacrev", "jacfwd", "jvp", "export", "meta"],
 )
 def test_what_needs_to_look_inside_is_refused(use: object) -> None:
-    with pytest.raises(TransformError, match="x: a network of visited regions looks patterns up in a table"):
+    with pytest.raises(TransformError, match="x: expected a tensor with values, since a network of visited regions"):
         use(visited("head"), points("head"))
 
 

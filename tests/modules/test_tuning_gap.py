@@ -129,7 +129,7 @@ def test_a_sample_of_regions() -> None:
 
 def test_it_says_what_cannot_be_measured() -> None:
     shallow = transform(chain(2, 5, 1).double())
-    with pytest.raises(TransformError, match="sample: expected a number of regions, 1 or more"):
+    with pytest.raises(TransformError, match="sample: expected a number of regions of at least 1"):
         shallow.continuity_gap(0)
 
 

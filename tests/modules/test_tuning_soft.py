@@ -268,6 +268,6 @@ def test_bad_sharpness(sharpness: float) -> None:
 def test_as_a_part_of_a_model_that_is_read_it_says_what_to_put_in_its_place() -> None:
     soft = transform(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))).soften(5.0)
     for model, name in ((soft, "model"), (nn.Sequential(nn.Linear(2, 2), soft), "1")):
-        message = rf"^model: {name} is a SoftReLU.*put what its harden\(\) gives in its place"
+        message = rf"^model: .*{name}, a SoftReLU.*put the result of its harden\(\) in its place"
         with pytest.raises(TransformError, match=message):
             transform(model)

@@ -193,7 +193,7 @@ def test_the_point_at_which_no_pattern_of_a_region_holds() -> None:
     assert alone.locate(x).tolist() == [-1, -1]
     assert alone.grow(x) == 2
     assert alone.regions[0].half_spaces.names == ("stage 1 neuron 0 inactive", "stage 1 neuron 1 inactive")
-    with pytest.raises(TransformError, match="region 0: it has no interior"):
+    with pytest.raises(TransformError, match="region 0: expected a region with an interior"):
         alone.regions[0].vertices()
 
 

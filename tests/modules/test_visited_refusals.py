@@ -39,11 +39,11 @@ def test_data_are_called_data() -> None:
         (torch.zeros(2), r"one or more rows, found \(2,\)"),
         (
             torch.tensor([[0.0, 0.0], [torch.nan, 0.0], [0.0, torch.inf]]),
-            r"data: 2 of 3 rows are not finite \(NaN or inf\), the first of them row 1",
+            r"data: 2 of 3 rows are not finite \(NaN or inf\), the first at row 1",
         ),
         (torch.zeros(3, 2).to_sparse(), "data: expected a dense tensor with values, found layout torch.sparse_coo"),
         (torch.zeros(3, 2, device="meta"), "data: expected a dense tensor with values, found a tensor on the meta"),
-        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first of them row 1"),
+        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), "data: 1 of 2 rows lie outside the domain, the first at row 1"),
     ],
     ids=["list", "integers", "shape", "no row", "no batch", "not finite", "sparse", "meta", "outside"],
 )
@@ -71,7 +71,7 @@ class Sly(nn.Module):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [(lambda y: y + 1e-6, "torch.fx does not see"), (lambda y: y - y.mean(0), "treat each row of a batch by itself")],
+    [(lambda y: y + 1e-6, "torch.fx does not see"), (lambda y: y - y.mean(0), "treat each row of a batch separately")],
 )
 def test_a_model_that_is_not_its_graph(wrong: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(TransformError, match=message):
@@ -95,7 +95,7 @@ def test_a_model_that_does_something_else_in_float64_is_refused() -> None:
 def test_bad_arguments_of_transform() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     for wrong in ({"method": "lp"}, {"solver": "CLARABEL"}):
-        with pytest.raises(TransformError, match="data: with data the regions that it visits are looked up"):
+        with pytest.raises(TransformError, match="data: expected no search arguments together with data"):
             transform(model, data=torch.randn(5, 2), **wrong)
     with pytest.raises(TransformError, match="data"):
         transform(model, torch.zeros(1, 2), data=torch.randn(5, 3))

@@ -96,7 +96,7 @@ def test_in_the_middle_it_is_refused(middle: Callable[[Any, Tensor, Tensor], Ten
 
 @pytest.mark.parametrize("end", [lambda m, y, x: y.softmax(0), lambda m, y, x: y * y.exp().mean()])
 def test_a_head_that_mixes_rows_is_refused(end: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
-    with pytest.raises(TransformError, match="each row of a batch by itself"):
+    with pytest.raises(TransformError, match="each row of a batch separately"):
         read_model(Model(end))
 
 

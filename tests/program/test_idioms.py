@@ -108,7 +108,7 @@ def test_infinite_bounds_make_no_regions() -> None:
     [
         (lambda m, h: h + m.upper, r"contains inf and is not only a bound"),
         (lambda m, h: torch.clamp(h, m.upper), "infinite bound, which leaves no finite value"),
-        (lambda m, h: h.scatter_reduce(1, torch.zeros_like(h, dtype=torch.int64), h, "mean"), "'amax' and 'amin'"),
+        (lambda m, h: h.scatter_reduce(1, torch.zeros_like(h, dtype=torch.int64), h, "mean"), "'amax', 'amin'"),
     ],
     ids=["added", "wrong side", "mean"],
 )
@@ -122,7 +122,7 @@ def test_what_is_no_bound_and_no_group(code: Callable[[Bounded, Tensor], Tensor]
 def test_fake_quantisation_is_refused_by_name() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     model.insert(1, torch.ao.quantization.FakeQuantize())
-    with pytest.raises(TransformError, match=r"1 is a FakeQuantize, which rounds.*from before prepare_qat"):
+    with pytest.raises(TransformError, match=r"1 is a FakeQuantize, which rounds.*as it was before prepare_qat"):
         read_model(model)
 
 

@@ -48,7 +48,7 @@ BAD_MODELS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))), "SpectralNorm of 0.*train mode"),
     (lambda: nn.utils.spectral_norm(nn.Linear(3, 3)), "SpectralNorm of it is in train mode"),
     (TwoInputs, "also needs y, z"),
-    (NoInput, "takes no input"),
+    (NoInput, "one without arguments"),
 ]
 
 
@@ -72,8 +72,8 @@ BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
     ({"example_input": torch.zeros(2, 4, dtype=torch.int64)}, "found torch.int64"),
     ({"example_input": torch.tensor(1.0)}, "no entries"),
     ({"example_input": torch.zeros(2, 0)}, "no entries"),
-    ({"in_shape": ()}, "positive sizes"),
-    ({"in_shape": (4, 0)}, "positive sizes"),
+    ({"in_shape": ()}, "size, all positive"),
+    ({"in_shape": (4, 0)}, "size, all positive"),
     ({"in_shape": (5,), "example_input": torch.zeros(1, 4)}, "differs"),
 ]
 

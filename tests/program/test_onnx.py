@@ -381,7 +381,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_onnx(tmp_path / "missing.onnx")
     for content in (b"", b"not a model"):
         (tmp_path / "text.onnx").write_bytes(content)
-        with pytest.raises(TransformError, match="is not an ONNX file"):
+        with pytest.raises(TransformError, match=r"expected (a complete|an) ONNX file"):
             from_onnx(tmp_path / "text.onnx")
     with pytest.raises(TransformError, match="float32, float16 or float64"):
         from_onnx(written(tmp_path, [node("Neg", "x")], (2,), kind=TensorProto.INT64))
@@ -392,7 +392,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_onnx(written(tmp_path, [node("Reshape", "x", "x")], (4,)))
     with pytest.raises(TransformError, match="joins the batch"):
         from_onnx(written(tmp_path, [node("Flatten", "x", axis=2)], (4, 2)))
-    with pytest.raises(TransformError, match=r"has attributes that are not read: antialias_more"):
+    with pytest.raises(TransformError, match=r"has unsupported attributes:  antialias_more"):
         from_onnx(written(tmp_path, [node("Relu", "x", antialias_more=1)], (4,)))
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(TransformError, match=r"pip install 'torch_shallow\[onnx\]'"):

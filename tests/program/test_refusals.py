@@ -47,13 +47,13 @@ UNSUPPORTED: list[tuple[Callable[[Any, Tensor], Any], str, str]] = [
     (lambda m, h: h + h.max(), "max", "whole batch"),
     (lambda m, h: h + h.amax(0), "amax", "along the batch (dimension 0)"),
     (lambda m, h: h.median(), "median", "whole batch"),
-    (lambda m, h: h.amax(2), "amax", "dim=2, for a tensor of 2 dimensions"),
+    (lambda m, h: h.amax(2), "amax", "dim=2, for a tensor with 2 dimensions"),
     (lambda m, h: h.kthvalue(0).values, "kthvalue", "do not fit its input"),
     (lambda m, h: F.max_pool1d(h, 9), "max_pool1d", "do not fit its input"),
     (lambda m, h: h.topk(h.size(0)).values, "topk", "depends on the number of inputs"),
-    (lambda m, h: h.max(1).indices + h, "max", "places of entries"),
-    (lambda m, h: h.sort()[1] + h, "sort", "places of entries"),
-    (lambda m, h: F.max_pool1d(h, 2, padding=1, dilation=7), "max_pool1d", "nothing but padding"),
+    (lambda m, h: h.max(1).indices + h, "max", "positions of entries"),
+    (lambda m, h: h.sort()[1] + h, "sort", "positions of entries"),
+    (lambda m, h: F.max_pool1d(h, 2, padding=1, dilation=7), "max_pool1d", "only padding"),
     (lambda m, h: F.instance_norm(h.view(-1, 2, 3)).view(-1, 6), "instance_norm", "model.eval()"),
     (lambda m, h: F.fractional_max_pool2d(h.view(-1, 1, 2, 3), 1, 1), "fractional_max_pool2d", ""),
     (lambda m, h: h.prod(1, keepdim=True) + h, "prod", "not on the list"),
@@ -208,13 +208,13 @@ OUTPUTS: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, h: {"logits": h}, "one tensor as its output, found (dict|immutable)"),
     (lambda m, h: None, "one tensor as its output, found NoneType"),
     (lambda m, h: h.chunk(2), "found (list|tuple)"),
-    (lambda m, h: h.T, "must be the batch"),
+    (lambda m, h: h.T, "expected the batch as the first dimension"),
     (lambda m, h: h[:, :0], "no entries"),
-    (lambda m, h: h.sum(), "must be the batch"),
-    (lambda m, h: m.p, "must be the batch"),
-    (lambda m, h: h.flatten(), "must be the batch"),
+    (lambda m, h: h.sum(), "expected the batch as the first dimension"),
+    (lambda m, h: m.p, "expected the batch as the first dimension"),
+    (lambda m, h: h.flatten(), "expected the batch as the first dimension"),
     (lambda m, h: torch.zeros_like(h, dtype=torch.int64), "floating-point"),
-    (lambda m, h: F.relu(h.sum(0)).expand_as(h), "batch dimension of what enters 'relu'"),
+    (lambda m, h: F.relu(h.sum(0)).expand_as(h), "one batch dimension in the input of 'relu'"),
     (lambda m, h: h / (m.p - m.p), "not finite"),
 ]
 
@@ -246,7 +246,7 @@ def test_traced_graph_computes_the_same_in_the_same_dtype(dtype: torch.dtype) ->
 
 
 def test_example_input_on_which_the_model_fails() -> None:
-    with pytest.raises(TransformError, match=r"fails on it \(shape \(2, 5\), torch.float32\)"):
+    with pytest.raises(TransformError, match=r"fails on shape \(2, 5\), torch.float32"):
         trace(nn.Linear(4, 2), torch.zeros(2, 5))
 
 
@@ -309,13 +309,15 @@ def test_loops_over_the_rows_of_a_batch_are_refused() -> None:
     )
     for example in (None, x):
         with pytest.raises(
-            TransformError, match=r"^model: its forward\(\) goes through the batch 'batch' row by row at .* whole"
+            TransformError, match=r"^model: its forward\(\) loops over the rows of the batch 'batch' at .* whole"
         ):
             read_model(Batch(loops[0]), example)
     for loop in loops[1:]:
         with pytest.raises(TransformError, match="example_input"):
             read_model(Batch(loop))
-        with pytest.raises(TransformError, match=r"depends on how many rows .* let the layers take the whole batch"):
+        with pytest.raises(
+            TransformError, match=r"depends on the number of rows .* let the layers take the whole batch"
+        ):
             read_model(Batch(loop), x)
 
 
@@ -369,8 +371,8 @@ MODULES = (
     (nn.Sigmoid(), "put a Hardsigmoid in its place and train again"),
     (nn.Tanh(), "put a Hardtanh in its place and train again"),
     (nn.SiLU(), "put a ReLU in its place and train again"),
-    (nn.TransformerEncoderLayer(4, 2), r"\(attention\).*transform the part of the model before it, or behind it"),
-    (nn.MultiheadAttention(4, 2), r"\(attention\).*transform the part of the model before it, or behind it"),
+    (nn.TransformerEncoderLayer(4, 2), r"\(attention\).*transform the part of the model before it, or after it"),
+    (nn.MultiheadAttention(4, 2), r"\(attention\).*transform the part of the model before it, or after it"),
     (nn.LSTM(4, 4), r"put nn.RNN\(\.\.\., nonlinearity='relu'\) in its place"),
 )
 

@@ -201,10 +201,10 @@ def fails(module: nn.Module, args: Any, output: Tensor) -> None:
 
 
 CHANGING = (
-    (doubles, "forward hook doubles of 0 changes the output; put what it computes into forward()"),
+    (doubles, "forward hook doubles of 0 changes the output; move its computation into forward()"),
     (lambda module, args: (args[0] + 1e-9,), "forward pre-hook .* of 0 changes the input"),
     (cuts_the_input_in_place, "forward pre-hook cuts_the_input_in_place of 0 changes the input"),
-    (shifts_the_weight, "its output is another one with the forward hooks of 0; put"),
+    (shifts_the_weight, "found another output with those of 0; move"),
     (fails, r"forward hook fails of 0 fails on a batch of inputs \(KeyError: 'run'\)"),
 )
 
@@ -269,7 +269,7 @@ PICKS: list[tuple[Callable[[Tensor, Tensor], Any], Callable[[Any], Tensor]]] = [
 
 @pytest.mark.parametrize(("what", "pick"), PICKS, ids=["dict", "NamedTuple", "tuple"])
 def test_one_tensor_of_several_can_be_picked(reads: Reads, what: Any, pick: Any) -> None:
-    with pytest.raises(TransformError, match=r"one tensor as its output.*whose forward\(\) returns the tensor"):
+    with pytest.raises(TransformError, match=r"one tensor as its output.*whose forward\(\) returns only the tensor"):
         read_model(Returns(what))
     assert reads(Only(Returns(what), pick)).out_shape == (2,)
 
@@ -329,7 +329,9 @@ def test_a_shallow_network_is_a_part_of_a_model() -> None:
 def test_a_shallow_network_of_less_than_everything_is_no_part_of_a_model() -> None:
     deep = mlp()
     for part in (torch_shallow.transform(deep, domain=torch_shallow.Box(-1.0, 1.0)), deep_by_data(deep)):
-        with pytest.raises(TransformError, match=r"1: expected a complete shallow network of all of R\^n.*deep model"):
+        with pytest.raises(
+            TransformError, match=r"1: expected a complete, untrained shallow network of all of R\^n.*deep model"
+        ):
             torch_shallow.transform(nn.Sequential(nn.Linear(3, 3), part))
 
 

@@ -1,1 +1,1 @@
-"""A network of few regions near a given one, with a proven distance: cells, their affine maps, and the tree."""
+"""Approximate a network by one of few regions, with a proven distance: cells, their affine maps, and the tree."""

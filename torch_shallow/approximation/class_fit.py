@@ -1,4 +1,4 @@
-"""Affine maps with the class of a network on a cell: found at points, then proven."""
+"""Fit affine maps with the class of a network on a cell: found at points, then proven."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.approximation.worst_points import worst_points
 from torch_shallow.explain.asking import Asking
 
-ROUNDS = 6  # of fitting maps, and of looking where they are wrong
-FINER = 6  # times that numbers get another digit where rounded ones give other classes
-OWN_MAPS = 24  # of the network, near the boundary, that are tried
+ROUNDS = 6  # rounds of fitting maps, and of searching where they are wrong
+FINER = 6  # number of times that another digit is added if rounded numbers give other classes
+OWN_MAPS = 24  # number of the network's own maps near the boundary that are tried
 
 
 @dataclass(frozen=True, eq=False)
 class ClassFitter(Fitter):
-    """Fits affine maps that have the network's class wherever that leads by more than a margin.
+    """Fit affine maps that have the network's class wherever that leads by more than a margin.
 
-    What is compared with the goal, which is the margin, is the greatest lead of the network where a map has another
-    class. If the distance of values has a limit too, what it is above that counts likewise.
+    The quantity compared with the goal, which is the margin, is the greatest lead of the network where a map has
+    another class. If the distance of values is limited, too, its excess counts in the same way.
 
     Attributes, beside those of `Fitter`:
-        classes: the classes of the program.
-        margin: the goal.
-        max_error: the distance that is allowed; infinite if any is.
+        classes: the classes of the program. margin: the goal. max_error: the largest distance allowed; infinite if any
+        is allowed.
     """
 
     classes: Classes
@@ -37,20 +36,20 @@ class ClassFitter(Fitter):
     max_error: float
 
     def found(self, fit: Fit) -> float:
-        """The greatest lead found, or what the distance has too much."""
+        """Return the greatest lead found, or the excess of the distance."""
         return max(fit.lead, super().found(fit) - self.max_error + self.margin)
 
     def proven_of(self, fit: Fit) -> float:
-        """Likewise, what is proven of them."""
+        """Return the proven bound of the greatest lead, or of the excess of the distance."""
         return max(fit.lead_bound, super().proven_of(fit) - self.max_error + self.margin)
 
     def near(self, found: Float[np.ndarray, "cells"]) -> Float[np.ndarray, "cells"]:
-        """The goal where it seems to be reached; elsewhere, near the worst of all."""
+        """Return the goal where it seems to be reached, and elsewhere a bound near the worst of all."""
         return np.where(found <= self.margin, self.margin, super().near(found))
 
     def fit(self, cell: SampledCell, goal: float) -> Fit:
-        """Maps with the class of the network at all points, as near to it as possible; nothing is proven."""
-        del goal  # there is but one
+        """Find maps with the class of the network at all points, as near to it as possible; nothing is proven."""
+        del goal  # there is only one goal
         y = self.program(cell.x)
         cell = cell.with_points(self.classes.boundary(cell.x, y, self.margin))
         y = np.concatenate([y, self.program(cell.x[len(y) :])])
@@ -68,7 +67,7 @@ class ClassFitter(Fitter):
         return fit
 
     def _terms(self, cell: SampledCell, y: np.ndarray, fitted: ClassMaps) -> list[np.ndarray]:
-        """The inputs that may have a coefficient, for each output."""
+        """Return the inputs that may have a coefficient, for each output."""
         every = np.flatnonzero(cell.upper > cell.lower)
         terms = [every] * self.program.num_outputs
         if self.max_terms is None or len(every) <= self.max_terms:
@@ -78,7 +77,7 @@ class ClassFitter(Fitter):
         return [np.sort(np.argsort(-size, kind="stable")[: self.max_terms]) for size in sizes]
 
     def _judged(self, cell: SampledCell, y: np.ndarray, maps: Float[np.ndarray, "outputs homogeneous"]) -> Fit:
-        """What is found of some maps at the points of a cell."""
+        """Evaluate maps at the points of a cell."""
         errors = np.abs(y - cell.x @ maps[:, :-1].T - maps[:, -1])
         leads = self.classes.apart(cell.x, y, maps)
         worst, unknown = int(leads.argmax()), np.full(len(maps), np.inf)
@@ -86,9 +85,9 @@ class ClassFitter(Fitter):
         return Fit(cell, maps, errors.max(axis=0), at, unknown, 0.0, lead, cell.x[worst], np.inf)
 
     def _best(self, cell: SampledCell, y: np.ndarray, maps: np.ndarray, is_met: bool) -> Fit:
-        """Maps that were found, with few digits if these will do, or maps of the network itself."""
+        """Return the fitted maps, with few digits if these suffice, or maps of the network itself."""
         exact = self._judged(cell, y, maps)
-        is_boundary_met = self.margin <= self.classes.none and self._is_divided(y)  # so that no digit may be missing
+        is_boundary_met = self.margin <= self.classes.none and self._is_divided(y)  # so all digits are needed
         if is_boundary_met or not is_met:
             own = [] if self.max_terms is not None or self.margin > self.classes.none else self._own_maps(cell, y)
             return min([*own, exact], key=lambda fit: max(self.margin, self.found(fit)))
@@ -101,11 +100,11 @@ class ClassFitter(Fitter):
         return exact
 
     def _is_divided(self, y: np.ndarray) -> bool:
-        """Whether there are several classes."""
+        """Tell whether there are several classes."""
         return len(np.unique(self.classes.leads(y)[0])) > 1
 
     def _own_maps(self, cell: SampledCell, y: np.ndarray) -> list[Fit]:
-        """The network's own maps near the boundary of two classes, which meet it exactly: the nearest ones first."""
+        """Return the network's own maps near the boundary of two classes, which meet it exactly, nearest first."""
         _, leads = self.classes.leads(y)
         nearest = cell.x[np.argsort(leads, kind="stable")[: 8 * OWN_MAPS]]
         patterns = np.unique(self.program.pattern(nearest), axis=0)
@@ -116,7 +115,7 @@ class ClassFitter(Fitter):
         return sorted(found, key=lambda fit: self.worst(fit.found))
 
     def proven(self, fit: Fit, goal: float, asking: Asking) -> Fit:
-        """The same maps, with a proven bound of the lead where classes differ, and of the distance of values."""
+        """Return the same maps, with proven bounds on the lead where classes differ, and on the distance of values."""
         lead, at, bound = fit.lead, fit.lead_at, 0.0
         limit = goal if np.isfinite(goal) else max((1.0 + self.precision / 2) * lead, self.classes.none)
         floor = max(limit - self.classes.none / 2, lead)

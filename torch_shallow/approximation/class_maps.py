@@ -1,4 +1,4 @@
-"""The affine maps nearest to some values in the maximum norm among those that give each point its class."""
+"""Find the affine maps nearest to given values in the maximum norm among those that give each point its class."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch_shallow.approximation.minimax import EXACT, FIRST, LEAST, OPTIONS, RO
 from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.geometry.highs import linear_program
 
-SHARE = 0.25  # of the network's lead, which the maps' lead has to be at least
-LITTLE = 1.0  # of what the lead counts, which values count for where no maps give each point its class
+SHARE = 0.25  # share of the network's lead that the maps' lead must reach
+LITTLE = 1.0  # weight of values relative to the lead, if no maps give each point its class
 
 
 class ClassMaps:
-    """Affine maps that lead, at points where the network's class leads by more than a margin, with the same class.
+    """Find affine maps that give the network's class at points where that class leads by more than a margin.
 
-    Of these, the ones with the smallest largest deviation, by linear programming. If there are none, about those
-    that lack least. Only points that matter are rows of the program, as in `NearestMap`.
+    Among these maps, linear programming finds those with the smallest largest deviation. If there are none, it finds
+    approximately those that violate the conditions least. Only points that matter become rows of the program, as in
+    `NearestMap`.
 
     Args:
         classes: the classes.
-        weight: of the outputs: deviations are divided by it.
-        margin: points with a lead up to this may have any class.
-        room: about how much the deviation may be raised so that a class that is the only one leads by something.
+        weight: unit of each output, by which deviations are divided.
+        margin: points with at most this lead may have any class.
+        room: approximate amount by which the deviation may rise to give the only class of a cell a lead.
     """
 
     def __init__(self, classes: Classes, weight: Float[np.ndarray, "outputs"], margin: float, room: float) -> None:
@@ -36,12 +37,12 @@ class ClassMaps:
         y: Float[np.ndarray, "points outputs"],
         terms: list[Int[np.ndarray, "terms"]],
     ) -> tuple[Float[np.ndarray, "outputs homogeneous"], bool]:
-        """The maps, and whether they give all points their class.
+        """Return the maps, and whether they give all points their class.
 
         Args:
             cell: the cell.
-            y: the network at its points.
-            terms: the inputs that may have a coefficient, for each output.
+            y: outputs of the network at its points.
+            terms: for each output, the inputs that may have a coefficient.
         """
         points, outputs = y.shape
         half = np.where(cell.upper > cell.lower, cell.upper - cell.lower, 2.0) / 2
@@ -55,7 +56,7 @@ class ClassMaps:
         least = SHARE * leads / height
         if len(np.unique(own[sure])) == 1:
             least = np.maximum(least, min(SHARE * 0.1 * float(leads.max()), self.room / 2) / height)
-        # For each class, its score less those of the others, of the maps in units of `weight` and `height`.
+        # For each class, its score minus those of the others, for maps in units of `weight` and `height`.
         scores = self.classes.scores
         ahead = np.array([scores[i] - np.delete(scores, i, axis=0) for i in range(len(scores))]) * self.weight
         free = np.full(outputs * unknowns + 2, np.inf)
@@ -80,7 +81,7 @@ class ClassMaps:
                 is_met, cost[-2:] = False, (LITTLE, 1.0)
                 program.changeColBounds(len(free) - 1, 0.0, np.inf)
                 status = solved(program, cost)
-            if status:  # what is found is judged by whoever asks for it
+            if status:  # the caller judges the result
                 break
             solution = np.array(program.getSolution().col_value)
             found = rows @ solution[:-2].reshape(outputs, unknowns).T

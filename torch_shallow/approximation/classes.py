@@ -1,4 +1,4 @@
-"""Which class a network and affine maps give, and how sure the network is where they give two."""
+"""Compare the classes of a network and of affine maps, and how far the network's class leads where they differ."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from torch_shallow.search.violations import middle_of, terms_of
 if TYPE_CHECKING:
     from torch_shallow.approximation.fit import Fit
 
-ROUNDING = 1e-8  # a lead that is smaller than this, relative to the terms of the outputs, is rounding
-PAIRS, HALVINGS = 150, 50  # of points of two classes, and of the segments between them
+ROUNDING = 1e-8  # a lead smaller than this, relative to the terms of the outputs, counts as rounding
+PAIRS, HALVINGS = 150, 50  # number of pairs of points of two classes, and of halvings of the segments between them
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The classes of a network: which of its outputs is the largest, or whether a single one is positive.
+    """Define the classes of a network: which of its outputs is the largest, or whether a single one is positive.
 
-    The lead of a class is by how much its score is above all others; scores are the outputs, or 0 and the single one.
+    The lead of a class is how far its score exceeds all others; scores are the outputs, or 0 and the single output.
 
     Attributes:
         program: the network.
-        domain: where it is looked at.
+        domain: the domain in which it is examined.
     """
 
     program: ReLUProgram
@@ -47,7 +47,7 @@ class Classes:
 
     @cached_property
     def none(self) -> float:
-        """A lead up to this counts as none: measured by the terms of the outputs in the middle of the domain."""
+        """The largest lead that counts as none, relative to the terms of the outputs in the middle of the domain."""
         outputs = Posed(self.program, self.domain, self.program.num_outputs)
         terms = float(terms_of(outputs, middle_of(outputs)).max(initial=0.0))
         return max(ROUNDING * terms, float(np.finfo(np.float64).tiny))
@@ -55,7 +55,7 @@ class Classes:
     def leads(
         self, y: Float[np.ndarray, "points outputs"]
     ) -> tuple[Int[np.ndarray, "points"], Float[np.ndarray, "points"]]:
-        """The class at each point, and its lead."""
+        """Return the class at each point, and its lead."""
         scores = y @ self.scores.T
         two = np.partition(scores, -2, axis=1)
         return scores.argmax(axis=1), two[:, -1] - two[:, -2]
@@ -66,7 +66,7 @@ class Classes:
         y: Float[np.ndarray, "points outputs"],
         maps: Float[np.ndarray, "outputs homogeneous"],
     ) -> Float[np.ndarray, "points"]:
-        """The lead of the network's class at each point where affine maps give another one or a tie; 0 elsewhere."""
+        """Return the lead of the network's class at each point where affine maps give another or a tie; else 0."""
         (classes, leads), each = self.leads(y), np.arange(len(x))
         scores = (x @ maps[:, :-1].T + maps[:, -1]) @ self.scores.T
         own = scores[each, classes].copy()
@@ -76,12 +76,12 @@ class Classes:
     def questions(
         self, domain: Domain, maps: Float[np.ndarray, "outputs homogeneous"], floor: float, enough: float
     ) -> Iterator[Posed]:
-        """The greatest lead of each class where affine maps do not put another one behind it.
+        """Ask for the greatest lead of each class where affine maps do not put another one behind it.
 
         Args:
-            domain: where to look.
+            domain: the domain to search.
             maps: coefficients and constant of each output.
-            floor: leads up to this are of no interest.
+            floor: leads up to this are ignored.
             enough: a greater lead ends the search.
 
         Yields:
@@ -105,7 +105,7 @@ class Classes:
     def boundary(
         self, x: Float[np.ndarray, "points inputs"], y: Float[np.ndarray, "points outputs"], margin: float
     ) -> Float[np.ndarray, "some inputs"]:
-        """Points on segments between given ones of two classes, where the lead of either class falls to a margin."""
+        """Return points between given points of two classes where the lead of either class falls to the margin."""
         classes, leads = self.leads(y)
         sure = np.flatnonzero(leads > margin)
         if len(sure) < 2:
@@ -123,12 +123,12 @@ class Classes:
 
 
 def prove_classes(classes: Classes, fits: Sequence[Fit], time_limit: float | None) -> ProvenClasses:
-    """In which regions the class is the same everywhere.
+    """Prove in which regions the class is the same everywhere.
 
     Args:
         classes: the classes.
         fits: the maps of all regions.
-        time_limit: of all of it, in seconds; what is not known then is not proven. No limit if None.
+        time_limit: time limit for everything in seconds, after which nothing more is proven. No limit if None.
     """
     asking, limit = Asking(SearchOptions(time_limit=time_limit)), classes.none
     bounds, found, inputs = [], [], []

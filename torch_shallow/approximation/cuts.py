@@ -1,4 +1,4 @@
-"""Half-spaces that a cell may be cut by, and which of them leaves least to be explained."""
+"""Choose among the half-spaces by which a cell may be cut the one that leaves the least deviation."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.features import Features
 from torch_shallow.program.relu_program import ReLUProgram
 
-THRESHOLDS = 15  # tried on each feature of a cell
-MOST_POINTS = 3000  # of a cell are looked at
+THRESHOLDS = 15  # number of thresholds tried on each feature of a cell
+MOST_POINTS = 3000  # largest number of points of a cell that are used
 DIGITS = 0.05  # thresholds are rounded by no more than this share of the width of a cell
-FEWEST = 0.02  # of the points of a cell, on either side of a cut
-LOOKED_AT = 12  # cuts for which the nearest affine maps of both sides are computed: the best ones by least squares
-NEAR = 0.02  # of the greatest lead of a class: leads that differ by less count alike
-AT_BOUNDARY = 12  # points where classes meet, about which neurons are looked at
-POWER = 8.0  # a side whose deviation is k times the goal counts as so many powers of k
+FEWEST = 0.02  # smallest share of the points of a cell on either side of a cut
+LOOKED_AT = 12  # number of best cuts by least squares for which the nearest affine maps of both sides are computed
+NEAR = 0.02  # share of the greatest lead of a class; leads that differ by less than this count alike
+AT_BOUNDARY = 12  # number of points where classes meet whose neurons are tried
+POWER = 8.0  # a side whose deviation is k times the goal costs k to this power
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateCuts:
-    """The half-spaces that may be used.
+    """Provide the half-spaces that may be used as cuts.
 
     Attributes:
         program: the network.
         kind: `"features"` for thresholds on single inputs, `"neurons"` for half-spaces in which a neuron is active, or
             `"both"`.
-        features: thresholds have few digits in their units.
-        weight: of the outputs: deviations are divided by it.
-        classes: where the class matters: then deviations count the more, the less the class leads.
+        features: the features, in whose units thresholds have few digits.
+        weight: unit of each output, by which deviations are divided.
+        classes: the classes, if the class matters: deviations then count more where the class leads by less.
     """
 
     program: ReLUProgram
@@ -49,12 +49,12 @@ class CandidateCuts:
         at: Float[np.ndarray, "some inputs"],
         goal: float,
     ) -> Float[np.ndarray, "homogeneous"] | None:
-        """The cut on whose two sides affine maps leave least; None if none has points on both sides.
+        """Return the cut on whose sides affine maps leave the least deviation; None if none has points on both.
 
         Args:
             cell: the cell.
-            y: the network at its points.
-            at: points about which neurons of later stages are looked at.
+            y: outputs of the network at its points.
+            at: points around which neurons of later stages are tried.
             goal: the error that is allowed; 0 if none is.
         """
         if len(y) > MOST_POINTS:
@@ -62,7 +62,7 @@ class CandidateCuts:
             cell, y = replace(cell, x=cell.x[some]), y[some]
         allowed, fewest = np.ones(len(y)), FEWEST
         if self.classes is not None:
-            (_, leads), fewest = self.classes.leads(y), FEWEST / 5  # the boundary may be bent in a corner
+            (_, leads), fewest = self.classes.leads(y), FEWEST / 5  # the boundary may bend in a corner
             allowed, goal = leads + max(goal, NEAR * float(leads.max())), 0.5
             at = np.concatenate([at, cell.x[np.argsort(leads, kind="stable")[: 8 * AT_BOUNDARY : 8]]])
         found = [np.zeros((0, len(cell.lower) + 1))]
@@ -124,7 +124,7 @@ class CandidateCuts:
         sides: np.ndarray,
         goal: float,
     ) -> Float[np.ndarray, "cuts"]:
-        """What least squares leave on the two sides of each cut, which share their moments."""
+        """Return the cost that least squares leave on the two sides of each cut, which share their moments."""
         count, width = len(values), np.where(cell.upper > cell.lower, cell.upper - cell.lower, 1.0)
         terms = np.column_stack([2.0 * (cell.x - cell.lower) / width - 1.0, np.ones(count)]) / allowed[:, None]
         values = values / allowed[:, None]
@@ -151,7 +151,7 @@ class CandidateCuts:
         goal: float,
         most: float,
     ) -> float:
-        """What the nearest affine maps leave on the two sides of a cut; or only that it is no less than some cost."""
+        """Return the cost that the nearest affine maps leave on both sides of a cut, or inf if at least `most`."""
         cost, every = 0.0, np.flatnonzero(cell.upper > cell.lower)
         for some in (active, ~active):
             x, y, units = cell.x[some], values[some], allowed[some]
@@ -166,5 +166,5 @@ class CandidateCuts:
 
 
 def _cost(deviation: float, goal: float) -> float:
-    """About how many regions a side needs, up to a factor that is the same for all."""
+    """Estimate the number of regions that a side needs, up to a common factor."""
     return max(deviation, goal) ** POWER

@@ -1,4 +1,4 @@
-"""Affine maps near a network on a cell: found at points, improved where they are found to be wrong, then proven."""
+"""Fit affine maps to a network on a cell: found at points, improved where they are wrong, then proven."""
 
 from __future__ import annotations
 
@@ -17,29 +17,26 @@ from torch_shallow.explain.features import Features
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Posed
 
-ROUNDS = 20  # of fitting a map, and of looking where it is wrong
-ROUGHLY = 0.25  # an error this near to the least one, as a share, tells which cell is worst
-TINY = 1e-9  # an error of this share of the values is as good as none
+ROUNDS = 20  # rounds of fitting a map, and of searching where it is wrong
+ROUGHLY = 0.25  # an error within this share of the least one is enough to tell which cell is worst
+TINY = 1e-9  # an error below this share of the values is negligible
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """An affine map on a cell.
+    """Hold an affine map on a cell.
 
     Attributes:
         cell: the cell, whose points include those where the map was found to be wrong.
         maps: coefficients and constant of each output.
         found: the largest error found of each output.
-        at: where it is.
-        bound: the largest error that there can be of each output; infinite as long as nothing is proven.
-        least: what the nearest map at the points has as its largest error, relative to the weight of its output. No
-            affine map on the cell has less, if no limit is set to the number of its coefficients.
+        at: the point with this error.
+        bound: a bound on the error of each output; infinite as long as nothing is proven.
+        least: the largest error at the points of the map that is nearest there, relative to the weight of its output.
+            No affine map on the cell has a smaller error, unless the number of its coefficients is limited.
         lead: where the class matters, the greatest lead found of the network's class where the map has another one.
-        lead_at: where that is.
-        lead_bound: the greatest lead that there can be.
-        lead: where the class matters, the greatest lead found of the network's class where the map has another one.
-        lead_at: where that is.
-        lead_bound: the greatest lead that there can be.
+        lead_at: the point with this lead.
+        lead_bound: a bound on this lead.
     """
 
     cell: SampledCell
@@ -60,15 +57,15 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Fitter:
-    """Fits affine maps to a program.
+    """Fit affine maps to a program.
 
     Attributes:
         program: the program.
-        weight: of the outputs: errors are divided by it, and then compared.
-        features: maps have few digits in their units.
-        max_terms: how many coefficients a map may have for each output; None: all.
-        precision: how far an error may be from the least one, and a bound from an error, as a share; numbers are
-            rounded by a part of this.
+        weight: unit of each output, by which errors are divided before they are compared.
+        features: the features, in whose units maps have few digits.
+        max_terms: largest number of coefficients of a map for each output; all if None.
+        precision: allowed distance of an error from the least one, and of a bound from an error, as a share; numbers
+            are rounded by a part of this.
     """
 
     program: ReLUProgram
@@ -83,29 +80,29 @@ class Fitter:
         return StagedNetwork.of(self.program, nothing, nothing)
 
     def worst(self, errors: Float[np.ndarray, "outputs"]) -> float:
-        """The largest of the errors of all outputs, relative to their weights."""
+        """Return the largest error of all outputs, relative to their weights."""
         return float((errors / self.weight).max(initial=0.0))
 
     def found(self, fit: Fit) -> float:
-        """What was found of a map, to be compared with the goal."""
+        """Return the error found of a map, for comparison with the goal."""
         return self.worst(fit.found + fit.cell.slack(fit.maps))
 
     def proven_of(self, fit: Fit) -> float:
-        """What is proven of a map, to be compared with the goal."""
+        """Return the proven error of a map, for comparison with the goal."""
         return self.worst(fit.bound)
 
     def near(self, found: Float[np.ndarray, "cells"]) -> Float[np.ndarray, "cells"]:
-        """Where something was found of cells, bounds up to which are near enough to it."""
+        """Return bounds that are near enough to what was found of the cells."""
         return np.full(len(found), (1.0 + self.precision) * found.max())
 
     def fit(self, cell: SampledCell, goal: float) -> Fit:
-        """A map with an error below the goal, as it seems, or one with nearly the least error; nothing is proven.
+        """Find a map with an error below the goal at all points, or one with nearly the least error; nothing is proven.
 
-        Where it becomes known that no map reaches the goal, a map is enough whose error is roughly the least one.
+        Where no map can reach the goal, any map whose error is roughly the least one is enough.
 
         Args:
             cell: the cell.
-            goal: the error that is small enough; infinite for the least error.
+            goal: an error that is small enough; infinite for the least error.
         """
         d, best = self.program.num_inputs, None
         least, y = 0.0, self.program(cell.x)
@@ -141,7 +138,7 @@ class Fitter:
     def _rounded(
         self, cell: SampledCell, affine: Float[np.ndarray, "homogeneous"], deviation: float, limit: float
     ) -> Float[np.ndarray, "homogeneous"]:
-        """With as few digits as a share of the error that is left allows, in the units of the features."""
+        """Round a map to as few digits as a share of the remaining error allows, in the units of the features."""
         room = 0.25 * (limit - deviation) if limit > deviation else 0.4 * self.precision * deviation
         if not room > 0.0:
             return affine
@@ -155,13 +152,13 @@ class Fitter:
         return np.append(weights * scale, constant + weights @ mean)
 
     def proven(self, fit: Fit, goal: float, asking: Asking) -> Fit:
-        """The same map, with a proven bound of its error.
+        """Return the same map, with a proven bound on its error.
 
         Args:
             fit: the map.
-            goal: an error that is small enough: a bound up to it is enough, and a larger error that is found ends it
-                without a bound. If it is infinite, the bound is near the largest error.
-            asking: searches. Where it has no time left, the bound is what is known at once.
+            goal: an error that is small enough: a bound up to it suffices, and a larger error ends the proof without a
+                bound. If it is infinite, the bound is near the largest error.
+            asking: the object that searches. If it has no time left, the bound is what is known at once.
         """
         if fit.cell.is_known:
             return self.at_vertices(fit)
@@ -191,11 +188,11 @@ class Fitter:
 
     @staticmethod
     def at_vertices(fit: Fit) -> Fit:
-        """The same map on a cell that is known, with the bound that the vertices there prove."""
+        """Return the same map on a known cell, with the bound that its vertices prove."""
         return replace(fit, bound=fit.found + fit.cell.slack(fit.maps))
 
     def _apart(self, fit: Fit, output: int, sign: float) -> ReLUProgram:
-        """The program of an output's distance from the map, with a sign."""
+        """Return the program of an output's distance from the map, with a sign."""
         d, program = self.program.num_inputs, self.program
         weight = sign * program.out_weight[output, None]
         weight[0, :d] -= sign * fit.maps[output, :d]
@@ -204,7 +201,7 @@ class Fitter:
 
 
 def _rounded_to(values: Float[np.ndarray, "some"], steps: Float[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
-    """Values rounded to powers of ten that are at most twice some steps; as they are where a step is 0."""
+    """Round values to powers of ten that are at most twice the given steps; unchanged where a step is 0."""
     with np.errstate(divide="ignore"):
         digits = np.where(steps > 0.0, -np.floor(np.log10(2.0 * steps)), np.inf)
     return np.array(

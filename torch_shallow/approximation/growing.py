@@ -1,4 +1,4 @@
-"""A tree of cuts, grown where its affine maps are worst, until they are near enough or there are enough of them."""
+"""Grow a tree of cuts where its affine maps are worst, until they are near enough or numerous enough."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch_shallow.approximation.fit import Fit, Fitter
 from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.explain.asking import Asking
 
-ATTEMPTS = 12  # to fit and prove the map of a cell
-FIRST_TURN = 0.04  # of the time limit; each turn grows as long as all before took, so that much is proven early
-GROWING = 0.5  # of the time that is left, at most; the rest is for proofs
-PROVABLE = 0.5  # of the time that is left, which the proofs of new leaves may be expected to take
-SPARE = 0.1  # of the time limit is too little for another turn
-PROOFS = 2  # of leaves take one part of so many of what is left, and the rest is for nodes above them
-ONE_PROOF = 10  # a proof may take one part of so many of the time that is left, as long as the tree grows
-AGAIN = 3  # of the worst leaf, if nothing above it is left to be proven, likewise
+ATTEMPTS = 12  # attempts to fit and prove the map of a cell
+FIRST_TURN = 0.04  # share of the time limit; each turn is as long as all before it, so that much is proven early
+GROWING = 0.5  # largest share of the remaining time; the rest is for proofs
+PROVABLE = 0.5  # share of the remaining time that the proofs of new leaves may be expected to take
+SPARE = 0.1  # a remaining share of the time limit below this is too little for another turn
+PROOFS = 2  # proofs of leaves take one of this many parts of the remaining time; the rest is for nodes above
+ONE_PROOF = 10  # a proof may take one of this many parts of the remaining time while the tree grows
+AGAIN = 3  # the same for the worst leaf, if nothing above it remains to be proven
 
 
 @dataclass(eq=False)
 class Node:
-    """A node of the tree: a leaf until it has a cut.
+    """Hold a node of the tree, which is a leaf until it has a cut.
 
     Attributes:
-        fit: its map, the last one.
-        best: of all maps that were proven, the one with the smallest bound.
+        fit: its latest map.
+        best: the proven map with the smallest bound.
         cut: the half-space of its active child.
         below: the inactive and the active child.
-        attempts: how often it was tried to prove it.
-        is_looked_at: whether there was an attempt to prove it in place of what is below it.
-        is_nearest: whether it has the nearest map to the network, rather than any one that is near enough.
+        attempts: the number of attempts to prove it.
+        is_looked_at: whether there was an attempt to prove it in place of the nodes below it.
+        is_nearest: whether it has the map nearest to the network, rather than any map that is near enough.
     """
 
     fit: Fit
@@ -62,16 +62,16 @@ class Node:
 
 @dataclass(eq=False)
 class Growing:
-    """Grows a tree.
+    """Grow a tree.
 
     Attributes:
-        fitter: fits maps to cells.
-        cuts: what cells may be cut by.
-        goal: the error that is allowed; 0 if as little as possible.
-        max_regions: how many leaves there may be; None: as many as the goal takes.
-        asking: proves, and knows how much time there is.
-        rng: chooses points.
-        show: called now and then with the number of leaves and the largest error found.
+        fitter: the object that fits maps to cells.
+        cuts: the candidate cuts of cells.
+        goal: the largest error allowed; 0 for an error as small as possible.
+        max_regions: largest number of leaves; None for as many as the goal needs.
+        asking: the object that proves, and knows the remaining time.
+        rng: random generator for points.
+        show: function called now and then with the number of leaves and the largest error found.
         reasons: why it stopped with an error above the goal, or with bounds that are not near the errors found.
     """
 
@@ -84,12 +84,12 @@ class Growing:
     show: Callable[[int, float], None]
     reasons: list[str] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _each: float = 0.0  # seconds that the proof of a leaf took, as far as is known
+    _each: float = 0.0  # seconds for the proof of one leaf; 0 as long as no time is measured
 
     def grow(self, cell: SampledCell) -> Node:
-        """The tree, every leaf of which has a proven bound.
+        """Return the tree, every leaf of which has a proven bound.
 
-        With a time limit, it grows and is proven by turns.
+        With a time limit, growing and proving alternate.
         """
         root = Node(self.fitter.fit(cell, self.goal))
         while True:
@@ -108,7 +108,7 @@ class Growing:
         return root
 
     def _cut_worst(self, root: Node) -> str:
-        """Cut the worst leaves, and prove those that are near enough; the reason to stop, if some are not."""
+        """Cut the worst leaves, and prove those that are near enough; return the reason to stop if some are not."""
         leaves = root.leaves
         open_ones, count = [self._entry(leaf) for leaf in leaves if self._bound(leaf) > self.goal], len(leaves)
         heapq.heapify(open_ones)
@@ -132,7 +132,7 @@ class Growing:
                 for node in leaf.below or ():
                     heapq.heappush(open_ones, self._entry(node))
             else:
-                uncut = "no cut is left that has points on both sides"
+                uncut = "no cut with points on both sides is left"
         return uncut
 
     def _entry(self, leaf: Node) -> tuple[float, int, Node]:
@@ -146,13 +146,13 @@ class Growing:
         return self.asking.reason or f"time_limit={self.asking.options.time_limit}"
 
     def _is_proven(self, leaf: Node) -> bool:
-        """Prove a leaf that seems to be near enough; whether nothing is left to be done here and now."""
+        """Prove a leaf that seems near enough, and tell whether nothing remains to be done for now."""
         part = self.asking.part(ONE_PROOF)
         leaf.attempts += 1
         self._keep(leaf, self.fitter.proven(leaf.fit, self.goal, part))
         self._take_note(part)
         if self._error(leaf) <= self.goal:
-            return True  # or stopped, and then proven in the end
+            return True  # proven, or stopped and then proven at the end
         leaf.fit = self.fitter.fit(leaf.fit.cell, self.goal)
         return False
 
@@ -162,16 +162,17 @@ class Growing:
             self.asking.add(part)
 
     def _prove_all(self, leaves: list[Node], asking: Asking) -> bool:
-        """Bring the bounds of all leaves near the largest error of all, those with the largest errors first.
+        """Bring the bounds of all leaves near the largest error of all, beginning with the largest errors.
 
-        Where that is above the goal, a leaf gets its nearest map.
+        Where that error is above the goal, a leaf gets its nearest map.
 
         Args:
             leaves: the leaves.
-            asking: proves, and knows how much time there is: what it is not enough for stays without a bound.
+            asking: the object that proves, and knows the remaining time; leaves for which it does not suffice have no
+                bound.
 
         Returns:
-            Whether the time was enough.
+            Whether the time sufficed.
         """
         fitter, errors = self.fitter, np.array([self._error(leaf) for leaf in leaves])
         bounds, stops = np.array(list(map(self._bound, leaves))), np.zeros(len(leaves))
@@ -194,13 +195,13 @@ class Growing:
                 fit = fitter.proven(leaf.fit, np.inf if is_last else float(near[number]), part)
                 asking.add(part)
                 done[number] = is_last
-                stops[number] += part.is_over  # and is tried again when it is the turn of those that took too long
-                leaf.is_nearest = fitter.found(fit) <= near[number]  # or there are points now that it was not fitted to
+                stops[number] += part.is_over  # to be tried again together with others that took too long
+                leaf.is_nearest = fitter.found(fit) <= near[number]  # otherwise it was not fitted to the new points
                 self._keep(leaf, fit)
             errors[number], bounds[number] = self._error(leaf), self._bound(leaf)
 
     def _fall_back(self, root: Node) -> None:
-        """Where there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf."""
+        """If there is no time to prove leaves, prove nodes above them, from the root down to the worst leaf."""
         while root.best is None or not (self.asking.is_over or self.asking.no_time_left()):
             node = root
             while node.is_looked_at and node.below is not None:
@@ -217,20 +218,20 @@ class Growing:
                 break
 
     def _keep(self, node: Node, fit: Fit) -> None:
-        """Take note of a map, and of what is proven of it."""
+        """Store a map, and what is proven about it."""
         node.fit, best, proven_of = fit, node.best, self.fitter.proven_of
         if fit.is_proven and (best is None or proven_of(fit) < proven_of(best)):
             node.best = fit
-        elif best is not None and best.maps is fit.maps:  # of which a larger error may have been found
+        elif best is not None and best.maps is fit.maps:  # a larger error of it may have been found
             node.best = replace(fit, bound=best.bound, lead_bound=best.lead_bound)
 
     def _bound(self, node: Node) -> float:
-        """The error that is proven, of a node or of all that is below it."""
+        """Return the proven error of a node or of all nodes below it."""
         own = np.inf if node.best is None else self.fitter.proven_of(node.best)
         return own if node.below is None else min(own, max(map(self._bound, node.below)))
 
     def _prune(self, root: Node) -> None:
-        """Let a node take the place of all that is below it if it is proven to be no worse."""
+        """Replace the subtree below a node by the node itself if that is proven to be no worse."""
         stack = [root]
         while stack:
             node = stack.pop()
@@ -241,7 +242,7 @@ class Growing:
             else:
                 stack += node.below
         for leaf in root.leaves:
-            assert leaf.best is not None  # or a node above it would have taken its place
+            assert leaf.best is not None  # otherwise a node above would have replaced it
             leaf.fit = leaf.best
 
     def _cut(self, leaf: Node) -> bool:

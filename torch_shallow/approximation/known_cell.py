@@ -1,4 +1,4 @@
-"""A cell of a domain in which a network is known by its regions: with the vertices of all of their parts in it."""
+"""Represent a cell in which the regions of a network are known, with the vertices of all their parts in it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.geometry.polyhedron import Polyhedron, lines_and_rays, polyhedron
 
-MOST_REGIONS, MOST_INPUTS = 20_000, 6  # with more of either, vertices take longer than searches
-MOST_RAYS = 1000  # of a region, on the way too
-TOLERANCE = 1e-9  # of vertices, in units of the chart
-SAME = 10  # decimals in which vertices of neighbours are one
+MOST_REGIONS, MOST_INPUTS = 20_000, 6  # beyond either limit, vertices take longer than searches
+MOST_RAYS = 1000  # largest number of rays of a region, including intermediate ones
+TOLERANCE = 1e-9  # tolerance of vertices, in units of the chart
+SAME = 10  # decimals to which vertices of neighbours are identified
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What of a region lies in a cell, in chart coordinates.
+    """Hold the part of a region in a cell, in chart coordinates.
 
     Attributes:
         rows: its facets: `rows @ (v, 1) >= 0`.
@@ -35,7 +35,7 @@ class Part:
 
     @classmethod
     def of(cls, rows: Float[np.ndarray, "rows homogeneous"]) -> Part | None:
-        """The part that some half-spaces leave; None if it is too thin to have an interior.
+        """Return the part inside some half-spaces; None if it is too thin to have an interior.
 
         Raises:
             OverflowError: it has too many vertices.
@@ -50,12 +50,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class KnownCell(SampledCell):
-    """A cell whose points are the vertices of all parts of regions: an affine map is farthest off at one of them.
+    """A cell whose points are the vertices of all parts of regions, at one of which any affine map is farthest off.
 
     Attributes, beside those of `SampledCell`:
-        parts: these parts.
-        function: the network.
-        slopes: of each output, how much it changes at most along all chart coordinates together.
+        parts: the parts of regions. function: the network. slopes: for each output, the largest change along all chart
+        coordinates together.
     """
 
     parts: tuple[Part, ...]
@@ -64,7 +63,7 @@ class KnownCell(SampledCell):
 
     @classmethod
     def whole(cls, function: TreeFunction) -> KnownCell | None:
-        """The whole domain of a function; None if it has too many regions, or they have too many vertices."""
+        """Return the whole domain of a function; None if it has too many regions, or they have too many vertices."""
         tree, chart = function.tree, function.tree.chart
         if tree.num_regions > MOST_REGIONS or not function.num_inputs == chart.num_coordinates <= MOST_INPUTS:
             return None
@@ -89,11 +88,11 @@ class KnownCell(SampledCell):
 
     @property
     def is_known(self) -> bool:
-        """Whether the points are all that matter."""
+        """Whether only the points matter, which is so here."""
         return True
 
     def side(self, cut: Float[np.ndarray, "homogeneous"], active: bool, rng: np.random.Generator) -> SampledCell:
-        """The part on one side of a cut: regions that lie on both sides are cut, too."""
+        """Return the part on one side of a cut; regions that lie on both sides are cut, too."""
         del rng
         row = self.function.tree.chart.pull_back(cut[None, :-1], cut[None, -1])[0]
         row *= (1.0 if active else -1.0) / np.linalg.norm(row)
@@ -106,23 +105,23 @@ class KnownCell(SampledCell):
                 parts.append(part)
             elif high > TOLERANCE and (cut_part := Part.of(np.concatenate([part.rows, row[None]]))) is not None:
                 parts.append(cut_part)
-        kept = tuple(parts) or self.parts  # of a side too thin to have parts, these are more than enough
+        kept = tuple(parts) or self.parts  # for a side too thin to have parts, these are more than enough
         lower, upper, rows = self.bounds_of(cut, active)
         return replace(self, lower=lower, upper=upper, rows=rows, x=_points(kept, self.function.tree.chart), parts=kept)
 
     def filled(self, rng: np.random.Generator, walks: int = 0) -> SampledCell:
-        """The same: its points are all that matter."""
+        """Return the cell unchanged, since only its points matter."""
         del rng, walks
         return self
 
     def for_cuts(self, rng: np.random.Generator) -> SampledCell:
-        """With points anywhere in the cell besides vertices, which tell little of what is between them."""
+        """Return the cell with points between its vertices, too, as vertices tell little about the space between."""
         middles = self.function.tree.chart.lift(np.array([part.vertices.mean(axis=0) for part in self.parts]))
         known = np.concatenate([rng.permutation(middles)[: POINTS // 4], rng.permutation(self.x)[: POINTS // 2]])
         return SampledCell(self.lower, self.upper, self.rows, known).filled(rng)
 
     def slack(self, maps: Float[np.ndarray, "outputs homogeneous"]) -> Float[np.ndarray, "outputs"]:
-        """What the distance from affine maps may change within the tolerance of vertices."""
+        """Return how far the distance from affine maps may change within the tolerance of vertices."""
         return (
             10.0 * TOLERANCE * (self.slopes + np.abs(maps[:, :-1] @ self.function.tree.chart.directions.T).sum(axis=1))
         )

@@ -1,4 +1,4 @@
-"""The affine map that is nearest to some values in the maximum norm."""
+"""Find the affine map nearest to given values in the maximum norm."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch_shallow.geometry.highs import linear_program, solve
 if TYPE_CHECKING:
     from highspy import Highs
 
-FIRST = 3  # points for each unknown in the first linear program, and added at once
+FIRST = 3  # points per unknown in the first linear program, and in each addition
 ROUNDS = 100
 OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-LEAST = 1e-9  # of the values, which they lie apart at least, for all that a linear program knows
+LEAST = 1e-9  # smallest range of the values in a linear program, relative to their size
 PRIMAL = 4  # the simplex method of HiGHS
-EXACT = 1e-7  # how much of the deviation another point may add
+EXACT = 1e-7  # share by which another point may exceed the deviation
 
 
 def solved(program: Highs, cost: Float[np.ndarray, "columns"]) -> str:
-    """As `solve`, and once more by the primal simplex method where the dual one gives up."""
+    """Solve as `solve` does, and again by the primal simplex method if the dual one fails."""
     status = solve(program, cost)
     if status in ("", "Infeasible", "Unbounded"):
         return status
@@ -32,17 +32,16 @@ def solved(program: Highs, cost: Float[np.ndarray, "columns"]) -> str:
 
 
 class NearestMap:
-    """The affine function of some inputs with the smallest largest deviation at points, by linear programming.
+    """Find the affine function of some inputs with the smallest largest deviation at points, by linear programming.
 
-    Only those points are rows of the program that matter: it begins with few, and those where the deviation is larger
-    than that of all rows are added until there are none. What is known of the first points of a call is used in the
-    next one, which may have more.
+    Only points that matter become rows of the program: it begins with few, and points with a larger deviation than all
+    rows are added until there are none. The next call starts from the result of the last one, and may have more points.
 
     Args:
-        lower: bounds of the points.
-        upper: likewise.
+        lower: lower bounds of the points.
+        upper: upper bounds of the points.
         terms: the inputs that may have a coefficient; the others have 0.
-        y: some of the values, by which others are measured.
+        y: some of the values, which set the scale.
     """
 
     def __init__(
@@ -68,15 +67,15 @@ class NearestMap:
         y: Float[np.ndarray, "points"],
         allowed: Float[np.ndarray, "points"] | None = None,
     ) -> tuple[Float[np.ndarray, "homogeneous"], float]:
-        """The nearest function to the values at all points.
+        """Return the function nearest to the values at all points.
 
         Args:
-            x: those of the last call, and perhaps more behind them.
-            y: values at these.
-            allowed: deviations are measured in these units; in that of the values if None.
+            x: the points of the last call, optionally followed by more.
+            y: values at the points.
+            allowed: units in which deviations are measured; those of the values if None.
 
         Returns:
-            Coefficients and the constant, and the deviation that no affine function of these terms is below.
+            Coefficients and constant, and a lower bound on the deviation of any affine function of these terms.
 
         Raises:
             TransformError: HiGHS does not solve a linear program.
@@ -92,7 +91,10 @@ class NearestMap:
         for _ in range(ROUNDS):
             status = solved(self._program, self._cost)
             if status:
-                raise TransformError(f"simplify: HiGHS found no nearest affine map: {status}.")
+                raise TransformError(
+                    f"simplify: expected a nearest affine map from HiGHS, found that it failed ({status}); scale "
+                    "inputs and outputs."
+                )
             solution = np.array(self._program.getSolution().col_value)
             apart = np.abs(values - rows @ solution[:-1]) / units
             apart[self._chosen] = 0.0

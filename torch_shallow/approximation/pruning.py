@@ -1,4 +1,4 @@
-"""The tree of a known network, cut back to the nodes below which one affine map will do."""
+"""Prune the tree of a known network to the nodes below which one affine map suffices."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch_shallow.approximation.known_cell import KnownCell
 
 
 def pruned(whole: KnownCell, fitter: Fitter, goal: float, most: int) -> Node | None:
-    """The tree of a network with as few leaves as keep its cuts and the goal.
+    """Return the tree of a network with as few leaves as its cuts and the goal allow.
 
-    That is exact: the nearest map of a node is never nearer than those of the nodes below it, so that a node becomes a
-    leaf if its own map is near enough, and only then.
+    This is exact: the nearest map of a node is never nearer than those of the nodes below it, so a node becomes a leaf
+    if, and only if, its own map is near enough.
 
     Args:
         whole: the domain of the network.
-        fitter: fits maps to cells.
-        goal: the error that is allowed.
-        most: how many leaves are of interest.
+        fitter: the object that fits maps to cells.
+        goal: the largest error allowed.
+        most: the largest number of leaves of interest.
 
     Returns:
-        The root; None if there are more leaves than are of interest.
+        The root; None if there would be more leaves.
     """
     function = whole.function
     rows, rng = function.half_spaces.rows[function.half_space_of()].detach().cpu().numpy(), np.random.default_rng(0)

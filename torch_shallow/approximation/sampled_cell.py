@@ -1,4 +1,4 @@
-"""A cell of a domain, cut out by half-spaces, with points of it."""
+"""Represent a cell of a domain, cut out by half-spaces, with points of it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from jaxtyping import Bool, Float
 from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box, Domain, Polytope
 
-POINTS = 1500  # of each cell
-AT_BOUNDS = 2 / 3  # of the entries of new points in a box, at either bound: in a corner, few of many inputs are uniform
-WALKS, FIRST_WALKS = 8, 64  # steps along random lines that make a new point of a known one, and of the first one
+POINTS = 1500  # number of points of each cell
+AT_BOUNDS = 2 / 3  # share of the entries of new points that lie at a bound: in a corner, few of many are in between
+WALKS, FIRST_WALKS = 8, 64  # steps along random lines from a known point to a new one, and from the first point
 
 
 @dataclass(frozen=True, eq=False)
 class SampledCell:
-    """A part of a bounded domain.
+    """Hold a part of a bounded domain.
 
     Attributes:
-        lower: bounds of a box, cuts at single inputs included.
-        upper: likewise.
+        lower: lower bounds of a box, including cuts at single inputs.
+        upper: upper bounds of the same box.
         rows: all other half-spaces: `rows @ (x, 1) >= 0`.
         x: points of the cell.
     """
@@ -36,13 +36,13 @@ class SampledCell:
     def of(
         cls, domain: Domain, in_shape: tuple[int, ...], inner: Float[np.ndarray, "inputs"], rng: np.random.Generator
     ) -> SampledCell:
-        """The whole of a domain.
+        """Return the whole of a domain as a cell.
 
         Args:
             domain: the domain.
             in_shape: shape of one input.
             inner: a point in its interior.
-            rng: chooses the points.
+            rng: random generator for the points.
 
         Raises:
             TransformError: the domain is not bounded, or empty.
@@ -56,7 +56,7 @@ class SampledCell:
 
     @cached_property
     def domain(self) -> Domain:
-        """The closed cell: the same object each time, by which a search knows again what it has found."""
+        """The closed cell as a domain; always the same object, by which a search recognises earlier results."""
         if not len(self.rows):
             return Box(self.lower, self.upper)
         eye = np.eye(len(self.lower))
@@ -65,11 +65,11 @@ class SampledCell:
 
     @property
     def is_known(self) -> bool:
-        """Whether an affine map is farthest from the network at one of the points, whatever the map."""
+        """Whether any affine map is farthest from the network at one of the points."""
         return False
 
     def slack(self, maps: Float[np.ndarray, "outputs homogeneous"]) -> Float[np.ndarray, "outputs"]:
-        """What the distance from affine maps at the points may be off by rounding, where they are all that matter."""
+        """Return how far rounding may change the distance from affine maps at the points, if only these matter."""
         return np.zeros(len(maps))
 
     @property
@@ -78,16 +78,16 @@ class SampledCell:
         return self.x.mean(axis=0) if len(self.rows) else self.lower + (self.upper - self.lower) / 2
 
     def active(self, cuts: Float[np.ndarray, "cuts homogeneous"]) -> Bool[np.ndarray, "points cuts"]:
-        """Which points are on the active sides of some cuts."""
+        """Tell which points are on the active sides of the given cuts."""
         return self.x @ cuts[:, :-1].T + cuts[:, -1] > 0.0
 
     def side(self, cut: Float[np.ndarray, "homogeneous"], active: bool, rng: np.random.Generator) -> SampledCell:
-        """The part on one side of a cut, with new points of it besides those that are known.
+        """Return the part on one side of a cut, with new points besides the known ones.
 
         Args:
-            cut: positive on the active side.
-            active: which side.
-            rng: chooses the points.
+            cut: the cut, positive on the active side.
+            active: whether to return the active side.
+            rng: random generator for the points.
         """
         kept = self.x[self.active(cut[None])[:, 0] == active]
         return SampledCell(*self.bounds_of(cut, active), kept).filled(rng)
@@ -95,7 +95,7 @@ class SampledCell:
     def bounds_of(
         self, cut: Float[np.ndarray, "homogeneous"], active: bool
     ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"], Float[np.ndarray, "rows homogeneous"]]:
-        """The box and the other half-spaces of the part on one side of a cut."""
+        """Return the box and the other half-spaces of the part on one side of a cut."""
         lower, upper, rows = self.lower.copy(), self.upper.copy(), self.rows
         inputs = np.flatnonzero(cut[:-1])
         if len(inputs) == 1:
@@ -110,7 +110,7 @@ class SampledCell:
         return lower, upper, rows
 
     def filled(self, rng: np.random.Generator, walks: int = WALKS) -> SampledCell:
-        """With enough points: new ones in a box and on its faces, or else by steps from known ones on random lines."""
+        """Add points until there are enough: in a box and on its faces, or by steps on random lines."""
         missing = POINTS - len(self.x)
         if missing <= 0:
             return self
@@ -133,11 +133,11 @@ class SampledCell:
         return self.with_points(np.clip(new, self.lower, self.upper))
 
     def for_cuts(self, rng: np.random.Generator) -> SampledCell:
-        """With points by which a cut can be chosen."""
+        """Return the cell with points for choosing a cut."""
         return self.filled(rng)
 
     def with_points(self, x: Float[np.ndarray, "some inputs"]) -> SampledCell:
-        """With more points, behind those that are there; the same domain."""
+        """Append points, keeping the same domain."""
         more = replace(self, x=np.concatenate([self.x, x]))
         more.__dict__["domain"] = self.domain
         return more

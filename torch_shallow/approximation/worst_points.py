@@ -1,4 +1,4 @@
-"""Where affine maps are farthest from a network, as an ascent finds it: what it proves is the distance there."""
+"""Find by an ascent where affine maps are farthest from a network; the distances found are lower bounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch_shallow.approximation.sampled_cell import SampledCell
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.search.ascent import slopes_of
 
-STARTS, STEPS = 24, 12  # the points that are worst so far, for each output and sign, and the steps from each
+STARTS, STEPS = 24, 12  # number of worst points so far, for each output and sign, and of steps from each
 
 
 def worst_points(
@@ -19,13 +19,13 @@ def worst_points(
     maps: Float[np.ndarray, "outputs homogeneous"],
     y: Float[np.ndarray, "points outputs"],
 ) -> Float[np.ndarray, "some inputs"]:
-    """Points of a cell where the network is above, and where it is below each affine map by more than nearby.
+    """Return points of a cell where the network is above, or below, each affine map by more than nearby.
 
     Args:
         network: the network, in any box.
-        cell: the cell, from whose worst points it begins.
+        cell: the cell, from whose worst points the ascent begins.
         maps: coefficients and constant for each output.
-        y: what the network gives at the points of the cell.
+        y: outputs of the network at the points of the cell.
     """
     signed = np.concatenate([y - _values(maps, cell.x), _values(maps, cell.x) - y], axis=1).T
     starts = np.argsort(-signed, axis=1)[:, :STARTS]

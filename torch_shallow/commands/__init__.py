@@ -1,4 +1,4 @@
-"""The command line: `parser` says what there is, and each other file does some of it.
+"""Provide the command line: `parser` defines the commands, and each other file implements some of them.
 
-What a command needs is imported when it is called.
+A command's dependencies are imported when it is called.
 """

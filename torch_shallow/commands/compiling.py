@@ -1,4 +1,4 @@
-"""`compile`: all inner loops, ahead."""
+"""Implement `compile`: compile all inner loops ahead of their use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_shallow.commands.parser import DONE
 
 
 def compile_ahead(chosen: argparse.Namespace) -> int:
-    """Compile what is not there yet, and say how long it took."""
+    """Compile what is not on disk yet, and say how long it took."""
     begun, functions, seconds = time.perf_counter(), 0, 0.0
     with tqdm(total=len(JOBS), unit="part", leave=False, disable=None) as bar:
         for name, compiled, of_processor in compile_all(chosen.processes):
@@ -22,5 +22,5 @@ def compile_ahead(chosen: argparse.Namespace) -> int:
             functions, seconds = functions + compiled, seconds + of_processor
     elapsed = time.perf_counter() - begun
     told = f"{functions} functions compiled in {elapsed:.0f} s ({seconds:.0f} s of processor time)"
-    sys.stdout.write(f"{told if functions else 'All compiled code is there already'}.\n")
+    sys.stdout.write(f"{told if functions else 'All code is already compiled'}.\n")
     return DONE

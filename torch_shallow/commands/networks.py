@@ -1,4 +1,4 @@
-"""`range`, `estimate` and `transform`: what is asked of one network in a box."""
+"""Implement `range`, `estimate` and `transform`: questions about one network in a box."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from torch_shallow.program.onnx.file import from_onnx
 
 
 def output_range(chosen: argparse.Namespace) -> int:
-    """The range of each output, a line for each."""
+    """Print the range of each output, one per line."""
     found = explain.output_range(from_onnx(chosen.network), _domain(chosen))
     sys.stdout.write(f"{found}\n")
     return DONE
 
 
 def estimate(chosen: argparse.Namespace) -> int:
-    """How many regions there are, in a line."""
+    """Print the estimated number of regions in one line."""
     found = estimate_regions(from_onnx(chosen.network), domain=_domain(chosen), time_limit=chosen.timeout)
     sys.stdout.write(f"{found}\n")
     return DONE
 
 
 def transform(chosen: argparse.Namespace) -> int:
-    """Write the shallow network, with as many regions as were found in the time there was."""
+    """Write the shallow network, with as many regions as were found in the available time."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IncompleteWarning)  # said below
+        warnings.simplefilter("ignore", IncompleteWarning)  # reported below
         shallow = find_regions(
             from_onnx(chosen.network),
             domain=_domain(chosen),
@@ -44,14 +44,14 @@ def transform(chosen: argparse.Namespace) -> int:
             progress=chosen.progress,
         )
     shallow.save(chosen.output)
-    sys.stdout.write(f"{shallow.num_regions} regions, written to {chosen.output}\n")
+    sys.stdout.write(f"{shallow.num_regions} region{'s'[: shallow.num_regions != 1]}, written to {chosen.output}\n")
     if not shallow.complete:
         sys.stderr.write(f"{shallow.missing}\n")
     return DONE if shallow.complete else STOPPED
 
 
 def _domain(chosen: argparse.Namespace) -> Domain | None:
-    """The box of the options; None if there are none."""
+    """Return the box given by the options; None if there are none."""
     if chosen.lower is None and chosen.upper is None:
         return None
     ends = ((chosen.lower, -np.inf), (chosen.upper, np.inf))

@@ -1,4 +1,4 @@
-"""`verify`: whether a query in VNN-LIB can be met, in the words of the competition."""
+"""Implement `verify`: decide whether a query in VNN-LIB can be met, and answer in the words of the competition."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def verify(chosen: argparse.Namespace) -> int:
 
 
 def _files(chosen: argparse.Namespace) -> tuple[dict[str, str], str]:
-    """The files of the networks, by name, and that of the query; one without a name is the only one."""
+    """Return the files of the networks by name, and that of the query; a network without a name is the only one."""
     *alone, path = chosen.files
     named = dict(word.partition("=")[::2] for word in chosen.network)
     if len(alone) + len(named) == 0 or len(alone) > 1 or (alone and named) or not all(named.values()):
@@ -56,7 +56,7 @@ def _files(chosen: argparse.Namespace) -> tuple[dict[str, str], str]:
 
 
 def _words(query: VnnlibQuery, verdict: Verdict) -> Iterator[str]:
-    """The lines of an answer."""
+    """Yield the lines of an answer."""
     if verdict.holds is None:
         yield "timeout" if "time" in verdict.reason else "unknown"
     elif verdict.holds:
@@ -68,10 +68,10 @@ def _words(query: VnnlibQuery, verdict: Verdict) -> Iterator[str]:
 
 
 def _assignment(query: VnnlibQuery, x: Float[np.ndarray, "inputs"], y: Float[np.ndarray, "outputs"]) -> Iterator[str]:
-    """Write values of all variables with all of their digits, so that they are the same when they are read again.
+    """Write the values of all variables with all digits, so that reading them back gives the same numbers.
 
     Yields:
-        Lines: of version 1 a list of pairs, of version 2 a tensor after another, one value below another.
+        Lines: in version 1 a list of pairs; in version 2 one tensor after another, with one value per line.
     """
     if not query.networks[0].name:
         named = (("X", x.tolist()), ("Y", y.tolist()))

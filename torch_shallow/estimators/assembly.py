@@ -1,4 +1,4 @@
-"""A network of linear layers, ReLUs and clips, from affine functions of columns and the layers of what predicts."""
+"""Build a network of linear layers, ReLUs and clips from affine functions of columns and the layers of a predictor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_shallow.estimators.predictors import Predictor
 
 
 class Clipped(nn.Module):
-    """Clips each entry to a range of its own, which may be infinite."""
+    """Clip each entry to its own range, which may be infinite."""
 
     lower: Tensor
     upper: Tensor
@@ -24,23 +24,23 @@ class Clipped(nn.Module):
         self.register_buffer("upper", upper)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A batch of entries, clipped."""
+        """Clip a batch of entries."""
         return x.clamp(self.lower, self.upper)
 
 
 def assemble(
     inputs: Sequence[Source], clips: Sequence[Clip], table: ColumnTable, predictor: Predictor
 ) -> nn.Sequential:
-    """The network of a table of columns and what predicts from them.
+    """Build the network of a table of columns and a predictor.
 
-    Steps that are affine become a part of the layer behind them. Where columns are clipped, a linear layer computes
-    them, beside what is needed later, and is clipped.
+    Affine steps become part of the layer after them. Where columns are clipped, a linear layer computes them, together
+    with the sources needed later, and a clip follows.
 
     Args:
-        inputs: of the network, in order.
-        clips: of columns.
-        table: what the predictor gets.
-        predictor: its layers and its head.
+        inputs: inputs of the network, in order.
+        clips: clipped columns.
+        table: the columns that the predictor receives.
+        predictor: layers and head of the predictor.
     """
     modules: list[nn.Module] = []
     sources = list(inputs)
@@ -66,7 +66,7 @@ def assemble(
 
 
 def _over(sources: Sequence[Source], table: ColumnTable) -> np.ndarray:
-    """The weights of a table by these sources; it uses no others."""
+    """Return the weights of a table with respect to these sources; it uses no others."""
     weight = np.zeros((len(table), len(sources)))
     place = {source: i for i, source in enumerate(sources)}
     for column, source in enumerate(table.sources):

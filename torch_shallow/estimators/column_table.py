@@ -1,4 +1,4 @@
-"""What the steps of a pipeline make of the columns of a table: affine functions of inputs and of clipped values."""
+"""Represent columns of a table after the steps of a pipeline, as affine functions of inputs and of clipped values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch_shallow.errors import TransformError
 
 Source = tuple[str, int, int]
-"""`("input", column, 0)`, `("input", column, category)`, or `("clip", number, 0)`: what affine functions are of."""
+"""An argument of the affine functions: `("input", column, 0 or category)`, or `("clip", number, 0)`."""
 
 
 class Raw(NamedTuple):
-    """A column of the user's table, as it is.
+    """Refer to an unchanged column of the user's table.
 
     Attributes:
-        column: its number.
-        fill: what an imputer puts in place of a missing value; None if there is no such step.
+        column: index of the column.
+        fill: value that an imputer puts in place of a missing one; None if there is no imputer.
     """
 
     column: int
@@ -29,13 +29,13 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ColumnTable:
-    """Columns, each a column of the user's table as it is, or `weight @ sources + bias`.
+    """Hold columns, each either an unchanged column of the user's table or `weight @ sources + bias`.
 
     Attributes:
-        sources: what the columns are functions of.
-        weight: of each column; 0 for one that is raw.
-        bias: of each column.
-        raw: of each column, what it is if nothing has been computed of it, or None.
+        sources: the arguments of the affine functions.
+        weight: weights of each column; 0 for an unchanged one.
+        bias: bias of each column.
+        raw: for each column, the user's column if it is unchanged, or None.
     """
 
     sources: tuple[Source, ...]
@@ -45,12 +45,12 @@ class ColumnTable:
 
     @staticmethod
     def of_raw(columns: Sequence[Raw]) -> ColumnTable:
-        """Columns of the user's table."""
+        """Return unchanged columns of the user's table."""
         return ColumnTable((), np.zeros((len(columns), 0)), np.zeros(len(columns)), tuple(columns))
 
     @staticmethod
     def of_sources(sources: Sequence[Source]) -> ColumnTable:
-        """The values of sources."""
+        """Return the values of sources."""
         return ColumnTable(tuple(sources), np.eye(len(sources)), np.zeros(len(sources)), (None,) * len(sources))
 
     def __len__(self) -> int:
@@ -58,29 +58,29 @@ class ColumnTable:
 
     @property
     def used(self) -> list[Source]:
-        """The sources that a column depends on."""
+        """The sources on which a column depends."""
         return [self.sources[i] for i in np.flatnonzero(np.abs(self.weight).sum(axis=0))]
 
     def take(self, columns: Sequence[int] | np.ndarray) -> ColumnTable:
-        """Some of the columns, in this order."""
+        """Select columns, in this order."""
         chosen = [int(column) for column in columns]
         return replace(self, weight=self.weight[chosen], bias=self.bias[chosen], raw=tuple(self.raw[i] for i in chosen))
 
     def affine(
         self, weight: Float[np.ndarray, "results columns"], bias: Float[np.ndarray, "results"] | float = 0.0
     ) -> ColumnTable:
-        """Affine functions of columns, none of which is raw."""
+        """Apply affine functions to columns, none of which may be unchanged."""
         return ColumnTable(self.sources, weight @ self.weight, weight @ self.bias + bias, (None,) * len(weight))
 
     def scaled(self, factor: Float[np.ndarray, "columns"], offset: Float[np.ndarray, "columns"] | float) -> ColumnTable:
-        """Each column times a factor, plus an offset."""
+        """Multiply each column by a factor, and add an offset."""
         return ColumnTable(
             self.sources, factor[:, None] * self.weight, factor * self.bias + offset, (None,) * len(self)
         )
 
 
 def beside(tables: Sequence[ColumnTable]) -> ColumnTable:
-    """The columns of several tables, side by side."""
+    """Place the columns of several tables side by side."""
     sources = tuple(dict.fromkeys(source for table in tables for source in table.sources))
     place = {source: i for i, source in enumerate(sources)}
     weight = np.zeros((sum(map(len, tables)), len(sources)))
@@ -94,14 +94,14 @@ def beside(tables: Sequence[ColumnTable]) -> ColumnTable:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Columns that are clipped: sources of what comes after.
+    """Hold clipped columns, which are sources of later steps.
 
     Attributes:
-        table: the columns before.
-        lower: bound of each.
-        upper: bound of each.
-        numbers: of the sources that they become.
-        depth: 1, or one more than that of the deepest clip that they are functions of.
+        table: the columns before clipping.
+        lower: lower bound of each column.
+        upper: upper bound of each column.
+        numbers: indices of the sources that they become.
+        depth: 1, or one more than that of the deepest clip on which they depend.
     """
 
     table: ColumnTable
@@ -113,13 +113,13 @@ class Clip:
 
 @dataclass(eq=False)
 class Reading:
-    """What is known of a pipeline while it is read.
+    """Hold what is known about a pipeline while it is read.
 
     Attributes:
-        names: of the columns of the user's table.
-        categories: of each column that was used so far; None for a column of numbers.
-        fills: of each column that was used so far, the values that imputers put in place of missing ones.
-        clips: what was clipped.
+        names: names of the columns of the user's table.
+        categories: the categories of each column used so far; None for a numeric column.
+        fills: for each column used so far, the values that imputers put in place of missing ones.
+        clips: the clipped columns.
     """
 
     names: Sequence[str]
@@ -128,10 +128,10 @@ class Reading:
     clips: list[Clip] = field(default_factory=list)
 
     def numbers(self, table: ColumnTable) -> ColumnTable:
-        """A table whose raw columns are read as numbers.
+        """Return a table whose unchanged columns are read as numbers.
 
         Raises:
-            TransformError: one of them was read as a category before.
+            TransformError: a column was read as categories before.
         """
         read = [raw for raw in table.raw if raw is not None]
         for raw in read:
@@ -144,16 +144,16 @@ class Reading:
         )
 
     def one_hot(self, raw: Raw, categories: tuple[object, ...]) -> ColumnTable:
-        """For each category of a raw column, whether it is this one.
+        """Return an indicator column for each category of an unchanged column.
 
         Raises:
-            TransformError: it was read as numbers before, or with other categories.
+            TransformError: the column was read as numbers, or with other categories, before.
         """
         self._use(raw, categories)
         return ColumnTable.of_sources([("input", raw.column, k) for k in range(len(categories))])
 
     def clip(self, table: ColumnTable, lower: float, upper: float) -> ColumnTable:
-        """The columns, none of which is raw, clipped."""
+        """Clip columns, none of which may be unchanged."""
         first = sum(len(clip.numbers) for clip in self.clips)
         numbers = range(first, first + len(table))
         depths = {number: clip.depth for clip in self.clips for number in clip.numbers}
@@ -169,6 +169,6 @@ class Reading:
             name = self.names[raw.column]
             kinds = "as numbers and as categories" if None in (before, categories) else "with two lists of categories"
             raise TransformError(
-                f"estimator: expected each column to be read in one way, found that {name!r} is read {kinds}; give one "
-                "of the two a copy of the column, under another name, and fit again."
+                f"estimator: expected each column to be used in one way, found that {name!r} is used {kinds}; copy the "
+                "column under another name for one of the two uses, and fit again."
             )

@@ -1,4 +1,4 @@
-"""What predicts: linear and logistic models and multi-layer perceptrons, as layers of ReLUs."""
+"""Read predictors of scikit-learn, linear and logistic models and multi-layer perceptrons, as layers of ReLUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_shallow.explain.features import scaling
 from torch_shallow.program.graph.operations import names_of
 
 Layer = tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_"]]
-"""Weight, of results by inputs, and bias; each layer has other numbers of them."""
+"""Weight of shape `(results, inputs)`, and bias; each layer has its own sizes."""
 
 PERCEPTRONS = frozenset({"MLPClassifier", "MLPRegressor"})
 LOGISTIC = frozenset({"LogisticRegression", "LogisticRegressionCV"})
@@ -30,35 +30,35 @@ LINEAR_REGRESSORS = names_of(
     """
 )
 LOG_LINEAR_REGRESSORS = frozenset({"GammaRegressor", "PoissonRegressor"})
-NOT_READ = "is not read as what predicts"
+NOT_READ = "is not supported as a predictor"
 READ = PERCEPTRONS | LINEAR_CLASSIFIERS | LINEAR_REGRESSORS | LOG_LINEAR_REGRESSORS
 
 
 class OneVersusRest(nn.Module):
-    """Probabilities of classes, each of which was told from all others: sigmoids, divided by their sum."""
+    """Compute probabilities of classes in a one-versus-rest model: sigmoids, divided by their sum."""
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Probabilities of a batch of logits."""
+        """Return the probabilities of a batch of logits."""
         each = logits.sigmoid()
         return each / each.sum(-1, keepdim=True)
 
 
 class Exponential(nn.Module):
-    """What a model gives that is linear in the logarithm."""
+    """Compute the values of a model that is linear in the logarithm."""
 
     def forward(self, logarithms: Tensor) -> Tensor:
-        """The values of a batch of logarithms."""
+        """Return the values of a batch of logarithms."""
         return logarithms.exp()
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """An affine layer or several, with ReLUs between them, and perhaps a head.
+    """Hold one or more affine layers, with ReLUs between them, and optionally a head.
 
     Attributes:
-        layers: weight and bias of each.
-        head: makes probabilities of what the last one gives.
-        method: of the estimator, which gives the same.
+        layers: weight and bias of each layer.
+        head: module that turns the last layer's results into probabilities or values; None if there is none.
+        method: name of the estimator's method that gives the same results.
     """
 
     layers: tuple[Layer, ...]
@@ -66,18 +66,18 @@ class Predictor:
     method: str
 
     def scaled(self, factor: Float[np.ndarray, "results"], offset: Float[np.ndarray, "results"]) -> Predictor:
-        """With its results multiplied, and added to."""
+        """Return the same predictor with results multiplied by a factor, plus an offset."""
         weight, bias = self.layers[-1]
         return replace(self, layers=(*self.layers[:-1], (factor[:, None] * weight, factor * bias + offset)))
 
 
 def why_not(estimator: Any) -> str | None:
-    """Why an estimator is not read as what predicts, and what to do; None if it is read."""
+    """Explain why an estimator cannot be read as a predictor, and what to do; None if it can be read."""
     kind = type(estimator).__name__
     if any(base.__module__.startswith("skorch.") for base in type(estimator).__mro__):
         return (
-            "is a net of skorch: once it is fitted, pass net.module_, its nn.Module, to transform, and of a scaler "
-            "before it explain.Features.of(scaler=scaler) as features"
+            "is a net of skorch: once it is fitted, pass net.module_, its nn.Module, to transform, and for a scaler "
+            "before it, pass explain.Features.of(scaler=scaler) as features"
         )
     if not type(estimator).__module__.startswith("sklearn.") or kind not in READ:
         return NOT_READ
@@ -89,13 +89,13 @@ def why_not(estimator: Any) -> str | None:
 
 
 def read_predictor(estimator: Any) -> Predictor:
-    """The layers of an estimator of which `why_not` says nothing.
+    """Read the layers of an estimator for which `why_not` returns None.
 
     Args:
-        estimator: fitted.
+        estimator: a fitted estimator.
 
     Raises:
-        TransformError: its results are scaled in a way that is not read.
+        TransformError: its results are scaled in an unsupported way.
     """
     kind = type(estimator).__name__
     if kind in PERCEPTRONS:
@@ -118,14 +118,14 @@ def read_predictor(estimator: Any) -> Predictor:
 
 
 def target_scale(transformer: Any, targets: int) -> tuple[Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]]:
-    """Factor and offset of results by which a transformer of targets undoes what it does.
+    """Return factor and offset by which a transformer of targets is undone.
 
     Args:
         transformer: the fitted `transformer_` of a `TransformedTargetRegressor`.
-        targets: how many results there are.
+        targets: number of results.
 
     Raises:
-        TransformError: it is none of the linear scalers.
+        TransformError: it is not one of the linear scalers.
     """
     if type(transformer).__name__ == "FunctionTransformer" and transformer.inverse_func is None:
         return np.ones(targets), np.zeros(targets)
@@ -133,15 +133,15 @@ def target_scale(transformer: Any, targets: int) -> tuple[Float[np.ndarray, "tar
         mean, scale = scaling(transformer)
     except TransformError as error:
         raise TransformError(
-            "estimator: expected that targets are scaled by a StandardScaler, RobustScaler, MaxAbsScaler or "
-            f"MinMaxScaler, found {type(transformer).__name__}, whose inverse is not read; pass estimator.regressor_, "
-            "which gives transformed targets."
+            "estimator: expected targets scaled by a StandardScaler, RobustScaler, MaxAbsScaler or MinMaxScaler, found "
+            f"{type(transformer).__name__}, whose inverse is not supported; pass estimator.regressor_, which gives "
+            "transformed targets."
         ) from error
     return scale, mean
 
 
 def _logistic(estimator: Any, classes: int) -> nn.Module:
-    # Before version 1.8 it was said whether the classes are told from each other or each from all others.
+    # Before version 1.8, `multi_class` selected between multinomial and one-versus-rest models.
     together = getattr(estimator, "multi_class", "auto")
     if classes == 2:
         return nn.Softmax(-1) if together == "multinomial" else nn.Sigmoid()
@@ -160,7 +160,7 @@ def _perceptron(estimator: Any) -> Predictor:
             layers[:2] = [(second @ first, second @ offset + bias)]
     if estimator.out_activation_ == "identity":
         return Predictor(tuple(layers), None, "predict")
-    if estimator.out_activation_ == "exp":  # of the loss "poisson"
+    if estimator.out_activation_ == "exp":  # for the loss "poisson"
         return Predictor(tuple(layers), Exponential(), "predict")
     if estimator.out_activation_ == "softmax":
         return Predictor(tuple(layers), nn.Softmax(-1), "predict_proba")
@@ -170,5 +170,5 @@ def _perceptron(estimator: Any) -> Predictor:
 
 
 def _both(weight: Float[np.ndarray, "1 inputs"], bias: Float[np.ndarray, "1"]) -> Layer:
-    """Of the score of the second of two classes, a score of each: the larger one is that of the predicted class."""
+    """Turn the score of the second of two classes into a score for each; the larger one marks the predicted class."""
     return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])

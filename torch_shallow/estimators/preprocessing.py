@@ -1,4 +1,4 @@
-"""Steps before the prediction: scalers, imputers, encoders, projections, and what puts them together."""
+"""Read the steps before the prediction: scalers, imputers, encoders, projections, and their combinations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch_shallow.errors import TransformError
 from torch_shallow.estimators.column_table import ColumnTable, Reading, beside
 from torch_shallow.explain.features import scaling
 
-NOT_READ = "is not read"
+NOT_READ = "is not supported"
 Step = Callable[[Any, ColumnTable, Reading], ColumnTable]
 
 
 def transformed(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
-    """The columns that a fitted step makes of columns.
+    """Apply a fitted step to columns.
 
     Args:
-        step: fitted, of which `why_not` says nothing.
-        table: its input.
-        reading: what is known so far.
+        step: a fitted step for which `why_not` returns None.
+        table: the input of the step.
+        reading: what is known about the pipeline so far.
 
     Raises:
         TransformError: a column is used in two ways that one input of a network cannot serve.
@@ -31,7 +31,7 @@ def transformed(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
 
 
 def steps_within(step: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """A step, or those that it is made of, each with the names of the steps around it."""
+    """Yield a step, or the steps that it consists of, each with its path."""
     kind = _kind(step)
     if kind == "Pipeline":
         inner = step.steps
@@ -47,14 +47,14 @@ def steps_within(step: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def why_not(step: Any) -> str | None:
-    """Why a step before the prediction is not read, and what to do; None if it is read."""
+    """Explain why a step before the prediction cannot be read, and what to do; None if it can be read."""
     kind = _kind(step)
     if kind not in TRANSFORMERS:
         return NOT_READ
     if kind == "FunctionTransformer" and step.func is not None:
-        return "applies a function of yours, which is not read; apply it to the table, and fit the rest"
+        return "applies a custom function, which is not supported; apply it to the table first, and fit the rest"
     if kind == "SimpleImputer" and not _is_nothing(step.missing_values):
-        return f"takes the number {step.missing_values!r} for a missing value, and jumps there; write it as NaN"
+        return f"treats the number {step.missing_values!r} as a missing value, and jumps there; use NaN instead"
     return None
 
 
@@ -63,7 +63,7 @@ def _is_nothing(value: Any) -> bool:
 
 
 def _kind(step: Any) -> str:
-    """What a step is, by the name of its class: a class of scikit-learn's own, since others may do anything."""
+    """Return the kind of a step by its class name; only scikit-learn's own classes have a known kind."""
     if step is None or isinstance(step, str):
         return str(step)  # "passthrough", "drop"
     ours = type(step).__module__.startswith("sklearn.")
@@ -84,7 +84,7 @@ def _project(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     weight = np.asarray(step.components_, dtype=np.float64)
     if step.whiten:
         size = np.sqrt(step.explained_variance_)
-        # As scikit-learn does, which divides by no less than this.
+        # Like scikit-learn, divide by no less than this.
         weight = weight / np.maximum(size, np.finfo(size.dtype).eps)[:, None]
     return reading.numbers(table).affine(weight, -weight @ step.mean_)
 
@@ -93,7 +93,7 @@ def _impute(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     statistics = step.statistics_
     kept = [i for i, value in enumerate(statistics) if step.keep_empty_features or value == value]
     filled = [
-        # The indicators of an imputer, and an imputer before this one, need to see what is missing.
+        # The indicators of an imputer, and an earlier imputer, need the missing values.
         raw if raw is None or raw.fill is not None or step.add_indicator else raw._replace(fill=value)
         for raw, value in zip(table.raw, statistics, strict=True)
     ]
@@ -109,7 +109,7 @@ def _one_hot(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
     parts = []
     for i, categories in enumerate(map(tuple, step.categories_)):
         one_hot = _categories(step, table, i, reading)
-        known = set(map(repr, () if rare[i] is None else rare[i]))  # by their words, as NaN does not equal itself
+        known = set(map(repr, () if rare[i] is None else rare[i]))  # compared by repr, as NaN does not equal itself
         few = [k for k, category in enumerate(categories) if repr(category) in known]
         columns = np.eye(len(categories))
         kept = [k for k in range(len(categories)) if k not in few]
@@ -125,8 +125,8 @@ def _categories(step: Any, table: ColumnTable, i: int, reading: Reading) -> Colu
     raw = table.raw[i]
     if raw is None:
         raise TransformError(
-            f"estimator: expected that {type(step).__name__} encodes columns of the table, found that it encodes what "
-            "an earlier step has computed; encode the columns themselves."
+            f"estimator: expected that {type(step).__name__} encodes columns of the table, found that it encodes "
+            "results of an earlier step; encode the columns themselves."
         )
     return reading.one_hot(raw, tuple(step.categories_[i]))
 
@@ -156,7 +156,7 @@ def _by_columns(step: Any, table: ColumnTable, reading: Reading) -> ColumnTable:
 
 
 def _with_columns(step: Any) -> list[tuple[str, Any, Sequence[int]]]:
-    """The steps of a `ColumnTransformer` that get any columns, with these; the others are not fitted."""
+    """Return the steps of a `ColumnTransformer` that receive columns, with these; other steps are not fitted."""
     columns = step._transformer_to_input_indices
     return [(name, each, columns[name]) for name, each, _ in step.transformers_ if len(columns[name])]
 
@@ -164,7 +164,7 @@ def _with_columns(step: Any) -> list[tuple[str, Any, Sequence[int]]]:
 def _joined(
     parts: Iterable[tuple[str, ColumnTable]], weights: Mapping[str, float] | None, reading: Reading
 ) -> ColumnTable:
-    """Tables side by side, those with a weight multiplied by it."""
+    """Place tables side by side, multiplied by their weights if they have any."""
     weights = weights or {}
     return beside(
         [

@@ -1,4 +1,4 @@
-"""A fitted estimator of scikit-learn as a network, compared with the estimator itself."""
+"""Read a fitted estimator of scikit-learn as a network, and compare the two."""
 
 from __future__ import annotations
 
@@ -24,56 +24,58 @@ _log = logging.getLogger(__name__)
 _ROWS = 16
 _UNFITTED = "is not fitted; call its fit first"
 _WHAT_IS_READ = (
-    "Read are StandardScaler, MinMaxScaler, RobustScaler, MaxAbsScaler, PCA, SimpleImputer, OneHotEncoder and "
-    "selectors of features, in Pipeline, ColumnTransformer and FeatureUnion; and of what predicts, MLPRegressor, "
-    "MLPClassifier, linear and logistic models, LinearSVC and LinearSVR. Make columns of the table of what another "
-    "step gives, and fit the rest."
+    "Supported steps are StandardScaler, MinMaxScaler, RobustScaler, MaxAbsScaler, PCA, SimpleImputer, OneHotEncoder "
+    "and feature selectors, in Pipeline, ColumnTransformer and FeatureUnion; supported predictors are MLPRegressor, "
+    "MLPClassifier, linear and logistic models, LinearSVC and LinearSVR. Apply any other step to the table first, and "
+    "fit the rest on the result."
 )
 
 
 def from_sklearn(estimator: Any, feature_names: Sequence[str] | None = None) -> tuple[nn.Sequential, Features]:
-    """The network that a fitted estimator or pipeline of scikit-learn is, and the features that it is a function of.
+    """Convert a fitted estimator or pipeline of scikit-learn to a network, and describe the network's input features.
 
-    The network takes the columns of the table that the pipeline takes, in their own units: scalers and all other affine
-    steps are a part of its linear layers. Its weights are float64. A column of numbers is one input, and a column that
-    is one-hot encoded is one input for each category, 1 for this one and 0 for the others. `features.encode(table)`
-    makes a batch of inputs of rows of a table; of a table of numbers alone, `torch.from_numpy(array)` does too.
+    The network takes the columns of the pipeline's input table in their own units: scalers and all other affine steps
+    become part of its linear layers. Its weights are float64. A numeric column is one input; a one-hot encoded column
+    is one input for each category, 1 for the present category and 0 for the others. `features.encode(table)` turns rows
+    of a table into a batch of inputs; for a numeric table, `torch.from_numpy(array)` does too.
 
-    The network gives what `predict` gives, one column for each target. Of a classifier it gives one column for each of
-    `classes_`, of which the largest is that of the class that is predicted: `predict_proba`, by a head that is the last
-    part of the network, so that `network[:-1]` has the scores before it; or `decision_function`, where the classifier
-    has no probabilities. Of two classes, the score of the second one is `decision_function`, and that of the first is
-    minus that.
+    The network returns what `predict` returns, one column for each target. For a classifier it returns one column for
+    each of `classes_`, the largest of which marks the predicted class: `predict_proba`, computed by a head that is the
+    last part of the network, so that `network[:-1]` returns the scores before it; or `decision_function` if the
+    classifier has no probabilities. With two classes, the score of the second one is `decision_function`, and that of
+    the first is its negative.
 
-    What is read: `Pipeline`, `ColumnTransformer`, `FeatureUnion` and `TransformedTargetRegressor`, in each other;
-    `StandardScaler`, `MinMaxScaler`, `RobustScaler`, `MaxAbsScaler` (with `clip` too), `PCA`, `SimpleImputer`,
-    `OneHotEncoder` and selectors of features; `MLPRegressor` and `MLPClassifier` with the activation `relu` or
-    `identity`; linear models, logistic ones, `LinearSVC` and `LinearSVR`; the best estimator of a search of parameters.
+    Supported are `Pipeline`, `ColumnTransformer`, `FeatureUnion` and `TransformedTargetRegressor`, nested in any way;
+    `StandardScaler`, `MinMaxScaler`, `RobustScaler`, `MaxAbsScaler` (also with `clip`), `PCA`, `SimpleImputer`,
+    `OneHotEncoder` and feature selectors; `MLPRegressor` and `MLPClassifier` with the activation `relu` or `identity`;
+    linear and logistic models, `LinearSVC` and `LinearSVR`; and the best estimator of a parameter search.
 
-    A network has no missing values: it equals the pipeline where rows are complete. A `SimpleImputer` changes nothing
-    there; where it is the first step of a column, `features.encode` puts what it puts in place of missing values.
+    A network has no missing values: it equals the pipeline on complete rows, where a `SimpleImputer` changes nothing.
+    If a `SimpleImputer` is the first step of a column, `features.encode` fills in missing values as it does.
 
     Args:
-        estimator: fitted.
-        feature_names: of the columns of the table; if None, those that the estimator was fitted with, or x0, x1, ...
+        estimator: a fitted estimator or pipeline.
+        feature_names: names of the columns of the table; if None, those that the estimator was fitted with, or x0, x1,
+            ...
 
     Returns:
-        The network, and names of its inputs, with the groups of inputs that are categories of one column.
+        The network, and the names of its inputs, with the groups of inputs that are categories of one column.
 
     Raises:
-        WrongTypeError: it is no estimator of scikit-learn.
-        UnsupportedOperation: it has steps that are not read; all are named.
-        TransformError: it is not fitted, or a column is used in two ways; the names are of another number; or the
-            network does not give what the estimator gives.
+        WrongTypeError: `estimator` is not an estimator of scikit-learn.
+        UnsupportedOperation: it has unsupported steps; the message names all of them.
+        TransformError: it is not fitted, a column is used both as numbers and as categories, the number of names is
+            wrong, or the network's results differ from those of the estimator.
 
     Example:
+        >>> import torch, torch_shallow
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge
         >>> from sklearn.pipeline import make_pipeline
         >>> from sklearn.preprocessing import StandardScaler
         >>> x, y = load_diabetes(return_X_y=True, scaled=False)
         >>> pipeline = make_pipeline(StandardScaler(), Ridge()).fit(x, y)
-        >>> network, features = from_sklearn(pipeline)
+        >>> network, features = torch_shallow.from_sklearn(pipeline)
         >>> bool((network(torch.from_numpy(x))[:, 0] - torch.from_numpy(pipeline.predict(x))).abs().max() < 1e-9)
         True
     """
@@ -92,7 +94,7 @@ def from_sklearn(estimator: Any, feature_names: Sequence[str] | None = None) -> 
 
 
 def _check(estimator: Any) -> None:
-    """Make sure that an estimator is one that is read."""
+    """Check that an estimator can be read."""
     if isinstance(estimator, nn.Module):
         raise WrongTypeError(
             "estimator: expected a fitted estimator of scikit-learn, found an nn.Module; pass it to transform as it is."
@@ -109,11 +111,11 @@ def _check(estimator: Any) -> None:
     if reasons:
         error = TransformError if reasons == {_UNFITTED} else UnsupportedOperation
         read = [_WHAT_IS_READ] if reasons & {preprocessing.NOT_READ, predictors.NOT_READ} else []
-        raise error("\n".join(["estimator: expected a fitted estimator of steps that are read, found:", *found, *read]))
+        raise error("\n".join(["estimator: expected a fitted estimator with supported steps, found:", *found, *read]))
 
 
 def _steps(estimator: Any, path: str) -> Iterator[tuple[str, Any, str | None]]:
-    """The steps of an estimator, each with the names of those around it, and why it is not read."""
+    """Yield the steps of an estimator, each with its path and the reason why it cannot be read."""
     *before, last = _parts(estimator)
     for name, step in before:
         for place, each in preprocessing.steps_within(step, f"{path}__{name}".lstrip("_")):
@@ -127,7 +129,7 @@ def _steps(estimator: Any, path: str) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def _parts(estimator: Any) -> list[tuple[str, Any]]:
-    """The steps that an estimator is made of, of which the last one predicts: itself if it is not made of others."""
+    """Return the steps of an estimator, the last of which predicts; the estimator itself if it has no steps."""
     kind = type(estimator).__name__ if type(estimator).__module__.startswith("sklearn.") else ""
     if kind == "Pipeline":
         return list(estimator.steps)
@@ -148,7 +150,7 @@ def _why_not_fitted(step: Any) -> str | None:
 
 
 def _names(estimator: Any, given: Sequence[str] | None) -> list[str]:
-    """The names of the columns of the table that an estimator takes."""
+    """Return the names of the columns of the table that an estimator takes."""
     count = _known(estimator, "n_features_in_")
     known = _known(estimator, "feature_names_in_")
     if given is None:
@@ -161,7 +163,7 @@ def _names(estimator: Any, given: Sequence[str] | None) -> list[str]:
 
 
 def _known(estimator: Any, name: str) -> Any:
-    """An attribute of an estimator, or of the first of its steps that has it."""
+    """Return an attribute of an estimator, or of the first of its steps that has it."""
     found = getattr(estimator, name, None)
     if found is None and (parts := _parts(estimator))[0][1] is not estimator:
         found = next((each for _, step in parts if (each := _known(step, name)) is not None), None)
@@ -169,7 +171,7 @@ def _known(estimator: Any, name: str) -> Any:
 
 
 def _read(estimator: Any, table: ColumnTable, reading: Reading) -> tuple[ColumnTable, Predictor]:
-    """The columns that what predicts gets, and what it makes of them."""
+    """Return the columns that the predictor receives, and the predictor."""
     *before, (_, last) = _parts(estimator)
     for _, step in before:
         table = preprocessing.transformed(step, table, reading)
@@ -190,7 +192,7 @@ def _column(reading: Reading, i: int) -> Column:
 def _compare(
     estimator: Any, network: nn.Sequential, features: Features, names: Sequence[str], method: str, tolerance: float
 ) -> None:
-    """Hold a network against the estimator that it was read of, at a few rows of ordinary size."""
+    """Compare a network with the estimator from which it was read, at a few rows of ordinary size."""
     rows, known = _rows(network, features, len(names)), _known(estimator, "feature_names_in_")
     try:
         with warnings.catch_warnings():
@@ -206,13 +208,13 @@ def _compare(
     rounding = tolerance if expected.dtype == np.float64 else np.finfo(np.float32).eps ** 0.5
     if found.shape != expected.shape or not (np.abs(found - expected) <= rounding * np.abs(expected).max()).all():
         raise TransformError(
-            f"estimator: the network that was read of it does not give what {method} gives; please report this, with "
-            "the versions of scikit-learn and of this package."
+            f"estimator: expected the network to give the results of {method}, found other results; please report "
+            "this, with the versions of scikit-learn and of this package."
         )
 
 
 def _rows(network: nn.Sequential, features: Features, count: int) -> np.ndarray:
-    """Rows of a table, the same each time: near where the first layer changes signs, and with each category."""
+    """Draw rows of a table, the same each time: near where the first layer changes signs, and with each category."""
     generator = np.random.default_rng(0)
     weight, bias = (parameter.detach().numpy() for parameter in network[0].parameters())
     steepest = np.abs(weight).max(axis=0)
@@ -233,6 +235,6 @@ def _rows(network: nn.Sequential, features: Features, count: int) -> np.ndarray:
 
 
 def _frame(rows: np.ndarray, names: Sequence[str]) -> Any:
-    """Rows as the data frame whose columns an estimator was fitted with."""
+    """Convert rows to the data frame whose columns an estimator was fitted with."""
     pandas = require("pandas", "explain")
     return pandas.DataFrame({name: rows[:, i].tolist() for i, name in enumerate(names)})

@@ -1,7 +1,7 @@
-"""Networks as code of other languages: C99, Python without imports, SQL and ONNX.
+"""Write networks as code in other languages: C99, Python without imports, SQL and ONNX.
 
-`tables` has what all of them write, each number once, and `head_steps` what follows the trunk. `fixed_point` makes
-whole numbers of it, with a proven error.
+`tables` holds what all targets write, each number once, and `head_steps` what follows the trunk. `fixed_point` converts
+the tables to integers, with a proven error.
 """
 
 from torch_shallow.export.c_code import CCode, to_c

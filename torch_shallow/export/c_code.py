@@ -1,4 +1,4 @@
-"""C99: static tables and a loop down the tree."""
+"""Write a network in C99: static tables, and a loop that descends the tree."""
 
 from __future__ import annotations
 
@@ -30,16 +30,23 @@ _TAKEN = names_of(
 
 @dataclass(frozen=True)
 class CCode:
-    """A network in C.
+    """Hold a network in C.
 
     Attributes:
-        source: the file with the function.
-        header: the file that is included where it is called.
-        fraction_bits: of inputs and outputs in fixed point: an input X stands for X / 2^fraction_bits[0]; else None.
-        error: in fixed point, a proven bound of what any output is off at the point that the inputs stand for; else
-            None.
-        input_error: in fixed point, how much more may be lost by taking, for a point of the domain, a neighbour on the
-            grid of inputs, where the network is continuous; else None.
+        source: text of the file that defines the function.
+        header: text of the header that callers include.
+        fraction_bits: in fixed point, the fraction bits of inputs and outputs: an input X stands for X /
+            2^fraction_bits[0]; otherwise None.
+        error: in fixed point, a proven bound on the error of any output at the point that the inputs stand for;
+            otherwise None.
+        input_error: in fixed point, a bound on the further error, where the network is continuous, of replacing a point
+            of the domain by a neighbour on the grid of inputs; otherwise None.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> shallow = torch_shallow.transform(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()))
+        >>> print(torch_shallow.export.to_c(shallow).source.splitlines()[0])
+        #include "network.h"
     """
 
     source: str
@@ -58,35 +65,36 @@ def to_c(
     features: Features | Sequence[str] | None = None,
     fraction_bits: tuple[int, int] | None = None,
 ) -> CCode:
-    """A network as a function in C99: one file and its header, which need no library (but for `exp` in some heads).
+    """Write a network as a C99 function: a file and its header, without dependencies except `math.h` for some heads.
 
-    The code compiles with `-std=c99 -Wall -Werror -pedantic`, allocates nothing and has no state. It has each distinct
-    half-space and local model once, goes down the tree with the network's own rule (active where `z > 0`), and gives
-    NaN and a status of 1 outside of the domain.
+    The code compiles with `-std=c99 -Wall -Werror -pedantic`, allocates nothing and has no state. It contains each
+    distinct half-space and local model once, descends the tree with the network's own rule (active where `z > 0`), and
+    gives NaN and a status of 1 outside the domain.
 
     In "double", outputs are those of the network up to rounding. At a point that is on a cut up to rounding, the region
-    beyond may be taken, of which a continuous network has the same value up to rounding there. In "float" all numbers
-    are rounded to float32, cuts included. In "fixed", inputs and outputs are int32 and sums int64: every point gets its
-    own region exactly, continuous or not, and `error` is a proven bound.
+    on the other side may be chosen, where a continuous network has the same value up to rounding. In "float", all
+    numbers are rounded to float32, including cuts. In "fixed", inputs and outputs are int32 and sums are int64: every
+    point is assigned to its own region exactly, continuous or not, and `error` is a proven bound.
 
     Args:
-        shallow: the network, complete; merged and simplified ones too.
-        path: of the file of C to write, such as `"controller.c"`, with the header beside it; nothing is written if
+        shallow: a complete network; merged and simplified networks are allowed.
+        path: path of the C file to write, such as `"controller.c"`, with the header beside it; nothing is written if
             None.
-        name: of the function.
+        name: name of the function.
         dtype: "double", "float" or "fixed".
         features: names of the inputs for the header; with a mean and a scale, the function takes unscaled values.
-        fraction_bits: of inputs and outputs in fixed point; as many as 32 bits have room for if None.
+        fraction_bits: fraction bits of inputs and outputs in fixed point; as many as fit into 32 bits if None.
 
     Returns:
         The text of both files, and the proven errors of fixed point.
 
     Raises:
-        TransformError: an argument is no such thing, the network is not complete, its head cannot be written, or fixed
-            point is asked for with a head, scaled features, or a domain that is not a bounded box.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument is invalid, the network is not complete, its head cannot be written, or fixed point
+            is requested with a head, scaled features, or a domain that is not a bounded box.
 
     Example:
-        >>> import torch_shallow
+        >>> import torch, torch_shallow
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
         >>> shallow = torch_shallow.transform(model, domain=torch_shallow.Box(-1.0, 1.0))
@@ -95,18 +103,18 @@ def to_c(
         (True, True)
     """
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name in _TAKEN:
-        raise argument_error(name, str)(f"name: expected a name that a function of C can have, found {name!r}.")
+        raise argument_error(name, str)(f"name: expected a valid name of a C function, found {name!r}.")
     if dtype not in (*FLOATS, "fixed"):
         raise argument_error(dtype, str)(f'dtype: expected "double", "float" or "fixed", found {dtype!r}.')
     if fraction_bits is not None and dtype != "fixed":
-        raise TransformError(f'fraction_bits: expected them with dtype="fixed" alone, found dtype="{dtype}".')
+        raise TransformError(f'fraction_bits: expected None unless dtype="fixed", found dtype="{dtype}"; leave it out.')
     if fraction_bits is not None and (not isinstance(fraction_bits, tuple) or len(fraction_bits) != 2):
         raise argument_error(fraction_bits, tuple)(
-            f"fraction_bits: expected two numbers, of inputs and of outputs, found {fraction_bits!r}."
+            f"fraction_bits: expected a tuple of two numbers, for inputs and for outputs, found {fraction_bits!r}."
         )
     target = None if path is None else check_path(path, example="network.c")
     if target is not None and target.suffix != ".c":
-        raise TransformError(f"path: expected the name of a file that ends in .c, found {str(path)!r}.")
+        raise TransformError(f"path: expected a file name that ends in .c, found {str(path)!r}.")
     tables = Tables.of(shallow, features, as_stored=dtype == "fixed")
     include = name if target is None else target.stem
     if dtype == "fixed":

@@ -1,4 +1,4 @@
-"""C of a network in fixed point."""
+"""Write the C code of a network in fixed point."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch_shallow.export.tables import Tables
 
 
 def fixed_source(tables: Tables, numbers: FixedPoint, name: str, include: str) -> str:
-    """The file of a function.
+    """Return the source file of a function.
 
     Args:
-        tables: of the network.
-        numbers: of the same.
-        name: of the function.
-        include: name of the header, without its ending.
+        tables: tables of the network.
+        numbers: the network in fixed point.
+        name: name of the function.
+        include: name of the header, without its extension.
     """
     inputs, outputs = tables.num_inputs, tables.trunk_size
     parts = [f'#include "{include}.h"\n', "/* The least and the greatest integer of each input in the domain. */"]

@@ -1,4 +1,4 @@
-"""C of a network in double or float."""
+"""Write the C code of a network in double or float."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ FLOATS: dict[str, type[np.floating]] = {"double": np.float64, "float": np.float3
 
 
 def floating_source(tables: Tables, name: str, kind: str, include: str) -> str:
-    """The file of a function.
+    """Return the source file of a function.
 
     Args:
-        tables: of the network.
-        name: of the function.
+        tables: tables of the network.
+        name: name of the function.
         kind: "double" or "float".
-        include: name of the header, without its ending.
+        include: name of the header, without its extension.
 
     Raises:
-        TransformError: a number is too large for the kind.
+        TransformError: a number is too large for `kind`.
     """
     dtype, suffix = FLOATS[kind], "f" if kind == "float" else ""
     coordinates, inputs = tables.rows.shape[1] - 1, tables.num_inputs
@@ -48,7 +48,7 @@ def floating_source(tables: Tables, name: str, kind: str, include: str) -> str:
         parts.append("/* Distinct half-spaces: a weight for each coordinate, and a constant. */")
         parts.append(numbers_of("half_spaces", tables.rows))
         index = index_type(max(len(tables.cuts), len(tables.models), len(tables.rows)))
-        parts.append("/* Half-space; what is next where it is not positive, and where it is: a cut, or -1 - model. */")
+        parts.append("/* Half-space; next node where it is not positive, and where it is: a cut, or -1 - model. */")
         parts.append(table(index, "cuts", [[str(value) for value in row] for row in tables.cuts]))
     parts.append("/* Distinct local models: for each output a weight for each coordinate, and a constant. */")
     parts.append(numbers_of("models", tables.models.reshape(len(tables.models), -1)))
@@ -117,7 +117,7 @@ def floating_source(tables: Tables, name: str, kind: str, include: str) -> str:
 
 
 def _head(tables: Tables, kind: str, suffix: str) -> list[str]:
-    """Statements that make outputs of the values."""
+    """Return statements that compute the outputs from the values."""
     lines, count = list[str](), tables.trunk_size
     dtype = FLOATS[kind]
     for step in tables.head:

@@ -1,4 +1,4 @@
-"""Pieces of C: tables, comments, and the header of a function."""
+"""Write pieces of C: tables, comments, and the header of a function."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from torch_shallow.version import VERSION
 
 
 def comment(text: str) -> str:
-    """Text as it may stand in a comment."""
+    """Make text safe for a C comment."""
     shown = text.encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
     return shown.replace("*/", "* /").replace("/*", "/ *").replace("??/", "?? /")
 
 
 def table(kind: str, name: str, rows: Sequence[Sequence[str]]) -> str:
-    """A two-dimensional static table."""
+    """Write a two-dimensional static table."""
     body = ",\n".join(wrapped(row, "     ").replace("     ", "    {", 1) + "}" for row in rows)
     return f"static const {kind} {name}[{len(rows)}][{len(rows[0])}] = {{\n{body}\n}};\n"
 
 
 def texts(array: np.ndarray, suffix: str = "") -> list[list[str]]:
-    """The numbers of a matrix, in the fewest digits that give them back."""
+    """Write the numbers of a matrix in the fewest digits that identify them."""
     return [[f"{value!s}{suffix}" for value in row] for row in array]
 
 
 def index_type(largest: int) -> str:
-    """The type of indices up to a largest."""
+    """Return the integer type of indices up to `largest`."""
     return "int_least16_t" if largest < 1 << 15 else "int_least32_t"
 
 
 def header_text(tables: Tables, name: str, given: str, result: str, about: Iterable[str]) -> str:
-    """The header of a function.
+    """Return the header of a function.
 
     Args:
-        tables: of the network.
-        name: of the function.
+        tables: tables of the network.
+        name: name of the function.
         given: type of the inputs.
         result: type of the outputs.
-        about: more lines for the comment.
+        about: further lines of the comment.
     """
     macro = name.upper()
     lines = [

@@ -1,9 +1,9 @@
-"""A network in whole numbers: every point in its own region, and a proven bound of what the local models are off.
+"""Convert a network to integers: every point stays in its own region, with a proven bound on the error of local models.
 
-Inputs are integers X that stand for the points x = X / 2^f. On which side of a half-space such a point lies is decided
-exactly: the numbers of its row are integers of any length, written in digits of a base that is a power of two, the most
-significant first. What the digits that are left can add is less than the sum of all |X|, so the first digit decides
-almost everywhere. Only local models are rounded, and the output: both are bounded here in rational arithmetic.
+Inputs are integers X that stand for the points x = X / 2^f. The side of a half-space on which such a point lies is
+decided exactly: the numbers of its row are integers of any length, written in digits of a base that is a power of two,
+the most significant first. The remaining digits add less than the sum of all |X|, so the first digit decides almost
+everywhere. Only local models and outputs are rounded; both errors are bounded here in rational arithmetic.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from torch_shallow.errors import TransformError
 from torch_shallow.export.tables import Tables
 from torch_shallow.modules.shallow_relu import ShallowReLU
 
-WORD = 31  # bits of an int32, but for its sign
-LONG_WORD = 62  # bits that an int64 is filled with at most
+WORD = 31  # bits of an int32, without its sign
+LONG_WORD = 62  # largest number of bits used of an int64
 Row = tuple[Fraction, ...]
 
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """The numbers of a network in fixed point.
+    """Hold the numbers of a network in fixed point.
 
     Attributes:
         input_bits: f: an input X stands for X / 2^f.
         output_bits: g: an output Y stands for Y / 2^g.
-        lower: the least integer of each input in the domain.
-        upper: the greatest.
-        digit_bits: the base of digits is 2 to the power of this.
-        settled: a partial sum beyond this has the sign of the whole.
+        lower: smallest integer of each input in the domain.
+        upper: largest integer of each input in the domain.
+        digit_bits: the base of the digits is 2 to the power of this.
+        settled: a partial sum beyond this has the sign of the whole sum.
         digits: rows of digits of all half-spaces, over the inputs and 2^f, the most significant first.
-        first: of each half-space its first row of digits, and behind the last one the number of rows.
-        weights: of the local models, over the inputs.
-        constants: of the local models.
-        shift: how many bits the sums of the local models have behind those of the outputs.
+        first: for each half-space, its first row of digits; finally the number of rows.
+        weights: weights of the local models, over the inputs.
+        constants: constants of the local models.
+        shift: number of extra fraction bits of the local models' sums, compared with the outputs.
         error: a proven bound on |Y / 2^g - trunk(X / 2^f)|.
-        input_error: a bound of how much the trunk changes, where it is continuous, from any point of the domain to a
+        input_error: a bound on the change of the trunk, where it is continuous, from any point of the domain to a
             neighbour on the grid of inputs.
     """
 
@@ -63,12 +63,12 @@ class FixedPoint:
 
 
 def fixed_point(shallow: ShallowReLU, tables: Tables, fraction_bits: tuple[int, int] | None) -> FixedPoint:
-    """The numbers of a network in fixed point.
+    """Convert a network to fixed point.
 
     Args:
         shallow: the network, in a bounded box, without a head.
-        tables: of the network, whose tree and order of numbers are kept.
-        fraction_bits: of inputs and outputs; as many as 32 bits have room for if None.
+        tables: tables of the network, whose tree and order of numbers are kept.
+        fraction_bits: fraction bits of inputs and outputs; as many as fit into 32 bits if None.
 
     Raises:
         TransformError: the domain is not a bounded box, the network has a head, features are scaled, or the numbers do
@@ -83,7 +83,7 @@ def fixed_point(shallow: ShallowReLU, tables: Tables, fraction_bits: tuple[int, 
     if any(a > b for a, b in zip(lower, upper, strict=True)):
         raise TransformError(
             f"fraction_bits: expected a multiple of 2^-{input_bits} between the bounds of each entry of the domain, "
-            "found none of some; transform the model without the entries that are fixed."
+            "found an entry without one; transform the model without its fixed entries."
         )
     reach = [max(abs(a), abs(b)) for a, b in zip(lower, upper, strict=True)]
     settled = sum(reach) + one
@@ -139,17 +139,17 @@ def _check(tables: Tables, shallow: ShallowReLU) -> None:
     if tables.head:
         raise TransformError(
             "shallow: expected a network without a head for fixed point, found one that ends with "
-            f"{tables.head[-1].name}; export the trunk, which is a copy with head = None."
+            f"{tables.head[-1].name}; export the trunk: a copy of the network with head = None."
         )
     if tables.features.mean.any() or (tables.features.scale != 1.0).any():
         raise TransformError(
             "features: expected names without mean and scale for fixed point, found scaled features; pass "
-            "features.names, and scale before the inputs become integers."
+            "features.names, and scale the inputs before they become integers."
         )
 
 
 def _room(largest: Fraction, bits: int) -> int:
-    """The greatest number of fraction bits with which a number, rounded, is below 2^bits."""
+    """Return the largest number of fraction bits with which a number, rounded, is below 2^bits."""
     room = bits + 64
     while largest * Fraction(2) ** room + 1 >= 1 << bits:
         room -= 1
@@ -157,13 +157,13 @@ def _room(largest: Fraction, bits: int) -> int:
 
 
 def _bits(what: str, largest: Fraction, asked: int | None, most: int = WORD - 1) -> int:
-    """Number of fraction bits: what was asked for, or as many as there is room for."""
+    """Return the number of fraction bits: the requested number, or as many as fit."""
     room = min(_room(largest, WORD), WORD - 1, most)
     bits = room if asked is None else asked
     if not isinstance(bits, int) or isinstance(bits, bool) or not 0 <= bits <= room:
         if room < 0:
             raise TransformError(
-                f"fraction_bits: expected {what} of less than 2^{WORD}, found up to {float(largest):.3g}; scale them."
+                f"fraction_bits: expected {what} below 2^{WORD}, found up to {float(largest):.3g}; scale them."
             )
         raise TransformError(
             f"fraction_bits: expected 0 to {room} for {what}, which reach up to {float(largest):.3g}, found {asked!r}."
@@ -172,7 +172,7 @@ def _bits(what: str, largest: Fraction, asked: int | None, most: int = WORD - 1)
 
 
 def exact_rows(tables: Tables) -> tuple[list[Row], list[Row]]:
-    """The half-spaces and the outputs of the local models over the inputs, each with its constant, exactly."""
+    """Return the exact half-spaces and outputs of the local models as rows over the inputs, each with its constant."""
     rows, models = (
         [_fractions(row) for row in array.reshape(-1, array.shape[-1])] for array in (tables.rows, tables.models)
     )
@@ -193,17 +193,17 @@ def _fractions(values: np.ndarray) -> Row:
 
 
 def _product(row: Row, basis: Sequence[Row]) -> Row:
-    """A row over the coordinates that a basis makes, over the inputs."""
+    """Rewrite a row over the coordinates of a basis as a row over the inputs."""
     columns = zip(*basis, strict=True)
     return (*(sum((a * b for a, b in zip(row, column, strict=False)), Fraction(0)) for column in columns), row[-1])
 
 
 def in_digits(row: Row, bits: int) -> list[list[int]]:
-    """Integers in proportion to the entries of a row, in signed digits of a base 2^bits, most significant first.
+    """Return integers proportional to the entries of a row, in signed digits of base 2^bits, most significant first.
 
     The digits are at most 2^(bits - 1) in absolute value.
     """
-    scale = max(entry.denominator for entry in row)  # all of them are powers of two
+    scale = max(entry.denominator for entry in row)  # all denominators are powers of two
     numbers = [int(entry * scale) for entry in row]
     size = max(abs(number) for number in numbers).bit_length()
     count = max(1, -(-(size + 1) // bits))
@@ -213,18 +213,18 @@ def in_digits(row: Row, bits: int) -> list[list[int]]:
         last = numbers if place == count - 1 else [(number + half) % (2 * half) - half for number in numbers]
         found.append(last)
         numbers = [(number - digit) >> bits for number, digit in zip(numbers, last, strict=True)]
-    while len(found) > 1 and not any(found[0]):  # what cannot decide
+    while len(found) > 1 and not any(found[0]):  # leading zeros decide nothing
         found = found[1:]
     return found[::-1]
 
 
 def _furthest(weight: Sequence[Fraction], constant: Fraction, ends: Sequence[tuple[Fraction, Fraction]]) -> Fraction:
-    """The largest absolute value of an affine function in a box."""
+    """Return the largest absolute value of an affine function in a box."""
     middle = constant + sum((w * (a + b) for w, (a, b) in zip(weight, ends, strict=True)), Fraction(0)) / 2
     return abs(middle) + sum((abs(w) * (b - a) for w, (a, b) in zip(weight, ends, strict=True)), Fraction(0)) / 2
 
 
 def _above(value: Fraction) -> float:
-    """The next number of float64 that is not less."""
+    """Return the smallest float64 that is not less."""
     near = float(value)
     return near if Fraction(near) >= value else nextafter(near, inf)

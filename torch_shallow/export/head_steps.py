@@ -1,4 +1,4 @@
-"""The head of a network as steps that every target can write."""
+"""Represent the head of a network as steps that every target can write."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch_shallow.modules.files.graph_code import NotWritable, encode, operatio
 
 @dataclass(frozen=True)
 class Step:
-    """What is made of the values so far.
+    """Describe one operation on the values so far.
 
     Attributes:
         name: "sigmoid", "tanh", "exp", "softmax", "log_softmax" or "argmax" (all values); "affine" or "choose".
-        scale: of "affine", factor of each value.
-        shift: of "affine", what is added to each.
-        chosen: of "choose", which values are kept, in order.
+        scale: for "affine", the factor of each value.
+        shift: for "affine", the number added to each value.
+        chosen: for "choose", the indices of the values that are kept, in order.
     """
 
     name: str
@@ -46,18 +46,19 @@ _REARRANGED = frozenset(
         *("reshape.default", "_unsafe_view.default", "index_select.default"),
     )
 )
-_KNOWN = "sigmoid, tanh, exp, softmax, log_softmax, argmax, and constants that are added and multiplied"
+_KNOWN = "sigmoid, tanh, exp, softmax, log_softmax, argmax, and sums and products with constants"
 
 
 def head_steps(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[Step, ...]:
-    """The steps of a head, one after the other.
+    """Return the steps of a head, in order.
 
     Args:
         head: the head, or None.
         trunk_shape: shape of one output of the trunk.
 
     Raises:
-        TransformError: there are other operations than those of `Step`, or one reads more than what came just before.
+        TransformError: the head contains operations other than those of `Step`, or one that reads more than the
+            preceding values.
     """
     if head is None:
         return ()
@@ -70,13 +71,13 @@ def head_steps(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[St
 
 def _refusal(found: str) -> str:
     return (
-        f"shallow: expected a head of {_KNOWN}, found one that cannot be exported: {found}; export the trunk, which is "
-        "a copy of the network with head = None, and write its head in the language of the target."
+        f"shallow: expected a head of {_KNOWN}, found one that cannot be exported: {found}; export the trunk (a copy "
+        "of the network with head = None), and write the head in the target's language."
     )
 
 
 class _Reader:
-    """Runs a graph on an example of two inputs, to see what each operation does with the values."""
+    """Run a graph on an example of two inputs, to see what each operation does with the values."""
 
     def __init__(self, written: WrittenGraph, tensors: dict[str, Tensor], trunk_shape: tuple[int, ...]) -> None:
         self.steps: tuple[Step, ...] = ()
@@ -115,7 +116,7 @@ class _Reader:
         elif name in (*_SUMS, *_PRODUCTS):
             found = self._run(name, args, kwargs, values)
             if found.shape != values.shape:
-                raise TransformError(_refusal(f"{name}, which makes {found[0].numel()} values of {count}"))
+                raise TransformError(_refusal(f"{name}, which turns {count} values into {found[0].numel()}"))
             shift = self._run(name, args, kwargs, torch.zeros_like(values))
             scale = self._run(name, args, kwargs, torch.ones_like(values), without_constants=name in _SUMS)
             self.steps += (Step("affine", _row(scale), _row(shift)),)
@@ -131,7 +132,7 @@ class _Reader:
         else:
             raise TransformError(_refusal(name))
         if any(step.name == "argmax" for step in self.steps[:-1]):
-            raise TransformError(_refusal(f"{name} of the number of a class"))
+            raise TransformError(_refusal(f"{name} of a class index"))
         self.latest = number
 
     def _run(

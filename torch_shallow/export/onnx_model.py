@@ -1,4 +1,4 @@
-"""ONNX with operators that every runtime knows: the tree level by level."""
+"""Write a network as ONNX with operators that every runtime supports: the tree level by level."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch_shallow.modules.shallow_relu import ShallowReLU
 from torch_shallow.optional import require
 from torch_shallow.version import VERSION
 
-OPSET, IR_VERSION = 17, 8  # of the same release of ONNX
+OPSET, IR_VERSION = 17, 8  # both of the same release of ONNX
 _DTYPES: dict[str, type[np.floating]] = {"float64": np.float64, "float32": np.float32}
 
 
@@ -27,32 +27,33 @@ def to_onnx(
     dtype: str = "float64",
     features: Features | Sequence[str] | None = None,
 ) -> Any:
-    """A network as an ONNX model of standard operators (opset 17), for any number of inputs at once.
+    """Write a network as an ONNX model of standard operators (opset 17), for batches of any size.
 
-    It goes down the tree level by level, as many as the tree is deep, with each distinct half-space and local model
-    stored once, and computes in the dtype of its input; `torch.onnx.export(shallow, ...)` computes in float64 whatever
-    that is, and writes any head. Outputs are those of the network up to rounding in that dtype; for float32, cuts are
-    rounded too. It gives NaN outside of the domain, or class -1 where the head is an argmax.
+    The model descends the tree one level at a time, stores each distinct half-space and local model once, and computes
+    in the dtype of its input. (`torch.onnx.export(shallow, ...)` computes in float64 whatever the input, and writes any
+    head.) Outputs are those of the network up to rounding in that dtype; for float32, cuts are rounded too. Outside the
+    domain the model returns NaN, or class -1 if the head is an argmax.
 
     Args:
-        shallow: the network, complete; merged and simplified ones too.
-        path: of a file to write; nothing is written if None.
-        dtype: "float64" or "float32", of inputs and outputs and of all arithmetic.
-        features: with a mean and a scale, the model takes unscaled values.
+        shallow: a complete network; merged and simplified networks are allowed.
+        path: path of a file to write; nothing is written if None.
+        dtype: "float64" or "float32", for inputs, outputs and all arithmetic.
+        features: names of the inputs; with a mean and a scale, the model takes unscaled values.
 
     Returns:
-        The `onnx.ModelProto`; its input is `x` of shape `(batch, *in_shape)`, its output `y`.
+        The `onnx.ModelProto`; its input is `x` of shape `(batch, *in_shape)`, and its output is `y`.
 
     Raises:
-        TransformError: an argument is no such thing, the network is not complete, its head cannot be written, or a
-            number is too large for the dtype.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument is invalid, the network is not complete, its head cannot be written, or a number is
+            too large for the dtype.
         MissingPackageError: `onnx` is not installed.
 
     Example:
-        >>> import torch_shallow
+        >>> import torch, torch_shallow
         >>> from torch import nn
         >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
-        >>> model = to_onnx(shallow, dtype="float32")
+        >>> model = torch_shallow.export.to_onnx(shallow, dtype="float32")
         >>> [value.name for value in (*model.graph.input, *model.graph.output)]
         ['x', 'y']
     """
@@ -67,20 +68,20 @@ def to_onnx(
 
 
 class _Writer:
-    """Collects the nodes and constants of a graph."""
+    """Collect the nodes and constants of a graph."""
 
     def __init__(self, tables: Tables, dtype: type[np.floating], onnx: Any) -> None:
         self.tables, self.dtype, self.onnx = tables, dtype, onnx
         self.nodes, self.constants = list[Any](), list[Any]()
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node, by the name of its output."""
+        """Add a node, and return the name of its output."""
         name = f"v{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
     def constant(self, array: Any) -> str:
-        """A constant: whole numbers as int64, others in the dtype of the model."""
+        """Add a constant: integers as int64, others in the dtype of the model."""
         array = np.asarray(array)
         with np.errstate(over="ignore"):
             stored = array.astype(self.dtype if array.dtype.kind == "f" else np.int64)
@@ -91,12 +92,12 @@ class _Writer:
         return name
 
     def affine(self, rows: np.ndarray, x: str) -> str:
-        """`rows @ [x, 1]` for each row of `x`."""
+        """Compute `rows @ [x, 1]` for each row of `x`."""
         product = self.add("MatMul", x, self.constant(rows[:, :-1].T))
         return self.add("Add", product, self.constant(rows[:, -1]))
 
     def model(self) -> Any:
-        """The whole of it."""
+        """Build the whole model."""
         tables, helper = self.tables, self.onnx.helper
         points = self.add("Reshape", "x", self.constant([-1, tables.num_inputs]))
         u = points if tables.projection is None else self.affine(tables.projection, points)
@@ -136,7 +137,7 @@ class _Writer:
         return model
 
     def inside(self, points: str) -> str:
-        """Which points are in the domain, in a column."""
+        """Compute which points are in the domain, as a column."""
         tables, (lower, upper) = self.tables, self.tables.limits(self.dtype)
         within = self.add(
             "And",
@@ -154,7 +155,7 @@ class _Writer:
         return self.add("Equal", count, self.constant(0))
 
     def descend(self, u: str) -> str:
-        """The local model of each point. A leaf is a node that comes after itself on either side."""
+        """Find the local model of each point; a leaf is a node that follows itself on either side."""
         tables, cuts = self.tables, len(self.tables.cuts)
         leaves, rows = np.arange(cuts, cuts + len(tables.models)), tables.cuts[:, 0]
         below = tables.cuts[:, 1:]
@@ -177,7 +178,7 @@ class _Writer:
         return self.add("Sub", node, self.constant(cuts))
 
     def step(self, name: str, scale: Any, shift: Any, chosen: Any, y: str) -> str:
-        """A step of the head."""
+        """Add a step of the head."""
         match name:
             case "affine":
                 return self.add("Add", self.add("Mul", y, self.constant(scale)), self.constant(shift))

@@ -1,4 +1,4 @@
-"""A module of Python that imports nothing: tables and a loop down the tree."""
+"""Write a module of Python that imports nothing: tables, and a loop that descends the tree."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ def to_python(
     *,
     features: Features | Sequence[str] | None = None,
 ) -> str:
-    """A network as a module of Python, any version of 3, that imports nothing.
+    """Write a network as a Python module, for any version of Python 3, that imports nothing.
 
-    It has a function `network(x)` from a list of floats to a list of floats, or to the number of a class where the head
-    is an argmax. It gives NaN outside of the domain; for a class it raises `ValueError`, as there is no NaN. Outputs
-    are those of the network up to rounding, as those of `to_c` in "double" are.
+    The module defines a function `network(x)` from a list of floats to a list of floats, or to the index of a class if
+    the head is an argmax. It returns NaN outside the domain, or raises `ValueError` if it would return a class. Outputs
+    are those of the network up to rounding. At a point that is on a cut up to rounding, the region on the other side
+    may be chosen, where a continuous network has the same value up to rounding.
 
     Args:
-        shallow: the network, complete; merged and simplified ones too.
-        path: of a file to write; nothing is written if None.
+        shallow: a complete network; merged and simplified networks are allowed.
+        path: path of a file to write; nothing is written if None.
         features: names of the inputs for the docstring; with a mean and a scale, the function takes unscaled values.
 
     Returns:
         The text of the module.
 
     Raises:
-        TransformError: an argument is no such thing, the network is not complete, or its head cannot be written.
+        WrongTypeError: `shallow` is not a `ShallowReLU`.
+        TransformError: another argument is invalid, the network is not complete, or its head cannot be written.
 
     Example:
         >>> import torch, torch_shallow
         >>> from torch import nn
         >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
-        >>> exec(to_python(shallow), names := {})
+        >>> exec(torch_shallow.export.to_python(shallow), names := {})
         >>> torch.allclose(torch.tensor(names["network"]([0.5, 2.0])), shallow(torch.tensor([0.5, 2.0])))
         True
     """
@@ -112,7 +114,7 @@ def to_python(
 
 
 def _rows(array: np.ndarray) -> str:
-    """The rows of a matrix as tuples, in the fewest digits that give the numbers back."""
+    """Write the rows of a matrix as tuples, in the fewest digits that identify the numbers."""
     rows = ("    (\n" + wrapped(map(repr, row), " " * 8) + ",\n    ),\n" for row in array.tolist())
     return "".join(rows)
 
@@ -142,7 +144,7 @@ def _head(tables: Tables) -> list[str]:
             case _:
                 raise TransformError(
                     f"shallow: expected a head that plain Python can compute, found {step.name}, which needs a "
-                    "logarithm; export the trunk, which is a copy with head = None."
+                    "logarithm; export the trunk: a copy of the network with head = None."
                 )
     return lines
 

@@ -1,4 +1,4 @@
-"""One SELECT with nested CASE: runs in SQLite, DuckDB and PostgreSQL."""
+"""Write a network as one SELECT with nested CASE, for SQLite, DuckDB and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch_shallow.export.tables import Tables, slack_of
 from torch_shallow.export.writing import write
 from torch_shallow.modules.shallow_relu import ShallowReLU
 
-MOST_NESTED = 15  # of CASE within CASE; the parser of SQLite has a stack for 18 of them
-MOST_TERMS = 900  # of a sum, as expressions of SQLite are 1000 deep at most
+MOST_NESTED = 15  # levels of CASE within CASE; the stack of SQLite's parser allows 18
+MOST_TERMS = 900  # terms of a sum, as expressions in SQLite are at most 1000 deep
 
 
 def to_sql(
@@ -29,34 +29,37 @@ def to_sql(
     outputs: Sequence[str] | None = None,
     keep: Sequence[str] = (),
 ) -> str:
-    """A network as one SELECT over the rows of a table, for SQLite (from 3.35), DuckDB and PostgreSQL (from 12).
+    """Write a network as one SELECT over the rows of a table, for SQLite (from 3.35), DuckDB and PostgreSQL (from 12).
 
-    Each output is a CASE over the cuts with linear expressions in its leaves, so its text grows with regions, outputs
-    and inputs: about 300 bytes for a region of four inputs. CASE is nested no deeper than the logarithm of the number
-    of regions, whatever the depth of the tree. SQLite prepares such a query in 0.2 s for 600 regions, and in a minute
-    for 11,000, so merge or simplify a network of thousands of them. A head becomes queries around it; `exp`, `ln` and
-    `tanh` are taken from the database. Outputs are those of the network up to rounding, as those of `to_c` in "double"
-    are, and NULL where an input is NULL, not finite or outside of the domain.
+    Each output is a CASE over the cuts with linear expressions in its leaves, so the text grows with regions, outputs
+    and inputs: about 300 bytes for a region with four inputs. CASE is nested no deeper than the logarithm of the number
+    of regions, whatever the depth of the tree. SQLite prepares such a query in 0.2 s for 600 regions, but takes a
+    minute for 11,000; merge or simplify networks with thousands of regions first. A head becomes queries around the
+    first one; `exp`, `ln` and `tanh` are functions of the database. Outputs are those of the network up to rounding,
+    and NULL where an input is NULL, not finite or outside the domain. At a point that is on a cut up to rounding, the
+    region on the other side may be chosen, where a continuous network has the same value up to rounding.
 
     Args:
-        shallow: the network, complete; merged and simplified ones too.
-        table: its name; several names are schema and table.
-        path: of a file to write; nothing is written if None.
-        features: the columns of the inputs, `x0`, `x1`, ... if None; with a mean and a scale, columns have unscaled
+        shallow: a complete network; merged and simplified networks are allowed.
+        table: name of the table; several names are schema and table.
+        path: path of a file to write; nothing is written if None.
+        features: columns of the inputs; `x0`, `x1`, ... if None. With a mean and a scale, the columns hold unscaled
             values.
-        outputs: names of the results, `y0`, `y1`, ... if None.
-        keep: columns of the table that are selected too, such as its key.
+        outputs: names of the results; `y0`, `y1`, ... if None.
+        keep: further columns of the table to select, such as its key.
 
     Returns:
         The text of the query, without a semicolon.
 
     Raises:
-        TransformError: an argument is no such thing, the network is not complete, its head cannot be written, or it is
-            too large for the parser of SQLite.
+        WrongTypeError: an argument has the wrong type.
+        TransformError: an argument is invalid, the network is not complete, its head cannot be written, or it is too
+            large for the parser of SQLite.
 
     Example:
         >>> import sqlite3, torch, torch_shallow
         >>> from torch import nn
+        >>> from torch_shallow.export import to_sql
         >>> shallow = torch_shallow.transform(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
         >>> query = to_sql(shallow, "patients", features=["age", "bmi"], outputs=["risk"], keep=["id"])
         >>> base = sqlite3.connect(":memory:")
@@ -71,11 +74,11 @@ def to_sql(
     source = ".".join(_quoted("table", name) for name in _texts("table", names))
     columns = [_quoted("features", name) for name in tables.features.names]
     if len(set(columns)) < len(columns):
-        raise TransformError("features: expected columns of different names, found some twice.")
+        raise TransformError("features: expected columns with different names, found a name twice; rename one of them.")
     results = [f"y{i}" for i in range(tables.num_outputs)] if outputs is None else list(_texts("outputs", outputs))
     if len(results) != tables.num_outputs:
         raise TransformError(
-            f"outputs: expected a name for each of {tables.num_outputs} outputs, found {len(results)}."
+            f"outputs: expected one name for each of {tables.num_outputs} outputs, found {len(results)}."
         )
     kept = [_quoted("keep", name) for name in _texts("keep", keep)] if keep else []
     return _finish(_query(tables, source, columns, [_quoted("outputs", name) for name in results], kept), path)
@@ -89,7 +92,7 @@ def _finish(text: str, path: str | os.PathLike[str] | None) -> str:
 
 def _texts(argument: str, names: Sequence[str]) -> Sequence[str]:
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-        raise argument_error(names, list, tuple)(f"{argument}: expected names, found {names!r}.")
+        raise argument_error(names, list, tuple)(f"{argument}: expected a list of names, found {names!r}.")
     return names
 
 
@@ -105,7 +108,7 @@ def _query(tables: Tables, source: str, columns: list[str], results: list[str], 
     stages = list[str]()
 
     def stage(values: Sequence[str], carried: list[str]) -> list[str]:
-        """Make values the columns of a query of their own, over which the rest is written."""
+        """Make values the columns of a separate query, which the rest of the text reads."""
         nonlocal source
         names = [next(fresh) for _ in values]
         text = _select(values, names, carried, source)
@@ -134,20 +137,20 @@ def _select(values: Sequence[str], names: Sequence[str], kept: Sequence[str], so
 
 
 def _number(value: float) -> str:
-    """A literal in the fewest digits that give the number back, with an exponent, or it would be a decimal."""
+    """Write a literal in the fewest digits that identify the number; the exponent keeps it from being a decimal."""
     text = repr(float(value))
     return text if "e" in text else f"{text}e0"
 
 
 def _sum(row: Float[np.ndarray, "homogeneous"], names: Sequence[str]) -> str:
-    """A linear expression."""
+    """Write a linear expression."""
     terms = [(weight, f"*{name}") for weight, name in zip(row[:-1].tolist(), names, strict=True) if weight]
     if row[-1] or not terms:
         terms.append((float(row[-1]), ""))
     if len(terms) > MOST_TERMS:
         raise TransformError(
-            f"shallow: expected sums of at most {MOST_TERMS} terms, since expressions of SQLite are at most 1000 deep, "
-            f"found one of {len(terms)}; use to_python or to_c, or a network of fewer inputs."
+            f"shallow: expected sums of at most {MOST_TERMS} terms, since expressions in SQLite are at most 1000 deep, "
+            f"found one of {len(terms)}; use to_python or to_c, or a network with fewer inputs."
         )
     (first, name), *others = terms
     text = [f"{_number(first)}{name}"]
@@ -163,22 +166,22 @@ def _inside(tables: Tables, columns: Sequence[str]) -> str:
         parts.append(f"{_sum(face, columns)} <= {_number(slack_of(np.float64))}*({size})")
     if len(parts) > MOST_TERMS:
         raise TransformError(
-            f"shallow: expected at most {MOST_TERMS} inputs and inequalities, since expressions of SQLite are at most "
+            f"shallow: expected at most {MOST_TERMS} inputs and inequalities, since expressions in SQLite are at most "
             f"1000 deep, found {len(parts)}; use to_python or to_c."
         )
     return " AND ".join(parts)
 
 
 def _sizes(cuts: Int[np.ndarray, "cuts 3"]) -> list[int]:
-    """Number of leaves below each cut."""
+    """Return the number of leaves below each cut."""
     sizes = [0] * len(cuts)
-    for cut in reversed(range(len(cuts))):  # which come after their parents
+    for cut in reversed(range(len(cuts))):  # cuts come after their parents
         sizes[cut] = sum(sizes[below] if below >= 0 else 1 for below in cuts[cut, 1:].tolist())
     return sizes
 
 
 class _Tree:
-    """The text of one output: a CASE goes along the larger of two parts, so that the smaller ones alone are nested."""
+    """Write one output: a CASE follows the larger of two parts, so that only the smaller ones are nested."""
 
     def __init__(
         self, tables: Tables, sizes: list[int], coordinates: Sequence[str], columns: Sequence[str], output: int
@@ -194,9 +197,9 @@ class _Tree:
             return self.leaves[~node]
         if nested > MOST_NESTED:
             raise TransformError(
-                f"shallow: expected a network whose CASE is nested at most {MOST_NESTED} times, since the parser of "
-                f"SQLite has a stack for no more, found one of {self.sizes[0]} regions; merge or simplify the network, "
-                "or use to_c."
+                f"shallow: expected a network whose CASE is nested at most {MOST_NESTED} times, as many as the stack "
+                f"of SQLite's parser allows, found one of {self.sizes[0]} regions; merge or simplify the network, or "
+                "use to_c."
             )
         parts = []
         while node >= 0:
@@ -208,7 +211,7 @@ class _Tree:
         return f"CASE {' '.join(parts)} ELSE {self.leaves[~node]} END"
 
     def _condition(self, row: int, positive: bool) -> str:
-        """Where a half-space is positive, or where it is not; of one feature, as a threshold."""
+        """Write where a half-space is positive, or where it is not; for one feature, as a threshold."""
         if (row, positive) not in self.conditions:
             numbers, sign = self.rows[row], ">" if positive else "<="
             (read,) = np.nonzero(numbers[:-1])
@@ -223,12 +226,12 @@ class _Tree:
 
 
 def _power(value: str) -> str:
-    """The exponential of a value that is not positive; PostgreSQL refuses those that underflow."""
+    """Write the exponential of a value that is not positive; PostgreSQL refuses values that underflow."""
     return f"CASE WHEN {value} > -700e0 THEN exp({value}) WHEN {value} <= -700e0 THEN 0e0 END"
 
 
 def _largest(values: list[str], results: Sequence[str]) -> str:
-    """The result for the first of the largest values."""
+    """Write the result for the first of the largest values."""
     whens = (
         f"WHEN {' AND '.join(f'{value} >= {other}' for other in values)} THEN {result}"
         for value, result in zip(values, results, strict=True)
@@ -240,7 +243,7 @@ Made = Callable[[list[str]], list[str]]
 
 
 def _made(step: Step) -> list[Made]:
-    """What a step makes of the names of columns, query by query."""
+    """Return what a step does with the names of columns, query by query."""
 
     def sigmoid(value: str) -> str:
         return (

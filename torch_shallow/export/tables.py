@@ -1,4 +1,4 @@
-"""What every target writes: the half-spaces, the tree and the local models of a network, each number once."""
+"""Collect what every target writes: the half-spaces, the tree and the local models of a network, each number once."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from torch_shallow.modules.shallow_relu import ShallowReLU
 
 @dataclass(frozen=True)
 class Tables:
-    """A network as arrays over the values `x` of its features, each row with its constant as the last entry.
+    """Hold a network as arrays over the values `x` of its features, each row with its constant as the last entry.
 
-    Where `projection` is None, the coordinates `u` are `x` itself.
+    If `projection` is None, the coordinates `u` are `x` itself.
 
     Attributes:
-        description: of the network, in one line.
-        features: names of the inputs, and how the network scales them: all numbers here are of values before scaling.
+        description: description of the network in one line.
+        features: names of the inputs, and how the network scales them; all numbers here refer to values before scaling.
         in_shape: shape of one input.
         out_shape: shape of one output.
-        lower: the box that the domain is or has around it; entries may be infinite.
-        upper: see `lower`.
-        polytope: rows `[a, -b]` of the inequalities `a x <= b` of a domain that is a polytope, else none.
-        projection: `u = projection @ [x, 1]`, where that saves numbers.
+        lower: lower bounds of a box that contains the domain; entries may be infinite.
+        upper: upper bounds of the same box.
+        polytope: rows `[a, -b]` of the inequalities `a x <= b` of a polytope; no rows for other domains.
+        projection: rows with `u = projection @ [x, 1]`, if that saves numbers; otherwise None.
         rows: the distinct half-spaces: `rows @ [u, 1] > 0`.
-        cuts: of each cut its row, and what comes next where it is not positive and where it is: a cut, or `~k` for
-            local model k.
+        cuts: for each cut its row, and the next node where it is not positive and where it is: a cut, or `~k` for local
+            model k.
         models: the distinct local models: `models[k] @ [u, 1]`.
-        skip: what is added to the output besides, `skip @ x`, or None.
-        head: what is made of the output.
+        skip: weights of the further term `skip @ x` of the output, or None.
+        head: the steps that follow the trunk.
     """
 
     description: str
@@ -60,24 +60,24 @@ class Tables:
     def of(
         shallow: ShallowReLU, features: Features | Sequence[str] | None = None, *, as_stored: bool = False
     ) -> Tables:
-        """The tables of a network.
+        """Build the tables of a network.
 
         Args:
-            shallow: the network, complete.
+            shallow: a complete network.
             features: names of the entries of the flattened input, and how they are scaled.
-            as_stored: do not multiply a projection out, which rounds.
+            as_stored: whether to keep a projection, since multiplying it out rounds.
 
         Raises:
-            WrongTypeError: `shallow` is of another kind.
-            TransformError: it is not complete, its head cannot be written, or there are more or fewer features than
-                inputs.
+            WrongTypeError: `shallow` is not a `ShallowReLU`.
+            TransformError: the network is not complete, its head cannot be written, or the number of features does not
+                match the inputs.
         """
         if not isinstance(shallow, ShallowReLU):
             raise WrongTypeError(
                 f"shallow: expected a ShallowReLU, found {type(shallow).__name__}; make one with transform(model)."
             )
         function = shallow.function
-        require_all_regions(function, "shallow", "code is written of a network whose regions are all known")
+        require_all_regions(function, "shallow", "code can only be written for a network whose regions are all known")
         named = read_features(features, function.num_inputs)
         weights, biases = function.selection.maps(torch.arange(function.num_regions, device=function.device))
         models = torch.cat([weights, biases[..., None]], 2).cpu().numpy()
@@ -100,7 +100,7 @@ class Tables:
             if skip is not None:
                 models += _unscaled(np.pad(skip, ((0, 0), (0, 1))), named)
                 skip = None
-        rows, row_of = distinct(rows + 0.0)  # -0.0 becomes 0.0; and scaling may make two of them the same
+        rows, row_of = distinct(rows + 0.0)  # -0.0 becomes 0.0, and scaling may make two rows equal
         models, model_of_region = distinct(models + 0.0)
         children = shallow.partition.children
         below = np.where(children >= 0, children, ~model_of_region[np.where(children < 0, ~children, 0)])
@@ -128,7 +128,7 @@ class Tables:
 
     @property
     def trunk_size(self) -> int:
-        """Number of outputs in front of the head."""
+        """Number of outputs before the head."""
         return self.models.shape[1]
 
     @property
@@ -138,7 +138,7 @@ class Tables:
 
     @property
     def gives_class(self) -> bool:
-        """Whether the output is the number of a class."""
+        """Whether the output is the index of a class."""
         return bool(self.head) and self.head[-1].name == "argmax"
 
     @property
@@ -151,7 +151,7 @@ class Tables:
         return depth
 
     def limits(self, dtype: type[np.floating]) -> Float[np.ndarray, "2 inputs"]:
-        """The smallest and the largest value of each feature, with the network's tolerance, all of them finite."""
+        """Return the smallest and the largest value of each feature, with the network's tolerance, all finite."""
         eps, largest = np.finfo(dtype).eps, np.finfo(dtype).max
         width = np.where(np.isfinite(self.upper - self.lower), self.upper - self.lower, 0.0)
         slack = slack_of(dtype) * width
@@ -160,7 +160,7 @@ class Tables:
 
 
 def slack_of(dtype: type[np.floating]) -> float:
-    """How far a point in this precision may be outside of the domain, relative to the terms of an inequality."""
+    """Return how far a point in this precision may be outside the domain, relative to the terms of an inequality."""
     return max(TOLERANCE, float(np.finfo(dtype).eps))
 
 
@@ -170,7 +170,7 @@ def saves_numbers(
     models: Float[np.ndarray, "regions outputs homogeneous"],
     skip: Float[np.ndarray, "outputs inputs"] | None,
 ) -> bool:
-    """Whether rows over the inputs themselves, which are easier to read, would be more than twice as many numbers."""
+    """Tell whether rows over the inputs, which are easier to read, would need more than twice as many numbers."""
     count = len(rows) + models.shape[0] * models.shape[1]
     coordinates, inputs = basis.shape
     return count * (inputs + 1) > 2 * (count * (coordinates + 1) + basis.size + (0 if skip is None else skip.size))
@@ -179,14 +179,14 @@ def saves_numbers(
 def _multiplied_out(
     homogeneous: Float[np.ndarray, "*some homogeneous_coordinates"], basis: Float[np.ndarray, "coordinates inputs"]
 ) -> Float[np.ndarray, "*some homogeneous"]:
-    """Rows over the inputs, of rows over the coordinates."""
+    """Convert rows over the coordinates to rows over the inputs."""
     return np.concatenate([homogeneous[..., :-1] @ basis, homogeneous[..., -1:]], -1)
 
 
 def _unscaled(
     homogeneous: Float[np.ndarray, "*some homogeneous"], features: Features
 ) -> Float[np.ndarray, "*some homogeneous"]:
-    """Rows over values, of rows over inputs of the network."""
+    """Convert rows over the network's inputs to rows over unscaled values."""
     if not features.mean.any() and (features.scale == 1.0).all():
         return homogeneous
     weight = homogeneous[..., :-1] / features.scale
@@ -196,7 +196,7 @@ def _unscaled(
 def _domain(
     shallow: ShallowReLU, features: Features
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"], Float[np.ndarray, "faces homogeneous"]]:
-    """Bounds and inequalities over values."""
+    """Return bounds and inequalities of the domain over unscaled values."""
     count, domain = len(features), shallow.domain
     unbounded, faces = np.full(count, np.inf), np.zeros((0, count + 1))
     if isinstance(domain, WholeSpace):

@@ -1,4 +1,4 @@
-"""Text into files, whole or not at all."""
+"""Write text to files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch_shallow.paths import beside, check_path
 
 
 def write(path: str | os.PathLike[str], content: str | bytes, example: str) -> Path:
-    """Write a file in place of one that may be there.
+    """Write a file, replacing an existing one.
 
     Args:
-        path: of the file.
-        content: of the file.
-        example: the name of such a file, for errors.
+        path: path of the file.
+        content: content of the file.
+        example: example of such a file's name, for error messages.
 
     Raises:
         FileError: the file cannot be written.
@@ -28,14 +28,14 @@ def write(path: str | os.PathLike[str], content: str | bytes, example: str) -> P
             fresh.replace(target)
     except OSError as error:
         raise FileError(
-            f"path: {path}: expected a file in a folder that can be written to, found an error ({error.strerror}); "
-            "choose another path."
+            f"path: {path}: expected a file in a writable folder, found an error ({error.strerror}); choose another "
+            "path."
         ) from error
     return target
 
 
 def wrapped(parts: Iterable[str], indent: str, width: int = 118) -> str:
-    """Parts behind each other, with commas, on lines of no more than a width where they are not longer themselves."""
+    """Join parts with commas, on lines of at most `width` characters unless a single part is longer."""
     lines, line = list[str](), indent
     for part in parts:
         if len(line) + len(part) + 2 > width and line.strip():

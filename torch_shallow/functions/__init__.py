@@ -1,4 +1,4 @@
-"""Piecewise-affine functions whose regions are known, and one region of them looked at."""
+"""Represent piecewise-affine functions whose regions are known, and views of single regions."""
 
 from torch_shallow.functions.piecewise_affine import PiecewiseAffine, behind_head, require_all_regions
 from torch_shallow.functions.region import Region, Regions

@@ -1,4 +1,4 @@
-"""Third layer without stored local models: the deep network's own weights, under the pattern of a point's region."""
+"""Define the third layer without stored local models: the deep network's weights under a region's pattern."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch_shallow.geometry.sharing import blocks
 from torch_shallow.geometry.tree import Tree
 from torch_shallow.search.partition import Partition
 
-POINT_VALUES = 1 << 20  # of points that are run at once: 8 MB; more would leave the cache
-REGION_VALUES = 1 << 22  # of regions whose maps are composed at once: 32 MB
-SAME_WEIGHTS = 1e-12  # weights that differ by less, relative to their size, differ by rounding
+POINT_VALUES = 1 << 20  # values of points that run together: 8 MB; more would exceed the cache
+REGION_VALUES = 1 << 22  # values of regions whose maps are composed together: 32 MB
+SAME_WEIGHTS = 1e-12  # weights that differ by less than this, relative to their size, are equal up to rounding
 
 Parts = list[tuple[Tensor, list[tuple[int, Tensor]]]]
 
@@ -28,18 +28,18 @@ Parts = list[tuple[Tensor, list[tuple[int, Tensor]]]]
 class AffineStage(nn.Module):
     """One stage of a program, or its output: a bias, and a matrix for each source that it reads.
 
-    Source 0 is the input, source s is stage s. Matrices of zeros are left out, unless it is all.
+    Source 0 is the input, and source s is stage s. Zero matrices are left out, unless all are zero.
 
     Args:
         weights: the matrix of each source.
-        bias: what is added.
+        bias: the bias.
     """
 
     bias: Tensor
 
     def __init__(self, weights: list[np.ndarray], bias: Float[np.ndarray, "neurons"]) -> None:
         super().__init__()
-        # One that reads nothing reads zeros, so that its derivative is zero rather than none.
+        # A stage that reads nothing reads zeros, so that its derivative is zero rather than None.
         self.reads = tuple(source for source, weight in enumerate(weights) if weight.any()) or (0,)
         self.register_buffer("bias", torch.tensor(bias))
         for source in self.reads:
@@ -51,35 +51,35 @@ class AffineStage(nn.Module):
         return self.bias, [(source, getattr(self, f"weight_{source}")) for source in self.reads]
 
     def extra_repr(self) -> str:
-        """Size, and what is read."""
+        """Describe its size and its sources."""
         names = ("input" if source == 0 else f"stage {source}" for source in self.reads)
         return f"{len(self.bias)} of {', '.join(names)}"
 
 
 class ComposedSelection(OwnState):
-    """Third layer: the local linear model of the region, computed when it is needed.
+    """Third layer: computes the local model of the region when it is needed.
 
-    The local model of a region is the program with each ReLU replaced by 1 or 0, as the region's pattern says. At a
-    point it is evaluated stage by stage, at the cost of the deep network. It is linear in the point, so its derivatives
-    are those of the local model. In place of the local models it has a bit for each region and neuron.
+    The local model of a region is the program with each ReLU replaced by 1 or 0 according to the region's pattern. It
+    is evaluated at a point stage by stage, at the cost of the deep network. It is linear in the point, so its
+    derivatives are those of the local model. Instead of the local models, it stores one bit for each region and neuron.
 
     Args:
         partition: the regions.
-        projection: the coordinates that the network reads of its input, or None: see `AffineMaps`.
-        skip: what the output reads of the input itself, where the coordinates do not show it, or None.
+        projection: the coordinates that the network reads of its input, or None, as in `AffineMaps`.
+        skip: weights of the input itself in the output, where the coordinates do not show it, or None.
 
     Attributes:
-        patterns: the pattern of each region, as `np.packbits` packs it; in the memory of the partition, on the CPU.
-        skip: see above.
+        patterns: the pattern of each region, as `np.packbits` packs it, in the memory of the partition, on the CPU.
+        skip: weights of the input itself in the output, or None.
         stages: the stages in these coordinates, the output last.
 
     Raises:
         TransformError: the regions are not those of a deep network.
     """
 
-    refusal = (  # or they would be written into the partition
+    refusal = (  # otherwise they would be written into the partition
         "expected the activation patterns of this network, found those of another; use ShallowReLU.save and "
-        "ShallowReLU.load for networks as a whole."
+        "ShallowReLU.load for whole networks."
     )
     patterns: Tensor
     bits: Tensor
@@ -94,8 +94,8 @@ class ComposedSelection(OwnState):
         super().__init__()
         if not isinstance(partition, Partition):
             raise TransformError(
-                "store_maps: expected a partition of a deep network's input, from whose weights local models can be "
-                f"computed, found a {type(partition).__name__}; make the network with store_maps=True."
+                "store_maps: expected a partition of a deep network, from whose weights local models can be computed, "
+                f"found a {type(partition).__name__}; create the network with store_maps=True."
             )
         program = partition.program
         self.num_neurons, self.num_outputs = program.num_neurons, program.num_outputs
@@ -112,7 +112,7 @@ class ComposedSelection(OwnState):
             self.stages.append(AffineStage([of_input, *hidden], stage.bias))
         of_input, *hidden = np.split(program.out_weight, bounds[:-1], axis=1)
         if lift is not None:
-            of_input = np.zeros((self.num_outputs, lift.shape[1]))  # that is what skip is
+            of_input = np.zeros((self.num_outputs, lift.shape[1]))  # skip contains this
         self.stages.append(AffineStage([of_input, *hidden], program.out_bias))
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class ComposedSelection(OwnState):
         u: Float[Tensor, "points coordinates"],
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
-        """The output of the region's affine map; NaN where the region is -1."""
+        """Return the output of the region's affine map; NaN where the region is -1."""
         if isinstance(x, Proxy):
             return one_node(self, region=region, u=u, x=x)
         y = evaluate(self._parts, self.patterns, self.bits, region, u)
@@ -137,7 +137,7 @@ class ComposedSelection(OwnState):
     def maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs coordinates"], Float[Tensor, "some outputs"]]:
-        """Weight and bias of the local models of some regions, without `skip`."""
+        """Return weight and bias of the local models of the given regions, without `skip`."""
         q, shape = self.num_coordinates, (len(regions), self.num_outputs)
         rows = torch.eye(q + 1, dtype=torch.float64, device=self.patterns.device)
         found = [rows.new_zeros(0, q + 1, self.num_outputs)]
@@ -150,22 +150,22 @@ class ComposedSelection(OwnState):
         return y[:, :q].transpose(1, 2).reshape(*shape, q), y[:, q]
 
     def require_program(self, argument: str, partition: Tree, projection: Tensor | None) -> None:
-        """Make sure that weights and patterns are those of a partition, from which they can be made again.
+        """Check that weights and patterns are still those of a partition, from which they can be rebuilt.
 
         Args:
-            argument: what is asked for, for the message.
+            argument: name of the requested argument, for the message.
             partition: the partition.
             projection: the coordinates, or None.
 
         Raises:
-            TransformError: they were changed.
+            TransformError: weights or patterns were changed.
         """
         basis = None if projection is None else projection.detach().cpu().numpy()
         for name, expected in ComposedSelection(partition, basis, None).state_dict().items():
             if not _same(self.get_buffer(name).cpu(), expected):
                 raise TransformError(
-                    f"{argument}: expected local models of the network that the partition is of, found "
-                    f"selection.{name} changed; transform the changed model anew."
+                    f"{argument}: expected the local models of the partition's network, found a changed "
+                    f"selection.{name}; transform the changed model again."
                 )
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
@@ -175,11 +175,11 @@ class ComposedSelection(OwnState):
         return None if torch.equal(patterns.to(known.device), known) else "patterns"
 
     def __repr__(self) -> str:
-        """One line: its stages are those of the deep network."""
+        """Write one line, as its stages are those of the deep network."""
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        """Number of local models and their size."""
+        """Describe the number of local models and their size."""
         return (
             f"{len(self)} local models on demand, {self.num_coordinates} coordinates to {self.num_outputs} outputs "
             f"through {self.num_neurons} neurons"
@@ -193,16 +193,16 @@ def evaluate(
     region: Int64[Tensor, "points"],
     u: Float[Tensor, "points coordinates"],
 ) -> Float[Tensor, "points outputs"]:
-    """The local model of each point's region at the point, float64; NaN where there is no region (-1).
+    """Return the value of the local model of each point's region, float64; NaN where there is no region (-1).
 
     Args:
-        stages: of the program, the output last.
-        patterns: of the regions, packed.
-        bits: of a byte, the highest first.
-        region: of each point.
+        stages: stages of the program, the output last.
+        patterns: patterns of the regions, packed.
+        bits: values of the bits of a byte, the highest first.
+        region: index of the region of each point.
         u: the points.
     """
-    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():  # which know no number of points
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():  # these have no fixed number of points
         return _evaluate(stages, patterns, bits, region, u)
     some = list(blocks(len(u), u.shape[1] + sum(len(bias) for bias, _ in stages), POINT_VALUES))
     if len(some) <= 1:
@@ -211,7 +211,7 @@ def evaluate(
 
 
 def _evaluate(stages: Parts, patterns: Tensor, bits: Tensor, region: Tensor, u: Tensor) -> Tensor:
-    """The same of as many points as are run at once."""
+    """Evaluate as many points as run together."""
     active = unpack(patterns[region.clamp(min=0)], bits, sum(len(bias) for bias, _ in stages[:-1]))
     y = run(stages, u.to(torch.float64), torch.ones((), dtype=torch.float64, device=u.device), active)
     return torch.where(region[:, None] < 0, torch.nan, y)
@@ -220,7 +220,7 @@ def _evaluate(stages: Parts, patterns: Tensor, bits: Tensor, region: Tensor, u: 
 def unpack(
     packed: UInt8[Tensor, "some bytes"], bits: UInt8[Tensor, "8"], neurons: int
 ) -> Bool[Tensor, "some {neurons}"]:
-    """Which neurons are active."""
+    """Tell which neurons are active."""
     return (packed[..., None] & bits).flatten(-2)[..., :neurons] != 0
 
 
@@ -230,13 +230,13 @@ def run(
     one: Float[Tensor, "*row_or_rows"],
     active: Bool[Tensor, "*patterns neurons"],
 ) -> Float[Tensor, "*rows_of_patterns outputs"]:
-    """The output of the program under given patterns, a linear function of `u` and `one`.
+    """Compute the output of the program under given patterns, a linear function of `u` and `one`.
 
     Args:
-        stages: of the program, the output last.
+        stages: stages of the program, the output last.
         u: the input.
         one: the factor of all biases, 1 at a point.
-        active: which neurons pass on what enters them; the others pass on 0.
+        active: whether each neuron passes on its pre-activation; others pass on 0.
     """
     values, start = [u], 0
     for bias, weights in stages:
@@ -250,7 +250,7 @@ def run(
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
-    """Whether tensors are equal, up to rounding where they are not whole numbers."""
+    """Tell whether tensors are equal, up to rounding unless they are integers."""
     if not found.is_floating_point():
         return torch.equal(found, expected)
     return bool((found - expected).norm() <= SAME_WEIGHTS * expected.norm())

@@ -1,4 +1,4 @@
-"""A deep network of any size, kept as a graph and run in batches that fit into memory; and its affine maps."""
+"""Represent a deep network of any size as a graph that runs in batches, and compute its affine maps."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torch_shallow.program.affine_forms import INPUT, Sources, push
 from torch_shallow.program.relu_program import neuron_name
 from torch_shallow.program.traced import TracedModel
 
-VALUES_AT_ONCE = 1 << 22  # of inputs, neurons and outputs in a batch: 32 MB; convolutions take several times as much
-ROUNDING = 1e-10  # a neuron is undecided up to this share of the terms that it is added up from
+VALUES_AT_ONCE = 1 << 22  # inputs, neurons and outputs in a batch: 32 MB; convolutions take several times as much
+ROUNDING = 1e-10  # a neuron is undecided up to this share of the terms of its sum
 PROBES = 2
 
 Rule = Callable[[int, Float[Tensor, "points neurons"]], Float[Tensor, "points neurons"]]
 
 
 class Rounded(NamedTuple):
-    """Neurons and outputs at some points, as far as rounding leaves them.
+    """Hold neurons and outputs at some points, as far as rounding determines them.
 
     Attributes:
-        positive: which neurons are positive.
-        undecided: which are zero up to rounding, so that they might be on either side.
-        terms: size of the terms that each output is added up from.
+        positive: whether each neuron is positive.
+        undecided: whether each neuron is zero up to rounding, so that it might be on either side.
+        terms: size of the terms that sum up to each output.
     """
 
     positive: Bool[Tensor, "points neurons"]
@@ -40,7 +40,7 @@ class Rounded(NamedTuple):
 
 
 class DeepFunction(nn.Module):
-    """The neurons of a deep network; rows of float64 stand for inputs, neurons and outputs of the trunk.
+    """The neurons of a deep network; inputs, neurons and outputs of the trunk are rows of float64.
 
     Args:
         traced: the network. Constants of its code become buffers, so that they move with the module.
@@ -60,7 +60,7 @@ class DeepFunction(nn.Module):
         self.offsets = tuple(accumulate((layout.num_neurons for layout in traced.layouts), initial=0))
 
     def __repr__(self) -> str:
-        """One line: the deep network prints itself."""
+        """Write one line, as the deep network prints itself."""
         return f"DeepFunction({self.num_neurons} neurons of the deep network)"
 
     @property
@@ -75,7 +75,7 @@ class DeepFunction(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its constants are."""
+        """Device of its constants."""
         return self.traced.device
 
     @property
@@ -94,15 +94,15 @@ class DeepFunction(nn.Module):
         return self.offsets[-1]
 
     def blocks(self, rows: int) -> Iterator[slice]:
-        """Rows in blocks of as many as are run at once."""
+        """Divide rows into blocks that run together."""
         return blocks(rows, self.num_inputs + self.num_neurons + self.num_outputs, VALUES_AT_ONCE)
 
     def name(self, neuron: int) -> str:
-        """Stage (counted from 1) and number in the stage (from 0) of a neuron."""
+        """Return the stage (counted from 1) and the index in the stage (from 0) of a neuron."""
         return neuron_name([layout.num_neurons for layout in self.traced.layouts], neuron)
 
     def run(self, x: Float[Tensor, "points inputs"], rule: Rule) -> Float[Tensor, "points outputs"]:
-        """The outputs, with `rule` in place of the ReLUs: called with the number of a stage and what enters it."""
+        """Compute the outputs with `rule` in place of the ReLUs, called with a stage's index and pre-activations."""
         stages = count()
 
         def at_relu(_: object, z: Tensor) -> Tensor:
@@ -110,12 +110,12 @@ class DeepFunction(nn.Module):
             layout = self.traced.layouts[stage]
             return layout.tensor(rule(stage, layout.rows(z)))
 
-        # A clone, since the model may work in place.
+        # Clone x, since the model may work in place.
         return self.traced.run(x.clone().reshape(-1, *self.traced.in_shape), at_relu).reshape(len(x), -1)
 
     @torch.no_grad()
     def signs(self, x: Float[Tensor, "points inputs"]) -> Bool[Tensor, "points neurons"]:
-        """Which neurons are positive."""
+        """Tell which neurons are positive."""
         stages = [x.new_zeros(len(x), 0, dtype=torch.bool)]
 
         def rule(_: int, z: Tensor) -> Tensor:
@@ -127,11 +127,11 @@ class DeepFunction(nn.Module):
 
     @torch.no_grad()
     def rounded(self, x: Float[Tensor, "points inputs"]) -> Rounded:
-        """What is left of the neurons and outputs after rounding.
+        """Return what rounding leaves certain of the neurons and outputs.
 
-        Rounding is relative to the terms that a value is added up from. How large they are is told by the same sum with
-        each term times a random number, which does not cancel. So neither the scale of a neuron nor that of its
-        neighbours matters.
+        Rounding is relative to the terms of a sum. Their size is estimated by the same sum with each term multiplied by
+        a random number, so that it does not cancel. Neither the scale of a neuron nor that of its neighbours matters
+        then.
         """
         generator = torch.Generator().manual_seed(0)
 
@@ -146,7 +146,7 @@ class DeepFunction(nn.Module):
             z, size = rows[0], rows.abs().amax(0)
             positive.append(z > 0.0)
             either.append(z.abs() <= ROUNDING * size)
-            # What is left of a cancellation has the rounding of the terms.
+            # The result of a cancellation has the rounding of its terms.
             return torch.cat([z.relu()[None], shaken(torch.where(positive[-1] | either[-1], size, 0.0))]).flatten(0, 1)
 
         y = self.run(torch.cat([x[None], shaken(x)]).flatten(0, 1), rule)
@@ -156,9 +156,9 @@ class DeepFunction(nn.Module):
     def frozen(
         self, x: Float[Tensor, "points inputs"], active: Bool[Tensor, "points neurons"]
     ) -> tuple[Float[Tensor, "points neurons"], Float[Tensor, "points outputs"]]:
-        """What enters the neurons, and the outputs, where each neuron passes on what enters it, or nothing.
+        """Return the pre-activations and the outputs, with fixed patterns of the neurons that pass values on.
 
-        Affine in `x`, for each row with the pattern of its own.
+        Both are affine in `x`, for each row with its own pattern.
         """
         stages = [x.new_zeros(len(x), 0)]
 
@@ -172,12 +172,12 @@ class DeepFunction(nn.Module):
     def gradients(
         self, active: Bool[Tensor, "points neurons"]
     ) -> tuple[Float[Tensor, "points outputs inputs"], Float[Tensor, "points outputs"]]:
-        """Weight and bias of the outputs under some patterns, by a backward pass for each output from the input 0."""
+        """Return weight and bias of the outputs under some patterns, by one backward pass per output at the input 0."""
         shape, device = (len(active), self.num_outputs, self.num_inputs), self.traced.device
         with torch.inference_mode(False), torch.enable_grad():
             weight = torch.zeros(shape, dtype=torch.float64, device=device)
             x = torch.zeros(shape[0], shape[2], dtype=torch.float64, device=device, requires_grad=True)
-            _, y = self.frozen(x, active.clone())  # active may be of inference mode
+            _, y = self.frozen(x, active.clone())  # active may be an inference tensor
             for output in range(shape[1] if y.requires_grad else 0):
                 more = output + 1 < shape[1]
                 (gradient,) = torch.autograd.grad(y[:, output].sum(), x, retain_graph=more, allow_unused=True)
@@ -187,17 +187,17 @@ class DeepFunction(nn.Module):
 
     @cached_property
     def links(self) -> Links | None:
-        """How its neurons depend on each other; None if that cannot be told, or is too much."""
+        """The dependencies among its neurons; None if they cannot be determined, or are too many."""
         return Links.of(self.traced)
 
     @cached_property
     def differentiates(self) -> bool:
-        """Whether gradients tell the affine maps: code can hide values from them, as by `detach()`.
+        """Whether gradients give the affine maps; code can hide values from them, for example by `detach()`.
 
-        The slope of outputs with random weights on the way from 0 along a random direction, all neurons being active,
-        is compared with what gradients make of it.
+        The slope of outputs with random weights from 0 along a random direction, with all neurons active, is compared
+        with the one given by gradients.
         """
-        tolerance, scale = 1e-9, 2.0**100  # so large that biases are lost next to slopes
+        tolerance, scale = 1e-9, 2.0**100  # so large that biases vanish beside slopes
         generator = torch.Generator().manual_seed(0)
         direction, weights = (
             torch.rand(size, dtype=torch.float64, generator=generator).to(self.traced.device)
@@ -219,11 +219,11 @@ Maps = tuple[Float[Tensor, "regions outputs inputs"], Float[Tensor, "regions out
 
 
 def local_maps(neurons: DeepFunction, active: Bool[Tensor, "regions neurons"]) -> Maps:
-    """Weight and bias of the trunk under some patterns.
+    """Return weight and bias of the trunk under some patterns.
 
-    A row for each region runs through the network with its neurons frozen, at the input 0, which gives the bias; one
-    backward pass for each output gives the weights. Where there are more outputs than inputs, or the model's code does
-    not let gradients through, the inputs are pushed through forwards, one region after the other.
+    A row for each region runs through the network with frozen neurons, at the input 0, which gives the bias; one
+    backward pass for each output gives the weights. If there are more outputs than inputs, or the model's code does not
+    let gradients through, inputs are pushed forward instead, one region after another.
     """
     if neurons.num_outputs > neurons.num_inputs or not neurons.differentiates:
         maps = [neuron_maps(neurons, pattern.double())[1] for pattern in active]
@@ -237,11 +237,11 @@ def neuron_maps(
     tuple[Float[Tensor, "neurons inputs"], Float[Tensor, "neurons"]],
     tuple[Float[Tensor, "outputs inputs"], Float[Tensor, "outputs"]],
 ]:
-    """Weight and bias of every neuron, and of the trunk, read as exactly as the layers store them.
+    """Return weight and bias of every neuron, and of the trunk, exactly as the layers store them.
 
     Args:
         neurons: the network.
-        slopes: what each neuron makes of what enters it: 1 times it where it is active, 0 times it elsewhere.
+        slopes: the factor by which each neuron multiplies its pre-activation: 1 if it is active, otherwise 0.
     """
     traced, n = neurons.traced, neurons.num_neurons
     ends = [*neurons.offsets, n + neurons.num_outputs]
@@ -261,16 +261,16 @@ def neuron_maps(
 def clean_neuron_maps(
     neurons: DeepFunction, active: Bool[Tensor, "neurons"]
 ) -> tuple[Float[Tensor, "neurons inputs"], Float[Tensor, "neurons"]]:
-    """Weight and bias of every neuron under one pattern; weights that are only rounding are zero.
+    """Return weight and bias of every neuron under one pattern, with weights that are only rounding set to zero.
 
-    What a weight is added up from is told by the same sum with each active neuron times a random number, which does not
-    cancel.
+    The size of the terms of a weight is estimated by the same sum with each active neuron multiplied by a random
+    number, so that it does not cancel.
     """
     slopes = active.double()
     (weight, bias), _ = neuron_maps(neurons, slopes)
     factors = 0.5 + torch.rand(len(slopes), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (terms, _), _ = neuron_maps(neurons, slopes * factors.to(slopes.device))
     if len(weight):
-        units = terms.abs().amax(dim=0).clamp(min=torch.finfo(terms.dtype).tiny)  # whatever the units of the inputs
+        units = terms.abs().amax(dim=0).clamp(min=torch.finfo(terms.dtype).tiny)  # independent of the inputs' units
         weight[(weight / units).norm(dim=1) <= ROUNDING * (terms / units).norm(dim=1)] = 0.0
     return weight, bias

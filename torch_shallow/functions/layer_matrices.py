@@ -1,4 +1,4 @@
-"""The sparse matrices of linear layers and convolutions, acting on one input."""
+"""Compute the sparse matrices of linear layers and convolutions, acting on one input."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Read: TypeAlias = "tuple[csr_array, tuple[int, ...]] | None"
-"""The matrix of a layer and the shape of its result; None if it is not known."""
+"""The matrix of a layer and the shape of its result; None if unknown."""
 
 
 class TooLarge(Exception):
-    """A matrix has more entries than are wanted."""
+    """Raised if a matrix has more entries than allowed."""
 
 
 def linear_matrix(
     shape: tuple[int, ...], module: nn.Module | None, args: Sequence[Any], kwargs: Mapping[str, Any], most: int
 ) -> Read:
-    """The matrix of a linear layer.
+    """Return the matrix of a linear layer.
 
     Args:
-        shape: of what enters it.
-        module: the layer, or None.
-        args: what follows in the arguments of the function otherwise.
-        kwargs: the rest of them.
-        most: how many entries it may have.
+        shape: shape of its input.
+        module: the layer, or None for a function.
+        args: the further arguments of the function.
+        kwargs: the keyword arguments of the function.
+        most: largest number of entries.
 
     Raises:
-        TooLarge: it would have more.
+        TooLarge: the matrix would have more entries.
     """
     from scipy.sparse import csr_array
 
@@ -55,10 +55,10 @@ def linear_matrix(
 def convolution_matrix(
     shape: tuple[int, ...], module: nn.Module | None, args: Sequence[Any], kwargs: Mapping[str, Any], most: int
 ) -> Read:
-    """The matrix of a convolution in one or two dimensions; arguments as `linear_matrix`.
+    """Return the matrix of a convolution in one or two dimensions, with the arguments of `linear_matrix`.
 
     Raises:
-        TooLarge: it would have more entries.
+        TooLarge: the matrix would have more entries.
     """
     from scipy.sparse import csr_array
 
@@ -101,7 +101,7 @@ def _sizes(value: int | Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _repeated(matrix: csr_array, copies: int) -> csr_array:
-    """A matrix for so many inputs, one after the other."""
+    """Return a matrix for several inputs, one after another."""
     from scipy.sparse import eye_array, kron
 
     return matrix if copies == 1 else kron(eye_array(copies), matrix, format="csr")

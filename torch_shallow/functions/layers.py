@@ -1,4 +1,4 @@
-"""The three hidden layers, as masks: half-spaces, indicator, selection."""
+"""Define the three hidden layers, with masks for infinite weights: half-spaces, indicator, selection."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch_shallow.geometry.tree import Tree
 from torch_shallow.program.model import hash_tensors
 from torch_shallow.search.affine_maps import AffineMaps
 
-ROUNDING = 1e-6  # relative: a state may have been float32 on its way
+ROUNDING = 1e-6  # relative, since a state may have been converted to float32 meanwhile
 
 
 class Sketch:
-    """A number for each row of a matrix, by which it is told from others; it stays when the matrix is overwritten."""
+    """Hold a number for each row of a matrix that identifies it, even after the matrix is overwritten."""
 
     def __init__(self, rows: Float[np.ndarray, "rows columns"]) -> None:
         self._values = rows @ self._weights(rows.shape[1])
         self._shape = rows.shape
 
     def is_of(self, rows: object) -> bool:
-        """Whether these may be the same rows, up to rounding; of other shapes, torch says that they do not fit."""
+        """Tell whether these may be the same rows, up to rounding; torch itself reports other shapes."""
         if not isinstance(rows, Tensor) or rows.shape != self._shape or rows.is_meta:
             return True
         found = rows.detach().cpu().to(torch.float64).numpy()
@@ -38,12 +38,12 @@ class Sketch:
 
     @staticmethod
     def _weights(columns: int) -> Float[np.ndarray, "columns"]:
-        """No row of another network has the same number, but by an accident of probability zero."""
+        """Return fixed weights, with which rows of another network have the same number only with probability zero."""
         return np.random.default_rng(0).uniform(1.0, 2.0, size=columns)
 
 
 def differ(loaded: object, known: Tensor) -> bool:
-    """Whether a tensor that is going to be loaded has other values than the one that is there, beyond rounding."""
+    """Tell whether a tensor about to be loaded has other values than the present one, beyond rounding."""
     if not isinstance(loaded, Tensor) or loaded.shape != known.shape:
         return False  # not loaded at all
     if loaded.is_meta or known.is_meta:
@@ -54,25 +54,25 @@ def differ(loaded: object, known: Tensor) -> bool:
 
 
 def one_node(layer: nn.Module, **inputs: Any) -> Any:
-    """The call of a layer as one node of a graph that `torch.fx` is making, which has the name of the layer.
+    """Record the call of a layer as one node, named like the layer, of a graph that `torch.fx` is tracing.
 
-    Without it, `torch.fx` would show what is inside of the layer, for it takes only the modules of torch as a whole.
+    Without this, `torch.fx` would trace into the layer, since it treats only modules of torch as units.
 
     Args:
         layer: the layer.
-        inputs: the arguments of its `forward`, one or more of them proxies.
+        inputs: the arguments of its `forward`, at least one of them a proxy.
     """
     tracer: Any = next(value.tracer for value in inputs.values() if isinstance(value, Proxy))
     return tracer.create_proxy("call_module", tracer.path_of_module(layer), (), inputs)
 
 
 class OwnState(nn.Module):
-    """A layer that takes no state of another network, even one of the same shapes."""
+    """A layer that refuses the state of another network, even one of the same shapes."""
 
-    refusal: ClassVar[str]  # what was expected of an entry, what was found, and what to do
+    refusal: ClassVar[str]  # message: what was expected of an entry, what was found, and what to do
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
-        """Name of an entry that is another network's; None if there is none."""
+        """Return the name of an entry that belongs to another network; None if there is none."""
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -86,24 +86,24 @@ class OwnState(nn.Module):
 
 
 class HalfSpaces(OwnState):
-    """First layer: on which side of every half-space a point lies.
+    """First layer: tells on which side of every half-space a point lies.
 
-    A half-space is there once, however many cuts of the tree use it: a neuron of the first layer cuts many cells along
-    the same hyperplane, and a later one does so in all cells with the same pattern of the layers before it. Which
-    half-space a cut uses, the `Indicator` says. They are given in the coordinates `u = projection @ x` that the network
-    reads of its input, or of the input itself where `projection` is None.
+    Each half-space is stored once, however many cuts of the tree use it: a neuron of the first layer cuts many cells
+    along the same hyperplane, and a later neuron does so in all cells with the same pattern of the preceding layers.
+    The `Indicator` stores which half-space a cut uses. Half-spaces are given in the coordinates `u = projection @ x`
+    that the network reads, or in those of the input if `projection` is None.
 
     Args:
-        rows: the half-spaces, no two of them the same: a normal and an offset each.
-        projection: see above.
+        rows: the distinct half-spaces: a normal and an offset each.
+        projection: matrix of the coordinates u, or None.
     """
 
-    refusal = (  # for the regions belong to these half-spaces
-        "expected the half-spaces of this network, found those of another network with as many; transform the model "
-        "that they are of, or use ShallowReLU.save and ShallowReLU.load."
+    refusal = (  # since the regions belong to these half-spaces
+        "expected the half-spaces of this network, found those of another network of the same size; transform the "
+        "model to which they belong, or use ShallowReLU.save and ShallowReLU.load."
     )
     projection: Tensor | None
-    rows: Tensor  # a normal and an offset each: a point that goes down the tree finds them together in memory
+    rows: Tensor  # a normal and an offset each, adjacent in memory for the descent of the tree
 
     def __init__(
         self,
@@ -122,44 +122,44 @@ class HalfSpaces(OwnState):
 
     @property
     def normals(self) -> Float[Tensor, "half_spaces coordinates"]:
-        """A point is inside of half-space j where `normals[j] @ u + offsets[j] > 0`."""
+        """Normals of the half-spaces; half-space j contains a point where `normals[j] @ u + offsets[j] > 0`."""
         return self.rows[:, :-1]
 
     @property
     def offsets(self) -> Float[Tensor, "half_spaces"]:
-        """See `normals`."""
+        """Offsets of the half-spaces; half-space j contains a point where `normals[j] @ u + offsets[j] > 0`."""
         return self.rows[:, -1]
 
     def coordinates(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
-        """What the network reads of the input; float64 where that is not the input itself."""
+        """Return the coordinates that the network reads of the input; float64 unless they are the input itself."""
         return x if self.projection is None else linear(x.to(torch.float64), self.projection)
 
     def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points half_spaces"]:
-        """The pre-activation that makes each half-space, positive inside of it, float64."""
+        """Return the pre-activation of each half-space, positive inside it, float64."""
         return linear(pad(u.to(torch.float64), (0, 1), value=1.0), self.rows)
 
     def _foreign(self, state: dict[str, Any]) -> str | None:
         return next((name for name, sketch in self._sketches.items() if not sketch.is_of(state[name])), None)
 
     def extra_repr(self) -> str:
-        """Number of half-spaces."""
+        """Describe the number of half-spaces."""
         return f"{self.normals.shape[0]} half-spaces in {self.normals.shape[1]} coordinates"
 
 
 class Indicator(OwnState):
-    """Second layer: the one region whose half-spaces all agree with the point.
+    """Second layer: finds the one region whose half-spaces all agree with the point.
 
     Args:
         partition: the tree.
-        half_spaces: of each cut, the number of its half-space.
+        half_spaces: for each cut, the index of its half-space.
 
     Attributes:
-        tree: of each cut, its inactive and its active child, as in `Tree.children`, and the number of its half-space.
+        tree: for each cut, its inactive and its active child, as in `Tree.children`, and the index of its half-space.
     """
 
     refusal = (
-        "expected the tree of cuts of this network, found that of another network with as many cuts; use "
-        "ShallowReLU.save and ShallowReLU.load for networks as a whole."
+        "expected the tree of cuts of this network, found that of another network of the same size; use "
+        "ShallowReLU.save and ShallowReLU.load for whole networks."
     )
     tree: Tensor
 
@@ -180,14 +180,14 @@ class Indicator(OwnState):
         second_limit: Tensor | None,
         rounding: float,
     ) -> Int64[Tensor, "points"]:
-        """Index of the region of each point, or -1 in none that is known, with only the cuts that the point meets.
+        """Return the index of the region of each point, or -1 if unknown, using only the cuts on the point's path.
 
         Args:
-            u: what the half-spaces read of the points.
+            u: the coordinates that the half-spaces read.
             x: the points.
             half_spaces: the rows of the first layer.
-            first_limit: the domain's limits, as `inside` takes them, or None.
-            second_limit: see `first_limit`.
+            first_limit: first array of the domain's limits, as `inside` takes them, or None.
+            second_limit: second array of the domain's limits, or None.
             rounding: the unit of rounding of the dtype in which the points were given.
         """
         if isinstance(x, Proxy):
@@ -202,16 +202,16 @@ class Indicator(OwnState):
         return None if hash_tensors({"tree": tree.detach().to(torch.int64)}) == self._made else "tree"
 
     def extra_repr(self) -> str:
-        """Number of regions and cuts, and how a region is found."""
+        """Describe the numbers of regions and cuts, and how a region is found."""
         return f"{self.num_regions} regions, {len(self.tree)} cuts, tree descent"
 
 
 class DenseIndicator(Indicator):
-    """The same by masks of the whole tree, from all half-spaces at once.
+    """Second layer as masks over the whole tree, from all half-spaces at once.
 
     Args:
         partition: the tree.
-        half_spaces: of each cut, the number of its half-space.
+        half_spaces: for each cut, the index of its half-space.
 
     Raises:
         TransformError: the tree is not complete.
@@ -224,7 +224,7 @@ class DenseIndicator(Indicator):
         if not partition.complete:
             raise TransformError(
                 f"dense: expected a complete partition, found one with {len(partition.open_cells)} unexplored cells; "
-                "leave out dense, or explore all of them first: see shallow.resume(model)."
+                "leave out dense, or explore all of them first with shallow.resume(model)."
             )
         super().__init__(partition, half_spaces)
         size = (partition.num_regions, int(half_spaces.max(initial=-1)) + 1)
@@ -236,18 +236,18 @@ class DenseIndicator(Indicator):
         self.register_buffer("must_be_inactive", inactive, persistent=False)
 
     def forward(self, z: Float[Tensor, "points half_spaces"]) -> Int64[Tensor, "points"]:  # type: ignore[override]
-        """Index of the region of each point, from all pre-activations: the one without a violated half-space."""
+        """Return the index of the region of each point: the one without a violated half-space among all of them."""
         positive = (z > 0.0).to(torch.float64)
         violated = linear(positive, self.must_be_inactive) + linear(1.0 - positive, self.must_be_active)
         return violated.argmin(dim=-1)
 
     def extra_repr(self) -> str:
-        """Number of regions and cuts, and how a region is found."""
+        """Describe the numbers of regions and cuts, and how a region is found."""
         return f"{self.num_regions} regions, {len(self.tree)} cuts, dense masks"
 
 
 class Selection(nn.Module):
-    """Third layer: the local linear model of the region, and of no other."""
+    """Third layer: applies the local model of the point's region, and of no other."""
 
     weights: Tensor
     biases: Tensor
@@ -268,7 +268,7 @@ class Selection(nn.Module):
         u: Float[Tensor, "points coordinates"],
         x: Float[Tensor, "points inputs"],
     ) -> Float[Tensor, "points outputs"]:
-        """The output of the region's affine map; NaN where the region is -1."""
+        """Return the output of the region's affine map; NaN where the region is -1."""
         if isinstance(x, Proxy):
             return one_node(self, region=region, u=u, x=x)
         return self.with_skip(select(self.weights, self.biases, region, u), x)
@@ -276,21 +276,21 @@ class Selection(nn.Module):
     def with_skip(
         self, y: Float[Tensor, "points outputs"], x: Float[Tensor, "points inputs"]
     ) -> Float[Tensor, "points outputs"]:
-        """What the maps give, and what is common to all regions."""
+        """Add the term that all regions share to the values of the maps."""
         return y if self.skip is None else y + linear(x.to(torch.float64), self.skip)
 
     def maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs coordinates"], Float[Tensor, "some outputs"]]:
-        """Weight and bias of the local models of some regions, without `skip`."""
+        """Return weight and bias of the local models of the given regions, without `skip`."""
         return self.weights[regions], self.biases[regions]
 
     def extra_repr(self) -> str:
-        """Number of local models and their size."""
+        """Describe the number of local models and their size."""
         regions, outputs, coordinates = self.weights.shape
         return f"{regions} local models, {coordinates} coordinates to {outputs} outputs"
 
 
 def _tensor(array: Float[np.ndarray, "..."]) -> Tensor:
-    # From NumPy's memory, since NumPy asks for large pages, which a point finds faster.
+    # NumPy allocates large pages, in which lookups are faster.
     return torch.from_numpy(np.ascontiguousarray(array))

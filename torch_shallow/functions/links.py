@@ -1,4 +1,4 @@
-"""Which neurons enter which others, without what lies between: a sparse matrix, read from the graph of a network."""
+"""Read from the graph of a network which neurons enter which others directly, as a sparse matrix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torch_shallow.program.traced import TracedModel
 if TYPE_CHECKING:
     from scipy.sparse import csc_array, csr_array
 
-MOST_LINKS = 1 << 22  # 50 MB, and as much again in the other order
+MOST_LINKS = 1 << 22  # 50 MB, and the same again in the other order
 
 SHAPES = names_of("size dim .shape")
 REARRANGEMENTS = names_of(
@@ -48,13 +48,13 @@ LAYERS = dict.fromkeys(["Linear", "linear"], linear_matrix) | dict.fromkeys(
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """What enters each unit of a network, as a sum of what leaves others, apart from inputs and constants.
+    """Hold what enters each unit of a network, as a sum of what leaves others, without inputs and constants.
 
-    Units are the neurons, and some sums of them that several neurons read. They come in blocks, of which each reads
-    only those before it.
+    Units are the neurons, and some sums of them that several neurons read. They are grouped in blocks, each of which
+    reads only preceding ones.
 
     Attributes:
-        weights: a row for each unit that is entered, a column for each that is left.
+        weights: one row for each unit that is entered, one column for each unit that is left.
         blocks: the first unit of each block, and the number of units.
         neurons: the unit of each neuron.
     """
@@ -77,7 +77,7 @@ class Links:
 
     @staticmethod
     def of(traced: TracedModel) -> Links | None:
-        """The links of a network; None if its code has operations whose matrix is not known, or too many links."""
+        """Return the links of a network; None if it has too many, or operations whose matrix is not known."""
         if writes_in_place(traced):
             return None
         run = _Linking(traced)
@@ -90,21 +90,21 @@ class Links:
 
 
 def writes_in_place(traced: TracedModel) -> bool:
-    """Whether the code of a network writes in place, so that values share memory."""
+    """Tell whether the code of a network writes in place, so that values share memory."""
     called = [node for node in traced.graph.nodes if node.op.startswith("call_")]
     return any(identify(traced.root, node).in_place for node in called)
 
 
 class _Unknown(Exception):
-    """The matrix of an operation is not known."""
+    """Raised if the matrix of an operation is not known."""
 
 
 _Value: TypeAlias = Any
-"""`UnitSums`, or what does not depend on neurons and is itself."""
+"""`UnitSums`, or a plain value that does not depend on neurons."""
 
 
 class _Linking(Interpreter):
-    """Runs the graph of a network on sums of units, as far as its last neurons."""
+    """Run the graph of a network on sums of units, up to its last neurons."""
 
     def __init__(self, traced: TracedModel) -> None:
         super().__init__(traced.root, graph=traced.graph)
@@ -120,7 +120,7 @@ class _Linking(Interpreter):
         self.blocks = [0]
 
     def links(self) -> Links:
-        """What was found."""
+        """Return the links that were found."""
         from scipy.sparse import csr_array, vstack
 
         for weights in self.entered:
@@ -129,7 +129,7 @@ class _Linking(Interpreter):
         return Links(weights, np.array(self.blocks), np.concatenate(self.neurons))
 
     def run_node(self, n: Node) -> _Value:
-        """The value of a node."""
+        """Return the value of a node."""
         if n not in self.needed:
             return None
         args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -163,12 +163,12 @@ class _Linking(Interpreter):
         return value
 
     def _call(self, n: Node) -> Callable[..., Any]:
-        """What a node calls."""
+        """Return the function that a node calls."""
         call, target = getattr(self, n.op), n.target
         return lambda *args, **kwargs: call(target, args, kwargs)
 
     def _of_neurons(self, z: _Value) -> UnitSums:
-        """What leaves the neurons of a stage."""
+        """Return what leaves the neurons of a stage."""
         from scipy.sparse import csr_array
 
         layout, shape = next(self.layouts), tuple(z.shape)
@@ -177,11 +177,11 @@ class _Linking(Interpreter):
         return left
 
     def _as_units(self, value: UnitSums) -> UnitSums:
-        """A value each of whose entries is at most one unit: sums become units of their own."""
+        """Return a value each of whose entries is at most one unit; sums become new units."""
         return value if value.are_units else self._left(value.weights, value.shape)
 
     def _left(self, entered: csr_array, shape: tuple[int, ...]) -> UnitSums:
-        """What leaves new units that are entered by such sums."""
+        """Return what leaves new units that the given sums enter."""
         from scipy.sparse import csr_array
 
         count, first = entered.shape[0], self.blocks[-1]

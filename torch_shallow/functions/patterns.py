@@ -1,4 +1,4 @@
-"""Third layer of a network of visited regions: their affine maps."""
+"""Define the second and third layers of a network of visited regions: their patterns and affine maps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 from torch import Tensor, nn
 
-FEW = 16  # so many candidates are compared whole
+FEW = 16  # at most this many candidates are compared as a whole
 
 
 class Patterns(nn.Module):
-    """Known activation patterns, all different, as bits.
+    """Hold known activation patterns, all different, as bits.
 
     Args:
         num_neurons: length of a pattern.
 
     Attributes:
-        packed: a row for each pattern, as `np.packbits` packs it.
+        packed: one row for each pattern, as `np.packbits` packs it.
     """
 
     packed: Tensor
@@ -37,12 +37,12 @@ class Patterns(nn.Module):
         return len(self.packed)
 
     def unpacked(self, regions: Int64[np.ndarray, "some"]) -> Bool[np.ndarray, "some neurons"]:
-        """Some of the patterns."""
+        """Return the patterns with the given numbers."""
         rows = self.packed[torch.from_numpy(regions).to(self.packed.device)].cpu().numpy()
         return np.unpackbits(rows, axis=1, count=self.num_neurons).astype(bool)
 
     def new(self, blocks: Iterable[UInt8[np.ndarray, "rows bytes"]]) -> dict[bytes, int]:
-        """The patterns of some rows that are not known, in the order in which they come, each with its first row."""
+        """Return the unknown patterns among the given rows, in order of appearance, each with its first row."""
         first: dict[bytes, int] = {}
         for row, key in enumerate(bytes(row) for block in blocks for row in block):
             if key not in self._table:
@@ -50,19 +50,19 @@ class Patterns(nn.Module):
         return first
 
     def add(self, patterns: Collection[bytes]) -> None:
-        """Add patterns that are new."""
+        """Add new patterns."""
         rows = np.frombuffer(b"".join(patterns), dtype=np.uint8).reshape(len(patterns), self.packed.shape[1])
         self.packed = torch.cat([self.packed, torch.tensor(rows, device=self.packed.device)])
         self._forget()
 
     def find(self, packed: UInt8[np.ndarray, "rows bytes"]) -> Int64[np.ndarray, "rows"]:
-        """Number of each pattern; -1 for unknown ones."""
+        """Return the number of each pattern; -1 for unknown ones."""
         return np.array([self._table.get(key, -1) for key in map(bytes, packed)], dtype=np.int64)
 
     def find_agreeing(
         self, packed: UInt8[np.ndarray, "rows bytes"], undecided: UInt8[np.ndarray, "rows bytes"]
     ) -> Int64[np.ndarray, "rows"]:
-        """Number of the first pattern that agrees with each row wherever the row is decided; -1 if there is none."""
+        """Return the number of the first pattern that agrees with each row wherever the row is decided; -1 if none."""
         rows, decided = _words(packed), ~_words(undecided)
         return np.array([self._first(*pair) for pair in zip(rows, decided, strict=True)], dtype=np.int64)
 
@@ -78,7 +78,7 @@ class Patterns(nn.Module):
 
     @property
     def _table(self) -> dict[bytes, int]:
-        """Number of each pattern."""
+        """The number of each pattern."""
         if self._numbers is None:
             self._numbers = {key: number for number, key in enumerate(map(bytes, self.packed.cpu().numpy()))}
         return self._numbers
@@ -91,7 +91,7 @@ class Patterns(nn.Module):
         return self._transposed
 
     def _forget(self) -> None:
-        """Drop what was made of the patterns: they have changed."""
+        """Discard what was derived from the patterns, since they have changed."""
         self._numbers = None
         self._transposed = None
 
@@ -100,29 +100,29 @@ class Patterns(nn.Module):
         self._forget()
 
     def extra_repr(self) -> str:
-        """Number of patterns and neurons."""
+        """Describe the numbers of patterns and neurons."""
         return f"{len(self)} patterns of {self.num_neurons} neurons"
 
 
 def pack(bits: Bool[Tensor, "rows neurons"]) -> UInt8[np.ndarray, "rows bytes"]:
-    """Eight neurons a byte."""
+    """Pack eight neurons into a byte."""
     return np.packbits(bits.cpu().numpy(), axis=1)
 
 
 def _words(packed: UInt8[np.ndarray, "rows bytes"]) -> UInt64[np.ndarray, "rows words"]:
-    """Eight bytes a word, the last one filled up with zeros."""
+    """Pack eight bytes into a word, filling the last one with zeros."""
     return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
 
 
-ENTRIES_AT_ONCE = 1 << 24  # of gathered weights: 128 MB
+ENTRIES_AT_ONCE = 1 << 24  # number of gathered weights: 128 MB
 
 
 class LocalModels(nn.Module):
-    """The affine maps of the regions, one after the other.
+    """Hold the affine maps of the regions, in order.
 
     Args:
-        num_outputs: entries of one output of the trunk.
-        num_inputs: entries of one input.
+        num_outputs: number of entries of one output of the trunk.
+        num_inputs: number of entries of one input.
     """
 
     weights: Tensor
@@ -139,7 +139,7 @@ class LocalModels(nn.Module):
     def forward(
         self, region: Int64[Tensor, "points"], x: Float[Tensor, "points inputs"]
     ) -> Float[Tensor, "points outputs"]:
-        """The output of each region's map, of a few points at a time, since their weights are gathered."""
+        """Compute the output of each region's map, a few points at a time, since their weights are gathered."""
         size = max(1, ENTRIES_AT_ONCE // max(1, self.weights[:1].numel()))
         parts = [
             torch.einsum("poi,pi->po", self.weights[some], rows) + self.biases[some]
@@ -148,10 +148,10 @@ class LocalModels(nn.Module):
         return torch.cat(parts)
 
     def forget(self) -> None:
-        """Drop all maps."""
+        """Discard all maps."""
         self.weights, self.biases = self.weights[:0].clone(), self.biases[:0].clone()
 
     def extra_repr(self) -> str:
-        """Number of maps and their size."""
+        """Describe the number of maps and their size."""
         regions, outputs, inputs = self.weights.shape
         return f"{regions} local models, {inputs} inputs to {outputs} outputs"

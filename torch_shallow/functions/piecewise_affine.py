@@ -1,4 +1,4 @@
-"""What certificates, explanations and pictures are of: piecewise-affine functions, regions of which are known."""
+"""Define piecewise-affine functions with known regions, to which certificates, explanations and pictures apply."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch_shallow.errors import TransformError
 
 @runtime_checkable
 class PiecewiseAffine(Protocol):
-    """A function on a domain, with regions on each of which it is one affine map; NaN where no region is known.
+    """A function on a domain with regions, on each of which it is one affine map; NaN where no region is known.
 
-    It is the trunk of a network: what a head makes of it is no part of it.
+    It is the trunk of a network, without its head.
     """
 
     @property
@@ -30,15 +30,15 @@ class PiecewiseAffine(Protocol):
 
     @property
     def domain(self) -> Domain:
-        """Where it is defined."""
+        """Domain of the function."""
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are, all of them float64."""
+        """Device of its tensors, all of which are float64."""
 
     @property
     def head(self) -> nn.Module | None:
-        """What makes the network's outputs of those of the function, which is then the trunk."""
+        """The module that computes the network's outputs from those of the function, or None."""
 
     @property
     def may_be_discontinuous(self) -> bool:
@@ -50,44 +50,44 @@ class PiecewiseAffine(Protocol):
 
     @property
     def missing(self) -> str:
-        """What is unknown of the domain, and what to do about it, in words; nothing if all regions are known."""
+        """Which part of the domain is unknown, and what to do about it, in words; empty if all regions are known."""
 
     @property
     def num_regions(self) -> int:
         """Number of known regions."""
 
     def __call__(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_out_shape"]:
-        """The output at each input, in the dtype of `x`; NaN where no region is known."""
+        """Compute the output for each input, in the dtype of `x`; NaN where no region is known."""
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
-        """Number of the region of each input; -1 where none is known."""
+        """Return the index of the region of each input; -1 where none is known."""
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
-        """Weight and bias of some regions, float64, over flattened inputs and outputs."""
+        """Return weight and bias of the given regions, float64, over flattened inputs and outputs."""
 
     def describe(self) -> str:
-        """Inputs, outputs, regions and domain in one line."""
+        """Describe inputs, outputs, regions and domain in one line."""
 
 
 @runtime_checkable
 class Layers(Protocol):
-    """What every function looks at; a network has it."""
+    """Define what every function reads of a network."""
 
     head: nn.Module | None
     may_be_discontinuous: bool
 
     @property
     def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
+        """The domain in the form that `inside` takes: bounds, or inequalities and right-hand sides; empty for R^n."""
 
 
 @dataclass(frozen=True, repr=False)
 class LayeredFunction:
-    """What the functions here have in common: they have no tensors of their own, but look at those of a network.
+    """Base of functions that have no tensors of their own, but share those of a network.
 
-    So they follow it to another device, through training, and as it grows.
+    They therefore follow the network to another device, through training, and as it grows.
 
     Attributes:
         layers: the network.
@@ -99,12 +99,12 @@ class LayeredFunction:
         return f"{type(self).__name__}({self.describe()})"
 
     def describe(self) -> str:
-        """Inputs, outputs, regions and domain in one line."""
+        """Describe inputs, outputs, regions and domain in one line."""
         raise NotImplementedError
 
     @property
     def head(self) -> nn.Module | None:
-        """What makes the network's outputs of those of the function."""
+        """The module that computes the network's outputs from those of the function, or None."""
         return self.layers.head
 
     @property
@@ -114,12 +114,12 @@ class LayeredFunction:
 
     @property
     def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it."""
+        """The domain in the form that `inside` takes."""
         return self.layers.limits
 
 
 def require_all_regions(function: PiecewiseAffine, name: str, reason: str) -> None:
-    """Make sure that all regions of a function's domain are known, which what has this name needs for this reason.
+    """Check that all regions of a function's domain are known, as `name` needs for the given reason.
 
     Raises:
         TransformError: not all regions are known.
@@ -129,6 +129,6 @@ def require_all_regions(function: PiecewiseAffine, name: str, reason: str) -> No
 
 
 def behind_head(function: PiecewiseAffine, x: Float[Tensor, "points *in_shape"]) -> Shaped[Tensor, "points ..."]:
-    """What the network makes of some inputs at which the function is known, its head included."""
+    """Compute the network's output, including its head, for inputs at which the function is known."""
     y = function(x)
     return y if function.head is None else function.head(y)

@@ -1,4 +1,4 @@
-"""Inputs of any batch shape and dtype as rows of float64, rows as outputs, and data in blocks."""
+"""Convert inputs of any batch shape and dtype to rows of float64 and rows to outputs, and divide data into blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch_shallow.errors import TransformError, WrongTypeError
 def flatten_points(
     x: Float[Tensor, "*batch_and_in_shape"], in_shape: tuple[int, ...]
 ) -> Float[Tensor, "points inputs"]:
-    """Inputs as rows, in float64 unless they are float32."""
+    """Return inputs as rows, in float64 unless they are float32."""
     check_floating("x", x)
     if x.shape[x.dim() - len(in_shape) :] != in_shape or x.dim() < len(in_shape):
         raise TransformError(
@@ -30,7 +30,7 @@ def flatten_points(
 
 @torch.fx.wrap
 def rounding_of(x: Tensor) -> float:
-    """The unit of rounding of the input, which decides whether it is on the boundary of the domain."""
+    """Return the unit of rounding of the input, which decides whether it is on the boundary of the domain."""
     return torch.finfo(x.dtype).eps
 
 
@@ -41,7 +41,7 @@ def unflatten(
     in_shape: tuple[int, ...],
     out_shape: tuple[int, ...],
 ) -> Shaped[Tensor, "*batch_and_out_shape"]:
-    """Outputs in the dtype (where they are floating point) and batch shape of the input."""
+    """Return outputs in the batch shape of the input, and in its dtype if they are floating point."""
     y = y.to(x.dtype) if y.is_floating_point() else y
     return y.reshape((*x.shape[: x.dim() - len(in_shape)], *out_shape))
 
@@ -50,16 +50,16 @@ def unflatten(
 def mask_head(
     y: Shaped[Tensor, "points *outputs"], known: Bool[Tensor, "points"], everywhere: bool
 ) -> Shaped[Tensor, "points *outputs"]:
-    """NaN for what a head makes of points where the trunk is not known.
+    """Set the head's results to NaN for points where the trunk is not known.
 
     Args:
-        y: what the head makes.
-        known: where the trunk is known.
-        everywhere: whether that is at every point there is.
+        y: the results of the head.
+        known: whether the trunk is known at each point.
+        everywhere: whether it is known at every possible point.
 
     Raises:
-        TransformError: there are unknown points, or there may be some when the traced code runs, and the head's results
-            are whole numbers, among which there is no NaN.
+        TransformError: there are unknown points, or there may be some when traced code runs, and the head's results are
+            integers, which have no NaN.
     """
     if y.is_floating_point() or y.is_complex():
         return torch.where(known.reshape(-1, *[1] * (y.dim() - 1)), y, torch.nan)
@@ -69,19 +69,20 @@ def mask_head(
     if is_traced:
         raise TransformError(
             f"shallow: expected a network that is known at every point, as its output of dtype {y.dtype} has no NaN "
-            "and traced code cannot raise an error, found one that is not; trace its trunk, or a complete network of "
-            "all of R^n."
+            "and traced code cannot raise an error, found one with unknown points; trace its trunk, or a complete "
+            "network of all of R^n."
         )
     if not known.all():
         raise TransformError(
-            f"x: {int((~known).sum())} of {len(known)} inputs lie outside the domain or the known regions, and the "
-            f"output of dtype {y.dtype} has no NaN to say so; leave out the inputs whose locate() is -1."
+            f"x: expected inputs in known regions, since the output of dtype {y.dtype} has no NaN, found "
+            f"{int((~known).sum())} of {len(known)} outside them or the domain; leave out the inputs whose locate() is "
+            "-1."
         )
     return y
 
 
 def check_floating(name: str, x: object) -> None:
-    """Make sure that the argument of a name is a floating-point tensor.
+    """Check that the argument `name` is a floating-point tensor.
 
     Raises:
         WrongTypeError: it is not.
@@ -92,7 +93,7 @@ def check_floating(name: str, x: object) -> None:
 
 
 def _remedy(x: object) -> str:
-    """How to make a floating-point tensor of what users of NumPy, pandas and scikit-learn have."""
+    """Suggest how to convert an object of NumPy, pandas or scikit-learn to a floating-point tensor."""
     if isinstance(x, Tensor):
         return ".float() or .double()"
     if hasattr(x, "to_numpy"):
@@ -103,7 +104,7 @@ def _remedy(x: object) -> str:
 
 
 def check_rows(name: str, x: Tensor, in_shape: tuple[int, ...]) -> None:
-    """Make sure that the argument of a name is a batch of one or more inputs.
+    """Check that the argument `name` is a batch of one or more inputs.
 
     Raises:
         TransformError: it is not.
@@ -127,18 +128,18 @@ def check_data(
     limits: tuple[Tensor, ...],
     blocks: Callable[[int], Iterable[slice]],
 ) -> None:
-    """Make sure that data are inputs in the domain.
+    """Check that data are inputs in the domain.
 
     Args:
-        name: of the argument.
+        name: name of the argument.
         data: the argument.
         in_shape: shape of one input.
-        limits: of the domain.
-        blocks: of so many rows.
+        limits: limits of the domain.
+        blocks: function that divides a number of rows into blocks.
 
     Raises:
-        TransformError: they are not a batch of inputs, or some are not finite or outside the domain: how many and which
-            first.
+        TransformError: the data are not a batch of inputs, or some are not finite or outside the domain; the message
+            says how many, and which is the first.
     """
     check_rows(name, data, in_shape)
     rows = data.detach().flatten(1)
@@ -152,22 +153,22 @@ def check_data(
 def rows_of(
     data: Tensor, block: slice | Tensor, device: torch.device, limits: tuple[Tensor, ...]
 ) -> Float[Tensor, "rows inputs"]:
-    """Some rows in float64, no further out than a box reaches."""
+    """Return selected rows in float64, moved onto the boundary of a box if they are outside."""
     return clamp_into_box(data[block].detach().flatten(1).to(device, torch.float64), limits)
 
 
 def clamp_into_box(x: Float[Tensor, "rows inputs"], limits: tuple[Tensor, ...]) -> Float[Tensor, "rows inputs"]:
-    """The nearest rows in a box, for a row of low precision on its boundary may be outside by rounding."""
+    """Return the nearest rows in a box, since a row of low precision on its boundary may be outside by rounding."""
     return x.clamp(*limits) if limits and limits[0].dim() == 1 else x
 
 
 def _within(rows: Float[Tensor, "rows inputs"], limits: tuple[Tensor, ...]) -> Bool[Tensor, "rows"]:
-    """Which rows are in the domain, as given and as they are used."""
+    """Tell which rows are in the domain, both as given and as they are used."""
     return inside(rows, limits) & inside(clamp_into_box(rows.double(), limits), limits)
 
 
 def with_progress(blocks: Iterable[slice], title: str, rows: int, progress: bool) -> Iterator[slice]:
-    """The same blocks, with a bar that shows how many rows are done."""
+    """Yield the same blocks, with a bar that shows how many rows are done."""
     if progress:
         from tqdm.auto import tqdm
 
@@ -183,5 +184,5 @@ def _refuse(name: str, what: str, remedy: str, wrong: Bool[Tensor, "rows"]) -> N
     if wrong.any():
         first = int(wrong.nonzero()[0])
         raise TransformError(
-            f"{name}: {int(wrong.sum())} of {len(wrong)} rows {what}, the first of them row {first}; {remedy}."
+            f"{name}: {int(wrong.sum())} of {len(wrong)} rows {what}, the first at row {first}; {remedy}."
         )

@@ -1,4 +1,4 @@
-"""Views of the regions of a function."""
+"""Provide views of the regions of a function."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from torch_shallow.geometry.interior import largest_ball
 from torch_shallow.modes import outside_modes
 from torch_shallow.search.partition import Partition, activation_partition
 
-SHOWN = 8  # inputs and outputs, of an affine map in a notebook
-MAX_RAYS = 100_000  # a region may have this many vertices and rays, unless more are asked for
-ROUNDING = 1e-13  # what is less than this, relative to the largest part of a sum, is rounding
+SHOWN = 8  # number of inputs and outputs of an affine map shown in a notebook
+MAX_RAYS = 100_000  # largest number of vertices and rays of a region by default
+ROUNDING = 1e-13  # terms below this, relative to the largest term of a sum, count as rounding
 
 
 @dataclass(frozen=True, repr=False)
 class Region:
-    """A view of one activation region: nothing is computed before it is asked for.
+    """A view of one activation region of a network, which computes what is asked of it.
 
-    The region is a closed set of inputs in the domain, those with one activation pattern and their limits; on it the
-    network's trunk is the affine map `weight x + bias`. All tensors are float64, on the network's device.
+    Ask it for its affine map (`weight`, `bias`), its inequalities (`half_spaces`, `facets`), its `vertices`, its
+    `neighbours` or its largest ball (`chebyshev`), or whether it `contains` an input. The region is the closed set of
+    inputs in the domain with one activation pattern, including its boundary; on it the network's trunk is the affine
+    map `weight x + bias`. All tensors are float64, on the network's device.
 
     Attributes:
         function: the network's trunk.
-        index: number of the region, as `locate` gives it.
+        index: index of the region in `shallow.regions`, as `locate` returns it.
 
     Example:
         >>> import torch, torch_shallow
@@ -72,10 +74,11 @@ class Region:
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
-        """Which neurons of the whole network are active: pre-activation > 0 inside the region.
+        """Whether each neuron of the whole network is active: pre-activation > 0 inside the region.
 
         Raises:
-            TransformError: it is no activation region: merged from several, or of a network that was trained.
+            TransformError: the region is not an activation region: it was merged from several, or the network was
+                trained.
         """
         partition = activation_partition(self.function.tree)
         return self._tensor(partition.program.whole_pattern(partition.patterns(np.array([self.index]))[0]))
@@ -88,50 +91,52 @@ class Region:
 
     @property
     def bias(self) -> Float[Tensor, "*out_shape"]:
-        """The constant part of the region's map."""
+        """The constant part of the region's map, of shape `trunk_shape`."""
         _, bias = self.function.affine_maps(torch.tensor([self.index]))
         return bias.reshape(self.function.out_shape)
 
     @property
     def interior_point(self) -> Float[Tensor, "*in_shape"]:
-        """A point inside (of fixed inputs, at their value)."""
+        """A point in the interior of the region; fixed inputs have their fixed values."""
         point = self.function.tree.interior_points(np.array([self.index]))[0]
         return self._rows(self._shape(0).inside(point)[None])[0]
 
     @property
     def half_spaces(self) -> RegionHalfSpaces:
-        """The cuts on the region's path in the tree, root first, then the domain; some may be redundant.
+        """The cuts on the region's path in the tree, root first, followed by the domain; some may be redundant.
 
         A fixed input of a box gives two opposite rows.
         """
         return region_half_spaces(self.function, self.index)
 
     def facets(self, max_rays: int = MAX_RAYS) -> RegionHalfSpaces:
-        """The half-spaces without the redundant ones: these alone make the region.
+        """Return the half-spaces that define the region, without redundant ones.
 
-        One for each facet (the first, where several have one hyperplane), and the two rows of each fixed input.
+        There is one for each facet (the first, if several share a hyperplane), and two opposite rows for each fixed
+        input.
 
         Args:
-            max_rays: as for `vertices`.
+            max_rays: largest number of vertices and rays to compute, including intermediate ones.
 
         Raises:
-            TransformError: as for `vertices`.
+            TransformError: there are more than `max_rays`.
         """
         return self.half_spaces.pick(self._tensor(self._shape(max_rays).needed()))
 
     @outside_modes
     def neighbours(self, max_rays: int = MAX_RAYS) -> list[Region]:
-        """The regions that share a facet with this one, in the order of their numbers.
+        """Return the regions that share a facet with this one, in the order of their indices.
 
-        They are those that `explain.adjacency` joins with it, up to its tolerance; regions that touch in less than a
-        facet are none. Beside a pass over all cuts, only the facets of this region are computed.
+        These are the regions that `explain.adjacency` connects with it, up to its tolerance; regions that touch in less
+        than a facet do not count. Apart from one pass over all cuts, only the facets of this region are computed.
 
         Args:
-            max_rays: how many vertices and rays the region may have, and what it shares with another, on the way too.
+            max_rays: largest number of vertices and rays of the region, and of its intersection with another, including
+                intermediate ones.
 
         Raises:
-            TransformError: the region touches a cell that is not explored, there are more than `max_rays`, or the
-                network knows visited regions only.
+            TransformError: the region touches an unexplored cell, there are more than `max_rays`, or the network knows
+                only visited regions.
 
         Example:
             >>> import torch, torch_shallow
@@ -141,22 +146,22 @@ class Region:
         """
         contacts = self.function.contacts(max_rays).of(self.index, both=True)
         touching = sorted({contact.other for contact in contacts})
-        if touching and touching[-1] == self.function.num_regions:  # which stands for all cells that are not explored
+        if touching and touching[-1] == self.function.num_regions:  # this number stands for all unexplored cells
             raise TransformError(
-                f"neighbours: expected a region among known ones, found that region {self.index} touches a cell that "
-                "is not explored; go on with shallow.resume(model)."
+                f"neighbours: expected a region among known ones, found that region {self.index} touches an unexplored "
+                "cell; go on with shallow.resume(model)."
             )
         return [Region(self.function, other) for other in touching]
 
     def as_polytope(self) -> Polytope:
-        """The region as a domain, in which any model of such inputs can be transformed or explained.
+        """Return the region as a domain, in which models with the same inputs can be transformed or explained.
 
-        It has all rows of `half_spaces`, redundant ones too. What an input contributes to a row is left out where that
-        is less than the row's rounding, each input being measured as in `contains`: it would bound the input at a
-        distance of 10^13 lengths.
+        The polytope has all rows of `half_spaces`, including redundant ones. A coefficient that is within the row's
+        rounding is left out, with each input measured as in `contains`: it would bound the input only at a distance of
+        10^13 lengths.
 
         Raises:
-            TransformError: the domain fixes inputs, so that the region has no interior among all inputs.
+            TransformError: the domain fixes inputs, so the region has no interior among all inputs.
 
         Example:
             >>> import torch, torch_shallow
@@ -168,22 +173,22 @@ class Region:
         fixed = np.flatnonzero(self._fixed)
         if len(fixed):
             raise TransformError(
-                f"as_polytope: expected a region in a domain in which every input varies, found {len(fixed)} fixed "
-                f"(the first is number {fixed[0]}), and a polytope must have an interior; hold these inputs constant "
-                "in the model, so that it has fewer."
+                "as_polytope: expected a domain in which every input varies, since a polytope must have an interior, "
+                f"found {len(fixed)} fixed (the first is number {fixed[0]}); hold these inputs constant in the model, "
+                "so that it has fewer inputs."
             )
         a, b = self.half_spaces.numpy()
         size = np.abs(a) * self._lengths
         return Polytope(np.where(size >= ROUNDING * size.max(axis=1, keepdims=True, initial=0.0), a, 0.0), b)
 
     def vertices(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "vertices *in_shape"]:
-        """The vertices; the region is conv(vertices) + cone(rays) + span(lines).
+        """Return the vertices; the region is conv(vertices) + cone(rays) + span(lines).
 
-        Where there are lines the region has no vertex, and these are points of its smallest faces, one of each.
-        A vertex more than 10^9 typical lengths away is taken for a ray.
+        If there are lines, the region has no vertex, and the result contains one point of each of its smallest faces. A
+        vertex more than 10^9 typical lengths away counts as a ray.
 
         Args:
-            max_rays: how many vertices and rays may be computed, on the way too.
+            max_rays: largest number of vertices and rays to compute, including intermediate ones.
 
         Raises:
             TransformError: there are more than `max_rays`.
@@ -191,21 +196,38 @@ class Region:
         return self._rows(self._shape(max_rays).vertices())
 
     def rays(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "rays *in_shape"]:
-        """Unit directions of the unbounded edges; `max_rays` and errors as for `vertices`."""
+        """Return the unit directions of the unbounded edges.
+
+        Args:
+            max_rays: largest number of vertices and rays to compute, including intermediate ones.
+
+        Raises:
+            TransformError: there are more than `max_rays`.
+        """
         return self._rows(self._shape(max_rays).rays())
 
     def lines(self, max_rays: int = MAX_RAYS) -> Float[Tensor, "lines *in_shape"]:
-        """Independent unit directions, unbounded on both sides; `max_rays` and errors as for `vertices`."""
+        """Return independent unit directions in which the region is unbounded on both sides.
+
+        Args:
+            max_rays: largest number of vertices and rays to compute, including intermediate ones.
+
+        Raises:
+            TransformError: there are more than `max_rays`.
+        """
         return self._rows(self._shape(max_rays).lines())
 
     def chebyshev(self, solver: str | None = None) -> tuple[Float[Tensor, "*in_shape"], float]:
-        """Centre and radius of a largest ball in the region, by cvxpy.
+        """Compute centre and radius of a largest ball in the region, with cvxpy.
 
-        Fixed inputs do not count: the ball is one of the other inputs. Where balls of every size fit in the region,
-        the radius is inf and the centre is the interior point.
+        Fixed inputs are ignored: the ball lies in the space of the other inputs. If balls of every size fit into the
+        region, the radius is inf and the centre is the interior point.
 
         Args:
             solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
+
+        Returns:
+            The centre, in the input's shape, and the radius.
 
         Raises:
             TransformError: the solver fails.
@@ -218,7 +240,7 @@ class Region:
         return self._rows(point[None])[0], radius
 
     def constraints(self, x: Any) -> list[Any]:
-        """The region as constraints for a cvxpy problem of one's own.
+        """Return the region as constraints for your own cvxpy problem.
 
         Args:
             x: a cvxpy expression of shape `(inputs,)` or of the input's shape.
@@ -227,6 +249,7 @@ class Region:
             One inequality for all rows, and one equality for all fixed inputs, if there are any.
 
         Raises:
+            WrongTypeError: `x` is not a cvxpy expression.
             TransformError: `x` has another shape.
         """
         import cvxpy
@@ -249,16 +272,18 @@ class Region:
         return constraints
 
     def contains(self, x: Float[Tensor, "*batch_and_in_shape"], tolerance: float = 1e-9) -> Bool[Tensor, "*batch"]:
-        """Which inputs lie in the closed region; one on a boundary lies in several regions.
+        """Tell which inputs lie in the closed region; an input on a boundary lies in several regions.
 
         Args:
             x: floating point, of shape `(*batch, *in_shape)`.
-            tolerance: how far a half-space may be missed, relative to the terms that are added up in it, each entry of
-                the input being taken for no less than the length in which the domain or the first hyperplanes are
-                measured along it.
+            tolerance: how far a half-space may be missed, relative to the terms of its sum. Each entry of the input
+                counts for at least the length in which the domain or the first hyperplanes are measured along it.
+
+        Returns:
+            A boolean for each input, of shape `batch`.
 
         Raises:
-            WrongTypeError: `x` is no tensor.
+            WrongTypeError: `x` is not a tensor.
             TransformError: `x` has another shape.
         """
         if not isinstance(x, Tensor):
@@ -280,7 +305,7 @@ class Region:
 
     @property
     def _fixed(self) -> Bool[np.ndarray, "inputs"]:
-        """Which inputs have only one value in the domain."""
+        """Whether each input has only one value in the domain."""
         return fixed_inputs(self.function.domain, self.function.in_shape)
 
     def _shape(self, max_rays: int) -> Shape:
@@ -299,8 +324,8 @@ class Regions(Sequence[Region]):
 
     Args:
         function: the function.
-        view: what a region of it is seen as.
-        numbers: which regions; all if None.
+        view: class or function that creates the view of a region.
+        numbers: indices of the regions; all if None.
     """
 
     def __init__(
@@ -319,7 +344,7 @@ class Regions(Sequence[Region]):
     def __getitem__(self, index: slice) -> Regions: ...
 
     def __getitem__(self, index: SupportsIndex | slice) -> Region | Regions:
-        """The region at an index (negative: from the end), or those of a slice."""
+        """Return the region at an index (negative: from the end), or the regions of a slice."""
         if isinstance(index, slice):
             return Regions(self._function, self._view, self._numbers[index])
         number, count = operator.index(index), len(self)

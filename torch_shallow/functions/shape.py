@@ -1,4 +1,4 @@
-"""The half-spaces of a region, with their names, and the polyhedron that they make."""
+"""Compute the half-spaces of a region, with their names, and the polyhedron that they define."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torch_shallow.modes import outside_modes
 
 @dataclass(frozen=True, eq=False)
 class RegionHalfSpaces:
-    """The half-spaces `A x <= b` of a region, over flattened inputs.
+    """Hold the half-spaces `A x <= b` of a region, over flattened inputs.
 
     Attributes:
-        A: float64, not scaled: the row of a cut is plus or minus the pre-activation of its neuron.
-        b: float64.
-        neurons: the neuron that makes each row, numbered through all stages of the whole network; -1 for the domain.
-        names: each row in words, such as `"stage 1 neuron 3 active"` (stages are counted from 1, the neurons of a stage
-            from 0) or `"domain"`.
+        A: coefficients, float64 and not scaled: the row of a cut is plus or minus the pre-activation of its neuron.
+        b: right-hand sides, float64.
+        neurons: the neuron of each row, numbered through all stages of the whole network; -1 for the domain.
+        names: description of each row, such as `"stage 1 neuron 3 active"` (stages are counted from 1, the neurons of a
+            stage from 0) or `"domain"`.
     """
 
     A: Float[Tensor, "rows inputs"]
@@ -43,18 +43,18 @@ class RegionHalfSpaces:
         return f"RegionHalfSpaces(A x <= b in {self.A.shape[1]} inputs, {len(self)} rows: {', '.join(self.names)})"
 
     def numpy(self) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
-        """`A` and `b` as arrays."""
+        """Return `A` and `b` as arrays."""
         return self.A.cpu().numpy(), self.b.cpu().numpy()
 
     def pick(self, rows: Bool[Tensor, "rows"]) -> RegionHalfSpaces:
-        """Only some of the rows."""
+        """Select rows."""
         names = tuple(name for name, keep in zip(self.names, rows.tolist(), strict=True) if keep)
         return RegionHalfSpaces(self.A[rows], self.b[rows], self.neurons[rows], names)
 
 
 @outside_modes
 def region_half_spaces(function: TreeFunction, region: int) -> RegionHalfSpaces:
-    """The cuts on a region's path, root first, then the domain."""
+    """Return the cuts on a region's path, root first, followed by the domain."""
     tree, layer = function.tree, function.half_spaces
     steps = tree.path(region)
     cuts = [cut for cut, _ in steps]
@@ -74,18 +74,18 @@ def region_half_spaces(function: TreeFunction, region: int) -> RegionHalfSpaces:
 
 @dataclass(frozen=True)
 class Shape:
-    """A region's vertices, rays, lines and facets.
+    """Compute a region's vertices, rays, lines and facets.
 
     The region is the lifted polyhedron of the chart, times an interval for each input of a box that no neuron reads,
     times the lines along which nothing changes.
 
     Attributes:
-        a: the region is `a x <= b`.
-        b: see `a`.
+        a: coefficients of the region `a x <= b`.
+        b: right-hand sides of the region.
         domain: the domain.
         chart: the chart.
         reads: rows that span what network and domain read of the inputs.
-        max_rays: more vertices and rays are not computed.
+        max_rays: largest number of vertices and rays to compute.
     """
 
     a: Float[np.ndarray, "rows inputs"]
@@ -96,7 +96,7 @@ class Shape:
     max_rays: int
 
     def vertices(self) -> Float[np.ndarray, "vertices inputs"]:
-        """See `Region.vertices`.
+        """Return the vertices, as `Region.vertices` describes.
 
         Raises:
             TransformError: there are more than `max_rays`.
@@ -115,34 +115,34 @@ class Shape:
         return vertices
 
     def rays(self) -> Float[np.ndarray, "rays inputs"]:
-        """See `Region.rays`."""
+        """Return the rays, as `Region.rays` describes."""
         outer = np.diag(self._inwards)[self._half_idle]
         return _unit(np.concatenate([self._in_chart.rays @ self.chart.directions, outer]))
 
     def inside(self, point: Float[np.ndarray, "inputs"]) -> Float[np.ndarray, "inputs"]:
-        """A point in the interior, from one whose image in the chart is: the chart may be at the edge of the domain."""
+        """Return an interior point, given one that is interior in the chart, which may lie at the domain's edge."""
         return np.where(self._half_idle, self._ends + self._inwards, point)
 
     def lines(self) -> Float[np.ndarray, "lines inputs"]:
-        """See `Region.lines`."""
+        """Return the lines, as `Region.lines` describes."""
         lower, upper = self._limits
         still = self.chart.lines(self.reads, ~np.isfinite(lower) & ~np.isfinite(upper))
         return _unit(np.concatenate([self._in_chart.lines @ self.chart.directions, still]))
 
     def needed(self) -> Bool[np.ndarray, "rows"]:
-        """Which rows are facets (one for each), or fix an input."""
+        """Tell which rows are facets (one for each), or fix an input."""
         needed = self.a.any(axis=1) & ~self._in_chart_rows
         needed[self._in_chart_rows] = self._in_chart.facets
         return needed
 
     @property
     def fixed(self) -> Bool[np.ndarray, "inputs"]:
-        """Which inputs have only one value in the domain."""
+        """Whether each input has only one value in the domain."""
         return fixed_inputs(self.domain, (self.a.shape[1],))
 
     @cached_property
     def _limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of each input for a box; a polytope's chart has no idle inputs but those free altogether."""
+        """Bounds of each input of a box; in a polytope's chart, only entirely free inputs are idle."""
         size = self.a.shape[1]
         if isinstance(self.domain, Box):
             return self.domain.bounds((size,))
@@ -154,7 +154,7 @@ class Shape:
 
     @property
     def _half_idle(self) -> Bool[np.ndarray, "inputs"]:
-        """Inputs that no neuron reads and that have one bound."""
+        """Whether each input is read by no neuron and has one bound."""
         lower, upper = self._limits
         return self._idle & (np.isfinite(lower) ^ np.isfinite(upper))
 
@@ -179,25 +179,25 @@ class Shape:
     def _in_chart(self) -> Polyhedron:
         found = polyhedron(self._homogeneous[self._in_chart_rows], self.max_rays)
         if found is None:
-            raise TransformError(self._too_many("at the end or on the way there"))
+            raise TransformError(self._too_many("in the result or during its computation"))
         return found
 
     def _too_many(self, why: str) -> str:
         return (
-            f"max_rays: the region has more than {self.max_rays} vertices and rays ({why}); allow more, or optimise "
-            "over the region with cvxpy, through its constraints()."
+            f"max_rays: expected at most {self.max_rays} vertices and rays, found more ({why}); allow more, or "
+            "optimise over the region with cvxpy, through its constraints()."
         )
 
 
 def fixed_inputs(domain: Domain, in_shape: tuple[int, ...]) -> Bool[np.ndarray, "inputs"]:
-    """Which inputs have only one value in a domain."""
+    """Tell which inputs have only one value in a domain."""
     if isinstance(domain, Box):
         return np.equal(*domain.bounds(in_shape))
     return np.zeros(np.prod(in_shape, dtype=np.int64), dtype=bool)
 
 
 def reads_of(function: TreeFunction) -> Float[np.ndarray, "rows inputs"]:
-    """Rows that span what a function and its domain read of the inputs."""
+    """Return rows that span what a function and its domain read of the inputs."""
     a, _ = function.domain.inequalities(function.in_shape)
     projection = function.half_spaces.projection
     own = np.eye(a.shape[1]) if projection is None else projection.cpu().numpy()

@@ -1,4 +1,4 @@
-"""A function whose regions are the leaves of a tree of cuts."""
+"""Represent a function whose regions are the leaves of a tree of cuts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from torch_shallow.geometry.polyhedron import Contacts
 from torch_shallow.geometry.tree import Tree
 
 for leaf in ("inside", "rounding_of", "flatten_points", "unflatten"):
-    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+    torch.fx.wrap(leaf)  # functions of the traced graph that are called from this module
 
 
 @runtime_checkable
 class TreeLayers(Layers, Protocol):
-    """The layers that a function of a tree looks at; see `ShallowReLU`, which has them."""
+    """Define the layers that a function of a tree reads; `ShallowReLU` has them."""
 
     partition: Tree
     half_spaces: HalfSpaces
@@ -40,7 +40,7 @@ class TreeLayers(Layers, Protocol):
 
 @dataclass(frozen=True, repr=False)
 class TreeFunction(LayeredFunction):
-    """A `PiecewiseAffine` function that is found by going down a tree, from cut to cut.
+    """A `PiecewiseAffine` function whose regions are found by descending a tree, from cut to cut.
 
     Attributes:
         layers: the network.
@@ -50,7 +50,7 @@ class TreeFunction(LayeredFunction):
 
     @property
     def tree(self) -> Tree:
-        """The cuts, and interior points of the regions; patterns too, if it is a `Partition`."""
+        """The cuts, and interior points of the regions; also patterns if it is a `Partition`."""
         return self.layers.partition
 
     @property
@@ -60,7 +60,7 @@ class TreeFunction(LayeredFunction):
 
     @property
     def indicator(self) -> Indicator:
-        """Which region a point is in."""
+        """The layer that finds the region of a point."""
         return self.layers.indicator
 
     @property
@@ -70,12 +70,12 @@ class TreeFunction(LayeredFunction):
 
     @property
     def dense(self) -> bool:
-        """Whether the region is found by all half-spaces at once."""
+        """Whether the region is found from all half-spaces at once."""
         return self.layers.dense
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """See `PiecewiseAffine`, as for all without a docstring of their own."""
+        """Shape of one input."""
         return self.tree.in_shape
 
     @property
@@ -95,22 +95,22 @@ class TreeFunction(LayeredFunction):
 
     @property
     def domain(self) -> Domain:
-        """Where it is defined."""
+        """Domain of the function."""
         return self.tree.domain
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """Device of its tensors."""
         return self.half_spaces.offsets.device
 
     @property
     def complete(self) -> bool:
-        """Whether every region of the domain is known; if not, cells of the tree are still to be explored."""
+        """Whether every region of the domain is known; if not, cells of the tree remain to be explored."""
         return self.tree.complete
 
     @property
     def missing(self) -> str:
-        """What is unknown of the domain, and what to do about it, in words; nothing if all regions are known."""
+        """Which part of the domain is unknown, and what to do about it, in words; empty if all regions are known."""
         cells = len(self.tree.open_cells)
         if cells == 0:
             return ""
@@ -124,21 +124,21 @@ class TreeFunction(LayeredFunction):
 
     @property
     def num_half_spaces(self) -> int:
-        """Number of distinct half-spaces, each of which one or more cuts use."""
+        """Number of distinct half-spaces, each of which is used by one or more cuts."""
         return len(self.half_spaces)
 
     def __call__(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_out_shape"]:
-        """The output at each input, in the dtype of `x`; NaN where no region is known."""
+        """Compute the output for each input, in the dtype of `x`; NaN where no region is known."""
         return unflatten(self.evaluate(x)[0], x, self.in_shape, self.out_shape)
 
     def evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
-        """The output at each input, as rows, float64 if there is a head; and the region."""
+        """Return the output for each input, as rows, float64 if there is a head, and its region."""
         layers, points = self.layers, flatten_points(x, in_shape=self.in_shape)
         u = layers.half_spaces.coordinates(points)
         if layers.head is not None:
-            u = u.to(torch.float64)  # or what enters the head would be rounded
+            u = u.to(torch.float64)  # otherwise the input of the head would be rounded
         rounding, maps = rounding_of(x), layers.selection
         if not layers.dense and isinstance(maps, Selection) and not is_watched(layers.indicator, maps):
             tensors = (layers.half_spaces.rows, maps.weights, maps.biases)
@@ -151,7 +151,7 @@ class TreeFunction(LayeredFunction):
         return maps(region, u, points), region
 
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
-        """Number of the region of each input; -1 where none is known."""
+        """Return the index of the region of each input; -1 where none is known."""
         points = flatten_points(x, self.in_shape)
         region = self._region(self.half_spaces.coordinates(points), points, rounding_of(x))
         return region.reshape(x.shape[: x.dim() - len(self.in_shape)])
@@ -168,7 +168,7 @@ class TreeFunction(LayeredFunction):
     def affine_maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
-        """Weight and bias of some regions, float64, over flattened inputs and outputs."""
+        """Return weight and bias of the given regions, float64, over flattened inputs and outputs."""
         weight, bias = self.selection.maps(regions)
         if self.half_spaces.projection is not None:
             weight = weight @ self.half_spaces.projection
@@ -180,26 +180,26 @@ class TreeFunction(LayeredFunction):
     def map_arrays(
         self, regions: Int[np.ndarray, "some"]
     ) -> tuple[Float[np.ndarray, "some outputs inputs"], Float[np.ndarray, "some outputs"]]:
-        """As `affine_maps`, from and to NumPy."""
+        """Return the maps as `affine_maps` does, from and to NumPy."""
         weight, bias = self.affine_maps(torch.from_numpy(regions).to(self.device))
         return weight.cpu().numpy(), bias.cpu().numpy()
 
     def half_space_of(self, cuts: slice | Sequence[int] = slice(None)) -> Int64[Tensor, "some"]:
-        """The number of the half-space that each of some cuts (all by default) uses."""
+        """Return the index of the half-space that each of the given cuts (all by default) uses."""
         return self.indicator.tree[cuts, 2]
 
     def cut_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
-        """The cuts over homogeneous chart coordinates, in unit length."""
+        """Return the cuts over homogeneous chart coordinates, with unit length."""
         layer = self.half_spaces
         rows = cut_rows(self.tree.chart, layer.projection, layer.normals.detach(), layer.offsets.detach())
         return rows[self.half_space_of().cpu().numpy()]
 
     def contacts(self, max_rays: int, tolerance: float = 1e-9) -> Contacts:
-        """Which regions touch; see `Contacts` for `max_rays` and `tolerance`."""
+        """Return which regions touch; `Contacts` describes `max_rays` and `tolerance`."""
         return Contacts(self.tree, self.cut_rows(), max_rays, tolerance)
 
     def describe(self, out_shape: tuple[int, ...] | None = None) -> str:
-        """Inputs, outputs (behind the head, if that shape is given), regions, cuts and domain in one line."""
+        """Describe inputs, outputs (after the head, if that shape is given), regions, cuts and domain in one line."""
         tree, cells = self.tree, len(self.tree.open_cells)
         return (
             f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, {self.num_regions} {tree.kind}, "

@@ -1,4 +1,4 @@
-"""Tensors whose entries are sums of units of a network, and what rearranges, adds and scales them."""
+"""Represent tensors whose entries are sums of units of a network, and rearrange, add and scale them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torch.fx.node import map_aggregate
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-SCALE = 2.0**200  # next to which constants are lost
+SCALE = 2.0**200  # constants vanish in the rounding beside this scale
 
 
 @dataclass(frozen=True, eq=False)
 class UnitSums:
-    """A tensor for one input whose entries are sums of units; inputs and constants are left out.
+    """Hold a tensor for one input whose entries are sums of units, without inputs and constants.
 
     Attributes:
-        weights: a row for each entry of the flattened tensor, a column for each unit.
-        shape: of the tensor, its dimension for the batch included.
+        weights: one row for each entry of the flattened tensor, one column for each unit.
+        shape: shape of the tensor, including the batch dimension.
     """
 
     weights: csr_array
     shape: tuple[int, ...]
 
     def labels(self, first: int = 1) -> Tensor:
-        """A tensor of this shape whose entries are numbers in a row."""
+        """Return a tensor of this shape with consecutive numbers as entries."""
         return torch.arange(first, first + prod(self.shape), dtype=torch.float64).reshape(self.shape)
 
     @property
@@ -40,7 +40,7 @@ class UnitSums:
         return bool((np.diff(self.weights.indptr) <= 1).all())
 
     def times(self, matrix: csr_array, shape: tuple[int, ...]) -> UnitSums:
-        """What a matrix makes of the entries, as a tensor of another shape."""
+        """Apply a matrix to the entries, and return a tensor of another shape."""
         from scipy.sparse import csr_array
 
         own = self.weights
@@ -51,19 +51,19 @@ class UnitSums:
 
 
 def found_in(*values: Any) -> list[UnitSums]:
-    """The sums among some arguments, each once."""
+    """Return the sums among some arguments, each once."""
     found: dict[int, UnitSums] = {}
     map_aggregate(values, lambda value: found.setdefault(id(value), value) if isinstance(value, UnitSums) else None)
     return list(found.values())
 
 
 def rearranged(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What an operation makes of sums that only moves, repeats and leaves out entries: labels are moved in their place.
+    """Apply an operation that only moves, repeats and omits entries to sums, by applying it to labels in their place.
 
     Args:
         call: the operation.
         args: its arguments, some of them sums.
-        kwargs: others.
+        kwargs: its keyword arguments.
     """
     from scipy.sparse import csr_array, vstack
 
@@ -89,12 +89,12 @@ def rearranged(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
 
 
 def added(call: Callable[..., Tensor], args: Sequence[Any], sign: float) -> UnitSums:
-    """The sum or difference of two values, each repeated where the other is larger.
+    """Return the sum or difference of two values, each repeated where the other is larger.
 
     Args:
-        call: the operation, which tells the shape of its result.
+        call: the operation, which determines the shape of its result.
         args: both values.
-        sign: of the second one.
+        sign: sign of the second value.
     """
     shape = call(*(torch.zeros(arg.shape) if isinstance(arg, UnitSums | Tensor) else arg for arg in args)).shape
     total = None
@@ -111,12 +111,12 @@ def added(call: Callable[..., Tensor], args: Sequence[Any], sign: float) -> Unit
 
 
 def scaled(call: Callable[[Tensor], Tensor], value: UnitSums, device: torch.device) -> UnitSums | None:
-    """Each entry times a number of its own; None if the operation does something else.
+    """Multiply each entry by its own factor; None if the operation does something else.
 
     Args:
         call: an operation that is known to scale and shift entries.
-        value: what it is applied to.
-        device: where its constants are.
+        value: the value to which it is applied.
+        device: device of its constants.
     """
     from scipy.sparse import dia_array
 
@@ -130,7 +130,7 @@ def scaled(call: Callable[[Tensor], Tensor], value: UnitSums, device: torch.devi
 
 
 def _wide(weights: csr_array, width: int) -> csr_array:
-    """The same with so many columns."""
+    """Return the same with more columns."""
     if weights.shape[1] == width:
         return weights
     wide = weights.copy()

@@ -1,4 +1,4 @@
-"""A function that is known in the regions of a deep network that data have visited."""
+"""Represent a function that is known in the regions of a deep network that data have visited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch_shallow.functions.points import clamp_into_box, flatten_points, round
 
 @runtime_checkable
 class VisitedLayers(Layers, Protocol):
-    """The layers that a function of visited regions looks at; see `VisitedReLU`, which has them."""
+    """Define the layers that a function of visited regions reads; `VisitedReLU` has them."""
 
     neurons: DeepFunction
     known_patterns: Patterns
@@ -29,7 +29,7 @@ class VisitedLayers(Layers, Protocol):
 
     @property
     def domain(self) -> Domain:
-        """Where it is right."""
+        """Domain in which it is valid."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,17 +54,17 @@ class VisitedFunction(LayeredFunction):
 
     @property
     def local_models(self) -> LocalModels:
-        """The affine map of each region; empty if they are computed when they are needed."""
+        """The affine map of each region; empty if maps are computed when they are needed."""
         return self.layers.local_models
 
     @property
     def points(self) -> Float[Tensor, "regions inputs"]:
-        """A row for each region: the input that visited it first."""
+        """For each region, the input that visited it first."""
         return self.layers.points
 
     @property
     def domain(self) -> Domain:
-        """Where it is right."""
+        """Domain in which it is valid."""
         return self.layers.domain
 
     @property
@@ -79,17 +79,17 @@ class VisitedFunction(LayeredFunction):
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """Device of its tensors."""
         return self.points.device
 
     @property
     def complete(self) -> bool:
-        """Whether every region of the domain is known: not as far as anyone knows."""
+        """Whether every region of the domain is known: this cannot be told, so it is False."""
         return False
 
     @property
     def missing(self) -> str:
-        """What is unknown of the domain, and what to do about it, in words."""
+        """Which part of the domain is unknown, and what to do about it, in words."""
         return "this network knows only the regions that its data visit; transform the model without data, or in a Box"
 
     @property
@@ -98,13 +98,13 @@ class VisitedFunction(LayeredFunction):
         return len(self.points)
 
     def __call__(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_out_shape"]:
-        """The output at each input, in the dtype of `x`; NaN where no region is known."""
+        """Compute the output for each input, in the dtype of `x`; NaN where no region is known."""
         return unflatten(self.evaluate(x)[0], x, self.in_shape, self.out_shape)
 
     def evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
-        """The output at each input, as rows of float64; and the region."""
+        """Return the output for each input, as rows of float64, and its region."""
         points, region = flatten_points(x, self.in_shape).double(), self.locate(x).reshape(-1)
         y = torch.full((len(points), self.deep.num_outputs), torch.nan, dtype=points.dtype, device=points.device)
         known = region >= 0
@@ -126,9 +126,10 @@ class VisitedFunction(LayeredFunction):
 
     @torch.no_grad()
     def locate(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Int64[Tensor, "*batch"]:
-        """Number of the region of each input; -1 where none is known.
+        """Return the index of the region of each input; -1 where none is known.
 
-        A point on the boundary of several known regions is in that of its own pattern, or else in the first.
+        A point on a boundary belongs to the region of its own pattern if that is known, and else to the first known
+        region that contains it.
         """
         _check_values(x)
         points = flatten_points(x, self.in_shape).double()
@@ -148,13 +149,13 @@ class VisitedFunction(LayeredFunction):
         return torch.from_numpy(region).to(x.device)
 
     def patterns(self, regions: Int64[Tensor, "some"]) -> Bool[Tensor, "some neurons"]:
-        """Activation patterns of some regions."""
+        """Return the activation patterns of the given regions."""
         return torch.from_numpy(self.known_patterns.unpacked(regions.cpu().numpy())).to(self.device)
 
     def affine_maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
-        """Weight and bias of some regions, float64, over flattened inputs and outputs."""
+        """Return weight and bias of the given regions, float64, over flattened inputs and outputs."""
         regions = regions.to(self.device)
         if len(self.local_models):
             return self.local_models.weights[regions], self.local_models.biases[regions]
@@ -163,7 +164,7 @@ class VisitedFunction(LayeredFunction):
     def composed_maps(
         self, regions: Int64[Tensor, "some"]
     ) -> tuple[Float[Tensor, "some outputs inputs"], Float[Tensor, "some outputs"]]:
-        """As `affine_maps`, but of the deep network, whatever is stored."""
+        """Return the maps as `affine_maps` does, but always computed from the deep network."""
         deep = self.deep
         weight = torch.zeros(len(regions), deep.num_outputs, deep.num_inputs, dtype=torch.float64, device=self.device)
         bias = torch.zeros(weight.shape[:2], dtype=torch.float64, device=self.device)
@@ -172,11 +173,11 @@ class VisitedFunction(LayeredFunction):
         return weight, bias
 
     def neuron_maps(self, region: int) -> tuple[Float[Tensor, "neurons inputs"], Float[Tensor, "neurons"]]:
-        """Weight and bias, float64 and flattened, of what enters each neuron on a region."""
+        """Return weight and bias, float64 and flattened, of the pre-activation of each neuron in a region."""
         return clean_neuron_maps(self.deep, self.patterns(torch.tensor([region]))[0])
 
     def describe(self, out_shape: tuple[int, ...] | None = None) -> str:
-        """Inputs, outputs (behind the head, if that shape is given), regions, neurons and domain in one line."""
+        """Describe inputs, outputs (after the head, if its shape is given), regions, neurons and domain in a line."""
         return (
             f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, {self.num_regions} visited "
             f"activation regions of {self.deep.num_neurons} neurons, domain {self.domain!r}"
@@ -186,7 +187,7 @@ class VisitedFunction(LayeredFunction):
 
 
 def _check_values(x: Tensor) -> None:
-    """Make sure that a tensor has values to be looked at: while torch traces code it has none."""
+    """Check that a tensor has values, which it has not while torch traces code."""
     try:
         x.data_ptr()
         missing = x.is_meta
@@ -194,6 +195,7 @@ def _check_values(x: Tensor) -> None:
         missing = True
     if missing:
         raise TransformError(
-            "x: a network of visited regions looks patterns up in a table, which torch.func, torch.export and the meta "
-            "device cannot follow; use torch.autograd, or transform the model without data in a Box."
+            "x: expected a tensor with values, since a network of visited regions looks up patterns in a table, found "
+            "one without, as in torch.func, torch.export or on the meta device; use torch.autograd, or transform the "
+            "model without data in a Box."
         )

@@ -1,4 +1,4 @@
-"""A view of one region of a network that knows only visited regions: its half-spaces are computed when asked for."""
+"""Provide a view of one visited region, whose half-spaces are computed on demand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torch_shallow.geometry.interior import step_inside
 from torch_shallow.geometry.units import lengths_around
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 
-NO_INTERIOR = 1e-12  # a region in which there is less room than this share of its distance from 0 has no interior
+NO_INTERIOR = 1e-12  # a region narrower than this share of its distance from 0 has no interior
 
 
 @dataclass(frozen=True, repr=False)
 class VisitedRegion(Region):
-    """A view of one visited region: as `Region`, but nothing of it is stored except its pattern and one point.
+    """A view of one visited region: a `Region` of which only the pattern and one point are stored.
 
     The point may be on the region's boundary, if some neurons are exactly zero at the input that visited it; the region
     may then even have no interior.
@@ -39,7 +39,7 @@ class VisitedRegion(Region):
 
     @property
     def pattern(self) -> Bool[Tensor, "neurons"]:
-        """Which neurons are active: pre-activation > 0 where the region was visited first."""
+        """Whether each neuron is active: pre-activation > 0 where the region was visited first."""
         return self.function.patterns(torch.tensor([self.index]))[0]
 
     @property
@@ -49,9 +49,9 @@ class VisitedRegion(Region):
 
     @property
     def half_spaces(self) -> RegionHalfSpaces:
-        """A half-space for each neuron, in order, then the domain; many may be redundant.
+        """One half-space for each neuron, in order, followed by the domain; many may be redundant.
 
-        A neuron that is constant on the region makes none.
+        A neuron that is constant on the region has none.
         """
         neurons, active = self.function.deep, self.pattern
         weight, bias = self.function.neuron_maps(self.index)
@@ -67,12 +67,13 @@ class VisitedRegion(Region):
         )
 
     def facets(self, max_rays: int = MAX_RAYS) -> RegionHalfSpaces:
-        """The half-spaces without the redundant ones, found by a linear program for each that is not plainly needed.
+        """Return the half-spaces that define the region, without redundant ones, which linear programs find.
 
-        One for each facet (the first, where several have one hyperplane), and the two rows of each fixed input.
+        There is one for each facet (the first, if several share a hyperplane), and two opposite rows for each fixed
+        input.
 
         Args:
-            max_rays: not needed here, where no vertex is computed.
+            max_rays: not used here, where no vertices are computed.
 
         Raises:
             TransformError: the region has no interior, or a linear program fails.
@@ -87,30 +88,30 @@ class VisitedRegion(Region):
         return half_spaces.pick(self._tensor(needed))
 
     def neighbours(self, max_rays: int = MAX_RAYS) -> list[Region]:
-        """Refused: regions next to this one may exist that no input has visited.
+        """Refuse to list neighbours, since adjacent regions may exist that no input has visited.
 
         Raises:
             TransformError: always.
         """
         raise TransformError(
-            "neighbours: expected a network that knows all regions, found one of visited regions, next to which there "
-            "are others; transform the model without data, in a Box around the input if it is large."
+            "neighbours: expected a network that knows all regions, found one of visited regions, which have unknown "
+            "neighbours; transform the model without data, in a Box around the input if it is large."
         )
 
     def _inside(self, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "inputs"]:
-        """A point in the interior; an error if there is none."""
+        """Return a point in the interior, or raise if there is none."""
         point, free = self.interior_point.flatten().cpu().numpy(), ~self._fixed
         slack, moving = b - a @ point, a[:, free].any(axis=1)
         units, a, slack = lengths_around(a, slack)[free], a[moving][:, free], slack[moving]
         touching = slack <= 1e-9 * (np.abs(a) @ (np.abs(point[free]) + units))
         if not touching.any():
             return point
-        # Each input is measured in its own length, or a step would be as small as the smallest of them.
+        # Each input is measured in its own length; otherwise a step would be as small as the smallest of them.
         step, room = step_inside(a * units, slack, touching)
         if not room > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
             raise TransformError(
-                f"region {self.index}: it has no interior, for the input that visited it lies where neurons are "
-                "exactly zero; look at the region of an input beside it."
+                f"region {self.index}: expected a region with an interior, found none, since neurons are exactly zero "
+                "at the input that visited it; use the region of an input beside it."
             )
         point[free] += units * step
         return point

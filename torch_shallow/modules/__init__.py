@@ -1,6 +1,6 @@
-"""Functions as an `nn.Module`: `ShallowReLU` and `VisitedReLU`, and what can be made of them.
+"""Define the networks that `transform` returns, `ShallowReLU` and `VisitedReLU`, and what can be made from them.
 
-`network` is what all modules have in common, `region_network` what those of known regions have; `shallow_relu` has a
-tree of cuts, and `visited_relu` is made from data. `files` save and load them; `soft_relu` and `continuity` are for
-training; `merging` and `literal` give other forms.
+`network` has what all modules share, and `region_network` what networks of known regions share. `shallow_relu` has a
+tree of cuts, and `visited_relu` is built from data. `files` saves and loads networks; `soft_relu` and `continuity`
+serve training; `merging` and `literal` convert networks into other forms.
 """

@@ -1,4 +1,4 @@
-"""By how much a shallow network is discontinuous, measured exactly on the facets between its regions."""
+"""Measure exactly how discontinuous a shallow network is, on the facets between its regions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from torch_shallow.geometry.polyhedron import Face
 from torch_shallow.geometry.sharing import blocks
 from torch_shallow.modes import outside_modes
 
-MAX_RAYS = 100_000  # as for the vertices of a region
-VALUES_AT_ONCE = 1 << 22  # of local models in memory: 32 MB
-GROWTH = 1e-9  # what a difference may grow along a unit of length by rounding, relative to the steepest map
+MAX_RAYS = 100_000  # the same limit as for the vertices of a region
+VALUES_AT_ONCE = 1 << 22  # numbers of local models held in memory: 32 MB
+GROWTH = 1e-9  # growth of a difference per unit of length that counts as rounding, relative to the steepest map
 
 
 @dataclass(frozen=True, eq=False)
 class ContinuityGap:
-    """The largest jump of a network's trunk between two regions that touch.
+    """Describe the largest jump of a network's trunk between two adjacent regions.
 
     Attributes:
         value: the largest absolute difference of an output; `inf` if it grows without bound along a facet.
-        point: where, of the input's shape: a point of the facet that both regions have in common. Of an infinite
-            gap, a point from which it grows. None if no regions touch.
-        regions: the two regions; None if no regions touch.
-        facets: how many common facets were measured.
-        measured: of how many regions all facets were measured.
-        num_regions: how many regions there are.
+        point: a point of the common facet with this difference, in the input's shape; for an infinite gap, a point from
+            which the difference grows. None if no regions touch.
+        regions: the indices of the two regions; None if no regions touch.
+        facets: the number of common facets that were measured.
+        measured: the number of regions all of whose facets were measured.
+        num_regions: the number of regions of the network.
     """
 
     value: float
@@ -48,18 +48,18 @@ class ContinuityGap:
 def continuity_gap(
     function: TreeFunction, sample: int | None = None, seed: int = 0, *, progress: bool = False
 ) -> ContinuityGap:
-    """See `ShallowReLU.continuity_gap`.
+    """Implement `ShallowReLU.continuity_gap`.
 
-    A difference of affine maps has its largest absolute value over conv(vertices) + cone(rays) + span(lines) at a
+    The absolute value of a difference of affine maps is largest over conv(vertices) + cone(rays) + span(lines) at a
     vertex, unless it grows along a ray or a line.
 
     Raises:
         TransformError: not all regions are known, a region has too many vertices and rays, or `sample` is not positive.
     """
-    reason = "the largest jump needs all regions, which are the neighbours of each other"
+    reason = "the largest jump can only be found if the neighbours of every region are known"
     require_all_regions(function, "continuity_gap", reason)
     if sample is not None and sample < 1:
-        raise TransformError(f"sample: expected a number of regions, 1 or more, or None for all; found {sample}.")
+        raise TransformError(f"sample: expected a number of regions of at least 1, or None for all, found {sample}.")
     tree, half, local = function.tree, function.half_spaces, function.selection
     count = tree.num_regions
 
@@ -82,7 +82,7 @@ def continuity_gap(
     for region in _with_progress(chosen.tolist(), progress):
         for contact in contacts.of(region, both):
             if contact.active and contact.other in measured:
-                continue  # this one is met from the other side
+                continue  # this facet is measured from the other side
             facets += 1
             one, other = maps(np.array([contact.region, contact.other]))
             value, at = _largest(one - other, rounding, contact.face)
@@ -95,7 +95,7 @@ def continuity_gap(
 def _largest(
     difference: Float[np.ndarray, "outputs homogeneous"], rounding: Float[np.ndarray, "outputs"], face: Face
 ) -> tuple[float, Float[np.ndarray, "coordinates"]]:
-    """The largest absolute value of an affine map on a face, and where it is; growth up to `rounding` is none."""
+    """Find the largest absolute value of an affine map on a face, and its place; growth up to `rounding` is ignored."""
     slopes, directions = difference[:, :-1].T, face.directions
     grows = ~(np.abs(directions @ slopes) <= rounding).all(axis=1)
     if grows.any():

@@ -1,28 +1,28 @@
-"""The three hidden layers as ordinary `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
+"""Write the three hidden layers as ordinary `nn.Linear` and `nn.ReLU`, with a large number in place of infinity.
 
-With half-spaces z_j = h_j x + c_j > 0, each of them once, a large number M, and for region k and output i a bound
-B_{k,i} of twice the largest absolute value of v = (alpha_k x + beta_k)_i in the domain:
+Let z_j = h_j x + c_j > 0 be the distinct half-spaces and M a large number. For region k and output i, let B_{k,i} be
+twice the largest absolute value of v = (alpha_k x + beta_k)_i in the domain. The layers are:
 
 1. u = relu(z), x+ = relu(x), x- = relu(-x);
 2. u again, a = relu(1 - M u), x+ and x- again;
 3. q+-_{k,i} = relu(+-v - B_{k,i} sum_{A_k} a_j - M B_{k,i} sum_{I_k} u_j);
 4. y_i = sum_k q+_{k,i} - q-_{k,i}.
 
-*Equal outside of the margin 1/M.* Let x be in the domain, in region k, and let no half-space of a cut on the way to k
-have 0 < z_j < 1/M. Then a_j = 0 for j in A_k, since M u_j >= 1, and u_j = 0 for j in I_k, so nothing is taken from v.
-The way to another region l leaves that to k at some cut, by half-space j. If l needs z_j > 0, then a_j = 1 takes
-B_{l,i} >= |v| away. If l needs z_j <= 0, then z_j >= 1/M and at least M B_{l,i} / M >= |v| is taken away. Either way
-q+-_{l,i} = 0.
+*Exact outside the margin 1/M.* Let x be in the domain, in region k, and let no half-space of a cut on the path to k
+have 0 < z_j < 1/M. Then a_j = 0 for j in A_k, since M u_j >= 1, and u_j = 0 for j in I_k, so nothing is subtracted from
+v. The path to another region l leaves the path to k at some cut, by half-space j. If l needs z_j > 0, then a_j = 1
+subtracts B_{l,i} >= |v|. If l needs z_j <= 0, then z_j >= 1/M, and at least M B_{l,i} / M >= |v| is subtracted. Either
+way q+-_{l,i} = 0.
 
-*No smaller margin will do.* Let just one cut on the way to k have 0 < z_j < 1/M, with M z_j = t >= 1/2. All other
-regions still give nothing, since t B_{l,i} >= |v|: that is what twice is for. But region k loses (1 - t) B_{k,i}, or
-all it has: the output is wrong wherever it is not zero. Neither part needs continuity, so both hold for trained local
-models, too.
+*No smaller margin suffices.* Let exactly one cut on the path to k have 0 < z_j < 1/M, with M z_j = t >= 1/2. All other
+regions still contribute nothing, since t B_{l,i} >= |v|; this is why B is twice the largest value. But region k loses
+(1 - t) B_{k,i}, or its whole value: the output is wrong wherever it is not zero. Neither argument needs continuity, so
+both hold for trained local models, too.
 
-*Rounding.* What is kept loses nothing: its penalties are zeros, not differences of large numbers. What is suppressed
-stays at zero, since |v| is at most half of the penalty. But a point *on* a hyperplane may by rounding have z_j = d > 0,
-which is inside of the margin and costs M d B. With d of about the unit of rounding e, M = 1 / sqrt(e) makes margin and
-loss alike: 2^26 in float64, which is the default; a copy in float32 wants 2^12.
+*Rounding.* The selected region loses nothing: its penalties are zeros, not differences of large numbers. Suppressed
+regions stay at zero, since |v| is at most half of the penalty. But a point *on* a hyperplane may, by rounding, have z_j
+= d > 0, which is inside the margin and costs M d B. With d about the unit of rounding e, M = 1 / sqrt(e) makes the
+margin equal to the loss: 2^26 in float64, which is the default; a copy in float32 needs 2^12.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import OutOfMemoryError, TransformError, WrongTypeError, argument_error
 from torch_shallow.functions import TreeFunction, require_all_regions
 
-NAMES = ("half_spaces", "indicator", "selection", "total")  # of the four affine layers
+NAMES = ("half_spaces", "indicator", "selection", "total")  # names of the four affine layers
 
 
 class ExtendedLayer(NamedTuple):
-    """One affine layer; entries of `weight` may be -inf, with 0 * inf = 0.
+    """Hold one affine layer; entries of `weight` may be -inf, with 0 * inf = 0.
 
     Attributes:
-        weight: float64.
-        bias: float64, finite.
+        weight: coefficients, float64.
+        bias: constants, float64 and finite.
     """
 
     weight: Float[Tensor, "outputs inputs"]
@@ -59,12 +59,12 @@ class ExtendedLayer(NamedTuple):
 
 
 def extended_weights(function: TreeFunction) -> list[ExtendedLayer]:
-    """The four affine layers of the theorem, with a ReLU between each two.
+    """Return the four affine layers of the theorem, with a ReLU between each two.
 
-    Memory grows with the product of regions and distinct half-spaces: meant for small networks.
+    Memory grows with the product of regions and distinct half-spaces, so this is meant for small networks.
 
     Args:
-        function: the function.
+        function: the trunk of a complete shallow network.
 
     Returns:
         Layers from the flattened input to the flattened output of the trunk, exact on the network's domain.
@@ -72,7 +72,7 @@ def extended_weights(function: TreeFunction) -> list[ExtendedLayer]:
     Raises:
         TransformError: not all regions are known.
     """
-    require_all_regions(function, "extended_weights", "the theorem's layers need all regions of the domain")
+    require_all_regions(function, "extended_weights", "the layers of the theorem require all regions of the domain")
     half, projection = function.half_spaces, function.half_spaces.projection
     normals = half.normals if projection is None else half.normals @ projection
     alpha, beta = function.affine_maps(torch.arange(function.num_regions, device=normals.device))
@@ -105,7 +105,7 @@ def evaluate_extended(
     """Evaluate extended layers in float64 with 0 * inf = 0; the infinities never enter a product.
 
     Args:
-        layers: affine layers with a ReLU between each two, infinite weights only -inf.
+        layers: affine layers with a ReLU between each two; infinite weights are -inf.
         x: flattened inputs.
 
     Returns:
@@ -123,20 +123,20 @@ def evaluate_extended(
 
 
 class LiteralNetwork(nn.Sequential):
-    """Three hidden layers of `nn.Linear` and `nn.ReLU`, between what changes shapes, and the head if there is one.
+    """A sequence of three hidden layers of `nn.Linear` and `nn.ReLU`, with reshaping around them, and any head.
 
     Args:
-        layers: its children, by name.
+        layers: the child modules, by name.
         infinity: the number in place of infinity.
 
     Attributes:
-        half_spaces: the first hidden layer, u in the above.
-        indicator: the second, a.
-        selection: the third, q.
-        total: what adds them up.
+        half_spaces: the first hidden layer, u in the formulas of this module.
+        indicator: the second hidden layer, a.
+        selection: the third hidden layer, q.
+        total: the output layer, which adds up the third.
         infinity: the number in place of infinity.
-        margin: the network is exact at points of the domain at which no cut on the way has a pre-activation z with
-            0 < z < margin.
+        margin: `1 / infinity`; the network is exact at points of the domain where no cut on the path to their region
+            has a pre-activation z with 0 < z < margin.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], infinity: float) -> None:
@@ -148,11 +148,11 @@ class LiteralNetwork(nn.Sequential):
 def to_sequential(
     function: TreeFunction, infinity: float = 2.0**26, domain: Domain | None = None, *, max_bytes: int = 1 << 30
 ) -> LiteralNetwork:
-    """See `ShallowReLU.to_sequential`; what is computed, and how exactly, is said above."""
-    require_all_regions(function, "to_sequential", "the theorem's layers need all regions of the domain")
+    """Implement `ShallowReLU.to_sequential`; the module's docstring states the formulas and their accuracy."""
+    require_all_regions(function, "to_sequential", "the layers of the theorem require all regions of the domain")
     if not (isinstance(infinity, int | float) and 0.0 < infinity < math.inf):
         raise argument_error(infinity, int, float)(
-            f"infinity: expected a positive finite number, found {infinity!r}; leave it out."
+            f"infinity: expected a positive finite number, found {infinity!r}; leave it out for the default."
         )
     lower, upper = _enclosing_box(function.domain if domain is None else domain, function.in_shape)
     needed = _bytes_of_weights(function)
@@ -195,14 +195,14 @@ def _finite_layers(
     ]
     if not all(layer.weight.isfinite().all() for layer in finite):
         raise TransformError(
-            f"infinity: {infinity:g} times the largest output, {float(largest.max()):g}, overflows; give less, or a "
-            "smaller domain."
+            f"infinity: expected a product with the largest output, {float(largest.max()):g}, that does not overflow, "
+            f"found {infinity:g}; give a smaller number, or a smaller domain."
         )
     return finite
 
 
 def _linear(weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"]) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # which draws no random numbers
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # no random numbers are drawn
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
 
@@ -217,7 +217,7 @@ def _bytes_of_weights(function: TreeFunction) -> int:
 def _enclosing_box(
     domain: Domain, in_shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, "inputs"], Float[Tensor, "inputs"]]:
-    """A box around a bounded domain: around a polytope the smallest, but for what a solver may leave out."""
+    """Enclose a bounded domain in a box; for a polytope, the smallest box, widened by the tolerance of the solver."""
     if not isinstance(domain, Domain):
         raise WrongTypeError(f"domain: expected a bounded Box or Polytope, found {domain!r}.")
     if isinstance(domain, Box):
@@ -230,8 +230,8 @@ def _enclosing_box(
         lower, upper = lower - spare, upper + spare
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise TransformError(
-            f"domain: expected a bounded one, since penalties in place of infinity must exceed all outputs; found "
-            f"{domain!r}. Give domain=Box(lower, upper) with finite bounds, where the result has to be exact."
+            "domain: expected a bounded domain, since penalties in place of infinity must exceed all outputs, found "
+            f"{domain!r}; give domain=Box(lower, upper) with finite bounds where the result has to be exact."
         )
     return torch.from_numpy(lower.copy()), torch.from_numpy(upper.copy())
 
@@ -239,12 +239,15 @@ def _enclosing_box(
 def _largest(
     direction: Float[np.ndarray, "inputs"], a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]
 ) -> float:
-    """The largest value of `direction x` where `a x <= b`, or infinity."""
+    """Return the largest value of `direction x` where `a x <= b`, or infinity."""
     from scipy.optimize import linprog
 
     if len(a) == 0:
         return math.inf
     solution = linprog(-direction, A_ub=a, b_ub=b, bounds=(None, None), method="highs")
     if solution.status not in {0, 3}:
-        raise TransformError(f"domain: looking for the extent of the polytope failed: {solution.message}")
+        raise TransformError(
+            f"domain: expected a polytope whose extent HiGHS can compute, found that it failed ({solution.message}); "
+            "give a Box."
+        )
     return math.inf if solution.status == 3 else -float(solution.fun)

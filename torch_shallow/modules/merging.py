@@ -1,4 +1,4 @@
-"""Regions with one affine map: how many maps there are, and a smaller tree in which such regions are one."""
+"""Count distinct affine maps, and merge regions with the same map in a smaller tree."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from torch_shallow.search.affine_maps import AffineMaps, affine_maps
 from torch_shallow.search.balance import build, collapse
 from torch_shallow.search.partition import Partition
 
-SAME_MAP = 1e-12  # affine maps that differ by less, relative to their size, are the same
-VALUES_AT_ONCE = 1 << 22  # of affine maps in memory: 32 MB
-TINY = 1e-300  # in place of a size of 0
-ROUNDING = 4e-15  # what composing maps leaves of terms that cancel
+SAME_MAP = 1e-12  # affine maps that differ by less than this, relative to their size, are the same
+VALUES_AT_ONCE = 1 << 22  # numbers of affine maps held in memory: 32 MB
+TINY = 1e-300  # used in place of a size of 0
+ROUNDING = 4e-15  # relative size of what remains of cancelling terms when maps are composed
 
 
 def merged(function: TreeFunction, tolerance: float) -> tuple[Tree, AffineMaps]:
-    """The tree and the maps of `ShallowReLU.merge`; no local models where they are not stored.
+    """Compute the tree and the maps of `ShallowReLU.merge`; without local models if they are not stored.
 
     Raises:
         TransformError: not all regions are known.
     """
-    reason = "only a complete tree of cuts is built again (num_linear_regions counts the maps of known regions)"
+    reason = "only a complete tree of cuts can be rebuilt (num_linear_regions counts the maps of known regions)"
     require_all_regions(function, "merge", reason)
     numbers, layer, selection = map_numbers(function, tolerance), function.half_spaces, function.selection
     tree, built = function.tree, None
@@ -60,16 +60,16 @@ def merged(function: TreeFunction, tolerance: float) -> tuple[Tree, AffineMaps]:
 
 @torch.no_grad()
 def map_numbers(function: PiecewiseAffine, tolerance: float) -> Int[np.ndarray, "regions"]:
-    """A number for each region, from 0 on: the same for regions with the same affine map.
+    """Number the affine maps of the regions from 0 on: regions with the same affine map get the same number.
 
-    A map is compared with those that a random projection does not tell from it; see `_same` for what is the same.
+    A map is compared only with maps that a random projection cannot distinguish from it; `_same` defines equality.
 
     Raises:
-        TransformError: the tolerance is no number from 0 to 1, or a map is not finite.
+        TransformError: the tolerance is not a number from 0 to below 1, or a map is not finite.
     """
     if not isinstance(tolerance, (int, float)) or not 0.0 <= tolerance < 1.0:
         raise argument_error(tolerance, int, float)(
-            f"tolerance: expected a number from 0 to below 1, found {tolerance!r}."
+            f"tolerance: expected a number of at least 0 and below 1, found {tolerance!r}."
         )
     projected, reach, largest = _project(function, tolerance)
     numbers, left, count = np.full(function.num_regions, -1), np.argsort(projected, kind="stable"), 0
@@ -96,11 +96,14 @@ def map_numbers(function: PiecewiseAffine, tolerance: float) -> Int[np.ndarray, 
 def _project(
     function: PiecewiseAffine, tolerance: float
 ) -> tuple[Float[np.ndarray, "regions"], Float[np.ndarray, "regions"], Float[Tensor, "2 outputs"]]:
-    """A random projection of each map; how far from it those of the same maps are; the largest sizes of all maps."""
+    """Return a random projection of each map, its distance from those of equal maps, and the largest sizes."""
     everything = np.arange(function.num_regions)
     largest = torch.stack([_sizes(*maps).amax(0) for maps in _maps(function, everything)]).amax(0)
     if not largest.isfinite().all():
-        raise TransformError("selection: expected finite local models, found infinity or NaN; was the training stable?")
+        raise TransformError(
+            "selection: expected finite local models, found infinity or NaN; check the training, or go back to earlier "
+            "weights."
+        )
     scale = largest.clamp(min=TINY)
     inputs, outputs = Size(function.in_shape).numel(), largest.shape[1]
     factors = torch.rand(outputs, inputs + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -121,10 +124,10 @@ def _same(
     tolerance: float,
     largest: Float[Tensor, "2 outputs"],
 ) -> Bool[np.ndarray, "pairs"]:
-    """Whether the maps of two regions are the same, for each pair.
+    """Tell whether the maps of two regions are the same, for each pair.
 
-    For each output, weights differ by no more than `tolerance` times the largest weight of the two maps, and biases
-    likewise; or by no more than what rounding leaves of the largest of all regions.
+    For each output, the weights of equal maps differ by no more than `tolerance` times the largest weight of the two,
+    and their biases likewise, or by no more than the rounding of the largest weights and biases of all regions.
     """
     same = [np.zeros(0, dtype=bool)]
     for (a, b), (c, d) in zip(_maps(function, regions), _maps(function, others), strict=True):
@@ -136,21 +139,21 @@ def _same(
 def _sizes(
     weight: Float[Tensor, "regions outputs inputs"], bias: Float[Tensor, "regions outputs"]
 ) -> Float[Tensor, "regions 2 outputs"]:
-    """The largest weight of each output, and its bias, in absolute values."""
+    """Return the largest absolute weight of each output, and the absolute value of its bias."""
     return torch.stack([weight.abs().amax(2), bias.abs()], 1)
 
 
 def _maps(
     function: PiecewiseAffine, regions: Int[np.ndarray, "some"]
 ) -> Iterator[tuple[Float[Tensor, "block outputs inputs"], Float[Tensor, "block outputs"]]]:
-    """The affine maps of regions, as many at a time as fit into memory."""
+    """Yield the affine maps of regions, in blocks that fit into memory."""
     entries = Size(function.out_shape).numel() * (Size(function.in_shape).numel() + 1)
     for block in blocks(len(regions), entries, VALUES_AT_ONCE):
         yield function.affine_maps(torch.from_numpy(regions[block]).to(function.device))
 
 
 def _has_cuts_of(rows: Float[np.ndarray, "cuts homogeneous"], tree: Partition) -> bool:
-    """Whether the half-spaces of the cuts are still those of the deep network's neurons."""
+    """Tell whether the half-spaces of the cuts are still those of the deep network's neurons."""
     return np.array_equal(rows, affine_maps(tree, local_models=False).rows)
 
 

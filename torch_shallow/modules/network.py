@@ -1,4 +1,4 @@
-"""What every network here is: a trunk that is known on a domain, and perhaps a head behind it."""
+"""Define the base of all networks: a trunk that is known on a domain, and optionally a head after it."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from torch_shallow.program.precision import InFloat64, write_in_float64
 
 
 def in_float64(head: nn.Module, trunk_shape: tuple[int, ...]) -> nn.Module:
-    """A copy of a head that computes in float64 whatever precisions its code names.
+    """Copy a head so that it computes in float64, whatever precisions its code names.
 
     Args:
         head: the head.
         trunk_shape: shape of one output of the trunk.
 
     Raises:
-        TransformError: torch.fx cannot follow its code.
+        TransformError: torch.fx cannot trace its code.
     """
-    if Tracer().is_leaf_module(head, ""):  # a module of torch, which names no precision
+    if Tracer().is_leaf_module(head, ""):  # a module of torch itself names no precision
         return copy.deepcopy(head).double()
     try:
         with InFloat64():
             graph = copy.deepcopy(head) if isinstance(head, GraphModule) else symbolic_trace(copy.deepcopy(head))
     except Exception as error:
         raise TransformError(
-            f"head: torch.fx cannot follow its code ({type(error).__name__}: {error}); write it without control flow "
-            "that depends on values."
+            f"head: expected code that torch.fx can trace, found an error ({type(error).__name__}: {error}); write it "
+            "without control flow that depends on values."
         ) from error
     tensor = next(chain(graph.parameters(), graph.buffers()), torch.empty(0))
     write_in_float64(graph, torch.zeros(2, *trunk_shape, dtype=torch.float64, device=tensor.device))
@@ -47,14 +47,14 @@ def in_float64(head: nn.Module, trunk_shape: tuple[int, ...]) -> nn.Module:
 
 
 def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one output of a head.
+    """Return the shape of one output of a head.
 
     Args:
         head: the head, or None.
         trunk_shape: shape of one output of the trunk.
 
     Raises:
-        TransformError: the head's output is not a tensor with the batch in front.
+        TransformError: the head's output is not a tensor whose first dimension is the batch.
     """
     if head is None:
         return trunk_shape
@@ -64,8 +64,9 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
     if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != 2:
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(
-            f"model: expected what follows its last piecewise-linear operation to give one tensor, with the batch as "
-            f"its first dimension; found {found} for 2 inputs."
+            "model: expected one tensor with the batch as its first dimension from the operations after the last "
+            f"piecewise-linear one, found {found} for 2 inputs; change these operations, or pass the model without "
+            "them."
         )
     if y.is_complex():
         raise TransformError(f"model: expected real outputs, found {y.dtype}; return their parts as real tensors.")
@@ -73,17 +74,18 @@ def output_shape(head: nn.Module | None, trunk_shape: tuple[int, ...]) -> tuple[
 
 
 for leaf in ("mask_head", "unflatten"):
-    torch.fx.wrap(leaf)  # of the traced graph, called from this module
+    torch.fx.wrap(leaf)  # functions of the traced graph that are called from this module
 
 Self = TypeVar("Self", bound="Network")
 
 
 class Network(nn.Module):
-    """A trunk on a domain, and a head: float64 inside, the caller's dtype outside, and never in train mode.
+    """A trunk on a domain, and a head, which compute in float64 whatever the dtype outside, and never train mode.
 
     Attributes:
-        first_limit: the domain, as `inside` takes it: lower bounds of a box, or inequalities; None for all of R^n.
-        second_limit: upper bounds, or right-hand sides.
+        first_limit: lower bounds of a box, or coefficients of inequalities, as `inside` takes them; None for all of
+            R^n.
+        second_limit: upper bounds, or right-hand sides; None for all of R^n.
         head: what follows the trunk, or None.
     """
 
@@ -100,7 +102,7 @@ class Network(nn.Module):
         lengths: Float[np.ndarray, "inputs"] | float = 0.0,
         known_everywhere: bool = True,
     ) -> None:
-        """Keep what every network has, after its own parts are there; for `lengths` see `Domain.limits`."""
+        """Store what every network has, after its own parts exist; `lengths` are those of `Domain.limits`."""
         self._in_shape, self._trunk_shape, self._domain = in_shape, trunk_shape, domain
         self._known_everywhere = known_everywhere and isinstance(domain, WholeSpace)
         self.head = None if head is None else in_float64(head, trunk_shape)
@@ -133,22 +135,22 @@ class Network(nn.Module):
 
     @property
     def domain(self) -> Domain:
-        """What the network is of; elsewhere `forward` gives NaN."""
+        """Domain of the network; outside it, `forward` gives NaN."""
         return self._domain
 
     def forward(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch_and_out_shape"]:
-        """The output at each input.
+        """Compute the output for each input.
 
         Args:
-            x: floating point, of shape `(*batch, *in_shape)` with any number of batch dimensions, none included.
+            x: floating point, of shape `(*batch, *in_shape)` with any number of batch dimensions, including none.
 
         Returns:
-            Shape `(*batch, *out_shape)`, the device of `x`, and its dtype where a head does not make whole numbers; NaN
-            where `x` is outside the domain, or in no region that is known.
+            A tensor of shape `(*batch, *out_shape)` on the device of `x`, in its dtype unless a head returns integers;
+            NaN where `x` is outside the domain or in no known region.
 
         Raises:
-            TransformError: `x` has another shape, or is not floating point; or some of it is where there should be NaN,
-                but the head makes whole numbers.
+            TransformError: `x` has another shape, or is not floating point; or some outputs should be NaN, but the head
+                returns integers.
         """
         head = self.head
         if head is None:
@@ -159,38 +161,44 @@ class Network(nn.Module):
         return unflatten(y, x, in_shape=self.in_shape, out_shape=self.out_shape)
 
     def trunk(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_trunk_shape"]:
-        """The piecewise-linear part of the output, without the head: of a classifier, often the logits.
+        """Compute the piecewise-linear part of the output, without the head; for a classifier, usually the logits.
+
+        Args:
+            x: floating point, of shape `(*batch, *in_shape)` with any number of batch dimensions, including none.
 
         Returns:
-            The dtype and device of `x`, of shape `(*batch, *trunk_shape)`; NaN as in `forward`. Argument and errors as
-            there.
+            A tensor of shape `(*batch, *trunk_shape)` in the dtype and on the device of `x`; NaN where `x` is outside
+            the domain or in no known region.
+
+        Raises:
+            TransformError: `x` has another shape, or is not floating point.
         """
         return unflatten(self._values(x), x, in_shape=self.in_shape, out_shape=self.trunk_shape)
 
     def _values(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "points outputs"]:
-        """The first part of `_evaluate`."""
+        """Return the first part of `_evaluate`."""
         return self._evaluate(x)[0]
 
     @abstractmethod
     def _evaluate(
         self, x: Float[Tensor, "*batch_and_in_shape"]
     ) -> tuple[Float[Tensor, "points outputs"], Bool[Tensor, "points"]]:
-        """Values of the trunk, float64 if there is a head; and where they are known, for elsewhere they are NaN."""
+        """Return values of the trunk, NaN where unknown and float64 if there is a head, and where they are known."""
 
     @property
     def limits(self) -> tuple[Tensor, ...]:
-        """The domain, as `inside` takes it: bounds, or inequalities and right-hand sides; nothing for all of R^n."""
+        """The domain as `inside` takes it: bounds, or inequalities and right-hand sides; empty for all of R^n."""
         return tuple(limit for limit in (self.first_limit, self.second_limit) if limit is not None)
 
     def _repr_html_(self) -> str:
         return as_html(self._parts())
 
     def _parts(self) -> Iterable[str | TextTable]:
-        """What a notebook shows."""
+        """Return what a notebook shows."""
         return [f"{type(self).__name__}: {self.extra_repr()}"]
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move to another device, but keep the dtypes: the one outside is that of the input."""
+        """Move to another device but keep the dtypes: outputs follow the dtype of the input."""
 
         def keep_dtype(tensor: Tensor) -> Tensor:
             moved = fn(tensor)

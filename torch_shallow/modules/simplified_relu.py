@@ -1,4 +1,4 @@
-"""A shallow network of few regions, with a proven distance from the network that it stands for."""
+"""Define a shallow network of few regions with a proven distance from the network that it replaces."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch_shallow.program.model import hash_tensors
 
 @dataclass(frozen=True, eq=False)
 class ProvenDistance:
-    """How far each output is from that of another network, in each region.
+    """Hold the distance of each output from that of another network, in each region.
 
     Attributes:
-        weight: of the outputs: the distance of two outputs is |f - g| / weight, the largest of all outputs.
-        bounds: |f - g| is at most this: proven.
+        weight: the unit of each output: the distance of two networks is the largest |f - g| / weight over all outputs.
+        bounds: a proven upper bound on |f - g|.
         found: the largest |f - g| that was found.
-        inputs: where that is.
-        reason: why the goal was not reached, or why bounds may be far from what was found; empty if neither is so.
+        inputs: the inputs where it was found.
+        reason: why the goal was not reached, or why the bounds may be far from what was found; otherwise empty.
     """
 
     weight: Float[Tensor, "outputs"]
@@ -35,16 +35,16 @@ class ProvenDistance:
 
 @dataclass(frozen=True, eq=False)
 class ProvenClasses:
-    """Where two networks give the same class: the largest output, or whether a single one is positive.
+    """Hold where two networks give the same class: the largest output, or whether a single one is positive.
 
-    The lead of a class is by how much it is above all others, or by how much a single output is above or below 0.
+    The lead of a class is how far its output exceeds all others, or how far a single output is from 0.
 
     Attributes:
-        margin: what is looked at is where the class of f leads by more than this.
-        bounds: in each region, f leads by at most this where the class of g is another one: proven. Infinite where
-            nothing is.
+        margin: only points where the class of f leads by more than this are compared.
+        bounds: for each region, a proven upper bound on the lead of f where the class of g differs; infinite if nothing
+            is proven.
         found: the greatest such lead that was found; 0 if there is none.
-        inputs: where that is.
+        inputs: the inputs where it was found.
     """
 
     margin: float
@@ -54,52 +54,65 @@ class ProvenClasses:
 
 
 class SimplifiedReLU(ShallowReLU):
-    """What `torch_shallow.simplify` makes: a shallow network g of few regions, which knows how far it is from f.
+    """A `ShallowReLU` g of few regions, made by `torch_shallow.simplify`, with proven bounds on its distance from f.
 
-    It is no other than a `ShallowReLU`, but for the attributes below. They speak of the trunks, in real arithmetic on
-    the numbers that both networks store, at all points of the domain. They are refused once a number of the network has
-    changed. A file does not keep them: what is loaded is a `ShallowReLU`; what `merge` and `harden` give has none.
+    Call it and use it like any `ShallowReLU`. In addition, `error` bounds its distance from the network f,
+    `worst_input` is the input with the largest distance found, and `region_same_class` tells where both give the same
+    class. These bounds concern the trunks, in real arithmetic on the stored numbers, at all points of the domain. They
+    are refused once a number of the network has changed. Files do not keep them, so a loaded network is a
+    `ShallowReLU`; networks made by `merge` and `harden` have none.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> simple = torch_shallow.simplify(model, torch_shallow.Box(-1.0, 1.0), max_error=0.04)
+        >>> x = simple.worst_input
+        >>> bool((simple(x) - model.double()(x)).abs() <= simple.error)
+        True
     """
 
-    _distance: tuple[str, ProvenDistance] | None = None  # with the hash of the tensors that it is of
+    _distance: tuple[str, ProvenDistance] | None = None  # with the hash of the tensors that it concerns
     _classes: ProvenClasses | Callable[[], ProvenClasses] | None = None
 
     def keep_distance(self, distance: ProvenDistance, classes: ProvenClasses | Callable[[], ProvenClasses]) -> None:
-        """Take note of what was proven of this network as it is now, and of what proves its classes."""
+        """Store what was proven about this network in its present state, and what proves its classes."""
         self._distance, self._classes = (hash_tensors(self.state_dict()), distance), classes
 
     @property
     def distance(self) -> ProvenDistance:
-        """All that was proven, region by region.
+        """All proven distances, region by region.
 
         Raises:
-            TransformError: nothing was, or numbers of the network have changed.
+            TransformError: nothing was proven, or numbers of the network have changed.
         """
         if self._distance is None:
-            raise TransformError("error: nothing is proven of this network; ask simplify() for one.")
+            raise TransformError(
+                "error: expected a network with a proven error, found one without; call simplify() to make one."
+            )
         if self._distance[0] != hash_tensors(self.state_dict()):
             raise TransformError(
-                "error: the network's numbers have changed since its error was proven; compare it with the model by "
-                "sampling, or ask simplify() again."
+                "error: expected the numbers for which the error was proven, found that they have changed; compare the "
+                "network with the model by sampling, or call simplify() again."
             )
         return self._distance[1]
 
     @property
     def error(self) -> float:
-        """No output is farther from that of f than this times its weight: proven for every point of the domain."""
+        """A proven bound on |f - g| / weight, for all outputs at all points of the domain."""
         return float((self.output_errors / self.distance.weight).max())
 
     @property
     def error_found(self) -> float:
-        """The distance at `worst_input`: no bound can be below it."""
+        """The distance at `worst_input`; no valid bound is smaller."""
         return float((self.distance.found / self.distance.weight).max())
 
     @property
     def worst_input(self) -> Float[Tensor, "*in_shape"]:
         """The input at which the largest distance was found, float64 on the CPU.
 
-        On a boundary, it may belong to the other side of the cut: the map of the region that it was found for is as far
-        off right beside it.
+        If it lies on a boundary, it may belong to the region on the other side of the cut; points right beside it,
+        inside the region for which it was found, are as far off.
         """
         known = self.distance
         region, output = divmod(int((known.found / known.weight).argmax()), len(known.weight))
@@ -107,14 +120,15 @@ class SimplifiedReLU(ShallowReLU):
 
     @property
     def output_errors(self) -> Float[Tensor, "outputs"]:
-        """The proven bound of |f - g| of each output, flattened, without weights."""
+        """A proven bound on |f - g| for each output, flattened, not divided by weights."""
         return self.distance.bounds.amax(0)
 
     @property
     def region_errors(self) -> Float[Tensor, "regions outputs"]:
-        """The proven bound of |f - g| of each output in each region, without weights.
+        """A proven bound on |f - g| for each output in each region, not divided by weights.
 
-        A search that proves a region ends at the largest error of all regions: that of a region may be smaller.
+        The search that proves a region stops at the largest error of all regions, so a region's own error may be
+        smaller.
         """
         return self.distance.bounds.clone()
 
@@ -132,12 +146,12 @@ class SimplifiedReLU(ShallowReLU):
 
     @property
     def classes(self) -> ProvenClasses:
-        """All that is proven of classes. If simplify() was not asked for the class, this is where it is searched for.
+        """All that is proven about classes; without `same_class=True`, the search runs when this is first read.
 
         The search may take as long again as the `time_limit` of simplify().
 
         Raises:
-            TransformError: as for `distance`.
+            TransformError: nothing was proven, or numbers of the network have changed.
         """
         known = self._classes if self.distance is not None else None  # or an error
         assert known is not None
@@ -147,22 +161,21 @@ class SimplifiedReLU(ShallowReLU):
 
     @property
     def region_same_class(self) -> Bool[Tensor, "regions"]:
-        """In which regions the class is proven to be that of f, wherever that leads by more than the margin.
+        """For each region, whether the class is proven to be that of f wherever f leads by more than the margin.
 
-        Without `same_class=True`, the margin is what counts as rounding. Where two classes of f are level, either one
-        counts.
+        Without `same_class=True`, the margin is that of rounding. Where two classes of f are level, either one counts.
         """
         return self.classes.bounds <= self.classes.margin
 
     @property
     def class_error(self) -> float:
-        """Wherever f leads by more than this, the class is the same: proven. Infinite where nothing is."""
+        """A proven lead of f above which both networks give the same class; infinite if nothing is proven."""
         known, scores = self.classes, self.output_errors.topk(min(2, len(self.output_errors))).values
         return min(float(known.bounds.max()), float(scores.sum()))
 
     @property
     def class_input(self) -> Float[Tensor, "*in_shape"] | None:
-        """Of the inputs found with another class, one where f leads by most; None if none was found."""
+        """Among the inputs found with different classes, one where f leads by most; None if none was found."""
         known = self.classes
         if not float(known.found.max()) > 0.0:
             return None
@@ -170,5 +183,5 @@ class SimplifiedReLU(ShallowReLU):
 
     @property
     def reason(self) -> str:
-        """Why `max_error` was not reached, or why the proven error may be far from the one found; else empty."""
+        """Why `max_error` was not reached, or why the proven error may be far from the one found; otherwise empty."""
         return self.distance.reason

@@ -1,4 +1,4 @@
-"""A shallow network with soft half-spaces: smooth in all of its weights, so that all of them can be trained."""
+"""Define a shallow network with soft half-spaces, smooth in all of its weights, so that all of them can be trained."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from torch_shallow.geometry.tree import FreeTree, Tree
 from torch_shallow.modules.network import Network
 from torch_shallow.search.affine_maps import AffineMaps
 
-CLEAR = 16 * float(np.finfo(np.float64).eps)  # a point is inside of a half-space by more than rounding
-THINNEST = 1e-10  # a region thinner than that has no interior, relative to its size and to its distance from 0
+CLEAR = 16 * float(np.finfo(np.float64).eps)  # a point is inside a half-space by more than rounding
+THINNEST = 1e-10  # a region thinner than this, relative to its size and its distance from 0, has no interior
 
 
 def harden(soft: SoftReLU) -> tuple[FreeTree, AffineMaps]:
-    """The tree and the maps of the shallow network with the half-spaces and local models of a soft one.
+    """Compute the tree and the maps of the shallow network with the half-spaces and local models of a soft one.
 
     A region has an interior if its old interior point is still inside, or else if the largest ball in it that a linear
-    program finds has a radius above `THINNEST`, in the coordinates of the chart, measured from the half-spaces. Where
-    only one side of a cut has, it takes the place of the cut. Elsewhere the output is what the descent of the tree
-    gives. The chart stays that of the tree: training moves half-spaces in the coordinates that the network reads, never
-    beyond them.
+    program finds has a radius above `THINNEST`, in the coordinates of the chart, measured from the half-spaces. If only
+    one side of a cut has an interior, that side replaces the cut. Elsewhere the output is what descending the tree
+    gives. The chart stays that of the tree: training moves half-spaces only within the coordinates that the network
+    reads.
 
     Args:
         soft: the soft network; it is not changed.
@@ -72,7 +72,7 @@ def harden(soft: SoftReLU) -> tuple[FreeTree, AffineMaps]:
 def _interior_points(
     tree: Tree, cuts: Float[np.ndarray, "cuts homogeneous"]
 ) -> tuple[Float[np.ndarray, "regions coordinates"], Bool[np.ndarray, "regions"]]:
-    """A point of each region, and which of these are in its interior."""
+    """Return a point of each region, and whether it lies in the interior."""
     from torch_shallow.geometry.tree_kernels import margins  # compiled code is imported when it is used
 
     above_cuts, above_regions = tree.parents
@@ -89,7 +89,7 @@ def _interior_points(
 
 
 def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np.ndarray, "coordinates"], float]:
-    """Centre and radius of a largest ball of radius 1 or less; the radius is measured from the rows."""
+    """Return centre and radius of a largest ball of radius at most 1; the radius is measured from the rows."""
     from scipy.optimize import linprog
 
     normals, offsets = rows[:, :-1], rows[:, -1]
@@ -102,10 +102,13 @@ def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10},
     )
-    if solution.status == 2:  # a cut that is constant in the domain, on its other side
+    if solution.status == 2:  # the region is on the empty side of a cut that is constant in the domain
         return np.zeros(normals.shape[1]), -np.inf
     if solution.status != 0:
-        raise TransformError(f"harden: looking for the interior of a region failed: {solution.message}")
+        raise TransformError(
+            "harden: expected a linear program that HiGHS can solve for the interior of a region, found that it failed "
+            f"({solution.message}); go back to an earlier state of the training."
+        )
     centre = solution.x[:-1]
     moving = lengths > 0.0
     return centre, float(((normals @ centre + offsets)[moving] / lengths[moving]).min(initial=1.0))
@@ -114,10 +117,13 @@ def _largest_ball(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Float[np
 def _without_empty(
     children: Int[np.ndarray, "cuts 2"], occupied: Bool[np.ndarray, "regions"]
 ) -> tuple[Int[np.ndarray, "fewer_cuts 2"], Int[np.ndarray, "fewer_cuts"], Int[np.ndarray, "fewer_regions"]]:
-    """The tree without empty regions: its children, and the numbers that its cuts and regions had before."""
+    """Remove empty regions from the tree: return its children, and the former numbers of its cuts and regions."""
     if not occupied.any():
-        raise TransformError("harden: no region has an interior: the domain is too thin for the trained half-spaces.")
-    stands_for = np.arange(len(children))  # what is left of the subtree of each cut: a cut, or region k as ~k
+        raise TransformError(
+            "harden: expected a region with an interior, found none; the domain is too thin for the trained "
+            "half-spaces."
+        )
+    stands_for = np.arange(len(children))  # what remains of the subtree of each cut: a cut, or region k as ~k
     empty, keep = np.zeros(len(children), dtype=bool), np.zeros(len(children), dtype=bool)
     fresh = np.zeros((len(children), 2), dtype=np.int64)
     for cut in range(len(children) - 1, -1, -1):
@@ -141,15 +147,15 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 class Levels(nn.Module):
-    """Sums along all paths of a tree, each level from the one above it.
+    """Sum steps along all paths of a tree, each level from the one above it.
 
     Args:
-        children: of each cut, as in `Tree`.
-        half_spaces: of each cut, the number of its half-space.
+        children: the children of each cut, as in `Tree`.
+        half_spaces: the number of the half-space of each cut.
 
     Attributes:
         above: for each node of a level, the place of its parent in the level above; all levels below the root, joined.
-        steps: for each node likewise, the step to it: `2 * half_space + side` (side 1: active).
+        steps: for each node in the same order, the step to it: `2 * half_space + side` (side 1: active).
         leaves: the place of each leaf among all nodes, the root being the first.
     """
 
@@ -175,10 +181,11 @@ class Levels(nn.Module):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
     def forward(self, steps: Float[Tensor, "points steps"]) -> Float[Tensor, "points leaves"]:
-        """The sum of the steps to each leaf.
+        """Sum the steps to each leaf.
 
         Args:
-            steps: for each point, the step out of the first half-space and the one into it, those of the second, ...
+            steps: for each point, the step out of the first half-space and the step into it, then those of the second,
+                ...
         """
         levels = [steps.new_zeros(steps.shape[0], 1)]
         for above, step in zip(self.above.split(self.sizes), self.steps.split(self.sizes), strict=True):
@@ -187,45 +194,45 @@ class Levels(nn.Module):
 
 
 class SoftReLU(Network):
-    """The tree of a shallow network, descended to both sides of every cut at once, more or less.
+    """A shallow network whose tree is descended to both sides of every cut at once, with smooth shares.
 
-    At a cut of signed distance z (the pre-activation, its normal scaled to unit length) a share of
+    At a cut of signed distance z (the pre-activation, with its normal scaled to unit length), a share of
     sigmoid(sharpness z) of a point goes to the active side and the rest to the inactive one. Region k gets the product
     p_k of the shares on its path, and the output is the mean of all local models, sum_k p_k (alpha_k x + beta_k).
-    Half-spaces and local models are parameters, float64 inside whatever the dtype outside.
+    Half-spaces and local models are parameters, in float64 whatever the dtype outside.
 
-    It tends to the shallow network as the sharpness grows. Let a point lie in region k at distances of at least m from
-    the D cuts on the path of k. At each of these, a share of at most exp(-sharpness m) goes astray, so all wrong
-    regions together weigh at most D exp(-sharpness m), and the output differs by at most that times the largest
-    |(alpha_l x + beta_l) - (alpha_k x + beta_k)| of all regions l.
+    The network tends to the shallow network as the sharpness grows. Let a point lie in region k at distances of at
+    least m from the D cuts on the path of k. At each of these cuts, a share of at most exp(-sharpness m) goes to the
+    wrong side, so all wrong regions together weigh at most D exp(-sharpness m). The output differs by at most that
+    times the largest |(alpha_l x + beta_l) - (alpha_k x + beta_k)| over all regions l.
 
-    Outside of a bounded domain the output is NaN, as that of the shallow network: what is learned there would be lost
-    when it is hardened, and a loss that becomes NaN says so at once. Leave such points out with `soft.contains(x)`.
+    Outside a bounded domain the output is NaN, as for the shallow network: what is learned there would be lost when the
+    network is hardened, and a loss that becomes NaN shows this at once. Select points inside with `soft.contains(x)`.
 
     Time and memory of a batch are proportional to points times regions.
 
     Args:
-        function: what to start from, the trunk of a shallow network all of whose regions are known.
-        sharpness: see above, in units of one over length; it may be set anew at any time.
-        hardened: makes the shallow network that `harden` gives.
+        function: the trunk of a complete shallow network, from which to start.
+        sharpness: steepness of the cuts, in units of 1/length; it may be changed at any time.
+        hardened: constructor of the shallow network that `harden` returns.
 
     Attributes:
         partition: the tree of the network that it was made from.
-        normals: of the half-spaces, in the coordinates `projection @ x`, or in those of the input.
-        offsets: of the half-spaces: half-space j is `normals[j] @ u + offsets[j] > 0`.
-        half_space_of: of each cut, the number of its half-space. Cuts by the same half-space share its numbers, so that
-            in training it moves as one.
-        weights: of the local models, in the same coordinates.
-        biases: of the local models.
-        skip: what all local models have in common and read of the input itself, or None.
+        normals: normals of the half-spaces, in the coordinates u = `projection @ x`, or u = x without a projection.
+        offsets: offsets of the half-spaces: half-space j is `normals[j] @ u + offsets[j] > 0`.
+        half_space_of: for each cut, the number of its half-space. Cuts by the same half-space share its numbers, so
+            training moves them together.
+        weights: weights of the local models, in the coordinates u.
+        biases: biases of the local models.
+        skip: the part of the input's weights that all local models share, or None.
         head: what follows the trunk, or None.
 
     Raises:
         TransformError: the sharpness is not positive and finite, or not all regions are known.
 
     Example:
-        >>> import torch_shallow
-        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> soft = torch_shallow.transform(model).soften(sharpness=10.0)
         >>> optimizer = torch.optim.Adam(soft.parameters())
         >>> soft(torch.randn(5, 2)).square().mean().backward()
@@ -242,7 +249,7 @@ class SoftReLU(Network):
 
     def __init__(self, function: TreeFunction, sharpness: float, hardened: Callable[..., Any]) -> None:
         super().__init__()
-        reason = "soft cuts lead to all regions of the domain (unfreeze() trains the local models of known ones)"
+        reason = "soft cuts lead to all regions of the domain (unfreeze() trains the local models of known regions)"
         require_all_regions(function, "soften", reason)
         self.partition, self.hardened = function.tree, hardened
         half, local = function.half_spaces, function.selection
@@ -262,7 +269,7 @@ class SoftReLU(Network):
 
     @property
     def sharpness(self) -> float:
-        """How fast the cuts change sides, in units of one over length; in the state dict it is `scale`."""
+        """Steepness of the cuts, in units of 1/length; named `scale` in the state dict."""
         return float(self.scale)
 
     @sharpness.setter
@@ -278,21 +285,21 @@ class SoftReLU(Network):
         return torch.where(within[:, None], self._mean(points), torch.nan), within
 
     def membership(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Float[Tensor, "*batch_and_regions"]:
-        """The share of each region in each input: not negative, 1 in all; NaN as in `forward`."""
+        """Return the share of each region in each input: not negative, with sum 1; NaN where `forward` gives NaN."""
         points, within = self._points(x)
         shares = torch.where(within[:, None], self._shares(self._coordinates(points)), torch.nan)
         return unflatten(shares, x, self.in_shape, shares.shape[1:])
 
     def contains(self, x: Float[Tensor, "*batch_and_in_shape"]) -> Shaped[Tensor, "*batch"]:
-        """Which inputs lie in the domain."""
+        """Tell which inputs lie in the domain."""
         return self._points(x)[1].reshape(x.shape[: x.dim() - len(self.in_shape)])
 
     def harden(self) -> Any:
-        """The `ShallowReLU` that this one tends to, with the half-spaces and local models as they are now.
+        """Build the `ShallowReLU` that this network tends to, with its present half-spaces and local models.
 
-        Regions that training has left without interior are removed, each with a cut: see
-        `torch_shallow.modules.soft_relu`. The result is no longer one of a deep network: its regions have no
-        activation patterns, and it may be discontinuous, by as much as `continuity_gap` says.
+        Regions that training has left without interior are removed, each with one cut. The result no longer equals a
+        deep network: its regions have no activation patterns, and it may be discontinuous; `continuity_gap` measures by
+        how much.
 
         Raises:
             TransformError: a parameter is not finite.
@@ -303,14 +310,14 @@ class SoftReLU(Network):
         return shallow
 
     def deep_network(self, name: str = "model") -> nn.Module:
-        """Say what to put in its place in a model that is read: soft cuts are not piecewise linear.
+        """Refuse to be part of a model that is read, as soft cuts are not piecewise linear.
 
         Raises:
             TransformError: always.
         """
         raise TransformError(
-            f"model: {name} is a SoftReLU, whose soft cuts are not piecewise linear; put what its harden() gives in "
-            "its place."
+            f"model: expected piecewise-linear modules, found {name}, a SoftReLU with soft cuts; put the result of its "
+            "harden() in its place."
         )
 
     def _points(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,7 +330,7 @@ class SoftReLU(Network):
     def _shares(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points regions"]:
         normals = self.normals if self.projection is None else self.normals @ self.projection
         square = normals.square().sum(-1)
-        length = torch.where(square > 0.0, square, 1.0).sqrt()  # a cut without direction has no distance: one side
+        length = torch.where(square > 0.0, square, 1.0).sqrt()  # a cut without direction has only one side
         z = self.scale * linear(u, self.normals / length[:, None], self.offsets / length)
         return self.levels(logsigmoid(torch.stack([-z, z], -1).flatten(1))).exp()
 
@@ -335,7 +342,7 @@ class SoftReLU(Network):
         return y if self.skip is None else y + linear(points, self.skip)
 
     def extra_repr(self) -> str:
-        """Inputs, outputs, regions, sharpness and domain."""
+        """Describe inputs, outputs, regions, sharpness and domain."""
         return (
             f"{self.in_shape} -> {self.out_shape}, {len(self.biases)} regions, {len(self.offsets)} soft half-spaces of "
             f"sharpness {self.sharpness:g}, domain {self.domain!r}"

@@ -1,4 +1,4 @@
-"""Data in, the network of the regions that they visit out, held against the deep network's own forward pass."""
+"""Build the network of the regions that data visit, and compare it with the deep network's own forward pass."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.traced import TracedModel
 from torch_shallow.program.verification import MIXES_ROWS, UNSEEN, compare_in_own_precision, own_dtype
 
-STORED_BYTES = 1 << 30  # affine maps that take more than this are computed when they are needed
-ALONE = 3  # so many rows are also run one at a time
+STORED_BYTES = 1 << 30  # affine maps that take more memory than this are computed when they are needed
+ALONE = 3  # number of rows that are also run one at a time
 
 
 class VisitedReLU(RegionNetwork):
-    """The shallow network of some of a deep network's regions: those that data visit.
+    """A shallow network of those regions of a deep network that data visit; made by `transform(model, data=...)`.
 
-    Only what is visited is built, so the deep network may have any size. A point lies in a region if every neuron of
-    the deep network agrees: it has the sign of the region's pattern, or is zero up to rounding. Elsewhere `locate` is
-    -1 and `forward` NaN. Regions are numbered in the order in which rows of the data first visit them.
+    Use it like a `ShallowReLU`: call it, `locate` inputs, read its `regions`, `certify` it against the model, `save`
+    it, or `grow` it with more data. Only the visited regions are built, so the deep network may have any size. A point
+    lies in a region if each neuron of the deep network has the sign of the region's pattern, or is zero up to rounding.
+    Elsewhere `locate` gives -1 and `forward` gives NaN. Regions are numbered in the order in which rows of the data
+    first visit them.
 
     Args:
         traced: the deep network, which becomes a part of this one.
-        domain: where this one is right.
+        domain: the domain in which this network is valid.
 
     Attributes:
         neurons: the first layer: the neurons of the deep network.
         known_patterns: the second layer: the patterns of the known regions.
         local_models: the third layer: the affine maps of the known regions. Empty if they would take more than a
-            gigabyte, for then they are computed when they are needed.
-        points: a row for each region: the input that visited it first.
+            gigabyte; they are then computed when they are needed.
+        points: for each region, the input that visited it first, flattened.
 
     Example:
-        >>> import torch_shallow
-        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         >>> visited = torch_shallow.transform(model, data=torch.zeros(3, 2))
         >>> type(visited).__name__, visited.num_regions, visited.complete
         ('VisitedReLU', 1, False)
@@ -66,19 +68,21 @@ class VisitedReLU(RegionNetwork):
         self._describe(traced.in_shape, traced.out_shape, domain, traced.head, known_everywhere=False)
 
     def __getattr__(self, name: str) -> Any:
-        """What modules have, and for what needs a tree of cuts, what to do about it."""
+        """Look up attributes, and explain why those that need a tree of cuts are missing."""
         if name in ("continuity_gap", "extended_weights", "merge", "resume", "soften", "to_sequential"):
-            raise AttributeError(f"{name}: a VisitedReLU has none, for {self.missing}.")
+            raise AttributeError(
+                f"{name}: expected a network with a tree of cuts, found a VisitedReLU: {self.missing}."
+            )
         return super().__getattr__(name)
 
     @property
     def function(self) -> VisitedFunction:
-        """The trunk as a function, on the very tensors of this network: what certificates and explanations look at."""
+        """The trunk as a function that shares this network's tensors, as certificates and explanations use it."""
         return VisitedFunction(self)
 
     @property
     def stores_maps(self) -> bool:
-        """Whether the affine maps are stored; if not, they are computed when they are needed."""
+        """Whether the affine maps are stored; if not, they are computed whenever they are needed."""
         return len(self.local_models) > 0
 
     def _evaluate(
@@ -94,18 +98,18 @@ class VisitedReLU(RegionNetwork):
         return y, region >= 0
 
     def patterns(self, regions: Int64[Tensor, "some"]) -> Bool[Tensor, "some neurons"]:
-        """Activation patterns of some regions."""
+        """Return the activation patterns of the given regions."""
         return self.function.patterns(regions)
 
     def grow(self, x: Float[Tensor, "rows *in_shape"], *, progress: bool = False) -> int:
         """Add the regions of a batch of inputs, in place, and compare the network with the model on all of them.
 
         Args:
-            x: floating point, of shape `(rows, *in_shape)`, in the domain.
-            progress: show bars.
+            x: floating point, of shape `(rows, *in_shape)`, inside the domain.
+            progress: whether to show progress bars.
 
         Returns:
-            How many regions are new.
+            The number of new regions.
 
         Raises:
             TransformError: `x` is no such batch, the network differs from the model on it, or its local models may have
@@ -113,8 +117,8 @@ class VisitedReLU(RegionNetwork):
         """
         if self.may_be_discontinuous:
             raise TransformError(
-                "grow: the local models of this network may have been trained, and new regions would have those of the "
-                "model; grow the network before unfreeze()."
+                "grow: expected untrained local models, found that they may have been trained, while new regions would "
+                "get those of the model; grow the network before unfreeze()."
             )
         return self._visit("x", x, progress)
 
@@ -122,7 +126,7 @@ class VisitedReLU(RegionNetwork):
     def _trainable(self) -> nn.Module:
         return self.local_models
 
-    @torch.inference_mode(False)  # or what is stored could not take part in gradients
+    @torch.inference_mode(False)  # inference tensors could not take part in gradients
     @torch.no_grad()
     def _visit(self, name: str, data: Tensor, progress: bool) -> int:
         check_data(name, data, self.in_shape, self.limits, self.neurons.blocks)
@@ -138,7 +142,7 @@ class VisitedReLU(RegionNetwork):
         return len(new)
 
     def _store_maps(self, progress: bool) -> None:
-        """Compute the maps of the regions that have none, and keep them unless all of them take too much."""
+        """Compute the maps of new regions, and store them unless all maps together take too much memory."""
         old, shape = len(self.local_models), (self.num_regions, *self.local_models.weights.shape[1:])
         if torch.Size(shape).numel() * 8 > STORED_BYTES:
             self.local_models.forget()
@@ -154,15 +158,15 @@ class VisitedReLU(RegionNetwork):
 
 
 def visited_network(read: Model, data: Tensor, domain: Domain, progress: bool = False) -> VisitedReLU:
-    """The shallow network of the regions that data visit, compared with the model on all rows of them.
+    """Build the shallow network of the regions that data visit, and compare it with the model on all rows.
 
-    Time and memory are linear in rows and regions times neurons.
+    Time and memory are linear in rows and in regions times neurons.
 
     Args:
         read: the model; its copy becomes a part of the network.
-        data: floating point, of shape `(rows, *in_shape)`, on any device, in the domain.
-        domain: where the network is right.
-        progress: show bars.
+        data: floating point, of shape `(rows, *in_shape)`, on any device, inside the domain.
+        domain: the domain in which the network is valid.
+        progress: whether to show progress bars.
     """
     shallow = VisitedReLU(read.traced, domain).to(read.traced.device)
     shallow._visit("data", data, progress)
@@ -175,16 +179,16 @@ def visited_network(read: Model, data: Tensor, domain: Domain, progress: bool = 
 def _verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: float = 1e-9) -> None:
     """Compare the network with the model's own code, in float64, on all rows of some data.
 
-    A difference may be as large as the tolerance, relative to the largest entry of the output over a block of rows,
-    plus a thousandth of it relative to the terms that the trunk's output is a sum of. Rows may differ by a hundred
-    times as much between a block and alone, for rounding.
+    The allowed difference is the tolerance relative to the largest entry of the output over a block of rows, plus a
+    thousandth of the tolerance relative to the terms that sum up to the trunk's output. Between a block and single
+    rows, a hundred times as much is allowed for rounding.
     """
     deep = shallow.neurons
     for block in with_progress(deep.blocks(len(data)), "comparing", len(data), progress):
         rows = rows_of(data, block, shallow.device, shallow.limits)
         x = rows.reshape(-1, *shallow.in_shape)
         own, found = _own(deep, shallow.out_shape, x), shallow.trunk(x)
-        # What enters a head is compared by itself, for the head may hide differences.
+        # The input of a head is compared separately, as the head may hide differences.
         trunk = own if shallow.head is None else deep.run(rows, lambda _, z: z.relu()).reshape(found.shape)
         size, size_of_trunk = own.to(torch.complex128).abs().nan_to_num(0.0, 0.0).max(), trunk.abs().max()
         if block.start == 0:
@@ -202,28 +206,29 @@ def _verify_rows(shallow: VisitedReLU, data: Tensor, progress: bool, tolerance: 
 
 @torch.no_grad()
 def _verify_in_own_precision(shallow: VisitedReLU, model: nn.Module, data: Tensor) -> None:
-    """Compare the network with the model as the user has it, in its own precision, on the first rows of some data."""
+    """Compare the network with the user's model in its own precision, on the first rows of some data."""
     x = data[:ALONE].detach().to(own_dtype(model))
-    x = x[shallow.locate(x.double()) >= 0]  # rounded, rows may lie elsewhere
+    x = x[shallow.locate(x.double()) >= 0]  # rounding may move rows out of known regions
     found = shallow(x.double())
     if found.numel() and not found.is_complex():
         compare_in_own_precision(found.double().reshape(len(x), -1).cpu().numpy(), model, x)
 
 
 def _own(deep: DeepFunction, out_shape: tuple[int, ...], x: Tensor) -> Tensor:
-    """What the model's own code makes of a batch."""
+    """Run the model's own code on a batch."""
     with InFloat64():
-        y = deep.root(x.clone())  # the model may work in place
+        y = deep.root(x.clone())  # the model may work in place, so it gets a copy
     if not isinstance(y, Tensor) or y.shape != (len(x), *out_shape):
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(
-            f"model: expected an output of shape {(len(x), *out_shape)} for {len(x)} inputs, found {found}."
+            f"model: expected an output of shape {(len(x), *out_shape)} for {len(x)} inputs, found {found}; make the "
+            "shape depend on nothing but the batch size."
         )
     return y
 
 
 def _compare(found: Tensor, expected: Tensor, allowed: Tensor, first: int, what: str) -> None:
-    same = found == expected  # whole numbers; or infinities, as of log_softmax
+    same = found == expected  # integers, or infinities such as those of log_softmax
     if any(y.is_floating_point() or y.is_complex() for y in (found, expected)):
         same |= (found - expected).abs() <= allowed
     if not same.all():

@@ -1,4 +1,4 @@
-"""Affine functions of many sources, pushed through a model's own code, and bounds of its pre-activations by them."""
+"""Push affine functions of many sources through a model's own code, and bound its pre-activations with them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch.fx import Node
 from torch_shallow.errors import TransformError
 from torch_shallow.program.traced import TracedModel
 
-SCALE = 2.0**200  # of a source in a run
+SCALE = 2.0**200  # size of a source in a run
 INPUT = -1  # the stage of sources that are entries of the input
-CHUNK_BYTES = 1 << 25  # of the widest tensor of a run; convolutions take several times as much on the way
+CHUNK_BYTES = 1 << 25  # size of the widest tensor of a run; convolutions take several times as much meanwhile
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The variables of affine functions.
+    """Hold the variables of affine functions.
 
     Attributes:
-        stages: the stage behind whose ReLU each is added; `INPUT` for entries of the input. In ascending order.
+        stages: the stage after whose ReLU each source is added; `INPUT` for entries of the input. In ascending order.
         entries: the neuron of that stage, or the entry of the flattened input.
     """
 
@@ -40,7 +40,7 @@ class Sources:
 
     @staticmethod
     def of(stage: int, entries: Int[np.ndarray, "some"]) -> Sources:
-        """Some entries of one stage or of the input."""
+        """Select entries of one stage or of the input."""
         return Sources(np.full(len(entries), stage), entries)
 
 
@@ -48,7 +48,7 @@ Receiver = Callable[[int, slice, Float[Tensor, "values"], Float[Tensor, "some va
 
 
 class _Arrived(BaseException):
-    """Ends a run behind the last value that is asked for."""
+    """Raised to end a run after the last requested value."""
 
 
 def push(
@@ -61,22 +61,22 @@ def push(
     scale: float = SCALE,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> None:
-    """Replace the ReLUs of a model by `slope * z`, plus a source where there is one, and see what its values become.
+    """Replace the ReLUs of a model by `slope * z`, plus a source where there is one, and report the resulting values.
 
-    All of them are then affine in the sources. A run on a batch has a row for each source of a chunk, which is `scale`
-    in that source, and one that is 0 in all sources: their difference, over `scale`, is the coefficient. The scale is
-    so large that constants are lost in the rounding next to coefficients, so these come out exactly as the layers store
-    them.
+    All values are then affine in the sources. A run on a batch has one row for each source of a chunk, with `scale` in
+    that source, and one row that is 0 in all sources: their difference, divided by `scale`, is the coefficient. The
+    scale is so large that constants vanish in the rounding beside coefficients, so coefficients come out exactly as the
+    layers store them.
 
     Args:
         traced: the model.
-        slopes: of the neurons of the first stages. Where these end, so does the run.
+        slopes: slopes of the neurons of the first stages. The run ends after these stages.
         sources: the variables.
         base: the input at which all sources are 0.
-        receive: called for each chunk of the sources with the number of a stage, in order, the chunk, and constant and
-            coefficients of what enters the stage's ReLU; behind all stages likewise with the output.
+        receive: called for each chunk of the sources with the index of a stage, in order, the chunk, and constant and
+            coefficients of the values that enter the stage's ReLU; after all stages, with those of the output.
         scale: a power of two; a coefficient below its reciprocal (times the constant, if above 1) reads as 0.
-        chunk_bytes: how large the widest tensor of a run may be.
+        chunk_bytes: largest size of the widest tensor of a run, in bytes.
 
     Raises:
         TransformError: the graph cannot run on such inputs, or has weights that are not finite.
@@ -94,14 +94,14 @@ def push(
 
 
 def _room(traced: TracedModel, num_inputs: int, chunk_bytes: int) -> int:
-    """How many sources a run may have whose widest tensor has so many bytes."""
+    """Return the largest number of sources of a run whose widest tensor fits into the given bytes."""
     widths = [layout.num_neurons for layout in traced.layouts]
     return max(16, chunk_bytes // (8 * max(num_inputs, torch.Size(traced.out_shape).numel(), *widths, 1)))
 
 
 @dataclass
 class _Run:
-    """One run: a row without sources, and a row for each source of a chunk."""
+    """Run a model once: one row without sources, and one row for each source of a chunk."""
 
     traced: TracedModel
     slopes: Sequence[Tensor]
@@ -119,7 +119,7 @@ class _Run:
         self.receive_values("output", y.reshape(count, -1))
 
     def at_relu(self, node: Node, z: Tensor) -> Tensor:
-        """What leaves a ReLU in place of its result."""
+        """Return the values that replace the result of a ReLU."""
         stage, layout = self.stage, self.traced.layouts[self.stage]
         rows = layout.rows(z)
         self.receive_values(layout.name, rows)
@@ -128,15 +128,15 @@ class _Run:
         return layout.tensor(self._with_sources(rows * self.slopes[stage], stage))
 
     def receive_values(self, name: str, rows: Float[Tensor, "rows values"]) -> None:
-        """Hand over constant and coefficients of the values of a stage, or of the output."""
+        """Pass on constant and coefficients of the values of a stage, or of the output."""
         if not rows.isfinite().all():
             raise TransformError(
-                f"model: the affine function before {name!r} has weights or biases that are not finite; look for an "
-                "overflow or a division by zero among the constants of its layers."
+                f"model: expected finite weights and biases, found others in the affine function before {name!r}; look "
+                "for an overflow or a division by zero in the constants of its layers."
             )
         constant = rows[0]
         coefficients = rows[1:] - constant
-        # Rows of a matrix product may be summed in different orders: a constant may leave a trace of its rounding.
+        # Rows of a matrix product may be summed in different orders, so a constant may leave a trace of its rounding.
         coefficients[coefficients.abs() <= constant.abs().clamp(min=1.0)] = 0.0
         self.receive(self.stage, self.chunk, constant, coefficients / self.scale)
         self.stage += 1
@@ -149,11 +149,11 @@ class _Run:
 
 @dataclass(frozen=True)
 class StageBounds:
-    """Bounds of what enters the ReLUs of a stage.
+    """Hold bounds on the values that enter the ReLUs of a stage.
 
     Attributes:
-        lower: no point of the box has less.
-        upper: no point of the box has more.
+        lower: lower bounds at all points of the box.
+        upper: upper bounds at all points of the box.
     """
 
     lower: Float[np.ndarray, "neurons"]
@@ -184,21 +184,21 @@ def preactivation_bounds(
     max_unstable: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[StageBounds, ...]:
-    """Bound what enters each ReLU of a model, for all inputs of a bounded box.
+    """Bound the values that enter each ReLU of a model, for all inputs of a bounded box.
 
-    Sound. Every value is enclosed by an affine function of bounded variables, which keeps what values have in common
-    (Singh, Gehr, Mirman, Püschel, Vechev, "Fast and effective robustness certification", 2018): the inputs, and for
-    each unstable neuron with bounds l < 0 < u its error e = relu(z) - u / (u - l) z, which lies between 0 and
-    -l u / (u - l). The model's own code is run once for each stage on all variables
-    known by then; or once for all stages, if it is a chain.
+    The bounds are sound. Every value is enclosed by an affine function of bounded variables, which preserves the
+    correlations of values (Singh, Gehr, Mirman, Püschel, Vechev, "Fast and effective robustness certification", 2018).
+    The variables are the inputs and, for each unstable neuron with bounds l < 0 < u, its error e = relu(z) - u / (u -
+    l) z, which lies between 0 and -l u / (u - l). The model's own code runs once for each stage, on all variables known
+    by then, or only once if it is a chain.
 
     Args:
         traced: the model.
-        lower: least value of each entry of the flattened input, finite.
-        upper: greatest value likewise; an entry with `lower == upper` is a constant.
-        margin: by how much bounds are widened for rounding, relative to the sum of the sizes of all terms.
-        max_unstable: stop behind the stage with which more neurons than this are unstable.
-        chunk_bytes: how large the widest tensor of a run may be.
+        lower: smallest value of each entry of the flattened input, finite.
+        upper: largest value of each entry of the flattened input, finite; an entry with `lower == upper` is a constant.
+        margin: widening of the bounds for rounding, relative to the sum of the sizes of all terms.
+        max_unstable: number of unstable neurons beyond which to stop, after the current stage.
+        chunk_bytes: largest size of the widest tensor of a run, in bytes.
 
     Returns:
         The bounds of each stage; of fewer stages than the model has if there are too many unstable neurons.
@@ -225,7 +225,7 @@ def preactivation_bounds(
 
 @dataclass
 class _Enclosure:
-    """What is known of the first stages: bounds, slopes, and the variables that the values behind them depend on."""
+    """Collect bounds and slopes of the first stages, and the variables that the values after them depend on."""
 
     traced: TracedModel
     margin: float
@@ -236,12 +236,12 @@ class _Enclosure:
     bounds: list[StageBounds] = field(default_factory=list)
 
     def total(self) -> _Total:
-        """What adds up the range of the next stage."""
+        """Return an accumulator for the range of the next stage."""
         stage = len(self.bounds)
         return _Total(stage, self.low, self.high, self.traced.layouts[stage].num_neurons, self.traced.device)
 
     def add(self, total: _Total) -> Int[np.ndarray, "unstable"]:
-        """Take note of the bounds of the next stage; its unstable neurons, which are sources from here on."""
+        """Add the bounds of the next stage and return its unstable neurons, which are sources from here on."""
         found = total.bounds(self.margin)
         unstable = np.flatnonzero(found.unstable)
         slope = found.active.astype(np.float64)
@@ -256,18 +256,18 @@ class _Enclosure:
 
 @dataclass
 class _GrowingRun(_Run):
-    """A run through a chain that gets a row for each source when it arises, and bounds stages as long as it has room.
+    """Run a chain once: each source gets its row when it arises, and stages are bounded as long as there is room.
 
-    Attributes, beside those of `_Run`:
-        enclosure: of no stage yet.
-        most: how many sources there may be.
+    Attributes, in addition to those of `_Run`:
+        enclosure: collects the stages; without any stage at first.
+        most: largest number of sources.
     """
 
     enclosure: _Enclosure
     most: float
 
     def at_relu(self, node: Node, z: Tensor) -> Tensor:
-        """What leaves a ReLU, with rows for the sources that it adds."""
+        """Return the output of a ReLU, with rows for the sources that it adds."""
         stage, enclosure, total = self.stage, self.enclosure, self.enclosure.total()
         layout = self.traced.layouts[stage]
         rows = layout.rows(z)
@@ -282,11 +282,11 @@ class _GrowingRun(_Run):
 
 
 class _Total:
-    """The range of the values of one stage, added up over the chunks of the sources, which lie between bounds."""
+    """Accumulate the range of the values of one stage over the chunks of the sources, which lie between bounds."""
 
     def __init__(self, stage: int, low: np.ndarray, high: np.ndarray, num_neurons: int, device: torch.device) -> None:
         self.stage = stage
-        # Weights of a coefficient in the middle of the range, and of its size in half the width and in the terms.
+        # Factors of a coefficient in the centre, and of its size in the radius and in the sum of terms.
         self.middle = torch.tensor(low + (high - low) / 2, device=device)
         self.sizes = torch.tensor(np.stack([(high - low) / 2, np.maximum(-low, high)]), device=device)
         self.centre = torch.zeros(num_neurons, dtype=torch.float64, device=device)
@@ -296,14 +296,14 @@ class _Total:
     def receive(
         self, stage: int, chunk: slice, constant: Float[Tensor, "neurons"], coefficients: Float[Tensor, "some neurons"]
     ) -> None:
-        """Add a chunk."""
+        """Add the contribution of a chunk."""
         if stage == self.stage:
             self.constant = constant.clone()
             self.centre += self.middle[chunk] @ coefficients
             self.radius_and_terms += self.sizes[:, chunk] @ coefficients.abs()
 
     def bounds(self, margin: float) -> StageBounds:
-        """The bounds, when all chunks have been added."""
+        """Return the bounds after all chunks have been added."""
         centre, (radius, terms) = self.constant + self.centre, self.radius_and_terms
         half = radius + margin * (terms + self.constant.abs())
         return StageBounds((centre - half).cpu().numpy(), (centre + half).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Programs whose outputs are linear functions, minima and maxima of the inputs and outputs of another."""
+"""Build programs whose outputs are linear functions, minima and maxima of the inputs and outputs of another program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_shallow.properties.formula import AllOf, Formula, Row
 
 
 def with_rows(program: ReLUProgram, rows: Sequence[Row]) -> ReLUProgram:
-    """The program whose outputs are the left sides of rows."""
+    """Return the program whose outputs are the left sides of rows."""
     weight = np.zeros((len(rows), program.out_weight.shape[1]))
     bias = np.array([row.constant for row in rows], dtype=np.float64)
     for i, row in enumerate(rows):
@@ -25,14 +25,14 @@ def with_rows(program: ReLUProgram, rows: Sequence[Row]) -> ReLUProgram:
 
 
 def with_formulas(program: ReLUProgram, formulas: Sequence[Formula]) -> ReLUProgram:
-    """The program whose outputs are the values of formulas: of "all of" the least part, of "any of" the greatest.
+    """Return the program whose outputs are the values of formulas: the minimum for "all of", the maximum for "any of".
 
-    Nothing is multiplied out: min(a, b) = a - relu(a - b) and max(a, b) = a + relu(b - a), two by two as in a
-    tournament: a formula of n rows takes n - 1 more neurons.
+    Nothing is multiplied out: min(a, b) = a - relu(a - b) and max(a, b) = a + relu(b - a) are applied pairwise, as in a
+    tournament, so a formula of n rows takes n - 1 further neurons.
 
     Args:
         program: the program.
-        formulas: each with a row at least in all of its parts.
+        formulas: formulas with at least one row in each of their parts.
     """
     if all(isinstance(formula, Row) for formula in formulas):
         return with_rows(program, [formula for formula in formulas if isinstance(formula, Row)])
@@ -42,7 +42,7 @@ def with_formulas(program: ReLUProgram, formulas: Sequence[Formula]) -> ReLUProg
     while any(node.waiting or len(node.ready) > 1 for node in matches.nodes):
         stages.append(matches.play())
     forms = np.stack([matches.padded(node.ready[0]) for node in roots])
-    # In a box, the neurons that are left out are those of the network alone: the program is now one of its own.
+    # In a box, the omitted neurons are those of the network alone, so the new program stands for itself.
     return replace(
         program,
         out_shape=(len(roots),),
@@ -55,7 +55,7 @@ def with_formulas(program: ReLUProgram, formulas: Sequence[Formula]) -> ReLUProg
 
 @dataclass(eq=False)
 class _Node:
-    """A part of a formula: what is known of its parts, as affine functions, and how many are not known yet."""
+    """Hold a part of a formula: the known values of its parts, as affine functions, and the number of unknown ones."""
 
     sign: float
     above: _Node | None
@@ -64,14 +64,14 @@ class _Node:
 
 
 class _Matches:
-    """The parts of formulas that are still to be compared; a form is a bias, followed by weights of sources."""
+    """Hold the parts of formulas that remain to be compared; a form is a bias, followed by weights of sources."""
 
     def __init__(self, program: ReLUProgram) -> None:
         self.program, self.nodes = program, list[_Node]()
         self.num_sources = program.out_weight.shape[1]
 
     def enter(self, formula: Formula, above: _Node | None = None) -> _Node:
-        """The node of a formula, with all below it."""
+        """Create the node of a formula, with all nodes below it."""
         node = _Node(-1.0 if isinstance(formula, AllOf) else 1.0, above)
         if isinstance(formula, Row):
             read = with_rows(self.program, [formula])
@@ -81,12 +81,12 @@ class _Matches:
                 self.enter(part, node)
         if above is not None:
             above.waiting += 1
-        self.nodes.append(node)  # after those below: what is known goes all the way up at once
+        self.nodes.append(node)  # after those below it, so that known values move all the way up at once
         self._hand_up(node)
         return node
 
     def play(self) -> Stage:
-        """A stage that compares all pairs that are ready."""
+        """Return a stage that compares all pairs that are ready."""
         pairs = []
         for node in self.nodes:
             while len(node.ready) > 1:
@@ -102,14 +102,14 @@ class _Matches:
         return Stage("property", forms[:, 1:].copy(), forms[:, 0].copy())
 
     def padded(self, form: Float[np.ndarray, "some"]) -> Float[np.ndarray, "one_and_sources"]:
-        """A form with a weight for each source that there is now."""
+        """Extend a form to all present sources."""
         return np.concatenate([form, np.zeros(1 + self.num_sources - len(form))])
 
     def _padded(self, pairs: list[tuple[_Node, np.ndarray, np.ndarray]]) -> list[tuple[_Node, np.ndarray, np.ndarray]]:
         return [(node, self.padded(a), self.padded(b)) for node, a, b in pairs]
 
     def _hand_up(self, node: _Node) -> None:
-        """What is known of a part goes to the whole."""
+        """Pass the value of a finished part to the whole."""
         if node.above is not None and not node.waiting and len(node.ready) == 1:
             node.above.ready.append(node.ready.pop())
             node.above.waiting -= 1

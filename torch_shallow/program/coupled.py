@@ -1,4 +1,4 @@
-"""Two networks as one program: stage by stage, knowing which neurons belong together, or one after the other."""
+"""Join two networks in one program: stage by stage, with known pairs of neurons, or one after the other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch_shallow.program.relu_program import ReLUProgram, Stage, WholeNetwork
 
 
 def coupled(a: ReLUProgram, b: ReLUProgram) -> ReLUProgram:
-    """Both networks as one program, stage by stage, whose outputs are those of `a`, and then those of `b`.
+    """Join two networks stage by stage in one program, whose outputs are those of `a`, followed by those of `b`.
 
-    Each stage has the neurons of that stage of `a`, and then those of `b`. Where both have as many neurons in all of
-    their stages, as before and after pruning, neurons of the same place are pairs.
+    Each stage has the neurons of that stage of `a`, followed by those of `b`. If all stages of both networks have the
+    same number of neurons, as before and after pruning, neurons in the same place form pairs.
 
     Args:
         a: a program.
@@ -50,9 +50,9 @@ def coupled(a: ReLUProgram, b: ReLUProgram) -> ReLUProgram:
 
 
 def side_by_side(a: ReLUProgram, b: ReLUProgram) -> ReLUProgram:
-    """Both networks as one program, with the stages of `a`, and then those of `b`; outputs are as of `coupled`.
+    """Join two networks in one program, with the stages of `a` followed by those of `b`; outputs as for `coupled`.
 
-    It says what the patterns of the whole networks are, which `coupled` does not.
+    Unlike `coupled`, it keeps the patterns of the whole networks.
     """
     places: list[Int[np.ndarray, "neurons"]] = [np.arange(a.num_neurons), a.num_neurons + np.arange(b.num_neurons)]
     stages, count = [], 0
@@ -74,7 +74,7 @@ def side_by_side(a: ReLUProgram, b: ReLUProgram) -> ReLUProgram:
 
 
 def difference_of(both: ReLUProgram) -> ReLUProgram:
-    """The outputs of the first network less those of the second, given both as one program."""
+    """Return the outputs of the first network minus those of the second, given both as one program."""
     outputs = both.num_outputs // 2
     return replace(
         both,
@@ -85,14 +85,14 @@ def difference_of(both: ReLUProgram) -> ReLUProgram:
 
 
 def _whole(a: ReLUProgram, b: ReLUProgram) -> WholeNetwork:
-    """All neurons of both networks, of which those that keep their sign in the box are in no program."""
+    """Join all neurons of both networks, including those that keep their sign in the box and are in no program."""
     one, other = a.network, b.network
     neurons = np.concatenate([one.neurons, other.neurons + len(one.active)])
     return WholeNetwork((*one.sizes, *other.sizes), np.concatenate([one.active, other.active]), neurons)
 
 
 def _stages_of(program: ReLUProgram) -> Int[np.ndarray, "neurons"]:
-    """Which stage of the whole network each neuron is of."""
+    """Return the stage of the whole network to which each neuron belongs."""
     network = program.network
     return np.searchsorted(np.cumsum([0, *network.sizes]), network.neurons, side="right") - 1
 
@@ -100,7 +100,7 @@ def _stages_of(program: ReLUProgram) -> Int[np.ndarray, "neurons"]:
 def _pairs(
     a: ReLUProgram, b: ReLUProgram, of_a: Int[np.ndarray, "some"], of_b: Int[np.ndarray, "others"]
 ) -> Int[np.ndarray, "pairs 2"] | None:
-    """The neurons of the same place, given where those of each program are among all."""
+    """Return pairs of neurons in the same place, given the places of each program's neurons among all."""
     if a.network.sizes != b.network.sizes:
         return None
     _, first, second = np.intersect1d(a.network.neurons, b.network.neurons, return_indices=True)
@@ -110,7 +110,7 @@ def _pairs(
 def _spread(
     weight: Float[np.ndarray, "rows sources"], place: Int[np.ndarray, "neurons"], inputs: int, width: int
 ) -> Float[np.ndarray, "rows width"]:
-    """A weight over the sources of both networks, from one over those of its own."""
+    """Convert a weight over one network's sources to a weight over the sources of both networks."""
     wide = np.zeros((len(weight), width))
     wide[:, :inputs] = weight[:, :inputs]
     wide[:, inputs + place[: weight.shape[1] - inputs]] = weight[:, inputs:]

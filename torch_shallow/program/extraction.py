@@ -1,4 +1,4 @@
-"""Which program of a model is read: that of all its neurons, or of those that can change sign in a box."""
+"""Read the program of a model: of all its neurons, or of those that can change sign in a box."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def read_program(
     scale: float = 2.0**200,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> ReLUProgram:
-    """The program that a traced model computes, everywhere or in a box.
+    """Read the program that a traced model computes, everywhere or in a box.
 
-    The sources are the entries of the input and the neurons of the program: all of the model, or, if there are bounds,
-    those that may change sign. Other neurons are affine in these: inactive ones 0, active ones what enters them.
+    The sources are the entries of the input and the neurons of the program: all neurons of the model or, with bounds,
+    those that may change sign. Other neurons are affine in these: inactive ones are 0, and active ones equal what
+    enters them.
 
     Args:
         traced: the model.
-        bounds: of all stages in a box: a program for this box is read, without the stages that have no neurons left.
-        scale: see `push`.
-        chunk_bytes: see `push`.
+        bounds: bounds of all stages in a box, to read a program for this box, without stages that have no neurons left.
+        scale: scale of the sources, as for `push`.
+        chunk_bytes: largest size of the widest tensor of a run, in bytes.
 
     Raises:
         TransformError: the graph cannot run on such inputs, or has weights that are not finite.
@@ -62,7 +63,7 @@ def read_program(
 
 
 class _Reader:
-    """Weight and bias of some values of each stage, and of the output last, filled in chunk by chunk."""
+    """Collect weight and bias of selected values of each stage, and finally of the output, chunk by chunk."""
 
     def __init__(self, num_inputs: int, kept: Sequence[np.ndarray], device: torch.device) -> None:
         known = num_inputs + np.cumsum([0, *map(len, kept)])
@@ -73,7 +74,7 @@ class _Reader:
     def receive(
         self, stage: int, chunk: slice, constant: Float[Tensor, "values"], coefficients: Float[Tensor, "some values"]
     ) -> None:
-        """Keep what a chunk of the sources tells."""
+        """Store the coefficients of a chunk of the sources."""
         weight, kept = self.weights[stage], self.kept[stage]
         stop = min(chunk.stop, weight.shape[1])
         if chunk.start < stop:
@@ -81,22 +82,22 @@ class _Reader:
         self.biases[stage] = constant[kept].cpu().numpy()
 
 
-SMALL = 1 << 18  # a program of at most so many weights is read whole: to leave out neurons would not pay
-MAX_BYTES = 1 << 32  # of the weights of a program
+SMALL = 1 << 18  # programs with at most this many weights are read whole, as omitting neurons would not pay
+MAX_BYTES = 1 << 32  # limit for the weights of a program
 
 
 def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
-    """The program of a traced model, good for all points of a domain.
+    """Read the program of a traced model, valid at all points of a domain.
 
-    In a bounded box a large network is read without the neurons that keep their sign there.
+    For large networks in a bounded box, neurons that keep their sign there are left out.
 
     Args:
         traced: the model.
-        domain: where the program has to hold; everywhere if None.
+        domain: the domain in which the program must be valid; everywhere if None.
 
     Raises:
         OutOfMemoryError: the program is too large.
-        TransformError: the program is too large, or the model cannot be read.
+        TransformError: the model cannot be read.
     """
     inputs, outputs = Size(traced.in_shape).numel(), Size(traced.out_shape).numel()
     neurons = sum(layout.num_neurons for layout in traced.layouts)
@@ -109,9 +110,9 @@ def read_within(traced: TracedModel, domain: Domain | None) -> ReLUProgram:
             return _read_in_box(traced, lower, upper, outputs)
     if 8 * weights > MAX_BYTES:
         raise OutOfMemoryError(
-            f"model: it has {neurons:,} ReLUs of {inputs:,} inputs, whose weights as one program take "
-            f"{8 * weights / 2**30:,.1f} GiB (at most {MAX_BYTES / 2**30:.0f} GiB are allowed). Pass data=X for the "
-            "regions that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all near x."
+            f"model: expected weights of at most {MAX_BYTES / 2**30:.0f} GiB as one program, found "
+            f"{8 * weights / 2**30:,.1f} GiB for {neurons:,} ReLUs and {inputs:,} inputs. Pass data=X for the regions "
+            "that the rows of X visit, or a bounded domain=Box(x - epsilon, x + epsilon) for all regions near x."
         )
     return read_program(traced)
 
@@ -124,8 +125,8 @@ def _read_in_box(traced: TracedModel, lower: np.ndarray, upper: np.ndarray, outp
     unstable = sum(int(stage.unstable.sum()) for stage in bounds)
     if unstable > most:
         raise OutOfMemoryError(
-            f"domain: at least {unstable:,} ReLUs of the model may change sign in the box (in the first {len(bounds)} "
-            f"of {len(traced.layouts)} stages), but a program of more than {max(most, 0):,} is too large; make the box "
-            "smaller, or pass data=X for the regions that the rows of X visit."
+            f"domain: expected a box in which at most {max(most, 0):,} ReLUs of the model may change sign, found at "
+            f"least {unstable:,} (in the first {len(bounds)} of {len(traced.layouts)} stages); make the box smaller, "
+            "or pass data=X for the regions that the rows of X visit."
         )
     return read_program(traced, bounds)

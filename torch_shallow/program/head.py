@@ -1,4 +1,4 @@
-"""The end of a model that is not piecewise linear, cut off: what is left is the trunk."""
+"""Split off the end of a model that is not piecewise linear; the rest is the trunk."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from torch_shallow.program.rewriting.shapes import NotRewritable, Shape
 
 
 def split_head(writer: Writer) -> tuple[bool, GraphModule | None]:
-    """Cut off what depends on operations that are not piecewise linear, if nothing piecewise linear follows them.
+    """Split off what depends on operations that are not piecewise linear, if nothing piecewise linear follows them.
 
-    The graph becomes that of the trunk. Its output is the value from which the head starts; where there are
-    several, they are flattened for each input and joined.
+    The graph becomes that of the trunk. Its output is the value from which the head starts; several such values are
+    flattened for each input and joined.
 
     Args:
-        writer: has rewritten the graph.
+        writer: the writer that has rewritten the graph.
 
     Returns:
-        Whether this is possible, and if so the head, a module of the trunk's output that shares its parts with the
+        Whether this is possible and, if so, the head, a module of the trunk's output that shares its parts with the
         root of the graph; None if the output does not depend on such operations at all.
     """
     root, graph, accounts = writer.root, writer.graph, writer.accounts
@@ -63,13 +63,13 @@ def split_head(writer: Writer) -> tuple[bool, GraphModule | None]:
 
 
 def _follows(refusal: Refusal, accounts: Accounts, late: set[Node]) -> bool:
-    """Whether a node reads nothing of the trunk, but only what the operations of a head give."""
+    """Tell whether a node reads no value of the trunk, only results of the head's operations."""
     read = [used for used in refusal.node.all_input_nodes if used in accounts.dependent]
     return refusal.may_follow and bool(read) and all(used in late for used in read)
 
 
 def _chooses(accounts: Accounts, late: set[Node]) -> bool:
-    """Whether something that jumps may choose between values of the trunk, so that it is no head but an activation."""
+    """Tell whether a discontinuous operation may choose between values of the trunk, and so is no part of a head."""
     if not any(is_decision(refusal.operation) for refusal in accounts.refusals):
         return False
     heads = {refusal.node for refusal in accounts.refusals if refusal.may_end and not refusal.is_product}
@@ -80,12 +80,12 @@ _SCALES = frozenset(["mul", "multiply", "add", "sub", "subtract", "rsub", "div",
 
 
 def _must_not_follow(root: nn.Module, node: Node, accounts: Accounts, late: set[Node], refused: bool) -> bool:
-    """Whether a node of the head mixes its values with weights, or changes a value that the trunk reads."""
+    """Tell whether a node of the head combines its values with weights, or changes a value that the trunk reads."""
     if node.op == "get_attr":
         return False
     operation = identify(root, node)
     if operation.in_place:
-        # Values of the trunk that share memory do so no longer in the head.
+        # Values of the trunk that share memory no longer do so in the head.
         first = first_argument(node)
         if any(user not in late or not (used in late or used is first) for user, used in accounts.later_uses(node)):
             return True
@@ -98,7 +98,7 @@ def _must_not_follow(root: nn.Module, node: Node, accounts: Accounts, late: set[
 
 
 def _overwritten_after(root: nn.Module, graph: Graph, late: set[Node], accounts: Accounts) -> bool:
-    """Whether the trunk changes a value in place that the head, which now runs after it, has read before."""
+    """Tell whether the trunk changes a value in place that the head, which now runs after it, has read before."""
     changed = set[Node]()
     for node in reversed(graph.nodes):
         if node in late:
@@ -111,7 +111,7 @@ def _overwritten_after(root: nn.Module, graph: Graph, late: set[Node], accounts:
 
 
 def _reads(graph: Graph, late: set[Node], accounts: Accounts) -> tuple[list[Node], set[Node]]:
-    """What the nodes of the head read of the trunk, in order, and the constants that they use."""
+    """Return the values of the trunk that the head reads, in order, and the constants that it uses."""
     start, constants = set[Node](), set[Node]()
     found = list(late)
     while found:
@@ -139,7 +139,7 @@ def _head_graph(graph: Graph, kept: set[Node], start: list[Node], shapes: list[S
     for node in graph.nodes:
         if node in kept:
             env[node] = head.node_copy(node, lambda used: env[used])
-            env[node].type = None  # an annotation in the code; where that is a string, the graph could not be pickled
+            env[node].type = None  # a string annotation in the code would keep the graph from being pickled
     return head
 
 

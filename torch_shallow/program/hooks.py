@@ -1,4 +1,4 @@
-"""Forward hooks of the user: those that only look on are left out of the copies, those that change a value refused."""
+"""Handle forward hooks of the user: leave out those that only observe, and refuse those that change values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = (0.0, 1.0, -1.0, 1e3, -1e3)
 
 
 def hooked_parts(model: nn.Module) -> list[str]:
-    """The parts of a model that have forward hooks of the user."""
+    """List the parts of a model that have forward hooks of the user."""
     return [name or "(root)" for name, module in model.named_modules() if next(_hooks_of(module), None) is not None]
 
 
@@ -29,7 +29,7 @@ def refuse_hooks_that_change(model: nn.Module, in_shape: tuple[int, ...]) -> Non
         in_shape: shape of one input.
 
     Raises:
-        TransformError: a hook gives another input or output, writes into one, or fails.
+        TransformError: a hook returns another input or output, changes one in place, or fails.
     """
     if not hooked_parts(model):
         return
@@ -46,20 +46,20 @@ def refuse_hooks_that_change(model: nn.Module, in_shape: tuple[int, ...]) -> Non
     tensor = next((t for t in (*copy.parameters(), *copy.buffers()) if t.is_floating_point()), torch.empty(0))
     x = torch.ones(len(_ROWS), *in_shape, dtype=tensor.dtype, device=tensor.device)
     x *= torch.tensor(_ROWS).to(x).reshape(-1, *(1 for _ in in_shape))
-    with torch.enable_grad():  # hooks may ask for the gradients of what they see
+    with torch.enable_grad():  # hooks may ask for the gradients of the values that they see
         found, expected = (network(x.clone().requires_grad_().clone()) for network in (copy, plain))
     if not all(torch.allclose(a, b, equal_nan=True) for a, b in zip(*map(tree_leaves, (found, expected)), strict=True)):
         raise TransformError(
-            f"model: its output is another one with the forward hooks of {', '.join(hooked_parts(model))}; "
-            f"{_WHAT_TO_DO}."
+            "model: expected forward hooks that change nothing, found another output with those of "
+            f"{', '.join(hooked_parts(model))}; {_WHAT_TO_DO}."
         )
 
 
-_WHAT_TO_DO = "put what it computes into forward(), or take it away by remove() of what register_forward_hook gave"
+_WHAT_TO_DO = "move its computation into forward(), or remove it with remove() of the handle from register_forward_hook"
 
 
 def _hooks_of(module: nn.Module) -> Iterator[tuple[str, Callable[..., Any], bool]]:
-    """The kind of each hook, the hook, and whether it takes the keyword arguments."""
+    """Yield the kind of each hook, the hook, and whether it takes the keyword arguments."""
     for key, hook in module._forward_pre_hooks.items():
         if not is_torch_made(hook):
             yield "pre-hook", hook, key in module._forward_pre_hooks_with_kwargs
@@ -72,7 +72,7 @@ def _name_of(hook: object) -> str:
 
 
 def _watched(hook: Callable[..., Any], named: str, before: bool) -> Callable[..., Any]:
-    """A hook that is refused when it changes a value; arguments are passed as they come."""
+    """Wrap a hook so that it is refused when it changes a value; arguments are passed unchanged."""
 
     def call(module: nn.Module, *given: Any) -> None:
         subject = given if before else given[-1]
@@ -82,7 +82,7 @@ def _watched(hook: Callable[..., Any], named: str, before: bool) -> Callable[...
             result = hook(module, *given)
         except Exception as error:
             raise TransformError(
-                f"model: {named} fails on a batch of inputs ({type(error).__name__}: {error}), so that it is not known "
+                f"model: {named} fails on a batch of inputs ({type(error).__name__}: {error}), so it is unknown "
                 f"whether it changes a value; {_WHAT_TO_DO}."
             ) from error
         same = result is None or [*map(id, tree_leaves(result))] == [*map(id, tree_leaves(subject))]

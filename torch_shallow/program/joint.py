@@ -1,4 +1,4 @@
-"""Several networks as one, whose input holds those of all of them."""
+"""Join several networks in one, whose input holds those of all of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 class Joint(nn.Module):
-    """Networks side by side: the outputs of all, one after another, as a function of one vector.
+    """Place networks side by side: the outputs of all, in order, as a function of one vector.
 
     Args:
-        networks: the networks; one may stand there several times.
-        places: for each argument of each network, which entries of the vector its entries are; some may be shared.
-        shapes: likewise the shape of one argument, without the batch.
+        networks: the networks; one may occur several times.
+        places: for each argument of each network, the indices of its entries in the vector; some may be shared.
+        shapes: for each argument of each network, its shape without the batch.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Joint(nn.Module):
                 self.register_buffer(f"places_{k}_{i}", torch.as_tensor(entries, dtype=torch.int64), persistent=False)
 
     def example(self) -> Tensor:
-        """A batch of one vector, in the dtype of the networks."""
+        """Return a batch of one vector, in the dtype of the networks."""
         size = 1 + max(int(buffer.max()) for name, buffer in self.named_buffers() if name.startswith("places_"))
         like = next(self.parameters(), torch.zeros(()))
         return torch.zeros(1, size, dtype=like.dtype)
 
     def forward(self, x: Any) -> Any:
-        """The outputs at a batch of vectors, flattened."""
+        """Compute the outputs for a batch of vectors, flattened."""
         found = []
         for k, network in enumerate(self.networks):
             arguments = [

@@ -1,4 +1,4 @@
-"""What travels from the user's model on: a module, checked and traced once, and its program."""
+"""Represent the user's model as a module, checked and traced once, and its program."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from torch_shallow.program.verification import verify, verify_in_own_precision
 
 
 def weights_hash(model: nn.Module | ExportedProgram) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of a model's weights.
+    """Compute the SHA-256 hash of the names, dtypes, shapes and bytes of a model's weights.
 
-    Weights are what `state_dict` gives, each under each of its names, and of an exported program its constants too. The
-    device does not matter; the dtype does. A wrapper such as `torch.compile` is looked through.
+    Weights are the entries of `state_dict`, under each of their names, and for an exported program also its constants.
+    The device does not matter; the dtype does. For a wrapper such as `torch.compile`, the wrapped module counts.
 
     Args:
         model: a module, or a program of `torch.export`.
@@ -45,7 +45,7 @@ def weights_hash(model: nn.Module | ExportedProgram) -> str:
         64 hexadecimal digits.
 
     Raises:
-        WrongTypeError: it is neither.
+        WrongTypeError: `model` is neither a module nor an exported program.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -66,10 +66,10 @@ def weights_hash(model: nn.Module | ExportedProgram) -> str:
 
 
 def hash_tensors(tensors: Mapping[str, Any]) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of tensors, whatever their order and device.
+    """Compute the SHA-256 hash of the names, dtypes, shapes and bytes of tensors, whatever their order and device.
 
     Args:
-        tensors: by name; of a value that is none, such as the extra state of a module, only the type counts.
+        tensors: tensors by name; for other values, such as the extra state of a module, only the type counts.
     """
     digest = sha256()
     for name in sorted(tensors):
@@ -89,29 +89,29 @@ def _bytes(tensor: Tensor) -> UInt8[np.ndarray, "bytes"]:
     tensor = tensor.detach().cpu()
     tensor = tensor.int_repr() if tensor.is_quantized else tensor.to_dense()
     flat = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()  # one number may have any stride
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()  # a single number may have any stride
 
 
 def given_shape(example_input: object, in_shape: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Shape of one input, without the batch, if the user gives it.
+    """Return the shape of one input, without the batch, if the user gives it.
 
     Args:
         example_input: a batch of inputs (its first dimension is the batch), or one input if it has one dimension.
         in_shape: the shape itself, or None.
 
     Raises:
-        TransformError: the shape has no entries, or is given twice and differs.
+        TransformError: the shape has no entries, or two different shapes are given.
     """
     shape = None if in_shape is None else tuple(int(size) for size in in_shape)
     if shape is not None and min(shape, default=0) < 1:
-        raise TransformError(f"in_shape: expected one or more positive sizes, found {shape}; leave out the batch.")
+        raise TransformError(f"in_shape: expected at least one size, all positive, found {shape}; leave out the batch.")
     if example_input is None:
         return shape
     shown = _shape_of_example(example_input)
     if shape is not None and shape != shown:
         raise TransformError(
-            f"in_shape: {shape} differs from the shape {shown} of one input of example_input, whose first "
-            "dimension is the batch; give one of them."
+            f"in_shape: expected {shown}, the shape of one input of example_input, whose first dimension is the batch, "
+            f"found {shape}; give only one of the two."
         )
     return shown
 
@@ -121,25 +121,25 @@ def _shape_of_example(example_input: object) -> tuple[int, ...]:
         kind = example_input.dtype if isinstance(example_input, Tensor) else type(example_input).__name__
         remedy = "convert it first"
         if isinstance(example_input, Mapping | list | tuple):
-            remedy = "pass a model whose forward(x) takes one tensor and makes its arguments of it"
+            remedy = "pass a model whose forward(x) takes one tensor and builds its arguments from it"
         raise WrongTypeError(f"example_input: expected a floating-point tensor, found {kind}; {remedy}.")
     shape = tuple(example_input.shape[1:] if example_input.ndim > 1 else example_input.shape)
     if min(shape, default=0) < 1:
         raise TransformError(
-            f"example_input: expected a batch of inputs or one input of one dimension, found shape "
-            f"{tuple(example_input.shape)}, which has no entries."
+            "example_input: expected a batch of inputs or a single one-dimensional input, found shape "
+            f"{tuple(example_input.shape)}, which has no entries; pass at least one input."
         )
     return shape
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model of the user's, checked, copied and traced once: nothing that is made of it does so again.
+    """Hold a model of the user, checked, copied and traced once, so that nothing built from it does so again.
 
     Attributes:
-        given: what the user passed; it is never changed.
-        module: the module itself, without what it is wrapped in.
-        traced: a copy of it in float64, as a graph of affine nodes and ReLUs.
+        given: the object that the user passed; it is never changed.
+        module: the module itself, without its wrappers.
+        traced: a copy of the module in float64, as a graph of affine nodes and ReLUs.
         example_input: the example that the user gave, if any.
     """
 
@@ -155,7 +155,7 @@ class Model:
         example_input: Tensor | None = None,
         in_shape: Sequence[int] | None = None,
     ) -> Model:
-        """Check and trace a model, given as for `read_model`; what is read is not compared with it yet.
+        """Check and trace a model, with the arguments of `read_model`; the result is not yet compared with the model.
 
         Raises:
             TransformError: the model cannot be traced.
@@ -169,16 +169,16 @@ class Model:
 
     @cached_property
     def in_own_precision(self) -> nn.Module:
-        """A copy without hooks, in the precision that the model has."""
+        """A copy of the model without hooks, in its own precision."""
         return copy_model(self.module, nullcontext())
 
     @property
     def hash(self) -> str:
-        """`weights_hash` of what the user passed."""
+        """The `weights_hash` of the model that the user passed."""
         return weights_hash(self.given)
 
     def program(self, domain: Domain | None = None) -> ReLUProgram:
-        """The program of the trunk, verified against the forward pass of the model.
+        """Read the program of the trunk, and verify it against the forward pass of the model.
 
         Raises:
             TransformError: the program would be too large, or differs from the model.
@@ -195,18 +195,18 @@ def read_model(
     in_shape: Sequence[int] | None = None,
     domain: Domain | None = None,
 ) -> ReLUProgram:
-    """The program that a model computes, in float64 and verified against the model's forward pass.
+    """Read the program that a model computes, in float64, and verify it against the model's forward pass.
 
     The model itself is not changed; all work is done on a copy.
 
     Args:
-        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+        model: a module, or a program of `torch.export`, with one tensor argument (others must have defaults, which are
             used) and one tensor result.
         example_input: a batch of inputs (the first dimension is the batch), or one input if it has one dimension. Only
             its shape and dtype are used. Not needed for a model that begins with an `nn.Linear`.
         in_shape: shape of one input, without batch, in place of an example.
-        domain: where the program has to hold; everywhere if None. Of a large network in a bounded `Box`, only the
-            neurons that may change sign there become neurons of the program (see `ReLUProgram.whole`).
+        domain: the domain in which the program must be valid; everywhere if None. For large networks in a bounded
+            `Box`, only the neurons that may change sign there become neurons of the program (see `ReLUProgram.whole`).
 
     Raises:
         TransformError: the model cannot be read, the program would be too large, or it differs from the model.
@@ -222,24 +222,29 @@ def read_model(
 
 
 def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = None) -> GraphModule:
-    """The model as a graph of affine operations and ReLUs.
+    """Trace a model as a graph of affine operations and ReLUs.
 
-    Every piecewise-linear operation is written with affine operations and calls of `torch.relu`. The graph computes the
-    same function, up to rounding, in the same dtype; if the model ends with something that is not piecewise linear
-    (a softmax), it stops before that. The model itself is not changed.
+    Every piecewise-linear operation is expressed by affine operations and calls of `torch.relu`. The graph computes the
+    same function, up to rounding, in the same dtype. If the model ends with operations that are not piecewise linear,
+    such as a softmax, the graph stops before them. The model itself is not changed.
 
     Args:
-        model: a module, or a program of `torch.export`, of one tensor argument (others must have defaults, which are
+        model: a module, or a program of `torch.export`, with one tensor argument (others must have defaults, which are
             used) and one tensor result.
-        example_input: if given, a batch of inputs (or one input of one dimension) on which the graph is compared with
-            the model; needed if the model's control flow looks at the shape of its input.
+        example_input: a batch of inputs (or a single one-dimensional input) on which the graph is compared with the
+            model; needed if the model's control flow depends on the shape of its input.
+
+    Returns:
+        The graph with its parameters, as a `torch.fx.GraphModule`.
 
     Raises:
+        WrongTypeError: an argument has the wrong type.
         TransformError: the model cannot be traced.
-        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
+        UnsupportedOperation: the model contains operations, other than at its end, that are not piecewise linear.
 
     Example:
-        >>> graph_module = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+        >>> import torch, torch_shallow
+        >>> graph_module = torch_shallow.trace(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()))
         >>> [node.op for node in graph_module.graph.nodes]
         ['placeholder', 'call_module', 'call_function', 'output']
     """
@@ -256,7 +261,7 @@ def trace(model: nn.Module | ExportedProgram, example_input: Tensor | None = Non
 def _checked(
     model: nn.Module | ExportedProgram, example_input: Tensor | None, in_shape: Sequence[int] | None
 ) -> tuple[nn.Module, tuple[int, ...] | None]:
-    """The module to be traced, and the shape of one input if it is known."""
+    """Return the module to be traced, and the shape of one input if it is known."""
     module = check_model(model)
     return module, given_shape(example_input, in_shape) or shown_shape(module)
 
@@ -269,12 +274,13 @@ def _compare(graph_module: GraphModule, parts: TakenApart, example_input: Tensor
             found = found if parts.head is None else parts.head(found)
     except Exception as error:
         raise TransformError(
-            f"example_input: the model fails on it (shape {tuple(example_input.shape)}, {example_input.dtype}): {error}"
+            "example_input: expected an input that the model accepts, found that it fails on shape "
+            f"{tuple(example_input.shape)}, {example_input.dtype}: {error}"
         ) from error
     found, expected = (torch.nan_to_num(y.double()) for y in (found, expected))
     rounding = torch.finfo(example_input.dtype).eps ** 0.5 * (1.0 + expected.abs().max())
     if found.shape != expected.shape or not bool(((found - expected).abs() <= rounding).all()):
         raise TransformError(
-            "model: its traced graph does not give the same values on example_input; its forward() does something that "
-            "torch.fx does not see (random numbers, global state, a choice made by Python)."
+            "model: expected its traced graph to give the same values on example_input, found others; its forward() "
+            "does something that torch.fx does not see (random numbers, global state, a choice made by Python)."
         )

@@ -1,4 +1,4 @@
-"""Is it a model that can be read at all, and a copy of it that may be taken apart."""
+"""Check whether a model can be read at all, and make a copy of it that may be taken apart."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 
 def check_model(model: object) -> nn.Module:
-    """The model itself, or the module that it wraps, if that is an `nn.Module` with finite real weights.
+    """Return the model, or the module that it wraps, if it is an `nn.Module` with finite real weights.
 
     Args:
-        model: what the user passed: a module, also compiled or made parallel, or a program of `torch.export`.
+        model: the user's model: a module, possibly compiled or parallel, or a program of `torch.export`.
 
     Raises:
-        WrongTypeError: it is of another type.
-        TransformError: it is something else, a program for one batch size, or has weights that are lazy, on the meta
-            device, complex, integer, infinite or NaN; all such weights are listed.
+        WrongTypeError: the model has another type.
+        TransformError: the model cannot be read, is a program for one batch size, or has weights that are lazy, on the
+            meta device, complex, integer, infinite or NaN; all such weights are listed.
     """
     if isinstance(model, ExportedProgram):
         model = module_of(model)
     if not isinstance(model, nn.Module):
         raise WrongTypeError(
             f"model: expected an nn.Module, found {type(model).__name__}; {what_to_pass(model)} (a "
-            "torch.export.ExportedProgram is taken as well)."
+            "torch.export.ExportedProgram is accepted, too)."
         )
     model = unwrapped(model)
     for name, module in model.named_modules():
@@ -48,7 +48,7 @@ def check_model(model: object) -> nn.Module:
         if any(kind.__name__ == "FakeQuantizeBase" for kind in type(module).__mro__):
             raise TransformError(
                 f"model: {name or 'it'} is a {type(module).__name__}, which rounds as quantised numbers do; pass the "
-                "model from before prepare_qat (of torch.ao.quantization)."
+                "model as it was before prepare_qat (of torch.ao.quantization)."
             )
         if module.training and (norm := _power_iteration(module)):
             raise TransformError(
@@ -68,16 +68,16 @@ def check_model(model: object) -> nn.Module:
 
 
 def what_to_pass(model: object) -> str:
-    """What to pass in place of something that is no module."""
-    if isinstance(getattr(model, "module_", None), nn.Module):  # of skorch
-        return "pass net.module_, the nn.Module that it has fitted"
+    """Suggest what to pass in place of something that is not a module."""
+    if isinstance(getattr(model, "module_", None), nn.Module):  # a net of skorch
+        return "pass net.module_, the fitted nn.Module"
     if type(model).__module__.startswith("sklearn."):
-        return "pass the network of it: network, features = torch_shallow.from_sklearn(estimator)"
-    return "put a function into the forward() of an nn.Module"
+        return "pass its network: network, features = torch_shallow.from_sklearn(estimator)"
+    return "put the function into the forward() of an nn.Module"
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that `torch.compile`, `DataParallel` or the like were given; other modules themselves."""
+    """Return the module wrapped by `torch.compile`, `DataParallel` or the like; other modules themselves."""
     while (inner := _wrapped(module)) is not None:
         module = inner
     return module
@@ -90,27 +90,27 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 
 
 def _power_iteration(module: nn.Module) -> str:
-    """Name of the spectral normalisation that the module is, or that a hook of it is; empty if there is none."""
+    """Return the name of the spectral normalisation that the module is or has as a hook; empty if there is none."""
     names = (type(part).__name__ for part in (module, *module._forward_pre_hooks.values()))
     return next((name.lstrip("_") for name in names if name in {"SpectralNorm", "_SpectralNorm"}), "")
 
 
 def _possible_bounds(model: nn.Module) -> set[int]:
-    """The buffers of the user's own code, which may hold infinite bounds; any other use of them is refused later."""
+    """Return the buffers of the user's own code, which may hold infinite bounds; other uses are refused later."""
     own = (m for m in model.modules() if isinstance(m, GraphModule) or not type(m).__module__.startswith("torch."))
     return {id(buffer) for module in own for buffer in module._buffers.values()}
 
 
 def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False) -> str:
     if is_lazy(tensor):
-        return "is not initialised (lazy module): call the model once on an example input first"
+        return "is not initialised (lazy module): first call the model once on an example input"
     if tensor.is_meta:
         return "is on the meta device and has no values: load the weights first"
     if tensor.is_complex():
         return f"is complex ({tensor.dtype}): only real models are piecewise linear"
     if not tensor.is_floating_point():
         return f"is an integer parameter ({tensor.dtype}): convert the model with model.float()" if parameter else ""
-    # A sum is finite unless an entry is not (or it overflows): one pass without temporaries for the usual case.
+    # A sum is finite unless an entry is not (or it overflows), so the usual case takes one pass without temporaries.
     if tensor.sum().isfinite() or tensor.isfinite().all():
         return ""
     kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
@@ -118,14 +118,14 @@ def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False
 
 
 def is_torch_made(hook: object) -> bool:
-    """Whether a hook is one of `torch.nn.utils`, which computes a weight before each forward."""
+    """Tell whether a hook is one of `torch.nn.utils`, which computes a weight before each forward pass."""
     return type(hook).__module__.startswith("torch.nn.utils")
 
 
 def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> nn.Module:
-    """A deep copy without gradients and without hooks; the model itself is not touched and no hook of it runs.
+    """Deep-copy a model without gradients and hooks; the model itself is not touched, and none of its hooks runs.
 
-    Hooks of `torch.nn.utils` (weight and spectral norm, pruning), which compute a weight before each forward, are
+    Hooks of `torch.nn.utils` (weight and spectral norm, pruning), which compute a weight before each forward pass, are
     applied once to the copy.
 
     Args:
@@ -141,12 +141,12 @@ def copy_model(model: nn.Module, precision: AbstractContextManager[object]) -> n
 def copy_with_parts(
     model: nn.Module, precision: AbstractContextManager[object]
 ) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
-    """A copy as of `copy_model`, and for the modules of the model those that stand for them in the copy."""
+    """Return a copy as `copy_model` does, and a map from the modules of the model to those of the copy."""
     memo: dict[int, Any] = _deep_networks(model)
     ours: list[tuple[nn.Module, Callable[[nn.Module, tuple[()]], object]]] = []
     for module in model.modules():
         ours += [(module, hook) for hook in module._forward_pre_hooks.values() if is_torch_made(hook)]
-        # Hooks may hold anything (a writer, recorded activations), so that they are not copied to begin with.
+        # Hooks may hold anything (a writer, recorded activations), so they are not copied.
         for kind in _HOOKS:
             memo[id(getattr(module, kind))] = OrderedDict()
     try:
@@ -161,17 +161,18 @@ def copy_with_parts(
                 hook(memo[id(module)], ())
     except Exception as error:
         raise TransformError(
-            f"model: a deep copy of it failed ({type(error).__name__}: {error}); make copy.deepcopy(model) work."
+            f"model: expected a model that can be deep-copied, found an error ({type(error).__name__}: {error}); make "
+            "copy.deepcopy(model) work."
         ) from error
     duplicate.requires_grad_(False)
-    # A torch.nn module on its own would be traced into, through code that fx cannot follow.
+    # A lone torch.nn module would be traced into, through code that fx cannot trace.
     alone = type(model).__module__.startswith("torch.nn") and not isinstance(model, nn.Sequential)
     parts = {module: memo[id(module)] for module in model.modules() if id(module) in memo}
     return (nn.Sequential(duplicate) if alone else duplicate), parts
 
 
 def _deep_networks(model: nn.Module) -> dict[int, Any]:
-    """What stands in a copy for shallow networks among the parts of a model: deep networks of the same function."""
+    """Map shallow networks among the parts of a model to deep networks of the same function, for the copy."""
     found: dict[int, Any] = {}
     for name, module in model.named_modules():
         if hasattr(module, "deep_network"):
@@ -180,7 +181,7 @@ def _deep_networks(model: nn.Module) -> dict[int, Any]:
 
 
 def _share_trainers(model: nn.Module, memo: dict[int, Any]) -> None:
-    """A Lightning module knows its trainer, which holds data and loggers, and the module itself: not to be copied."""
+    """Share the trainers of Lightning modules, which hold data, loggers and the module, instead of copying them."""
     for module in model.modules():
         trainer = vars(module).get("_trainer")
         if trainer is not None:

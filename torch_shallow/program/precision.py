@@ -1,4 +1,4 @@
-"""Running a model's own code in float64, whatever precisions that code names."""
+"""Run a model's own code in float64, whatever precisions that code names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CASTS = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
 
 
 class InFloat64(TorchFunctionMode):
-    """Inside this context every floating-point tensor that torch makes, copies or casts is float64.
+    """A context in which every floating-point tensor that torch creates, copies or casts is float64.
 
-    A value of lower precision is raised exactly; a cast to a lower precision keeps the value as it is.
+    A value of lower precision is converted exactly; a cast to a lower precision keeps the value.
     """
 
     def __torch_function__(
@@ -37,9 +37,9 @@ class InFloat64(TorchFunctionMode):
 
 
 def write_in_float64(module: GraphModule, example: Tensor) -> None:
-    """Rewrite a graph, in place, so that it computes by itself what it computes inside `InFloat64`.
+    """Rewrite a graph, in place, so that it computes on its own what it computes inside `InFloat64`.
 
-    So it can be compiled and exported, where contexts stand in the way.
+    It can then be compiled and exported, which contexts would prevent.
 
     Args:
         module: the graph and its parts.
@@ -47,7 +47,7 @@ def write_in_float64(module: GraphModule, example: Tensor) -> None:
     """
     module.double()
     for node in module.graph.nodes:
-        node.type = None  # an annotation in the code; where that is a string, the graph could not be pickled
+        node.type = None  # a string annotation in the code would keep the graph from being pickled
         node.args, node.kwargs = map_aggregate(node.args, _raised), map_aggregate(node.kwargs, _raised)
         if node.op == "call_method" and node.target in {cast.__name__ for cast in _CASTS}:
             node.target = "double"
@@ -57,10 +57,10 @@ def write_in_float64(module: GraphModule, example: Tensor) -> None:
 
 
 class _Raising(Interpreter):
-    """Adds a cast behind each node whose result has a lower precision."""
+    """Add a cast after each node whose result has a lower precision."""
 
     def run_node(self, n: Node) -> Any:
-        """The value of a node, raised."""
+        """Return the value of a node in float64."""
         value = super().run_node(n)
         if isinstance(value, Tensor) and value.dtype in _LOWER:
             with n.graph.inserting_after(n):
@@ -72,8 +72,8 @@ class _Raising(Interpreter):
 
 @cache
 def _writes(name: str) -> bool:
-    """Whether the function called `name` changes its first argument, which must then stay the tensor it is."""
-    name = name.split(".")[0]  # of an overload, such as "relu_.default"
+    """Tell whether the function `name` changes its first argument, which must then remain the same tensor."""
+    name = name.split(".")[0]  # without the overload, as in "relu_.default"
     return name.startswith(("__i", "__set")) or (name.endswith("_") and not name.endswith("__"))
 
 

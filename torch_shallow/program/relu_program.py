@@ -1,4 +1,4 @@
-"""The canonical form of a ReLU network, and a program as a module again."""
+"""Define the canonical form of a ReLU network, and convert it back to a module."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch_shallow.geometry.units import LEAST, exponents_of, typical_lengths
 
 @dataclass(frozen=True)
 class Stage:
-    """One layer of ReLUs: `h = relu(weight @ [x; earlier h] + bias)`.
+    """Hold one layer of ReLUs: `h = relu(weight @ [x; earlier h] + bias)`.
 
     Attributes:
         name: qualified name of the ReLU in the model, such as `"encoder.1"`.
-        weight: float64; the columns are the inputs followed by the neurons of all earlier stages.
-        bias: float64.
+        weight: weights, float64; the columns are the inputs followed by the neurons of all earlier stages.
+        bias: biases, float64.
     """
 
     name: str
@@ -30,18 +30,18 @@ class Stage:
 
     @property
     def num_neurons(self) -> int:
-        """How many ReLUs the stage has."""
+        """Number of ReLUs in the stage."""
         return self.bias.shape[0]
 
 
 @dataclass(frozen=True)
 class WholeNetwork:
-    """The network that a program is a part of: all that is left of it in a box where other neurons keep their sign.
+    """Describe the network of which a program is a part: what remains in a box where other neurons keep their sign.
 
     Attributes:
         sizes: number of neurons of each stage of the network.
-        active: its neurons, through all stages in order, that are active on the whole box.
-        neurons: which of them are the neurons of the program, in order.
+        active: for each neuron of the network, through all stages in order, whether it is active on the whole box.
+        neurons: indices of those neurons that are the neurons of the program, in order.
     """
 
     sizes: tuple[int, ...]
@@ -51,22 +51,22 @@ class WholeNetwork:
 
 @dataclass(frozen=True)
 class ReLUProgram:
-    """A continuous piecewise-linear function in the only form that the enumeration knows.
+    """Hold a continuous piecewise-linear function in the only form that the enumeration uses.
 
-    With `z_s = W_s [x; h_1; ...; h_{s-1}] + b_s` and `h_s = relu(z_s)` the output is
-    `y = W_out [x; h_1; ...; h_S] + b_out`, all in float64. Inputs and outputs are flattened; neurons are
-    numbered through all stages in order.
+    With `z_s = W_s [x; h_1; ...; h_{s-1}] + b_s` and `h_s = relu(z_s)`, the output is `y = W_out [x; h_1; ...; h_S] +
+    b_out`, all in float64. Inputs and outputs are flattened; neurons are numbered through all stages in order.
 
     Attributes:
         in_shape: shape of one input.
         out_shape: shape of one output.
         stages: the stages.
-        out_weight: columns as in the weight of a stage.
-        out_bias: see above.
-        whole: the network, if the program holds only in a box and has only those neurons that can change sign there.
-        pairs: neurons of the same stage, two in each row, none of them twice, that are expected to enter their ReLUs
-            with nearly the same value, as those of two networks that are nearly the same; None if there are none.
-            Nothing but bounds depends on it (`bounds/difference_lines.py`).
+        out_weight: W_out, with columns as in the weight of a stage.
+        out_bias: b_out.
+        whole: the whole network, if the program is valid only in a box and has only the neurons that can change sign
+            there.
+        pairs: disjoint pairs of neurons of the same stage, one in each row, that are expected to have nearly the same
+            pre-activation, like those of two nearly equal networks; None if there are none. Only bounds depend on them
+            (`bounds/difference_lines.py`).
     """
 
     in_shape: tuple[int, ...]
@@ -84,12 +84,12 @@ class ReLUProgram:
 
     @cached_property
     def reads(self) -> Float[np.ndarray, "neurons inputs"]:
-        """What each neuron reads of the input itself."""
+        """The weights of the input itself in each neuron."""
         d = self.num_inputs
         return np.concatenate([np.zeros((0, d)), *(stage.weight[:, :d] for stage in self.stages)])
 
     def pairs_of(self, start: int, stop: int) -> Int[np.ndarray, "some 2"]:
-        """Those pairs whose neurons are numbered from `start` on and below `stop`."""
+        """Return the pairs of neurons numbered from `start` to below `stop`."""
         pairs = np.zeros((0, 2), dtype=np.int64) if self.pairs is None else self.pairs
         return pairs[(start <= pairs[:, 0]) & (pairs[:, 0] < stop)]
 
@@ -100,14 +100,14 @@ class ReLUProgram:
 
     @cached_property
     def units(self) -> Float[np.ndarray, "inputs"]:
-        """A length for each input, a power of two, in which the network's own numbers are of ordinary size."""
+        """A length for each input, a power of two, in which the network's own numbers have ordinary sizes."""
         return typical_lengths(self.reads, self.biases)
 
     @cached_property
     def balanced(self) -> ReLUProgram:
-        """The same function, with neurons whose largest terms are about 1: each is multiplied by a power of two.
+        """The same function with neurons whose largest terms are about 1: each is multiplied by a power of two.
 
-        The neurons keep their signs, and no bit changes but exponents. Those of a pair are multiplied alike.
+        The neurons keep their signs, and only exponents change. The two neurons of a pair have the same factor.
         """
         d, exponents, stages = self.num_inputs, exponents_of(self.units), []
         for stage, start in zip(self.stages, self.offsets, strict=False):
@@ -124,7 +124,7 @@ class ReLUProgram:
 
     @cached_property
     def slope_terms(self) -> Float[np.ndarray, "outputs inputs"]:
-        """The size of the terms that slopes of the outputs are added up from, which their rounding is relative to.
+        """The size of the terms that sum up to the slopes of the outputs, to which their rounding is relative.
 
         Weights are multiplied as independent errors are, with all neurons active.
         """
@@ -147,12 +147,12 @@ class ReLUProgram:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Number of the first neuron of each stage, and the number of neurons at the end."""
+        """Index of the first neuron of each stage, and finally the number of neurons."""
         return (0, *(int(n) for n in np.cumsum([stage.num_neurons for stage in self.stages])))
 
     @cached_property
     def network(self) -> WholeNetwork:
-        """The network of which these are the neurons: `whole`, or all there is."""
+        """The network to which these neurons belong: `whole`, or the program itself."""
         if self.whole is not None:
             return self.whole
         count = self.num_neurons
@@ -160,18 +160,18 @@ class ReLUProgram:
         return WholeNetwork(sizes, np.zeros(count, dtype=bool), np.arange(count))
 
     def whole_pattern(self, patterns: Bool[np.ndarray, "*some neurons"]) -> Bool[np.ndarray, "*some all"]:
-        """Which neurons of the whole network are active where these of the program are."""
+        """Return the pattern of the whole network, given patterns of the program's neurons."""
         network = self.network
         whole = np.broadcast_to(network.active, (*patterns.shape[:-1], len(network.active))).copy()
         whole[..., network.neurons] = patterns
         return whole
 
     def neuron_name(self, neuron: int) -> str:
-        """Stage (counted from 1) and number in the stage (from 0) of a neuron of the whole network."""
+        """Return the stage (counted from 1) and the index in the stage (from 0) of a neuron of the whole network."""
         return neuron_name(self.network.sizes, neuron)
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
-        """The value that enters each ReLU, at each row of `x`."""
+        """Return the value that enters each ReLU, for each row of `x`."""
         sources, values = x, []
         for stage in self.stages:
             z = sources @ stage.weight.T + stage.bias
@@ -180,11 +180,11 @@ class ReLUProgram:
         return np.concatenate(values, axis=1) if values else np.zeros((x.shape[0], 0))
 
     def pattern(self, x: Float[np.ndarray, "points inputs"]) -> Bool[np.ndarray, "points neurons"]:
-        """Which ReLUs are active (pre-activation > 0), at each row of `x`."""
+        """Tell which ReLUs are active (pre-activation > 0), for each row of `x`."""
         return self.preactivations(x) > 0.0
 
     def __call__(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The output at each row of `x`."""
+        """Compute the output for each row of `x`."""
         hidden = np.maximum(self.preactivations(x), 0.0)
         return np.concatenate([x, hidden], axis=1) @ self.out_weight.T + self.out_bias
 
@@ -196,7 +196,7 @@ class ReLUProgram:
         Float[np.ndarray, "outputs inputs"],
         Float[np.ndarray, "outputs"],
     ]:
-        """The affine functions of the input that the network computes where `pattern` holds.
+        """Return the affine functions of the input that the network computes where `pattern` holds.
 
         Returns:
             Weight and bias of every pre-activation, then weight and bias of the output.
@@ -214,7 +214,7 @@ class ReLUProgram:
         return (weights, biases, *compose(self.out_weight, self.out_bias))
 
     def __str__(self) -> str:
-        """A line for each stage: name, neurons, and which earlier stages it reads."""
+        """Write a line for each stage: name, neurons, and the earlier stages that it reads."""
         of_all = f" of {len(self.network.active)} that can change sign" if self.whole else ""
         rows = [f"ReLUProgram: input {self.in_shape}, output {self.out_shape}, {self.num_neurons} ReLUs{of_all}"]
         for number, stage in enumerate(self.stages, start=1):
@@ -233,14 +233,14 @@ class ReLUProgram:
 
 
 def neuron_name(sizes: Sequence[int], neuron: int) -> str:
-    """Stage (counted from 1) and number in the stage (from 0) of a neuron, for stages of so many neurons."""
+    """Return the stage (counted from 1) and the index in the stage (from 0) of a neuron, given the sizes of stages."""
     starts = np.cumsum([0, *sizes])
     stage = int(np.searchsorted(starts, neuron, side="right"))
     return f"stage {stage} neuron {neuron - starts[stage - 1]}"
 
 
 class ProgramNetwork(nn.Module):
-    """The deep network of a program: float64 inside, the caller's dtype outside.
+    """The deep network of a program, which computes in float64 whatever the dtype outside.
 
     Args:
         program: the program.
@@ -256,7 +256,7 @@ class ProgramNetwork(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output at a batch of inputs."""
+        """Compute the output for a batch of inputs."""
         known = x.reshape(-1, self.num_inputs).double()
         for stage, relu in zip(self.stages, self.relus, strict=True):
             known = torch.cat([known, relu(stage(known))], 1)

@@ -1,4 +1,4 @@
-"""A model taken apart: a graph of affine nodes and ReLUs that runs with any rule for its ReLUs."""
+"""Represent a model as a graph of affine nodes and ReLUs that runs with any rule for its ReLUs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from torch_shallow.program.rewriting.rewrite import STAGE
 
 @dataclass(frozen=True)
 class Layout:
-    """How the values of the neurons of a stage lie in the tensor that enters its ReLU.
+    """Describe how the neurons of a stage are arranged in the tensor that enters its ReLU.
 
     Attributes:
-        name: of the stage.
-        shape: of the tensor for one input.
-        axis: its dimension that holds the batch; for n inputs it is n times as long, one input after the other.
+        name: name of the stage.
+        shape: shape of the tensor for one input.
+        axis: dimension that holds the batch; for n inputs it is n times as long, one input after the other.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Layout:
         return prod(self.shape)
 
     def rows(self, z: Tensor) -> Float[Tensor, "points neurons"]:
-        """The tensor, one row for each input."""
+        """Return the tensor as one row for each input."""
         inner = self.shape[self.axis]
         if self.axis == 0 and inner == 1:
             return z.reshape(len(z), self.num_neurons)
@@ -47,7 +47,7 @@ class Layout:
         return z.reshape(split).movedim(self.axis, 0).flatten(1)
 
     def tensor(self, rows: Float[Tensor, "points neurons"]) -> Tensor:
-        """The tensor of which these are the rows."""
+        """Return the tensor with the given rows."""
         points = len(rows)
         if self.axis == 0 and self.shape[0] == 1:
             return rows.reshape(points, *self.shape[1:])
@@ -57,14 +57,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class TracedModel:
-    """A model as a graph of affine nodes and ReLUs.
+    """Hold a model as a graph of affine nodes and ReLUs.
 
     Attributes:
         root: a copy of the model in float64, with the submodules and attributes that the graph uses.
-        graph: affine nodes and ReLUs, as `trace_graph` makes it; its output is the trunk's.
+        graph: graph of affine nodes and ReLUs, made by `trace_copy`; its output is the trunk's.
         in_shape: shape of one input.
-        head: what follows the last piecewise-linear node, if that is not piecewise linear: a module of a batch of the
-            trunk's outputs.
+        head: what follows the last piecewise-linear node: a module of a batch of the trunk's outputs; None if there is
+            nothing.
     """
 
     root: nn.Module
@@ -74,12 +74,12 @@ class TracedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(chain(self.root.parameters(), self.root.buffers()), torch.empty(0)).device
 
     @cached_property
     def _shapes(self) -> tuple[tuple[Layout, ...], tuple[int, ...]]:
-        """Layouts of the stages and shape of one output, from what two and three inputs become."""
+        """Layouts of the stages and shape of one output, derived from runs with two and three inputs."""
         seen: list[dict[Node, Size]] = []
         outputs = []
         for count in (2, 3):
@@ -95,11 +95,11 @@ class TracedModel:
         two, three = outputs
         if not two or two[0] != 2 or three != (3, *two[1:]):
             raise TransformError(
-                f"model: the first dimension of its output must be the batch, as in its input; found output of shape "
-                f"{tuple(two)} for 2 inputs, and {tuple(three)} for 3."
+                "model: expected the batch as the first dimension of its output, as in its input, found shape "
+                f"{tuple(two)} for 2 inputs, and {tuple(three)} for 3; move the batch to the front."
             )
         if not Size(two[1:]).numel():
-            raise TransformError(f"model: its output has no entries: shape {tuple(two)} for 2 inputs.")
+            raise TransformError(f"model: expected an output with entries, found shape {tuple(two)} for 2 inputs.")
         layouts = (_layout(node.meta[STAGE], shape, seen[1][node]) for node, shape in seen[0].items())
         return tuple(layouts), tuple(two[1:])
 
@@ -108,7 +108,7 @@ class TracedModel:
         """The stages, in the order in which the graph runs them.
 
         Raises:
-            TransformError: the model does not run, or a batch dimension cannot be told.
+            TransformError: the model does not run, or its batch dimension cannot be identified.
         """
         return self._shapes[0]
 
@@ -127,7 +127,11 @@ class TracedModel:
 
     @property
     def out_shape(self) -> tuple[int, ...]:
-        """Shape of one output of the trunk. Raises as `layouts`."""
+        """Shape of one output of the trunk.
+
+        Raises:
+            TransformError: the model does not run, or its batch dimension cannot be identified.
+        """
         return self._shapes[1]
 
     def run(
@@ -136,13 +140,13 @@ class TracedModel:
         at_relu: Callable[[Node, Tensor], Tensor],
         at_value: Callable[[Any], Any] | None = None,
     ) -> Tensor:
-        """The output of the trunk, in float64, with `at_relu` for its ReLUs.
+        """Compute the output of the trunk, in float64, with `at_relu` for its ReLUs.
 
         Args:
             x: a batch of inputs, float64.
-            at_relu: makes the result of a ReLU, of the same shape, from its node and from what enters it. ReLUs come
-                in the order of `layouts`.
-            at_value: what to put in place of the value of every node; nothing else if None.
+            at_relu: function that returns the result of a ReLU, of the same shape, given its node and its input. ReLUs
+                are called in the order of `layouts`.
+            at_value: function that replaces the value of every node; nothing is replaced if None.
 
         Raises:
             TransformError: the model fails on such a batch, or its output is not a floating-point tensor.
@@ -155,7 +159,7 @@ class TracedModel:
         except Exception as error:
             raise TransformError(
                 f"model: it fails on a batch of {x.shape[0]} inputs of shape {tuple(x.shape[1:])}: {error}. Check the "
-                "shape of example_input (its first dimension is the batch), and that the model takes batches of any "
+                "shape of example_input (its first dimension is the batch), and that the model accepts batches of any "
                 "size."
             ) from error
         if not isinstance(y, Tensor) or not y.is_floating_point():
@@ -165,7 +169,7 @@ class TracedModel:
 
 
 class _Visitor(Interpreter):
-    """Runs a graph, except for its ReLUs: `at_relu` makes their result from their input."""
+    """Run a graph with `at_relu` in place of its ReLUs."""
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class _Visitor(Interpreter):
         self.at_relu, self.at_value = at_relu, at_value
 
     def run_node(self, n: Node) -> Any:
-        """The value of a node."""
+        """Return the value of a node."""
         if STAGE in n.meta:
             (z,), _ = self.fetch_args_kwargs_from_env(n)
             value = self.at_relu(n, z)
@@ -189,12 +193,12 @@ class _Visitor(Interpreter):
 
 
 def _layout(name: str, two: Size, three: Size) -> Layout:
-    """The layout of a stage, from the shapes that enter its ReLU for two and for three inputs."""
+    """Derive the layout of a stage from the shapes that enter its ReLU for two and for three inputs."""
     axes = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
     if len(two) != len(three) or len(axes) != 1 or two[axes[0]] * 3 != three[axes[0]] * 2:
         raise TransformError(
-            f"model: cannot tell the batch dimension of what enters {name!r}: shape {tuple(two)} for 2 inputs, "
-            f"{tuple(three)} for 3; keep the batch in a dimension of its own."
+            f"model: expected one batch dimension in the input of {name!r}, found shape {tuple(two)} for 2 inputs, and "
+            f"{tuple(three)} for 3; keep the batch in a separate dimension."
         )
     axis = axes[0]
     return Layout(name, (*two[:axis], two[axis] // 2, *two[axis + 1 :]), axis)

@@ -1,4 +1,4 @@
-"""nn.Module to torch.fx graph of affine nodes and relu."""
+"""Trace an nn.Module as a torch.fx graph of affine nodes and ReLUs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable
 
 
 class TakenApart(NamedTuple):
-    """A model taken apart.
+    """Hold a model taken apart.
 
     Attributes:
-        root: a copy of the model, whose submodules and attributes graph and head use.
-        graph: affine nodes and ReLUs, each ReLU named in its `meta[STAGE]`.
-        head: what follows, if the model's end is not piecewise linear: a module of the graph's output.
+        root: a copy of the model, whose submodules and attributes the graph and the head use.
+        graph: graph of affine nodes and ReLUs, each ReLU named in its `meta[STAGE]`.
+        head: the end of the model that is not piecewise linear, as a module of the graph's output; None if there is
+            none.
     """
 
     root: nn.Module
@@ -40,17 +41,17 @@ class TakenApart(NamedTuple):
 def trace_copy(
     model: nn.Module, precision: Callable[[], AbstractContextManager[object]], in_shape: tuple[int, ...] | None
 ) -> TakenApart:
-    """A copy of a model taken apart, by torch.fx or, where that cannot follow the code, by `torch.export`.
+    """Take a copy of a model apart, by torch.fx or, where that cannot trace the code, by `torch.export`.
 
     Args:
         model: a model that passed `check_model`.
-        precision: makes a context for the copy, see `copy_model`.
+        precision: constructor of a context for the copy, as for `copy_model`.
         in_shape: shape of one input, if known; `torch.export` needs it.
 
     Raises:
-        CannotTrace: torch.fx cannot follow the code, and `torch.export` would need the shape of the input.
+        CannotTrace: torch.fx cannot trace the code, and `torch.export` would need the shape of the input.
         TransformError: the model cannot be traced in either way.
-        UnsupportedOperation: as `take_apart`.
+        UnsupportedOperation: the model contains operations, other than at its end, that are not piecewise linear.
     """
     copy = copy_model(model, precision())
     try:
@@ -59,8 +60,8 @@ def trace_copy(
         _refuse_policy(model, error)
         if in_shape is None:
             raise CannotTrace(
-                "example_input: needed, as torch.export, which can follow more code, wants to know the shape of the "
-                f"input; pass a batch of inputs, such as torch.zeros(1, ...). {error}"
+                "example_input: needed, because torch.export, which can trace more code, needs the shape of the input; "
+                f"pass a batch of inputs, such as torch.zeros(1, ...). {error}"
             ) from error.__cause__
         exported = export_model(copy_model(model, nullcontext()), in_shape, error)
     copy = copy_model(exported, precision())
@@ -68,7 +69,7 @@ def trace_copy(
 
 
 def _refuse_policy(model: nn.Module, error: CannotTrace) -> None:
-    """Say what to pass in place of a policy of an actor and a critic, as of stable-baselines3, which draws actions."""
+    """Explain what to pass in place of an actor-critic policy, as of stable-baselines3, which draws actions."""
     for name, module in model.named_modules():
         parts = dict(module.named_modules())
         if {"mlp_extractor.policy_net", "action_net"} <= set(parts):
@@ -86,16 +87,16 @@ def take_apart(
     in_shape: tuple[int, ...] | None,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> TakenApart:
-    """The graph and the head of a module that is ours to change.
+    """Return the graph and the head of a module that may be changed.
 
     Args:
-        root: a copy of the user's model; constants that its code makes are attached to it.
-        in_shape: shape of one input, if known: control flow may then depend on the input's shape.
-        precision: makes a context for the constants that its code computes.
+        root: a copy of the user's model; constants created by its code are attached to it.
+        in_shape: shape of one input, if known; control flow may then depend on the input's shape.
+        precision: constructor of a context for the constants computed by its code.
 
     Raises:
         TransformError: the module cannot be traced.
-        UnsupportedOperation: it contains operations that are not piecewise linear, and not only at its end.
+        UnsupportedOperation: it contains operations, other than at its end, that are not piecewise linear.
     """
     with precision():
         graph = symbolic_trace(root, in_shape)
@@ -108,12 +109,12 @@ def take_apart(
     if accounts.refusals:
         possible, head = split_head(writer)
         if not possible:
-            rewrite(writer, set())  # for the parts on offer
+            rewrite(writer, set())  # to find the parts to suggest
             raise UnsupportedOperation(_list_refusals(accounts.refusals) + _offer_parts(root, graph, accounts))
     _refuse_infinities(root, graph)
     calls: Counter[str] = Counter()
     for node in list(graph.nodes):
-        if node.op == "get_attr" and not node.users:  # a weight of which nothing is left
+        if node.op == "get_attr" and not node.users:  # a weight that is no longer used
             graph.erase_node(node)
         if STAGE in node.meta:
             name = node.meta[STAGE]
@@ -124,24 +125,24 @@ def take_apart(
 
 
 def _keep_batch(graph: Graph, known: KnownShapes) -> None:
-    """Name the dimensions of each `squeeze()`, so that a batch of one input keeps its own."""
+    """Name the dimensions of each `squeeze()`, so that a batch of one input keeps its batch dimension."""
     for node in graph.nodes:
         if node.target in ("squeeze", torch.squeeze) and len(node.args) == 1 and not node.kwargs:
             try:
                 two, three = known(node.args[0])
-            except (NotRewritable, TransformError):  # said where the graph is run, or the shape is needed
+            except (NotRewritable, TransformError):  # reported when the graph runs, or the shape is needed
                 continue
             node.args = (*node.args, tuple(i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a == b == 1))
 
 
 def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
-    """Make sure that no constant with infinite entries is left where it is not a bound."""
+    """Check that constants with infinite entries remain only as bounds."""
     for node in graph.nodes:
         value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
         if isinstance(value, Tensor) and value.is_floating_point() and not value.to_dense().isfinite().all():
             raise TransformError(
-                f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as of "
-                "clamp(); use large numbers in its place (a mask of -1e4)."
+                f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as in "
+                "clamp(); use large numbers instead (such as a mask of -1e4)."
             )
 
 
@@ -155,7 +156,7 @@ def _list_refusals(refusals: list[Refusal]) -> str:
 
 
 def _offer_parts(root: nn.Module, graph: Graph, accounts: Accounts) -> str:
-    """The largest submodules, and slices of an `nn.Sequential`, with ReLUs and without anything refused, as code."""
+    """Suggest, as code, the largest submodules and slices of an `nn.Sequential` with ReLUs but no refused operation."""
     refused, wrong, used = {refusal.node for refusal in accounts.refusals}, set[str](), set[str]()
     for node in graph.nodes:
         if node in refused:
@@ -187,11 +188,11 @@ def _search(module: nn.Module, name: str, wrong: set[str], used: set[str]) -> It
 
 
 def _modules(node: Node) -> set[str]:
-    """Qualified names of all modules in whose forward() a node is made."""
+    """Return the qualified names of all modules in whose forward() a node is created."""
     stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
     return {path for path, _ in stack.values()} | ({str(node.target)} if node.op == "call_module" else set())
 
 
 def _written(name: str) -> str:
-    """A submodule as code, an index for each number."""
+    """Write a submodule as code, with an index for each number."""
     return "model" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in filter(None, name.split(".")))

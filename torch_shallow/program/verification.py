@@ -1,4 +1,4 @@
-"""A program held against the forward pass of the model that it was read from."""
+"""Compare a program with the forward pass of the model from which it was read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch_shallow.program.relu_program import ReLUProgram
 _log = logging.getLogger(__name__)
 MIXES_ROWS = (
     "its output for one input alone differs from its output for the same input in a batch; a model must treat each row "
-    "of a batch by itself and draw no random numbers (is it in train mode? call model.eval())"
+    "of a batch separately and draw no random numbers (if it is in train mode, call model.eval())"
 )
 UNSEEN = (
     "what was read from it differs from its forward pass, which does something that torch.fx does not see (random "
     "numbers, global state, a choice made by Python)"
 )
 _SCALES = (1e-2, 1.0, 1e2)
-NEARLY = 1e-12  # a neuron may be active if it is no further below 0, relative to its terms
+NEARLY = 1e-12  # a neuron may be active if it is at most this far below 0, relative to its terms
 
 
 def verify(
@@ -39,17 +39,18 @@ def verify(
     Args:
         program: the program.
         model: a copy of the model, in float64 and without hooks.
-        domain: where it is used; if that is a box, the points are points of it.
+        domain: the domain in which it is used; if that is a box, the points lie in it.
         head: what the model does after the program, in float64.
-        tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus
-            a thousandth of it relative to the size of the terms that are added up, in any layer. Rows may differ by a
-            hundred times as much between a batch and alone, for rounding.
+        tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus a
+            thousandth of it relative to the size of the terms that are summed, in any layer. Between a batch and single
+            rows, a hundred times as much is allowed for rounding.
 
     Raises:
-        TransformError: they differ, or the model's rows depend on each other; says by how much and where.
+        TransformError: the two differ, or the model's rows depend on each other; the message says by how much and
+            where.
     """
     rng = np.random.default_rng(0)
-    # At points of ordinary size, and at those that are so in the program's units.
+    # Points of ordinary size, and points of ordinary size in the program's units.
     lengths = [scale * units for units in (np.ones(program.num_inputs), _units(program)) for scale in _SCALES]
     x = np.concatenate([_points(program, domain, rng, length) for length in lengths])
     expected = _forward(model, program.in_shape, x)
@@ -59,7 +60,7 @@ def verify(
     if found.shape != expected.shape:
         raise TransformError(
             f"model: expected {found.shape[1]} values in each of its outputs for {len(x)} inputs, found "
-            f"{expected.shape[1]}; it must treat each row of a batch by itself."
+            f"{expected.shape[1]}; it must treat each row of a batch separately."
         )
     size = np.abs(expected).reshape(len(lengths), -1, expected.shape[1]).max(axis=1).repeat(4, axis=0)
     terms = _terms(program, x) if head is None else np.zeros(())
@@ -70,7 +71,7 @@ def verify(
 
     picked = list(range(0, len(x), 4))
     alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
-    # What the program says of rounding counts if it is the model's.
+    # The rounding of the program counts only if its values are the model's.
     between_rows = 100 * np.where(np.abs(found - expected) <= allowed, allowed, tolerance * size)
     _compare(x[picked], alone, expected[picked], between_rows[picked], MIXES_ROWS)
     _compare(x, found, expected, allowed, UNSEEN)
@@ -79,8 +80,8 @@ def verify(
         found,
         expected,
         worst,
-        f"constants as large as {terms.max():.1g} cancel in it, so that float64 has too few digits left for the rest; "
-        "use smaller ones (a mask of -1e4 in place of -1e30)",
+        f"constants as large as {terms.max():.1g} cancel in it, which leaves too few digits of float64 for the rest; "
+        "use smaller ones (such as a mask of -1e4 in place of -1e30)",
     )
 
 
@@ -91,20 +92,20 @@ def verify_in_own_precision(
     domain: Domain | None = None,
     head: nn.Module | None = None,
 ) -> None:
-    """Compare program and model at random points, the model in the precision that it has.
+    """Compare program and model at random points, with the model in its own precision.
 
-    This is a coarse check, of everything that may differ between precisions: a cast that makes a copy in one of them
-    only, a choice that the code makes by dtype.
+    This is a coarse check of everything that may differ between precisions: a cast that makes a copy in only one of
+    them, or a choice that the code makes by dtype.
 
     Args:
         program: the program, verified in float64.
         model: a copy of the model without hooks.
-        example_input: tells the dtype of inputs; else the first parameter does.
-        domain: as for `verify`.
-        head: as for `verify`; then this looks at floating-point outputs alone.
+        example_input: an example whose dtype is used for inputs; if None, that of the first parameter.
+        domain: the domain in which the program is used; if that is a box, the points lie in it.
+        head: what the model does after the program, in float64; then only floating-point outputs are compared.
 
     Raises:
-        TransformError: they differ by more than rounding explains.
+        TransformError: the two differ by more than rounding explains.
     """
     drawn = _points(program, domain, np.random.default_rng(0), np.ones(program.num_inputs))
     x = torch.from_numpy(drawn.reshape(-1, *program.in_shape)).to(own_dtype(model, example_input))
@@ -114,7 +115,7 @@ def verify_in_own_precision(
 
 
 def own_dtype(model: nn.Module, example_input: Tensor | None = None) -> torch.dtype:
-    """The dtype of a model's inputs: that of the example, or else that of its first parameter."""
+    """Return the dtype of a model's inputs: that of the example or, without one, of its first parameter."""
     default = torch.empty(0) if example_input is None else example_input
     return next((p.dtype for p in model.parameters() if example_input is None), default.dtype)
 
@@ -125,16 +126,16 @@ def compare_in_own_precision(
     x: Float[Tensor, "points *in_shape"],
     size: Float[np.ndarray, "points values"] | None = None,
 ) -> None:
-    """Compare outputs computed in float64 with those of the model in the precision that it has.
+    """Compare outputs computed in float64 with those of the model in its own precision.
 
     Args:
         found: the outputs, flattened.
         model: a copy of the model without hooks.
-        x: the inputs, in the model's dtype. If the model cannot run on them here, a line is logged, and that is all.
+        x: the inputs, in the model's dtype. If the model cannot run on them here, only a line is logged.
         size: size of the terms of each output, for rounding; if None, one more than the output.
 
     Raises:
-        TransformError: they differ by more than rounding explains.
+        TransformError: the two differ by more than rounding explains.
     """
     try:
         device = next((p.device for p in model.parameters()), x.device)
@@ -153,28 +154,29 @@ def compare_in_own_precision(
         found,
         y,
         10.0 * rounding**0.5 * (1.0 + np.abs(found) if size is None else size),
-        f"what was read from it differs from its forward pass in {x.dtype}; its code does something else in float64",
+        f"what was read from it differs from its forward pass in {x.dtype}; its code does something different in "
+        "float64",
     )
 
 
 def _units(program: ReLUProgram) -> Float[np.ndarray, "inputs"]:
-    """The program's units, except those so far from 1 that numbers might overflow; and 1 in a box."""
+    """Return the program's units, except those so far from 1 that numbers might overflow; 1 in a box."""
     return np.ones(program.num_inputs) if program.whole is not None else np.clip(program.units, 2.0**-100, 2.0**100)
 
 
 def _points(
     program: ReLUProgram, domain: Domain | None, rng: np.random.Generator, lengths: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "points inputs"]:
-    """Four random points of this size; in a box, points of the box.
+    """Draw four random points of this size; in a box, points of the box.
 
-    They fill the middle of the box for small lengths and go up to its corners for large ones.
+    They fill the middle of the box for small lengths, and reach its corners for large ones.
     """
     x = lengths * rng.standard_normal((4, program.num_inputs))
     if not isinstance(domain, Box):
         return x
     try:
         lower, upper = domain.bounds(program.in_shape)
-    except TransformError:  # who uses the domain says it better: of a query, which file it does not fit
+    except TransformError:  # reported better where the domain is used, for example with the file of a query
         return x
     with np.errstate(invalid="ignore", over="ignore"):
         inside = lower + (upper - lower) * (1.0 + np.clip(x, -1.0, 1.0)) / 2
@@ -182,10 +184,10 @@ def _points(
 
 
 def _terms(program: ReLUProgram, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-    """The size of the terms that rounding errors of each output are relative to.
+    """Return the size of the terms to which rounding errors of each output are relative.
 
-    These are the terms that the output is a sum of, and those of the neurons that it reads, as far as what is lost
-    there is passed on: terms may cancel in any layer. Errors of several terms are taken to be independent.
+    These are the terms that sum up to the output, and those of the neurons that it reads, as far as their errors are
+    passed on, since terms may cancel in any layer. Errors of several terms are taken to be independent.
     """
     sources, lost = x, np.zeros_like(x)
     for weight, bias in [(stage.weight, stage.bias) for stage in program.stages]:
@@ -205,7 +207,7 @@ def _with_losses(
 ) -> Float[np.ndarray, "points rows"]:
     own = np.abs(sources[:, : weight.shape[1]]) @ np.abs(weight).T + np.abs(bias)
     lost, tiny = lost[:, : weight.shape[1]], np.finfo(np.float64).tiny
-    units = lost.max(initial=tiny), np.abs(weight).max(initial=tiny)  # or squares would overflow
+    units = lost.max(initial=tiny), np.abs(weight).max(initial=tiny)  # without these, squares would overflow
     passed_on = np.sqrt((lost / units[0]) ** 2 @ ((weight / units[1]) ** 2).T)
     terms: np.ndarray = own + units[0] * units[1] * passed_on
     return terms
@@ -214,7 +216,7 @@ def _with_losses(
 def _outputs(
     program: ReLUProgram, head: nn.Module | None, x: Float[np.ndarray, "points inputs"]
 ) -> Float[np.ndarray, "points values"]:
-    """What the program computes, and then the head."""
+    """Compute the program, followed by the head."""
     y = program(x)
     return y if head is None else _forward(head, program.out_shape, y)
 
@@ -229,11 +231,11 @@ def _forward(
             y = module(batch)
     except Exception as error:
         raise TransformError(
-            f"model: it fails on a batch of {len(x)} inputs of shape {in_shape}: {error}. It must take batches of any "
-            "size."
+            f"model: it fails on a batch of {len(x)} inputs of shape {in_shape}: {error}. It must accept batches of "
+            "any size."
         ) from error
     if isinstance(y, Tensor) and len(x) == 1 and y.shape[:1] != (1,):
-        y = y[None]  # a squeeze() has taken the dimension of a batch of one
+        y = y[None]  # a squeeze() has removed the dimension of a batch of one
     if not isinstance(y, Tensor) or y.shape[:1] != (len(x),):
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise TransformError(
@@ -249,7 +251,7 @@ def _check_finite(y: Float[np.ndarray, "points values"], x: Float[np.ndarray, "p
     if len(wrong):
         raise TransformError(
             "model: expected finite outputs, found values that float64 cannot hold at the flattened input "
-            f"{_shown(x[wrong[0]])}; divide the weights of its layers by their size."
+            f"{_shown(x[wrong[0]])}; scale down the weights of its layers."
         )
 
 

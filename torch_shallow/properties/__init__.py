@@ -1,7 +1,7 @@
-"""What may be asked of a network: linear constraints on inputs and outputs joined by `&`, `|` and `~`.
+"""Define properties of networks: linear constraints on inputs and outputs, combined by `&`, `|` and `~`.
 
-`linear` has the constraints and `joined` what joins them; `formula` is what all of them are read as, and `cases` takes
-a formula apart; `monotone_property` is about slopes. No part knows a network.
+`linear` defines the constraints and `joined` their combinations. `formula` is the form to which all of them are
+reduced, and `cases` splits a formula into cases. `monotone_property` concerns slopes. No part refers to a network.
 """
 
 from torch_shallow.properties.joined import Property

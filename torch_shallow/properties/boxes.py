@@ -1,4 +1,4 @@
-"""What rows say of single entries of the input: a box."""
+"""Narrow a box by rows about single entries of the input."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch_shallow.properties.formula import Row
 def narrow(
     lower: Float[np.ndarray, "inputs"], upper: Float[np.ndarray, "inputs"], rows: Iterable[Row]
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"], list[Row]]:
-    """The bounds of the part of a box where rows about the input hold, and the rows that these do not say.
+    """Return the bounds of the part of a box where rows about the input hold, and the rows beyond these bounds.
 
-    Where a bound is a quotient, it is rounded outwards, and the row stays; so does one that is strict. A lower bound
-    beyond an upper one says that there is no such part.
+    A bound that is a quotient is rounded outwards, and its row is kept; so are strict rows. If a lower bound exceeds
+    its upper bound, no such part exists.
 
     Args:
-        lower: bounds of the box.
-        upper: likewise.
-        rows: about the input alone.
+        lower: lower bounds of the box.
+        upper: upper bounds of the box.
+        rows: rows about the input alone.
     """
     lower, upper, left = lower.copy(), upper.copy(), []
     for row in rows:

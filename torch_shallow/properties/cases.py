@@ -1,4 +1,4 @@
-"""A formula taken apart into cases: what each asks of the input alone, and what of the output."""
+"""Split a formula into cases, separating what each requires of the input alone from the rest."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import product
 
 from torch_shallow.properties.formula import AllOf, AnyOf, Formula, Row, rows_of
 
-MOST_CASES = 256  # of alternatives of the input that hold together with others
+MOST_CASES = 256  # limit on the combinations of alternatives of the input
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """All rows hold, and the rest.
+    """State that all rows hold, and the rest.
 
     Attributes:
         inputs: rows about the input alone.
-        rest: a formula in which no row is about the input alone, unless there are more than `MOST_CASES`.
+        rest: a formula without rows about the input alone, unless there are more than `MOST_CASES` combinations.
     """
 
     inputs: tuple[Row, ...]
@@ -26,10 +26,10 @@ class Case:
 
 
 def cases_of(formula: Formula) -> list[Case]:
-    """Cases of which at least one holds exactly where the formula does.
+    """Return cases of which at least one holds exactly where the formula does.
 
-    Only alternatives of the input are taken apart: several boxes, say, each perhaps with its own condition. Those that
-    are about outputs stay together.
+    Only alternatives of the input are separated, such as several boxes, each perhaps with its own condition.
+    Alternatives of outputs stay together.
     """
     if isinstance(formula, Row):
         return [Case((formula,), AllOf()) if _is_of_input(formula) else Case((), formula)]
@@ -46,7 +46,7 @@ def cases_of(formula: Formula) -> list[Case]:
 
 
 def _both(chosen: Iterable[Case]) -> Case:
-    """What several cases ask together."""
+    """Combine several cases into one that requires all of them."""
     chosen = tuple(chosen)
     rests = [case.rest for case in chosen if not (isinstance(case.rest, AllOf) and not case.rest.parts)]
     return Case(tuple(row for case in chosen for row in case.inputs), rests[0] if len(rests) == 1 else AllOf((*rests,)))
@@ -57,11 +57,11 @@ def _is_of_input(row: Row) -> bool:
 
 
 def alternatives(formula: Formula, most: int) -> list[Formula]:
-    """Formulas of which at least one holds exactly where this one does: conjunctions of rows, as far as they are few.
+    """Return formulas of which at least one holds exactly where this one does: conjunctions of rows where they are few.
 
     Args:
         formula: the formula.
-        most: a conjunction that is the same as more conjunctions of rows than this stays as it is, nested.
+        most: a conjunction equivalent to more than this many conjunctions of rows stays nested.
     """
     if isinstance(formula, Row):
         return [AllOf((formula,))]
@@ -74,7 +74,7 @@ def alternatives(formula: Formula, most: int) -> list[Formula]:
 
 
 def _number(formula: Formula) -> int:
-    """Of how many conjunctions of rows a formula is the disjunction."""
+    """Count the conjunctions of rows whose disjunction a formula is."""
     if isinstance(formula, Row):
         return 1
     return (math.prod if isinstance(formula, AllOf) else sum)(map(_number, formula.parts))

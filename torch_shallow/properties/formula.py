@@ -1,4 +1,4 @@
-"""Linear constraints on inputs and outputs, joined by "all of" and "any of": what every property is read as."""
+"""Define formulas, to which every property is reduced: linear constraints combined by "all of" and "any of"."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """`inputs @ x + outputs @ y + constant >= 0`, for the flattened input x and output y; `> 0` if it is strict.
+    """State that `inputs @ x + outputs @ y + constant >= 0` for the flattened input x and output y; `> 0` if `strict`.
 
     Attributes:
-        inputs: coefficients by the number of the entry; those that are left out are 0.
-        outputs: likewise.
-        constant: what is added.
-        strict: whether 0 is not enough.
+        inputs: coefficients by index of the input's entry; missing ones are 0.
+        outputs: coefficients by index of the output's entry; missing ones are 0.
+        constant: constant term.
+        strict: whether the left side must be positive, rather than at least 0.
     """
 
     inputs: Mapping[int, float] = field(default_factory=dict)
@@ -29,14 +29,14 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class AllOf:
-    """All of the parts hold; so it does without any part."""
+    """State that all of the parts hold; without any part, it always holds."""
 
     parts: tuple[Formula, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class AnyOf:
-    """At least one of the parts holds; so it never does without any part."""
+    """State that at least one of the parts holds; without any part, it never holds."""
 
     parts: tuple[Formula, ...] = ()
 
@@ -45,7 +45,7 @@ Formula: TypeAlias = Row | AllOf | AnyOf
 
 
 def negated(formula: Formula) -> Formula:
-    """The formula that holds exactly where this one does not: what was closed is strict in it."""
+    """Return the formula that holds exactly where this one does not; closed rows become strict, and vice versa."""
     if isinstance(formula, Row):
         inputs, outputs = ({i: -c for i, c in side.items()} for side in (formula.inputs, formula.outputs))
         return Row(inputs, outputs, -formula.constant, not formula.strict)
@@ -56,7 +56,7 @@ def negated(formula: Formula) -> Formula:
 def value_of(
     row: Row, x: Float[np.ndarray, "points inputs"], y: Float[np.ndarray, "points outputs"]
 ) -> Float[np.ndarray, "points"]:
-    """The left side of a row at each of some points."""
+    """Return the left side of a row at each of some points."""
     value = np.full(len(x), row.constant)
     for side, entries in ((row.inputs, x), (row.outputs, y)):
         if side:
@@ -67,7 +67,7 @@ def value_of(
 def holds_at(
     formula: Formula, x: Float[np.ndarray, "points inputs"], y: Float[np.ndarray, "points outputs"]
 ) -> Bool[np.ndarray, "points"]:
-    """Where a formula holds, of some inputs and their outputs; a row never does at NaN."""
+    """Tell at which inputs, with their outputs, a formula holds; a row never holds at NaN."""
     if isinstance(formula, Row):
         value = value_of(formula, x, y)
         return value > 0.0 if formula.strict else value >= 0.0
@@ -78,5 +78,5 @@ def holds_at(
 
 
 def rows_of(formula: Formula) -> list[Row]:
-    """All rows of a formula, in order."""
+    """Return all rows of a formula, in order."""
     return [formula] if isinstance(formula, Row) else [row for part in formula.parts for row in rows_of(part)]

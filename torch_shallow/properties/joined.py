@@ -1,4 +1,4 @@
-"""What a property is, and how properties are joined."""
+"""Define what a property is, and how properties are combined."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch_shallow.properties.formula import AllOf, AnyOf, Formula, negated
 
 
 class Property(ABC):
-    """A statement about an input and its output, made of linear constraints by `&` (and), `|` (or) and `~` (not)."""
+    """A statement about an input and its output, built from linear constraints by `&` (and), `|` (or) and `~` (not)."""
 
     @abstractmethod
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """The statement as rows.
+        """Return the statement as a formula.
 
         Args:
             inputs: number of entries of one input.
-            outputs: of one output.
-            name: of the argument, for errors.
+            outputs: number of entries of one output.
+            name: name of the argument, for error messages.
 
         Raises:
-            WrongTypeError: it speaks of what is no number.
-            TransformError: it speaks of entries that there are not, or of values that are not finite.
+            WrongTypeError: an index or a value is not a number.
+            TransformError: an index is out of range, or a value is not finite.
         """
 
     def __and__(self, other: Property) -> Property:
@@ -37,12 +37,12 @@ class Property(ABC):
 
 @dataclass(frozen=True)
 class Conjunction(Property):
-    """`a & b & ...`."""
+    """The conjunction `a & b & ...`."""
 
     parts: tuple[Property, ...]
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return AllOf(tuple(part.formula(inputs, outputs, name) for part in self.parts))
 
     def __repr__(self) -> str:
@@ -51,12 +51,12 @@ class Conjunction(Property):
 
 @dataclass(frozen=True)
 class Disjunction(Property):
-    """`a | b | ...`."""
+    """The disjunction `a | b | ...`."""
 
     parts: tuple[Property, ...]
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return AnyOf(tuple(part.formula(inputs, outputs, name) for part in self.parts))
 
     def __repr__(self) -> str:
@@ -65,12 +65,12 @@ class Disjunction(Property):
 
 @dataclass(frozen=True)
 class Negation(Property):
-    """`~a`: of what is closed it is open, and the other way round."""
+    """The negation `~a`: of a closed property it is open, and vice versa."""
 
     negated: Property
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return negated(self.negated.formula(inputs, outputs, name))
 
     def __repr__(self) -> str:
@@ -82,5 +82,5 @@ def _is(other: object) -> bool:
 
 
 def _parts(one: Property, kind: type[Conjunction] | type[Disjunction]) -> tuple[Property, ...]:
-    """Those of a property that is joined in the same way, so that long chains do not nest."""
+    """Return the parts of a property of the same kind, so that long chains do not nest."""
     return one.parts if isinstance(one, kind) else (one,)

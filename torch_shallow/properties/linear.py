@@ -1,4 +1,4 @@
-"""The properties that others are made of: linear constraints on the entries of an output, or of the input."""
+"""Define the basic properties: linear constraints on the entries of an output or of the input."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ Coefficients: TypeAlias = Mapping[int, Number] | Sequence[Number] | np.ndarray |
 
 @dataclass(frozen=True)
 class AtLeast(Property):
-    """An output of at least `value`, or an entry of the input.
+    """An output, or an entry of the input, of at least `value`.
 
     Attributes:
-        value: of the output.
-        output: which entry of the flattened output.
-        input: which entry of the flattened input, if it is about one and not about an output.
+        value: smallest value allowed.
+        output: index of an entry of the flattened output.
+        input: index of an entry of the flattened input, to constrain that instead of an output; None for an output.
 
     Example:
+        >>> from torch_shallow import AtLeast
         >>> AtLeast(0.0) & ~AtLeast(1.0) | AtLeast(0.5, input=3)
         ((AtLeast(0.0) & ~AtLeast(1.0)) | AtLeast(0.5, input=3))
     """
@@ -37,7 +38,7 @@ class AtLeast(Property):
     input: int | None = None
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return _between(self, self.value, math.inf, inputs, outputs, name)
 
     def __repr__(self) -> str:
@@ -46,12 +47,19 @@ class AtLeast(Property):
 
 @dataclass(frozen=True)
 class AtMost(Property):
-    """An output of at most `value`, or an entry of the input.
+    """An output, or an entry of the input, of at most `value`.
 
     Attributes:
-        value: of the output.
-        output: which entry of the flattened output.
-        input: which entry of the flattened input, if it is about one and not about an output.
+        value: largest value allowed.
+        output: index of an entry of the flattened output.
+        input: index of an entry of the flattened input, to constrain that instead of an output; None for an output.
+
+    Example:
+        If the first input is at most 0, then the second output is at most 1:
+
+        >>> from torch_shallow import AtMost
+        >>> ~AtMost(0.0, input=0) | AtMost(1.0, output=1)
+        (~AtMost(0.0, input=0) | AtMost(1.0, output=1))
     """
 
     value: Number
@@ -59,7 +67,7 @@ class AtMost(Property):
     input: int | None = None
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return _between(self, -math.inf, self.value, inputs, outputs, name)
 
     def __repr__(self) -> str:
@@ -68,13 +76,19 @@ class AtMost(Property):
 
 @dataclass(frozen=True)
 class Between(Property):
-    """An output from `lower` to `upper`, or an entry of the input.
+    """An output, or an entry of the input, from `lower` to `upper`.
 
     Attributes:
-        lower: least value of the output.
-        upper: largest value of the output.
-        output: which entry of the flattened output.
-        input: which entry of the flattened input, if it is about one and not about an output.
+        lower: smallest value allowed.
+        upper: largest value allowed.
+        output: index of an entry of the flattened output.
+        input: index of an entry of the flattened input, to constrain that instead of an output; None for an output.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> torch_shallow.verify(model, torch_shallow.Box(-1.0, 1.0), torch_shallow.Between(0.0, 10.0)).holds
+        True
     """
 
     lower: Number
@@ -83,7 +97,7 @@ class Between(Property):
     input: int | None = None
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         return _between(self, self.lower, self.upper, inputs, outputs, name)
 
     def __repr__(self) -> str:
@@ -92,22 +106,29 @@ class Between(Property):
 
 @dataclass(frozen=True)
 class Wins(Property):
-    """A class whose output is at least that of every other one, and `margin` more.
+    """A class whose output exceeds every other output by at least `margin`.
 
     Attributes:
-        output: the class: which entry of the flattened output.
-        margin: how much more, at least; with 0, the class may share the first place.
+        output: the class, as index of an entry of the flattened output.
+        margin: smallest lead over every other output; with 0, the class may share the first place.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Linear(2, 3)
+        >>> verdict = torch_shallow.verify(model, torch_shallow.Box.around([0.5, 0.5], 0.1), torch_shallow.Wins(0))
+        >>> verdict.holds in (True, False)
+        True
     """
 
     output: int
     margin: Number = 0.0
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         chosen = entry_number(self.output, outputs, "output", name)
         if outputs < 2:
             raise TransformError(
-                f"{name}: expected a network with two outputs or more for {self!r}, found {outputs}; use AtLeast or "
+                f"{name}: expected a network with at least 2 outputs for {self!r}, found {outputs}; use AtLeast or "
                 "AtMost."
             )
         _check_numbers(self, (self.margin,), name)
@@ -117,20 +138,22 @@ class Wins(Property):
 
 @dataclass(frozen=True, eq=False)
 class Linear(Property):
-    """A linear function of outputs and inputs that is at most, or at least, so much: `outputs @ y + inputs @ x`.
+    """A linear function `outputs @ y + inputs @ x` of outputs and inputs within given limits.
 
     Attributes:
-        outputs: coefficients: one for each entry of the flattened output, or by number; None if there are none.
-        inputs: likewise of the input.
-        at_most: the largest value allowed; no limit if None.
-        at_least: the least value allowed; no limit if None.
+        outputs: coefficients, one for each entry of the flattened output, or a dict from indices to coefficients; None
+            for none.
+        inputs: coefficients of the flattened input, in the same form.
+        at_most: largest value allowed; no limit if None.
+        at_least: smallest value allowed; no limit if None.
 
     Example:
-        The first output is no further than 0.1 from the second one:
+        The first output differs from the second by at most 0.1:
 
+        >>> from torch_shallow import Linear
         >>> near = Linear(outputs=[1.0, -1.0], at_least=-0.1, at_most=0.1)
 
-        It does not fall below the fourth entry of the input:
+        The first output does not fall below the fourth entry of the input:
 
         >>> above = Linear(outputs={0: 1.0}, inputs={3: -1.0}, at_least=0.0)
     """
@@ -141,9 +164,9 @@ class Linear(Property):
     at_least: Number | None = None
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         if self.at_most is None and self.at_least is None:
-            raise TransformError(f"{name}: expected at_most or at_least in {self!r}, found neither; give one.")
+            raise TransformError(f"{name}: expected at_most or at_least in {self!r}, found neither; give at least one.")
         of_inputs = _coefficients(self.inputs, inputs, "inputs", name)
         of_outputs = _coefficients(self.outputs, outputs, "outputs", name)
         lower = -math.inf if self.at_least is None else self.at_least
@@ -166,10 +189,10 @@ def _between(
 def _limited(
     stated: Property, lower: Number, upper: Number, inputs: dict[int, float], outputs: dict[int, float], name: str
 ) -> Formula:
-    """The rows of a linear function between two values, of which one may be infinite."""
+    """Return the rows that keep a linear function between two values, one of which may be infinite."""
     _check_numbers(stated, (lower, upper), name, finite=False)
     if not lower <= upper or lower == math.inf or upper == -math.inf or (math.isinf(lower) and math.isinf(upper)):
-        raise TransformError(f"{name}: expected finite values, the lower one first, found {stated}.")
+        raise TransformError(f"{name}: expected finite values, the lower one first, found {stated}; correct them.")
     rows = []
     if lower > -math.inf:
         rows.append(Row(inputs, outputs, -float(lower)))
@@ -180,7 +203,7 @@ def _limited(
 
 
 def _coefficients(given: Coefficients, count: int, side: str, name: str) -> dict[int, float]:
-    """By number, without zeros."""
+    """Return nonzero coefficients by index."""
     if given is None:
         return {}
     try:
@@ -193,13 +216,13 @@ def _coefficients(given: Coefficients, count: int, side: str, name: str) -> dict
         raise
     except (TypeError, ValueError) as error:
         raise WrongTypeError(
-            f"{name}: expected numbers as the {side} of Linear, one for each entry, or a dict from entries to numbers, "
+            f"{name}: expected numbers as the {side} of Linear, one for each entry, or a dict from indices to numbers, "
             f"found {given!r}."
         ) from error
     if not isinstance(given, Mapping) and len(found) != count:
         raise TransformError(
             f"{name}: expected {count} coefficients as the {side} of Linear, one for each entry, found {len(found)}; "
-            "or give a dict from entries to coefficients."
+            "give that many, or a dict from indices to coefficients."
         )
     if not all(map(math.isfinite, found.values())):
         raise TransformError(f"{name}: expected finite coefficients as the {side} of Linear, found {given!r}.")
@@ -207,16 +230,18 @@ def _coefficients(given: Coefficients, count: int, side: str, name: str) -> dict
 
 
 def entry_number(number: object, count: int, side: str, name: str) -> int:
-    """The number of an entry, from 0.
+    """Check the index of an entry, and return it counted from 0.
 
     Raises:
-        WrongTypeError: it is no number.
-        TransformError: there is no such entry.
+        WrongTypeError: it is not an integer.
+        TransformError: it is out of range.
     """
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise WrongTypeError(f"{name}: expected the number of an {side}, found {number!r}.")
+        raise WrongTypeError(f"{name}: expected the index of an {side}, found {number!r}.")
     if count == 0:
-        raise TransformError(f"{name}: expected constraints on outputs, found one on {side} {number}.")
+        raise TransformError(
+            f"{name}: expected only constraints on outputs, found one on {side} {number}; leave it out."
+        )
     if not -count <= number < count:
         raise TransformError(f"{name}: expected an {side} from {-count} to {count - 1}, found {number}.")
     return int(number) % count
@@ -224,12 +249,14 @@ def entry_number(number: object, count: int, side: str, name: str) -> int:
 
 def _check_numbers(stated: Property, values: tuple[object, ...], name: str, finite: bool = True) -> None:
     if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in values):
-        raise WrongTypeError(f"{name}: expected plain numbers, found {stated}; take them out of tensors by .item().")
+        raise WrongTypeError(
+            f"{name}: expected plain numbers, found {stated}; use .item() to take them out of tensors."
+        )
     if finite and not all(math.isfinite(float(value)) for value in values):  # type: ignore[arg-type]
         raise TransformError(f"{name}: expected finite numbers, found {stated}.")
 
 
 def _shown(stated: AtLeast | AtMost | Between, *values: object) -> str:
-    """In as few words as it was written in."""
+    """Write a property as briefly as it can be entered."""
     which = f"input={stated.input}" if stated.input is not None else f"output={stated.output}" if stated.output else ""
     return f"{type(stated).__name__}({', '.join(filter(None, (*map(repr, values), which)))})"

@@ -1,4 +1,4 @@
-"""Verdicts on properties: `hunt` looks for violations, `verdict` says what is proven."""
+"""Decide properties: `hunt` searches for violations, and `verdict` reports what is proven."""
 
 from torch_shallow.verdicts.verdict import Verdict
 

@@ -1,4 +1,4 @@
-"""Looking for an input that meets a formula, in one way after another."""
+"""Search for an input that meets a formula, one alternative of the formula after another."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from torch_shallow.verdicts.verdict import Verdict
 if TYPE_CHECKING:
     from torch_shallow.certify.certificate import Claim
 
-GLANCES = 64  # points of each way that are looked at before the search
-NEAR = 1e-7  # a search that has ended leaves no more open than this, of the terms
-ROOM = 1e-12  # a certificate aims so far below 0, of the terms, so that rounding leaves it there
-CLEAR = 256  # so many units of rounding of the model's dtype, of the terms, are asked for where less is not clear
+GLANCES = 64  # points of each way that are tried before the search
+NEAR = 1e-7  # a completed search leaves at most this gap, relative to the terms
+ROOM = 1e-12  # a certificate aims this far below 0, relative to the terms, to allow for rounding
+CLEAR = 256  # units of rounding of the model's dtype, relative to the terms, by which a clear violation exceeds 0
 
 
 @dataclass(frozen=True, eq=False)
 class Catch:
-    """The worst point of a way, and how surely the formula is met there.
+    """Hold the worst point of a way, and how surely the formula is met there.
 
     Attributes:
-        way: number of the way.
-        x: the point, as the search has found it.
-        value: of the way's question.
-        sure: 0 if it is not met; 1 if it is for the question's value alone; 2 if for the float64 values of the
-            network; 3 if for what the network itself gives in its own dtype, at a point of the domain.
+        way: index of the way.
+        x: the point as the search found it.
+        value: value of the way's question at `x`.
+        sure: 0 if the formula is not met; 1 if only according to the question's value; 2 if according to the float64
+            values of the network; 3 if according to what the network itself gives in its own dtype, at a point of the
+            domain.
         shown: the point in the network's dtype.
-        output: what the network gives there.
+        output: the network's output there.
     """
 
     way: int
@@ -51,13 +52,13 @@ class Catch:
 
 
 class Hunt:
-    """A search for an input of a domain that meets a formula, and what it has found so far.
+    """Search for an input of a domain that meets a formula, and keep what was found.
 
     Args:
         subject: the network and the domain.
-        formula: what is to be met.
-        ways: in which it may be.
-        asking: who answers.
+        formula: the formula to be met.
+        ways: the ways in which it may be met.
+        asking: the object that answers questions.
     """
 
     def __init__(self, subject: Subject, formula: Formula, ways: Sequence[Violation], asking: Asking) -> None:
@@ -67,7 +68,7 @@ class Hunt:
         self.reason = ""
 
     def verdict(self) -> Verdict:
-        """Look at some points first, then search in one way after another, the most promising one first."""
+        """Try some points first, then search one way after another, the most promising one first."""
         for number in self._glance():
             if self._is_over():
                 break
@@ -79,7 +80,7 @@ class Hunt:
         return verdict
 
     def _claims(self) -> list[Claim]:
-        """That the formula is met in none of the ways."""
+        """Claim that the formula is met in none of the ways."""
         from torch_shallow.certify.certificate import Claim
 
         claims = []
@@ -90,7 +91,7 @@ class Hunt:
         return claims
 
     def _glance(self) -> list[int]:
-        """The ways, in the order of their greatest value at a few points of each."""
+        """Return the ways in the order of their greatest value at a few points of each."""
         values = np.full(len(self.ways), -np.inf)
         for number, way in enumerate(self.ways):
             x = _points(way.posed)
@@ -114,16 +115,16 @@ class Hunt:
             self._take(number, found.x, found.value)
 
     def _look_for_a_clearer_one(self, best: Catch) -> None:
-        """Go on beyond a point at which rounding decides, for one that is met by more."""
+        """Continue beyond a point at which rounding decides, for one that meets the formula by more."""
         posed = self.ways[best.way].posed
         unit = max(torch.finfo(self.subject.dtype).eps, np.finfo(np.float64).eps)
         more = best.value + CLEAR * unit * float(terms_of(posed, best.x[None]).max())
         self._search(best.way, replace(posed, floor=best.value, enough=more), -1)
         if best.sure > 1:
-            self.reason = ""  # what is known is known
+            self.reason = ""  # the verdict is known already
 
     def _take(self, number: int, x: Float[np.ndarray, "inputs"], value: float) -> None:
-        """Keep a point if it is the best so far: the one that is surest, and then the worst."""
+        """Keep a point if it is the best so far: the surest, and among equally sure ones the worst."""
         shown = self.subject.rounded(x, self.ways[number].posed.domain)
         output = self.subject.run(shown)
         sure = self._sure(number, x, value, shown, output)
@@ -157,14 +158,14 @@ class Hunt:
         return Verdict(None, None, None, margin, lower, False, True, cells, seconds, reason)
 
     def _near(self, number: int) -> float:
-        """What the bound of a way may be off where the search has ended."""
+        """Return how far the bound of a way may be off after a completed search."""
         posed = self.ways[number].posed
         x = middle_of(posed) if self.best is None else np.stack([middle_of(posed)[0], self.best.x])
         return NEAR * float(terms_of(posed, x).max())
 
 
 def _points(posed: Posed) -> Float[np.ndarray, "points inputs"]:
-    """The middle of a box and some points of it, always the same; of a polytope, none but 0 if it lies inside."""
+    """Return the middle of a box and some fixed points of it; for a polytope, only 0, if it lies inside."""
     middle = middle_of(posed)
     if not isinstance(posed.domain, Box):
         return middle if bool(posed.domain.contains(torch.from_numpy(middle))[0]) else middle[:0]

@@ -1,4 +1,4 @@
-"""Whether a network is monotone: a region whose slope has the wrong sign, or the proof that there is none."""
+"""Decide whether a network is monotone: find a region whose slope has the wrong sign, or prove that there is none."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from torch_shallow.verdicts.verdict import Verdict
 
 
 def monotone_verdict(subject: Subject, stated: Monotone, asking: Asking) -> Verdict:
-    """The verdict on slopes of a network in a bounded domain.
+    """Decide a property of slopes of a network in a bounded domain.
 
-    Slopes up to rounding, 1e-10 of the terms that they are added up from, or more in large networks, count as 0.
+    Slopes within rounding count as 0: 1e-10 of the terms that they are summed from, or more in large networks.
 
     Raises:
-        WrongTypeError: the property speaks of what is no number.
-        TransformError: it speaks of entries that there are not, the domain is not bounded, or an argument of other
-            searches is given.
+        WrongTypeError: an index in the property is not an integer.
+        TransformError: an index is out of range, the domain is not bounded, or an argument of other searches is given.
     """
     program, options = subject.program, asking.options
     claims = stated.claims(program.num_inputs, program.num_outputs)
-    bounding_box(subject.domain, program.in_shape)  # or an error that says what is missing
+    bounding_box(subject.domain, program.in_shape)  # raises an error if the domain is not bounded
     given = options.checkpoint, options.solver, options.certificate
     if options.method != "auto" or any(value is not None for value in given):
         raise TransformError(
-            "checkpoint, method, solver, certificate: expected none of them with Monotone, which has a search of its "
-            "own; leave them out."
+            "checkpoint, method, solver, certificate: expected none of these with Monotone, which has its own search; "
+            "leave them out."
         )
     rounding = rounding_of_slopes(program, SEARCH_TOLERANCE)
     wanted = np.zeros((2, *rounding.shape), dtype=bool)
@@ -48,10 +47,10 @@ def monotone_verdict(subject: Subject, stated: Monotone, asking: Asking) -> Verd
         shown = subject.rounded(ends.points[worst], subject.domain)
         side, row, column = map(int, worst)
         near = program.affine_maps(program.pattern(shown.double().cpu().reshape(1, -1).numpy())[0])[2][row, column]
-        is_elsewhere = bool((near if side else -near) <= rounding[row, column])  # rounded out of the region
+        is_elsewhere = bool((near if side else -near) <= rounding[row, column])  # rounding left the region
         seen = (shown, subject.run(shown), margin, min(lower, margin), is_elsewhere, subject.contains(shown))
         return Verdict(False, *seen, *effort)
     if not (wanted & (ends.bound > rounding)).any():
         return Verdict(True, None, None, margin, lower, False, True, *effort)
-    reason = asking.reason or "the search has ended with a bound on the other side of 0"
+    reason = asking.reason or "the search ended with a bound on the other side of 0"
     return Verdict(None, None, None, margin, lower, False, True, *effort, reason)

@@ -1,4 +1,4 @@
-"""What is known of a property: whether it holds, by how much, and where it fails."""
+"""Report what is known about a property: whether it holds, by how much, and where it fails."""
 
 from __future__ import annotations
 
@@ -14,28 +14,36 @@ from torch_shallow.display import Displayed, TextTable
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Verdict(Displayed):
-    """Whether a property holds for every input of a domain.
+    """Report whether a property holds for every input of a domain.
 
     The margin is how far the property is from failing: minus the greatest value, over the domain, of the least of the
-    linear functions that have to be positive together for it to fail. It is negative where the property fails, and
-    known to lie between `lower_bound`, which is proven, and `upper_bound`, that of the worst point found. A search ends
-    when the sign is known: the interval is then as wide as it happens to be.
+    linear functions that must be positive together for it to fail. It is negative where the property fails, and lies
+    between `lower_bound`, which is proven, and `upper_bound`, the margin of the worst point found. A search ends as
+    soon as the sign is known, whatever the width of this interval.
 
     Attributes:
-        holds: True or False; None if the search was stopped before it was known.
+        holds: True or False; None if the search was stopped before this was known.
         counterexample: an input of the domain for which the property fails, of shape `in_shape`, in the dtype of the
             model; None if there is none.
-        output: what the model itself gives for it, in its own dtype.
-        margin: of the worst point found; inf if no point was found that comes near.
-        lower_bound: no input of the domain has a smaller margin: proven. -inf where not all of it was looked at.
-        only_rounding: whether the verdict hangs on rounding. Of a property that fails: it does so for the float64
-            values of the network, but not when the model itself, in its own dtype, is given `counterexample`. Of one
-            that holds: it does so at every point looked at, but the proven bound is on the other side of 0 by rounding.
-        in_domain: whether `counterexample`, rounded to the dtype of the model, is still in the domain; it is not where
-            the domain is too thin for that dtype.
-        cells: how many cells were opened.
-        seconds: how long it took.
-        reason: why the search stopped before the verdict was known; empty if it is.
+        output: the model's own output for the counterexample, in its own dtype.
+        margin: the margin of the worst point found; inf if no relevant point was found.
+        lower_bound: a proven lower bound on the margin of every input of the domain; -inf if part of it was not
+            examined.
+        only_rounding: whether the verdict depends on rounding. For a property that fails: it fails for the float64
+            values of the network, but not when the model itself, in its own dtype, is given `counterexample`. For one
+            that holds: it holds at every point examined, but by rounding the proven bound is on the other side of 0.
+        in_domain: whether `counterexample`, rounded to the dtype of the model, is still in the domain; False if the
+            domain is too thin for that dtype.
+        cells: the number of cells that were opened.
+        seconds: the duration in seconds.
+        reason: why the search stopped before the verdict was known; empty if it is known.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> verdict = torch_shallow.verify(model, torch_shallow.Box(-1.0, 1.0), torch_shallow.AtMost(-0.5))
+        >>> verdict.holds, bool(verdict.output[0] > -0.5)
+        (False, True)
     """
 
     holds: bool | None
@@ -56,12 +64,12 @@ class Verdict(Displayed):
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval of the margin."""
+        """The width of the proven interval of the margin; 0 if both ends agree."""
         return 0.0 if self.upper_bound <= self.lower_bound else self.upper_bound - self.lower_bound
 
     @property
     def proven(self) -> bool:
-        """Whether the verdict is known and does not hang on rounding."""
+        """Whether the verdict is known and does not depend on rounding."""
         return self.holds is not None and not self.only_rounding
 
     def __str__(self) -> str:
@@ -78,17 +86,17 @@ class Verdict(Displayed):
 
     @property
     def _remarks(self) -> list[str]:
-        """What is to be known of an input for which the property fails."""
+        """Remarks on an input for which the property fails."""
         remarks = []
         if self.holds is False and self.only_rounding:
             remarks.append("by rounding alone: the model itself, in its own dtype, keeps the property at this input")
         if self.holds is False and not self.in_domain:
-            remarks.append("the input is outside of the domain by rounding: no number of its dtype is inside")
+            remarks.append("the input is outside the domain by rounding, since no number of its dtype is inside")
         return remarks
 
     @property
     def _values(self) -> list[tuple[str, str]]:
-        """That input, and what the model gives for it."""
+        """The counterexample, and what the model gives for it."""
         return [
             (name, np.array2string(tensor.double().cpu().numpy().ravel(), precision=6, threshold=12))
             for name, tensor in (("input", self.counterexample), ("output", self.output))

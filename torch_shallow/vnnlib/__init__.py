@@ -1,7 +1,7 @@
-"""Queries in VNN-LIB, versions 1 and 2.
+"""Read queries in VNN-LIB, versions 1 and 2.
 
-`syntax` reads nested lists, `declarations` says what the variables are, `assertions` makes formulas of terms, and
-`query` is the whole.
+`syntax` reads nested lists, `declarations` collects the variables, `assertions` turns terms into formulas, and `query`
+combines them.
 """
 
 from torch_shallow.vnnlib.query import VnnlibQuery, read_vnnlib

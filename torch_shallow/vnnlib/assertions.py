@@ -1,4 +1,4 @@
-"""Assertions of VNN-LIB as formulas: comparisons of affine terms, joined by `and` and `or`."""
+"""Read assertions of VNN-LIB as formulas: comparisons of affine terms, combined by `and` and `or`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Affine:
-    """Coefficients of entries, and a constant."""
+    """Hold coefficients of entries, and a constant."""
 
     coefficients: dict[Entry, float]
     constant: float
@@ -27,29 +27,29 @@ class Affine:
         return Affine(total, self.constant + other.constant)
 
     def scaled(self, factor: float) -> Affine:
-        """So many times this."""
+        """Multiply by a number."""
         return Affine({entry: factor * c for entry, c in self.coefficients.items()}, factor * self.constant)
 
     def __sub__(self, other: Affine) -> Affine:
         return self + other.scaled(-1.0)
 
     def row(self, strict: bool) -> Row:
-        """That this is at least 0, or more."""
+        """State that this is at least 0, or greater if `strict`."""
         known = {entry: c for entry, c in self.coefficients.items() if c != 0.0}
         inputs, outputs = ({i: c for (of, i), c in known.items() if of is side} for side in (True, False))
         return Row(inputs, outputs, self.constant, strict)
 
 
 def formula_of(expression: Expression, variables: Declarations, statement: Statement) -> Formula:
-    """What an assertion says.
+    """Read an assertion as a formula.
 
     Args:
-        expression: what is asserted.
-        variables: what is declared.
-        statement: in which it stands, for errors.
+        expression: the asserted expression.
+        variables: the declared variables.
+        statement: the statement that contains the expression, for error messages.
 
     Raises:
-        FileError: it is no formula, speaks of what is not declared, or multiplies variables.
+        FileError: the expression is not a formula, refers to something undeclared, or multiplies variables.
     """
 
     def read(part: Expression) -> Formula:
@@ -91,7 +91,7 @@ def _term(expression: Expression, variables: Declarations, statement: Statement)
         if entry is not None:
             return Affine({entry: 1.0}, 0.0)
         if not _NUMBER.fullmatch(expression):
-            raise statement.wrong("a number, or an entry of a variable that is declared", expression)
+            raise statement.wrong("a number, or an entry of a declared variable", expression)
         return Affine({}, float(expression))
     terms = [_term(part, variables, statement) for part in expression[1:]]
     match expression[:1], terms:

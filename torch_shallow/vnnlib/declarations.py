@@ -1,4 +1,4 @@
-"""What a VNN-LIB file declares: networks, with their inputs and outputs, and what the entries of these are called."""
+"""Read the declarations of a VNN-LIB file: networks, their inputs and outputs, and the names of their entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 from torch_shallow.vnnlib.syntax import Expression, Statement
 
 Entry: TypeAlias = tuple[bool, int]
-"""Whether it is of the inputs, and its number among the entries of all inputs, or of all outputs, one after another."""
+"""Whether it belongs to an input, and its index among the entries of all inputs, or of all outputs, in order."""
 
 _NAME = re.compile(r"[A-Za-z]\w*")
 _SHAPE = re.compile(r"(\w+)\[((?:\d+(?:,\d+)*)?)\]")
@@ -20,13 +20,13 @@ _NUMBERED = re.compile(r"([XY])_(\d+)")
 
 @dataclass(frozen=True)
 class DeclaredTensor:
-    """An input or an output.
+    """Describe an input or an output.
 
     Attributes:
-        name: of the variable.
-        dtype: as it is written, such as `"float32"` or `"Real"`.
-        shape: with the batch, if it has one.
-        first: number of its first entry among those of all inputs, or of all outputs.
+        name: name of the variable.
+        dtype: dtype as written in the file, such as `"float32"` or `"Real"`.
+        shape: shape, including the batch if the file gives one.
+        first: index of the first entry among those of all inputs, or of all outputs.
     """
 
     name: str
@@ -42,13 +42,13 @@ class DeclaredTensor:
 
 @dataclass(frozen=True)
 class DeclaredNetwork:
-    """A network.
+    """Describe a network.
 
     Attributes:
-        name: of the network; empty in version 1, which has one network without a name.
-        inputs: of the network.
-        outputs: likewise.
-        same_as: the network that it is equal to, weights included; empty if there is none.
+        name: name of the network; empty in version 1, which has one network without a name.
+        inputs: inputs of the network.
+        outputs: outputs of the network.
+        same_as: name of the network that it equals, including weights; empty if there is none.
     """
 
     name: str
@@ -59,11 +59,11 @@ class DeclaredNetwork:
 
 @dataclass
 class Declarations:
-    """What has been declared so far.
+    """Collect what has been declared so far.
 
     Attributes:
-        networks: those of version 2.
-        numbered: the variables `X_i` and `Y_i` of version 1.
+        networks: the networks of version 2.
+        numbered: the indices of the variables `X_i` and `Y_i` of version 1.
     """
 
     networks: list[DeclaredNetwork] = field(default_factory=list)
@@ -72,10 +72,10 @@ class Declarations:
     _sizes: list[int] = field(default_factory=lambda: [0, 0])
 
     def declare_constant(self, statement: Statement) -> None:
-        """`(declare-const X_0 Real)`, or as a function without arguments.
+        """Read `(declare-const X_0 Real)`, or the same as a function without arguments.
 
         Raises:
-            FileError: it is something else.
+            FileError: the statement has another form.
         """
         found = _NUMBERED.fullmatch(_word(statement.parts[1:2]))
         if found is None:
@@ -83,17 +83,17 @@ class Declarations:
         self.numbered[found[1]].add(int(found[2]))
 
     def declare_network(self, statement: Statement) -> None:
-        """`(declare-network f (declare-input X float32 [1,5]) (declare-output Y float32 [1,2]))`.
+        """Read `(declare-network f (declare-input X float32 [1,5]) (declare-output Y float32 [1,2]))`.
 
         Raises:
-            FileError: it is something else, or has hidden nodes or several outputs, which are not read.
+            FileError: the statement has another form, or hidden nodes or several outputs, which are not supported.
         """
         name = _word(statement.parts[1:2])
         if not _NAME.fullmatch(name):
-            raise statement.wrong("a name of the network", statement.parts)
+            raise statement.wrong("the name of a network", statement.parts)
         inputs, outputs, related = list[DeclaredTensor](), list[DeclaredTensor](), dict[str, str]()
         if name in self._tensors or name in (network.name for network in self.networks):
-            raise statement.wrong("a name that is not used twice", name)
+            raise statement.wrong("a name that is not yet used", name)
         for part in statement.parts[2:]:
             match part:
                 case ["declare-input", *described]:
@@ -102,19 +102,19 @@ class Declarations:
                     outputs.append(self._tensor(statement, described, False))
                 case ["equal-to" | "isomorphic-to" as kind, str(other)]:
                     if related or other not in (network.name for network in self.networks if not network.same_as):
-                        raise statement.wrong("one network declared before, which is not equal to another", part)
+                        raise statement.wrong("one earlier network that is not declared equal to another", part)
                     related = {kind: other}
                 case _:
                     raise statement.wrong("declare-input, declare-output, equal-to or isomorphic-to", part)
         if not inputs or len(outputs) != 1:
-            raise statement.wrong("one input or more, and one output", f"{len(inputs)} and {len(outputs)}")
+            raise statement.wrong("at least one input, and exactly one output", f"{len(inputs)} and {len(outputs)}")
         self.networks.append(DeclaredNetwork(name, tuple(inputs), tuple(outputs), related.get("equal-to", "")))
 
     def complete(self) -> tuple[DeclaredNetwork, ...]:
-        """All networks.
+        """Return all networks.
 
         Raises:
-            FileError: there are none, or numbers of variables are left out.
+            FileError: no network is declared, or indices of variables are missing.
         """
         whole = Statement([], 1)
         if self.networks:
@@ -128,7 +128,7 @@ class Declarations:
         return (DeclaredNetwork("", (of_input,), (of_output,)),)
 
     def entry(self, word: str) -> Entry | None:
-        """The entry that a word names; None if it names none."""
+        """Return the entry that a word names; None if it names none."""
         found = _NUMBERED.fullmatch(word)
         if found is not None and int(found[2]) in self.numbered[found[1]]:
             return found[1] == "X", int(found[2])
@@ -150,7 +150,7 @@ class Declarations:
             raise statement.wrong("a name, a type and a shape, as in X float32 [1,5]", [*described])
         shape = tuple(int(n) for n in kind[2].split(",") if n)
         if name in self._tensors:
-            raise statement.wrong("a name that is not used twice", name)
+            raise statement.wrong("a name that is not yet used", name)
         tensor = DeclaredTensor(name, kind[1], shape, self._sizes[of_input])
         self._sizes[of_input] += tensor.size
         self._tensors[name] = of_input, tensor
@@ -158,5 +158,5 @@ class Declarations:
 
 
 def _word(parts: Sequence[Expression]) -> str:
-    """The only one of some parts, if it is a word; else no word."""
+    """Return the only one of some parts if it is a word, and an empty word otherwise."""
     return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else ""

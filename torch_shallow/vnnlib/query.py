@@ -1,4 +1,4 @@
-"""A VNN-LIB file as a domain and a property."""
+"""Read a VNN-LIB file as a domain and a property."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from torch_shallow.vnnlib.syntax import Statement, statements
 
 @dataclass(frozen=True, eq=False)
 class Specified(Property):
-    """A property that a file states, for a network of so many inputs and outputs.
+    """A property stated by a file, for a network with a given number of inputs and outputs.
 
     Attributes:
-        stated: what it says.
+        stated: the statement as a formula.
         num_inputs: number of entries of the input.
-        num_outputs: of the output.
+        num_outputs: number of entries of the output.
     """
 
     stated: Formula
@@ -40,11 +40,11 @@ class Specified(Property):
     num_outputs: int
 
     def formula(self, inputs: int, outputs: int, name: str = "property") -> Formula:
-        """See `Property`."""
+        """Return the statement as a formula, as `Property.formula` describes."""
         if (inputs, outputs) != (self.num_inputs, self.num_outputs):
             raise TransformError(
-                f"{name}: the file declares {self.num_inputs} inputs and {self.num_outputs} outputs, found a model of "
-                f"{inputs} and {outputs}; verify the model that it was written for."
+                f"{name}: expected a model with {self.num_inputs} inputs and {self.num_outputs} outputs, as the file "
+                f"declares, found {inputs} and {outputs}; verify the model for which the file was written."
             )
         return self.stated
 
@@ -54,17 +54,29 @@ class Specified(Property):
 
 @dataclass(frozen=True, eq=False)
 class VnnlibQuery:
-    """What a file asks for: an input whose output meets all of its assertions.
+    """The query of a VNN-LIB file: find an input whose output meets all assertions.
 
-    There is one (`sat`) exactly if `property` does not hold everywhere: it is that the assertions are not met.
+    Such an input exists (`sat`) exactly if `property`, which says that the assertions are not met, does not hold
+    everywhere.
 
     Attributes:
-        property: of inputs and outputs, that the assertions are not met; what they say of the input is part of it.
+        property: the statement that the assertions, including those about the input, are not met.
         domain: the smallest box around all inputs that the assertions allow.
-        cases: the same, taken apart where the file gives several boxes: of each, the box and what is not met in it.
-        networks: what is declared; those of version 1 have one network, without a name.
-        places: for each input, in order of declaration, which entries of the input of `property` its entries are.
-            Those that the file asserts to be equal are one entry, so that copies of a network can share their input.
+        cases: the same query split by input boxes, if the file gives several: each box with the property to verify in
+            it.
+        networks: the declared networks; a file of version 1 has one network without a name.
+        places: for each declared input, in order, the indices of its entries in the input of `property`. Entries that
+            the file asserts to be equal share one index, so that copies of a network can share their input.
+
+    Example:
+        >>> import pathlib, tempfile, torch_shallow
+        >>> declared = "(declare-const X_0 Real) (declare-const Y_0 Real)"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "query.vnnlib")
+        ...     _ = path.write_text(declared + "(assert (and (<= X_0 1) (>= X_0 -1) (>= Y_0 2)))")
+        ...     query = torch_shallow.read_vnnlib(path)
+        >>> query.domain, len(query.cases), len(query.networks)
+        (Box(lower=[-1.0], upper=[1.0]), 1, 1)
     """
 
     property: Property
@@ -74,21 +86,24 @@ class VnnlibQuery:
     places: tuple[Int[np.ndarray, "entries"], ...] = field(repr=False)
 
     def model(self, *models: nn.Module, **named: nn.Module) -> nn.Module:
-        """The network that `property` speaks of: the one that is given, or several of them side by side.
+        """Return the network that `property` refers to: the given model, or several models side by side.
 
         Args:
-            *models: for the networks, in order of declaration, without those that are equal to another.
-            **named: in place of these, by name.
+            *models: the models in order of declaration, omitting networks that are equal to another.
+            **named: models by name, instead of or in addition to `models`.
+
+        Returns:
+            A module from the input of `property` to its output.
 
         Raises:
-            TransformError: there is no model for a network, or too many.
+            TransformError: a network has no model, or there are too many models.
         """
         needed = [network.name for network in self.networks if not network.same_as]
         given = dict(zip(needed, models, strict=False)) | named
         if sorted(given) != sorted(needed) or len(models) + len(named) != len(needed):
             raise TransformError(
                 f"models: expected one for each of the networks {', '.join(needed) or 'of the file'}, found "
-                f"{len(models) + len(named)}; give as many, in this order or by name."
+                f"{len(models) + len(named)}; give one each, in this order or by name."
             )
         if len(self.networks) == 1 and len(self.places) == 1 and len(self.places[0]) == self.domain.lower.size:
             return given[needed[0]]
@@ -102,22 +117,34 @@ class VnnlibQuery:
 
 
 def read_vnnlib(path: str | os.PathLike[str]) -> VnnlibQuery:
-    """Read a query in VNN-LIB, of version 1 or 2, from a text file, compressed by gzip if its name ends with `.gz`.
+    """Read a VNN-LIB query, version 1 or 2, from a text file, or from a gzip file whose name ends with `.gz`.
 
-    Of version 1, the variables are `X_i` and `Y_i`; of version 2, networks are declared, several ones included. Their
-    assertions are comparisons of affine terms joined by `and` and `or`, nested in any way. Hidden nodes, several
-    outputs of one network and initialised inputs are not read.
+    In version 1, the variables are `X_i` and `Y_i`; in version 2, one or more networks are declared. Assertions are
+    comparisons of affine terms combined by `and` and `or`, nested in any way. Hidden nodes, several outputs of one
+    network and initialised inputs are not supported.
 
     Args:
-        path: of the file.
+        path: path of the file.
+
+    Returns:
+        The query, with `property`, `domain` and `model`.
 
     Raises:
-        FileError: there is no such file, or it is not VNN-LIB; the message says in which line.
-        WrongTypeError: `path` is none.
+        FileError: the file does not exist, or is not VNN-LIB; the message names the line.
+        WrongTypeError: `path` is not a path.
 
     Example:
-        >>> query = read_vnnlib("prop_1.vnnlib")  # doctest: +SKIP
-        >>> torch_shallow.verify(model, query.domain, query.property).holds  # doctest: +SKIP
+        >>> import pathlib, tempfile, torch, torch_shallow
+        >>> declared = "(declare-const X_0 Real) (declare-const Y_0 Real)"
+        >>> asserted = "(assert (and (<= X_0 1) (>= X_0 -1) (< Y_0 -1)))"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "query.vnnlib")
+        ...     _ = path.write_text(declared + asserted)
+        ...     query = torch_shallow.read_vnnlib(path)
+        >>> query.domain
+        Box(lower=[-1.0], upper=[1.0])
+        >>> model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+        >>> torch_shallow.verify(model, query.domain, query.property).holds  # no input meets the assertions
         True
     """
     checked = check_path(path, example="property.vnnlib")
@@ -125,7 +152,9 @@ def read_vnnlib(path: str | os.PathLike[str]) -> VnnlibQuery:
         content = checked.read_bytes()
         text = (gzip.decompress(content) if checked.suffix == ".gz" else content).decode()
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise FileError(f"path: expected a text file in VNN-LIB, found {error} at {checked}.") from error
+        raise FileError(
+            f"path: expected a text file in VNN-LIB at {checked}, found an error ({error}); correct path or file."
+        ) from error
     variables, asserted = Declarations(), list[Formula]()
     for statement in statements(text):
         _read(statement, variables, asserted)
@@ -160,7 +189,7 @@ def _read(statement: Statement, variables: Declarations, asserted: list[Formula]
 
 
 def _apart(asserted: list[Formula]) -> list[Formula]:
-    """What has to hold, one by one, but for what says that two entries of inputs are equal."""
+    """Split conjunctions into single formulas, except those which state that two entries of inputs are equal."""
     found = list[Formula]()
     for formula in asserted:
         together = isinstance(formula, AllOf) and _equal_inputs(formula) is None
@@ -169,7 +198,7 @@ def _apart(asserted: list[Formula]) -> list[Formula]:
 
 
 def _united(asserted: list[Formula], inputs: int) -> tuple[Int[np.ndarray, "inputs"], int, list[Formula]]:
-    """What entries of inputs are asserted to be equal, made one: the new number of each, how many, and what is left."""
+    """Unite entries of inputs asserted to be equal: return new indices, their number, and the other formulas."""
     parent = np.arange(inputs)
 
     def first(i: int) -> int:
@@ -193,7 +222,7 @@ def _united(asserted: list[Formula], inputs: int) -> tuple[Int[np.ndarray, "inpu
 
 
 def _equal_inputs(formula: Formula) -> tuple[int, int] | None:
-    """The two entries of inputs that a formula says to be equal; None if it says something else."""
+    """Return the two entries of inputs that a formula states to be equal; None if it states something else."""
     match formula:
         case AllOf((Row() as one, Row() as other)):
             coefficients = sorted(one.inputs.values())
@@ -205,7 +234,7 @@ def _equal_inputs(formula: Formula) -> tuple[int, int] | None:
 
 
 def _renamed(formula: Formula, entries: Int[np.ndarray, "inputs"]) -> Formula:
-    """A formula of the new entries."""
+    """Rewrite a formula with new indices of the input's entries."""
     if not isinstance(formula, Row):
         return type(formula)(tuple(_renamed(part, entries) for part in formula.parts))
     inputs: dict[int, float] = {}
@@ -219,7 +248,7 @@ def _without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _hull(boxes: list[Box], size: int) -> Box:
-    """The smallest box around some; that of the origin around none."""
+    """Return the smallest box around the given boxes; the origin if there are none."""
     if not boxes:
         return Box(np.zeros(size), np.zeros(size))
     return Box(np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0))

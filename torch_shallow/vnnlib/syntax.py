@@ -1,4 +1,4 @@
-"""The text of a VNN-LIB file as nested lists of words."""
+"""Read the text of a VNN-LIB file as nested lists of words."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from torch_shallow.errors import FileError
 Expression: TypeAlias = str | list[Any]
 """A word, or a list of expressions."""
 
-# A comment, a bracket, a text in quotes, the shape or the indices that belong to the word before them, or a word.
+# A comment, a bracket, a quoted text, a shape or indices that belong to the preceding word, or a word.
 _TOKEN = re.compile(r""";[^\n]*|[()]|"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s()\[";]+|\S""")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A list at the top of a file.
+    """Hold a list at the top level of a file.
 
     Attributes:
-        parts: words and further lists. Shapes and indices are part of the word before them: `Real[1,5]`, `X[0,2]`.
-        line: where it begins, from 1.
+        parts: words and nested lists. Shapes and indices are part of the preceding word: `Real[1,5]`, `X[0,2]`.
+        line: line where it begins, counted from 1.
     """
 
     parts: list[Expression]
     line: int
 
     def wrong(self, expected: str, found: object) -> FileError:
-        """The error for something in this statement."""
+        """Return the error for an unexpected part of this statement."""
         return FileError(f"path: line {self.line}: expected {expected}, found {written(found)}.")
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """Take the text of a file apart.
+    """Split the text of a file into statements.
 
     Yields:
-        Its statements, one after another.
+        The statements, in order.
 
     Raises:
-        FileError: brackets do not match, or there are words outside of them.
+        FileError: brackets do not match, or there are words outside them.
     """
     open_lists: list[list[Expression]] = []
     begun = 0
@@ -69,7 +69,7 @@ def statements(text: str) -> Iterator[Statement]:
 
 
 def written(expression: object, most: int = 80) -> str:
-    """An expression as it stands in a file, shortened."""
+    """Write an expression as it stands in a file, shortened."""
     text = _text(expression)
     return text if len(text) <= most else f"{text[:most]}..."
 

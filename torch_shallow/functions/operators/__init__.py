@@ -1,4 +1,4 @@
-"""Operators of torch, and what they share: batches of batches, and the rows of a batch among threads."""
+"""Define operators of torch, and what they share: nested batches, and the distribution of rows among threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from torch import Tensor
 
 
 def vmap_over_rows(operator: Callable[..., Tensor], rows: tuple[int, ...]) -> Callable[..., tuple[Tensor, int]]:
-    """The rule by which `torch.vmap` runs an operator: a batch of batches of points is a batch of points.
+    """Return the rule by which `torch.vmap` runs an operator: a batch of batches of points is treated as one batch.
 
     Args:
-        operator: makes a row of each point; it has no keyword arguments.
-        rows: which of its arguments have a row for each point. Where others are batched, it runs once for each.
+        operator: function that computes one row for each point, without keyword arguments.
+        rows: indices of the arguments with one row for each point. If others are batched, the operator runs once for
+            each.
     """
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
@@ -35,7 +36,7 @@ def vmap_over_rows(operator: Callable[..., Tensor], rows: tuple[int, ...]) -> Ca
 
 
 def batch_first(tensor: Tensor, dim: int | None, count: int) -> Tensor:
-    """A tensor with its batch dimension in front; the same for all of the batch, if it has none."""
+    """Move the batch dimension of a tensor to the front; a tensor without one is repeated for the whole batch."""
     return tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
@@ -47,32 +48,32 @@ ROWS_AT_ONCE = 4096  # starting a thread takes as long as about a thousand rows
 
 
 def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
-    """Do the work for some rows, from a first one up to a last, on as many threads as torch uses.
+    """Process rows on as many threads as torch uses.
 
-    Whoever has time takes the next rows, and a thread that comes too late is not waited for: torch's own threads keep
-    cores busy for some milliseconds after each of its operations. (`threading` would wait for the start of each.)
-    Threads end with the call, so that nothing is left to go wrong in a forked process. One that ends later, perhaps
-    while the interpreter does, holds nothing of the call: to free a tensor then would end the process.
+    Whichever thread is free takes the next rows, and a thread that starts too late is not waited for: torch's own
+    threads keep cores busy for some milliseconds after each of its operations. (`threading` would wait for each start.)
+    Threads end with the call, so that nothing can go wrong in a forked process. A thread that ends later, perhaps while
+    the interpreter shuts down, holds nothing of the call: freeing a tensor then would end the process.
 
     Args:
-        rows: how many there are.
-        work: is told the first row and the one behind the last; releases the GIL.
+        rows: the number of rows.
+        work: function called with the first row and the one after the last; it releases the GIL.
     """
     starts = range(0, rows, ROWS_AT_ONCE)
     taken, left = iter(starts), len(starts)
     done: SimpleQueue[BaseException | None] = SimpleQueue()
-    shared = [work]  # with all threads, for as long as the call lasts
+    shared = [work]  # shared with all threads during the call
 
     def help_out() -> None:
         for start in taken:
             try:
                 shared[0](start, min(start + ROWS_AT_ONCE, rows))
-            except BaseException as error:  # raised in the thread that waits
+            except BaseException as error:  # to be raised in the waiting thread
                 done.put(error)
             else:
                 done.put(None)
 
-    with suppress(RuntimeError):  # the system may allow no more threads: this one can do the work alone
+    with suppress(RuntimeError):  # if the system allows no more threads, this one works alone
         for _ in range(min(torch.get_num_threads(), left) - 1):
             start_new_thread(help_out, ())
     try:
@@ -83,6 +84,6 @@ def share_rows(rows: int, work: Callable[[int, int], object]) -> None:
             error = done.get()
             if error is not None:
                 raise error
-    finally:  # after an interrupt, nothing is left for the others
+    finally:  # after an interrupt, the other threads find nothing left
         deque(taken, maxlen=0)
         shared.clear()

@@ -1,4 +1,4 @@
-"""Compiled loops over points, each over some of the rows, so that threads can share them."""
+"""Define compiled loops over points, each over a range of rows, so that threads can share them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_shallow.compiled.view import take_apart
 
 @intrinsic
 def prefetch(typing_context, view, row):
-    """Ask for the start of a row of an array, which may lie outside of it."""
+    """Prefetch the start of a row of an array; the row may lie outside it."""
 
     def emit(context, builder, signature, arguments):
         start, shape = take_apart(context, builder, view, arguments[0])
@@ -32,19 +32,19 @@ def prefetch(typing_context, view, row):
     return types.void(view, types.int64), emit
 
 
-TOGETHER = 64  # points that go down the tree together: while one waits for memory, the others go on
-FAR = 1 << 15  # a tree of more cuts than this is not in the core's own memory, so it is asked for in advance
-AHEAD = 8  # points whose local models are asked for before they are needed
+TOGETHER = 64  # points that descend the tree together: while one waits for memory, the others continue
+FAR = 1 << 15  # a tree with more cuts than this exceeds the core's own cache, so it is prefetched
+AHEAD = 8  # number of points whose local models are prefetched
 
 
 @compiled("contract", "nsz")
 def descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes):
-    """Write the region of some points: to the active child where a cut is positive, else to the inactive one.
+    """Write the region of each point: descend to the active child where a cut is positive, else to the inactive one.
 
     In an open cell, which is `regions` in the tree, the region is -1.
 
-    A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points that are
-    on their way, and where they are.
+    A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points in
+    progress and their present nodes.
     """
     for first in range(start, stop, TOGETHER):
         moving = min(TOGETHER, stop - first)
@@ -62,11 +62,12 @@ def descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nod
 
 @compiled("contract", "nsz")
 def descend_once(u, half_spaces, tree, region, points, nodes, moving):
-    """Take points over one cut each, and return how many have not arrived.
+    """Advance points by one cut each, and return how many have not arrived.
 
-    One that has makes room without a branch, which no processor could predict. There are two loops, since with both
-    cases in one the compiler runs out of registers, which made it a sixth slower. Of a tree that is far away, a cut is
-    asked for while other points take theirs, and half-spaces, whose numbers the cuts tell, when all these have come.
+    A point that has arrived makes room without a branch, which no processor could predict. There are two loops because
+    with both cases in one, the compiler runs out of registers, which made it a sixth slower. In a large tree, a cut is
+    prefetched while other points advance, and half-spaces, whose indices are stored in the cuts, once all cuts have
+    arrived.
     """
     left, last = 0, u.shape[1]
     if tree.shape[0] > FAR:
@@ -99,7 +100,7 @@ def descend_once(u, half_spaces, tree, region, points, nodes, moving):
 
 @compiled()
 def keep_inside_box(x, lower, upper, slack, rounding, region, start, stop):
-    """Write -1 for points outside a box: `inside` says what is outside."""
+    """Write -1 for points outside a box, as defined by `inside`."""
     for p in range(start, stop):
         for c in range(x.shape[1]):
             value = np.float64(x[p, c])
@@ -112,7 +113,7 @@ def keep_inside_box(x, lower, upper, slack, rounding, region, start, stop):
 
 @compiled()
 def keep_inside_polytope(x, a, b, slack, region, start, stop):
-    """Write -1 for points that violate `a x <= b` (there may be no rows), or are not finite: see `inside`."""
+    """Write -1 for points that violate `a x <= b` (perhaps without rows) or are not finite, as defined by `inside`."""
     for p in range(start, stop):
         outside = False
         for c in range(x.shape[1]):
@@ -130,7 +131,7 @@ def keep_inside_polytope(x, a, b, slack, region, start, stop):
 
 @compiled("contract", "nsz")
 def select_rows(weights, biases, region, u, y, start, stop):
-    """Write the affine map of each point's region at the point; outside NaN, or 0 if there are no biases."""
+    """Write the value of the affine map of each point's region; outside NaN, or 0 if there are no biases."""
     outputs, coordinates, constant = weights.shape[1], weights.shape[2], biases.shape[0] > 0
     for p in range(start, stop):
         k, ahead = region[p], region[min(p + AHEAD, stop - 1)]
@@ -166,7 +167,7 @@ def evaluate_in_box(
     points,
     nodes,
 ):
-    """Write the region of some points, and the affine map of that region at the point."""
+    """Write the region of a range of points, and the value of that region's affine map."""
     descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
     keep_inside_box(x, lower, upper, slack, rounding, region, start, stop)
     select_rows(weights, biases, region, u, y, start, stop)
@@ -176,7 +177,7 @@ def evaluate_in_box(
 def evaluate_in_polytope(
     u, x, half_spaces, tree, weights, biases, region, y, a, b, slack, rounding, regions, start, stop, points, nodes
 ):
-    """The same, where the domain is `a x <= b`."""
+    """Write the region and the value as `evaluate_in_box` does, in the domain `a x <= b`."""
     descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
     keep_inside_polytope(x, a, b, slack, region, start, stop)
     select_rows(weights, biases, region, u, y, start, stop)
@@ -184,7 +185,7 @@ def evaluate_in_polytope(
 
 @compiled("contract", "nsz")
 def select_rows_transposed(weights, region, g, u, start, stop):
-    """Write the transposed linear map of each point's region at `g`; 0 outside. `u` has float64 entries."""
+    """Write the value at `g` of the transposed linear map of each point's region; 0 outside. `u` is float64."""
     outputs, coordinates = weights.shape[1], weights.shape[2]
     for p in range(start, stop):
         k = region[p]

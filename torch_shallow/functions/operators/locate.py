@@ -1,4 +1,4 @@
-"""`torch.ops.torch_shallow.locate`: the region of each point, found by descending the tree of cuts."""
+"""Define `torch.ops.torch_shallow.locate`, which finds the region of each point by descending the tree of cuts."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def locate(
     regions: int,
     rounding: float,
 ) -> Int64[Tensor, "points"]:
-    """Index of the region of each point; -1 outside the domain, and in cells that are not explored.
+    """Return the index of the region of each point; -1 outside the domain and in unexplored cells.
 
-    On the CPU by a compiled loop that visits only the cuts on a point's path, elsewhere level by level with the
-    operations of torch. ONNX knows no operators of ours, so a graph exported to it has those operations.
+    On the CPU, a compiled loop visits only the cuts on a point's path; on other devices, operations of torch advance
+    all points level by level. ONNX has no custom operators of ours, so exported graphs use those operations.
 
     Args:
-        u: what the cuts read of the points: float32 or float64.
+        u: the coordinates that the cuts read: float32 or float64.
         x: the points.
-        first_limit: the domain's limits, as `inside` takes them, or None.
-        second_limit: see `first_limit`.
-        half_spaces: a point is inside of half-space j where `half_spaces[j] @ [u, 1] > 0`. float64.
-        tree: inactive and active child of each cut, and the number of its half-space. Child `c >= 0` is a cut; `c < 0`
+        first_limit: first array of the domain's limits, as `inside` takes them, or None.
+        second_limit: second array of the domain's limits, or None.
+        half_spaces: rows of half-spaces, float64: half-space j contains a point where `half_spaces[j] @ [u, 1] > 0`.
+        tree: inactive and active child of each cut, and the index of its half-space. Child `c >= 0` is a cut; `c < 0`
             is region `~c`, or an open cell if `~c` is `regions`.
-        depth: most cuts on a path.
+        depth: largest number of cuts on a path.
         regions: number of regions.
         rounding: the unit of rounding of the dtype in which the points were given.
     """
@@ -63,7 +63,7 @@ def level_by_level(
     regions: int,
     rounding: float,
 ) -> Tensor:
-    """All points a level at a time, with the operations of torch: nothing waits for the device."""
+    """Advance all points level by level with operations of torch, without synchronising with the device."""
     u = u.to(torch.float64)
     node = u.new_full((u.shape[0],), 0 if tree.shape[0] else ~0, dtype=torch.int64)
     for _ in range(depth):

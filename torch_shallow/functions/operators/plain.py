@@ -1,6 +1,6 @@
-"""Plain tensors on the CPU: the region and the output of each point in one compiled loop, without torch's dispatcher.
+"""Evaluate plain tensors on the CPU: region and output of each point in one compiled loop, without torch's dispatcher.
 
-What torch does around an operator takes several times as long as the operator does for one point.
+For one point, the overhead of torch's dispatcher is several times the cost of the operator.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NOWHERE = np.zeros((0, 0)), np.zeros(0)  # the limits of all of R^n
 
 
 def is_plain(x: object, *others: Tensor | None) -> bool:
-    """Whether nothing but numbers is asked for: no derivatives, nothing is traced or watched, all on the CPU.
+    """Tell whether only numbers are needed: no derivatives, no tracing, no observers, and everything on the CPU.
 
     Args:
         x: the points.
-        others: tensors of float64 that take part.
+        others: float64 tensors that take part.
     """
     if type(x) is not Tensor or torch.compiler.is_compiling() or not x.is_cpu:
         return False
@@ -50,7 +50,7 @@ def is_plain(x: object, *others: Tensor | None) -> bool:
 
 
 def is_watched(*layers: nn.Module) -> bool:
-    """Whether forward hooks wait for the call of a layer."""
+    """Tell whether a layer has forward hooks."""
     if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
         return True
     return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
@@ -66,7 +66,7 @@ def evaluate_plain(
     maps: tuple[Float[Tensor, "regions outputs coordinates"], Float[Tensor, "regions outputs"]],
     rounding: float,
 ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
-    """The output and the region of each point, as `select` and `locate` give them, whose arguments these are."""
+    """Return output and region of each point, as `select` and `locate` do with these arguments."""
     # Imported here because numba takes a while.
     from torch_shallow.functions.operators.kernels import TOGETHER, evaluate_in_box, evaluate_in_polytope
 

@@ -1,7 +1,7 @@
-"""`torch.ops.torch_shallow.select` and `.collect`: the affine map of each point's region, and its derivatives.
+"""Define `torch.ops.torch_shallow.select` and `.collect`: the affine map of each point's region, and its derivatives.
 
-`select` is linear in the maps and in the points, and its derivatives are `select` and `collect` again, so there are
-derivatives of every order, forward and backward.
+`select` is linear in the maps and in the points, and its derivatives are again `select` and `collect`, so derivatives
+of every order exist, forward and backward.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ def select(
     region: Int64[Tensor, "points"],
     u: Float[Tensor, "points coordinates"],
 ) -> Float[Tensor, "points outputs"]:
-    """The affine map of each point's region at the point; NaN where there is no region (-1).
+    """Return the value of the affine map of each point's region; NaN where there is no region (-1).
 
     Args:
-        weights: float64.
-        biases: float64.
-        region: of each point.
-        u: the points, float32 or float64; the sums are float64, and the result has this dtype.
+        weights: weights of the maps, float64.
+        biases: biases of the maps, float64.
+        region: index of the region of each point.
+        u: the points, float32 or float64; sums are float64, and the result has the dtype of `u`.
     """
     if torch.onnx.is_in_onnx_export() or _is_beyond_us():
         return gathered(weights, biases, region, u, False)
-    if torch.compiler.is_compiling():  # which takes the operator as it is, with the derivative registered for it
+    if torch.compiler.is_compiling():  # the compiler uses the operator with its registered derivative
         return torch.ops.torch_shallow.select(weights, biases, region, u, False)
     return _Select.apply(weights, biases, region, u, False)
 
 
 def _is_beyond_us() -> bool:
-    """Whether derivatives are asked for of which torch does not tell an operator, so that they would be zero.
+    """Tell whether derivatives are requested that torch does not pass to an operator, so that they would be zero.
 
-    That is so for all of `torch.func` inside of `torch.compile`, and for forward mode within forward mode.
+    This concerns all of `torch.func` inside `torch.compile`, and forward mode within forward mode.
     """
     if torch.compiler.is_compiling():
         return torch._C._functorch.peek_interpreter_stack() is not None
@@ -52,7 +52,7 @@ def _is_beyond_us() -> bool:
 
 
 def gathered(weights: Tensor, biases: Tensor | None, region: Tensor, u: Tensor, transposed: bool) -> Tensor:
-    """The same with the operations of torch."""
+    """Compute `select` with operations of torch."""
     k = region.clamp(min=0)
     maps, points = weights[k], torch.where(region[:, None] < 0, 0.0, u.to(torch.float64))
     y = (maps * points[:, :, None]).sum(1) if transposed else (maps * points[:, None, :]).sum(2)
@@ -81,7 +81,7 @@ def _fake_select(weights: Tensor, biases: Tensor | None, region: Tensor, u: Tens
 
 
 def scattered(region: Tensor, g: Tensor, u: Tensor, regions: int) -> Tensor:
-    """For each region the sum over its points of `g [u, 1]`, float64 of shape `(regions, outputs, coordinates + 1)`."""
+    """Sum `g [u, 1]` over the points of each region: float64 of shape `(regions, outputs, coordinates + 1)`."""
     homogeneous = torch.cat([u, torch.ones_like(u[:, :1])], 1).to(torch.float64)
     terms = g.to(torch.float64)[:, :, None] * homogeneous[:, None, :]
     terms = torch.where(region[:, None, None] < 0, 0.0, terms)
@@ -103,7 +103,7 @@ def _fake_collect(region: Tensor, g: Tensor, u: Tensor, regions: int) -> Tensor:
 def _vmap_collect(
     info: Any, in_dims: tuple[int | None, ...], region: Tensor, g: Tensor, u: Tensor, regions: int
 ) -> tuple[Tensor, int]:
-    """The regions of each of the batch are numbered behind those of the one before."""
+    """Number the regions of each batch entry after those of the preceding one."""
     count = info.batch_size
     region, g, u = (batch_first(tensor, dim, count) for tensor, dim in zip((region, g, u), in_dims, strict=False))
     first = regions * torch.arange(count, device=region.device)[:, None]
@@ -155,7 +155,7 @@ class _Select(torch.autograd.Function):
 
 
 class _Collect(torch.autograd.Function):
-    """`collect` likewise."""
+    """`collect` with derivatives of every order, forward and backward, alone and in `torch.func`."""
 
     generate_vmap_rule = True
 
@@ -189,7 +189,7 @@ class _Collect(torch.autograd.Function):
 
 
 def _backward(ctx: Any, g: Tensor, select: Any, collect: Any) -> tuple[Tensor | None, ...]:
-    """Gradients of the arguments of `select`, by `select` and `collect`."""
+    """Return the gradients of the arguments of `select`, by `select` and `collect`."""
     weights, region, u = ctx.saved_tensors
     to_weights = to_biases = to_u = None
     if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:

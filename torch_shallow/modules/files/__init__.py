@@ -1,1 +1,1 @@
-"""Shallow networks as files: one safetensors file each, of which nothing is ever executed."""
+"""Store shallow networks as files: one safetensors file each, from which nothing is ever executed."""

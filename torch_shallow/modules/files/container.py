@@ -1,8 +1,8 @@
-"""The file around a network: a safetensors file with two texts and two digests in its header.
+"""Read and write the file format of networks: a safetensors file with two texts and two digests in its header.
 
 The header's `__metadata__` has three entries: the number of the format, the description of the network as JSON, and a
-SHA-256 digest of both. The description ends with a digest of all tensors. The header says nothing else, and that in one
-form only, so that no byte can change unnoticed.
+SHA-256 digest of both. The description ends with a digest of all tensors. The header contains nothing else and has only
+one valid form, so that no byte can change unnoticed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ FORMAT = 4
 ANOTHER_COPY = "use another copy of the file, or transform the model and save the network again"
 _FORMAT, _NETWORK, _DIGEST = "torch_shallow.format", "torch_shallow.network", "torch_shallow.sha256"
 _TENSORS = "tensors_sha256"
-_WHOLE_COPY = "copy or download the file again, whole"
-_OURS = "a file that ShallowReLU.save() wrote"
+_WHOLE_COPY = "copy or download the whole file again"
+_OURS = "a file written by ShallowReLU.save()"
 _SAVE_ONE = "make one with shallow.save(path)"
 
 
 class Damaged(Exception):
-    """A file is not what `save` writes; whoever knows its name says it.
+    """Raised if a file is not what `save` writes; the caller that knows the file's name adds it.
 
     Args:
         expected: what was expected.
@@ -42,15 +42,15 @@ class Damaged(Exception):
 
 
 def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tensor]) -> None:
-    """Write a file, all or nothing: into a new file beside it, which then takes its name.
+    """Write a file, whole or not at all: into a temporary file in the same folder, which is then renamed.
 
     Args:
-        path: where to.
-        description: of the network; can be written as JSON.
-        tensors: contiguous, on the CPU, without common memory.
+        path: path of the file.
+        description: description of the network, which can be written as JSON.
+        tensors: contiguous tensors on the CPU that share no memory.
 
     Raises:
-        OSError: it cannot be written; what was there before is still there.
+        OSError: the file cannot be written; an existing file is left as it was.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -59,7 +59,7 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
     metadata = {_FORMAT: str(FORMAT), _NETWORK: text, _DIGEST: _digest(str(FORMAT), text)}
     with beside(path) as fresh:
         fresh.touch(exist_ok=False)
-        mode = fresh.stat().st_mode  # safetensors would make a file that only its owner may read
+        mode = fresh.stat().st_mode  # safetensors would create a file that only its owner may read
         try:
             save_file(tensors, fresh, metadata)
         except SafetensorError as error:
@@ -68,20 +68,20 @@ def write(path: Path, description: Mapping[str, object], tensors: dict[str, Tens
         with fresh.open("rb+") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             file.seek(8)
-            file.write(_canonical({**header, "__metadata__": dict(sorted(metadata.items()))}))  # not in a random order
+            file.write(_canonical({**header, "__metadata__": dict(sorted(metadata.items()))}))  # in a fixed order
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
 
 
 def read(data: bytes) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
-    """Number of the format, description and tensors of a file.
+    """Read the number of the format, the description and the tensors of a file.
 
     Args:
         data: all bytes of the file.
 
     Raises:
-        Damaged: something else was written than `write` writes, or by a later version, or it was altered.
+        Damaged: the file was not written by `write`, was written by a later version, or was altered.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -90,20 +90,20 @@ def read(data: bytes) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-        raise Damaged("a table of tensors that fit their bytes", f"one that does not ({error})") from error
+        raise Damaged("a table of tensors that matches the file's bytes", f"one that does not ({error})") from error
     if description.pop(_TENSORS, None) != hash_tensors(tensors):
-        raise Damaged("tensors with the digest that the description says", "another digest, so they were altered")
+        raise Damaged("tensors with the digest given in the description", "another digest, so they were altered")
     return number, description, tensors
 
 
 def _metadata(data: bytes) -> Any:
-    """The metadata of a safetensors file, whose first 8 bytes are the length of a header in JSON."""
+    """Return the metadata of a safetensors file, whose first 8 bytes are the length of a header in JSON."""
     if data[8:9] != b"{":
         raise Damaged(*_foreign(data))
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length]
     if len(text) < length:
-        raise Damaged(f"a header of {length} bytes, as the file begins by saying", f"{len(text)} bytes", _WHOLE_COPY)
+        raise Damaged(f"a header of {length} bytes, as the file's first bytes say", f"{len(text)} bytes", _WHOLE_COPY)
     try:
         header = json.loads(text.decode())
         canonical = _canonical(header)
@@ -112,18 +112,18 @@ def _metadata(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Damaged("a header in UTF-8", f"other bytes ({error.reason} at {error.start})") from error
     except (ValueError, RecursionError) as error:
-        raise Damaged("a header in JSON", f"another text ({error})") from error
+        raise Damaged("a header in JSON", f"other text ({error})") from error
     except (TypeError, KeyError) as error:
-        raise Damaged("the place of each tensor in its header", f"a table without it ({error})") from error
+        raise Damaged("the place of each tensor in the header", f"a table without it ({error})") from error
     if text != canonical.ljust(-(-len(canonical) // 8) * 8) or not in_order:
-        raise Damaged("a header in the form that safetensors writes", "the same in another form, so it was altered")
+        raise Damaged("a header in the form that safetensors writes", "another form, so the file was altered")
     if len(data) != end:
         raise Damaged(f"a file of {end} bytes, as its header says", f"one of {len(data)} bytes", _WHOLE_COPY)
     return header.get("__metadata__")
 
 
 def _canonical(header: Mapping[str, Any]) -> bytes:
-    """A header as safetensors writes it, but for spaces behind it; of a tensor it has three things to say."""
+    """Write a header as safetensors does, without the spaces after it; each tensor has exactly three entries."""
     told = {
         name: entry if name == "__metadata__" else {key: entry[key] for key in ("dtype", "shape", "data_offsets")}
         for name, entry in header.items()
@@ -135,14 +135,14 @@ def _foreign(data: bytes) -> tuple[str, str, str]:
     if len(data) < 9:
         return _OURS, f"only {len(data)} bytes", _WHOLE_COPY
     if data.startswith(b"PK\x03\x04"):
-        return _OURS, "a zip archive, as torch.save() writes", "load it with torch.load(), or " + _SAVE_ONE
+        return _OURS, "a zip archive, as torch.save() writes it", "load it with torch.load(), or " + _SAVE_ONE
     if data[:1] == b"\x80" and data[1] <= 5:
-        return _OURS, "a pickle, which could execute anything and is not read", _SAVE_ONE
-    return _OURS, f"no safetensors file: it begins with {data[:8]!r}", _SAVE_ONE
+        return _OURS, "a pickle, which could execute any code and is not read", _SAVE_ONE
+    return _OURS, f"a file that begins with {data[:8]!r} and is no safetensors file", _SAVE_ONE
 
 
 def _description(metadata: Any) -> tuple[int, dict[str, Any]]:
-    """Format and description, if the format is known and nothing was altered."""
+    """Return format and description, after checking that the format is known and nothing was altered."""
     if not isinstance(metadata, dict) or not metadata.keys() & {_FORMAT, _NETWORK, _DIGEST}:
         found = "a safetensors file without a description of a shallow network"
         raise Damaged(_OURS, found, "load it with safetensors.torch.load_file(), or " + _SAVE_ONE)
@@ -152,11 +152,11 @@ def _description(metadata: Any) -> tuple[int, dict[str, Any]]:
     if sorted(metadata) != [_FORMAT, _NETWORK, _DIGEST]:
         raise Damaged(f"a header with {_FORMAT}, {_NETWORK}, {_DIGEST}", ", ".join(sorted(metadata)))
     if metadata[_DIGEST] != _digest(number, str(metadata[_NETWORK])):
-        raise Damaged("a description with the digest that its header says", "another digest, so it was altered")
+        raise Damaged("a description with the digest given in the header", "another digest, so it was altered")
     try:
         description = json.loads(metadata[_NETWORK])
     except (ValueError, TypeError, RecursionError) as error:
-        raise Damaged("a description in JSON", f"another text ({error})") from error
+        raise Damaged("a description in JSON", f"other text ({error})") from error
     if not isinstance(description, dict):
         raise Damaged("a description with named fields", type(description).__name__)
     return int(number), description

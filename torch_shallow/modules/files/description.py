@@ -1,4 +1,4 @@
-"""What a file says of its network, everything but the numbers; and which tensors it has, as follows from this."""
+"""Describe a network in a file, except for its numbers, and derive from this which tensors the file contains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch_shallow.modules.files.container import FORMAT, Damaged
 ACTIVATION, FREE, VISITED = "activation regions", "free cuts", "visited regions"
 DOMAINS = {"whole space": (WholeSpace, ()), "box": (Box, ("lower", "upper")), "polytope": (Polytope, ("A", "b"))}
 TRUNK, HEAD = "neurons.root.", "head."
-"""How names of the tensors of a graph begin."""
+"""Prefixes of the names of a graph's tensors."""
 
 Shape = tuple[int, ...]
 Slot = tuple[torch.dtype, Shape]
@@ -27,15 +27,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A module of one tensor, as operations of ATen in the order in which they run.
+    """Hold a module from one tensor to one tensor, as operations of ATen in the order in which they run.
 
     Attributes:
-        nodes: each is `["input"]`, `["tensor", name]` or `[operation, arguments, keyword arguments]`. An argument that
-            is the value of node 3 is `{"node": 3}`; see `graph_code`.
+        nodes: a list of `["input"]`, `["tensor", name]` or `[operation, arguments, keyword arguments]`. An argument
+            that is the value of node 3 is `{"node": 3}`; see `graph_code`.
         output: number of the node whose value is the result.
-        tensors: dtype and shape of each tensor of the module; a tensor that is another one too has that one's name in
-            their place.
-        parameters: of the tensors that are parameters, whether they require gradients; the others are buffers.
+        tensors: dtype and shape of each tensor of the module; a tensor that is the same as another one has that one's
+            name instead.
+        parameters: for each tensor that is a parameter, whether it requires gradients; all others are buffers.
         persistent: names of the tensors that are part of the module's state.
     """
 
@@ -46,24 +46,24 @@ class WrittenGraph:
     persistent: list[str]
 
     def slots(self) -> dict[str, Slot]:
-        """Dtype and shape of each tensor that is stored.
+        """Return dtype and shape of each tensor that is stored.
 
         Raises:
-            Damaged: something else is in their place.
+            Damaged: an entry is not a dtype and a shape.
         """
         return {name: _slot(name, told) for name, told in self.tensors.items() if not isinstance(told, str)}
 
     def stored_name(self, name: str) -> str:
-        """The name under which a tensor is stored.
+        """Return the name under which a tensor is stored.
 
         Raises:
-            Damaged: there is no tensor of the name.
+            Damaged: no tensor has this name.
         """
         told = self.tensors.get(name)
         if isinstance(told, str):
             name, told = told, self.tensors.get(told)
         if not isinstance(told, list):
-            raise Damaged("a graph whose tensors are in the file", f"one with {name!r}, which is not")
+            raise Damaged("a graph whose tensors are in the file", f"tensor {name!r}, which is not")
         return name
 
 
@@ -77,69 +77,69 @@ def _slot(name: str, told: object) -> Slot:
 
 
 def _since(number: int, default: Any) -> Any:
-    """A field that files have since a format, and what older ones mean."""
+    """Declare a field that files contain since a format, with its meaning in older files as default."""
     return field(default=default, metadata={"since": number})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The fields of a file's description, in the order in which they are written."""
+    """Hold the fields of a file's description, in the order in which they are written."""
 
-    version: str  # of the package that wrote it
-    kind: str  # of the network: ACTIVATION, FREE or VISITED
-    in_shape: tuple[int, ...]  # of one input
-    trunk_shape: tuple[int, ...]  # of one output of the trunk
-    out_shape: tuple[int, ...]  # of one output
-    domain: str  # its kind, one of DOMAINS
-    bounds: dict[str, tuple[int, ...]]  # shape of each array that makes the domain
-    complete: bool  # are all regions known?
-    source_hash: str | None  # of the model that the network was made from
-    discontinuous: bool  # may weights have been trained?
-    trained: bool  # are the local models parameters?
-    num_regions: int  # that are known
-    open_cells: int = _since(2, 0)  # cells of the tree that are not explored
-    dense: bool = False  # are all half-spaces evaluated?
-    half_spaces: int | None = _since(4, None)  # how many are distinct; None: each cut has a row of its own
-    coordinates: int | None = None  # how many the network reads of its input; None: the whole input
-    skip: bool = False  # does the output read the input itself?
+    version: str  # version of the package that wrote the file
+    kind: str  # kind of the network: ACTIVATION, FREE or VISITED
+    in_shape: tuple[int, ...]  # shape of one input
+    trunk_shape: tuple[int, ...]  # shape of one output of the trunk
+    out_shape: tuple[int, ...]  # shape of one output
+    domain: str  # kind of the domain, one of DOMAINS
+    bounds: dict[str, tuple[int, ...]]  # shape of each array that defines the domain
+    complete: bool  # whether all regions are known
+    source_hash: str | None  # hash of the model that the network was made from
+    discontinuous: bool  # whether weights may have been trained
+    trained: bool  # whether the local models are parameters
+    num_regions: int  # number of known regions
+    open_cells: int = _since(2, 0)  # number of unexplored cells of the tree
+    dense: bool = False  # whether all half-spaces are evaluated
+    half_spaces: int | None = _since(4, None)  # number of distinct ones; None: one row per cut
+    coordinates: int | None = None  # number that the network reads; None: the whole input
+    skip: bool = False  # whether the output reads the input itself
     chart: int = 0  # number of chart coordinates
     walls: int = 0  # number of inequalities of the chart
     chart_is_box: bool = False  # see `Chart`
-    method: dict[str, int] = field(default_factory=dict)  # how regions were found, see `Partition`
-    by_rays: bool = _since(2, True)  # see `Search`, as for the next four
+    method: dict[str, int] = field(default_factory=dict)  # how regions were found; see `Partition`
+    by_rays: bool = _since(2, True)  # this and the next four are the fields of `Search`
     solver: str | None = _since(2, None)
     tolerance: float = _since(2, 1e-10)
     max_rays: int | None = _since(2, None)
     max_error: float | None = _since(3, None)
-    merged: bool = False  # are some regions merged activation regions?
+    merged: bool = False  # whether some regions are merged activation regions
     stages: tuple[str, ...] = ()  # names of the stages of ReLUs
     neurons: tuple[int, ...] = ()  # number of neurons of each stage
-    whole: tuple[int, ...] | None = None  # likewise for the whole network, if the program is a part of one
-    stored_maps: bool = False  # are the affine maps of visited regions stored?
-    maps_on_demand: bool = _since(2, False)  # are those of the regions of a tree not stored?
-    trunk: WrittenGraph | None = None  # the deep network, of a network of visited regions
+    whole: tuple[int, ...] | None = None  # the same for the whole network, if this is a part
+    stored_maps: bool = False  # whether the affine maps of visited regions are stored
+    maps_on_demand: bool = _since(2, False)  # whether the maps of a tree's regions are not stored
+    trunk: WrittenGraph | None = None  # the deep network of visited regions
     head: WrittenGraph | None = None  # what follows the trunk
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any], number: int) -> Description:
-        """The description that was written.
+        """Read a description from a file's fields.
 
         Args:
-            values: the fields, out of a file.
-            number: of the file's format.
+            values: the fields of the file.
+            number: number of the file's format.
 
         Raises:
-            Damaged: a field is missing, unknown, or not what it should be.
+            Damaged: a field is missing, unknown, or invalid.
         """
         described = read_record(cls, values, number)
         kinds = (ACTIVATION, FREE, VISITED)
         if described.kind not in kinds:
-            raise Damaged(f"a network of {', '.join(map(repr, kinds))}", f"one of {described.kind!r}")
+            raise Damaged(f"a network of kind {', '.join(map(repr, kinds))}", f"kind {described.kind!r}")
         if described.domain not in DOMAINS:
-            raise Damaged(f"a domain of {', '.join(map(repr, DOMAINS))}", f"one of {described.domain!r}")
+            raise Damaged(f"a domain of kind {', '.join(map(repr, DOMAINS))}", f"kind {described.domain!r}")
         all_known = described.kind != VISITED and described.open_cells == 0
         if described.complete is not all_known:
-            expected = f"{all_known} as the field 'complete', as its kind and its open cells say"
+            expected = f"{all_known} in the field 'complete', according to the kind and the open cells"
             raise Damaged(expected, f"{described.complete}")
         if len(described.stages) != len(described.neurons):
             raise Damaged(f"the names of {len(described.neurons)} stages", f"{len(described.stages)} names")
@@ -147,15 +147,15 @@ class Description:
 
 
 def read_record(cls: type[Value], values: Any, number: int = FORMAT) -> Value:
-    """A dataclass out of JSON.
+    """Read a dataclass from JSON.
 
     Args:
-        cls: the class; its annotations say what each field may be.
+        cls: the class; its annotations give the type of each field.
         values: the fields by name.
-        number: of the file's format; fields that came later have their defaults.
+        number: number of the file's format; fields added later have their defaults.
 
     Raises:
-        Damaged: a field is missing, unknown, or not what it may be.
+        Damaged: a field is missing, unknown, or of another type.
     """
     kinds = get_type_hints(cls)
     known = [each for each in fields(cls) if each.metadata.get("since", 1) <= number]  # type: ignore[arg-type]
@@ -168,13 +168,13 @@ def read_record(cls: type[Value], values: Any, number: int = FORMAT) -> Value:
         try:
             found[name] = _read(values[name], kinds[name])
         except TypeError as error:
-            expected = f"a value of type {kind} as the field {name!r} of a {cls.__name__}"
+            expected = f"a value of type {kind} in the field {name!r} of a {cls.__name__}"
             raise Damaged(expected, f"{str(values[name])[:80]!r}") from error
     return cls(**found)
 
 
 def _read(value: Any, kind: Any) -> Any:
-    """A value of JSON as one of a type."""
+    """Convert a value of JSON to a type."""
     origin, parts = get_origin(kind), get_args(kind)
     if isinstance(kind, UnionType):
         return None if value is None else _read(value, parts[0])
@@ -186,21 +186,21 @@ def _read(value: Any, kind: Any) -> Any:
         return origin(_read(item, parts[0]) for item in value)
     if kind is Any or (type(value) is kind and _in_bounds(value)):
         return value
-    raise TypeError(f"{value!r} is no {kind}")
+    raise TypeError(f"{value!r} is not a {kind}")
 
 
 def _in_bounds(value: object) -> bool:
-    """Whether a number is one that files have: a size, or a tolerance."""
+    """Tell whether a number is in the range of those in files: a size, or a tolerance."""
     if isinstance(value, float):
         return 0.0 < value < 1.0
     return not isinstance(value, int) or 0 <= value < 1 << 48
 
 
 def layout(described: Description) -> dict[str, Slot]:
-    """The tensors of a file of a description.
+    """Return dtype and shape of each tensor in a file with this description.
 
     Raises:
-        Damaged: the description has a graph of something else than tensors.
+        Damaged: the graph in the description has an invalid tensor.
     """
     shapes = {f"domain.{name}": shape for name, shape in described.bounds.items()}
     shapes |= _of_visited(described) if described.kind == VISITED else _of_tree(described)
@@ -214,7 +214,7 @@ def layout(described: Description) -> dict[str, Slot]:
 
 
 def below(prefix: str, tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """What has names that begin with a prefix, by the rest of these names."""
+    """Return the entries whose names begin with a prefix, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -222,7 +222,7 @@ def check_layout(described: Description, tensors: Mapping[str, Tensor]) -> None:
     """Compare tensors with the layout.
 
     Raises:
-        Damaged: one is missing, is not expected, or has another dtype or shape.
+        Damaged: a tensor is missing, unexpected, or of another dtype or shape.
     """
     slots = layout(described)
     wrong = sorted(slots.keys() ^ tensors.keys())

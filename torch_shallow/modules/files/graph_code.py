@@ -1,6 +1,6 @@
-"""A module as a graph of operations in a file, and back: node by node, and only of operations that are allowed.
+"""Write a module as a graph of operations in a file, and read it back, node by node, with allowed operations only.
 
-Each of these is a pure function of tensors and numbers, so that nothing in a file is ever executed.
+Each allowed operation is a pure function of tensors and numbers, so that no code in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from torch_shallow.modules.files.description import WrittenGraph
 from torch_shallow.program.precision import InFloat64
 
 CONSTANTS: dict[str, type] = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
-"""Constants of torch that are arguments, by what a file calls them."""
+"""Constants of torch that can be arguments, by their names in files."""
 _PREFIX = "aten."
-# Of sizes, and of results that are tuples.
+# Operations on sizes, and on results that are tuples.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"operator.{f.__name__}": f for f in (operator.getitem, operator.add, operator.sub, operator.mul, operator.neg)},
     **{f"operator.{f.__name__}": f for f in (operator.floordiv, operator.mod)},
     **{f"torch.{f.__name__}": f for f in (torch.sym_max, torch.sym_min)},
 }
-# What torch.export does not decompose into core operations.
+# Operations that torch.export does not decompose into core operations.
 _BESIDES_CORE = frozenset(
     {
         *("aten.linalg_vector_norm.default", "aten.cumprod.default", "aten.logcumsumexp.default", "aten.median.dim"),
         *("aten.kthvalue.default", "aten.erfinv.default", "aten.lgamma.default", "aten.digamma.default"),
     }
 )
-# These read memory that nothing was written to, or that is not that of their argument alone.
+# These read uninitialised memory, or memory beyond that of their argument.
 _UNSAFE = frozenset({"aten.empty.memory_format", "aten.empty_strided.default", "aten.as_strided.default"})
-_ENDS_A_TEXT = frozenset('"\\')  # torch.fx makes code of a graph, in which such a name would go on as code
+_ENDS_A_TEXT = frozenset('"\\')  # torch.fx turns a graph into code, in which such a name would continue as code
 _NEWER = "install the version of torch that the network was saved with, or transform the model and save it again"
 
 
 def function_of(written: WrittenGraph) -> Graph:
-    """The operations of a graph as one of torch.fx, of one input.
+    """Build the torch.fx graph of a written graph, with one input.
 
     Raises:
-        Damaged: it is no such graph, or has operations that are not allowed.
+        Damaged: the graph is invalid, or has operations that are not allowed.
     """
     graph = Graph()
     x = graph.placeholder("x")
@@ -63,7 +63,9 @@ def function_of(written: WrittenGraph) -> Graph:
             case ["tensor", str(name)]:
                 written.stored_name(name)
                 if _ENDS_A_TEXT & set(name) or not name.isprintable():
-                    raise Damaged("a graph whose tensors have names that code can have", f"{name!r}")
+                    raise Damaged(
+                        "a graph whose tensors have printable names without quotes and backslashes", f"{name!r}"
+                    )
                 nodes.append(graph.get_attr(name))
             case [str(name), list(args), dict(kwargs)]:
                 target = operation(name)
@@ -72,7 +74,7 @@ def function_of(written: WrittenGraph) -> Graph:
                 schema = target._schema.arguments if isinstance(target, OpOverload) else ()
                 unknown = sorted(kwargs.keys() - {argument.name for argument in schema})
                 if unknown:
-                    raise Damaged(f"arguments of {name}", f"one with the name {unknown[0]!r}")
+                    raise Damaged(f"arguments of {name}", f"an unknown one named {unknown[0]!r}")
                 given = [_argument(value, nodes, device) for value in args]
                 named = {key: _argument(value, nodes, device) for key, value in kwargs.items()}
                 nodes.append(graph.call_function(target, tuple(given), named))
@@ -87,22 +89,22 @@ def function_of(written: WrittenGraph) -> Graph:
 
 
 class FromGraph(nn.Module):
-    """Runs a graph on attributes of its own, and keeps those that the graph does not use, even where it is copied."""
+    """Run a graph on the module's own attributes, and keep unused ones even when the module is copied."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self._graph_of_file = graph
 
     def forward(self, x: Tensor) -> Any:
-        """The result of the graph."""
+        """Return the result of the graph."""
         return Interpreter(self, graph=self._graph_of_file).run(x)
 
 
 def module_of(written: WrittenGraph, tensors: Mapping[str, Tensor]) -> GraphModule:
-    """The module that a graph was made from, with the tensors that are stored.
+    """Build the module that a graph was made from, with the stored tensors.
 
     Raises:
-        Damaged: it is no such graph, has operations that are not allowed, or the tensors do not fit.
+        Damaged: the graph is invalid, has operations that are not allowed, or does not match the tensors.
     """
     module = GraphModule(nn.Module(), Graph(), "Graph")
     attach(module, written, tensors)
@@ -111,12 +113,12 @@ def module_of(written: WrittenGraph, tensors: Mapping[str, Tensor]) -> GraphModu
 
 
 def attach(module: nn.Module, written: WrittenGraph, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module all stored tensors of a graph, under their names, inside of new modules where these have dots.
+    """Give a module all stored tensors of a graph under their names, inside new modules where names have dots.
 
     Raises:
-        Damaged: the tensors do not fit.
+        Damaged: the tensors do not match.
     """
-    made: dict[str, nn.Parameter] = {}  # one that has several names is still one
+    made: dict[str, nn.Parameter] = {}  # a parameter with several names stays a single one
     for name in written.tensors:
         *path, leaf = name.split(".")
         place = module
@@ -132,11 +134,11 @@ def attach(module: nn.Module, written: WrittenGraph, tensors: Mapping[str, Tenso
             else:
                 place.register_buffer(leaf, tensors[stored], persistent=name in written.persistent)
         except (KeyError, AttributeError, TypeError, RuntimeError) as error:
-            raise Damaged("a graph whose tensors have names of their own", f"{name!r} ({error})") from error
+            raise Damaged("a graph whose tensors have distinct names", f"{name!r} ({error})") from error
 
 
 def _argument(value: Any, nodes: Sequence[Node], device: Node) -> Any:
-    """The argument that `encode` wrote, of a node that comes after others."""
+    """Read an argument that `encode` wrote, which may refer to the nodes before."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list):
@@ -152,11 +154,11 @@ def _argument(value: Any, nodes: Sequence[Node], device: Node) -> Any:
         found = getattr(torch, str(told), None) if kind in CONSTANTS and str(told).isidentifier() else None
         if found is not None and isinstance(found, CONSTANTS[kind]):
             return found
-    raise Damaged("a graph whose arguments are numbers and the nodes before", f"{str(value)[:80]!r}")
+    raise Damaged("a graph whose arguments are numbers and earlier nodes", f"{str(value)[:80]!r}")
 
 
 def name_of(target: object) -> str | None:
-    """How a file calls the operation of a node; None if files may not have it."""
+    """Return the name in files of a node's operation; None if files may not contain it."""
     if isinstance(target, OpOverload):
         name = str(target)
         return name if operation(name) is target else None
@@ -164,9 +166,9 @@ def name_of(target: object) -> str | None:
 
 
 def operation(name: str) -> Callable[..., Any] | None:
-    """The operation of a name; None if there is none that files may have.
+    """Return the operation with a name; None if there is none that files may contain.
 
-    Of ATen, these are the core operations that are functions: that change no argument and draw no random numbers.
+    Of ATen, these are the core operations that change no argument and draw no random numbers.
     """
     if name in _FUNCTIONS:
         return _FUNCTIONS[name]
@@ -186,23 +188,23 @@ _TOLERANCE = 1e-9
 
 
 class NotWritable(Exception):
-    """A module cannot be written as a graph, and why."""
+    """Raised if a module cannot be written as a graph; the message says why."""
 
 
 def encode(
     module: nn.Module, in_shape: tuple[int, ...], part: str, whole: nn.Module | None = None
 ) -> tuple[WrittenGraph, dict[str, Tensor]]:
-    """A module of a batch of inputs, in float64, as a graph, and its tensors by name.
+    """Write a module of a batch of inputs, in float64, as a graph, and return its tensors by name.
 
     Args:
-        module: in eval mode, of one tensor and with one tensor as its result; it may have float64 parts only.
+        module: a module in eval mode from one tensor to one tensor; it may work in float64 only.
         in_shape: shape of one input, without the batch.
-        part: which part of a network it is: tensors that its code makes are named after it.
-        whole: the module whose tensors are kept, if the other has only some of them.
+        part: the part of a network that this is; tensors created by its code are named after it.
+        whole: the module whose tensors are kept, if `module` has only some of them.
 
     Raises:
-        NotWritable: `torch.export` cannot follow it, it has operations that no file may have, or what was written is
-            another function.
+        NotWritable: `torch.export` cannot trace the module, it has operations that no file may contain, or the written
+            graph computes another function.
     """
     program = _export(module, in_shape)
     tensors, parameters, persistent = _state(whole or module)
@@ -225,7 +227,7 @@ def encode(
             nodes.append([name, args, kwargs])
         numbers[node] = len(numbers)
     if wrong:
-        raise NotWritable(f"it has operations that no file may have: {', '.join(sorted(set(wrong)))}")
+        raise NotWritable(f"it has operations that no file may contain: {', '.join(sorted(set(wrong)))}")
     slots: dict[str, Any] = {}
     stored = dict[str, Tensor]()
     for name, tensor in tensors.items():
@@ -239,12 +241,12 @@ def encode(
 
 
 def _as_json(value: Any, number: Callable[[Node], int]) -> Any:
-    """An argument as JSON: numbers, texts, None and lists as they are, anything else as an object of one entry.
+    """Write an argument as JSON: numbers, texts, None and lists unchanged, anything else as an object with one entry.
 
-    A node becomes its number, and a device that of the input, since all of a graph runs on one.
+    A node becomes its number, and a device becomes that of the input, since a graph runs on one device.
 
     Raises:
-        TypeError: it cannot be written.
+        TypeError: the argument cannot be written.
     """
     if value is None or isinstance(value, bool | str) or type(value) is int:
         return value
@@ -268,23 +270,23 @@ def _export(module: nn.Module, in_shape: tuple[int, ...]) -> ExportedProgram:
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     x = torch.zeros(2, *in_shape, dtype=torch.float64, device=device)
     try:
-        # torch.export prints the graph where it stops.
+        # torch.export prints the graph when it fails.
         with torch.no_grad(), InFloat64(), redirect_stderr(StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = export(module, (x,), dynamic_shapes=({0: Dim("batch")},), strict=False)
             return program.run_decompositions({**default_decompositions(), torch.ops.aten.copy.default: _copy})
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), "")
-        raise NotWritable(f"torch.export cannot follow it ({type(error).__name__}: {line[:200]})") from error
+        raise NotWritable(f"torch.export cannot trace it ({type(error).__name__}: {line[:200]})") from error
 
 
 def _copy(x: Tensor, source: Tensor, _: bool = False) -> Tensor:
-    """What `aten.copy` does, which has no derivative."""
+    """Do what `aten.copy` does, which has no derivative."""
     return source.to(x.dtype).expand_as(x).clone()
 
 
 def _state(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, bool], list[str]]:
-    """All tensors of a module, which of them are parameters, and which belong to its state."""
+    """Return all tensors of a module, which of them are parameters, and which belong to its state."""
     parameters = dict(module.named_parameters(remove_duplicate=False))
     buffers = dict(module.named_buffers(remove_duplicate=False))
     requires = {name: parameter.requires_grad for name, parameter in parameters.items()}
@@ -293,7 +295,7 @@ def _state(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, bool], list[
 
 
 def _stored_inputs(program: ExportedProgram, tensors: dict[str, Tensor], part: str) -> dict[str, str]:
-    """The tensor for which each placeholder of a program stands; tensors that its code makes are added."""
+    """Return the tensor of each placeholder of a program, and add tensors that its code creates."""
     signature = program.graph_signature
     found = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     for placeholder, name in signature.inputs_to_lifted_tensor_constants.items():
@@ -311,7 +313,7 @@ def _output(program: ExportedProgram) -> Node:
 
 
 def _needed(output: Node) -> set[Node]:
-    """The nodes that a node depends on: others only check their input."""
+    """Return the nodes that a node depends on; all others only check their input."""
     needed, found = {output}, [output]
     while found:
         for node in found.pop().all_input_nodes:
@@ -323,12 +325,12 @@ def _needed(output: Node) -> set[Node]:
 
 @torch.no_grad()
 def _compare(module: nn.Module, written: WrittenGraph, tensors: dict[str, Tensor], in_shape: tuple[int, ...]) -> None:
-    """Run what was written on batches of other sizes than that which was exported."""
+    """Run the written graph on batches of other sizes than the exported one, and compare the results."""
     device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
     try:
         again = module_of(written, tensors)
     except Damaged as error:
-        raise NotWritable(f"no file can have it: {error}") from error
+        raise NotWritable(f"no file can contain it: {error}") from error
     generator = torch.Generator().manual_seed(0)
     for rows in (1, 5):
         x = torch.randn(rows, *in_shape, dtype=torch.float64, generator=generator).to(device)
@@ -336,7 +338,7 @@ def _compare(module: nn.Module, written: WrittenGraph, tensors: dict[str, Tensor
             with InFloat64():
                 found, expected = again(x.clone()), module(x.clone())
         except Exception as error:
-            raise NotWritable(f"as a graph it fails on a batch of {rows} ({error})") from error
+            raise NotWritable(f"its graph fails on a batch of {rows} ({error})") from error
         same = found.dtype == expected.dtype and found.shape == expected.shape
         if not same or not torch.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
-            raise NotWritable(f"as a graph it gives something else on a batch of {rows}")
+            raise NotWritable(f"its graph gives another result on a batch of {rows}")

@@ -1,4 +1,4 @@
-"""Networks as fields of a description, and back out of tensors: of a tree of cuts, and of visited regions."""
+"""Convert networks to fields of a description, and tensors back to networks, for trees and for visited regions."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from torch_shallow.search.partition import Partition, Search
 
 
 def describe_tree(function: TreeFunction) -> dict[str, Any]:
-    """Fields of the description of a network.
+    """Return the fields that describe a network with a tree of cuts.
 
     Raises:
-        TransformError: the network has a tree of another kind, or does not run on its own.
+        TransformError: the network has another kind of tree, or has been given one that differs from its partition.
     """
     tree, half, chart = function.tree, function.half_spaces, function.tree.chart
     if not np.array_equal(function.indicator.tree[:, :2].cpu().numpy(), tree.children):
         raise TransformError(
-            "path: expected a network that runs on the tree of its partition, found indicator.tree changed; make a "
-            "network of the changed tree, and save this."
+            "path: expected a network that runs on the tree of its partition, found a changed indicator.tree; make a "
+            "network from the changed tree, and save that."
         )
     if isinstance(function.selection, ComposedSelection):
         function.selection.require_program("path", tree, half.projection)
@@ -72,8 +72,8 @@ def describe_tree(function: TreeFunction) -> dict[str, Any]:
         return fields
     if not isinstance(tree, Partition):
         raise TransformError(
-            f"path: expected a network of a Partition or a FreeTree, found a {type(tree).__name__}, for which files "
-            "have no place; save the network that it was made from."
+            f"path: expected a network of a Partition or a FreeTree, found a {type(tree).__name__}, which files cannot "
+            "hold; save the network that it was made from."
         )
     stages, whole = tree.program.stages, tree.program.whole
     return fields | {
@@ -94,10 +94,10 @@ def make_tree_network(
     domain: Domain,
     head: nn.Module | None,
 ) -> Any:
-    """The network of a file that has a tree of cuts; `make` makes one of a tree and maps, as `ShallowReLU` does.
+    """Build the network of a file that has a tree of cuts; `make` takes a tree and maps, as `ShallowReLU` does.
 
     Raises:
-        Damaged: the tensors make no such network.
+        Damaged: the tensors do not form such a network.
     """
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith(HEAD)}
     of_tree, half, selection = (below(f"{part}.", arrays) for part in ("tree", "half_spaces", "selection"))
@@ -137,12 +137,12 @@ def _make_program(described: Description, arrays: Mapping[str, Any]) -> ReLUProg
 
 
 def _check_tree(children: Int[np.ndarray, "cuts 2"], num_regions: int) -> None:
-    """Make sure that each cut and each region has one place in a tree, cuts after their parents.
+    """Check that each cut and each region has one place in a tree, with cuts after their parents.
 
-    All other places are open cells, and no cut has only these below it.
+    All other places are open cells, and no cut may have only open cells below it.
 
     Raises:
-        Damaged: it is no such tree.
+        Damaged: the tree is invalid.
     """
     cuts = len(children)
     known, nodes = np.sort(children[children != ~num_regions]), np.arange(-num_regions, cuts)
@@ -167,14 +167,14 @@ def _check_tree(children: Int[np.ndarray, "cuts 2"], num_regions: int) -> None:
 
 
 def _check_choice(what: str, chosen: Int[np.ndarray, "some"], count: int) -> None:
-    """Make sure that numbers are those of some of so many things."""
+    """Check that all numbers are at least 0 and below `count`."""
     wrong = chosen[(chosen < 0) | (chosen >= count)]
     if len(wrong):
         raise Damaged(f"{what} to be one of {count}", f"number {int(wrong[0])}")
 
 
 def describe_visited(function: VisitedFunction) -> dict[str, Any]:
-    """Fields of the description of a network; the deep network apart."""
+    """Return the fields that describe a network of visited regions, without its deep network."""
     layouts = function.deep.traced.layouts
     return {
         "kind": VISITED,
@@ -192,10 +192,10 @@ def make_visited_network(
     domain: Domain,
     head: nn.Module | None,
 ) -> Any:
-    """The network of a file that has a traced model, of which `make` makes one, as `VisitedReLU` does.
+    """Build the network of a file with a traced model; `make` takes that and a domain, as `VisitedReLU` does.
 
     Raises:
-        Damaged: the tensors make no such network, or the graph has not the neurons whose patterns are stored.
+        Damaged: the tensors do not form such a network, or the graph lacks the neurons whose patterns are stored.
     """
     if described.trunk is None:
         raise Damaged("the deep network of visited regions", "none")
@@ -224,12 +224,12 @@ def _read_graph(
         for node, name in zip(stages, names, strict=False):
             node.meta[STAGE] = name
     except TransformError as error:
-        raise Damaged("the graph of a piecewise-linear network", f"one that is none ({error})") from error
+        raise Damaged("the graph of a piecewise-linear network", f"another graph ({error})") from error
     if traced.head is not None or len(stages) != len(names):
-        raise Damaged(f"a graph of {len(names)} stages of ReLUs", f"{len(stages)} stages, or something behind them")
+        raise Damaged(f"a graph of {len(names)} stages of ReLUs", f"{len(stages)} stages, or operations after them")
     root = FromGraph(_with_head(traced.graph, head))
     attach(root, written, tensors)
-    # What reading gave other names, and what the head uses besides.
+    # Tensors renamed by reading, and further ones that the head uses.
     used = [(str(node.target), traced.root) for node in traced.graph.find_nodes(op="get_attr")]
     if isinstance(head, GraphModule):
         used += [(str(node.target), head) for node in head.graph.find_nodes(op="get_attr")]
@@ -239,7 +239,7 @@ def _read_graph(
 
 
 def _with_head(trunk: Graph, head: nn.Module | None) -> Graph:
-    """The graph of the whole model."""
+    """Join the graphs of the trunk and the head."""
     graph = Graph()
     result: Any = graph.graph_copy(trunk, {})
     if isinstance(head, GraphModule):
@@ -250,7 +250,7 @@ def _with_head(trunk: Graph, head: nn.Module | None) -> Graph:
 
 @torch.no_grad()
 def _check_patterns(function: VisitedFunction) -> None:
-    """Make sure that every stored point has its stored pattern, up to rounding."""
+    """Check that every stored point has its stored pattern, up to rounding."""
     for block in function.deep.blocks(function.num_regions):
         x, expected = function.points[block], function.patterns(torch.arange(block.start, block.stop))
         wrong = (function.deep.signs(x) != expected).any(1).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""A network into a file, and out of one, of which nothing is believed before it is checked."""
+"""Save a network to a file, and load it again, with every part of the file checked before it is used."""
 
 from __future__ import annotations
 
@@ -42,20 +42,22 @@ _LOCAL_MODELS = ("selection.", "local_models.")
 
 
 def save(shallow: Any, path: str | os.PathLike[str]) -> None:
-    """Write a `RegionNetwork` into a file: see `RegionNetwork.save`."""
+    """Write a `RegionNetwork` to a file, as described by `RegionNetwork.save`."""
     path = check_path(path)
     description, tensors = _describe(shallow)
     try:
-        target = Path(os.path.realpath(path))  # a link stays one
+        target = Path(os.path.realpath(path))  # a link stays a link
         if target.exists() and not target.is_file():
-            raise FileError(f"path: {path}: expected the name of a file, found {what_it_is(target)}; choose another.")
+            raise FileError(
+                f"path: {path}: expected the name of a file, found {what_it_is(target)}; choose another name."
+            )
         write(target, asdict(description), tensors)
     except FileError:
         raise
     except OSError as error:
         raise FileError(
-            f"path: {path}: expected a file in a folder that can be written to, found an error ({error.strerror}); "
-            "choose another path."
+            f"path: {path}: expected a file in a writable folder, found an error ({error.strerror}); choose another "
+            "path."
         ) from error
 
 
@@ -84,18 +86,18 @@ def _describe(shallow: Any) -> tuple[Description, dict[str, Tensor]]:
 
 
 def _kind_of(domain: Domain) -> str:
-    """The name of a kind of domain."""
+    """Return the name in files of a kind of domain."""
     for name, (kind, _) in DOMAINS.items():
         if type(domain) is kind:
             return name
     raise TransformError(
-        f"path: expected a network whose domain is R^n, a Box or a Polytope, found a {type(domain).__name__}, for "
-        "which files have no place; transform the model in a Box or a Polytope."
+        f"path: expected a network whose domain is R^n, a Box or a Polytope, found a {type(domain).__name__}, which "
+        "files cannot hold; transform the model in a Box or a Polytope."
     )
 
 
 def _value(shallow: Any, name: str) -> Any:
-    """The array or tensor of a network that has a name in files."""
+    """Return the array or tensor of a network by its name in files."""
     match name.split("."):
         case ["tree", "half_spaces"]:
             return shallow.function.half_space_of()
@@ -113,13 +115,13 @@ def _value(shallow: Any, name: str) -> Any:
 
 
 def _stored(value: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """An array or a tensor as a contiguous one on the CPU; indices may be stored in another dtype."""
+    """Convert an array or a tensor to a contiguous tensor on the CPU; indices may be stored in another dtype."""
     tensor = torch.as_tensor(value).detach().cpu().contiguous()
     return tensor.to(dtype) if dtype in (torch.int32, torch.int64) else tensor
 
 
 def _encode(part: str, shallow: Any, prefix: str, tensors: dict[str, Tensor]) -> WrittenGraph:
-    """The graph of a part of a network; its tensors are added."""
+    """Return the graph of a part of a network, and add its tensors."""
     try:
         if part == "head":
             written, found = encode(shallow.head, shallow.trunk_shape, part)
@@ -133,7 +135,7 @@ def _encode(part: str, shallow: Any, prefix: str, tensors: dict[str, Tensor]) ->
             else "keep the model, and transform it again with data=shallow.points.reshape(-1, *shallow.in_shape)"
         )
         raise TransformError(
-            f"path: expected a network whose {part} can be written as core operations of ATen, found one that cannot: "
+            f"path: expected a network whose {part} can be written as core operations of ATen, found that it cannot: "
             f"{error}; {remedy}."
         ) from error.__cause__
     tensors |= {f"{prefix}{name}": _stored(tensor) for name, tensor in found.items()}
@@ -145,7 +147,7 @@ _FINITE = ("tree.", "chart.", "half_spaces.", "program.", "points")  # bounds an
 
 
 def load(path: str | os.PathLike[str], makers: Makers) -> Any:
-    """The network in a file, by what makes a network of each kind: see `RegionNetwork.load`."""
+    """Load the network in a file, using the constructor for its kind, as described by `RegionNetwork.load`."""
     path = check_path(path)
     try:
         return _load(_bytes(path), makers)
@@ -153,14 +155,14 @@ def load(path: str | os.PathLike[str], makers: Makers) -> Any:
         raise FileError(f"path: {path}: {error}") from error.__cause__
     except Exception as error:
         raise FileError(
-            f"path: {path}: expected a file that a network can be made from, found one that fails "
-            f"({type(error).__name__}: {error}); {ANOTHER_COPY}."
+            f"path: {path}: expected a file from which a network can be made, found an error ({type(error).__name__}: "
+            f"{error}); {ANOTHER_COPY}."
         ) from error
 
 
 def _bytes(path: Path) -> bytes:
-    """All bytes of a file, or the first of one that is none of ours."""
-    expected = "a file that ShallowReLU.save() wrote"
+    """Read all bytes of a file, or only the first ones if it is no file of this format."""
+    expected = "a file written by ShallowReLU.save()"
     try:
         if path.exists() and not path.is_file():
             raise Damaged(expected, what_it_is(path), "name a file")
@@ -170,11 +172,11 @@ def _bytes(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise Damaged(expected, "no file of this name", "correct the path") from error
     except OSError as error:
-        raise Damaged(expected, f"one that cannot be read ({error.strerror})", "see to that first") from error
+        raise Damaged(expected, f"one that cannot be read ({error.strerror})", "make it readable") from error
 
 
 def _load(data: bytes, makers: Makers) -> Any:
-    """The network in the bytes of a file."""
+    """Build the network in the bytes of a file."""
     number, values, tensors = read(data)
     described = Description.of_json(values, number)
     check_layout(described, tensors)
@@ -187,7 +189,7 @@ def _load(data: bytes, makers: Makers) -> Any:
         shallow = make_visited_network(makers["visited"], described, tensors, domain, head)
     else:
         shallow = make_tree_network(makers["tree"], described, tensors, domain, head)
-    shallow.head = head  # the constructor made a copy, which has only what is used
+    shallow.head = head  # the constructor made a copy with only the parts in use
     if shallow.out_shape != described.out_shape:
         raise Damaged(f"a head with output of shape {described.out_shape}", f"shape {shallow.out_shape}")
     if described.trained:
@@ -205,5 +207,5 @@ def _domain(described: Description, tensors: dict[str, Tensor]) -> Domain:
     except KeyError as error:
         raise Damaged(f"{' and '.join(names)} of a {described.domain}", f"no {error}") from error
     except TransformError as error:
-        raise Damaged("bounds that make a domain", f"others ({error})") from error
+        raise Damaged("bounds that define a domain", f"invalid ones ({error})") from error
     return domain

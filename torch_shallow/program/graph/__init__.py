@@ -1,1 +1,1 @@
-"""The graph of a model: traced, and every node accounted for."""
+"""Trace the graph of a model, and account for every node."""

@@ -1,4 +1,4 @@
-"""Every node of a graph accounted for: constant, affine in the input, or piecewise linear; the rest is refused."""
+"""Classify every node of a graph as constant, affine in the input, or piecewise linear; refuse the rest."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch_shallow.program.graph.identify import Operation, argument, first_argu
 from torch_shallow.program.graph.operations import Rule, is_decision, may_end, way_out
 
 NORMS = {"norm": "p", "normalize": "p", "vector_norm": "ord", "linalg_vector_norm": "ord", "linalg_norm": "ord"}
-"""The argument that says which norm an operation takes; behind the value, it is the first."""
+"""The argument that selects the norm of an operation; it is the first one after the value."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A node that is not on the allow-list.
+    """Describe a node that is not on the allow-list.
 
     Attributes:
         node: the node.
-        operation: what it does, as the user would name it.
-        reason: why it is refused, and the way out.
-        may_end: whether it is known as an operation that may end a model, such as a softmax.
-        may_follow: whether it is a function of each input by itself, so that it may follow one that may end a model.
+        operation: its operation, as the user would name it.
+        reason: why it is refused, and what to do instead.
+        may_end: whether it is a known operation that may end a model, such as a softmax.
+        may_follow: whether it treats each input separately, so that it may follow an operation that may end a model.
     """
 
     node: Node
@@ -44,13 +44,13 @@ class Refusal:
 
 @dataclass
 class Accounts:
-    """What the nodes of a graph are; a node in neither list is affine in the input or constant.
+    """Hold the classification of the nodes of a graph; a node in neither list is affine in the input or constant.
 
     Attributes:
         dependent: the nodes whose values depend on the input.
         piecewise: the piecewise-linear operations on such values, in order.
         refusals: the nodes that are not on the allow-list, in order.
-        owner: whose memory a node may share.
+        owner: for each node, the node whose memory it may share.
     """
 
     dependent: set[Node] = field(default_factory=set)
@@ -59,11 +59,11 @@ class Accounts:
     owner: dict[Node, Node] = field(default_factory=dict)
 
     def replace(self, node: Node, by: Node) -> None:
-        """Say that another node has taken the place of a node."""
+        """Record that another node has replaced a node."""
         self.owner[by] = self.owner.get(node, node)
 
     def behind_heads(self) -> set[Node]:
-        """The operations that may end a model, but for comparisons, and all nodes behind them."""
+        """Return the operations that may end a model, except comparisons, and all nodes after them."""
         found = {r.node for r in self.refusals if r.may_end and not (r.is_product or is_decision(r.operation))}
         graph = next((node.graph for node in found), None)
         for node in graph.nodes if graph is not None else ():
@@ -72,11 +72,11 @@ class Accounts:
         return found
 
     def seen_later(self, node: Node) -> bool:
-        """Whether what a node writes into its first argument is seen by a later node, other than by its result."""
+        """Tell whether a later node reads what a node writes into its first argument, other than through its result."""
         return next(self.later_uses(node), None) is not None
 
     def later_uses(self, node: Node) -> Iterator[tuple[Node, Node]]:
-        """The later nodes that use memory which a node overwrites, but for its result, and the values they use."""
+        """Yield later nodes that read memory overwritten by a node, other than its result, and the values read."""
         first = cast(Node, first_argument(node))
         owner = self.owner.get(first, first)
         shared = {other for other, its_owner in self.owner.items() if its_owner is owner and other is not node}
@@ -87,7 +87,7 @@ class Accounts:
 
 
 def account(root: nn.Module, graph: Graph) -> Accounts:
-    """Go through all nodes in order and say what each is.
+    """Classify all nodes in order.
 
     Raises:
         TransformError: the output is not one tensor.
@@ -99,12 +99,13 @@ def account(root: nn.Module, graph: Graph) -> Accounts:
             ledger.enter(node)
         if ledger.overwritten == overwritten:
             return ledger.accounts
-        # A constant is overwritten by a value that depends on the input: so does all that shares its memory.
+        # A constant was overwritten by a value that depends on the input, so everything that shares its memory does,
+        # too.
         overwritten = frozenset(ledger.overwritten)
 
 
 class _Ledger:
-    """One pass over the nodes of a graph."""
+    """Make one pass over the nodes of a graph."""
 
     def __init__(self, root: nn.Module, overwritten: set[Node]) -> None:
         self.root = root
@@ -140,7 +141,10 @@ class _Ledger:
             ends = follows and (may_end(operation.name) or _is_product(operation, used))
             order = NORMS.get(operation.name)
             if order is not None and argument(node, 1, order, 2) not in (2, None, "fro"):
-                reason, ends = reason or "is a head for p=2 alone; write x.abs().sum(dim) or x.abs().amax(dim)", False
+                reason, ends = (
+                    reason or "can end a model for p=2 only; write x.abs().sum(dim) or x.abs().amax(dim)",
+                    False,
+                )
             reason = reason or refuse_dependent(node, operation) or _refuse_slots(operation, used)
         if reason:
             self.accounts.refusals.append(Refusal(node, operation.name, reason, ends, follows))
@@ -165,7 +169,7 @@ def _by_shape(rule: Rule | None, slot: int | str) -> bool:
 
 
 def _is_product(operation: Operation, used: list[int | str]) -> bool:
-    """Whether an operation multiplies two values that depend on the input, or divides by one."""
+    """Tell whether an operation multiplies two values that depend on the input, or divides by one."""
     if operation.rule is None:
         return operation.name in ("prod", "cumprod")
     kinds = [operation.rule.kind(slot) for slot in used]
@@ -191,6 +195,6 @@ def _check_output(node: Node) -> None:
     kind = value.target if isinstance(value, Node) and isinstance(value.target, type) else type(value)
     if not issubclass(kind, Node):
         raise TransformError(
-            f"model: expected one tensor as its output, found {kind.__name__}; "
-            "wrap the model in one whose forward() returns the tensor you want."
+            f"model: expected one tensor as its output, found {kind.__name__}; wrap the model in one whose forward() "
+            "returns only the tensor you want."
         )

@@ -1,4 +1,4 @@
-"""Which operation a node of a graph is."""
+"""Identify the operation of a node of a graph."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NAMESPACES = (
 _INPUT, _VIEW = Rule.parse("input"), Rule.parse("=input")
 _AUGMENTED = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
 _RANDOM = "is in train mode, where its result is random; call model.eval() first"
-# Position and default of the argument that says whether a function is in train mode.
+# Position and default of the argument that puts a function into train mode.
 _TRAINING_ARGUMENT = {
     **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d"], (2, True)),
     **dict.fromkeys(["alpha_dropout", "feature_alpha_dropout", "feature_dropout"], (2, False)),
@@ -49,12 +49,12 @@ _TRAINING_ARGUMENT = {
 
 @dataclass(frozen=True)
 class Operation:
-    """What a node does.
+    """Describe what a node does.
 
     Attributes:
-        name: the operation as `operations.RULES` calls it, or the class of the module that is called.
+        name: name of the operation in `operations.RULES`, or the class of the called module.
         rule: how it may depend on the input; None if it is not on the allow-list.
-        is_piecewise: whether it is on the list of `operations.PIECEWISE_RULES`, under its name.
+        is_piecewise: whether `operations.PIECEWISE_RULES` contains its name.
         in_place: whether it overwrites its first argument.
         refusal: why it is refused even for values that do not depend on the input; empty if it is not.
     """
@@ -72,14 +72,14 @@ class Operation:
 
 
 def _not_looked_into(function: object) -> str:
-    """Why a function of a graph that is not torch's is refused."""
+    """Explain why a function of a graph that is not torch's is refused."""
     if str(getattr(function, "__module__", "")).startswith("torch_shallow"):
-        return "belongs to a network of this package, which is not read; use the deep model in its place"
-    return "is a function that torch.fx does not look into; write it with functions of torch"
+        return "belongs to a network of this package, which cannot be read; use the deep model in its place"
+    return "is a function that torch.fx cannot trace into; write it with functions of torch"
 
 
 def identify(root: nn.Module, node: Node) -> Operation:
-    """The operation of a node that calls a module, a function or a method."""
+    """Return the operation of a node that calls a module, a function or a method."""
     if node.op == "call_module":
         return _identify_module(root.get_submodule(str(node.target)))
     if isinstance(node.target, str):
@@ -99,7 +99,7 @@ def identify(root: nn.Module, node: Node) -> Operation:
     name = name[1:] if augmented else name.rstrip("_")
     name = "threshold" if name == "_threshold" else name  # the function behind nn.functional.threshold
     if name == "where" and node.op == "call_method":
-        name = ".where"  # the method has its arguments in another order
+        name = ".where"  # the method takes its arguments in another order
     if name == "relu":
         in_place = in_place or bool(argument(node, 1, "inplace"))
     if name in ("max", "min") and ("other" in node.kwargs or isinstance(argument(node, 1, "dim"), Node)):
@@ -113,11 +113,11 @@ def identify(root: nn.Module, node: Node) -> Operation:
 
 
 def _identify_module(module: nn.Module) -> Operation:
-    # A parametrised module (weight_norm, ...) has a class of its own, made from the one that it had.
+    # A parametrised module (weight_norm, ...) has its own class, derived from the original one.
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     name = kind.__name__
     if ".quantized." in kind.__module__:
-        refusal = "is quantised and rounds its values; pass the model from before it was quantised"
+        refusal = "is quantised and rounds its values; pass the model as it was before quantisation"
         return Operation(f"{kind.__module__}.{name}", None, refusal=refusal)
     if issubclass(kind, tuple(PIECEWISE_MODULES)):
         random = module.training and (isinstance(module, nn.RReLU) or bool(getattr(module, "dropout", False)))
@@ -161,7 +161,7 @@ def _refuse_random(node: Node, name: str) -> str:
 
 
 def refuse_dependent(node: Node, operation: Operation) -> str:
-    """Why an operation that is on the list is refused for values that depend on the input; empty if it is not."""
+    """Explain why an allowed operation is refused for values that depend on the input; empty if it is not."""
     if operation.name in ("div", "divide") and node.kwargs.get("rounding_mode") is not None:
         return "rounds its result, which is not continuous"
     if node.kwargs.get("reduce") == "multiply":
@@ -175,10 +175,10 @@ def refuse_dependent(node: Node, operation: Operation) -> str:
 
 
 def first_argument(node: Node) -> object:
-    """What a node that calls something works on, and overwrites if it is in place."""
+    """Return what a calling node works on, and overwrites if it is in place."""
     return argument(node, 0, "input", next(iter(node.kwargs.values()), None))
 
 
 def argument(node: Node, position: int, name: str, default: object = None) -> object:
-    """An argument of a node, given by position or by name; the default if it is not given."""
+    """Return an argument of a node, given by position or by name, or the default if it is not given."""
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)

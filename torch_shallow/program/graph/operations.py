@@ -1,9 +1,9 @@
-"""The allow-list: which operations are affine in which of their arguments.
+"""List the allowed operations, and in which of their arguments each is affine.
 
 A rule has one word for each leading argument of an operation, in order:
 
-- `input`: the result is affine in it, together with the other plain words;
-- `=input`: likewise, and the result may share its memory;
+- `input`: the result is affine in it, jointly with the other plain words;
+- `=input`: the same, and the result may share its memory;
 - `*input *other`: affine in either, as long as the other does not depend on the model's input;
 - `-condition`: must not depend on the model's input;
 - `#input`: only its shape, dtype or device is used, so the result does not depend on its values.
@@ -21,12 +21,12 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operation may depend on the input of the model.
+    """Describe how an operation may depend on the input of the model.
 
     Attributes:
         parameters: names of the leading arguments.
-        kinds: for each of them `"+"` (affine), `"="` (affine, may share its memory), `"*"` (a factor), `"-"`
-            (constant) or `"#"` (only its shape is used).
+        kinds: for each of them `"+"` (affine), `"="` (affine, may share its memory), `"*"` (a factor), `"-"` (constant)
+            or `"#"` (only its shape is used).
     """
 
     parameters: tuple[str, ...]
@@ -34,12 +34,12 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """The rule written as `text` (see the docstring of the module)."""
+        """Parse a rule, written as the module's docstring describes."""
         words = text.split()
         return cls(tuple(word.lstrip("=*-#") for word in words), tuple(w[0] if w[0] in "=*-#" else "+" for w in words))
 
     def kind(self, slot: int | str) -> str:
-        """Kind of an argument given by position or by name; `"-"` for one that the rule does not name."""
+        """Return the kind of an argument given by position or by name; `"-"` for one that the rule does not name."""
         if isinstance(slot, str):
             slot = self.parameters.index(slot) if slot in self.parameters else len(self.kinds)
         return self.kinds[slot] if slot < len(self.kinds) else "-"
@@ -74,7 +74,7 @@ _RULES = {
     "-condition input other": "where",
     "input -condition other": ".where",
     "input -mask value": "masked_fill",
-    "input -nan -posinf -neginf": "nan_to_num",  # its input is finite
+    "input -nan -posinf -neginf": "nan_to_num",  # the input is finite
     "input -dim -index value": "index_fill",
     "*input *other": "mul multiply matmul mm mv bmm dot inner outer ger kron tensordot cross _sparse_mm",
     "-equation *input *other": "einsum",
@@ -84,7 +84,7 @@ _RULES = {
     "input *mat1 *mat2": "addmm addmv addr addbmm baddbmm",
     "*input1 *input2 -weight bias": "bilinear",
     "input -other": "div divide true_divide truediv",
-    # What a model may ask of a tensor without looking at its values.
+    # Properties of a tensor that do not depend on its values.
     "#input": """
         size dim ndimension numel nelement stride get_device is_floating_point is_complex is_contiguous
         .shape .ndim .dtype .device .is_cuda .layout .requires_grad .is_leaf
@@ -92,7 +92,7 @@ _RULES = {
         """,
 }
 
-# Operations that only a graph of `torch.export` has.
+# Operations that occur only in graphs of `torch.export`.
 _ATEN_RULES = {
     "=input": "alias slice split_with_sizes lift_fresh",
     "input": """
@@ -110,7 +110,7 @@ _ATEN_RULES = {
     "#input": "sym_size sym_numel sym_stride",
 }
 
-# Operations that are rewritten with ReLUs; the words say which arguments may depend on the input.
+# Operations that are rewritten with ReLUs; the words tell which arguments may depend on the input.
 _PIECEWISE_RULES = {
     "input": "relu relu6 hardsigmoid abs absolute msort",
     "input -min_val -max_val": "hardtanh",
@@ -165,7 +165,7 @@ PIECEWISE_MODULES: dict[type[nn.Module], tuple[str, str]] = {
     nn.RNNCell: ("rnn_cell", "nonlinearity"),
     nn.RNN: ("rnn", "nonlinearity bidirectional batch_first"),
 }
-"""The operation that a module does, and its attributes that are arguments of it."""
+"""The operation of a module, and its attributes that are arguments of the operation."""
 
 VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
 AFFINE_MODULES = (
@@ -188,7 +188,7 @@ RUNNING_NORMS = (
 
 
 def names_of(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """Split a text into words."""
     return frozenset(text.split())
 
 
@@ -197,7 +197,7 @@ DECISIONS = names_of(
         gt ge lt le eq ne greater greaterequal less lessequal notequal sign sgn heaviside round floor ceil trunc
     """
 )
-"""Operations that jump and may end a model, if it gives their result and not a value that they choose."""
+"""Discontinuous operations that may end a model that returns their result, not a value chosen by it."""
 
 HEADS = DECISIONS | names_of(
     """
@@ -212,12 +212,12 @@ HEADS = DECISIONS | names_of(
 
 
 def may_end(operation: str) -> bool:
-    """Whether an operation, which is not piecewise linear, may end a model."""
+    """Tell whether an operation that is not piecewise linear may end a model."""
     return _key(operation) in HEADS
 
 
 def is_decision(operation: str) -> bool:
-    """Whether an operation may end a model only if it gives its own result, and not a value chosen by it."""
+    """Tell whether an operation may end a model only if its own result is returned, not a value chosen by it."""
     return _key(operation) in DECISIONS
 
 
@@ -235,7 +235,7 @@ _WAYS_OUT = {
         """,
     "is not piecewise linear, and does not end the model; put a Hardtanh in its place and train again": "tanh",
     "multiplies values that depend on the input (attention), which is not piecewise linear; transform the part of the "
-    "model before it, or behind it": """
+    "model before it, or after it": """
         multiheadattention scaleddotproductattention transformer transformerencoder transformerencoderlayer
         transformerdecoder transformerdecoderlayer
         """,
@@ -254,7 +254,7 @@ _WAY_OUT = {name: text for text, names in _WAYS_OUT.items() for name in names.sp
 
 
 def way_out(operation: str) -> str:
-    """What to do about an operation (a class of modules or a function) that is not on the list."""
+    """Suggest what to do about an operation (a class of modules or a function) that is not on the list."""
     return _WAY_OUT.get(
-        _key(operation), "is not on the list of piecewise-linear operations; replace it by some that are"
+        _key(operation), "is not on the list of piecewise-linear operations; replace it by operations that are"
     )

@@ -1,4 +1,4 @@
-"""torch.fx symbolic tracing of a module of one input, with its failures explained."""
+"""Trace a module of one input with torch.fx, and explain failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torch_shallow.program.precision import InFloat64
 
 T = TypeVar("T")
 PLACE = "torch_shallow_place"
-"""Key in `node.meta`: the line of the user's code that made the node, as `" at file:line"`, or empty."""
+"""Key in `node.meta`: the line of the user's code that created the node, as `" at file:line"`, or empty."""
 
 _PACKAGE = Path(__file__).parents[2]
 _NOT_USER_CODE = (str(Path(torch.__file__).parent), str(Path(jaxtyping.__file__).parent), str(_PACKAGE), "<")
@@ -36,19 +36,19 @@ _RECORDED_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 class CannotTrace(TransformError):
-    """torch.fx cannot follow the code of a model."""
+    """Raised if torch.fx cannot trace the code of a model."""
 
 
 def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
-    """The graph of a module, all its arguments but the first at their defaults.
+    """Trace the graph of a module, with all its arguments but the first at their defaults.
 
     Args:
-        root: a copy of the user's model; constants that its code makes are attached to it.
-        in_shape: shape of one input, if known: control flow may then depend on the input's shape.
+        root: a copy of the user's model; constants created by its code are attached to it.
+        in_shape: shape of one input, if known; control flow may then depend on the input's shape.
 
     Raises:
-        CannotTrace: torch.fx cannot follow the code of the module.
-        TransformError: the module has no forward pass of one tensor to one tensor.
+        CannotTrace: torch.fx cannot trace the code of the module.
+        TransformError: the module has no forward pass from one tensor to one tensor.
         UnsupportedOperation: its code draws random numbers.
     """
     random_state = torch.get_rng_state()
@@ -59,32 +59,32 @@ def symbolic_trace(root: nn.Module, in_shape: tuple[int, ...] | None) -> Graph:
         raise
     except TraceError as error:
         raise CannotTrace(
-            f"model: its control flow depends on the input{_place(error)}. torch.fx follows the code once, with no "
-            "numbers, so an if, a loop or an assert cannot look at the values of a tensor; express the choice with "
-            "relu, or make it in the constructor. If it looks at the shape alone, pass example_input. torch.fx says: "
+            f"model: its control flow depends on the input{_place(error)}. torch.fx traces the code once, without "
+            "numbers, so an if, a loop or an assert cannot use the values of a tensor; express the choice with relu, "
+            "or make it in the constructor. If it depends only on the shape, pass example_input. torch.fx says: "
             f"{str(error).strip().splitlines()[0]}"
         ) from error
     except Exception as error:
         said = shorten(" ".join(str(error).split()), 300, placeholder="...")
         raise CannotTrace(
             f"model: torch.fx cannot trace it{_place(error)}: {type(error).__name__}: {said}. Its code may use only "
-            "tensor operations on the input, whose values are unknown while tracing (and x.new_zeros(...) rather than "
-            "torch.zeros(...) for a tensor of as many rows)."
+            "tensor operations on the input, whose values are unknown during tracing (and x.new_zeros(...) rather than "
+            "torch.zeros(...) for a tensor with the same number of rows)."
         ) from error
     finally:
         drew = not torch.equal(random_state, torch.get_rng_state())
         torch.set_rng_state(random_state)
     if drew:
         raise UnsupportedOperation(
-            "model: its forward() draws random numbers, so it is not a function of its input; call model.eval() if "
-            "that is its train mode, or draw them once and keep them in a buffer."
+            "model: its forward() draws random numbers, so it is not a function of its input; call model.eval() if it "
+            "is in train mode, or draw them once and keep them in a buffer."
         )
     return graph
 
 
 @contextmanager
 def _len_of_proxies(root: nn.Module) -> Iterator[None]:
-    """Let `len(x)` in the code of a module's parts be `x.size(0)`: Python itself wants a number."""
+    """Let `len(x)` in the code of a module's parts mean `x.size(0)`, since Python's own requires a number."""
     forwards = (getattr(type(module).forward, "__globals__", None) for module in root.modules())
     names = [found for found in forwards if found is not None and "len" not in found]
     for found in names:
@@ -103,7 +103,7 @@ def _len(obj: Any) -> Any:
 
 
 class _OneInputTracer(Tracer):
-    """Traces `root(x)`, following control flow that depends on the shape of one input alone."""
+    """Trace `root(x)`, following control flow that depends only on the shape of one input."""
 
     def __init__(self, in_shape: tuple[int, ...] | None) -> None:
         super().__init__(param_shapes_constant=True)
@@ -116,62 +116,62 @@ class _OneInputTracer(Tracer):
         is_module: bool,
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """The bound forward method and a placeholder for its first argument."""
+        """Return the bound forward method and a placeholder for its first argument."""
         name = _first_argument(self.root)
         forward = self._follow if isinstance(self.root, GraphModule) else self.root.forward
         return forward, [self.create_proxy("placeholder", name, (), {})]
 
     def _follow(self, x: Any) -> Any:
-        """The output of a graph, whose nodes keep the names of modules and lines of code that they know."""
+        """Return the output of a graph whose nodes keep the names of modules and the lines of code that they know."""
         with preserve_node_meta():
             return Interpreter(self.root).run(x)
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
-        """A node that knows the line of the user's code it comes from."""
+        """Create a node that knows the line of the user's code from which it comes."""
         node = super().create_node(*args, **kwargs)
         node.meta[PLACE] = _recorded_line() or _user_line(walk_stack(sys._getframe(1)))
         _check_input_is_tensor(node)
         return node
 
     def proxy(self, node: Node) -> Proxy:
-        """A value that records what is written into it."""
+        """Return a value that records what is written into it."""
         return _WritableProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether to take a module for what its class says: not if it has a forward pass of its own."""
+        """Tell whether to treat a module according to its class: not if it has its own forward pass."""
         return super().is_leaf_module(m, module_qualified_name) and "forward" not in vars(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """A node for the call of a module, unless we are looking at an example."""
+        """Create a node for the call of a module, except while an example is evaluated."""
         return forward(*args, **kwargs) if self._evaluating else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """A value that stands for a parameter, unless we are looking at an example."""
+        """Return a value that stands for a parameter, except while an example is evaluated."""
         return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: Any) -> bool:
-        """The truth of a value that depends on the shape of the input alone."""
+        """Return the truth of a value that depends only on the shape of the input."""
         return self.known(obj, bool, super().to_bool)
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        """The items of a list or tensor whose length depends on the shape of the input alone."""
+        """Iterate over a list or tensor whose length depends only on the shape of the input."""
         if obj.node.op == "placeholder":
             raise TransformError(
-                f"model: its forward() goes through the batch {obj.node.name!r} row by row"
-                f"{_user_line(walk_stack(sys._getframe(1)))}, and how many rows there are is not known; let the layers "
-                "take the whole batch at once, as nn.Linear does, and write x[:, 0] for a column."
+                f"model: its forward() loops over the rows of the batch {obj.node.name!r}"
+                f"{_user_line(walk_stack(sys._getframe(1)))}, whose number is not known; let the layers take the whole "
+                "batch at once, as nn.Linear does, and write x[:, 0] for a column."
             )
         length = self.known(obj, len, lambda _: None, of_values=False)
         return super().iter(obj) if length is None else iter([obj[i] for i in range(length)])
 
     def known(self, obj: Any, read: Callable[[Any], T], otherwise: Callable[[Any], T], of_values: bool = True) -> T:
-        """What `read` says of a value, if it says the same for any values and number of inputs.
+        """Return what `read` gives for a value, if it is the same for any values and number of inputs.
 
         Args:
-            obj: stands for the value.
-            read: what is asked.
-            otherwise: called with `obj` if the answer is not known.
-            of_values: whether the answer may change with the entries of a tensor, and not only with its shape.
+            obj: the proxy that stands for the value.
+            read: function that reads the value.
+            otherwise: function called with `obj` if the result is not known.
+            of_values: whether the result may change with the entries of a tensor, and not only with its shape.
         """
         if of_values and obj.node in account(self.root, self.graph).dependent:
             return otherwise(obj)
@@ -182,7 +182,7 @@ class _OneInputTracer(Tracer):
                 first, second = (
                     read(value_of(self.root, self.graph, obj.node, torch.zeros(n, *shape))) for n in (2, 3)
                 )
-        except Exception:  # its cause is said where the node is accounted for or the shape is needed
+        except Exception:  # its cause is reported where the node is classified or the shape is needed
             return otherwise(obj)
         finally:
             self._evaluating = False
@@ -190,7 +190,7 @@ class _OneInputTracer(Tracer):
 
 
 class _WritableProxy(Proxy):
-    """Records `x += y` and `x[i] = y` as what they are: torch.fx knows the first as `x = x + y`, the second not.
+    """Record `x += y` and `x[i] = y` as writes: torch.fx treats the first as `x = x + y`, and cannot trace the second.
 
     Sizes that do not depend on the number of inputs can be used as numbers.
     """
@@ -223,7 +223,7 @@ class _WritableProxy(Proxy):
 
 
 def _check_input_is_tensor(node: Node) -> None:
-    """Make sure that the input is not used as what it is not: as a dict, or as an object with fields of its own."""
+    """Check that the input is not used as a dict, or as an object with its own fields."""
     value, *others = node.args or (None,)
     if not isinstance(value, Node) or value.op != "placeholder":
         return
@@ -237,17 +237,17 @@ def _check_input_is_tensor(node: Node) -> None:
         return
     raise TransformError(
         f"model: expected a forward() of one tensor, found that it uses {use}{node.meta[PLACE]}, which a tensor does "
-        f"not have; pass an nn.Module whose forward(x) takes one tensor x, makes {str(value)!r} of it and calls the "
+        f"not have; pass an nn.Module whose forward(x) takes one tensor x, builds {str(value)!r} from it and calls the "
         "model."
     )
 
 
 def _refuse_number(obj: Any) -> int:
-    raise TraceError(f"the code needs {obj.node} as a number, which depends on the input or on how many there are")
+    raise TraceError(f"the code needs {obj.node} as a number, which depends on the input or on the number of inputs")
 
 
 def value_of(root: nn.Module, graph: Graph, node: Node, x: Tensor) -> Any:
-    """The value of a node of a graph that is not finished, when the input is `x`."""
+    """Return the value of a node of an unfinished graph for the input `x`."""
     interpreter = Interpreter(root, garbage_collect_values=False, graph=graph)
     needed = {node}
     for earlier in reversed(graph.nodes):
@@ -268,10 +268,10 @@ _KEEP_ENTRIES = frozenset(
 
 
 def shape_of_first_linear(root: nn.Module, graph: Graph) -> tuple[int, ...]:
-    """Shape of one input, if the model begins with an `nn.Linear`, possibly after layers that keep all entries.
+    """Return the shape of one input of a model that begins with an `nn.Linear`, or with layers that keep all entries.
 
     Raises:
-        TransformError: the model does not begin so.
+        TransformError: the model does not begin in this way.
     """
     same_entries: set[Node] = set()
     for node in graph.nodes:
@@ -284,8 +284,8 @@ def shape_of_first_linear(root: nn.Module, graph: Graph) -> tuple[int, ...]:
             if identify(root, node).name in _KEEP_ENTRIES:
                 same_entries.add(node)
     raise TransformError(
-        "example_input: needed, because the model does not begin with an nn.Linear that tells the shape of its input; "
-        "pass a batch of inputs, such as torch.zeros(1, ...)."
+        "example_input: needed, because the model does not begin with an nn.Linear that determines the shape of its "
+        "input; pass a batch of inputs, such as torch.zeros(1, ...)."
     )
 
 
@@ -306,7 +306,9 @@ def _first_argument(root: nn.Module) -> str:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters[1:] if p.default is p.empty and p.kind not in variadic]
     if not positional:
-        raise TransformError("model: its forward() takes no input; expected one tensor as its first argument.")
+        raise TransformError(
+            "model: expected a forward() with one tensor as its first argument, found one without arguments; add it."
+        )
     if needed:
         raise TransformError(
             f"model: expected a forward() of one tensor, found that it also needs {', '.join(needed)}; hold them "
@@ -316,7 +318,7 @@ def _first_argument(root: nn.Module) -> str:
 
 
 def _user_line(frames: Iterable[tuple[FrameType, int]]) -> str:
-    """The line nearest to the tensor operation, innermost frame first, that is neither torch's nor ours."""
+    """Return the line nearest to the tensor operation, innermost frame first, that is neither torch's nor ours."""
     for frame, line in frames:
         if frame.f_code.co_name == symbolic_trace.__name__ and frame.f_code.co_filename == __file__:
             break
@@ -326,7 +328,7 @@ def _user_line(frames: Iterable[tuple[FrameType, int]]) -> str:
 
 
 def _recorded_line() -> str:
-    """The same, as recorded by `torch.export` for the node of a graph that is being copied."""
+    """Return the same line as recorded by `torch.export` for the node of a graph that is being copied."""
     places = _RECORDED_LINE.findall(get_current_meta().get("stack_trace") or "")
     return next(
         (f" at {f}:{line}" for f, line in reversed(places) if not f.startswith((*_NOT_USER_CODE, "torch/"))), ""

@@ -1,1 +1,1 @@
-"""ONNX files as modules: `file` is the way in and compares the result with the file, `graph_reader` reads operators."""
+"""Read ONNX files as modules: `file` is the entry point and compares the result, and `graph_reader` reads operators."""

@@ -1,4 +1,4 @@
-"""ONNX operators of one entry at a time: arithmetic, comparisons and activations."""
+"""Read ONNX operators on single entries: arithmetic, comparisons and activations."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _PRODUCTS = frozenset(
 
 
 def unary(function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """The operator that is a function of one tensor."""
+    """Return the operator that applies a function to one tensor."""
     return lambda x: function(x.tensor)
 
 
 def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """The operator that is a function of two tensors or numbers."""
+    """Return the operator that applies a function to two tensors or numbers."""
     return lambda a, b: function(a.operand, b.operand)
 
 
 def many(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """The operator that joins any number of tensors by a function of two."""
+    """Return the operator that joins any number of tensors by a function of two."""
     return lambda *values: reduce(function, [value.operand for value in values])
 
 
@@ -59,7 +59,7 @@ def where(condition: Value, a: Value, b: Value) -> Any:
 
 
 def _soft_threshold(condition: Value, a: Value, b: Value) -> Any:
-    """The soft threshold of x if torch has written it as `where(|x| > c, x - sign(x) * c, x * 0)`; else None."""
+    """Return the soft threshold of x if torch wrote it as `where(|x| > c, x - sign(x) * c, x * 0)`; otherwise None."""
     shrunk = _call(a.content, operator.sub)
     outside, product = _call(condition.content, torch.gt), _call(shrunk and shrunk[1], operator.mul)
     inside = _call(b.content, operator.mul)
@@ -74,7 +74,7 @@ def _soft_threshold(condition: Value, a: Value, b: Value) -> Any:
 
 
 def _softplus(condition: Value, a: Value, b: Value) -> Any:
-    """The softplus of x if torch has written it as `where(s * x > c, x, softplus(s * x) / s)`; else None."""
+    """Return the softplus of x if torch wrote it as `where(s * x > c, x, softplus(s * x) / s)`; otherwise None."""
     compared, quotient = _call(condition.content, torch.gt), _call(b.content, operator.truediv)
     if not compared or not isinstance(a.content, Proxy) or not isinstance(b.content, Proxy):
         return None
@@ -88,13 +88,13 @@ def _softplus(condition: Value, a: Value, b: Value) -> Any:
 
 
 def _call(of: Any, function: Callable[..., Any]) -> tuple[Any, ...] | None:
-    """The arguments of a call of a function, if a value is one."""
+    """Return the arguments of a call of a function, if a value is such a call."""
     node = of.node if isinstance(of, Proxy) else of
     return tuple(node.args) if getattr(node, "target", None) is function else None
 
 
 def _number(value: Value, node: Any) -> float | None:
-    """The only entry of a constant of the module, if a node is one."""
+    """Return the only entry of a constant of the module, if a node is such a constant."""
     if getattr(node, "op", "") != "get_attr":
         return None
     tensor = getattr(value.writer.root, node.target)
@@ -110,9 +110,9 @@ def _as_type(x: Value, number: int) -> Any:
     if number == BOOL:
         return x.tensor if x.kind is torch.bool else torch.ne(x.tensor, 0)
     if number not in TYPES:
-        raise NotRead(f"makes values of the type of number {number}, which is neither a real type nor an integer one")
+        raise NotRead(f"creates values of type number {number}, which is neither a floating-point nor an integer type")
     whole = x.is_integer or x.kind is torch.bool or number in FLOATS
-    # Towards zero, which is not piecewise linear: an operation of its own, for it to be seen.
+    # Rounding towards zero is not piecewise linear, so it is a separate operation that can be refused.
     return (x.tensor if whole else torch.trunc(x.tensor)).to(TYPES[number])
 
 
@@ -131,7 +131,7 @@ def shrink(x: Value, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
         return functional.softshrink(x.tensor, lambd)
     if bias == 0.0:
         return functional.hardshrink(x.tensor, lambd)
-    raise NotRead(f"jumps, as its bias {bias} is not its lambd {lambd}; make both the same")
+    raise NotRead(f"jumps, as its bias {bias} differs from its lambd {lambd}; make both the same")
 
 
 def hardmax(x: Value, *, axis: int = -1) -> Any:

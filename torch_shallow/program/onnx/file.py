@@ -1,4 +1,4 @@
-"""ONNX files as modules."""
+"""Read ONNX files as modules."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HOW_TO_EXPORT = "torch.onnx.export(model, (x,), path, dynamic_shapes=({0: 'batc
 
 
 def examples(module: GraphModule, rows: int) -> list[Tensor] | None:
-    """Values for the inputs of a module, the same each time; None if the shapes of the inputs are not known.
+    """Create values for the inputs of a module, the same each time; None if the shapes of the inputs are not known.
 
     Args:
-        module: what is known of an input is in `meta["val"]` of its placeholder.
-        rows: how many times the batch that the file is made for, one above another.
+        module: the module; `meta["val"]` of each placeholder describes its input.
+        rows: the number of batches, each of the size for which the file is made, one after another.
     """
     generator = torch.Generator().manual_seed(0)
     found = []
@@ -41,10 +41,10 @@ def examples(module: GraphModule, rows: int) -> list[Tensor] | None:
 
 
 def check_any_batch(module: GraphModule) -> None:
-    """Run a module of one input on two batches of the size that the file is made for, apart and together.
+    """Run a module of one input on two batches of the size for which the file is made, separately and together.
 
     Raises:
-        TransformError: it cannot run on one, or not on them together, or gives other values.
+        TransformError: the module cannot run on one batch, or not on both together, or then gives other values.
     """
     first = examples(module, 1)
     if first is None:
@@ -66,27 +66,27 @@ def check_any_batch(module: GraphModule) -> None:
             together, apart, reason = None, None, _short(error)
     if together is None or together.shape != apart.shape or together.ndim == 0 or not _close(together, apart, 1e-3):
         raise TransformError(
-            f"model: it was exported for a batch of {half} and cannot run on another ({reason}). Export it with a "
-            f"dynamic batch dimension: {_HOW_TO_EXPORT}."
+            f"model: expected a file for any batch size, found one that was exported for a batch of {half} and cannot "
+            f"run on another ({reason}). Export it with a dynamic batch dimension: {_HOW_TO_EXPORT}."
         )
 
 
 class _Named(Interpreter):
-    """Runs a module, and says which operator of the file fails."""
+    """Run a module, and name the operator of the file that fails."""
 
     def run_node(self, n: Node) -> Any:
-        """The value of a node.
+        """Return the value of a node.
 
         Raises:
-            TransformError: it has none.
+            TransformError: the node fails.
         """
         try:
             return super().run_node(n)
         except Exception as error:
             name, kind = next(iter(n.meta.get("nn_module_stack", {}).values()), (n.name, "the operator"))
             raise TransformError(
-                f"model: {kind} (at {name}) fails on inputs of the shapes that the file says ({_short(error)}). "
-                "Does it pass onnx.checker.check_model? If not, export it again; if so, please report this."
+                f"model: {kind} (at {name}) fails on inputs with the shapes given in the file ({_short(error)}). If "
+                "the file fails onnx.checker.check_model, export it again; if it passes, please report this."
             ) from error
 
 
@@ -96,18 +96,18 @@ def _short(error: Exception) -> str:
 
 
 def check_values(model: Any, module: GraphModule, names: list[str], tolerance: float = 1e-3) -> None:
-    """Compare a module with the implementations of ONNX at one batch of the size that the file says.
+    """Compare a module with the implementations of ONNX on one batch of the size given in the file.
 
-    The reference implementation is asked first, and `onnxruntime`, if it is installed, where they disagree.
+    The reference implementation is tried first, and `onnxruntime`, if installed, where the two disagree.
 
     Args:
         model: the `onnx.ModelProto`.
-        module: what was read of it.
-        names: of its inputs.
-        tolerance: relative to the largest output.
+        module: the module read from it.
+        names: names of its inputs.
+        tolerance: largest difference, relative to the largest output.
 
     Raises:
-        TransformError: they differ by more than the tolerance.
+        TransformError: the two differ by more than the tolerance.
     """
     found = examples(module, 1)
     if found is None:
@@ -131,8 +131,8 @@ def check_values(model: Any, module: GraphModule, names: list[str], tolerance: f
         differs = True
     if differs:
         raise TransformError(
-            "model: the module read from the file differs from ONNX's own implementations; please report this. "
-            "verify=False leaves the comparison out."
+            "model: expected the results of ONNX's own implementations from the module read from the file, found "
+            "others; please report this. verify=False skips the comparison."
         )
 
 
@@ -143,12 +143,12 @@ def _reference(model: Any, given: dict[str, np.ndarray]) -> Any:
 
 
 def _runtime(model: Any, given: dict[str, np.ndarray]) -> Any:
-    """What `onnxruntime` gives, if it is installed; the reference implementation is wrong about some operators."""
+    """Return what `onnxruntime` computes, if installed; the reference implementation is wrong about some operators."""
     return import_module("onnxruntime").InferenceSession(model.SerializeToString()).run(None, given)[0]
 
 
 def _fits(kind: Any, shape: tuple[int, ...]) -> bool:
-    """Whether a shape is the one that ONNX's own inference of shapes has found, as far as it has."""
+    """Tell whether a shape agrees with ONNX's shape inference, as far as that is known."""
     if not kind.HasField("shape"):
         return True
     known = [dimension.dim_value for dimension in kind.shape.dim]
@@ -161,34 +161,41 @@ def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return torch.allclose(a, b, rtol=0.0, atol=tolerance * largest, equal_nan=True)
 
 
-_OPSET = 18  # from here on the operators have the inputs and attributes that are read
+_OPSET = 18  # from this opset on, operators have the supported inputs and attributes
 _DOMAINS = ("", "ai.onnx")
 
 
 def from_onnx(model: str | PathLike[str] | Any, *, output: str | None = None, verify: bool = True) -> GraphModule:
-    """The network of an ONNX file, as a module that can be transformed, run, trained and saved as any other.
+    """Read the network of an ONNX file as a module that can be transformed, run, trained and saved like any other.
 
-    Operators are those of piecewise-linear networks and of what usually comes before and after them; files of old
-    opsets are upgraded. Weights of products, convolutions and normalisations, and biases, are parameters, in the
-    precision of the file; other constants are buffers. A file for a fixed number of inputs becomes a module of any
-    number: reshapes to a batch of that size are read as reshapes to the size of the batch. A graph of several inputs
-    becomes a module of several arguments, all but one of which `hold` makes constant.
+    Supported are the operators of piecewise-linear networks and those that usually come before and after them; files of
+    old opsets are upgraded. Weights of products, convolutions and normalisations, and biases, become parameters, in the
+    precision of the file; other constants become buffers. A file for a fixed number of inputs becomes a module for any
+    number: reshapes to a batch of that size become reshapes to the size of the batch. A graph of several inputs becomes
+    a module of several arguments; `hold` fixes all but one of them.
 
     Args:
-        model: the path of the file, or an `onnx.ModelProto`; the first dimension of its first input is the batch.
-        output: name of the value that the module gives. May be any value of the graph; needed if the graph has several
-            outputs. What this value does not depend on is not read.
-        verify: compare the module with ONNX's own reference implementation at a random input.
+        model: path of the file, or an `onnx.ModelProto`; the first dimension of its first input is the batch.
+        output: name of the value that the module returns, which may be any value of the graph; needed if the graph has
+            several outputs. Parts that do not affect this value are not read.
+        verify: whether to compare the module with ONNX's own reference implementation at a random input.
+
+    Returns:
+        The network as a `torch.fx.GraphModule`.
 
     Raises:
-        FileError: there is no such file, or it cannot be read.
-        TransformError: the model cannot be read, `output` is not a value of it or one has to be chosen.
+        FileError: the file does not exist, or cannot be read.
+        WrongTypeError: `model` is neither a path nor an `onnx.ModelProto`.
+        TransformError: the model cannot be read, `output` is not one of its values, or an output has to be chosen.
         MissingPackageError: `onnx` is not installed.
-        UnsupportedOperation: it has operators that are not known; all are named.
+        UnsupportedOperation: the model has unsupported operators; the message names all of them.
 
     Example:
-        >>> model = from_onnx("network.onnx")  # doctest: +SKIP
-        >>> shallow = torch_shallow.transform(model)  # doctest: +SKIP
+        >>> import onnx, torch, torch_shallow
+        >>> text = '<ir_version: 8, opset_import: ["" : 18]> net (float[N, 2] x) => (float[N, 2] y) { y = Relu (x) }'
+        >>> network = torch_shallow.from_onnx(onnx.parser.parse_model(text))
+        >>> network(torch.tensor([[1.0, -1.0]])).tolist()
+        [[1.0, 0.0]]
     """
     proto = _at_known_opset(_part(_load(model), output))
     inputs = _inputs(proto.graph)
@@ -200,11 +207,11 @@ def from_onnx(model: str | PathLike[str] | Any, *, output: str | None = None, ve
 
 
 def _load(source: Any) -> Any:
-    """A model of our own to change."""
+    """Load a model, or copy the given one, so that it may be changed."""
     try:
         import onnx
     except ImportError as error:
-        needed_for = "model: onnx is needed to read ONNX files: pip install 'torch_shallow[onnx]'."
+        needed_for = "model: reading ONNX files needs the package onnx; run pip install 'torch_shallow[onnx]'."
         raise MissingPackageError(needed_for) from error
     model = onnx.ModelProto()
     if isinstance(source, onnx.ModelProto):
@@ -220,17 +227,17 @@ def _load(source: Any) -> Any:
         try:
             model = onnx.load(source)
         except Exception as error:
-            raise FileError(f"model: {source} is not an ONNX file, or not all of one: {error}") from error
+            raise FileError(f"model: expected a complete ONNX file, found an error in {source}: {error}") from error
     versions: dict[str, set[int]] = {}
     for opset in model.opset_import:
         versions.setdefault("" if opset.domain in _DOMAINS else opset.domain, set()).add(opset.version)
     if not versions or not model.graph.output:
-        raise TransformError(f"model: {source} is not an ONNX file: it has no operators or no output.")
+        raise TransformError(f"model: expected an ONNX file with operators and an output, found none in {source}.")
     for domain, found in versions.items():
         if len(found) > 1:
             raise TransformError(
-                f"model: expected one opset of {domain or 'ai.onnx'}, found {sorted(found)} in {source}; leave the one "
-                "in model.opset_import that its operators are written for."
+                f"model: expected one opset of {domain or 'ai.onnx'}, found {sorted(found)} in {source}; keep only the "
+                "one in model.opset_import for which its operators are written."
             )
     del model.opset_import[:]
     model.opset_import.extend(onnx.helper.make_opsetid(domain, found.pop()) for domain, found in versions.items())
@@ -238,7 +245,7 @@ def _load(source: Any) -> Any:
 
 
 def _part(model: Any, output: str | None) -> Any:
-    """A model with the operators that its output needs, in order, and without functions of its own."""
+    """Return a model with the operators that its output needs, in order, and without functions."""
     from onnx import helper, inliner
 
     graph = model.graph
@@ -247,8 +254,8 @@ def _part(model: Any, output: str | None) -> Any:
         raise TransformError(f"output: expected the name of one of the outputs, which are {_names(graph.output)}.")
     if output is not None and output not in values | {value.name for value in graph.output}:
         raise TransformError(
-            f"output: expected a value of the graph, found {output!r}; its outputs are {_names(graph.output)}, and "
-            f"its operators make {', '.join(sorted(values)[:20])}{' and others' if len(values) > 20 else ''}."
+            f"output: expected a value of the graph, found {output!r}; its outputs are {_names(graph.output)}, and its "
+            f"operators compute {', '.join(sorted(values)[:20])}{' and others' if len(values) > 20 else ''}."
         )
     name = output or graph.output[0].name
     shown = {value.name: value for value in (*graph.value_info, *graph.output)}
@@ -256,7 +263,7 @@ def _part(model: Any, output: str | None) -> Any:
     try:
         model = inliner.inline_local_functions(model) if model.functions else model
     except Exception as error:
-        raise TransformError(f"model: its functions cannot be put in place of their calls: {error}") from error
+        raise TransformError(f"model: expected functions that can be inlined, found an error: {error}") from error
     graph = model.graph
     for node in graph.node:
         node.domain = "" if node.domain in _DOMAINS else node.domain
@@ -271,7 +278,7 @@ def _part(model: Any, output: str | None) -> Any:
 
 def _refuse_undefined(graph: Any, nodes: list[Any]) -> None:
     if graph.sparse_initializer:
-        raise TransformError("model: it has sparse constants, which are not read; write them as dense ones.")
+        raise TransformError("model: expected dense constants, found sparse ones; write them as dense constants.")
     defined = {value.name for value in graph.input} | {name for node in nodes for name in node.output} | {""}
     defined |= {tensor.name for tensor in graph.initializer}
     for node in nodes:
@@ -279,7 +286,7 @@ def _refuse_undefined(graph: Any, nodes: list[Any]) -> None:
         if missing:
             raise TransformError(
                 f"model: {node.op_type} (at {node.name or node.output[0]}) uses {missing[0]!r}, which is neither an "
-                "input nor a constant nor made by an operator; the file is not whole, export it again."
+                "input nor a constant nor the result of an operator; the file is incomplete, export it again."
             )
 
 
@@ -290,7 +297,7 @@ def _copy(proto: Any) -> Any:
 
 
 def _at_known_opset(model: Any) -> Any:
-    """A model at opset 18 or above, with the shapes of its values as far as ONNX finds them."""
+    """Convert a model to opset 18 or above, with the shapes of its values as far as ONNX finds them."""
     from onnx import shape_inference, version_converter
 
     version = next((opset.version for opset in model.opset_import if not opset.domain), _OPSET)
@@ -300,20 +307,20 @@ def _at_known_opset(model: Any) -> Any:
         return shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         raise TransformError(
-            f"model: it cannot be brought from opset {version} to {_OPSET}: {error}. Write it again with a newer "
-            f"exporter, opset_version={_OPSET} or above."
+            f"model: it cannot be converted from opset {version} to {_OPSET}: {error}. Export it again with a newer "
+            f"exporter, with opset_version={_OPSET} or above."
         ) from error
 
 
 def _inputs(graph: Any) -> list[Any]:
-    """The inputs that the output depends on."""
+    """Return the inputs on which the output depends."""
     used = {name for node in graph.node for name in used_names(node)} | {value.name for value in graph.output}
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants and value.name in used]
     if not inputs:
         raise TransformError(
-            f"model: expected an output that depends on an input, found the inputs {_names(graph.input)} and that "
-            f"{_names(graph.output)} depends on none of them."
+            f"model: expected an output that depends on an input, found that {_names(graph.output)} depends on none of "
+            f"the inputs {_names(graph.input)}."
         )
     return inputs
 

@@ -1,4 +1,4 @@
-"""An ONNX graph read operator by operator."""
+"""Read an ONNX graph operator by operator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from torch_shallow.program.onnx.value import (
 
 
 def needed(graph: Any, output: str) -> list[Any]:
-    """The operators that a value depends on, each after those whose values it uses.
+    """Return the operators on which a value depends, each after those whose values it uses.
 
     Args:
         graph: an `onnx.GraphProto`.
@@ -56,13 +56,13 @@ def needed(graph: Any, output: str) -> list[Any]:
             node = graph.node[place]
             raise TransformError(f"model: {node.op_type} (at {node.name or node.output[0]}) depends on its own output.")
         open_.add(place)
-        # The last one of the stack is read first: a file that is in order stays as it is.
+        # The last one of the stack is read first, so that a file in order remains unchanged.
         stack.extend(sorted(missing, reverse=True))
     return [graph.node[place] for place in found]
 
 
 def used_names(node: Any) -> Iterator[str]:
-    """Names of the values that an operator uses, also within graphs of its own."""
+    """Yield the names of the values that an operator uses, including those inside its own graphs."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -84,18 +84,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **SEQUENCES,
     **WINDOWS,
 }
-"""Operators of values that depend on the input, by their names with their domain if that is not ONNX's own."""
+"""Operators on values that depend on the input, by name, with the domain unless it is ONNX's own."""
 
 
 class Reader:
-    """Reads the graph of a model.
+    """Read the graph of a model.
 
     Args:
-        model: an `onnx.ModelProto` with the shapes of its values, its operators in order.
-        inputs: the `onnx.ValueInfoProto` of its inputs.
+        model: an `onnx.ModelProto` with the shapes of its values and its operators in order.
+        inputs: the `onnx.ValueInfoProto` of each input.
 
     Raises:
-        TransformError: the first input is not floating point, or the type of another is not known to PyTorch.
+        TransformError: the first input is not floating point, or the type of another one is unknown to PyTorch.
     """
 
     def __init__(self, model: Any, inputs: Sequence[Any]) -> None:
@@ -109,11 +109,11 @@ class Reader:
             self._input(placeholder, FLOATS if i == 0 else TYPES)
 
     def module(self) -> GraphModule:
-        """The module.
+        """Return the module.
 
         Raises:
-            TransformError: an operator has arguments that are not read.
-            UnsupportedOperation: operators are not known; all are named.
+            TransformError: an operator has unsupported arguments.
+            UnsupportedOperation: operators are unknown; all are named.
         """
         graph = self.proto.graph
         self._constants(graph)
@@ -123,11 +123,17 @@ class Reader:
             raise UnsupportedOperation(_list_unknown(self.unknown, maps))
         name = graph.output[0].name
         if name not in self.values:
-            raise TransformError(f"model: its output {name!r} is made by no operator; the file is not whole.")
+            raise TransformError(
+                f"model: expected an operator that computes the output {name!r}, found none; the file is incomplete, "
+                "export it again."
+            )
         self.writer.place = (name, "output")
         result = self._value(name)
         if isinstance(result.content, list):
-            raise TransformError(f"model: its output {name!r} is a sequence of tensors; name one of them by output=.")
+            raise TransformError(
+                f"model: expected one tensor as output, found a sequence of tensors in {name!r}; select a tensor with "
+                "output=."
+            )
         try:
             self.writer.graph.output(result.tensor.node)
         except NotRead as reason:
@@ -142,8 +148,9 @@ class Reader:
             from onnx import TensorProto
 
             raise TransformError(
-                f"model: expected a first input of type float32, float16 or float64 and others of numbers, found that "
-                f"{name} has type {TensorProto.DataType.Name(kind)}; write the model with an input of type float32."
+                "model: expected a first input of type float32, float16 or float64 and numeric ones after it, found "
+                f"that {name} has type {TensorProto.DataType.Name(kind)}; export the model with an input of type "
+                "float32."
             )
         self.writer.place = (name, "input")
         proxy = self.writer.create_proxy("placeholder", identifier(name) or "x", (), {})
@@ -167,8 +174,8 @@ class Reader:
                 array = numpy_helper.to_array(tensor)
             except Exception as error:
                 raise TransformError(
-                    f"model: the constant {tensor.name} cannot be read ({error}); if it is in a file of its own, give "
-                    "the path of the model, next to which that file has to be."
+                    f"model: the constant {tensor.name} cannot be read ({error}); if it is in a separate file, pass "
+                    "the path of the model, and place that file beside it."
                 ) from error
             self.values[tensor.name] = Value(self.writer, tensor.name, _plain(array))
 
@@ -213,15 +220,15 @@ class Reader:
         return results if isinstance(results, tuple) else (results,)
 
     def _branch(self, node: Any) -> Sequence[Any]:
-        """The values of the branch of an If that is taken for every input."""
+        """Return the values of the branch of an If that is taken for every input."""
         condition = self._value(node.input[0])
         if not isinstance(condition.content, np.ndarray) or settled(condition.content).dtype == object:
-            raise NotRead("chooses by a value that depends on the input of the network; choose with Where or Max")
+            raise NotRead("branches on a value that depends on the input of the network; use Where or Max")
         graphs = {attribute.name: attribute.g for attribute in node.attribute}
         return self._body(graphs["then_branch" if condition.number else "else_branch"], [])
 
     def _map(self, node: Any) -> Sequence[Any]:
-        """What a SequenceMap makes of each value of a sequence."""
+        """Return the result of a SequenceMap for each value of a sequence."""
         inputs = [self._value(name) for name in node.input]
         body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
         rows: list[Sequence[Any]] = []
@@ -234,7 +241,7 @@ class Reader:
         ]
 
     def _body(self, graph: Any, inputs: Sequence[Value]) -> Sequence[Any]:
-        """The outputs of a graph within an operator, which sees the values outside."""
+        """Return the outputs of a graph inside an operator, which sees the values outside."""
         outside, place = self.values, self.writer.place
         given = {value.name: each.content for value, each in zip(graph.input, inputs, strict=True)}
         self.values = {**outside, **{name: Value(self.writer, name, content) for name, content in given.items()}}
@@ -246,17 +253,17 @@ class Reader:
 
     def _value(self, name: str) -> Value:
         if name not in self.values:
-            raise NotRead(f"uses {name!r}, which is neither an input nor a constant nor made by an operator")
+            raise NotRead(f"uses {name!r}, which is neither an input nor a constant nor the result of an operator")
         return self.values[name]
 
 
 def _list_unknown(unknown: dict[str, str], maps: Sequence[str]) -> str:
-    """What is not read, and what to do; `maps` are the values of which ZipMap makes dicts."""
+    """List unsupported operators, and suggest what to do; `maps` are the values that ZipMap converts to dicts."""
     places = ", ".join(f"{operator} (at {place})" for operator, place in unknown.items())
-    hint = f" ZipMap makes dicts of the values {', '.join(map(repr, maps))}: pass one of them as output=."
+    hint = f" ZipMap converts the values {', '.join(map(repr, maps))} to dicts: pass one of them as output=."
     return (
-        f"model: found operators that are not read: {places}. If they end the network, name a value before them as "
-        "output=; else load the file with another converter and transform its nn.Module."
+        f"model: found unsupported operators: {places}. If they end the network, pass the name of a value before them "
+        "as output=; otherwise load the file with another converter and transform its nn.Module."
         + (hint if any(name.endswith("ZipMap") for name in unknown) else "")
     )
 
@@ -265,13 +272,13 @@ def _call(operator: Any, inputs: list[Value | None], attributes: dict[str, Any])
     parameters = inspect.signature(operator).parameters.values()
     allowed = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     if unknown := sorted(attributes.keys() - allowed):
-        raise NotRead(f"has attributes that are not read: {', '.join(unknown)}")
+        raise NotRead(f"has unsupported attributes: {', '.join(unknown)}")
     positional = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
     if len(inputs) > len(positional) and not variadic:
-        raise NotRead(f"has {len(inputs)} inputs, of which {len(positional)} are read")
+        raise NotRead(f"has {len(inputs)} inputs, of which {len(positional)} are supported")
     given = {parameter.name for parameter, value in zip(positional, inputs, strict=False) if value is not None}
     needs = [p.name for p in positional if p.default is p.empty and p.name not in given]
     needs += sorted(p.name for p in parameters if p.name in allowed - attributes.keys() and p.default is p.empty)
@@ -281,7 +288,7 @@ def _call(operator: Any, inputs: list[Value | None], attributes: dict[str, Any])
 
 
 def _fold(model: Any, node: Any, inputs: list[np.ndarray]) -> tuple[Any, ...]:
-    """The outputs of an operator of constants, by ONNX's own reference implementation."""
+    """Compute the outputs of an operator on constants with ONNX's own reference implementation."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
@@ -296,13 +303,13 @@ def _fold(model: Any, node: Any, inputs: list[np.ndarray]) -> tuple[Any, ...]:
     try:
         found = ReferenceEvaluator(part).run(None, dict(zip(names, inputs, strict=True)))
     except Exception as error:
-        raise NotRead(f"is of constants, and ONNX's reference implementation fails on them ({error})") from error
+        raise NotRead(f"has constant inputs on which ONNX's reference implementation fails ({error})") from error
     made = iter(_plain(np.asarray(array)) for array in found)
     return tuple(next(made) if name else None for name in node.output)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """An array of a type that PyTorch has."""
+    """Convert an array to a type that PyTorch has."""
     return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
 
 

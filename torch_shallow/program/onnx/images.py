@@ -1,4 +1,4 @@
-"""ONNX operators of images: convolution, pooling, resizing, and moving entries between channels and pixels."""
+"""Read ONNX operators on images: convolution, pooling, resizing, and moving entries between channels and pixels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch_shallow.program.onnx.value import NotRead, Value
 
 @dataclass
 class Windows:
-    """Sliding windows over the last dimensions of a value.
+    """Describe sliding windows over the last dimensions of a value.
 
     Attributes:
         kernel: sizes of a window.
-        strides: between windows.
-        dilations: between entries of a window.
-        pads: entries added before and after each dimension.
+        strides: distances between windows.
+        dilations: distances between entries of a window.
+        pads: numbers of entries added before and after each dimension.
     """
 
     kernel: Sequence[int]
@@ -39,7 +39,7 @@ class Windows:
         pads: Sequence[int] | None,
         auto_pad: str,
     ) -> Windows:
-        """Windows by the attributes of an operator."""
+        """Create windows from the attributes of an operator."""
         count = len(kernel)
         strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
         if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
@@ -56,27 +56,27 @@ class Windows:
 
     @property
     def symmetric(self) -> bool:
-        """Whether as much is added before each dimension as after it."""
+        """Whether the padding before each dimension equals that after it."""
         return all(before == after for before, after in self.pads)
 
     @property
     def padding(self) -> list[int]:
-        """How much is added before each dimension."""
+        """The padding before each dimension."""
         return [before for before, _ in self.pads]
 
     def padded(self, x: Any, value: float = 0.0) -> Any:
-        """A value with what is added, after which nothing is to be added."""
+        """Return a value with its padding, after which no further padding is needed."""
         return functional.pad(x, [size for pair in reversed(self.pads) for size in pair], value=value)
 
     def count(self, size: int, k: int, ceil: bool) -> int:
-        """How many windows there are over the k-th of the last dimensions; if `ceil`, one may reach over the end."""
+        """Return the number of windows over the k-th of the last dimensions; with `ceil`, one may exceed the end."""
         before, after = self.pads[k]
         free = size + before + after - self.dilations[k] * (self.kernel[k] - 1) - 1
         count = (math.ceil if ceil else math.floor)(free / self.strides[k]) + 1
         return count - 1 if ceil and (count - 1) * self.strides[k] >= size + before else count
 
     def places(self, size: int, k: int, ceil: bool) -> list[range]:
-        """The entries of a dimension that are in each window."""
+        """Return the entries of a dimension that are in each window."""
         reach = self.dilations[k] * (self.kernel[k] - 1) + 1
         starts = [self.strides[k] * i - self.pads[k][0] for i in range(self.count(size, k, ceil))]
         within = [range(start, start + reach, self.dilations[k]) for start in starts]
@@ -84,7 +84,7 @@ class Windows:
 
 
 def _cut(window: range, size: int) -> tuple[int, int, int]:
-    """The part of a window that is within a dimension, as the arguments of a range."""
+    """Return the part of a window inside a dimension, as the arguments of a range."""
     first = next((place for place in window if place >= 0), size)
     return first, min(window.stop, size), window.step
 
@@ -138,7 +138,7 @@ def conv_transpose(
             less, more = total // 2, total - total // 2
             cut[k], cut[k + dims] = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
     if min(cut) < 0:
-        raise NotRead("makes more entries than its kernel reaches; use output_padding")
+        raise NotRead("requests more entries than its kernel reaches; use output_padding")
     function = getattr(functional, f"conv_transpose{dims}d")
     added = None if bias is None else bias.weight
     arguments = (x.tensor, weight.weight, added, strides)
@@ -176,9 +176,9 @@ def max_pool(
 
 
 def _with_ceiling(x: Value, windows: Windows, ceil: bool) -> bool | None:
-    """The `ceil_mode` with which what is added before is enough, as no window is lost or gained; None if there is none.
+    """Return the `ceil_mode` with which padding both sides like the front keeps the number of windows, or None.
 
-    What is added never is a maximum, so that it matters only for the number of windows.
+    Padding is never a maximum, so it matters only for the number of windows.
     """
     dims = len(windows.kernel)
     sizes = [x.size(k - dims) for k in range(dims)]
@@ -191,12 +191,12 @@ def _with_ceiling(x: Value, windows: Windows, ceil: bool) -> bool | None:
 
 
 def _maxima(x: Value, windows: Windows, ceil: bool) -> Any:
-    """The maxima of windows, one dimension and one window after the other."""
+    """Compute the maxima of windows, one dimension and one window after another."""
     dims, result = len(windows.kernel), x.tensor
     for k in range(dims):
         places = windows.places(x.size(k - dims), k, ceil)
         if not all(places):
-            raise NotRead("has a window that holds nothing but padding, whose maximum is -inf")
+            raise NotRead("has a window that contains only padding, whose maximum is -inf")
         parts = []
         for window in places:
             index = (..., slice(window.start, window.stop, window.step), *[slice(None)] * (dims - 1 - k))
@@ -228,7 +228,7 @@ def average_pool(
     means = function(windows.padded(x.tensor), windows.kernel, windows.strides, *rest)
     if count_include_pad:
         return means
-    # The mean of what is in a window is that with zeros added, over the share that is not added.
+    # The mean without padding is the mean with zeros added, divided by the share of entries that are not padding.
     shares = function(windows.padded(torch.ones_like(x.tensor)), windows.kernel, windows.strides, *rest)
     return means / shares
 
@@ -263,13 +263,13 @@ def resize(
     factors = None if scales is None or scales.array.size == 0 else scales.array.tolist()
     coordinates = coordinate_transformation_mode
     if antialias or axes or keep_aspect_ratio_policy != "stretch" or (factors or [1, 1])[:2] != [1, 1] or x.rank < 3:
-        raise NotRead("resizes other dimensions than those of an image, or with antialiasing or a fixed ratio")
+        raise NotRead("resizes dimensions other than those of an image, or uses antialiasing or a fixed ratio")
     if sizes is not None and sizes.sizes[1] != x.size(1):
         raise NotRead("resizes the channels")
     target: dict[str, Any] = {"size": sizes.sizes[2:]} if sizes is not None else {"scale_factor": (factors or [])[2:]}
     whole = factors is not None and all(factor == int(factor) for factor in factors)
     rounding = (coordinates, nearest_mode)
-    # Both repeat each entry where the factor is whole.
+    # Both repeat each entry if the factor is an integer.
     if mode == "nearest" and (
         rounding == ("asymmetric", "floor") or (whole and rounding == ("half_pixel", "round_prefer_floor"))
     ):
@@ -303,7 +303,7 @@ def grid_sample(
 ) -> Any:
     modes = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}
     if mode not in modes or x.rank != 4:
-        raise NotRead(f"has mode {mode!r} or {x.rank - 2} dimensions; images of two dimensions are read")
+        raise NotRead(f"has mode {mode!r} or {x.rank - 2} dimensions; only images of two dimensions are supported")
     return functional.grid_sample(
         x.tensor, grid.tensor, modes.get(mode, mode), padding_mode=padding_mode, align_corners=bool(align_corners)
     )
@@ -322,7 +322,7 @@ def columns_to_image(
     image, block = tuple(image_shape.sizes), tuple(block_shape.sizes)
     if len(image) != 2 or pads[:2] != pads[2:]:
         raise NotRead(
-            "makes other images than those of two dimensions, or has paddings that differ before and after one"
+            "creates images of other than two dimensions, or has different padding before and after a dimension"
         )
     return functional.fold(x.tensor, image, block, tuple(dilations or [1, 1]), pads[:2], tuple(strides or [1, 1]))
 

@@ -1,4 +1,4 @@
-"""ONNX operators that are layers, and those of the domain `ai.onnx.ml`, as they are written of scikit-learn."""
+"""Read ONNX operators that are layers, and those of the domain `ai.onnx.ml` as exported from scikit-learn."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def layer_normalization(
 def group_normalization(
     x: Value, scale: Value, bias: Value, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Any:
-    if scale.size(0) != x.size(1):  # of opset 18: one for each group
+    if scale.size(0) != x.size(1):  # in opset 18, there is one for each group
         raise NotRead("has one weight for each group; export with opset 21 or above")
     return functional.group_norm(x.tensor, num_groups, scale.weight, bias.weight, epsilon)
 
@@ -86,10 +86,10 @@ def rnn(
     hidden_size: int | None = None,
     layout: int = 0,
 ) -> Any:
-    """A recurrent layer of one or two directions, as the module of PyTorch."""
+    """Read a recurrent layer of one or two directions as the module of PyTorch."""
     kinds = {kind.decode() if isinstance(kind, bytes) else str(kind) for kind in activations or ["Tanh"]}
     if lengths is not None or clip is not None or kinds - {"Relu", "Tanh"} or len(kinds) > 1:
-        raise NotRead("has lengths of sequences, a clip or other activations than one of Relu and Tanh")
+        raise NotRead("has sequence lengths, a clip, or activations other than Relu or Tanh alone")
     directions, size, inputs = weight.array.shape
     module = nn.RNN(inputs, size, nonlinearity=kinds.pop().lower(), bidirectional=directions == 2)
     biases = constant_or(bias, np.zeros((directions, 2 * size), weight.array.dtype))
@@ -127,7 +127,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
 
 
 def _row(x: Value, name: str, numbers: Sequence[float]) -> Any:
-    """Numbers that are given as an attribute, in the precision of a value."""
+    """Return numbers given as an attribute, in the precision of a value."""
     kind = np.float64 if x.kind == torch.float64 else np.float32
     return x.writer.constant(f"{x.writer.place[0]}_{name}", np.array(numbers, kind))
 
@@ -169,11 +169,13 @@ def linear_classifier(
         raise NotRead(f"has the post_transform {post_transform!r}")
     labels = np.array(classlabels_ints or classlabels_strings or (), object if classlabels_strings else np.int64)
     if len(labels) < 2 or len(labels) * x.size(1) != len(coefficients):
-        raise NotRead(f"has {len(coefficients)} coefficients for {len(labels)} classes; write those of each class")
+        raise NotRead(
+            f"has {len(coefficients)} coefficients for {len(labels)} classes; give coefficients for each class"
+        )
     linear = _linear(x, coefficients, intercepts, len(labels))
     scores = ends[post_transform](linear)
     if classlabels_strings:
-        return labels, scores  # text, which is refused where it is used
+        return labels, scores  # text labels are refused where they are used
     known = x.writer.constant(f"{x.writer.place[0]}_labels", labels)
     return torch.index_select(known, 0, torch.argmax(linear, 1)), scores
 
@@ -195,9 +197,9 @@ def imputer(
 ) -> Any:
     if not np.isnan(replaced_value_float):
         raise NotRead(
-            f"takes {replaced_value_float:g} for a missing value, and jumps there; write missing values as NaN"
+            f"treats {replaced_value_float:g} as a missing value, and jumps there; write missing values as NaN"
         )
-    return x.tensor  # the inputs of a network are numbers
+    return x.tensor  # the inputs of a network are never missing
 
 
 def array_feature_extractor(x: Value, places: Value) -> Any:

@@ -1,4 +1,4 @@
-"""ONNX operators that rearrange entries, pick them by their places, or write to them."""
+"""Read ONNX operators that rearrange entries, select them by position, or write to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reshape(x: Value, shape: Value, *, allowzero: int = 0) -> Any:
     fixed = x.writer.batch
     for i, size in enumerate(sizes):
         keeps = not isinstance(size, Proxy) and size == 0 and not allowzero
-        # A file for a fixed number of inputs says that number where others say the size of the batch.
+        # A file for a fixed number of inputs has that number where others have the size of the batch.
         is_batch = i == 0 and fixed is not None and not isinstance(size, Proxy) and size == fixed and _is_batch(x)
         if keeps or is_batch:
             sizes[i] = x.tensor.size(i)
@@ -27,19 +27,19 @@ def reshape(x: Value, shape: Value, *, allowzero: int = 0) -> Any:
 
 
 def _is_batch(x: Value) -> bool:
-    """Whether the first dimension may be the batch."""
+    """Tell whether the first dimension may be the batch."""
     return x.rank > 0 and x.dimensions[0] in (None, x.writer.batch)
 
 
 def flatten(x: Value, *, axis: int = 1) -> Any:
-    # For one input, whatever joins the batch with dimensions of one entry leaves it alone.
+    # For one input, joining the batch with dimensions of size 1 leaves it unchanged.
     alone = x.writer.batch == 1 and _is_batch(x)
     axis = axis % x.rank if axis < 0 else axis
     if axis == 1 or (axis == 0 and alone):
         return torch.flatten(x.tensor, 1)
     if axis > 1 and alone and all(size == 1 for size in x.dimensions[1:axis]):
         return torch.flatten(x.tensor, 1)
-    raise NotRead(f"joins the batch with other dimensions (axis={axis}), so that inputs are mixed; use axis=1")
+    raise NotRead(f"joins the batch with other dimensions (axis={axis}), which mixes inputs; use axis=1")
 
 
 def squeeze(x: Value, axes: Value | None = None) -> Any:
@@ -48,8 +48,8 @@ def squeeze(x: Value, axes: Value | None = None) -> Any:
     sizes = x.dimensions
     if None in sizes[1:] or (x.writer.batch == 1 and _is_batch(x)):
         raise NotRead(
-            "does not say which dimensions it leaves out, and some have a size that is not known, or that of the "
-            "batch; name its axes"
+            "does not name the dimensions that it removes, and some have an unknown size, or that of the batch; name "
+            "its axes"
         )
     return torch.squeeze(x.tensor, tuple(axis for axis, size in enumerate(sizes) if size == 1))
 
@@ -65,7 +65,7 @@ def split(x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: i
     if split is not None:
         return torch.split(x.tensor, split.sizes, axis)
     if num_outputs is None:
-        raise NotRead("does not say the sizes of its parts")
+        raise NotRead("does not give the sizes of its parts")
     return torch.split(x.tensor, math.ceil(x.size(axis) / num_outputs), axis)
 
 
@@ -74,7 +74,7 @@ def expand(x: Value, shape: Value) -> Any:
     new = max(len(sizes) - x.rank, 0)
     sizes = [1] * (x.rank - len(sizes)) + sizes
     kept = [-1 if i >= new and not isinstance(size, Proxy) and size == 1 else size for i, size in enumerate(sizes)]
-    if x.is_constant:  # a tensor of the module cannot be followed to a size that is known when it runs
+    if x.is_constant:  # a tensor of the module cannot be expanded symbolically to a size that is known only at run time
         zeros = torch.full(sizes, 0, dtype=cast(torch.dtype, x.kind))
         return torch.logical_or(zeros, x.tensor) if x.kind is torch.bool else zeros + x.tensor
     return x.tensor.expand(*kept)
@@ -124,7 +124,7 @@ def slice_(x: Value, starts: Value, ends: Value, axes: Value | None = None, step
 
 
 def _before(end: int, size: int) -> int | None:
-    """The end of a slice that goes backwards; None if it takes the first entry too."""
+    """Return the end of a slice that runs backwards; None if it includes the first entry."""
     return None if end < -size else end
 
 
@@ -136,7 +136,7 @@ def _backwards(tensor: Any, x: Value, axis: int, places: range) -> Any:
 
 def gather(x: Value, indices: Value, *, axis: int = 0) -> Any:
     if not indices.is_constant:
-        return x.tensor[(slice(None),) * x.axis(axis) + (indices.tensor,)]  # places are known when the module runs
+        return x.tensor[(slice(None),) * x.axis(axis) + (indices.tensor,)]  # positions are known at run time
     if indices.array.ndim == 0:
         return torch.select(x.tensor, axis, int(indices.array))
     places = indices.array if (indices.array >= 0).all() else indices.array % x.size(axis)
@@ -150,20 +150,20 @@ def _indices(like: Value, places: np.ndarray) -> Any:
 
 def scatter_elements(x: Value, indices: Value, updates: Value, *, axis: int = 0, reduction: str = "none") -> Any:
     if reduction not in ("none", "add"):
-        raise NotRead(f"has reduction {reduction!r}, of which only 'add' is read")
+        raise NotRead(f"has reduction {reduction!r}; only 'add' is supported")
     function = torch.scatter if reduction == "none" else torch.scatter_add
     return function(x.tensor, axis, _in_range(x, indices, axis), updates.tensor)
 
 
 def _in_range(x: Value, indices: Value, axis: int) -> Any:
-    """Places counted from the first entry, where they are constant."""
+    """Return positions counted from the first entry, if they are constant."""
     if not indices.is_constant:
         return indices.tensor
     return _indices(indices, indices.array if (indices.array >= 0).all() else indices.array % x.size(axis))
 
 
 def gather_nd(x: Value, indices: Value, *, batch_dims: int = 0) -> Any:
-    # For each entry of the leading dimensions, its own place in these.
+    # For each entry of the leading dimensions, its position in these.
     own = [
         x.writer.apply(torch.arange, x.tensor.size(k)).reshape((-1, *(1,) * (indices.rank - 2 - k)))
         for k in range(batch_dims)
@@ -174,12 +174,12 @@ def gather_nd(x: Value, indices: Value, *, batch_dims: int = 0) -> Any:
 
 def scatter_nd(x: Value, indices: Value, updates: Value, *, reduction: str = "none") -> Any:
     if reduction not in ("none", "add"):
-        raise NotRead(f"has reduction {reduction!r}, of which only 'add' is read")
+        raise NotRead(f"has reduction {reduction!r}; only 'add' is supported")
     return torch.index_put(x.tensor, _coordinates(indices), updates.tensor, accumulate=reduction == "add")
 
 
 def _coordinates(indices: Value) -> tuple[Any, ...]:
-    """One tensor of places for each of the leading dimensions."""
+    """Return one tensor of positions for each of the leading dimensions."""
     count = indices.size(-1)
     if indices.is_constant:
         return tuple(_indices(indices, indices.array[..., k]) for k in range(count))

@@ -1,4 +1,4 @@
-"""ONNX operators along dimensions, such as sums and maxima, and of sequences of tensors."""
+"""Read ONNX operators along dimensions, such as sums and maxima, and operators on sequences of tensors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _same(x: Any) -> Any:
 def _reduction(
     function: Callable[..., Any], before: Callable[[Any], Any] = _same, after: Callable[[Any], Any] = _same
 ) -> Callable[..., Any]:
-    """The operator that takes dimensions together by a function, between two of each entry."""
+    """Return the operator that reduces dimensions by a function, between two functions of each entry."""
 
     def reduction(x: Value, axes: Value | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
         if (axes is None or axes.array.size == 0) and noop_with_empty_axes:
@@ -73,7 +73,7 @@ def _product(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
 def _extreme_place(function: Callable[..., Any]) -> Callable[..., Any]:
     def place(x: Value, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Any:
         if select_last_index:
-            raise NotRead("takes the last of equal entries; leave select_last_index out")
+            raise NotRead("selects the last of equal entries; leave select_last_index out")
         return function(x.tensor, axis, keepdim=bool(keepdims))
 
     return place

@@ -1,4 +1,4 @@
-"""ONNX operators of sizes: numbers that are known when the module runs, in arrays of at most one dimension."""
+"""Read ONNX operators on sizes: numbers that are known at run time, in arrays of at most one dimension."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shape(x: Value, *, start: int = 0, end: int | None = None) -> np.ndarray:
     found = np.empty(x.rank, dtype=object)
     certain = isinstance(x.content, np.ndarray) or x.writer.rehearsal.dimensions(x.tensor.node) is not None
     for i, size in enumerate(x.dimensions):
-        # If only the file says the shape, its first dimension may be the batch, whatever the file says.
+        # If only the file gives the shape, its first dimension may be the batch, whatever the file says.
         found[i] = x.tensor.size(i) if size is None or (i == 0 and not certain) else size
     return found[start:end]
 
@@ -42,14 +42,14 @@ def number_range(start: Value, limit: Value, delta: Value) -> Any:
 def eye_like(x: Value, *, dtype: int | None = None, k: int = 0) -> Any:
     kind = {**FLOATS, **INTEGERS}.get(dtype, x.kind) if dtype is not None else x.kind
     if not isinstance(kind, torch.dtype):
-        raise NotRead("does not say the type of its entries")
+        raise NotRead("does not give the type of its entries")
     sizes = shape(x).tolist()
     return torch.diagonal_scatter(torch.zeros(sizes, dtype=kind), torch.ones(_diagonal(sizes, k), dtype=kind), k)
 
 
 def _diagonal(sizes: list[Any], k: int) -> int:
     if any(isinstance(size, Proxy) for size in sizes):
-        raise NotRead("makes a diagonal matrix of the size of the batch")
+        raise NotRead("creates a diagonal matrix of the size of the batch")
     return max(min(sizes[0] + min(k, 0), sizes[1] - max(k, 0)), 0)
 
 
@@ -60,7 +60,7 @@ OF_SIZES: dict[str, Callable[..., Any]] = {
     "Shape": shape,
     "Size": size,
 }
-"""Operators between tensors and sizes."""
+"""Operators that convert between tensors and sizes."""
 
 
 def _gather_sizes(x: Value, indices: Value, *, axis: int = 0) -> np.ndarray:
@@ -88,7 +88,7 @@ def _product_of_sizes(x: Value, axes: Value | None = None, *, keepdims: int = 1,
 
 def _cast_sizes(x: Value, *, to: int, saturate: int = 1, round_mode: str = "up") -> np.ndarray:
     if to not in FLOATS and to not in INTEGERS:
-        raise NotRead("makes a truth value of the number of inputs")
+        raise NotRead("converts the number of inputs to a boolean")
     return _each(x, lambda entry: _converted(x, entry, to in FLOATS))
 
 
@@ -168,4 +168,4 @@ SIZE_OPERATORS: dict[str, Callable[..., Any]] = {
     "Unsqueeze": lambda x, axes: x.array.reshape(-1),
     "Where": lambda condition, a, b: np.where(condition.array.astype(bool), *(v.array.astype(object) for v in (a, b))),
 }
-"""Operators of sizes: arrays of at most one dimension."""
+"""Operators on sizes: arrays of at most one dimension."""

@@ -1,4 +1,4 @@
-"""Values of an ONNX graph, and the module that is written from them."""
+"""Represent values of an ONNX graph, and write a module from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.fx.node import map_arg
 from torch.fx.proxy import GraphAppendingTracer
 
 BATCHES = (2, 3)
-"""Two numbers of inputs. A size that is the same for both does not depend on the number of inputs."""
+"""Two numbers of inputs; a size that is the same for both does not depend on the number of inputs."""
 
 
 class Rehearsal:
-    """Runs every node of a graph as it is written, on tensors without values, for two numbers of inputs.
+    """Run every node of a graph when it is written, on tensors without values, for two numbers of inputs.
 
     Args:
-        root: has the constants and the modules of the graph.
+        root: the module that holds the constants and modules of the graph.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -30,11 +30,11 @@ class Rehearsal:
         self.results: dict[Node, tuple[Any, ...]] = {}
 
     def begin(self, node: Node, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> None:
-        """Set the value of a placeholder, by its shapes for the two numbers of inputs."""
+        """Set the value of a placeholder, given its shapes for the two numbers of inputs."""
         self.results[node] = tuple(torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
 
     def run(self, node: Node) -> None:
-        """Run a node; nothing is known of it where this cannot be done without values."""
+        """Run a node; its result remains unknown if it cannot run without values."""
         if node.op in ("placeholder", "output") or any(used not in self.results for used in node.all_input_nodes):
             return
         try:
@@ -56,20 +56,20 @@ class Rehearsal:
         return getattr(args[0], node.target)(*args[1:], **kwargs)
 
     def dimensions(self, node: Node) -> tuple[int | None, ...] | None:
-        """Sizes of a tensor, None for one that depends on the number of inputs; None if nothing is known of it."""
+        """Return the sizes of a tensor, None for those that depend on the number of inputs; None if unknown."""
         found = self.results.get(node, ())
         if not found or not all(isinstance(value, Tensor) for value in found) or found[0].ndim != found[1].ndim:
             return None
         return tuple(a if a == b else None for a, b in zip(found[0].shape, found[1].shape, strict=True))
 
     def kind(self, node: Node) -> torch.dtype | type | None:
-        """Type of the entries of a tensor, or of a number; None if nothing is known of it."""
+        """Return the type of the entries of a tensor, or of a number; None if nothing is known."""
         found = self.results.get(node, (None,))[0]
         return found.dtype if isinstance(found, Tensor) else type(found) if isinstance(found, int | float) else None
 
 
 Dimensions = tuple[int | None, ...] | None
-"""Sizes of a value, None for one that is not known; None if nothing is known of it."""
+"""Sizes of a value, None for an unknown size; None if nothing is known."""
 
 FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16}
 """Floating-point types by their numbers in ONNX."""
@@ -78,27 +78,27 @@ INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: to
 """Integer types by their numbers in ONNX."""
 
 BOOL = 9
-"""The number of the type of truth values in ONNX."""
+"""The number of the boolean type in ONNX."""
 
 TYPES = {**FLOATS, **INTEGERS, BOOL: torch.bool}
 
 
 class NotRead(Exception):
-    """Why an operator is not read, as the end of a sentence that begins with it."""
+    """Raised if an operator is not supported; the reason completes a sentence that begins with the operator."""
 
 
 class ModuleWriter(GraphAppendingTracer):
-    """Writes the graph of a module.
+    """Write the graph of a module.
 
     Args:
         known: sizes of values by their names in the file.
 
     Attributes:
-        root: keeps the constants and modules of the graph.
-        known: as given.
-        batch: the number of inputs that the file is made for; None if for any.
+        root: the module that holds the constants and modules of the graph.
+        known: sizes of values by their names in the file.
+        batch: the number of inputs for which the file is made; None if it is for any number.
         place: name and type of the operator that is being read.
-        rehearsal: knows the shapes of what is written.
+        rehearsal: the shapes of what has been written.
     """
 
     def __init__(self, known: dict[str, Dimensions]) -> None:
@@ -110,22 +110,22 @@ class ModuleWriter(GraphAppendingTracer):
         self.rehearsal = Rehearsal(self.root)
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
-        """A node that knows the operator it is a part of, and whose shape is known if it can be."""
+        """Create a node that knows the operator to which it belongs, and its shape if possible."""
         node = super().create_node(*args, **kwargs)
         node.meta["nn_module_stack"] = {self.place[0]: self.place}
         self.rehearsal.run(node)
         return node
 
     def constant(self, name: str, array: np.ndarray) -> Any:
-        """A proxy of a tensor that the module keeps as a buffer."""
+        """Return a proxy of a tensor that the module keeps as a buffer."""
         if array.dtype.kind not in "biufc":
-            raise NotRead(f"uses text ({name!r}), of which PyTorch has no tensors; choose another value as output=")
+            raise NotRead(f"uses text ({name!r}), for which PyTorch has no tensors; choose another value as output=")
         name = self.free(name)
         self.root.register_buffer(name, torch.from_numpy(np.array(array)))
         return self.create_proxy("get_attr", name, (), {})
 
     def learn(self, constant: Proxy) -> None:
-        """Make a constant a parameter of the module."""
+        """Turn a constant into a parameter of the module."""
         name = str(constant.node.target)
         tensor = self.root._buffers.get(name)
         if tensor is not None and tensor.is_floating_point():
@@ -133,17 +133,17 @@ class ModuleWriter(GraphAppendingTracer):
             self.root.register_parameter(name, nn.Parameter(tensor))
 
     def call(self, module: nn.Module, *args: Any) -> Proxy:
-        """What a module makes of some values; it is called as the operator that is being read."""
+        """Call a module on some values, under the name of the operator that is being read."""
         name = self.free(self.place[0])
         self.root.add_module(name, module)
         return self.create_proxy("call_module", name, args, {})
 
     def apply(self, function: Any, *args: Any) -> Proxy:
-        """A call of a function that Python would carry out at once, such as `int`."""
+        """Record a call of a function that Python would execute at once, such as `int`."""
         return self.create_proxy("call_function", function, args, {})
 
     def free(self, name: str) -> str:
-        """An attribute of the root that is not taken, by the name of a value or an operator."""
+        """Return an unused attribute name of the root, derived from the name of a value or an operator."""
         base = name = identifier(name) or "constant"
         count = 0
         while hasattr(self.root, name):
@@ -153,20 +153,20 @@ class ModuleWriter(GraphAppendingTracer):
 
 
 def identifier(name: str) -> str:
-    """A name as Python has them; may be empty."""
+    """Convert a name to a Python identifier, which may be empty."""
     name = re.sub(r"\W+", "_", name).strip("_")
     return f"_{name}" if name[:1].isdigit() else name
 
 
 @dataclass
 class Value:
-    """A value of an ONNX graph.
+    """Hold a value of an ONNX graph.
 
     Attributes:
-        writer: what writes the graph.
-        name: of the value in the file.
-        content: a proxy if it depends on the input; else its constant value. An array of objects has numbers and
-            sizes of tensors, which are known when the module runs. A sequence is a list of values.
+        writer: the writer of the graph.
+        name: name of the value in the file.
+        content: a proxy if the value depends on the input, and otherwise its constant value. An array of objects
+            contains numbers and sizes of tensors, which are known at run time. A sequence is a list of values.
     """
 
     writer: ModuleWriter
@@ -181,9 +181,9 @@ class Value:
 
     @property
     def tensor(self) -> Any:
-        """A proxy of the value as a tensor; typed as the functions of PyTorch want it."""
+        """A proxy of the value as a tensor, typed as the functions of PyTorch require."""
         if isinstance(self.content, list):
-            raise NotRead(f"takes a tensor, but its input {self.name!r} is a sequence")
+            raise NotRead(f"needs a tensor, but its input {self.name!r} is a sequence")
         if isinstance(self.content, Proxy):
             return self.content
         if self._constant is None:
@@ -195,7 +195,7 @@ class Value:
 
     @property
     def operand(self) -> Any:
-        """The value as a tensor, or the number of inputs (or what is computed from it) as a number."""
+        """The value as a tensor, or the number of inputs (or a number computed from it)."""
         if isinstance(self.content, np.ndarray) and self.content.size == 1:
             only = self.content.reshape(-1)[0]
             return only if isinstance(only, Proxy) else self.tensor
@@ -203,7 +203,7 @@ class Value:
 
     @property
     def weight(self) -> Any:
-        """A proxy of the value as a tensor that is a parameter of the module, if it is constant."""
+        """A proxy of the value as a tensor, which becomes a parameter of the module if it is constant."""
         found = self.tensor
         if self.is_constant:
             self.writer.learn(found)
@@ -220,12 +220,12 @@ class Value:
     def parts(self) -> list[Value]:
         """The values of a sequence."""
         if not isinstance(self.content, list):
-            raise NotRead(f"takes a sequence, but its input {self.name!r} is a tensor")
+            raise NotRead(f"needs a sequence, but its input {self.name!r} is a tensor")
         return self.content
 
     @property
     def number(self) -> Any:
-        """The only entry of a constant, a Python number."""
+        """The only entry of a constant, as a Python number."""
         if self.array.size != 1:
             raise NotRead(f"needs one number as its input {self.name!r}, which has shape {self.array.shape}")
         return self.array.reshape(-1).tolist()[0]
@@ -237,12 +237,12 @@ class Value:
 
     @property
     def dimensions(self) -> tuple[int | None, ...]:
-        """Sizes of its dimensions; None for one that is not known or depends on the number of inputs."""
+        """Sizes of its dimensions; None for a size that is unknown or depends on the number of inputs."""
         if isinstance(self.content, np.ndarray):
             return self.content.shape
         found = self.writer.rehearsal.dimensions(self.tensor.node) or self.writer.known.get(self.name)
         if found is None:
-            raise NotRead(f"needs to know the number of dimensions of {self.name!r}, which the file does not say")
+            raise NotRead(f"needs the number of dimensions of {self.name!r}, which the file does not give")
         return found
 
     @property
@@ -264,38 +264,38 @@ class Value:
         return len(self.dimensions)
 
     def axis(self, axis: int) -> int:
-        """A dimension, counted from the first."""
+        """Return a dimension, counted from the first."""
         if not -self.rank <= axis < max(self.rank, 1):
-            raise NotRead(f"takes dimension {axis} of {self.name!r}, which has {self.rank}")
+            raise NotRead(f"uses dimension {axis} of {self.name!r}, which has {self.rank}")
         return axis % max(self.rank, 1)
 
     def size(self, axis: int) -> int:
-        """Size of one dimension."""
+        """Return the size of one dimension."""
         found = self.dimensions[self.axis(axis)]
         if found is None:
             raise NotRead(
-                f"needs to know the size of dimension {axis} of {self.name!r}, which the file does not say, or which "
-                "is the number of inputs"
+                f"needs the size of dimension {axis} of {self.name!r}, which the file does not give, or which is the "
+                "number of inputs"
             )
         return found
 
     def named(self, content: Any) -> Value:
-        """Another value of the same name."""
+        """Return another value with the same name."""
         return Value(self.writer, self.name, content)
 
 
 def settled(array: np.ndarray) -> np.ndarray:
-    """An array of numbers in place of an array of objects, if all of these are numbers."""
+    """Convert an array of objects to an array of numbers, if all of its entries are numbers."""
     if array.dtype != object or any(isinstance(entry, Proxy) for entry in array.reshape(-1)):
         return array
     return np.array(array.reshape(-1).tolist() or np.zeros(0, np.int64)).reshape(array.shape)
 
 
 def constant_or(value: Value | None, default: Any) -> Any:
-    """The array of an input that may be left out."""
+    """Return the array of an optional input, or the default."""
     return default if value is None else value.array
 
 
 def axes_or_all(axes: Value | None, rank: int) -> tuple[int, ...]:
-    """Dimensions that an input names, counted from the first; all if it is left out."""
+    """Return the dimensions that an input names, counted from the first; all if it is omitted."""
     return tuple(range(rank)) if axes is None else tuple(int(axis) % rank for axis in axes.array.reshape(-1))

@@ -1,1 +1,1 @@
-"""Piecewise-linear operations written with affine operations and ReLUs: `rewrite` does it, `piecewise` says how."""
+"""Write piecewise-linear operations with affine operations and ReLUs: `piecewise` defines how, `rewrite` applies it."""

@@ -1,4 +1,4 @@
-"""Choices written by hand, such as `where(h > 0, a, b)` and `h * (h > 0)`: with ReLUs if they are continuous."""
+"""Rewrite choices such as `where(h > 0, a, b)` and `h * (h > 0)` with ReLUs if they are continuous."""
 
 from __future__ import annotations
 
@@ -72,28 +72,30 @@ _STARTS = frozenset({*_COMPARISONS, "sign", "sgn", "heaviside", "isnan", "isinf"
 
 
 def rewrite_choices(writer: Writer, behind: set[Node]) -> None:
-    """Rewrite in place what chooses by a comparison and is continuous; the refusals of the others say what they lack.
+    """Rewrite continuous choices by comparisons in place; the refusals of all others say what they lack.
 
     Args:
-        writer: for the graph.
-        behind: the nodes behind a head, which are left as they are.
+        writer: the writer of the graph.
+        behind: the nodes after a head, which are left unchanged.
     """
     for expands in (False, True):
         _Choices(writer, behind, expands).resolve()
 
 
 class _Choices:
-    """One pass over a graph.
+    """Make one pass over a graph.
 
     Args:
-        expands: whether piecewise-linear operations on the way are looked into, or are taken for values of their own.
+        writer: the writer of the graph.
+        behind: the nodes after a head, which are left unchanged.
+        expands: whether to expand piecewise-linear operations between choices, or treat their results as given values.
     """
 
     def __init__(self, writer: Writer, behind: set[Node], expands: bool) -> None:
         self.writer, self.behind, self.expands = writer, behind, expands
         root, graph, accounts = self.root, self.graph, self.accounts = writer.root, writer.graph, writer.accounts
         self.jumping: dict[Node, Sliced] = {}
-        self.position = {node: i for i, node in enumerate(graph.nodes)}  # none of what is written later
+        self.position = {node: i for i, node in enumerate(graph.nodes)}  # without nodes written later
         self.writes = [
             (self.position[node], self._owner(first))
             for node in graph.nodes
@@ -107,7 +109,7 @@ class _Choices:
                 self.alike.setdefault(_key(node), node)
 
     def resolve(self) -> None:
-        """Rewrite what can be, and say why the rest cannot be."""
+        """Rewrite what can be rewritten, and explain why the rest cannot."""
         reasons: dict[Node, str] = {}
         for node in list(self.graph.nodes):
             if not node.op.startswith("call_") or node in self.behind or node not in self.accounts.dependent:
@@ -133,14 +135,14 @@ class _Choices:
         self._explain(reasons)
 
     def _evaluate(self, node: Node, operation: Operation) -> Sliced:
-        """What a node computes."""
+        """Return the function that a node computes."""
         if operation.name in _SAME:
             first = first_argument(node)
             whole = {torch.int32, torch.int64, torch.bool}.intersection(_dtypes(node))
             f = self._value(first, node)
             whole_name = operation.name in ("int", "long", "bool")
             if (whole or whole_name) and not f.boolean:
-                raise NotRewritable("casts a value that depends on the input to whole numbers, which rounds")
+                raise NotRewritable("casts a value that depends on the input to integers, which rounds")
             boolean = torch.bool in whole or operation.name in ("bool", "clone", "detach", "contiguous", "Identity")
             return replace(f, boolean=f.boolean and boolean)
         if operation.name in WRITTEN:
@@ -160,11 +162,11 @@ class _Choices:
         if node.kwargs.get("rounding_mode") is not None:
             raise NotRewritable("rounds its result, which is not continuous")
         if operation.name in ("setitem", "index_put") and not found[1].boolean:
-            raise NotRewritable("writes at places that depend on the input")
+            raise NotRewritable("writes to positions that depend on the input")
         try:
             return _FUNCTIONS[operation.name](*found)
         except TypeError as error:
-            raise NotRewritable(f"has arguments that are not known here ({error})") from error
+            raise NotRewritable(f"has unsupported arguments ({error})") from error
 
     def _argument(self, value: Any, reader: Node) -> Any:
         return self._value(value, reader) if isinstance(value, Node) else value
@@ -172,19 +174,19 @@ class _Choices:
     def _value(self, value: Any, reader: Node) -> Sliced:
         if not isinstance(value, Node):
             if not isinstance(value, bool | int | float):
-                raise NotRewritable("has arguments that are not known here")
+                raise NotRewritable("has unsupported arguments")
             return Sliced.of_constant(value)
         if value in self.jumping:
             f = self.jumping[value]
             if any(self._overwritten(node, value, reader) for node in (*f.terms, *f.direction)):
-                raise NotRewritable("reads a value that has been overwritten in place since; make a copy first")
+                raise NotRewritable("reads a value that has meanwhile been overwritten in place; make a copy first")
             return f
         if value not in self.accounts.dependent:
             return Sliced.of_constant(self._constant(value))
         return self._expanded(value, reader)
 
     def _expanded(self, node: Node, reader: Node) -> Sliced:
-        """A value as a function of others, where it is one of a single node at a time; else as itself."""
+        """Return a value as a function of other nodes, if it can be expanded, and otherwise as itself."""
         itself = Sliced.of_node(self._first_alike(node), len(self.writer.known(node)[0]))
         if not node.op.startswith("call_") or self._jumps_before(node):
             return itself
@@ -202,7 +204,7 @@ class _Choices:
         return itself if any(self._overwritten(used, node, reader) for used in f.terms) else f
 
     def _first_alike(self, node: Node) -> Node:
-        """The first node that computes the same, such as another slice of the same value."""
+        """Return the first node that computes the same, such as another slice of the same value."""
         first = self.alike.get(_key(node), node)
         return node if self.writes or first._erased else first
 
@@ -213,12 +215,12 @@ class _Choices:
         return self.accounts.owner.get(node, node)
 
     def _overwritten(self, node: Node, since: Node, until: Node) -> bool:
-        """Whether a value is overwritten by or after a node, and before another."""
+        """Tell whether a value is overwritten by or after one node, and before another."""
         start, stop, owner = self.position.get(since, 0), self.position.get(until, 0), self._owner(node)
         return any(start <= place < stop and written is owner for place, written in self.writes)
 
     def _constant(self, node: Node) -> Any:
-        """The value of a node that does not depend on the input, the same for each of any number of inputs."""
+        """Return the value of a node that does not depend on the input, and is the same for any number of inputs."""
         shape = self.writer.known.in_shape
         with InFloat64(), torch.no_grad():
             two, three = (value_of(self.root, self.graph, node, torch.zeros(n, *shape)) for n in (2, 3))
@@ -242,8 +244,8 @@ class _Choices:
             self._erase_unused(used)
 
     def _write(self, node: Node, f: Sliced) -> Proxy:
-        """The function with ReLUs."""
-        # A node that writes has no result of its own.
+        """Write the function with ReLUs."""
+        # A node that writes has no separate result.
         whole = node.all_input_nodes[0] if node.target is operator.setitem else node
         shape = self.writer.known(whole)[0]
         used = dict.fromkeys(
@@ -288,7 +290,7 @@ class _Choices:
         accounts.piecewise = [(other, operation) for other, operation in accounts.piecewise if other is not node]
 
     def _erase_unused(self, node: Node) -> None:
-        """Erase a node that nothing needs any more, and what only it needed."""
+        """Erase a node that is no longer needed, and the nodes that only it needed."""
         if node.users or not node.op.startswith("call_") or self._writes(node):
             return
         before = node.all_input_nodes
@@ -301,7 +303,7 @@ class _Choices:
         return node.op.startswith("call_") and identify(self.root, node).in_place
 
     def _explain(self, reasons: dict[Node, str]) -> None:
-        """Say of the last nodes that choose why they are not rewritten."""
+        """Record why the last nodes that choose are not rewritten."""
         ends = {node: reason for node, reason in reasons.items() if not any(user in reasons for user in node.users)}
         self.accounts.refusals = [
             replace(refusal, reason=ends.get(refusal.node, refusal.reason)) for refusal in self.accounts.refusals

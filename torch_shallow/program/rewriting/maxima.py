@@ -1,4 +1,4 @@
-"""Maxima and sorting with ReLUs, and recurrent networks unrolled over their steps, on tensors or `torch.fx` proxies."""
+"""Write maxima and sorting with ReLUs, and unroll recurrent networks, for tensors or `torch.fx` proxies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tensorlike = Any
 
 
 def take(x: Tensorlike, dim: int, indices: Sequence[int]) -> Tensorlike:
-    """Entries along a dimension, as a slice where their indices are evenly spaced; no number is negative."""
+    """Take entries along a dimension, as a slice if their indices are evenly spaced; no index is negative."""
     step = indices[1] - indices[0] if len(indices) > 1 else 1
     regular = step > 0 and list(indices) == list(range(indices[0], indices[-1] + 1, step))
     index = slice(indices[0], indices[-1] + 1, step) if regular else list(indices)
@@ -23,18 +23,18 @@ def take(x: Tensorlike, dim: int, indices: Sequence[int]) -> Tensorlike:
 
 
 def max_of_groups(x: Tensorlike, dim: int, size: int, groups: Sequence[Sequence[int]]) -> Tensorlike:
-    """The largest entry of each group along a dimension, by a tournament: a group of k takes k - 1 neurons.
+    """Compute the largest entry of each group along a dimension, by a tournament: a group of k takes k - 1 neurons.
 
-    A comparison that several groups have in common is made once.
+    A comparison shared by several groups is made once.
 
     Args:
-        x: of at least `dim + 1` dimensions.
-        dim: not negative.
-        size: of that dimension.
+        x: a tensor of at least `dim + 1` dimensions.
+        dim: the dimension, not negative.
+        size: size of that dimension.
         groups: indices along the dimension, at least one in each group.
 
     Returns:
-        As many entries along `dim` as there are groups.
+        One entry along `dim` for each group.
     """
     groups = [list(group) for group in groups]
     while max(map(len, groups)) > 1:
@@ -52,7 +52,7 @@ def max_of_groups(x: Tensorlike, dim: int, size: int, groups: Sequence[Sequence[
 
 
 def pooling_windows(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> list[range]:
-    """The indices of each window of a max pooling along one dimension; the padding is no part of them."""
+    """Return the indices of each window of a max pooling along one dimension, without the padding."""
     reach = dilation * (kernel - 1) + 1
     count = (size + 2 * padding - reach + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (count - 1) * stride >= size + padding:
@@ -63,21 +63,21 @@ def pooling_windows(size: int, kernel: int, stride: int, padding: int, dilation:
 
 
 def adaptive_windows(size: int, count: int) -> list[range]:
-    """The indices of each of `count` windows of an adaptive pooling along one dimension."""
+    """Return the indices of each of `count` windows of an adaptive pooling along one dimension."""
     return [range(i * size // count, -((-(i + 1) * size) // count)) for i in range(count)]
 
 
 def sort(x: Tensorlike, dim: int, size: int, wanted: Sequence[int]) -> Tensorlike:
-    """Some of the entries along a dimension in ascending order, by a sorting network of one neuron a comparator.
+    """Return entries of the ascending order along a dimension, by a sorting network with one neuron per comparator.
 
-    The network is Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, section 5.3.4), without
-    the comparators that the wanted entries do not need.
+    The network is Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, section 5.3.4), without the
+    comparators that the wanted entries do not need.
 
     Args:
-        x: of at least `dim + 1` dimensions.
-        dim: not negative.
-        size: of that dimension.
-        wanted: which places of the ascending order to return.
+        x: a tensor of at least `dim + 1` dimensions.
+        dim: the dimension, not negative.
+        size: size of that dimension.
+        wanted: the places of the ascending order to return.
     """
     needed, layers = set(wanted), []
     for layer in reversed(list(_merge_sort_layers(size))):
@@ -96,7 +96,7 @@ def sort(x: Tensorlike, dim: int, size: int, wanted: Sequence[int]) -> Tensorlik
 
 
 def _merge_sort_layers(size: int) -> Iterator[list[tuple[int, int]]]:
-    """Comparators (lower line, higher line) that may work at the same time, layer after layer."""
+    """Yield comparators (lower line, higher line) that may work at the same time, layer after layer."""
     p = 1
     while p < size:
         k = p
@@ -112,13 +112,13 @@ def _merge_sort_layers(size: int) -> Iterator[list[tuple[int, int]]]:
 
 
 Weights = Sequence[Tensorlike]
-"""Input and hidden weight, and both biases if there are any."""
+"""Input weight and hidden weight, and both biases if there are any."""
 
 
 def rnn_cell(
     shapes: Shapes, x: Tensorlike, h: Tensorlike | None = None, nonlinearity: str = "tanh", weights: Weights = ()
 ) -> Tensorlike:
-    """One step of `nn.RNNCell`: relu(W_ih x + b_ih + W_hh h + b_hh), h = 0 where it is not given."""
+    """Compute one step of `nn.RNNCell`: relu(W_ih x + b_ih + W_hh h + b_hh), with h = 0 if it is not given."""
     _check_nonlinearity(nonlinearity)
     if shapes.num_dims(x) != 2:
         raise NotRewritable("has an input without a batch dimension")
@@ -134,7 +134,7 @@ def rnn_relu_cell(
     b_ih: Tensorlike = None,
     b_hh: Tensorlike = None,
 ) -> Tensorlike:
-    """The same, as `torch.export` writes it."""
+    """Compute the same step with the arguments that `torch.export` writes."""
     return rnn_cell(shapes, x, h, "relu", [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
 
 
@@ -147,7 +147,7 @@ def rnn(
     bidirectional: bool = False,
     batch_first: bool = False,
 ) -> tuple[Tensorlike, Tensorlike]:
-    """All steps and layers of `nn.RNN` in eval mode: the output, and the last hidden states."""
+    """Compute all steps and layers of `nn.RNN` in eval mode: the output, and the last hidden states."""
     _check_nonlinearity(nonlinearity)
     if shapes.num_dims(x) != 3:
         raise NotRewritable("has an input without a batch dimension")

@@ -1,8 +1,9 @@
-"""Piecewise-linear operations, each written with affine operations and ReLUs.
+"""Define piecewise-linear operations in terms of affine operations and ReLUs.
 
 A function here takes the arguments of an operation of PyTorch in the order of its rule, `operations.PIECEWISE_RULES`,
-with `torch.fx` proxies in place of tensors: running it writes its nodes into the graph. The linear part is always a
-skip, so that no ReLU is doubled. Where PyTorch gives values and indices, it gives the values and None.
+with `torch.fx` proxies in place of tensors, so that running it writes nodes into the graph. The linear part is always a
+skip connection, so that no ReLU is doubled. Where PyTorch returns values and indices, these functions return the values
+and None.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch_shallow.program.rewriting.maxima import (
 )
 from torch_shallow.program.rewriting.shapes import NotRewritable, Shapes
 
-_MIXES_ROWS = "goes over the whole batch, so that the inputs depend on each other; give it a dim"
+_MIXES_ROWS = "acts on the whole batch, so that the inputs depend on each other; give it a dim"
 
 
 def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> Tensorlike:
@@ -41,12 +42,12 @@ def _clamp(shapes: Shapes, x: Tensorlike, low: Any = None, high: Any = None) -> 
 
 @dataclass(frozen=True)
 class Bound:
-    """Bounds of which some are infinite.
+    """Hold bounds, some of which are infinite.
 
     Attributes:
-        value: the finite ones, and 0 elsewhere.
+        value: the finite bounds, and 0 elsewhere.
         finite: 1 where they are finite, 0 elsewhere.
-        signs: of the infinite ones.
+        signs: signs of the infinite ones.
     """
 
     value: Tensorlike
@@ -55,7 +56,7 @@ class Bound:
 
 
 def _relu_beyond(x: Tensorlike, bound: Any, sign: float) -> Tensorlike:
-    """By how much each entry is above a bound, or for sign -1 below it."""
+    """Return how far each entry is above a bound or, for sign -1, below it."""
     if not isinstance(bound, Bound):
         return torch.relu(x - bound if sign > 0.0 else bound - x)
     if bound.signs != {sign}:
@@ -64,12 +65,12 @@ def _relu_beyond(x: Tensorlike, bound: Any, sign: float) -> Tensorlike:
 
 
 def _at_least(x: Tensorlike, low: Any) -> Tensorlike:
-    # The skip is x, not the bound: one of -1e30 would leave no digit of x in low + relu(x - low).
+    # The skip is x, not the bound: a bound of -1e30 would leave no digit of x in low + relu(x - low).
     return torch.relu(x) if isinstance(low, float | int) and low == 0 else x + _relu_beyond(x, low, -1.0)
 
 
 def _unless_infinite(bound: Any, none: float) -> Any:
-    """A bound; None for the infinity that bounds nothing."""
+    """Return a bound, or None for the infinity that bounds nothing."""
     if bound is None or bound is none or (isinstance(bound, float) and bound == none):
         return None
     if isinstance(bound, float) and not math.isfinite(bound):
@@ -112,7 +113,9 @@ def _scatter_reduce(
     shapes: Shapes, x: Tensorlike, dim: int, index: Tensorlike, src: Tensorlike, reduce: str, include_self: bool = True
 ) -> Tensorlike:
     if reduce not in ("amax", "amin"):
-        raise NotRewritable(f"has reduce={reduce!r}; 'amax' and 'amin' are read, and a sum as scatter_add")
+        raise NotRewritable(
+            f"has reduce={reduce!r}, which is not supported; use 'amax', 'amin', or scatter_add for a sum"
+        )
     (axis, size), (_, given) = shapes.axis(x, dim), shapes.axis(src, dim)
     rows = shapes.value(index).movedim(axis, -1).flatten(0, -2)
     if len(rows) == 0 or rows.shape[1] != given or not (rows == rows[:1]).all():
@@ -132,7 +135,7 @@ def _max(shapes: Shapes, x: Tensorlike, dim: Any = None, keepdim: bool = False, 
 
 
 def _places(shapes: Shapes, x: Tensorlike, dim: int, places: Callable[[int], Sequence[int]]) -> Tensorlike:
-    """The entries along a dimension at some places, which depend on its size, of their ascending order."""
+    """Return the entries at given places of the ascending order along a dimension, which depend on its size."""
     axis, size = shapes.axis(x, dim)
     return sort(x, axis, size, places(size))
 
@@ -177,7 +180,7 @@ def _max_pool(
     for (axis, size), (reach, step, pad, gap) in zip(axes, numbers, strict=True):
         windows = pooling_windows(size, reach, step, pad, gap, ceil_mode)
         if not all(windows):
-            raise NotRewritable("has a window that holds nothing but padding, whose maximum is -inf")
+            raise NotRewritable("has a window that contains only padding, whose maximum is -inf")
         x = max_of_groups(x, axis, size, windows)
     return (x, None) if return_indices else x
 
@@ -235,4 +238,4 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "rnn_relu_cell": rnn_relu_cell,
     "rnn": rnn,
 }
-"""How each operation of `operations.PIECEWISE_RULES` is written."""
+"""The function that writes each operation of `operations.PIECEWISE_RULES`."""

@@ -1,4 +1,4 @@
-"""Every piecewise-linear node of a graph rewritten into affine nodes and ReLUs."""
+"""Rewrite every piecewise-linear node of a graph into affine nodes and ReLUs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def rewrite(writer: Writer, behind: set[Node]) -> None:
     """Rewrite the piecewise-linear nodes of a graph in place; its ReLUs are then the nodes with a `meta[STAGE]`.
 
     Args:
-        writer: for the graph. What cannot be rewritten is added to the refusals of its accounts, new nodes to the
-            dependent ones.
-        behind: nodes that are left as they are, because they follow a head.
+        writer: the writer of the graph. What cannot be rewritten is added to the refusals of its accounts, and new
+            nodes to the dependent ones.
+        behind: nodes that are left unchanged because they follow a head.
 
     Raises:
-        TransformError: the shape of the input is needed and not known.
+        TransformError: the shape of the input is needed but not known.
     """
     accounts = writer.accounts
     for node, operation in accounts.piecewise:
@@ -51,17 +51,17 @@ def rewrite(writer: Writer, behind: set[Node]) -> None:
 
 
 def attribute_of(root: nn.Module, node: Node) -> Any:
-    """The value of a node that gets an attribute of the root or of one of its parts."""
+    """Return the value of a node that gets an attribute of the root or of one of its parts."""
     return attrgetter(str(node.target))(root)
 
 
 class Writer(GraphAppendingTracer):
-    """Writes what replaces a node in front of it.
+    """Write the replacement of a node in front of it.
 
     Args:
-        root: the module that `graph` was traced from.
-        graph: its graph.
-        accounts: what its nodes are.
+        root: the module from which `graph` was traced.
+        graph: the graph.
+        accounts: the classification of its nodes.
         known: shapes of the tensors in the graph.
     """
 
@@ -72,7 +72,7 @@ class Writer(GraphAppendingTracer):
         self.written: list[Node] = []
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
-        """A node that is known to depend on the input, if it does."""
+        """Create a node, and record whether it depends on the input."""
         node = super().create_node(*args, **kwargs)
         self.written.append(node)
         if not self.accounts.dependent.isdisjoint(node.all_input_nodes):
@@ -80,15 +80,15 @@ class Writer(GraphAppendingTracer):
         return node
 
     def replace(self, node: Node, operation: Operation, write: Callable[[], Any] | None = None) -> None:
-        """Replace a node by what the rewriting of its operation writes.
+        """Replace a node by the rewriting of its operation.
 
         Args:
             node: the node.
-            operation: what it does.
-            write: writes its result, in place of the rewriting of the operation.
+            operation: the operation of the node.
+            write: function that writes the result, in place of the rewriting of the operation.
 
         Raises:
-            NotRewritable: there is none for its arguments.
+            NotRewritable: the operation cannot be rewritten for its arguments.
         """
         self.written = []
         try:
@@ -106,16 +106,16 @@ class Writer(GraphAppendingTracer):
             self.graph.erase_node(node)
 
     def arguments(self, node: Node, operation: Operation) -> list[Any]:
-        """The arguments of an operation in the order of its rule, among them the attributes of a module.
+        """Return the arguments of an operation in the order of its rule, including the attributes of a module.
 
         Raises:
-            NotRewritable: there are some that are not known.
+            NotRewritable: there are unknown arguments.
         """
         given: dict[str, Any] = {**node.kwargs, **(self._attributes(node) if node.op == "call_module" else {})}
         return in_order(PIECEWISE_RULES[operation.name], WRITTEN[operation.name], node.args, given)
 
     def constant(self, value: Tensor) -> Proxy:
-        """A tensor as a buffer of the root, in the precision of the model."""
+        """Add a tensor as a buffer of the root, in the precision of the model."""
         tensors = [*self.root.parameters(), *self.root.buffers()]
         like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
         number = 0
@@ -125,7 +125,7 @@ class Writer(GraphAppendingTracer):
         return Proxy(self.create_node("get_attr", name, (), {}), self)
 
     def _kept(self, node: Node, operation: Operation, result: Any) -> Any:
-        """A result as the value of a node, written over its first argument where later nodes would see that."""
+        """Return a result as the value of a node, written over its first argument if later nodes would see that."""
         if operation.in_place:
             first = first_argument(node)
             return Proxy(cast(Node, first), self).copy_(result) if self.accounts.seen_later(node) else result
@@ -139,13 +139,15 @@ class Writer(GraphAppendingTracer):
         try:
             result = function(self.shapes, *values)
         except (IndexError, TypeError, ValueError, TraceError) as error:
-            raise NotRewritable(f"has arguments that do not fit its input ({error}); try the model on one") from error
+            raise NotRewritable(
+                f"has arguments that do not fit its input ({error}); run the model on an example to see"
+            ) from error
         if operation.in_place:
             return values[0].copy_(result) if self.accounts.seen_later(node) else result
         return tuple(map(self._own, result)) if isinstance(result, tuple) else self._own(result)
 
     def _value(self, node: Node, constant: bool) -> Any:
-        """An argument: a proxy, or a number where the code computes it from the shapes of tensors."""
+        """Return an argument: a proxy, or a number if the code computes it from the shapes of tensors."""
         if node.op == "get_attr" and (bound := self._bound(node)) is not None:
             return bound
         computed = constant and node.op.startswith("call_") and node not in self.accounts.dependent
@@ -157,7 +159,7 @@ class Writer(GraphAppendingTracer):
             return cast(Tensor, value_of(self.root, self.graph, x.node, torch.zeros(2, *self.known.in_shape)))
 
     def _bound(self, node: Node) -> Bound | None:
-        """A constant with infinite entries, as bounds: what is finite of it, and where; None if it is all finite."""
+        """Return a constant with infinite entries as bounds, finite or not; None if all entries are finite."""
         value = attribute_of(self.root, node)
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.to_dense().isfinite().all():
             return None
@@ -166,14 +168,14 @@ class Writer(GraphAppendingTracer):
         return Bound(self.constant(torch.where(finite, value, 0.0)), self.constant(finite.double()), signs)
 
     def _own(self, result: Proxy | None) -> Proxy | None:
-        """A result in memory of its own: a maximum of one entry is that entry, and may be written to later."""
+        """Return a result in its own memory: the maximum of one entry is that entry, which may be overwritten later."""
         node = None if result is None else result.node
         while node in self.written and identify(self.root, node).may_share_memory:
             node = node.all_input_nodes[0]
         return result if result is None or node in self.written else result.clone()
 
     def _attributes(self, node: Node) -> dict[str, Any]:
-        """The attributes of a called module that are arguments of its operation."""
+        """Return the attributes of a called module that are arguments of its operation."""
         name, module = str(node.target), self.root.get_submodule(str(node.target))
         kind = next(kind for kind in type(module).__mro__ if kind in PIECEWISE_MODULES)
         found: dict[str, Any] = {}
@@ -214,7 +216,7 @@ class Writer(GraphAppendingTracer):
             if proxy is not None or (entry is not None and not user.users):
                 self.graph.erase_node(user)
         if node.users:
-            reason = "gives the places of entries too, which are not continuous; use its values alone"
+            reason = "also returns positions of entries, which are not continuous; use only its values"
             self.accounts.refusals.append(Refusal(node, operation.name, reason, may_end=True))
         if not used:
             self._erase_written()
@@ -229,16 +231,16 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The arguments of an operation by position.
+    """Return the arguments of an operation by position.
 
     Raises:
-        NotRewritable: there are some that are not known.
+        NotRewritable: there are unknown arguments.
     """
     kwargs = {_NUMPY_NAMES.get(name, name): value for name, value in kwargs.items()}
     unknown = sorted(set(kwargs) - {*rule.parameters[len(args) :], "inplace"})
     if len(args) > len(rule.parameters) or unknown:
         found = ", ".join(unknown) or args[len(rule.parameters) :]
-        raise NotRewritable(f"has arguments that are not known here: {found}")
+        raise NotRewritable(f"has unsupported arguments: {found}")
     parameters = [p for p in signature(function).parameters.values() if p.kind is not Parameter.KEYWORD_ONLY][1:]
     values = list(args)
     for name, parameter in list(zip(rule.parameters, parameters, strict=True))[len(args) :]:
@@ -250,13 +252,13 @@ def in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kw
 
 
 def _gives_indices(node: Node, operation: Operation) -> bool:
-    """Whether an operation gives values and indices by its name alone, with no argument that asks for them."""
+    """Tell whether an operation returns values and indices by its name alone, without a requesting argument."""
     overload = isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) == 2
     return overload or operation.name.endswith("_with_indices")
 
 
 def _entry(user: Node) -> int | None:
-    """Which entry of a tuple a node takes."""
+    """Return the index of the entry of a tuple that a node takes."""
     if len(user.args) < 2:
         return None
     index = {"values": 0, "indices": 1}.get(str(user.args[1]), user.args[1])
@@ -265,6 +267,6 @@ def _entry(user: Node) -> int | None:
 
 
 def module_path(node: Node) -> str:
-    """Qualified name of the module whose forward() makes the node."""
+    """Return the qualified name of the module whose forward() creates the node."""
     stack: dict[str, tuple[str, type]] = node.meta.get("nn_module_stack", {})
     return next(reversed(stack.values()))[0] if stack else ""

@@ -1,4 +1,4 @@
-"""What the rewriting of an operation may know of the shapes of its arguments."""
+"""Provide the shapes of arguments to the rewriting of operations."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ Shape = tuple[int, ...]
 
 
 class NotRewritable(Exception):
-    """With these arguments the operation is not piecewise linear, or not a function of each input by itself."""
+    """Raised if an operation, with these arguments, is not piecewise linear or does not treat each input separately."""
 
 
 class Shapes:
-    """Shapes of the tensors that the arguments of an operation stand for.
+    """Provide the shapes of the tensors that the arguments of an operation stand for.
 
     Args:
-        look_up: gives the shape of a proxy's tensor for two inputs, and for three.
-        value: gives the tensor that a proxy stands for, which does not depend on the input, for two inputs.
+        look_up: function that returns the shape of a proxy's tensor for two inputs, and for three.
+        value: function that returns the tensor of a proxy that does not depend on the input, for two inputs.
     """
 
     def __init__(self, look_up: Callable[[Proxy], tuple[Shape, Shape]], value: Callable[[Proxy], Tensor]) -> None:
         self._look_up, self.value = look_up, value
 
     def num_dims(self, x: Proxy) -> int:
-        """Number of dimensions."""
+        """Return the number of dimensions."""
         return len(self._look_up(x)[0])
 
     def axis(self, x: Proxy, dim: int) -> tuple[int, int]:
-        """A dimension as a number that is not negative, and its size.
+        """Return a dimension as a non-negative number, and its size.
 
         Raises:
             NotRewritable: there is no such dimension, or its size grows with the number of inputs.
         """
         two, three = self._look_up(x)
         if not -len(two) <= dim < len(two):
-            raise NotRewritable(f"has dim={dim}, for a tensor of {len(two)} dimensions")
+            raise NotRewritable(f"has dim={dim}, for a tensor with {len(two)} dimensions")
         dim %= len(two)
         if two[dim] != three[dim]:
-            raise NotRewritable(f"goes along the batch (dimension {dim}), so that the inputs depend on each other")
+            raise NotRewritable(f"acts along the batch (dimension {dim}), so that the inputs depend on each other")
         return dim, two[dim]
 
 
 class KnownShapes:
-    """Shapes of the tensors in a graph, found by running it when the first is asked for.
+    """Provide the shapes of the tensors in a graph, found by running it when the first one is requested.
 
     Args:
-        root: the module that `graph` was traced from.
-        graph: its graph.
+        root: the module from which `graph` was traced.
+        graph: the graph.
         in_shape: shape of one input, if known.
     """
 
@@ -63,10 +63,10 @@ class KnownShapes:
         self._found: dict[Node, tuple[Any, Any]] = {}
 
     def __call__(self, node: Node) -> tuple[Shape, Shape]:
-        """The shape for two inputs, and for three.
+        """Return the shape for two inputs, and for three.
 
         Raises:
-            NotRewritable: the graph fails before it comes to the node.
+            NotRewritable: the graph fails before it reaches the node.
             TransformError: the shape of the input is not known.
         """
         two, three = self._look_up(node)
@@ -74,14 +74,18 @@ class KnownShapes:
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input. Raises as a call."""
+        """Shape of one input.
+
+        Raises:
+            TransformError: the shape of the input is not known.
+        """
         return self._in_shape or shape_of_first_linear(self._root, self._graph)
 
     def number(self, node: Node) -> Any:
-        """A size, or several, that the model's code asks for; None if the value is a tensor.
+        """Return a size, or several, that the model's code reads; None if the value is a tensor.
 
         Raises:
-            NotRewritable: it depends on the number of inputs, or the graph fails before it comes to the node.
+            NotRewritable: it depends on the number of inputs, or the graph fails before it reaches the node.
             TransformError: the shape of the input is not known.
         """
         two, three = self._look_up(node)
@@ -94,7 +98,7 @@ class KnownShapes:
         return two
 
     def replace(self, node: Node, by: Node) -> None:
-        """Say that another node has taken the place of a node."""
+        """Record that another node has replaced a node."""
         if node in self._found:
             self._found[by] = self._found[node]
 
@@ -104,11 +108,11 @@ class KnownShapes:
             two, three = (self._run(torch.zeros(count, *in_shape)) for count in (2, 3))
             self._found = {found: (two[found], three[found]) for found in two.keys() & three.keys()} | self._found
         if node not in self._found:
-            raise NotRewritable("works on a tensor whose shape could not be found; pass example_input")
+            raise NotRewritable("works on a tensor whose shape could not be determined; pass example_input")
         return self._found[node]
 
     def _run(self, x: Tensor) -> dict[Node, Any]:
-        """What is known of each value: a tensor without its entries, a number, or a shape."""
+        """Return what is known of each value: a tensor without its entries, a number, or a shape."""
         interpreter, found = Interpreter(self._root, graph=self._graph), dict[Node, Any]()
         try:
             with InFloat64(), torch.no_grad():
@@ -117,6 +121,6 @@ class KnownShapes:
                     interpreter.env[node] = value
                     if isinstance(value, Tensor | int | float | Size):
                         found[node] = value.to("meta") if isinstance(value, Tensor) else value
-        except Exception:  # its cause is said where the graph is run
+        except Exception:  # its cause is reported where the graph runs
             return found
         return found

@@ -1,7 +1,7 @@
-"""Functions that choose: for each entry of a tensor, affine between cuts of one value, and possibly with jumps there.
+"""Represent functions that choose: in each entry of a tensor, affine between cuts of one value, perhaps with jumps.
 
-`where(h > 0, a, b)`, `h * (h > 0)` and `sign(h) * relu(|h| - t)` are such functions of h, and so is every value on the
-way to them. Computed here, entry by entry and on each side of every cut, they show whether they are continuous.
+`where(h > 0, a, b)`, `h * (h > 0)` and `sign(h) * relu(|h| - t)` are such functions of h, and so is every intermediate
+value. Computed here, entry by entry and on each side of every cut, they show whether they are continuous.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch.fx import Node
 
 from torch_shallow.program.rewriting.shapes import NotRewritable
 
-TOLERANCE = 1e-12  # of coefficients, relative to the largest: more than the rounding of a few operations
+TOLERANCE = 1e-12  # tolerance for coefficients, relative to the largest: more than the rounding of a few operations
 _CANNOT_TELL = (
-    "could not be shown to be continuous, as its sides differ by more than a multiple of the value that it chooses by; "
-    "write the choice with relu, maximum or minimum"
+    "could not be shown to be continuous, as its sides differ by more than a multiple of the value that decides the "
+    "choice; write the choice with relu, maximum or minimum"
 )
 _TWO_VALUES = (
-    "chooses by two values at once, so that it could not be shown to be continuous; write the choice with relu, "
-    "maximum or minimum"
+    "chooses by two values at once, so it could not be shown to be continuous; write the choice with relu, maximum or "
+    "minimum"
 )
 
 Terms = dict[Node, Tensor]
@@ -33,7 +33,7 @@ Terms = dict[Node, Tensor]
 
 @dataclass(frozen=True)
 class Kink:
-    """A term `slope * relu(u - cut)` of a continuous function; a slope of 0 is no kink in this entry."""
+    """Hold a term `slope * relu(u - cut)` of a continuous function; an entry with slope 0 has no kink."""
 
     slope: Float[Tensor, "*shape"]
     cut: Float[Tensor, "*shape"]
@@ -41,18 +41,18 @@ class Kink:
 
 @dataclass(frozen=True)
 class Sliced:
-    """For each entry a function that is affine in the values of some nodes between cuts of a direction u.
+    """Hold, for each entry, a function that is affine in the values of some nodes between cuts of a direction u.
 
-    The first dimension of coefficients counts slots: what lies below the first cut, that cut itself, what lies between
-    it and the second, and so on. The others broadcast, as the values of the nodes do. Where cuts coincide, the slots
-    between them have no points.
+    The first dimension of coefficients counts slots: the part below the first cut, that cut itself, the part between it
+    and the second, and so on. The other dimensions broadcast, as the values of the nodes do. Where cuts coincide, the
+    slots between them contain no points.
 
     Attributes:
         terms: coefficients in each slot, of shape `(2 * cuts + 1, *shape)`.
-        constant: the constant in each slot, likewise.
+        constant: constant in each slot, of the same shape.
         cuts: values of u in ascending order, of shape `(cuts, *shape)`.
-        direction: u, a linear function of the same nodes, of shape `(1, *shape)`; the first of its coefficients that
-            is not 0 is 1. Empty if there are no cuts.
+        direction: u, a linear function of the same nodes, of shape `(1, *shape)`, whose first nonzero coefficient is 1.
+            Empty if there are no cuts.
         boolean: whether the values are those of a boolean tensor, 0 and 1.
     """
 
@@ -64,21 +64,21 @@ class Sliced:
 
     @classmethod
     def of_node(cls, node: Node, num_dims: int) -> Sliced:
-        """The value of a node."""
+        """Return the value of a node."""
         ones = torch.ones((1,) * (num_dims + 1), dtype=torch.float64)
         return cls({node: ones}, 0.0 * ones, ones[:0], {})
 
     @classmethod
     def of_constant(cls, value: Tensor | float | int) -> Sliced:
-        """A value that does not depend on any node.
+        """Return a value that does not depend on any node.
 
         Raises:
-            NotRewritable: it is not finite.
+            NotRewritable: the value is not finite.
         """
         tensor = torch.tensor(value, dtype=torch.float64) if isinstance(value, float) else torch.as_tensor(value)
         constant = tensor.detach().double().cpu()[None]
         if not constant.isfinite().all():
-            raise NotRewritable("chooses between values of which some are not finite; use finite ones")
+            raise NotRewritable("chooses between values that are not all finite; use finite ones")
         return cls({}, constant, constant[:0], {}, tensor.dtype == torch.bool)
 
     @property
@@ -108,7 +108,7 @@ class Sliced:
         return _as_sliced(other) - self
 
     def __mul__(self, other: Any) -> Sliced:
-        """The product.
+        """Multiply.
 
         Raises:
             NotRewritable: both factors depend on values of nodes in the same slot.
@@ -143,13 +143,13 @@ class Sliced:
 
     def _truth(self) -> Sliced:
         if not self.boolean:
-            raise NotRewritable("takes a value that depends on the input for a truth; compare it first")
+            raise NotRewritable("uses a value that depends on the input as a boolean; compare it first")
         return replace(self, boolean=False)
 
     # Choices.
 
     def sign(self) -> Sliced:
-        """-1, 0 or 1.
+        """Return -1, 0 or 1.
 
         Raises:
             NotRewritable: the value has cuts of one direction, but changes with others too.
@@ -160,19 +160,19 @@ class Sliced:
         slope = self._slope(direction)
         cuts = _sorted(self.cuts, _roots(slope, self.constant, self.cuts))
         f = replace(self, direction=direction)._refined(cuts)
-        # The value at a point of each slot; a root is met up to rounding.
+        # The value at a point of each slot; at a root it is 0 up to rounding.
         terms = f._slope(direction) * _samples(cuts)
         value = terms + f.constant
         value = torch.where(value.abs() <= TOLERANCE * (terms.abs() + f.constant.abs()), 0.0, value)
         return replace(f, terms={}, constant=value.sign(), boolean=False)
 
     def is_sign(self, wanted: Callable[[Tensor], Tensor]) -> Sliced:
-        """Where the sign is one that is wanted, as a boolean."""
+        """Tell, as a boolean, where the sign is a wanted one."""
         sign = self.sign()
         return replace(sign, constant=wanted(sign.constant).double(), boolean=True)
 
     def choose(self, a: Any, b: Any) -> Sliced:
-        """`a` where this boolean is true, `b` where it is not."""
+        """Return `a` where this boolean is true, and `b` where it is not."""
         a, b = _aligned(a, b)
         mask, a = _aligned(self._truth(), a)
         mask, b = _aligned(mask, b)
@@ -183,12 +183,12 @@ class Sliced:
         return replace(mask, terms=terms, constant=constant, boolean=a.boolean and b.boolean)
 
     def relu(self) -> Sliced:
-        """The positive part."""
+        """Return the positive part."""
         return self.is_sign(lambda sign: sign > 0).choose(self, 0.0)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """`torch.relu`, the one function that `piecewise` uses for elementwise operations."""
+        """Implement `torch.relu`, the only function that `piecewise` uses for elementwise operations."""
         if func is torch.relu and not kwargs:
             return args[0].relu()
         return NotImplemented
@@ -196,10 +196,10 @@ class Sliced:
     # Continuity.
 
     def kinks(self) -> list[Kink]:
-        """The kinks of a continuous function: it is what lies below the first cut, plus these.
+        """Return the kinks of a continuous function: it is the part below the first cut, plus these.
 
         Raises:
-            NotRewritable: it jumps, or it could not be shown that it does not.
+            NotRewritable: the function jumps, or could not be shown to be continuous.
         """
         found, left = list[Kink](), self._slot(0)
         for i, cut in enumerate(self.cuts):
@@ -213,12 +213,12 @@ class Sliced:
         return _compact(found)
 
     def _slot(self, i: int) -> dict[Node | None, Tensor]:
-        """The coefficients in a slot, and the constant under None."""
+        """Return the coefficients in a slot, and the constant under None."""
         nodes = dict.fromkeys([*self.direction, *self.terms])
         return {**{node: self._term(node)[i] for node in nodes}, None: self.constant[i]}
 
     def _step(self, left: dict[Node | None, Tensor], right: dict[Node | None, Tensor], cut: Tensor) -> Tensor:
-        """The slope with which two sides part at a cut where they meet."""
+        """Return the change of slope between two sides that meet at a cut."""
         size = torch.stack([*torch.broadcast_tensors(*(t.abs() for s in (left, right) for t in s.values()))]).amax(0)
         change = replace(
             self,
@@ -230,7 +230,8 @@ class Sliced:
         allowed = TOLERANCE * (size * (1.0 + cut.abs()))
         if not (jump.abs() <= allowed).all():
             raise NotRewritable(
-                f"jumps by {float(jump.abs().max()):.3g}, which is not continuous; let its sides meet where it chooses"
+                f"jumps by {float(jump.abs().max()):.3g}, which is not continuous; let its sides agree where it "
+                "switches between them"
             )
         return torch.where(slope.abs() <= TOLERANCE * size, 0.0, slope)
 
@@ -241,14 +242,14 @@ class Sliced:
 
     @property
     def _varies(self) -> Tensor:
-        """Where the value depends on that of a node."""
+        """Whether the value depends on that of a node, slot by slot."""
         found = torch.zeros_like(self.constant, dtype=torch.bool)
         for term in self.terms.values():
             found = found | (term != 0.0)
         return found
 
     def _slope(self, direction: Terms, size: Tensor | None = None) -> Tensor:
-        """In each slot, by how much the value grows with u, if it changes with u alone."""
+        """Return, for each slot, how fast the value grows with u, if it changes only with u."""
         slope, open_ = torch.zeros_like(self.constant), torch.ones((), dtype=torch.bool)
         for node, part in direction.items():
             lead = open_ & (part != 0.0)
@@ -262,7 +263,7 @@ class Sliced:
         return slope
 
     def _refined(self, cuts: Tensor) -> Sliced:
-        """The same function with more cuts."""
+        """Return the same function with more cuts."""
         samples, own = _samples(cuts), self.cuts[:, None]
         slots = 2 * (own < samples).sum(0) + (own == samples).any(0)
 
@@ -274,7 +275,7 @@ class Sliced:
         return replace(self, terms=terms, constant=pick(self.constant), cuts=cuts)
 
     def _lifted(self, num_dims: int) -> Sliced:
-        """The same with so many dimensions, ones in front."""
+        """Return the same function with `num_dims` dimensions, adding leading ones."""
 
         def lift(values: Tensor) -> Tensor:
             return values.reshape(len(values), *(1,) * (num_dims + 1 - values.ndim), *values.shape[1:])
@@ -288,7 +289,7 @@ def _as_sliced(value: Any) -> Sliced:
 
 
 def _aligned(a: Any, b: Any) -> tuple[Sliced, Sliced]:
-    """Two functions with the same cuts."""
+    """Return two functions with the same cuts."""
     a, b = _as_sliced(a), _as_sliced(b)
     dims = max(a.num_dims, b.num_dims)
     a, b = a._lifted(dims), b._lifted(dims)
@@ -308,7 +309,7 @@ def _same(a: Terms, b: Terms) -> bool:
 
 
 def _direction_of(terms: Terms) -> Terms:
-    """The linear function that terms without cuts are multiples of, entry by entry."""
+    """Return the linear function of which terms without cuts are multiples, entry by entry."""
     nodes = list(terms)
     if not nodes:
         return {}
@@ -316,12 +317,12 @@ def _direction_of(terms: Terms) -> Terms:
     nonzero = stacked != 0.0
     lead = stacked.take_along_dim(nonzero.int().argmax(0, keepdim=True), 0)
     direction = torch.where(lead == 0.0, 0.0, stacked / torch.where(lead == 0.0, 1.0, lead))
-    direction[0] = torch.where(lead[0] == 0.0, 1.0, direction[0])  # any will do where the function is constant
+    direction[0] = torch.where(lead[0] == 0.0, 1.0, direction[0])  # arbitrary where the function is constant
     return dict(zip(nodes, direction, strict=True))
 
 
 def _roots(slope: Tensor, constant: Tensor, cuts: Tensor) -> Tensor:
-    """Where the function is 0 between two cuts; one of these (or 0, if there are none) where it is not."""
+    """Return the zeros of the function between two cuts; where there is none, one of the cuts, or 0 without cuts."""
     slope, constant = slope[::2], constant[::2]
     shape = torch.broadcast_shapes(slope.shape[1:], constant.shape[1:], cuts.shape[1:])
     roots = torch.where(slope == 0.0, 0.0, -constant / torch.where(slope == 0.0, 1.0, slope)).expand(-1, *shape)
@@ -330,13 +331,13 @@ def _roots(slope: Tensor, constant: Tensor, cuts: Tensor) -> Tensor:
     inner = cuts.expand(-1, *shape)
     infinite = torch.full_like(inner[:1], torch.inf)
     roots = roots.maximum(torch.cat([-infinite, inner])).minimum(torch.cat([inner, infinite]))
-    # The same cut, found twice with different rounding, is one cut.
+    # A cut that is found twice with different rounding is one cut.
     near = (roots[:, None] - inner[None]).abs() <= TOLERANCE * inner.abs()
     return torch.where(near, inner[None], roots[:, None]).take_along_dim(near.int().argmax(1, keepdim=True), 1)[:, 0]
 
 
 def _sorted(a: Tensor, b: Tensor) -> Tensor:
-    """The cuts of both; those that differ by rounding alone are one."""
+    """Return the cuts of both, merging those that differ only by rounding."""
     shape = torch.broadcast_shapes(a.shape[1:], b.shape[1:])
     cuts = list(torch.cat([a.expand(-1, *shape), b.expand(-1, *shape)]).sort(0).values)
     kept = cuts[:1]
@@ -348,7 +349,7 @@ def _sorted(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _samples(cuts: Tensor) -> Tensor:
-    """A value of u in each slot."""
+    """Return a value of u in each slot."""
     if not len(cuts):
         return cuts.new_zeros(1, *cuts.shape[1:])
     first, last = cuts[:1], cuts[-1:]
@@ -359,7 +360,7 @@ def _samples(cuts: Tensor) -> Tensor:
 
 
 def _compact(kinks: Sequence[Kink]) -> list[Kink]:
-    """The same kinks, as few for each entry as there are."""
+    """Return the same kinks, with as few for each entry as possible."""
     if not kinks:
         return []
     slopes = torch.stack(torch.broadcast_tensors(*(kink.slope for kink in kinks)))
