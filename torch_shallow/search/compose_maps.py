@@ -1,4 +1,4 @@
-"""Going through a whole partition and composing the program on the path to every cut and region."""
+"""Pass over a whole partition that composes the program on the path to every cut and region."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_shallow.search.problem import add_block, begin_rows
 
 @compiled()
 def first_regions(children, first):
-    """Write the first region below each cut, or a number behind all regions if there is none.
+    """Write the first region below each cut, or the number of regions if there is none.
 
-    Children have larger numbers than their parents, and open cells have that of a region behind all others.
+    Children must have larger numbers than their parents; open cells are numbered after all regions.
     """
     for cut in range(children.shape[0] - 1, -1, -1):
         below = children[cut]
@@ -21,7 +21,7 @@ def first_regions(children, first):
 
 @compiled()
 def sort_cuts(first, order, ends):
-    """Sort cuts by their first region: those of region k are `order[ends[k - 1] : ends[k]]`, from 0 for the first."""
+    """Sort cuts by their first region: those of region k are `order[ends[k - 1] : ends[k]]`, from 0 for k = 0."""
     for region in range(ends.shape[0]):
         ends[region] = 0
     for cut in range(first.shape[0]):
@@ -39,11 +39,11 @@ def sort_cuts(first, order, ends):
 def fill_maps(
     network, order, ends, cut_neurons, stage_of, patterns, cut_rows, weights, biases, rows, active, counts, start, stop
 ):
-    """Go through some regions, recomposing the stages behind the first one whose pattern has changed.
+    """Process a range of regions, recomposing the stages after the first one whose pattern has changed.
 
-    Of each region its local model is written, if there is room for any, and the row of each cut that has it as its
-    first region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
-    outputs, `active` for the numbers of a stage's active neurons, of which there are `counts`.
+    For each region, write its local model, if there is room for any, and the row of each cut that has it as first
+    region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
+    outputs; `active` for the numbers of each stage's active neurons, and `counts` for how many there are.
     """
     num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
     start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
@@ -82,7 +82,7 @@ def fill_maps(
 
 @compiled()
 def first_difference(patterns, region, other):
-    """The first neuron in which two packed patterns differ, or a number behind all neurons."""
+    """Return the first neuron in which two packed patterns differ, or a number after all neurons."""
     for byte in range(patterns.shape[1]):
         bits = patterns[region, byte] ^ patterns[other, byte]
         if bits != 0:
@@ -96,7 +96,7 @@ def first_difference(patterns, region, other):
 
 @compiled()
 def list_active(network, patterns, region, stage, active, counts):
-    """Write the numbers of a stage's active neurons; without a branch, which no processor could predict."""
+    """Write the numbers of a stage's active neurons, without a branch, which no processor could predict."""
     first, count = network.offsets[stage], 0
     for i in range(network.sizes[stage]):
         neuron = first + i
@@ -107,7 +107,7 @@ def list_active(network, patterns, region, stage, active, counts):
 
 @compiled()
 def compose(network, all_rows, active, counts, stage):
-    """Write the rows of a stage's pre-activations under the active neurons of the stages before."""
+    """Write the rows of a stage's pre-activations, given the active neurons of the stages before."""
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = all_rows.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
     rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)

@@ -83,7 +83,7 @@ class CellBounder:
 
     @property
     def least(self) -> float:
-        """Least value of a goal in the box; a cell with a lower bound has no point that satisfies the constraints."""
+        """Lower bound of the goals in the box; a cell bounded below it has no point that satisfies the constraints."""
         return float(self.box.least[: self.goals.num_goals].min())
 
     @property
