@@ -29,12 +29,12 @@ def upper_bound(problem: Problem) -> int:
 
     Proof. In a cell where all earlier stages have a constant pattern, everything that this stage and later ones read is
     affine in the point; let its rank be at most `d`. The `n` neurons of the stage that change sign somewhere cut by
-    hyperplanes of rank `r`, at most `d` and at most the rank of their weights. They leave at most sum of C(n, j) over j
-    <= r cells (Zaslavsky), of which at most C(n, j) have exactly j of the neurons inactive. If later stages read
+    hyperplanes of rank `r`, at most `d` and at most the rank of their weights. They leave at most sum of C(n, j) over
+    j <= r cells (Zaslavsky), of which at most C(n, j) have exactly j of the neurons inactive. If later stages read
     nothing before this one, what they read has rank at most that of the stage and at most the number of its active
     neurons; otherwise still `d`. So a bound F(j) of the number of regions below a cell can only fall with j, and the
-    sum over cells is greatest if there are as many cells as possible with few inactive neurons: at most the sum of C(n,
-    j) F(j) over j <= r.
+    sum over cells is greatest if there are as many cells as possible with few inactive neurons: at most the sum of
+    C(n, j) F(j) over j <= r.
 
     Args:
         problem: The network and its domain. In a bounded box, neurons that keep their sign by interval arithmetic do
