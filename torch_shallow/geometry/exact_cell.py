@@ -51,7 +51,7 @@ class ExactCell:
         return ExactCell(rows, _kept_inside(rows, inner), points)
 
     def middle(self) -> Vector:
-        """Return an interior point that keeps its distance from the half-spaces."""
+        """Return an interior point that is no nearer to any half-space than necessary."""
         parts = [self.inner]
         for row in self.rows:
             at = next((point for point in self.points if dot(row, point) > 0), None)

@@ -263,7 +263,7 @@ TOLERANCE = 1e-11
 
 
 def linear_program(dimension: int, capacity: int, norm: float) -> Simplex:
-    """Allocate a norm's linear program, whose variables are positive and negative parts, or point and length, then 1."""
+    """Allocate a norm's linear program; variables are positive and negative parts, or point and length, then 1."""
     columns = 2 * dimension + 1 if norm == 1.0 else dimension + 2
     rows = capacity + (0 if norm == 1.0 else 2 * dimension)
     return room(np.zeros(columns), np.ones(columns), rows)
