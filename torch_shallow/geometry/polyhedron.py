@@ -218,7 +218,7 @@ class Contacts:
         wall: Float[np.ndarray, "homogeneous"],
         rows: Float[np.ndarray, "rows homogeneous"],
     ) -> Face | None:
-        """Return the part of a face in some half-spaces, given its hyperplane `wall`; None if at most its edge lies there."""
+        """Return the part of a face in some half-spaces, given its hyperplane `wall`; None if it is at most an edge."""
         centre = face.vertices.mean(axis=0)
         extent = float(np.linalg.norm(face.vertices - centre, axis=1).max()) or 1.0
         _, _, axes = np.linalg.svd(wall[None, :-1])
