@@ -16,8 +16,8 @@ def bounding_box(
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
     """Return bounds of each entry of the flattened input: those of a `Box`, or proven ones of a polytope.
 
-    The bounds of a polytope `A x <= b` come from linear programs, in typical lengths of the inputs. Their multipliers y
-    >= 0 leave a rest r = e - A'y of an axis e, so that e x <= y b + |r| |x|, with |x| the greatest entry and |r| the
+    The bounds of a polytope `A x <= b` come from linear programs, in typical lengths of the inputs. Their multipliers
+    y >= 0 leave a rest r = e - A'y of an axis e, so that e x <= y b + |r| |x|, with |x| the greatest entry and |r| the
     sum of all. For all axes together, |x| is at most the greatest y b over 1 minus the greatest |r|. This proves the
     bounds, and that they exist.
 
@@ -67,7 +67,7 @@ def _axis_bound(
     sign: int,
     minimise: Minimiser,
 ) -> tuple[float, float]:
-    """Return the multipliers' bound `y b` of an axis in one direction, widened for rounding, and the size of the rest."""
+    """Return the multipliers' bound `y b` of an axis in one direction, widened for rounding, and the rest's size."""
     target = np.zeros(normals.shape[1])
     target[axis] = sign
     point, multipliers = minimise(-target)

@@ -64,7 +64,7 @@ class Goals:
     def derivative(
         self, weights: Float[Tensor, "cells rows weights"], point: Relaxed
     ) -> Float[Tensor, "cells rows weights"]:
-        """Return the derivative, from the outputs at the relaxation's point; 0 for a multiplier that cannot decrease."""
+        """Return the derivative, from outputs at the relaxation's point; 0 for a multiplier that cannot decrease."""
         values = self.network.outputs(point.sources)
         goals, kept = values[..., : self.num_goals], values[..., self.num_goals :] * self.scale
         shares = torch.softmax(weights[..., : self.num_goals], dim=-1)

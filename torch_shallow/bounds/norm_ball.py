@@ -75,7 +75,7 @@ class BallNetwork(StagedNetwork):
         return -self.greatest(-rows)[0], self.greatest(rows)[0]
 
     def distance(self, a: Vectors, constant: Numbers) -> Numbers:
-        """Return a lower bound of the distance to 0 of all u in the box with `a u + constant >= 0`; inf if there are none.
+        """Return a lower bound of the distance to 0 of all u in the box with `a u + constant >= 0`; inf without such u.
 
         Without the box, it is `-constant` over the dual norm of a. The inequality that is tight at some distance gives
         a better bound, by Newton's method.

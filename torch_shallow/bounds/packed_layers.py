@@ -40,7 +40,7 @@ def transposed(network: Any) -> Float[np.ndarray, "entries"]:
 def spans(
     network: Any,
 ) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"], Int[np.ndarray, "blocks"]]:
-    """Return where the non-zero entries of each row of the transposed blocks start and end, and each block's first row."""
+    """Return where the non-zero entries of each transposed block's rows start and end, and each block's first row."""
     none = np.zeros(0, dtype=np.int64)
     turned, begins, ends, starts, count = transposed(network), [none], [none], [], 0
     for stage, n in enumerate(network.sizes):

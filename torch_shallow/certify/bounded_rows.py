@@ -120,7 +120,7 @@ def size_of(facts: Facts, way: Way, i: int) -> tuple[float, float]:
 
 @compiled()
 def least_value(facts: Facts, way: Way, neuron: int, sign: float) -> tuple[float, float]:
-    """Return the least value of a neuron's row times a sign on the cell, b - a |x|_1, as the tried multipliers prove."""
+    """Return the least value of a neuron's row times a sign on the cell, b - a |x|_1, by the tried multipliers."""
     residual, inputs = way.residual, way.rows.shape[1] - 1
     for k in range(inputs + 1):
         residual[0, k], residual[1, k] = sign * way.rows[neuron, k], sign * way.lows[neuron, k]

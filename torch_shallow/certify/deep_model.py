@@ -176,8 +176,8 @@ class DeepModel:
             y = self._trunk(self.tensor(np.zeros((count, Size(self._in_shape).numel()))))
         except Exception as error:
             raise TransformError(
-                f"model: it fails on {count} inputs of shape {self._in_shape}: {error}. Certify with the model that "
-                "was transformed."
+                f"model: expected one that runs on {count} inputs of shape {self._in_shape}, found an error: {error}; "
+                "certify with the model that was transformed."
             ) from error
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if found != (count, *self._out_shape):

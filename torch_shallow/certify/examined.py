@@ -63,7 +63,7 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
     sound = tally.count == 0
     paths = _follow(children, num_regions, tally)
     if sound:
-        message = "the network goes on to [{}, {}], the partition to [{}, {}]"
+        message = "the network continues with [{}, {}], the partition with [{}, {}]"
         other = (children != partition.children).any(axis=1)
         tally.add_where(other, message, *children.T, *partition.children.T, cut=range(num_cuts))
         if paths is not None and function.dense:
@@ -114,7 +114,7 @@ def _compare_masks(function: TreeFunction, paths: Paths, tally: Tally) -> None:
     for side, name in enumerate(("must_be_inactive", "must_be_active")):
         mask = getattr(function.indicator, name).cpu().numpy()
         wrong = np.any(mask != expected[side], axis=1)
-        tally.add_where(wrong, "its mask is not its path in the tree", region=range(len(wrong)))
+        tally.add_where(wrong, "its mask differs from its path in the tree", region=range(len(wrong)))
 
 
 def _look_for_twins(packed: UInt8[np.ndarray, "regions bytes"], tally: Tally) -> None:

@@ -200,7 +200,7 @@ class ProofData:
         return rows, np.concatenate([low, np.zeros((*biases.shape, 1))], axis=-1), errors
 
     def _common(self) -> tuple[UInt8[np.ndarray, "cuts bytes"], UInt8[np.ndarray, "cuts bytes"]]:
-        """Return which neurons are active in all, and in none, regions below each cut, packed; none above open cells."""
+        """Return which neurons are active in all, and in no, regions below each cut, packed; none above open cells."""
         patterns, cuts, regions = self.partition.packed_patterns, len(self.children), len(self.biases)
         levels, level = [], np.arange(min(cuts, 1))
         while len(level):
@@ -293,7 +293,7 @@ def proof_data(function: TreeFunction, partition: Partition) -> ProofData:
     tree, paths = check_tree(function)
     if paths is None:
         reasons = "; ".join(map(str, tree.failures[:3]))
-        raise TransformError(f"shallow: expected a network whose tree has one path to each region, found {reasons}.")
+        raise TransformError(f"shallow: expected a network whose tree has one path to each region, found: {reasons}.")
     layer = function.half_spaces
     children = function.indicator.tree[:, :2].cpu().numpy()
     regions = torch.arange(function.num_regions, device=function.device)

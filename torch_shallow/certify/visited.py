@@ -211,7 +211,7 @@ def _check(
     for block in ask.function.deep.blocks(len(x)):
         wrong = np.nan_to_num(question(x[block], regions[block]), nan=np.inf)
         tally.measure(wrong)
-        message, places = "not so, by a relative {:.3g}", {"region": regions[block], "point": x[block]}
+        message, places = "false by a relative {:.3g}", {"region": regions[block], "point": x[block]}
         tally.add_where(wrong > tolerance, message, wrong, **places)
     claim, of_regions = (question.__doc__ or "").strip().rstrip("."), bool((regions >= 0).all())
     unit, of_how_many = ("regions", total) if of_regions else ("points", None)
