@@ -84,7 +84,7 @@ def changed(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
 
 
 def tent(depth: int) -> nn.Sequential:
-    """Compose T(x) = 2 relu(x) - 4 relu(x - 1/2) `depth` times: 2^depth pieces on [0, 1]; flat ends, two if depth > 1."""
+    """Compose T(x) = 2 relu(x) - 4 relu(x - 1/2) `depth` times: 2^depth pieces on [0, 1] and flat ends outside."""
     first, middle = linear([[1.0], [1.0]], [0.0, -0.5]), ([[2.0, -4.0]] * 2, [0.0, -0.5])
     hidden = [part for _ in range(depth - 1) for part in (nn.ReLU(), linear(*middle))]
     return nn.Sequential(first, *hidden, nn.ReLU(), linear([[2.0, -4.0]], [0.0]))
