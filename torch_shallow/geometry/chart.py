@@ -245,7 +245,10 @@ def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
     if solution.status == 2:
         raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
     if solution.status != 0:
-        raise TransformError(f"domain: the search for a point of the polytope failed: {solution.message}")
+        raise TransformError(
+            f"domain: the search for a point of the polytope failed ({solution.message}); scale its rows and inputs to "
+            "ordinary sizes."
+        )
     centre, radius = solution.x[:-1], float(solution.x[-1])
     size = 1.0 + float(np.abs(centre).max(initial=0.0))
     if radius <= 1e-9 * size:

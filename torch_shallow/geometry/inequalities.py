@@ -213,7 +213,10 @@ class _Program:
             self._append(row, limit)
         status = solve(self._highs, self._normals[row])
         if status:
-            raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a facet.")
+            raise TransformError(
+                f"solver: HiGHS ended with status {status!r} on a linear program for a facet; scale the inputs to "
+                "ordinary sizes."
+            )
         x = np.array(self._highs.getSolution().col_value)
         if inside:
             self.move(row, self._slack[row])

@@ -65,7 +65,10 @@ def _solve(
     try:
         problem.solve(solver=solver or "HIGHS")
     except cvxpy.error.SolverError as error:
-        raise TransformError(f"solver: {solver or 'HIGHS'} failed to find the largest ball: {error}") from error
+        raise TransformError(
+            f"solver: {solver or 'HIGHS'} failed to find the largest ball ({error}); try another of "
+            f"{', '.join(cvxpy.installed_solvers())}."
+        ) from error
     if centre.value is None or radius.value is None or problem.status not in ("optimal", "optimal_inaccurate"):
         raise TransformError(
             f"solver: {solver or 'HIGHS'} ended with status {problem.status!r} for the largest ball; try another of "
@@ -102,7 +105,10 @@ def step_inside(
     highs = linear_program(rows, (-np.inf, 0.0), bounds, {"primal_feasibility_tolerance": 1e-10}, maximise=True)
     status = solve(highs, np.append(np.zeros(columns), 1.0))
     if status:
-        raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a point of a region.")
+        raise TransformError(
+            f"solver: HiGHS ended with status {status!r} on a linear program for a point of a region; scale the inputs "
+            "to ordinary sizes."
+        )
     direction = np.array(highs.getSolution().col_value)[:columns]
     speed = normals @ direction
     ahead = ~touching & (speed > 0.0)

@@ -143,7 +143,9 @@ def _solve(problem: Any, name: str, time_limit: float | None, enough: float) -> 
         except cvxpy.error.SolverError as error:
             if time_limit is not None:  # some solvers end like this if they have found nothing in time
                 return _Said(np.inf, 0, f"{name} stopped: {error}")
-            raise TransformError(f"solver: {name} failed on the mixed-integer program: {error}") from error
+            raise TransformError(
+                f"solver: {name} failed on the mixed-integer program ({error}); name another solver."
+            ) from error
     status, statistics = str(problem.status), problem.solver_stats
     info: Any = statistics.extra_stats if statistics is not None else None
     nodes = max(0, int(getattr(info, "mip_node_count", 0)))

@@ -199,7 +199,8 @@ class BestFirst:
                     raise
                 if attempt == ATTEMPTS:
                     raise TransformError(
-                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}"
+                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}; check "
+                        "the workers and run again."
                     ) from error
                 logger.warning("a task has failed and is repeated: %s: %s", type(error).__name__, error)
                 future = self._submit(task)

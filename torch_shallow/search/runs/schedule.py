@@ -230,7 +230,8 @@ class Schedule(Generic[Found]):
         except RuntimeError as error:  # the executor is shut down
             if not self.num_tasks:
                 raise TransformError(
-                    f"workers: expected an executor that takes tasks, found one that says: {error}."
+                    f"workers: expected an executor that takes tasks, found one that says {str(error)!r}; make "
+                    "a new one."
                 ) from error
             self._put_back(task)
             self._go_on_alone(error)
@@ -272,7 +273,8 @@ class Schedule(Generic[Found]):
             self.failures |= dict.fromkeys(task.starts, worst)
             if worst >= ATTEMPTS:
                 raise TransformError(
-                    f"workers: a task has failed {worst} times, last with {type(error).__name__}: {error}"
+                    f"workers: a task has failed {worst} times, last with {type(error).__name__}: {error}; check the "
+                    "workers and run again."
                 ) from error
             logger.warning("a task has failed and is repeated: %s: %s", type(error).__name__, error)
         else:
