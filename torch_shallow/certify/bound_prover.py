@@ -20,7 +20,7 @@ WORTH = 0.05  # a neuron's bound is proven again if its interval shrinks by this
 DIGITS = 6  # of multipliers, where these suffice
 EMPTY = 1e-6  # a non-negative quantity must be less than minus this, relative to 1, to prove that a cell is empty
 THIN = 1e-9  # half-spaces that seem to leave no point are moved out by this, in unit length
-CLOSED, UNDECIDED_NONE = -1, -2  # stand for a neuron to cut
+CLOSED, UNDECIDED_NONE = -1, -2  # codes in place of a neuron to cut
 NEGLIGIBLE = 1e-13  # relative: a neuron that adds no more than this to a bound is not worth a cut
 
 

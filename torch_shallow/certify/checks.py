@@ -59,8 +59,8 @@ def certify(
     With `sample`, nothing is proven: on that many regions, linear programs look for neurons with the wrong sign, and
     outputs are compared at vertices and on facets; cells are recomputed by another method.
 
-    For an incomplete network, the only claim about unexplored cells is that the output is NaN there; the check `known
-    or NaN` tests it at random points.
+    For an incomplete network, the only claim about unexplored cells is that the output is NaN there; the check
+    `known or NaN` tests it at random points.
 
     Args:
         shallow: The network, or its `function`.

@@ -128,6 +128,12 @@ class Certificate(Displayed):
     def __getitem__(self, name: str) -> Check:
         """Return the check with a given name.
 
+        Args:
+            name: Name of the check, such as `"tree"`.
+
+        Returns:
+            The check.
+
         Raises:
             KeyError: No check has this name.
         """

@@ -80,7 +80,7 @@ def _solve(
 def step_inside(
     a: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], touching: Bool[np.ndarray, "rows"]
 ) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """Return a step from a point of `a x <= b` into the interior that uses half of the permitted length.
+    """Return a step from a point of `a x <= b` into the interior: half of the longest one in its direction.
 
     The interior, if there is one, can be reached from each boundary point, so only the rows that touch the point decide
     whether there is one: a linear program with few rows finds the direction that leaves them fastest.

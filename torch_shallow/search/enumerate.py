@@ -166,7 +166,7 @@ def resume(
     """Continue an incomplete partition; the result is the same as without the stop.
 
     Arguments and errors are those of `enumerate_regions`. Known regions count towards `max_regions`. If the checkpoint
-    exists, its contents replace those of the partition.
+    exists, its contents take precedence over those of the partition.
     """
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)

@@ -50,8 +50,8 @@ class OpenCell:
 
     Attributes:
         path: The decisions on neurons that lead to it, in order, each as `2 * neuron + side` (side 1: active), with
-            neurons numbered through all stages. An engine that also cuts inputs codes these cuts by numbers from `2 *
-            num_neurons` on.
+            neurons numbered through all stages. An engine that also cuts inputs codes these cuts by numbers from
+            `2 * num_neurons` on.
         bound: Proven upper bound of the values in the cell.
     """
 

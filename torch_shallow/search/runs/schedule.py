@@ -70,7 +70,7 @@ class Frontier:
 logger = logging.getLogger(__name__)
 
 FIRST_TASKS, FIRST_SECONDS = 4, 0.01  # done here, so that there is something to hand out
-FIRST_SHARE = 50  # number of parts of the time limit, one of which is the most for a task about which nothing is known
+FIRST_SHARE = 50  # the time limit over this is the most for a task about which nothing is known
 ATTEMPTS = 3  # for a task whose workers die
 FEW_REGIONS = 1024
 INTERRUPTED = "Ctrl-C"
