@@ -93,7 +93,7 @@ class ExactRows:
         return shortened([sign * entry for entry in stages.maps[stage].numbers[number]])
 
     def point_in(self, cell: ExactCell) -> Float[np.ndarray, "coordinates"]:
-        """Return an interior point in float64 if one exists; otherwise the float64 point nearest to one."""
+        """Return an interior point in float64 if one is found; otherwise an interior point rounded to float64."""
         middle, inner = cell.middle(), cell.inner
         between = [a * inner[-1] + b * middle[-1] for a, b in zip(middle, inner, strict=True)]
         points = [_rounded(point) for point in (middle, between, inner)]

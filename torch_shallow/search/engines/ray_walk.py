@@ -59,7 +59,7 @@ class RayStack(Bundle):
     rows: np.ndarray  # float64 (neurons, dimension): rows of neurons that are open or read by a sparse stage
     norms: np.ndarray  # float64 (neurons,): scale against which values of a neuron are measured
     doubts: np.ndarray  # float64 (neurons,): size up to which a value is taken for 0
-    state: np.ndarray  # int64 (4,): columns from `POOL` on
+    state: np.ndarray  # int64 (4,): entries POOL, TRAIL, FOLLOWED and DECIDED
     work: np.ndarray  # float64 (3, neurons of a stage)
     active: np.ndarray  # int64 (neurons,): work space
 
