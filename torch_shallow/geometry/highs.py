@@ -69,7 +69,7 @@ def of_one_variable(normals: Float[np.ndarray, "rows columns"]) -> Bool[np.ndarr
 def tightest(
     normals: Float[np.ndarray, "rows columns"], sides: Float[np.ndarray, "rows"]
 ) -> tuple[Int[np.ndarray, "columns"], Int[np.ndarray, "columns"]]:
-    """Return the rows of `normals x <= sides` that alone bound each variable most tightly, below and above.
+    """Return the single-variable rows of `normals x <= sides` that bound each variable most, below and above.
 
     If several do, the first is returned; -1 if none does.
     """
