@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help="widths, such as 10-8-8-1")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each answer")
     parser.add_argument("--workers", type=int, default=1, help="threads of the search, and of HiGHS")
-    parser.add_argument("--gaps", type=float, nargs="+", metavar="SECONDS", help="intervals after so many seconds")
+    parser.add_argument("--gaps", type=float, nargs="+", metavar="SECONDS", help="intervals after these times")
     parser.add_argument("--scaling", action="store_true", help="these workers, at least two, against one")
     parser.add_argument("--known", action="store_true", help="where all regions are known")
     given = parser.parse_args()

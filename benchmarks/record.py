@@ -141,7 +141,7 @@ def main() -> None:
         prog="python -m benchmarks.record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", nargs="?", type=Path, help="where to write the record")
-    parser.add_argument("--tables", type=Path, metavar="FILE", help="make the tables of the README anew")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="update the tables of the README")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="compare ratios")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="networks by name; default: all")
     parser.add_argument("--quick", action="store_true", help="small networks alone: some minutes")
