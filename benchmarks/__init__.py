@@ -1,1 +1,1 @@
-"""Side by side with other tools: every comparison on the same machine, in the same run. See `README.md`."""
+"""Comparisons with other tools, each on the same machine and in the same run; `README.md` has the results."""

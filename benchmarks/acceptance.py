@@ -1,4 +1,4 @@
-"""Which models each tool accepts: whether what it makes of a model computes the model's function at random points.
+"""Models that each tool accepts: whether what it makes of a model computes the model's function at random points.
 
 `python -m benchmarks.acceptance [--models NAME ...]` prints a table.
 """
@@ -31,13 +31,13 @@ PRELOADED = ["benchmarks.conversions", "affinitree", "relucent", "torch_shallow.
 
 
 def agreement(model: nn.Module, ways: Iterator[Way], x: Float[Tensor, "rows ..."], omissions: str = "") -> str:
-    """Whether some way from a model to a function gives that of the model, or else what the first way does.
+    """Return whether some way from a model to a function reproduces the model, or else what the first way does.
 
     Args:
-        model: the model.
-        ways: a later one is tried where those before it do not succeed.
-        x: points at which functions are compared.
-        omissions: what explains a wrong function.
+        model: The model.
+        ways: Ways from the model to a function; each is tried only if the earlier ones fail.
+        x: Points at which functions are compared.
+        omissions: Explanation of a wrong function.
     """
     with torch.no_grad():
         y = model(x).flatten(1).double().numpy()
@@ -45,7 +45,7 @@ def agreement(model: nn.Module, ways: Iterator[Way], x: Float[Tensor, "rows ..."
     for way in ways:
         try:
             found = way.convert()(x)
-        except BaseException as error:  # affinitree's panics are no Exceptions
+        except BaseException as error:  # affinitree's panics are not subclasses of Exception
             verdict = f"refuses: {type(error).__name__}: {_first_line(error)}"
         else:
             if _difference(found, y) <= way.tolerance:
@@ -84,12 +84,12 @@ def _wrong(
 
 
 def torch_shallow_whole(subject: Subject) -> str:
-    """This package, all regions of the domain."""
+    """Examine this package with all regions of the domain."""
     return _torch_shallow(subject, {"domain": subject.domain})
 
 
 def torch_shallow_visited(subject: Subject) -> str:
-    """This package, the regions of the points."""
+    """Examine this package with the regions of the points."""
     return _torch_shallow(subject, {"data": subject.points()})
 
 
@@ -108,14 +108,14 @@ def _torch_shallow(subject: Subject, options: Mapping[str, Any]) -> str:
 
 
 def affinitree_whole(subject: Subject) -> str:
-    """affinitree, on all of R^n."""
+    """Examine affinitree on all of R^n."""
     model, x = subject.model(), subject.points()
     ways = affinitree_ways(subject.given(model), x[0].numel(), None)
     return agreement(model, ways, x, affinitree_omissions(model))
 
 
 def affinitree_near_a_point(subject: Subject) -> str:
-    """affinitree, in a small box, which its builder takes as precondition."""
+    """Examine affinitree in a small box, which its builder takes as a precondition."""
     model, x, radius = subject.model(), subject.points(), 1e-3
     centre = x[0].flatten().numpy()
     ways = affinitree_ways(subject.given(model), centre.size, np.stack([centre - radius, centre + radius], 1))
@@ -124,7 +124,7 @@ def affinitree_near_a_point(subject: Subject) -> str:
 
 
 def relucent(subject: Subject) -> str:
-    """relucent, which needs no enumeration to evaluate."""
+    """Examine relucent, which needs no enumeration to evaluate."""
     model = subject.model()
     return agreement(subject.model(), relucent_ways(subject.given(model), subject.in_shape), subject.points())
 
@@ -137,13 +137,13 @@ TOOLS: dict[str, tuple[Callable[[Subject], str], ...]] = {
 
 
 def examine(tool: str, attempt: int, name: str, answer: Connection) -> None:
-    """Send what a tool does with a model. Nothing is printed: the peers are talkative.
+    """Send what a tool does with a model; nothing is printed, since the peers print a lot.
 
     Args:
-        tool: a name in `TOOLS`.
-        attempt: which of its functions.
-        name: of the model.
-        answer: where to send it.
+        tool: A name in `TOOLS`.
+        attempt: Number of the tool's function.
+        name: Name of the model.
+        answer: Connection to which the answer is sent.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -151,23 +151,23 @@ def examine(tool: str, attempt: int, name: str, answer: Connection) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     try:
-        with tempfile.TemporaryDirectory() as tempfile.tempdir:  # where files are written for a tool
+        with tempfile.TemporaryDirectory() as tempfile.tempdir:  # for files written for a tool
             found = TOOLS[tool][attempt](subjects()[name])
         answer.send(found)
-    except Exception as error:  # of the benchmark itself: what a tool raises is part of its answer
+    except Exception as error:  # from the benchmark itself: what a tool raises is part of its answer
         answer.send(RuntimeError(f"{tool} on {name!r}: {error!r}"))
 
 
 def cell(tool: str, name: str, limit: float) -> str:
-    """What a tool does with a model, found in a process of its own; where an attempt is not done in time, the next.
+    """Return what a tool does with a model, found in a separate process; if an attempt times out, the next one follows.
 
     Args:
-        tool: a name in `TOOLS`.
-        name: of the model.
-        limit: seconds for each attempt.
+        tool: A name in `TOOLS`.
+        name: Name of the model.
+        limit: Seconds for each attempt.
 
     Raises:
-        RuntimeError: the benchmark itself failed.
+        RuntimeError: The benchmark itself failed.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -1,4 +1,4 @@
-"""How affinitree and relucent are given a model: each of their ways from an `nn.Module` to a function of their own."""
+"""Conversions of a model for affinitree and relucent: each of their ways from an `nn.Module` to a function."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Function: TypeAlias = Callable[[Float[Tensor, "rows ..."]], Float[np.ndarray, "r
 
 @dataclass(frozen=True)
 class Way:
-    """A way from a model to a function.
+    """One way from a model to a function.
 
     Attributes:
-        convert: goes it.
-        remark: how it differs from the first way; empty for that one.
-        tolerance: largest difference, relative to 1 + |y|, that is put down to rounding.
+        convert: Performs the conversion.
+        remark: Difference from the first way; an empty text for the first way.
+        tolerance: Largest difference, relative to 1 + |y|, that is attributed to rounding.
     """
 
     convert: Callable[[], Function]
@@ -36,10 +36,10 @@ class Way:
 
 
 def forms(given: object) -> Iterator[tuple[str, Any]]:
-    """What is given, and what comes of it mechanically, without rewriting the function.
+    """Yield what is given, and forms derived from it mechanically, without rewriting the function.
 
     Args:
-        given: a model, an exported program or the path of a file.
+        given: A model, an exported program or the path of a file.
 
     Yields:
         Remark and form: what is given; the module of an exported program; an `nn.Sequential` without others in it.
@@ -52,25 +52,25 @@ def forms(given: object) -> Iterator[tuple[str, Any]]:
 
 
 def layers(model: nn.Sequential) -> list[nn.Module]:
-    """The layers of an `nn.Sequential`, and of those in it."""
+    """Return the layers of an `nn.Sequential`, and of those nested in it."""
     parts = [layers(part) if isinstance(part, nn.Sequential) else [part] for part in model]
     return list(itertools.chain.from_iterable(parts))
 
 
 def by_rows(evaluate: Callable[[Float[np.ndarray, "inputs"]], Any]) -> Function:
-    """A function of batches from one of single flat inputs."""
+    """Turn a function of single flat inputs into one of batches."""
     return lambda x: np.stack([np.asarray(evaluate(row)).reshape(-1) for row in x.flatten(1).double().numpy()])
 
 
 def affinitree_ways(given: object, size: int, box: Float[np.ndarray, "inputs 2"] | None) -> Iterator[Way]:
-    """Its converter of modules; then its trees for layers and neurons, composed as its README shows.
+    """Yield affinitree's converter of modules, then its trees for layers and neurons, composed as its README shows.
 
     Its other converter, by a file, takes `nn.Linear` and `nn.ReLU` only.
 
     Args:
-        given: what it is to convert.
-        size: number of inputs.
-        box: its precondition; None is all of R^n.
+        given: What affinitree is to convert.
+        size: Number of inputs.
+        box: Precondition; None for all of R^n.
 
     Yields:
         The ways.
@@ -94,11 +94,11 @@ def affinitree_ways(given: object, size: int, box: Float[np.ndarray, "inputs 2"]
 
 
 def _composed(parts: list[nn.Module], tree: Any) -> Any:
-    """The tree of these layers after another tree.
+    """Compose the tree of these layers with the tree of what comes before.
 
     Args:
-        parts: the layers.
-        tree: what comes before them; it is changed.
+        parts: The layers.
+        tree: Tree of what comes before them; it is changed.
 
     Raises:
         ValueError: affinitree has no tree for some layer.
@@ -124,7 +124,7 @@ def _schemas(part: nn.Module, size: int, schema: Any) -> list[Any]:
     if isinstance(part, nn.PReLU):
         slopes = part.weight.detach().expand(size).tolist()
         return [schema.partial_leaky_ReLU(size, row, slope) for row, slope in enumerate(slopes)]
-    if isinstance(part, nn.Hardtanh):  # nn.ReLU6 is one
+    if isinstance(part, nn.Hardtanh):  # nn.ReLU6 is a subclass
         return [schema.partial_hard_tanh(size, row, part.min_val, part.max_val) for row in range(size)]
     if isinstance(part, nn.Hardsigmoid):
         return [schema.partial_hard_sigmoid(size, row) for row in range(size)]
@@ -134,7 +134,7 @@ def _schemas(part: nn.Module, size: int, schema: Any) -> list[Any]:
 
 
 def affinitree_omissions(model: nn.Module) -> str:
-    """What its converter leaves out of a model: layers, with a warning that does not name them, and `forward`."""
+    """Return what its converter leaves out of a model: layers, whose names the warning lacks, and `forward`."""
     read = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Hardsigmoid, nn.Hardtanh, nn.Dropout, nn.Identity, nn.Flatten)
     leaves = [part for part in model.modules() if not list(part.children()) and not isinstance(part, read)]
     kinds = dict.fromkeys(type(leaf).__name__ for leaf in leaves if leaf is not model)
@@ -143,11 +143,11 @@ def affinitree_omissions(model: nn.Module) -> str:
 
 
 def relucent_ways(given: object, in_shape: tuple[int, ...]) -> Iterator[Way]:
-    """Its converter, then the affine map of the cell around each point; in float64, and in float32.
+    """Yield relucent's converter, then the affine map of the cell around each point; in float64, then in float32.
 
     Args:
-        given: what it is to convert.
-        in_shape: of one input.
+        given: What relucent is to convert.
+        in_shape: Shape of one input.
 
     Yields:
         The ways.

@@ -1,9 +1,9 @@
-"""How many regions a large network has, counted twice, by two orders of work, in little memory.
+"""Count of the regions of a large network, made twice in different orders, with little memory.
 
-`python -m benchmarks.count [NETWORK ...] [--workers N]` prints a line for each network: its regions, the seconds of the
-clock and of the processor, and the peak of memory beyond that of Python with the package. The second count is of the
-same network with its inputs and the neurons of each layer in another order, so that cells are cut in another order,
-with tasks of another length. Both must give the same number.
+`python -m benchmarks.count [NETWORK ...] [--workers N]` prints a line for each network: its regions, the wall-clock and
+processor seconds, and the peak memory beyond that of Python with the package. The second count is of the same network
+with its inputs and the neurons of each layer in another order, so that cells are cut in another order, and with tasks
+of another length. Both must give the same number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ START = "import sys; from benchmarks.count import measure_count; measure_count(*
 
 
 def reordered(model: nn.Sequential) -> nn.Sequential:
-    """A network with the same regions in other coordinates: inputs and neurons of each layer in another order."""
+    """Return a network with the same regions in other coordinates: inputs and neurons of each layer are reordered."""
     generator, parts = torch.Generator().manual_seed(1), []
     linears = [part for part in model if isinstance(part, nn.Linear)]
     columns = torch.randperm(linears[0].in_features, generator=generator)
@@ -44,10 +44,10 @@ def measure_count(name: str, workers: str, other: str, result: str) -> None:
     """Count the regions of a network.
 
     Args:
-        name: of the network.
-        workers: how many threads.
+        name: Name of the network.
+        workers: Number of threads.
         other: `"1"` for the other order, `"0"` for the network as it is.
-        result: where to write what was found.
+        result: File to which the result is written.
     """
     case = load(name)
     model = reordered(case.model) if other == "1" else case.model

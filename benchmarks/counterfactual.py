@@ -1,8 +1,8 @@
-"""Nearest counterfactuals against a mixed-integer program of the same network: equal distances, and the ratio of times.
+"""Nearest counterfactuals compared with a mixed-integer program of the same network: distances and the ratio of times.
 
 `python -m benchmarks.counterfactual [QUERIES]` prints tables. The program is written with cvxpy and solved by HiGHS.
-The bounds of its neurons are of a box little larger than the distance, which it is told. Times are of queries alone:
-that of the transformation, once for all, is not part of them.
+It is told the distance, and the bounds of its neurons are those of a box slightly larger than it. Times are of queries
+only; the transformation, which is done once for all of them, is not included.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WINE = (13, 8, 8, 3)
 
 
 def trained(widths: tuple[int, ...], rows: int = 600) -> tuple[nn.Sequential, Tensor]:
-    """A classifier of Gaussian clusters, and inputs."""
+    """Train a classifier of Gaussian clusters; return it and inputs."""
     torch.manual_seed(0)
     centers = 1.5 * torch.randn(widths[-1], widths[0], dtype=torch.float64)
     labels = torch.arange(rows) % widths[-1]
@@ -44,14 +44,14 @@ def trained(widths: tuple[int, ...], rows: int = 600) -> tuple[nn.Sequential, Te
 
 
 def timed(shallow: torch_shallow.ShallowReLU, x: Tensor, target: Target, norm: float) -> tuple[Counterfactual, float]:
-    """A counterfactual, and the seconds that it took."""
+    """Return a counterfactual, and the seconds it took."""
     start = time.perf_counter()
     found = counterfactual(shallow, x, target, norm)
     return found, time.perf_counter() - start
 
 
 def against_milp(queries: int) -> None:
-    """Print distances and times of both."""
+    """Print distances and times of both methods."""
     model, data = trained(WIDTHS)
     shallow = torch_shallow.transform(model)
     print(f"{queries} queries of a trained {'-'.join(map(str, WIDTHS))}, {shallow.num_regions:,} regions\n")
@@ -90,7 +90,7 @@ def main(queries: int) -> None:
     """Print the tables.
 
     Args:
-        queries: how many.
+        queries: Number of queries.
     """
     against_milp(queries)
     print("\n| network | regions | norm | median | longest | all proven |\n|---|--:|---|--:|--:|--:|")

@@ -1,11 +1,11 @@
-"""By how much networks differ from their pruned and rounded copies: bounds of both together, and of each by itself.
+"""Differences of networks from their pruned and rounded copies, bounded together or separately.
 
-`python -m benchmarks.differences [acasxu|data] [--networks 1_1 ...] [--limit SECONDS]` prints a table. `acasxu`: if
-outputs of ACAS Xu networks and of their copies are nowhere further apart than 0.05, in the box of property 1 with the
-last input at its lower end. `data`: the largest difference of a network of breast cancer data from its copies, in the
-box of the data. Copies are without the smallest weights (so many percent of all), or with weights of 8 bits, symmetric
-in each tensor. The limit is one of the clock, and seconds are those of the processor. Both columns are of the same
-search of the same program: without coupling, it does not know which neurons are of the same place.
+`python -m benchmarks.differences [acasxu|data] [--networks 1_1 ...] [--limit SECONDS]` prints a table. `acasxu`:
+whether the outputs of ACAS Xu networks and of their copies differ by at most 0.05 everywhere in the box of property 1
+with the last input at its lower end. `data`: the largest difference of a network of breast cancer data from its copies,
+in the box of the data. Copies lack the smallest weights (a percentage of all), or have weights of 8 bits, symmetric in
+each tensor. The limit is in wall-clock seconds; the seconds shown are those of the processor. Both columns are of the
+same search of the same program; without coupling, it does not know which neurons correspond.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOWER, UPPER = (0.6, -0.5, -0.5, 0.45, -0.5), (0.679857769, 0.5, 0.5, 0.5, -0.5)
 
 
 def pruned(model: nn.Module, percent: int) -> nn.Module:
-    """A copy without the smallest weights; biases are kept."""
+    """Return a copy without the smallest weights; biases are kept."""
     other = copy.deepcopy(model)
     weights = [p.data for p in other.parameters() if p.dim() > 1]
     sizes = torch.cat([weight.abs().flatten() for weight in weights])
@@ -45,7 +45,7 @@ def pruned(model: nn.Module, percent: int) -> nn.Module:
 
 
 def rounded(model: nn.Module) -> nn.Module:
-    """A copy with weights that are whole multiples, up to 127, of a number for each tensor."""
+    """Return a copy whose weights are integer multiples, up to 127, of one number per tensor."""
     other = copy.deepcopy(model)
     for weight in (p.data for p in other.parameters() if p.dim() > 1):
         step = weight.abs().max() / 127
@@ -54,7 +54,7 @@ def rounded(model: nn.Module) -> nn.Module:
 
 
 def of_breast_cancer() -> tuple[nn.Module, Box]:
-    """A classifier 30-32-16-2 with BatchNorm, trained on standardised data, and the box of these."""
+    """Return a classifier 30-32-16-2 with BatchNorm, trained on standardised data, and the box of the data."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
@@ -71,12 +71,12 @@ def of_breast_cancer() -> tuple[nn.Module, Box]:
 
 
 def apart(subject: Subject) -> Subject:
-    """The same question, of which nothing is bounded together."""
+    """Return the same question, with nothing bounded together."""
     return replace(subject, program=replace(subject.program, pairs=None))
 
 
 def differences(model: nn.Module, other: nn.Module, box: Box, at_most: float | None, limit: float) -> Iterator[str]:
-    """What is found with and without coupling.
+    """Yield the results with and without coupling.
 
     Yields:
         Two cells of a table.

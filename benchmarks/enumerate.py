@@ -1,4 +1,4 @@
-"""Enumeration side by side: `python -m benchmarks.enumerate [--quick] [--nnenum CHECKOUT]` prints a table."""
+"""Enumeration compared with peers: `python -m benchmarks.enumerate [--quick] [--nnenum CHECKOUT]` prints a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a case, our side and a peer's."""
+    """One line of the table: a case, our measurement and a peer's."""
 
     case: str
     domain: str
@@ -35,11 +35,11 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times longer the peer took; NaN if one of the two has no result."""
+        """Time of the peer over ours; NaN if one of the two has no result."""
         return self.theirs.seconds / self.ours.seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as data; a ratio is None where one of the two has no result."""
+        """Return the row as data; the ratio is None if one of the two has no result."""
         ratio = None if math.isnan(self.ratio) else self.ratio
         return {
             "network": self.case,
@@ -54,7 +54,7 @@ class Row:
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Row:
-        """The row of such data."""
+        """Return the row of such data."""
         sides = (Measurement(**row[side]) for side in ("ours", "theirs"))
         return cls(row["network"], row["domain"], row["expected"], row["peer"], *sides)
 
@@ -77,13 +77,13 @@ def _time(measurement: Measurement) -> str:
 
 
 def plan(peers: list[str], networks: list[str] | None, *, quick: bool) -> Iterator[tuple[str, str, int]]:
-    """Case, peer and number of threads of each row.
+    """Yield case, peer and number of threads of each row.
 
     Args:
-        peers: names of the peers.
-        networks: names of the cases, each compared with every peer that takes its domain; None is all of them, without
-            relucent on the large ones, which would keep it busy for most of an hour each.
-        quick: only the small networks of R^n, with affinitree, and with relucent the smallest one.
+        peers: Names of the peers.
+        networks: Names of the cases, each compared with every peer that takes its domain; by default all of them,
+            except relucent on the large ones, each of which would take it most of an hour.
+        quick: Whether to use only the small networks of R^n with affinitree, and the smallest one with relucent.
 
     Yields:
         The rows in the order of the table.
@@ -106,11 +106,11 @@ def rows(peers: list[str], networks: list[str] | None, *, quick: bool, repeats: 
     """Run the plan row by row.
 
     Args:
-        peers: as for `plan`, like `networks` and `quick`.
-        networks: names of the cases.
-        quick: only the small ones.
-        repeats: of short runs, of which the median is taken.
-        limit: seconds for one tool on one network.
+        peers: Names of the peers, as for `plan`.
+        networks: Names of the cases, as for `plan`.
+        quick: Whether to use only the small cases.
+        repeats: Number of runs, if short, of which the median is taken.
+        limit: Seconds for one tool on one network.
 
     Yields:
         The rows as they are known.
@@ -124,7 +124,7 @@ def rows(peers: list[str], networks: list[str] | None, *, quick: bool, repeats: 
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """The rows of a record as a table, and the geometric mean of the ratios for each peer."""
+    """Return the rows of a record as a table, with the geometric mean of the ratios for each peer."""
     lines = [HEADER, *(str(Row.of(row)) for row in found), ""]
     ratios: dict[str, list[float]] = {}
     for row in map(Row.of, found):
@@ -137,7 +137,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print each row as it is known, then the geometric mean of the ratios for each peer."""
+    """Print each row as soon as it is known, then the geometric mean of the ratios for each peer."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.enumerate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks of R^n only: a few minutes")
     parser.add_argument("--peers", nargs="+", default=PEERS, metavar="PEER")

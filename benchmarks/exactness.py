@@ -1,8 +1,8 @@
 """Networks that are hard for floating point, judged in exact rational arithmetic.
 
-`python -m benchmarks.exactness` prints a table, a line for each family of `tests/hard_networks.py`: how many networks
-have another number of regions than exact arithmetic finds, how many are off by more than rounding, how many exceed the
-error that they state, and how many certificates pass or fail that should not.
+`python -m benchmarks.exactness` prints a table with a line for each family of `tests/hard_networks.py`: how many
+networks have a number of regions that differs from exact arithmetic, are off by more than rounding, or exceed the
+error that they state, and how many certificates wrongly pass or fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.hard_networks import EXAMPLES, FAMILIES, OVERFLOWING, hard_network
 
 
 def row(family: str, found: list[Judgement]) -> str:
-    """The line of a family."""
+    """Return the line of a family."""
     counts = [len(found), *(sum(kind in one.kinds for one in found) for kind in KINDS)]
     worst = max((float(one.error.relative) for one in found if one.error is not None), default=0.0)
     seconds = [1e3 * sum(one.seconds[k] for one in found) / len(found) for k in (0, 1)]
@@ -24,7 +24,7 @@ def row(family: str, found: list[Judgement]) -> str:
 
 
 def described(one: Judgement) -> str:
-    """What is wrong with one network, in a few lines."""
+    """Return what is wrong with one network, in a few lines."""
     found = f"{one.found} regions (right: {one.regions})"
     if one.error is not None:
         found += f", error {float(one.error.value):.2g}, relative {float(one.error.relative):.2g}"
@@ -38,7 +38,7 @@ def described(one: Judgement) -> str:
 
 
 def main() -> None:
-    """Print the table, and with --list what is wrong."""
+    """Print the table and, with --list, what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=300, help="how many random networks, of all families together")
     parser.add_argument("--first", type=int, default=0, help="the first seed")

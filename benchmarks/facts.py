@@ -1,8 +1,8 @@
-"""Ranges, Lipschitz constants and differences: exact, beside mixed-integer programs and dense sampling.
+"""Exact ranges, Lipschitz constants and differences, compared with mixed-integer programs and dense sampling.
 
-`python -m benchmarks.facts [--acas-xu]` prints a table: of ten random networks on boxes, the largest difference of
+`python -m benchmarks.facts [--acas-xu]` prints a table for ten random networks on boxes: the largest difference of
 `output_range` and `difference` from a mixed-integer program (cvxpy, HiGHS, big-M), by how much the best of 200,000
-random points or slopes stays below the exact value, and times; then ACAS Xu 1_1 in the box of property 3.
+random points or slopes falls short of the exact value, and times; then ACAS Xu 1_1 in the box of property 3.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POINTS = 200_000
 
 
 def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
-    """The result, and the median time of some repeats after one to warm up."""
+    """Return the result, and the median time of some repeats after a warm-up."""
     found, seconds = work(), []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -43,7 +43,7 @@ def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
 
 
 def perturbed(model: nn.Sequential, by: float = 0.02) -> nn.Sequential:
-    """A copy with other weights."""
+    """Return a copy with perturbed weights."""
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -60,13 +60,13 @@ class Minus(nn.Module):
         self.a, self.b = a, b
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of the same input."""
+        """Return the difference of the outputs for the same input."""
         return self.a(x) - self.b(x)
 
 
 @torch.no_grad()
 def row(sizes: tuple[int, ...]) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     d, model = sizes[0], random_mlp(sizes)
     box, other = torch_shallow.Box(-np.ones(d), np.ones(d)), perturbed(model)
     shallow, seconds = timed(lambda: torch_shallow.transform(model, domain=box))

@@ -1,4 +1,4 @@
-"""Faults to put into the package, one line of it at a time; `mutants.py` looks whether a certificate notices each."""
+"""Faults to put into single lines of the package; `mutants.py` checks whether a certificate notices each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Mutant:
     """One fault.
 
     Attributes:
-        name: what is wrong.
-        file: of the package.
-        old: what is there.
-        new: what is put in its place, once.
-        method: how `transform` looks for regions.
-        which: which occurrence of `old` is replaced, from 0.
+        name: Description of the fault.
+        file: File of the package.
+        old: Text to replace.
+        new: Text that replaces one occurrence of it.
+        method: Method by which `transform` looks for regions.
+        which: Number of the occurrence of `old` that is replaced, from 0.
     """
 
     name: str
@@ -27,15 +27,15 @@ class Mutant:
     which: int = 0
 
     def apply(self, folder: Path) -> None:
-        """Change the file in a folder that has the package.
+        """Change the file in a folder that contains the package.
 
         Raises:
-            ValueError: there is no such text in it any more.
+            ValueError: The file no longer contains the text.
         """
         path = folder / "torch_shallow" / self.file
         parts = path.read_text(encoding="utf-8").split(self.old)
         if len(parts) < self.which + 2:
-            raise ValueError(f"{self.name}: {self.file} has no longer {self.old!r}.")
+            raise ValueError(f"{self.name}: {self.file} no longer contains {self.old!r}.")
         before, after = self.old.join(parts[: self.which + 1]), self.old.join(parts[self.which + 1 :])
         path.write_text(before + self.new + after, encoding="utf-8")
 

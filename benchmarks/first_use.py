@@ -1,8 +1,8 @@
-"""The first minute on a machine: processor time of first calls, with nothing compiled yet.
+"""First minute on a machine: processor time of first calls, with nothing compiled yet.
 
-`python -m benchmarks.first_use` prints seconds of processor time of a new process, each call after those above it; and
-then of all the code of README.md and of the guide, in another new process. Run it in another checkout to compare: it
-needs nothing but the public functions.
+`python -m benchmarks.first_use` prints seconds of processor time in a new process, each call made after those above
+it; then those of all the code of README.md and of the guide, in another new process. Run it in another checkout to compare: it uses
+only public functions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def run(part: str) -> dict[str, float]:
-    """What a new process measures, in which nothing is compiled."""
+    """Return what a new process measures, with nothing compiled."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"NUMBA_CACHE_DIR": folder, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, part]
@@ -42,7 +42,7 @@ def run(part: str) -> dict[str, float]:
 
 
 def calls() -> dict[str, float]:
-    """First calls, one after another."""
+    """Time first calls, one after another."""
     import torch
     from torch import nn
 
@@ -71,7 +71,7 @@ def calls() -> dict[str, float]:
 
 
 def pages() -> dict[str, float]:
-    """All code of the README and of the guide, imports included."""
+    """Time all code of the README and of the guide, imports included."""
     files = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
     texts = [file.read_text(encoding="utf-8") for file in files]
     begun = time.process_time()

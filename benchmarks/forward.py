@@ -1,8 +1,8 @@
-"""Forward and backward side by side: the deep model, its shallow network, and affinitree's decision tree.
+"""Forward and backward passes of the deep model, its shallow network, and affinitree's decision tree.
 
-`python -m benchmarks.forward [NETWORK ...]` prints a table of times per point and of ratios; `--growth` how the time
-grows with the number of regions, `--memory` what a forward takes beyond its input and output, `--dense` whether
-evaluating all half-spaces would be faster.
+`python -m benchmarks.forward [NETWORK ...]` prints a table of times per point and of ratios; `--growth` shows how the
+time grows with the number of regions, `--memory` the memory of a forward pass beyond its input and output, `--dense`
+whether evaluating all half-spaces would be faster.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START_MEMORY = "import sys; from benchmarks.forward import measure_memory; measu
 
 
 def load_case(name: str) -> tuple[nn.Module, torch_shallow.Box | None, Case | None]:
-    """The model of a name, in float64, its domain, and its case where it has one."""
+    """Return the model of a name, in float64, its domain, and its case if it has one."""
     if name == TUTORIAL:
         from tutorials.classifier import train, wines
 
@@ -52,7 +52,7 @@ def load_case(name: str) -> tuple[nn.Module, torch_shallow.Box | None, Case | No
 
 
 def draw_points(shallow: torch_shallow.ShallowReLU, count: int) -> Float[Tensor, "points inputs"]:
-    """Uniform in a box, else standard normal."""
+    """Draw points uniformly from a box, or from a standard normal distribution."""
     generator = torch.Generator().manual_seed(1)
     if isinstance(shallow.domain, torch_shallow.Box):
         lower, upper = map(torch.from_numpy, shallow.domain.bounds(shallow.in_shape))
@@ -61,13 +61,13 @@ def draw_points(shallow: torch_shallow.ShallowReLU, count: int) -> Float[Tensor,
 
 
 def measure_forward(name: str, dtype: str, threads: str, result: str) -> None:
-    """Time deep and shallow network in turn, and affinitree where it can make the tree.
+    """Time deep and shallow network in turn, and affinitree if it can make the tree.
 
     Args:
-        name: of the network.
-        dtype: of the points, and of the deep model: `"float32"` or `"float64"`.
-        threads: for torch.
-        result: where to write seconds per point.
+        name: Name of the network.
+        dtype: Dtype of the points and the deep model: `"float32"` or `"float64"`.
+        threads: Number of torch's threads.
+        result: File to which seconds per point are written.
     """
     torch.set_num_threads(int(threads))
     exact, domain, case = load_case(name)
@@ -103,7 +103,7 @@ def measure_forward(name: str, dtype: str, threads: str, result: str) -> None:
 
 
 def measure_memory(name: str, count: str, result: str) -> None:
-    """Peak memory of a forward in float64 beyond what there was before, for so many points."""
+    """Measure the peak memory of a forward pass in float64 beyond the memory used before, for `count` points."""
     import psutil
 
     torch.set_num_threads(2)
@@ -120,18 +120,18 @@ def measure_memory(name: str, count: str, result: str) -> None:
 
 
 def clear_peak() -> None:
-    """Let Linux measure the peak of resident memory anew."""
+    """Make Linux measure the peak of resident memory afresh."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak() -> int:
-    """The peak of resident memory since then, in bytes."""
+    """Return the peak of resident memory since then, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _in_turn(run: Callable[[nn.Module], None], *networks: nn.Module) -> list[float]:
-    """Median seconds of each, run in turn, so that what else the machine does hits all alike."""
+    """Return the median seconds of each, run in turn, so that other load on the machine affects all alike."""
     seconds: list[list[float]] = [[] for _ in networks]
     for _ in range(REPEATS + 1):
         for network, times in zip(networks, seconds, strict=True):
@@ -170,7 +170,7 @@ def rows(networks: Sequence[str], threads: str, limit: float) -> Iterator[dict[s
 
 
 def line(found: dict[str, Any]) -> str:
-    """A row as a line of the table."""
+    """Return a row as a line of the table."""
     name, dtype = found["network"], found["dtype"]
     if "problem" in found:
         return f"| {name} | | {dtype} | {found['problem']} |"
@@ -184,12 +184,12 @@ def line(found: dict[str, Any]) -> str:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """The rows of a record as a table."""
+    """Return the rows of a record as a table."""
     return "\n".join([HEADER, *map(line, found), ""])
 
 
 def show_growth(threads: str, limit: float) -> None:
-    """Time per point over the number of regions."""
+    """Print the time per point over the number of regions."""
     print("| network | regions | shallow, ns per point | relative |")
     print("|---|--:|--:|--:|")
     first = None
@@ -201,7 +201,7 @@ def show_growth(threads: str, limit: float) -> None:
 
 
 def show_memory(limit: float) -> None:
-    """Peak memory of a forward over the number of points."""
+    """Print the peak memory of a forward pass over the number of points."""
     print("| network | regions | points | peak beyond before, bytes per point | of it the output |")
     print("|---|--:|--:|--:|--:|")
     for name in ("3-16-16-1", "ACAS Xu 1_1 property 3"):
@@ -212,7 +212,7 @@ def show_memory(limit: float) -> None:
 
 
 def show_dense(threads: str) -> None:
-    """Microseconds of small networks by dense masks and by descent, over the number of points."""
+    """Print the microseconds of small networks by dense masks and by descent, over the number of points."""
     torch.set_num_threads(int(threads))
     counts = (1, 100, 10_000, 100_000)
     print(f"| network | regions | {' | '.join(f'{count:,} points' for count in counts)} |")
@@ -234,7 +234,7 @@ def _call(x: Tensor, network: nn.Module) -> None:
 
 
 def main() -> None:
-    """Print the tables that are asked for."""
+    """Print the requested tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forward", description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
     parser.add_argument("--threads", default="2", help="of torch, for deep and shallow alike")

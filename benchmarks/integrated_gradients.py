@@ -1,9 +1,9 @@
-"""Integrated gradients, exactly, next to Captum with 50 and 1000 steps: what completeness misses, and the time.
+"""Exact integrated gradients compared with Captum's for 50 and 1000 steps: completeness errors and times.
 
 `python -m benchmarks.integrated_gradients [--rows N]` prints a table. One thread, warm, medians of processor time; the
-baseline is 0. Both get the model as it is trained, float32 (ACAS Xu: float64), and the same rows. The error is the
-largest of the rows' deltas, relative to the difference of the outputs; in float64, of the same model in that dtype.
-Reading the model is part of our time; in the second line it was read before, by `transform(model, data=...)`.
+baseline is 0. Both get the model as trained, in float32 (ACAS Xu: float64), and the same rows. The error is the largest
+delta of the rows, relative to the difference of the outputs; the one in float64 is for the same model in that dtype.
+Our time includes reading the model, except in the second line, where `transform(model, data=...)` has read it before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ STEPS = (50, 1000)
 
 
 def subjects(rows: int) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
-    """Name, model, inputs and targets.
+    """Yield name, model, inputs and targets.
 
     Args:
-        rows: number of inputs.
+        rows: Number of inputs.
 
     Yields:
         A classifier of digits and digits, or ACAS Xu and points in the box of property 3.
@@ -53,7 +53,7 @@ def subjects(rows: int) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The median time of some runs, after one that is not counted."""
+    """Return the median time of some runs, after one that is not counted."""
     work()
     times = [time.process_time()]
     for _ in range(repeats):
@@ -63,26 +63,26 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def completeness(model: nn.Module, attributions: Tensor, x: Tensor, target: Tensor) -> float:
-    """The largest difference between sums of attributions and of outputs, relative to those of outputs."""
+    """Return the largest difference between sums of attributions and of outputs, relative to those of outputs."""
     with torch.no_grad():
         y, zero = (model(rows).gather(1, target[:, None])[:, 0] for rows in (x, torch.zeros_like(x)))
     return float(((attributions.flatten(1).sum(1) - (y - zero)).abs() / (y - zero).abs()).max())
 
 
 def exactly(target: Tensor, model: nn.Module, x: Tensor) -> Tensor:
-    """Our way."""
+    """Compute attributions with this package."""
     attributions = integrated_gradients(model, x, target=target)
     assert isinstance(attributions, Tensor)
     return attributions
 
 
 def read_once(target: Tensor, known: nn.Module, _: nn.Module, x: Tensor) -> Tensor:
-    """Our way, with a network of visited regions in place of the model."""
+    """Compute attributions with this package, using a network of visited regions in place of the model."""
     return exactly(target, known, x)
 
 
 def by_captum(target: Tensor, steps: int, model: nn.Module, x: Tensor) -> Tensor:
-    """Captum's way."""
+    """Compute attributions with Captum."""
     from captum.attr import IntegratedGradients
 
     attributions: Tensor = IntegratedGradients(model).attribute(x, target=target, n_steps=steps)
@@ -93,7 +93,7 @@ def main(rows: int) -> None:
     """Print the table.
 
     Args:
-        rows: number of inputs.
+        rows: Number of inputs.
     """
     torch.set_num_threads(1)
     print(f"| network, {rows} rows | pieces a row | | error | error in float64 | seconds | of ours |")

@@ -1,4 +1,4 @@
-"""What becomes of one network that is hard for floating point, judged in exact rational arithmetic."""
+"""Verdict on one network that is hard for floating point, in exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.exact_reference import (
 from tests.hard_networks import HardNetwork
 from torch_shallow.explain.globally import output_range
 
-ALLOWED = 1e-9  # a relative error up to this is none
+ALLOWED = 1e-9  # relative errors up to this count as none
 
-# What may be wrong with a network, by the property of `Judgement` that says so, and the words for it.
+# Possible faults of a network: the property of `Judgement` that detects each, and its description.
 KINDS = {
     "refused": "refused",
     "miscounted": "miscounted",
@@ -45,21 +45,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of one network.
+    """Verdict on one network.
 
     Attributes:
-        network: the network.
-        regions: the right number of regions.
-        found: the number that `transform` found; None if it refused.
-        error: the exact error; None if it refused.
-        in_float: how far the shallow network's float64 output is from the exact one at vertices of regions, relative to
-            the terms that are added up there; infinite for NaN.
-        range_error: how far `output_range` is from the exact one, relative to the largest output and a hundred
-            thousandth of the terms; infinite where it refuses, and 0 in a domain without end.
-        stated: the error that the shallow network states.
-        passed: whether its certificate passed; None if there is none.
-        problem: the message of an error, or the first failure of the certificate.
-        seconds: of `transform` and `certify`.
+        network: The network.
+        regions: The right number of regions.
+        found: The number that `transform` found; None if it refused.
+        error: The exact error; None if `transform` refused.
+        in_float: Largest error of the shallow network's float64 output at vertices of regions, relative to the sum of
+            the terms there; infinite for NaN.
+        range_error: Error of `output_range`, relative to the largest output plus a hundred thousandth of the terms;
+            infinite if it refuses, and 0 in an unbounded domain.
+        stated: The error that the shallow network states.
+        passed: Whether its certificate passed; None if there is none.
+        problem: The message of an error, or the first failure of the certificate.
+        seconds: Seconds of `transform` and of `certify`.
     """
 
     network: HardNetwork
@@ -75,7 +75,7 @@ class Judgement:
 
     @property
     def kinds(self) -> list[str]:
-        """Which of `KINDS` it is, by the names of its properties."""
+        """Kinds of `KINDS` that apply, by the names of their properties."""
         return [name for name in KINDS if getattr(self, name)]
 
     @property
@@ -85,27 +85,27 @@ class Judgement:
 
     @property
     def miscounted(self) -> bool:
-        """Whether regions are missing, or too many."""
+        """Whether regions are missing or superfluous."""
         return not self.refused and self.found != self.regions
 
     @property
     def off(self) -> bool:
-        """Whether the network is somewhere not the model."""
+        """Whether the network differs somewhere from the model."""
         return self.error is not None and self.error.relative > ALLOWED
 
     @property
     def off_locally(self) -> bool:
-        """Whether it is off by little of the largest output, but by much of what is added up at the point."""
+        """Whether it is off by little relative to the largest output, but by much relative to the point's terms."""
         return not self.off and self.error is not None and self.error.local > ALLOWED
 
     @property
     def off_in_float(self) -> bool:
-        """Whether it is right by its stored numbers, but not as it is called."""
+        """Whether it is right by its stored numbers, but not when it is called."""
         return not self.off and self.in_float > ALLOWED
 
     @property
     def wrong_range(self) -> bool:
-        """Whether the network is right, but what is said of its outputs is not."""
+        """Whether the network is right, but the range of its outputs is not."""
         return not self.off and self.range_error > ALLOWED
 
     @property
@@ -115,7 +115,7 @@ class Judgement:
 
     @property
     def uncertified(self) -> bool:
-        """Whether there is a shallow network, but no certificate at all."""
+        """Whether there is a shallow network without a certificate."""
         return not self.refused and self.passed is None
 
     @property
@@ -135,7 +135,7 @@ class Judgement:
 
 
 def judge(network: HardNetwork) -> Judgement:
-    """Transform and certify a network, and compare with exact arithmetic."""
+    """Transform and certify a network, and compare it with exact arithmetic."""
     cells = exact_cells(network.layers, network.half_spaces())
     model = network.model()
     start = time.process_time()
@@ -164,7 +164,7 @@ def judge(network: HardNetwork) -> Judgement:
 def _in_float(
     shallow: torch_shallow.ShallowReLU, network: HardNetwork, cells: Sequence[ExactCell], most: int = 40
 ) -> float:
-    """How far the network's output is from the exact one at vertices of regions that are float64 numbers."""
+    """Return the largest error of the network's output at vertices of regions that are float64 numbers."""
     vertices = {tuple(Fraction(v, ray[-1]) for v in ray[:-1]) for cell in cells for ray, _ in cell.cone.rays if ray[-1]}
     exact = [x for x in sorted(vertices) if all(abs(v) < 1e300 and Fraction(float(v)) == v for v in x)][:most]
     if not exact:
@@ -181,7 +181,7 @@ def _in_float(
 
 
 def _range_error(shallow: torch_shallow.ShallowReLU, network: HardNetwork, cells: Sequence[ExactCell]) -> float:
-    """How far `output_range` of a shallow network in a bounded domain is from the exact one."""
+    """Return the error of `output_range` of a shallow network in a bounded domain."""
     if not is_bounded(cells):
         return 0.0
     try:

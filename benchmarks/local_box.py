@@ -1,4 +1,4 @@
-"""All regions around a point of a large network: neurons that can change sign, regions, times, memory.
+"""All regions around a point of a large network: unstable neurons, regions, times, memory.
 
 `python -m benchmarks.local_box [--networks NAME ...]` prints a table. The networks are random, in PyTorch's default
 initialisation from seed 0; the box is the ball of radius epsilon, in the largest norm, around a random point.
@@ -28,9 +28,9 @@ class Setting:
     """A network, and the radius of a box around a random point.
 
     Attributes:
-        make: makes the network.
-        in_shape: of one input.
-        epsilon: half the width of the box.
+        make: Makes the network.
+        in_shape: Shape of one input.
+        epsilon: Half the width of the box.
     """
 
     make: Callable[[], nn.Module]
@@ -39,12 +39,12 @@ class Setting:
 
 
 def mlp() -> nn.Module:
-    """784-512-256-10."""
+    """Return a network 784-512-256-10."""
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
 def cnn(channels: int, width: int, side: int) -> nn.Module:
-    """Convolution, ReLU, convolution, ReLU, average pooling, linear layer."""
+    """Return convolution, ReLU, convolution, ReLU, average pooling, and a linear layer."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
         nn.ReLU(),
@@ -65,11 +65,11 @@ SETTINGS = {
 
 
 def measure(name: str, result: str) -> None:
-    """Read, enumerate and assemble one network, after a small one for warming up, and write what it took.
+    """Read, enumerate and assemble one network, after a small one for warming up, and write the measurements.
 
     Args:
-        name: of the setting.
-        result: where to write.
+        name: Name of the setting.
+        result: File to which they are written.
     """
     from torch_shallow.domain import Box
     from torch_shallow.modules.shallow_relu import ShallowReLU
@@ -111,7 +111,7 @@ def measure(name: str, result: str) -> None:
 
 
 def _peak_memory() -> int:
-    """Bytes."""
+    """Return the peak memory in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own: one thread for each linear algebra library, a time limit, a warm-up.
+"""Measurements in separate processes: one thread for each linear algebra library, a time limit, a warm-up.
 
 `python -m benchmarks.measure TOOL CASE PROCESSES REPEATS RESULT` is one such process; `measure` starts it.
 """

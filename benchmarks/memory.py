@@ -1,4 +1,4 @@
-"""How `transform` grows: time per region and peak memory from ten thousand to ten million regions.
+"""Growth of `transform`: time per region and peak memory from ten thousand to ten million regions.
 
 `python -m benchmarks.memory [NETWORK ...]` prints a table.
 """
@@ -30,11 +30,11 @@ START = "import sys; from benchmarks.memory import grow; grow(*sys.argv[1:])"
 def grow(name: str, result: str) -> None:
     """Transform a case and write regions, seconds, peak memory beyond the start, and the size of what is returned.
 
-    Memory is that of the first run after the warm-up: later ones could reuse what it has set free.
+    Memory is that of the first run after the warm-up, since later ones could reuse what it has freed.
 
     Args:
-        name: name of the case.
-        result: where to write.
+        name: Name of the case.
+        result: File to which the measurements are written.
     """
     import torch_shallow
 
@@ -60,13 +60,13 @@ def grow(name: str, result: str) -> None:
 
 
 def _peak_memory() -> int:
-    """Most resident memory that this process ever had, in bytes."""
+    """Return the most resident memory that this process ever had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def returned_bytes(value: object) -> int:
-    """Bytes of all arrays and tensors that can be reached from an object, each piece of memory counted once."""
+    """Return the bytes of all arrays and tensors reachable from an object, each piece of memory counted once."""
     total, end = 0, 0
     for start, size in sorted(_arrays(value, set())):
         total += max(0, start + size - max(start, end))
@@ -75,7 +75,7 @@ def returned_bytes(value: object) -> int:
 
 
 def _arrays(value: object, seen: set[int]) -> Iterator[tuple[int, int]]:
-    """The memory behind the arrays below `value`.
+    """Yield the memory behind the arrays below `value`.
 
     Yields:
         Address and size for each array; pieces may overlap where several arrays share memory.

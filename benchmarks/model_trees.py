@@ -1,9 +1,9 @@
-"""Few rules for a network: `simplify` beside model trees that are fitted to 100,000 samples of the network.
+"""Few rules for a network: `simplify` compared with model trees fitted to 100,000 samples of the network.
 
-`python -m benchmarks.model_trees [--networks diabetes ...] [--limit SECONDS]` prints a table, with three lines for each
-network: 10, 5 and 2 percent of the output's range in the domain are allowed. The trees are those of linear-tree and of
-fast-model-trees (PILOT), with as many leaves or more. What is called their error is the largest one that our search
-finds in the boxes of their leaves; at samples alone it looks smaller. Seconds are those of the processor.
+`python -m benchmarks.model_trees [--networks diabetes ...] [--limit SECONDS]` prints a table with three lines for each
+network: errors of 10, 5 and 2 percent of the output's range in the domain are allowed. The trees are those of linear-tree and of
+fast-model-trees (PILOT), with at least as many leaves. Their error is the largest one that our search finds in the
+boxes of their leaves; at samples alone it looks smaller. Seconds are those of the processor.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NETWORKS = (*DATA, "4-32-32-1", "ACAS Xu 1_1 property 3")
 
 @dataclass(frozen=True)
 class Leaf:
-    """An affine map in a box, cut off at the range of what the tree was fitted to if it has one.
+    """An affine map in a box, clipped to the range of the fitted values if there is one.
 
     Attributes:
-        lower: of each input.
-        upper: of each input.
-        weight: of each output, by inputs.
-        bias: of each output.
-        values: the least and the largest value.
+        lower: Lower bound of each input.
+        upper: Upper bound of each input.
+        weight: Weight of each output, by inputs.
+        bias: Bias of each output.
+        values: The least and the largest value.
     """
 
     lower: Float[np.ndarray, "inputs"]
@@ -55,7 +55,7 @@ class Leaf:
 
 
 class Apart(nn.Module):
-    """By how much a network differs from the map of a leaf."""
+    """Absolute difference of a network from the map of a leaf."""
 
     def __init__(self, network: nn.Module, leaf: Leaf, outputs: list[int]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Apart(nn.Module):
         self.leaf.weight.data, self.leaf.bias.data = torch.from_numpy(leaf.weight), torch.from_numpy(leaf.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of each output."""
+        """Return the difference of each output."""
         value = self.leaf(x)
         if math.isfinite(self.values[0]):
             value = torch.clamp(value, *self.values)
@@ -73,15 +73,15 @@ class Apart(nn.Module):
 
 @dataclass(frozen=True)
 class Subject:
-    """A network and where to look at it.
+    """A network and the box in which it is examined.
 
     Attributes:
-        name: in the table.
-        network: in float64.
-        domain: a box.
-        range: of the output with the largest one, as far as a search finds values of it in the domain.
-        x: samples, uniform in the box.
-        y: what the network makes of them.
+        name: Name in the table.
+        network: The network in float64.
+        domain: The box.
+        range: Largest range of an output, as far as a search reaches values in the box.
+        x: Samples, uniform in the box.
+        y: Outputs of the network at the samples.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Subject:
 
 
 def trained(name: str, widths: tuple[int, ...]) -> tuple[nn.Sequential, Box]:
-    """A network of a data set of scikit-learn, trained on standardised features, and the box of these."""
+    """Return a network trained on standardised features of a scikit-learn data set, and the box of these."""
     data: Any = getattr(import_module("sklearn.datasets"), f"load_{name}")()
     x = torch.tensor(data.data, dtype=torch.float64)
     x = (x - x.mean(0)) / x.std(0)
@@ -112,7 +112,7 @@ def trained(name: str, widths: tuple[int, ...]) -> tuple[nn.Sequential, Box]:
 
 
 def untrained(widths: tuple[int, ...]) -> nn.Sequential:
-    """Layers of these widths with ReLUs between them, in float64."""
+    """Return layers of these widths with ReLUs between them, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         parts: list[nn.Module] = []
@@ -122,7 +122,7 @@ def untrained(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def subject(name: str) -> Subject:
-    """The network of a name."""
+    """Return the network of a name."""
     if name in DATA:
         network, domain = trained(name, DATA[name])
     elif name.startswith("ACAS"):
@@ -139,7 +139,7 @@ def subject(name: str) -> Subject:
 
 
 def linear_tree(of: Subject, depth: int) -> list[tuple[list[int], list[Leaf]]]:
-    """A tree of linear-tree for all outputs together."""
+    """Fit one tree of linear-tree to all outputs."""
     linear_model, lineartree = import_module("sklearn.linear_model"), import_module("lineartree")
     tree = lineartree.LinearTreeRegressor(linear_model.LinearRegression(), max_depth=depth, min_samples_leaf=0.001)
     nodes: dict[int, dict[str, Any]] = tree.fit(of.x, of.y if of.y.shape[1] > 1 else of.y[:, 0]).summary()
@@ -158,12 +158,12 @@ def linear_tree(of: Subject, depth: int) -> list[tuple[list[int], list[Leaf]]]:
 
 
 def pilot(of: Subject, depth: int) -> list[tuple[list[int], list[Leaf]]]:
-    """A tree of fast-model-trees for each output."""
+    """Fit a tree of fast-model-trees to each output."""
     return [([i], list(pilot_leaves(of, y, depth))) for i, y in enumerate(of.y.T)]
 
 
 def pilot_leaves(of: Subject, y: Float[np.ndarray, "points"], depth: int) -> Iterator[Leaf]:
-    """The leaves of a tree that is fitted to some values."""
+    """Yield the leaves of a tree fitted to some values."""
     tree = import_module("pilot").PILOT(max_depth=depth, rel_tolerance=0.0).train(of.x, y)
     children: dict[Any, list[Any]] = {}
     for node in tree.tree_summary().itertuples():
@@ -187,12 +187,12 @@ def pilot_leaves(of: Subject, y: Float[np.ndarray, "points"], depth: int) -> Ite
 
 
 def bounds(box: Box) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-    """The lower and the upper bound of each input."""
+    """Return the lower and the upper bound of each input."""
     return np.asarray(box.lower, dtype=np.float64), np.asarray(box.upper, dtype=np.float64)
 
 
 def halves(lower: np.ndarray, upper: np.ndarray, axis: int, threshold: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A box below and above a threshold."""
+    """Return the parts of a box below and above a threshold."""
     middle = float(np.clip(threshold, lower[axis], upper[axis]))
     above, below = lower.copy(), upper.copy()
     above[axis] = below[axis] = middle
@@ -200,7 +200,7 @@ def halves(lower: np.ndarray, upper: np.ndarray, axis: int, threshold: float) ->
 
 
 def largest_error(of: Subject, trees: list[tuple[list[int], list[Leaf]]], limit: float) -> float:
-    """The largest error of trees that is found in the boxes of their leaves, in a time limit for all together."""
+    """Return the largest error of trees found in the boxes of their leaves, within a time limit for all together."""
     boxes = sum(len(leaves) for _, leaves in trees)
     largest = 0.0
     for outputs, leaves in trees:
@@ -223,7 +223,7 @@ PEERS: dict[str, Callable[[Subject, int], list[tuple[list[int], list[Leaf]]]]] =
 
 
 def lines(name: str, limit: float) -> Iterator[list[float]]:
-    """The table of a network: share, rules, bound, found, seconds, and of each peer rules, error and seconds."""
+    """Yield the table of a network: share, rules, bound, found, seconds, and for each peer rules, error and seconds."""
     of = subject(name)
     fitted: dict[tuple[str, int], list[float]] = {}
     for share in SHARES:
@@ -244,7 +244,7 @@ def lines(name: str, limit: float) -> Iterator[list[float]]:
 
 
 def main() -> None:
-    """Print the table, and in geometric mean by how much smaller our errors are."""
+    """Print the table, and the geometric mean of the ratios of our errors to those of the peers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each simplification")

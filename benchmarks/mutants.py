@@ -1,11 +1,11 @@
-"""Faults, put into the package one at a time: does a certificate notice each?
+"""Faults, put into the package one at a time, and whether a certificate notices each.
 
 `python -m benchmarks.mutants` changes one line of a copy of the package, transforms the models of `tests/zoo.py` with
-it and certifies them, all in a process of its own, and prints what noticed the fault: a check of a certificate, an
-error, or nothing. Where nothing did, the regions are counted: if there are as many as without the fault in every model,
-it may have done nothing. Slivers of `tests/hard_networks.py` are looked at too, as far as their certificates pass.
+it and certifies them, all in a separate process, and prints what noticed the fault: a check of a certificate, an
+error, or nothing. If nothing did, the regions are counted: if every model has as many as without the fault, the fault
+may have had no effect. Slivers of `tests/hard_networks.py` are examined too, provided their certificates pass.
 
-A certificate is made by the faulty copy too, so that a fault in what both sides use counts as well.
+The faulty copy also makes the certificate, so faults in code that both sides use count as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKAGE = "torch_shallow"
 
 
 def outcomes(method: str, names: list[str], until_caught: bool) -> list[dict[str, Any]]:
-    """Transform and certify the zoo and the hard networks; what is found of each model."""
+    """Transform and certify the zoo and the hard networks; return the result for each model."""
     import torch_shallow
 
     warnings.simplefilter("ignore")
@@ -54,7 +54,7 @@ def outcomes(method: str, names: list[str], until_caught: bool) -> list[dict[str
 
 
 def run(folder: Path, method: str, names: list[str], *, until_caught: bool, limit: float) -> list[dict[str, Any]] | str:
-    """The outcomes with the package of a folder, in a process of its own; or why there are none."""
+    """Return the outcomes with the package of a folder, in a separate process, or the reason why there are none."""
     result = folder / "outcomes.json"
     result.unlink(missing_ok=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), "OMP_NUM_THREADS": "1"}
@@ -80,7 +80,7 @@ def run(folder: Path, method: str, names: list[str], *, until_caught: bool, limi
 
 
 def copy_package(folder: Path, source: Path) -> None:
-    """The package in a folder of its own, with its compiled functions."""
+    """Copy the package into a folder, with its compiled functions."""
     shutil.copytree(source / PACKAGE, folder / PACKAGE)
 
 
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def described(mutant: Mutant, lines: list[dict[str, Any]] | str, right: dict[str, int]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     if isinstance(lines, str):
         return f"| {mutant.name} | {mutant.file} | {lines} | |"
     last = lines[-1]

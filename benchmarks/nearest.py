@@ -1,9 +1,9 @@
-"""Nearest changes of deep networks: this search against a mixed-integer program of the same time, both in one run.
+"""Nearest changes of deep networks: this search compared with a mixed-integer program given the same time.
 
 `python -m benchmarks.nearest [SECONDS]` prints tables. The network is 30-32-16-2 with batch normalisation, trained on
 scikit-learn's breast cancer data, standardised; the inputs are rows of these data. The mixed-integer program is written
-with cvxpy and solved by HiGHS, with the bounds of its neurons in the box of the distance that this search has found,
-which it is told; in L2 it has a quadratic cost, which HiGHS does not take together with integers.
+with cvxpy and solved by HiGHS. It is told the distance that this search has found, and gets the bounds of the neurons
+in a box of that size. In L2 it has a quadratic cost, which HiGHS does not accept together with integers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ cp: Any = cvxpy
 
 
 def trained() -> tuple[nn.Sequential, Tensor]:
-    """The classifier and its standardised data."""
+    """Return the classifier and its standardised data."""
     data, labels = load_breast_cancer(return_X_y=True)
     x = torch.tensor((data - data.mean(0)) / data.std(0), dtype=torch.float32)
     y = torch.tensor(labels)
@@ -49,7 +49,7 @@ def trained() -> tuple[nn.Sequential, Tensor]:
 
 
 def by_milp(model: nn.Module, x: Tensor, target: int, norm: float, reach: float, seconds: float) -> tuple[float, float]:
-    """Bound and distance that HiGHS has in so many seconds."""
+    """Return the bound and the distance that HiGHS has after some seconds."""
     center, point = x.numpy(), cp.Variable(len(x))
     y, limits = encoded(read_model(model), point, center - reach, center + reach)
     rows, offsets = class_rows(target, 2)
@@ -67,7 +67,7 @@ def main(seconds: float) -> None:
     """Print the table.
 
     Args:
-        seconds: for each of both.
+        seconds: Time for each of the two.
     """
     model, data = trained()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The networks of the benchmarks, each with its domain and the number of regions that is known for it."""
+"""Networks of the benchmarks, each with its domain and the known number of its regions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ACAS_XU = {"ACAS Xu 1_1 property 3": 71930}
 
 @dataclass(frozen=True)
 class Case:
-    """A network, where to look at it, and how many activation regions it has there.
+    """A network, its domain, and its number of activation regions there.
 
     Attributes:
-        name: as in the tables; `load` gives the case back from it.
-        model: alternating `nn.Linear` and `nn.ReLU`, last layer linear, float64, in eval mode.
-        box: lower and upper bound of each input; None is all of R^n.
-        regions: the number that independent tools agree on; None where it is not known.
+        name: Name in the tables; `load` returns the case for it.
+        model: Alternating `nn.Linear` and `nn.ReLU`, last layer linear, float64, in eval mode.
+        box: Lower and upper bound of each input; None for all of R^n.
+        regions: Number of regions on which independent tools agree; None if unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Case:
         return f"{'' if self.box is None else 'box in '}R^{self.num_inputs}"
 
     def layers(self) -> Iterator[tuple[Float[np.ndarray, "outputs inputs"], Float[np.ndarray, "outputs"]]]:
-        """The linear layers.
+        """Yield the linear layers.
 
         Yields:
             Weight and bias of each.
@@ -68,14 +68,14 @@ class Case:
 
 
 def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
-    """The case of a name: `"3-16-16-1"`, `"10-10-10-1 on [-1,1]^10"` or `"ACAS Xu 1_1 property 3"`.
+    """Return the case of a name: `"3-16-16-1"`, `"10-10-10-1 on [-1,1]^10"` or `"ACAS Xu 1_1 property 3"`.
 
     Args:
-        name: widths of a random network, on R^n or on a cube about 0; or a network and a property of ACAS Xu.
-        acas_xu: folder of the ACAS Xu networks (ONNX) and properties (VNN-LIB).
+        name: Widths of a random network, on R^n or on a cube about 0; or a network and a property of ACAS Xu.
+        acas_xu: Folder of the ACAS Xu networks (ONNX) and properties (VNN-LIB).
 
     Raises:
-        ValueError: the name is none of these.
+        ValueError: The name has none of these forms.
     """
     if found := re.fullmatch(r"ACAS Xu (\d_\d) property (\d+)", name):
         network, number = found.groups()
@@ -92,7 +92,7 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
 
 
 def random_mlp(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
-    """A network of these widths with PyTorch's default initialisation from a seed, drawn in float32, in float64."""
+    """Return a float64 network of these widths, with PyTorch's default initialisation drawn from a seed in float32."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         linears = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths)]
@@ -100,13 +100,13 @@ def random_mlp(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
 
 
 def read_onnx(path: Path) -> nn.Sequential:
-    """The network of an ONNX file that is a chain of dense layers and ReLUs, of a flat input, in float64.
+    """Read an ONNX file that is a chain of dense layers and ReLUs on a flat input, in float64.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
-        ValueError: some layer reads more than the layer before it.
+        ValueError: Some layer reads more than the layer before it.
     """
     program = read_model(torch_shallow.from_onnx(path))
     linears = []
@@ -120,10 +120,10 @@ def read_onnx(path: Path) -> nn.Sequential:
 
 
 def read_box(path: Path) -> Float[np.ndarray, "inputs 2"]:
-    """Lower and upper bound of each input in a VNN-LIB property: its assertions about `X_i` and a number.
+    """Read the bounds of each input from a VNN-LIB property: its assertions about `X_i` and a number.
 
     Raises:
-        ValueError: some input has no such bound; the property may be a union of boxes.
+        ValueError: Some input has no such bound; the property may be a union of boxes.
     """
     pattern = r"\(assert \((<=|>=) X_(\d+) (-?[\d.]+(?:[eE][-+]?\d+)?)\)\)"
     bounds = re.findall(pattern, path.read_text(encoding="utf-8"))

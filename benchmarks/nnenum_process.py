@@ -1,6 +1,6 @@
-"""Runs nnenum once: `python nnenum_process.py CHECKOUT NETWORK.npz RESULT.json PROCESSES`.
+"""Run nnenum once: `python nnenum_process.py CHECKOUT NETWORK.npz RESULT.json PROCESSES`.
 
-A script of its own, because nnenum may need another Python than ours; it calls nnenum's public functions only.
+This is a separate script because nnenum may need another Python; it calls only nnenum's public functions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ def main(checkout: str, network: str, result: str, processes: str) -> None:
     """Enumerate the network in its box and write regions and seconds as JSON.
 
     Args:
-        checkout: root of nnenum's repository.
-        network: arrays `box`, `weight_0`, `bias_0`, `weight_1` and so on, float64.
-        result: where to write.
-        processes: nnenum's number of processes.
+        checkout: Root of nnenum's repository.
+        network: File with arrays `box`, `weight_0`, `bias_0`, `weight_1` and so on, float64.
+        result: File to which the result is written.
+        processes: Number of nnenum's processes.
 
     Raises:
         RuntimeError: nnenum stopped early.

@@ -1,6 +1,6 @@
-"""Lets nnenum verify once: `python nnenum_verify.py CHECKOUT NETWORK.onnx PROPERTY.vnnlib RESULT.json PROCESSES LIMIT`.
+"""Verify once by nnenum: `python nnenum_verify.py CHECKOUT NETWORK.onnx PROPERTY.vnnlib RESULT.json PROCESSES LIMIT`.
 
-A script of its own, because nnenum may need another Python than ours; it calls nnenum's public functions only, with the
+This is a separate script because nnenum may need another Python; it calls only nnenum's public functions, with the
 settings that its own front end chooses.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-FEW_INPUTS = 700  # up to here nnenum's front end takes its settings for control, beyond for images
+FEW_INPUTS = 700  # up to this many, nnenum's front end takes its settings for control, beyond for images
 VERDICTS = {"safe": "unsat", "unsafe": "sat"}
 
 
@@ -20,12 +20,12 @@ def main(checkout: str, network: str, query: str, result: str, processes: str, l
     """Verify one query and write the verdict and nnenum's own seconds, without reading files, as JSON.
 
     Args:
-        checkout: root of nnenum's repository.
-        network: an ONNX file.
-        query: a VNN-LIB file.
-        result: where to write.
-        processes: nnenum's number of processes.
-        limit: seconds.
+        checkout: Root of nnenum's repository.
+        network: An ONNX file.
+        query: A VNN-LIB file.
+        result: File to which the result is written.
+        processes: Number of nnenum's processes.
+        limit: Time limit in seconds.
     """
     sys.path.insert(0, str(Path(checkout) / "src"))
     from nnenum import nnenum, onnx_network
@@ -39,7 +39,7 @@ def main(checkout: str, network: str, query: str, result: str, processes: str, l
     Settings.NUM_PROCESSES = int(processes)
     Settings.PRINT_OUTPUT = False
     said, seconds = "safe", 0.0
-    for box, specification in specifications:  # the query is met if it is so in one of the boxes
+    for box, specification in specifications:  # the query is met if it is met in one of the boxes
         Settings.TIMEOUT = max(0.1, float(limit) - seconds)
         found = enumerate_network(np.array(box, dtype=dtype), read, specification)
         said, seconds = found.result_str, seconds + float(found.total_secs)

@@ -1,6 +1,6 @@
-"""One function for each tool: it enumerates a case once, by its fastest documented way, and returns the regions.
+"""Enumeration by each tool: one function per tool runs a case by its fastest documented way and returns the regions.
 
-The tools are imported where they are used, so that each runs alone in its process.
+The tools are imported only when used, so that each runs alone in its process.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from benchmarks.networks import Case
 
 
 class Unavailable(RuntimeError):
-    """A tool that cannot run here, or not on this case; the message says why."""
+    """Error of a tool that cannot run here, or not on this case; the message says why."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one enumeration gave.
+    """Result of one enumeration.
 
     Attributes:
-        regions: number of activation regions.
-        processes: threads or processes that were at work, which may be fewer than asked for.
-        seconds: measured by the tool's own process, where starting it is not part of the work; else None.
+        regions: Number of activation regions.
+        processes: Number of threads or processes used, possibly fewer than asked for.
+        seconds: Time measured by the tool's own process, if starting it is not part of the work; else None.
     """
 
     regions: int
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def torch_shallow_regions(case: Case, processes: int) -> Outcome:
-    """This package: the whole `transform` call, tracing and checks included."""
+    """Enumerate with this package: the whole `transform` call, including tracing and checks."""
     import torch_shallow
 
     domain = None if case.box is None else torch_shallow.Box(*case.box.T)
@@ -54,10 +54,10 @@ def torch_shallow_regions(case: Case, processes: int) -> Outcome:
 
 
 def affinitree_regions(case: Case, processes: int) -> Outcome:
-    """affinitree: `from_layers`, which removes infeasible paths as it composes. It has one thread and no domain.
+    """Enumerate with affinitree's `from_layers`, which removes infeasible paths; it has one thread and no domain.
 
     Raises:
-        Unavailable: the case has a box, or more than one process is asked for.
+        Unavailable: The case has a box, or more than one process is asked for.
     """
     if case.box is not None or processes != 1:
         raise Unavailable("affinitree: compared on R^n with one thread")
@@ -65,16 +65,16 @@ def affinitree_regions(case: Case, processes: int) -> Outcome:
 
 
 def affinitree_tree(case: Case) -> Any:  # the type stubs of affinitree 0.23 lack `self` and defaults
-    """The decision tree of affinitree for a network on R^n."""
+    """Return affinitree's decision tree for a network on R^n."""
     affinitree = import_module("affinitree")
     return affinitree.builder.from_layers(affinitree.extract_pytorch_architecture(case.num_inputs, case.model))
 
 
 def relucent_regions(case: Case, processes: int) -> Outcome:
-    """relucent: breadth-first search over all cells, without its final certification, which would cost extra.
+    """Enumerate with relucent: breadth-first search over all cells, without its final certification.
 
     Raises:
-        Unavailable: the case has a box, or the search ended before all cells were seen.
+        Unavailable: The case has a box, or the search ended before all cells were seen.
     """
     if case.box is not None:
         raise Unavailable("relucent: compared on R^n")
@@ -88,13 +88,13 @@ def relucent_regions(case: Case, processes: int) -> Outcome:
 
 
 def nnenum_regions(case: Case, processes: int) -> Outcome:
-    """nnenum: exact enumeration without a specification, its other settings at their defaults; leaf stars counted.
+    """Enumerate with nnenum, exactly and without a specification, with default settings; leaf stars are counted.
 
     It needs a checkout, whose path is in the environment variable `NNENUM`, and a Python with its requirements, which
-    `NNENUM_PYTHON` names (default: this one). Its own process reads the layers in float64 and takes the time.
+    `NNENUM_PYTHON` names (default: this one). Its own process reads the layers in float64 and measures the time.
 
     Raises:
-        Unavailable: the case is not a box, there is no checkout, or nnenum failed.
+        Unavailable: The case is not a box, there is no checkout, or nnenum failed.
     """
     checkout = os.environ.get("NNENUM", "")
     if case.box is None:

@@ -1,8 +1,8 @@
 """Polygons of two-dimensional pictures: by cutting the window down the tree, and region by region.
 
-`python -m benchmarks.pictures [WIDTHS ...]`, such as `2-64-64-1`, prints a table. Both work on one shallow network,
-in the same process, warm; the time is a median of five runs. `region.vertices()` is measured on up to 300 regions drawn
-at random, and scaled to all of them.
+`python -m benchmarks.pictures [WIDTHS ...]`, such as `2-64-64-1`, prints a table. Both methods work on one shallow
+network, in the same process, warm; times are medians of five runs. `region.vertices()` is measured on up to 300 regions
+drawn at random, and scaled to all of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SAMPLE, REPEATS = 300, 5
 
 
 def chain(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with ReLUs between them."""
+    """Return linear layers of these sizes with ReLUs between them."""
     layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
 
 def median(work: Callable[[], object]) -> float:
-    """Seconds that some work takes, once it has run before."""
+    """Return the median seconds of some work, after a warm-up."""
     work()
     seconds = []
     for _ in range(REPEATS):
@@ -42,7 +42,7 @@ def median(work: Callable[[], object]) -> float:
 
 
 def measure(widths: str) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,7 +74,7 @@ def main(networks: list[str]) -> None:
     """Print the table.
 
     Args:
-        networks: widths of the layers, such as `2-64-64-1`.
+        networks: Widths of the layers, such as `2-64-64-1`.
     """
     torch_shallow.transform(chain(2, 4, 1))
     columns = ("network on [-3, 3]²", "regions", "transform", "polygons", "and boundary", "vertices of each region")

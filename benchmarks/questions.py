@@ -1,11 +1,11 @@
-"""The greatest output of trained networks in the box of their data: by the search, and by HiGHS, in one run.
+"""Greatest outputs of trained networks in the box of their data, by the search and by HiGHS in one run.
 
 `python -m benchmarks.questions [NETWORKS ...] [--limit SECONDS] [--workers N]` prints a table: what is proven of the
-greatest value of the first output, and how long it takes, for both. HiGHS is given the proven bounds of the neurons.
-With one worker, seconds are those of the processor, which others on the machine do not disturb; with more, they are
-those of the clock. Other tables: `--gaps SECONDS ...` (how wide the proven interval is after so many seconds),
-`--scaling` (more workers against one, to the end), `--known` (minimum and maximum by `output_range` where all regions
-are known, against HiGHS).
+greatest value of the first output, and the time it takes, for both. HiGHS gets the proven bounds of the neurons.
+With one worker, seconds are those of the processor, which other load on the machine does not disturb; with more, they
+are wall-clock seconds. Other tables: `--gaps SECONDS ...` (the width of the proven interval after these times),
+`--scaling` (several workers against one, to the end), `--known` (minimum and maximum by `output_range` where all
+regions are known, against HiGHS).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ KNOWN = ("10-6-6-1", "10-8-8-1")
 MOST_REGIONS = 1_000_000
 HARD = ("10-32-32-1",)
 LONG = ("10-28-28-1",)
-SHORT = 1.0  # seconds, of a run that is done three times
-SAME = 1e-7  # relative to 1 + |value|: how far apart two proven values may be
+SHORT = 1.0  # runs shorter than this, in seconds, are repeated three times
+SAME = 1e-7  # relative to 1 + |value|: greatest difference of two proven values
 
 
 def trained(widths: tuple[int, ...], steps: int = 2000) -> tuple[nn.Sequential, torch_shallow.Box]:
-    """A network that has learned standardised data of as many features, and the box of these.
+    """Train a network on standardised data with as many features; return it and the box of the data.
 
     Up to 10 features are the first of the diabetes data, 13 are the wine data, 30 the breast cancer data.
     """
@@ -65,19 +65,19 @@ def trained(widths: tuple[int, ...], steps: int = 2000) -> tuple[nn.Sequential, 
 
 
 def named(name: str) -> tuple[nn.Sequential, torch_shallow.Box]:
-    """The trained network of a name such as 10-8-8-1."""
+    """Return the trained network of a name such as 10-8-8-1."""
     return trained(tuple(int(width) for width in name.split("-")))
 
 
 def greatest(model: nn.Module, box: torch_shallow.Box, sign: float = 1.0) -> Posed:
-    """The question for the greatest value of the first output, or of minus it."""
+    """Return the question for the greatest value of the first output, times `sign`."""
     program = read_model(model, domain=box)
     weight, bias = sign * program.out_weight[:1], sign * program.out_bias[:1]
     return Posed(replace(program, out_shape=(1,), out_weight=weight, out_bias=bias), box)
 
 
 def prepare(posed: Posed, workers: int) -> None:
-    """Do what is done once in a process: compile what a question needs, and let HiGHS have its threads.
+    """Do what is done once in a process: compile what a question needs, and set the number of HiGHS's threads.
 
     HiGHS keeps the number of threads of the first program that it solves in a process.
     """
@@ -89,7 +89,7 @@ def prepare(posed: Posed, workers: int) -> None:
 
 
 def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> tuple[Any, float]:
-    """The result, and how long it took; the least of three times, if that is short."""
+    """Return the result and the time; the least of three times, if it is short."""
     seconds: list[float] = []
     while len(seconds) < (3 if not seconds or seconds[0] < SHORT else 1):
         start = clock()
@@ -99,7 +99,7 @@ def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_tim
 
 
 def compared(ours: Answer, theirs: Answer) -> str:
-    """What is wrong with two answers to one question; nothing, if they agree."""
+    """Return what is wrong with two answers to one question; an empty text if they agree."""
     rounding = SAME * (1.0 + abs(ours.value))
     if ours.value > theirs.bound + rounding or theirs.value > ours.bound + rounding:
         return " (they contradict each other)"
@@ -107,7 +107,7 @@ def compared(ours: Answer, theirs: Answer) -> str:
 
 
 def against_highs(name: str, limit: float, workers: int) -> tuple[str, float]:
-    """One line of the first table, and HiGHS's time over ours, at least; nan where ours was stopped."""
+    """Return a line of the first table, and HiGHS's time over ours (a lower bound); NaN if ours was stopped."""
     posed = greatest(*named(name))
     prepare(posed, workers)
     clock = time.process_time if workers == 1 else time.perf_counter
@@ -130,7 +130,7 @@ def _row(found: Answer, seconds: float) -> tuple[str, str, str]:
 
 
 def gaps(name: str, limits: list[float], workers: int) -> Iterator[str]:
-    """How wide the proven interval of both is after some seconds.
+    """Yield lines with the width of both proven intervals after some seconds.
 
     Yields:
         A line for each time.
@@ -148,7 +148,7 @@ def gaps(name: str, limits: list[float], workers: int) -> Iterator[str]:
 
 
 def scaling(name: str, workers: int, repeats: int = 3) -> str:
-    """One line: a search to its end by one worker and by more, by turns; the least of the clock's seconds."""
+    """Return a line: complete searches by one worker and by several, alternating; least wall-clock seconds of each."""
     posed = greatest(*named(name))
     prepare(posed, workers)
     seconds: dict[int, list[float]] = {1: [], workers: []}
@@ -164,7 +164,7 @@ def scaling(name: str, workers: int, repeats: int = 3) -> str:
 
 
 def known(name: str, limit: float) -> str:
-    """One line: minimum and maximum where all regions are known, if they are not too many, against those by HiGHS."""
+    """Return a line: minimum and maximum where all regions are known, unless there are too many, against HiGHS."""
     model, box = named(name)
     ends = [greatest(model, box, sign) for sign in (1.0, -1.0)]
     (upper, lower), milp = timed(lambda: [answer_by_milp(end, time_limit=limit) for end in ends])
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help="widths, such as 10-8-8-1")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each answer")
     parser.add_argument("--workers", type=int, default=1, help="threads of the search, and of HiGHS")
-    parser.add_argument("--gaps", type=float, nargs="+", metavar="SECONDS", help="intervals after so many seconds")
+    parser.add_argument("--gaps", type=float, nargs="+", metavar="SECONDS", help="intervals after these times")
     parser.add_argument("--scaling", action="store_true", help="these workers, at least two, against one")
     parser.add_argument("--known", action="store_true", help="where all regions are known")
     given = parser.parse_args()

@@ -1,10 +1,10 @@
-"""A record of measurements as data: what was measured, on which machine, by which versions.
+"""Record of measurements as data: what was measured, on which machine, with which versions.
 
-`python -m benchmarks.record FILE.json` measures enumeration and forward, as `benchmarks.enumerate` and
-`benchmarks.forward` do, and writes all rows with the machine. `--tables FILE.json` makes the tables of
-`benchmarks/README.md` anew from a record. `--compare OLD.json NEW.json` compares the ratios to the same peers in two
+`python -m benchmarks.record FILE.json` measures enumeration and forward passes, as `benchmarks.enumerate` and
+`benchmarks.forward` do, and writes all rows with the machine. `--tables FILE.json` updates the tables of
+`benchmarks/README.md` from a record. `--compare OLD.json NEW.json` compares the ratios to the same peers in two
 records and fails if one has fallen by more than a tenth. A ratio is the peer's time over ours, in the same run; the
-deep model is the peer of a forward.
+deep model is the peer of a forward pass.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Record = dict[str, Any]
 
 PAGE = Path(__file__).parent / "README.md"
 PACKAGES = ("torch-shallow", "torch", "numpy", "scipy", "numba", "affinitree", "relucent")
-FALLEN = 0.9  # a ratio below this share of the one before is slower
+FALLEN = 0.9  # a ratio below this share of the earlier one is slower
 TABLES = {"enumerate": enumeration.table, "forward": forward.table}
 
 
 def machine() -> dict[str, Any]:
-    """What the measurements depend on, apart from what else the machine did."""
+    """Return what the measurements depend on, apart from other load on the machine."""
     found = {}
     for package in PACKAGES:
         try:
@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The name of the processor's model, where the system tells it."""
+    """Return the name of the processor's model, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -67,13 +67,13 @@ def _processor() -> str:
 
 
 def collect(networks: Sequence[str] | None, *, quick: bool, repeats: int, limit: float) -> Iterator[tuple[str, Row]]:
-    """Measure all rows, one after the other.
+    """Measure all rows, one after another.
 
     Args:
-        networks: names of the networks; None is all of those that `quick` leaves.
-        quick: small networks alone.
-        repeats: of short runs, of which the median is taken.
-        limit: seconds for one tool and network.
+        networks: Names of the networks; by default all that `quick` leaves.
+        quick: Whether to measure only small networks.
+        repeats: Number of runs, if short, of which the median is taken.
+        limit: Seconds for one tool and network.
 
     Yields:
         The name of a table, and a row of it.
@@ -87,12 +87,12 @@ def collect(networks: Sequence[str] | None, *, quick: bool, repeats: int, limit:
 
 
 def identity(table: str, row: Row) -> tuple[Any, ...]:
-    """What makes a row the same one in another record."""
+    """Return what identifies a row in another record."""
     return (table, *(row.get(name) for name in ("network", "peer", "threads", "dtype")))
 
 
 def compare(old: Record, new: Record) -> tuple[list[str], bool]:
-    """Lines that compare the ratios that two records share, and whether one of them has fallen."""
+    """Return lines that compare the ratios shared by two records, and whether one of them has fallen."""
     before = {identity(table, row): row["ratios"] for table, rows in old["tables"].items() for row in rows}
     lines, fallen, shares = [], False, []
     for table, rows in new["tables"].items():
@@ -115,10 +115,10 @@ def compare(old: Record, new: Record) -> tuple[list[str], bool]:
 
 
 def written(page: str, record: Record) -> str:
-    """The page with the tables of a record between their marks.
+    """Return the page with the tables of a record inserted between their marks.
 
     Raises:
-        ValueError: the page has no marks for a table.
+        ValueError: The page has no marks for a table.
     """
     told = record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
@@ -141,7 +141,7 @@ def main() -> None:
         prog="python -m benchmarks.record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", nargs="?", type=Path, help="where to write the record")
-    parser.add_argument("--tables", type=Path, metavar="FILE", help="make the tables of the README anew")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="update the tables of the README")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="compare ratios")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="networks by name; default: all")
     parser.add_argument("--quick", action="store_true", help="small networks alone: some minutes")

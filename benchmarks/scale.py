@@ -1,8 +1,8 @@
-"""How `transform` grows with workers: threads, processes, and the processes of a Dask cluster.
+"""Scaling of `transform` with workers: threads, processes, and the processes of a Dask cluster.
 
 `python -m benchmarks.scale [NETWORK ...]` prints times and ratios to one worker of the same kind; `--weak` the time of
-twice the work for twice the workers; `--tasks` what is sent, returned and done after the walk. Every partition is
-compared with that of one thread, bit for bit.
+twice the work for twice the workers; `--tasks` the data sent and returned, and the work done after the walk. Every
+partition is compared with that of one thread, bit for bit.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ START_TASKS = "import sys; from benchmarks.scale import weigh_tasks; weigh_tasks
 
 @contextmanager
 def some_workers(kind: str, count: int) -> Iterator[int | Executor]:
-    """Workers of a kind, as `transform` takes them.
+    """Provide workers of a kind, as `transform` takes them.
 
     Yields:
-        A number of threads, or an executor with so many processes of one thread.
+        A number of threads, or an executor with `count` processes of one thread each.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: There is no such kind.
     """
     if kind == "threads":
         yield count
@@ -68,7 +68,7 @@ def transform(case: Case, workers: int | Executor) -> torch_shallow.ShallowReLU:
 
 
 def digest(shallow: torch_shallow.ShallowReLU) -> str:
-    """Of everything that describes the regions."""
+    """Return a digest of everything that describes the regions."""
     partition: Any = shallow.partition
     arrays = (partition.children, partition.cut_neurons, partition.packed_patterns, partition.points)
     selection: Any = shallow.selection
@@ -80,14 +80,14 @@ def time_transform(name: str, kind: str, count: str, repeats: str, result: str) 
     """Warm up, time some transforms, and write regions, seconds and digest.
 
     Args:
-        name: of the case.
-        kind: of workers.
-        count: how many there are.
-        repeats: how many runs are timed.
-        result: where to write.
+        name: Name of the case.
+        kind: Kind of workers.
+        count: Number of workers.
+        repeats: Number of timed runs.
+        result: File to which the result is written.
     """
     case, seconds = load(name), []
-    torch.set_num_threads(int(count))  # for what is done when all regions are known
+    torch.set_num_threads(int(count))  # for the work after all regions are known
     with some_workers(kind, int(count)) as workers:
         transform(load("5-8-8-1"), workers)
         shallow = transform(case, workers)
@@ -100,11 +100,11 @@ def time_transform(name: str, kind: str, count: str, repeats: str, result: str) 
 
 
 def weigh_tasks(name: str, result: str) -> None:
-    """Write what the tasks of a run by two processes weigh, and how long everything but the tasks takes.
+    """Write the sizes of the tasks of a run by two processes, and the time of everything except the tasks.
 
     Args:
-        name: of the case.
-        result: where to write.
+        name: Name of the case.
+        result: File to which the result is written.
     """
     from torch_shallow.program.model import read_model
     from torch_shallow.search.affine_maps import affine_maps
@@ -172,7 +172,7 @@ def weigh_tasks(name: str, result: str) -> None:
 
 
 def show_strong(names: list[str], counts: list[int], repeats: int, limit: float) -> None:
-    """A table of the same work for more workers."""
+    """Print a table of the same work for increasing numbers of workers."""
     print("| network | regions | workers | seconds | ratio to one of the kind | same bits as one thread |")
     print("|---|--:|---|--:|--:|---|")
     for name in names:
@@ -192,7 +192,7 @@ def show_strong(names: list[str], counts: list[int], repeats: int, limit: float)
 
 
 def show_weak(repeats: int, limit: float) -> None:
-    """A table of about twice the work for twice the workers, where the work is the time of one worker of the kind."""
+    """Print a table of twice the work for twice the workers, where work is the time of one worker of the kind."""
     print("| workers | network | regions | one worker, s | these workers, s | efficiency |")
     print("|---|---|--:|--:|--:|--:|")
     for kind in KINDS:
@@ -212,7 +212,7 @@ def show_weak(repeats: int, limit: float) -> None:
 
 
 def show_tasks(names: list[str], limit: float) -> None:
-    """A table of what is sent and returned, and of what is not done by workers."""
+    """Print a table of what is sent and returned, and of what workers do not do."""
     print(
         "| network | regions | tasks | the problem, kB | a task, bytes | returned per region, bytes | "
         "walk by 2 processes, s | putting together, s | joining, s | tree and maps, 1 thread, s | 2 threads, s |"
@@ -231,7 +231,7 @@ def show_tasks(names: list[str], limit: float) -> None:
 
 
 def main() -> None:
-    """Print the tables that are asked for."""
+    """Print the requested tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])

@@ -1,6 +1,6 @@
-"""Exact SHAP values: against `shap.ExactExplainer`, how far the reduction reaches, and where `DeepExplainer` fails.
+"""Exact SHAP values: compared with `shap.ExactExplainer`, the reach of the reduction, and failures of `DeepExplainer`.
 
-`python -m benchmarks.shapley` prints three tables. Times are medians of warm runs, those of the two alternating.
+`python -m benchmarks.shapley` prints three tables. Times are medians of warm runs that alternate between the two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUNS, ROWS, BACKGROUND = 5, 3, 100
 
 
 def trained(widths: tuple[int, ...], spread: float = 1.0, steps: int = 300) -> tuple[nn.Module, Tensor]:
-    """A chain of layers that has learned a smooth function of its inputs, in float64, and data of this spread."""
+    """Train a chain of layers on a smooth function; return it in float64, and data of this spread."""
     torch.manual_seed(0)
     layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
     model = nn.Sequential(*layers[:-1]).double()
@@ -38,14 +38,14 @@ def trained(widths: tuple[int, ...], spread: float = 1.0, steps: int = 300) -> t
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Return the seconds that some work takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def against_exact_explainer() -> None:
-    """Time and equality on the same background."""
+    """Compare times and values for the same background."""
     import shap
 
     print(f"\n{ROWS} rows, background of {BACKGROUND} rows, {torch.get_num_threads()} threads\n")
@@ -74,7 +74,7 @@ def against_exact_explainer() -> None:
 
 
 def reach() -> None:
-    """Many features: near the background few neurons change sign, and sparse networks split."""
+    """Measure many features: near the background few neurons change sign, and sparse networks split."""
     print("\n| features | network | distance to the background | time for a pair | coalitions in all |")
     print("|--:|---|--:|--:|--:|")
     for d, spread in [(20, 1.0), (20, 0.1), (30, 0.1), (30, 0.001), (60, 0.0001)]:
@@ -85,14 +85,14 @@ def reach() -> None:
 
 
 def grouped(d: int) -> nn.Module:
-    """A sum of networks of five features each, as in additive models."""
+    """Return a sum of networks of five features each, as in additive models."""
     torch.manual_seed(0)
     layers = nn.Conv1d(1, 16, 5, stride=5), nn.ReLU(), nn.Conv1d(16, 16, 1), nn.ReLU()
     return nn.Sequential(nn.Unflatten(1, (1, d)), *layers, nn.Flatten(), nn.Linear(16 * (d // 5), 1)).double()
 
 
 def report(model: nn.Module, data: Tensor, d: int, name: str, spread: str) -> None:
-    """A row of the table."""
+    """Print a row of the table."""
     try:
         shap_values(model, data[:1], data[1:6])
         taken = statistics.median(seconds(lambda: shap_values(model, data[:1], data[1:6])) for _ in range(3)) / 5
@@ -103,7 +103,7 @@ def report(model: nn.Module, data: Tensor, d: int, name: str, spread: str) -> No
 
 
 def additivity_of_deep_explainer() -> None:
-    """A ReLU network with max pooling, on which the peer's values do not add up to what they explain."""
+    """Measure a ReLU network with max pooling, where the peer's values do not add up to the output they explain."""
     import shap
 
     torch.manual_seed(0)

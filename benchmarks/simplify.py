@@ -1,9 +1,9 @@
-"""Whether simplified networks are ever farther from their networks than is proven: by samples and by ascents.
+"""Errors of simplified networks, found by samples and ascents, compared with their proven errors.
 
 `python -m benchmarks.simplify [--networks 30] [--samples 1000000] [--ascents 1000]` prints a table: for each network,
-what was asked for, how many regions there are, the proven error, and the largest ones found by simplify itself, by
-samples, and by ascents from the worst of them and from anywhere. The last columns are the proven error over the largest
-one found by anybody, which is never below 1, over `error_found`, which is at most 1.1 unless the time was up, and
+what was asked for, the number of regions, the proven error, and the largest errors found by simplify itself, by
+samples, and by ascents from the worst of them and from random points. The last columns are the proven error over the
+largest one found, which is never below 1, and over `error_found`, which is at most 1.1 unless the time was up, and the
 processor seconds of simplify.
 """
 
@@ -38,13 +38,13 @@ STEPS = 0.2 * 0.88 ** np.arange(60)
 
 @dataclass(frozen=True)
 class Case:
-    """A network, and what is asked for.
+    """A network, and a request to simplify it.
 
     Attributes:
-        name: both in words.
-        model: the network.
-        given: the network, or the shallow one that is equal to it.
-        options: of simplify.
+        name: Both in words.
+        model: The network.
+        given: The network, or an equal shallow network.
+        options: Options of simplify.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Case:
 
 
 def cases(count: int) -> Iterator[Case]:
-    """So many networks, each asked for in one of several ways.
+    """Yield `count` networks, each with one of several requests.
 
     Yields:
         A case for each.
@@ -72,18 +72,18 @@ def cases(count: int) -> Iterator[Case]:
 
 
 def points(inputs: int, count: int, seed: int) -> Float[Tensor, "count inputs"]:
-    """Points of the box from -1 to 1."""
+    """Draw points of the box from -1 to 1."""
     generator = torch.Generator().manual_seed(seed)
     return 2.0 * torch.rand(count, inputs, dtype=torch.float64, generator=generator) - 1.0
 
 
 def errors_of(model: nn.Module, simple: SimplifiedReLU, x: Float[Tensor, "points inputs"]) -> Tensor:
-    """By how much each output is off at some points."""
+    """Return the error of each output at some points."""
     return (model(x) - simple(x)).abs()
 
 
 def sampled(model: nn.Module, simple: SimplifiedReLU, count: int) -> tuple[Tensor, Tensor]:
-    """The largest errors of so many samples, for each output; and the worst points."""
+    """Return the largest errors of `count` samples, for each output, and the worst points."""
     worst, where = [], []
     inputs = simple.in_shape[0]
     for seed, start in enumerate(range(0, count, BLOCK)):
@@ -96,7 +96,7 @@ def sampled(model: nn.Module, simple: SimplifiedReLU, count: int) -> tuple[Tenso
 
 
 def climbed(model: nn.Module, simple: SimplifiedReLU, starts: Float[Tensor, "starts inputs"]) -> Tensor:
-    """The largest errors that projected ascents of each output come by."""
+    """Return the largest errors on projected ascents for each output."""
     worst = []
     for output in range(simple.out_shape[0]):
         x, best = starts.clone(), torch.zeros(len(starts), dtype=torch.float64)
@@ -111,7 +111,7 @@ def climbed(model: nn.Module, simple: SimplifiedReLU, starts: Float[Tensor, "sta
 
 
 def line(case: Case, samples: int, ascents: int) -> tuple[str, bool, float]:
-    """A line of the table, whether the proven error was beaten, and how many times the error found it is."""
+    """Return a line of the table, whether the proven error was exceeded, and the proven error over the one found."""
     begun = time.process_time()
     simple = torch_shallow.simplify(case.given, Box(-1.0, 1.0), **case.options)
     seconds = time.process_time() - begun

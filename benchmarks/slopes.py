@@ -1,10 +1,10 @@
-"""The steepest slopes of trained networks in the box of their data: by the search, and by HiGHS, in one run.
+"""Steepest slopes of trained networks in the box of their data, by the search and by HiGHS in one run.
 
 `python -m benchmarks.slopes [NETWORKS ...] [--norms 1 2 inf] [--limit SECONDS]` prints a table: what is proven of the
-Lipschitz constant, and how long it takes. HiGHS solves it as a mixed-integer program, with a binary variable for the
-share of each neuron (as LipMIP does: Jordan & Dimakis 2020), given the same proven bounds of the neurons; for the norm
-1 that is a program for each input and sign, of which each has its share of the time. It has no program for the norm 2.
-Seconds are those of the processor, by one thread.
+Lipschitz constant, and the time it takes. HiGHS solves it as a mixed-integer program with a binary variable for the
+share of each neuron (as in LipMIP: Jordan & Dimakis 2020), given the same proven bounds of the neurons; for norm 1 this
+is one program for each input and sign, each with its share of the time. There is no such program for norm 2. Seconds
+are those of the processor, with one thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NETWORKS = ("10-16-16-1", "10-20-20-1", "10-32-32-1", "10-64-64-1")
 
 @dataclass(frozen=True)
 class Interval:
-    """What is proven of a constant, and processor seconds."""
+    """What is proven of a constant, and the processor seconds."""
 
     value: float
     bound: float
@@ -44,14 +44,14 @@ class Interval:
 
 
 def by_search(asked: Steepness, limit: float) -> Interval:
-    """Ours, with all that is done before the search."""
+    """Measure our search, including everything done before it."""
     begun = time.process_time()
     found = steepest(asked, time_limit=limit)
     return Interval(found.value, found.bound, time.process_time() - begun)
 
 
 def by_highs(asked: Steepness, bounded: Bounded, limit: float) -> Interval:
-    """A mixed-integer program, or as many as the norm asks for."""
+    """Measure a mixed-integer program, or as many as the norm requires."""
     begun, scaled = time.process_time(), bounded.scaled
     half = scaled.half[scaled.free]
     if asked.norm == 1:
@@ -66,9 +66,9 @@ def by_highs(asked: Steepness, bounded: Bounded, limit: float) -> Interval:
 def greatest_slope(
     scaled: ScaledProgram, low: Float[np.ndarray, "free"], high: Float[np.ndarray, "free"], limit: float
 ) -> tuple[float, float]:
-    """The greatest slope of the first output in directions between two ends, and a bound of it.
+    """Return the greatest slope of the first output in directions between two ends, and a bound of it.
 
-    Variables are inputs v, the direction d, and of each neuron h = a z, the share a, and its change p = a y. With
+    Variables are inputs v, the direction d, and for each neuron h = a z, the share a, and its change p = a y. With
     bounds of z and y, both products are exact for a in {0, 1} (the "big-M" formulation).
     """
     import highspy

@@ -1,4 +1,4 @@
-"""The models of `benchmarks.acceptance`: those of the tests and common ones, modules, programs and files."""
+"""Models of `benchmarks.acceptance`: those of the tests and common ones, as modules, programs and files."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Argmax(nn.Module):
     """The number of the largest value."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of each row."""
+        """Return the number of the largest value in each row."""
         return x.argmax(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and what of it is given to a tool.
+    """A model, and the form in which a tool gets it.
 
     Attributes:
-        name: in the table.
-        make: makes the model.
-        in_shape: of one input.
-        domain: where to look.
-        given: makes of the model what a tool is given: itself, an exported program or the path of a file.
+        name: Name in the table.
+        make: Makes the model.
+        in_shape: Shape of one input.
+        domain: The domain.
+        given: Makes what a tool is given from the model: itself, an exported program or the path of a file.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Subject:
     given: Callable[[nn.Module], Any] = lambda model: model
 
     def model(self) -> nn.Module:
-        """In float64 and eval mode, its running statistics moved from where they start, as if it had been trained."""
+        """Return the model in float64 and eval mode, with running statistics changed as if it had been trained."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = self.make().double().eval()
@@ -63,7 +63,7 @@ class Subject:
         return model
 
     def points(self) -> Float[Tensor, "rows ..."]:
-        """Random points in the domain."""
+        """Draw random points in the domain."""
         generator = torch.Generator().manual_seed(1)
         x = 2.0 * torch.randn(50 * COUNT, int(np.prod(self.in_shape)), generator=generator, dtype=torch.float64)
         if isinstance(self.domain, Box):
@@ -74,7 +74,7 @@ class Subject:
 
 
 def subjects() -> dict[str, Subject]:
-    """All models, by name."""
+    """Return all models, by name."""
     return {subject.name: subject for subject in (*_of_the_tests(), *_sequences(), *_others(), *_acas_xu())}
 
 
@@ -122,7 +122,7 @@ def _onnx_file(model: nn.Module) -> Path:
 
 
 def _acas_xu() -> Iterator[Subject]:
-    """ACAS Xu 1_1 in the box of property 3, as a file and as a module; nothing where the files are not there.
+    """Yield ACAS Xu 1_1 in the box of property 3, as a file and as a module; nothing if the files are missing.
 
     Yields:
         The two.

@@ -1,7 +1,7 @@
-"""`transform` by data: time and peak memory for networks that are too large to enumerate.
+"""Transformation by data: time and peak memory for networks too large to enumerate.
 
-`python -m benchmarks.visited [NETWORK ...]` prints a table. The networks are trained on the handwritten digits of
-scikit-learn, enlarged, moved about and lighter or darker: 10,000 different images of 28 x 28 pixels with black borders.
+`python -m benchmarks.visited [NETWORK ...]` prints a table. The networks are trained on scikit-learn's handwritten
+digits, enlarged, shifted and varied in brightness: 10,000 different images of 28 x 28 pixels with black borders.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ START = "import sys; from benchmarks.visited import visit; visit(*sys.argv[1:])"
 
 
 def mlp() -> nn.Module:
-    """784-512-256-10."""
+    """Return a network 784-512-256-10."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
     )
 
 
 def cnn() -> nn.Module:
-    """Two convolutions of 16 channels: 25,088 ReLUs."""
+    """Return two convolutions of 16 channels: 25,088 ReLUs."""
     convolutions = (nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
     return nn.Sequential(*convolutions, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * 14 * 14, 10))
 
@@ -43,7 +43,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {"784-512-256-10": mlp, "digits C
 
 
 def digits(rows: int) -> tuple[Tensor, Tensor]:
-    """So many images of digits, and what they are."""
+    """Return `rows` images of digits, and their labels."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -55,7 +55,7 @@ def digits(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def train(model: nn.Module, x: Tensor, y: Tensor, epochs: int = 3) -> float:
-    """Train a classifier in place; returns its share of right answers."""
+    """Train a classifier in place; return its accuracy."""
     optimiser = torch.optim.Adam(model.parameters(), 2e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(100):
@@ -71,8 +71,8 @@ def visit(name: str, result: str) -> None:
     """Transform a network by data and write regions, seconds, peak memory beyond the start, and the largest error.
 
     Args:
-        name: name of the network.
-        result: where to write.
+        name: Name of the network.
+        result: File to which the result is written.
     """
     import torch_shallow
 
@@ -106,7 +106,7 @@ def main(names: list[str]) -> None:
     """Print the table.
 
     Args:
-        names: names of networks.
+        names: Names of networks.
     """
     print("| network | ReLUs | accuracy | rows | regions | transform | forward | peak memory | largest error |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")

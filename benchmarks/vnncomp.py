@@ -1,12 +1,12 @@
-"""Queries of the verification competition (VNN-COMP): right or not, and how long each takes; nnenum beside it.
+"""Queries of the verification competition (VNN-COMP): verdicts and times, compared with nnenum.
 
 `python -m benchmarks.vnncomp DATA [--benchmarks NAME ...] [--workers N] [--limit SECONDS] [--all]` answers every
 instance of DATA/vnncomp/verdicts.csv in one process, compares the verdicts, and prints a line for each benchmark (with
-`--all`, one for each instance, too). With `--nnenum CHECKOUT` a sample of ACAS Xu (`--sample 1_1:1 2_3:1 ...`: network
-and property) is answered by both, instance by instance, nnenum with as many processes as we have threads.
+`--all`, also one for each instance). With `--nnenum CHECKOUT`, a sample of ACAS Xu (`--sample 1_1:1 2_3:1 ...`: network
+and property) is answered by both, instance by instance, with as many processes of nnenum as threads of ours.
 
-Ours is the time of `read_vnnlib` and `verify`, reading the model's program included; nnenum's is what it measures
-itself. Neither has the time for starting Python or loading the ONNX file.
+Our time is that of `read_vnnlib` and `verify`, including reading the model's program; nnenum's is what it measures
+itself. Neither includes starting Python or loading the ONNX file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ GRACE = 30.0  # seconds, for nnenum to start and stop
 
 @dataclass(frozen=True)
 class Instance:
-    """A query that others have answered.
+    """A query answered by others.
 
     Attributes:
-        benchmark: whose it is.
-        network: an ONNX file.
-        query: a VNN-LIB file.
+        benchmark: Name of its benchmark.
+        network: An ONNX file.
+        query: A VNN-LIB file.
         verdict: `"sat"` or `"unsat"`.
     """
 
@@ -51,14 +51,14 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """Of network and query, short."""
+        """Short name of network and query."""
         network = self.network.stem.removeprefix("ACASXU_run2a_").removesuffix("_batch_2000")
         return f"{network}:{self.query.stem.removeprefix('prop_')}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a tool says, after how many seconds and cells."""
+    """Verdict of a tool, with its seconds and cells."""
 
     verdict: str
     seconds: float
@@ -66,7 +66,7 @@ class Result:
 
 
 def instances(data: Path) -> Iterator[Instance]:
-    """All that have a verdict.
+    """Yield all instances that have a verdict.
 
     Yields:
         In the order of the file.
@@ -80,12 +80,12 @@ def instances(data: Path) -> Iterator[Instance]:
 
 @cache
 def loaded(network: Path) -> nn.Module:
-    """A network, read once."""
+    """Return a network, read only once."""
     return from_onnx(network)
 
 
 def ours(instance: Instance, workers: int, limit: float) -> Result:
-    """The verdict of this package."""
+    """Return the verdict of this package."""
     model, start = loaded(instance.network), time.perf_counter()
     query = read_vnnlib(instance.query)
     verdict = verify(model, query.domain, query.property, workers=workers, time_limit=limit)
@@ -93,10 +93,10 @@ def ours(instance: Instance, workers: int, limit: float) -> Result:
 
 
 def by_nnenum(instance: Instance, checkout: Path, workers: int, limit: float) -> Result:
-    """The verdict of nnenum, by its own timing, in a process of its own, of the Python that `NNENUM_PYTHON` names.
+    """Return the verdict of nnenum, by its own timing, from a process of the Python that `NNENUM_PYTHON` names.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: nnenum failed.
     """
     script = Path(__file__).with_name("nnenum_verify.py")
     python = os.environ.get("NNENUM_PYTHON", sys.executable)
@@ -119,12 +119,12 @@ def by_nnenum(instance: Instance, checkout: Path, workers: int, limit: float) ->
 
 
 def judged(instance: Instance, result: Result) -> str:
-    """What is wrong with a result; nothing, if it is right."""
+    """Return what is wrong with a result; an empty text if it is right."""
     return "" if result.verdict == instance.verdict else f" {result.verdict}, should be {instance.verdict}"
 
 
 def summary(benchmark: str, given: list[Instance], workers: int, limit: float, *, every: bool) -> str:
-    """One line of the table of all instances of a benchmark; one for each instance before it, if these are wanted."""
+    """Return a line for all instances of a benchmark; with `every`, print one for each instance first."""
     ours(given[0], workers, limit)  # compile
     results: list[tuple[Result, Instance]] = []
     for instance in given:

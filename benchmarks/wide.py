@@ -1,7 +1,7 @@
-"""Time per region where networks are wide, by each engine: `python -m benchmarks.wide [--against CHECKOUT]`.
+"""Time per region of wide networks, by each engine: `python -m benchmarks.wide [--against CHECKOUT]`.
 
-Processor time of the walk alone, on one thread, over the first regions that it finds: the same ones for every engine
-setting of both checkouts, as long as cuts are made in the same order. With `--against`, the same is measured with the
+It is the processor time of the walk alone, on one thread, over the first regions found: the same ones for each engine
+setting in both checkouts, as long as cuts are made in the same order. With `--against`, the same is measured with the
 package of another checkout, in turn, and the table has the ratio of the medians.
 """
 
@@ -22,7 +22,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-FILES = {  # network and property of each benchmark of the competition
+FILES = {  # network and property for each benchmark of the competition
     "robot": ("reach_prob_density/robot.onnx", "reach_prob_density/robot_0.vnnlib"),
     "gcas": ("reach_prob_density/gcas.onnx", "reach_prob_density/gcas_0.vnnlib"),
     "dubinsrejoin": ("rl_benchmarks/dubinsrejoin.onnx", "rl_benchmarks/dubinsrejoin_case_safe_0.vnnlib"),
@@ -35,7 +35,7 @@ FILES = {  # network and property of each benchmark of the competition
         "tllverifybench/property_N=24_0.vnnlib",
     ),
 }
-CASES = {  # how many regions are found
+CASES = {  # number of regions to find
     "6-32-32-1 on [-1,1]^6": 100_000,
     "8-32-32-1 on [-1,1]^8": 50_000,
     "10-64-64-1 on [-1,1]^10": 15_000,
@@ -46,11 +46,11 @@ CASES = {  # how many regions are found
     "tllverifybench N=24": 300_000,
 }
 METHODS = ("auto", "double-description", "lp")
-SLOW = {("gcas", "double-description")}  # milliseconds for a region
+SLOW = {("gcas", "double-description")}  # milliseconds per region
 
 
 def measured(data: Path, name: str, method: str, regions: int) -> dict[str, Any]:
-    """Regions, and processor seconds for one of them, of the package that is imported."""
+    """Return the number of regions, and the processor seconds per region, of the imported package."""
     import torch_shallow
     from benchmarks.networks import load
     from torch_shallow.program.model import read_model
@@ -78,7 +78,7 @@ def measured(data: Path, name: str, method: str, regions: int) -> dict[str, Any]
 
 
 def in_process(checkout: Path, data: Path, name: str, method: str, regions: int) -> dict[str, Any]:
-    """The same in a process of its own, with the package of a checkout."""
+    """Measure the same in a separate process, with the package of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(Path(__file__).resolve()), "--data", str(data.resolve())]
     command += ["--one", name, method, str(regions)]

@@ -1,4 +1,4 @@
-"""A slow, independent reference for what a search answers: a mixed-integer program with big-M, solved by HiGHS."""
+"""Slow, independent reference for answers of a search: a big-M mixed-integer program, solved by HiGHS."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from torch_shallow.search.question import Answer, Posed
 
-ACCURACY = 1e-5  # binaries may be off by the feasibility tolerance, times the largest of the big numbers
+ACCURACY = 1e-5  # binaries may be off by the feasibility tolerance times the largest big-M constant
 
 
 def answer_by_milp(posed: Posed, **_: Any) -> Answer:
-    """The greatest value of a question, and where it is; floors and what is enough are not looked at."""
+    """Return the greatest value of a question, and where it is; floors and `enough` are ignored."""
     program, d, n = posed.program, posed.program.num_inputs, posed.program.num_neurons
     a, b = posed.domain.inequalities(program.in_shape)
     lower, upper = box_around(a, b)
-    # Variables: x, h, binaries, and the value.
+    # Variables: x, h, the binaries, and the value.
     size = d + 2 * n + 1
     rows, low = [], []
 
@@ -59,7 +59,7 @@ def answer_by_milp(posed: Posed, **_: Any) -> Answer:
     objective = np.zeros(size)
     objective[-1] = -1.0
     limits = LinearConstraint(np.array(rows), low)
-    for presolve in (True, False):  # HiGHS gives up on some programs with it
+    for presolve in (True, False):  # HiGHS gives up on some programs with presolve
         options = {"mip_rel_gap": 0.0, "presolve": presolve}
         found = milp(objective, integrality=kinds, bounds=Bounds(*bounds), constraints=limits, options=options)
         if found.status != 4:
@@ -73,7 +73,7 @@ def answer_by_milp(posed: Posed, **_: Any) -> Answer:
 
 
 def box_around(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and greatest value of each entry where `a @ x <= b`."""
+    """Return the least and greatest value of each entry where `a @ x <= b`."""
     ends = [
         linprog(side * row, a, b, bounds=(None, None)).fun * side for side in (1.0, -1.0) for row in np.eye(a.shape[1])
     ]

@@ -1,4 +1,4 @@
-"""Families of hyperplane arrangements whose regions combinatorics counts, for any size."""
+"""Families of hyperplane arrangements of any size, with the numbers of regions known from combinatorics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Hyperplanes `normals @ x + offsets = 0` of R^n, which cut it into so many regions."""
+    """Hyperplanes `normals @ x + offsets = 0` of R^n, with the number of regions into which they cut it."""
 
     name: str
     normals: np.ndarray
@@ -22,7 +22,7 @@ class Arrangement:
     regions: int
 
     def module(self) -> nn.Sequential:
-        """One hidden layer whose rows are the hyperplanes, summed up with weights that let nothing cancel."""
+        """Return one hidden layer whose rows are the hyperplanes, summed with weights that let nothing cancel."""
         hyperplanes, inputs = self.normals.shape
         hidden, out = nn.Linear(inputs, hyperplanes).double(), nn.Linear(hyperplanes, 1).double()
         with torch.no_grad():
@@ -38,12 +38,12 @@ def make(name: str, rows: Sequence[np.ndarray], offsets: Sequence[float] | float
 
 
 def differences(n: int) -> list[np.ndarray]:
-    """e_i - e_j for i < j."""
+    """Rows e_i - e_j for i < j."""
     return [np.eye(n)[i] - np.eye(n)[j] for i, j in itertools.combinations(range(n), 2)]
 
 
 def sums(n: int) -> list[np.ndarray]:
-    """e_i + e_j for i < j."""
+    """Rows e_i + e_j for i < j."""
     return [np.eye(n)[i] + np.eye(n)[j] for i, j in itertools.combinations(range(n), 2)]
 
 
@@ -71,7 +71,7 @@ def type_d(n: int) -> Arrangement:
 
 
 def deformed_braid(name: str, n: int, values: Sequence[int], regions: int) -> Arrangement:
-    """x_i - x_j = value, i < j, for each value."""
+    """Hyperplanes x_i - x_j = value, i < j, for each value."""
     rows = [row for row in differences(n) for _ in values]
     return make(f"{name} {n}", rows, [-float(value) for _ in differences(n) for value in values], regions)
 
@@ -97,18 +97,18 @@ def semiorder(n: int) -> Arrangement:
 
 
 def threshold(n: int) -> Arrangement:
-    """x_i + x_j = 0: labelled threshold graphs, known to five vertices."""
+    """Hyperplanes x_i + x_j = 0: labelled threshold graphs, with known counts up to five vertices."""
     return make(f"threshold {n}", sums(n), 0.0, {2: 2, 3: 8, 4: 46, 5: 332}[n])
 
 
 def resonance(n: int) -> Arrangement:
-    """Sums of all non-empty sets of coordinates: known to five."""
+    """Sums of all non-empty sets of coordinates, with known counts up to five coordinates."""
     rows = [np.array(row) for row in itertools.product([0, 1], repeat=n) if any(row)]
     return make(f"resonance {n}", rows, 0.0, {1: 2, 2: 6, 3: 32, 4: 370, 5: 11292}[n])
 
 
 def cycle(n: int) -> Arrangement:
-    """The graphical arrangement of a cycle: its acyclic orientations."""
+    """The graphical arrangement of a cycle, whose regions are its acyclic orientations."""
     eye = np.eye(n)
     return make(f"cycle {n}", [eye[i] - eye[(i + 1) % n] for i in range(n)], 0.0, 2**n - 2)
 
@@ -120,7 +120,7 @@ def tree(n: int) -> Arrangement:
 
 
 def grid(*counts: int) -> Arrangement:
-    """Some parallel hyperplanes across each axis."""
+    """Parallel hyperplanes across each axis."""
     rows = [np.eye(len(counts))[axis] for axis, count in enumerate(counts) for _ in range(count)]
     offsets = [-float(k) for count in counts for k in range(count)]
     return make(f"grid {'x'.join(map(str, counts))}", rows, offsets, prod(n + 1 for n in counts))
@@ -135,14 +135,14 @@ def pencil(lines: int, d: int, at: float) -> Arrangement:
 
 
 def two_pencils(n: int, m: int) -> Arrangement:
-    """n lines through one point of the plane and m through another, none parallel and none shared."""
+    """Pencils of n lines through one point of the plane and m through another, none parallel and none shared."""
     rows = [np.array([k, 1.0]) for k in range(1, n + 1)] + [np.array([1.0, -k]) for k in range(1, m + 1)]
     offsets = [0.0] * n + [-100.0] * m  # the second point is (100, 0)
     return make(f"pencils {n} and {m}", rows, offsets, n * m + 2 * n + 2 * m - 1)
 
 
 def repeated(base: Arrangement) -> Arrangement:
-    """Every hyperplane twice more: scaled, and with its sides exchanged."""
+    """Repeat every hyperplane twice: scaled, and with its sides exchanged."""
     normals = np.concatenate([base.normals, 3.0 * base.normals, -0.7 * base.normals])
     offsets = np.concatenate([base.offsets, 3.0 * base.offsets, -0.7 * base.offsets])
     order = np.random.default_rng(0).permutation(len(offsets))
@@ -150,7 +150,7 @@ def repeated(base: Arrangement) -> Arrangement:
 
 
 def cone(base: Arrangement) -> Arrangement:
-    """Every hyperplane made central in one more dimension, and the hyperplane at infinity."""
+    """Make every hyperplane central in one more dimension, and add the hyperplane at infinity."""
     normals = np.column_stack([base.normals, base.offsets])
     infinity = np.eye(normals.shape[1])[-1:]
     return Arrangement(
@@ -159,7 +159,7 @@ def cone(base: Arrangement) -> Arrangement:
 
 
 def product(first: Arrangement, second: Arrangement) -> Arrangement:
-    """Both, each in coordinates of its own."""
+    """Combine two arrangements, each in its own coordinates."""
     (n, p), (m, q) = first.normals.shape, second.normals.shape
     normals = np.block([[first.normals, np.zeros((n, q))], [np.zeros((m, p)), second.normals]])
     offsets = np.concatenate([first.offsets, second.offsets])

@@ -1,4 +1,4 @@
-"""How many cases of a law are tried: all of them in the run of all tests, some in every run."""
+"""Numbers of cases tried for a law: all of them in the full run, a part in every run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-THOROUGH = 100  # examples, if a test does not say how many
+THOROUGH = 100  # default number of examples
 
 
 def thinned(cases: Iterable[Any], *kept: str) -> list[Any]:
-    """All cases, of which those named are in every run and the others only in that of all tests: the law is the same.
+    """Return all cases, marking those not named in `kept` to run only in the full test run; the law is the same.
 
     Raises:
-        ValueError: there is no case of a name.
+        ValueError: No case has one of these names.
     """
     found = list(cases)
     if missing := set(kept) - {str(case) for case in found}:
@@ -24,5 +24,5 @@ def thinned(cases: Iterable[Any], *kept: str) -> list[Any]:
 
 
 def examples(most: int) -> settings:
-    """So many examples in the thorough profile, and in that of every run as small a part of them as of others."""
+    """Run `most` examples in the thorough profile, and a proportionally smaller number in every run."""
     return settings(max_examples=max(3, most * settings().max_examples // THOROUGH))

@@ -1,4 +1,4 @@
-"""A clock that goes on when it is looked at: what a time limit leaves undone is then the same on any machine."""
+"""Clock that advances only when it is read, so that what a time limit leaves undone is the same on any machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 
 class Clock:
-    """Stands for the module `time`.
+    """Stands in for the module `time`.
 
     Attributes:
-        tick: seconds from one look to the next. A walk looks after each row if that is long, and seldom if not.
-        now: what the last look has shown.
+        tick: Seconds by which each reading advances. If that is long, a walk reads after each row; otherwise rarely.
+        now: The last reading.
     """
 
     def __init__(self, tick: float = 1.0) -> None:
@@ -26,8 +26,8 @@ class Clock:
 
 
 def replaced_clock(patch: pytest.MonkeyPatch) -> Clock:
-    """The clock of every module of the package that looks at one, from now on."""
-    importlib.import_module("torch_shallow.search.enumerate")  # and all that it imports
+    """Replace the clock of every module of the package that reads one, from now on."""
+    importlib.import_module("torch_shallow.search.enumerate")  # with everything it imports
     clock = Clock()
     modules = [module for name, module in sys.modules.items() if name.startswith("torch_shallow.")]
     for module in modules:

@@ -1,10 +1,10 @@
-"""Options, and the clock of tests.
+"""Options and fixtures of the tests, and their clock.
 
-The seed of fresh examples is in the header of every run: `--fresh-seed` with it repeats them.
+The seed of fresh examples is in the header of every run; `--fresh-seed` with it repeats them.
 
 With `--typecheck`, array shapes and types are checked on every call of a function of the package. That takes as long
 as the tests themselves, so all tests run with it where there is time, and `test_annotations.py` runs some everywhere.
-A test that hands over wrong types on purpose, or traces a shallow network with torch.fx, whose proxies are no tensors,
+A test that passes wrong types on purpose, or traces a shallow network with torch.fx, whose proxies are not tensors,
 sets `jaxtyping.config.jaxtyping_disable`.
 """
 
@@ -34,7 +34,7 @@ settings.load_profile("repeatable")
 
 
 def annotated_modules() -> list[str]:
-    """Modules whose annotations can be checked: all but those with compiled functions, which cannot be wrapped."""
+    """Return the modules whose annotations can be checked: all except those with compiled functions."""
     modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
     annotated = [path for path in modules if not COMPILED.search(path.read_text(encoding="utf-8"))]
     return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in annotated]
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Processes share the cores, so one thread each; torch and numpy, and those of subprocesses, read it when imported.
+    # Processes share the cores, so one thread each; torch, numpy and subprocesses read it when imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if config.getoption("--fresh-seed") is None:  # and handed on to the workers of xdist
         config.option.fresh_seed = secrets.randbelow(2**32) if os.environ.get("CI") else 0
@@ -60,20 +60,20 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_finish() -> None:
     gc.collect()
-    gc.freeze()  # what was imported stays: to look through it again and again takes a twentieth of the time
+    gc.freeze()  # imported objects stay: searching them again and again takes a twentieth of the time
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    """The same random numbers for a test, alone or after any others."""
-    import torch  # late: it reads the number of threads from the environment
+    """Start each test with the same random numbers, whether it runs alone or after others."""
+    import torch  # late, since it reads the number of threads from the environment
 
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def several_threads() -> Iterator[None]:
-    """Torch, and what goes by its number of threads, uses three, whatever the machine has."""
+    """Let torch, and everything that follows its number of threads, use three, whatever the machine has."""
     import torch
 
     before = torch.get_num_threads()
@@ -84,13 +84,13 @@ def several_threads() -> Iterator[None]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Time passes only when the package looks at its clock."""
+    """Let time pass only when the package reads its clock."""
     return replaced_clock(monkeypatch)
 
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, which processes in the background ignore."""
+    """Install Python's own handler of Ctrl-C, which background processes ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,4 +1,4 @@
-"""Files that a clone of the repository may not have beside it: tests of them are skipped there, and say why."""
+"""Files that may be missing beside a clone of the repository; tests that need them are then skipped with a reason."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Activation regions, values and errors in exact rational arithmetic: slow, obvious, and nothing of the package in it.
+"""Activation regions, values and errors in exact rational arithmetic: slow, obvious, and independent of the package.
 
-A float64 number is an integer over a power of two, so that everything about a network of such weights can be computed
-with integers alone. A cell is a cone in homogeneous coordinates (x, t) with t >= 0, known by its generators: of a ray
-with t > 0, x / t is a vertex; one with t = 0 is a direction in which the cell has no end. A neuron cuts a cell if it is
-positive at a generator and negative at another, however little: no tolerance is anywhere.
+A float64 number is an integer divided by a power of two, so everything about a network with such weights can be
+computed with integers alone. A cell is a cone in homogeneous coordinates (x, t) with t >= 0, known by its generators:
+a ray with t > 0 is the vertex x / t; one with t = 0 is a direction in which the cell is unbounded. A neuron cuts a cell
+if it is positive at one generator and negative at another, however little: there are no tolerances.
 
-For networks of few inputs and some hundred regions.
+It is meant for networks with few inputs and some hundred regions.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def dot(a: Vector, b: Vector) -> int:
 
 
 def primitive(vector: Sequence[int]) -> Vector:
-    """The shortest integer vector of the same direction."""
+    """Return the shortest integer vector of the same direction."""
     divisor = math.gcd(*vector)
     return tuple(value // divisor for value in vector) if divisor > 1 else tuple(vector)
 
 
 def dyadic(rows: Sequence[Sequence[float]]) -> tuple[list[Vector], int]:
-    """Integer rows and an exponent e >= 0, so that the given rows are these, each divided by 2^e."""
+    """Return integer rows and an exponent e >= 0 such that the given rows are these divided by 2^e."""
     ratios = [[float(value).as_integer_ratio() for value in row] for row in rows]
     exponent = max((below.bit_length() - 1 for row in ratios for _, below in row), default=0)
     return [tuple((above << exponent) // below for above, below in row) for row in ratios], exponent
@@ -43,12 +43,12 @@ def dyadic(rows: Sequence[Sequence[float]]) -> tuple[list[Vector], int]:
 
 @dataclass(frozen=True)
 class Cone:
-    """Sums of rays, times numbers from 0, and of lines, times any number.
+    """Sums of non-negative multiples of rays and any multiples of lines.
 
     Attributes:
-        rays: extreme rays, each with the set of rows that are 0 on it, as bits.
-        lines: independent lines, on which all rows are 0.
-        num_rows: how many rows (half-spaces `row . g >= 0`) there are.
+        rays: Extreme rays, each with the set of rows that are 0 on it, as bits.
+        lines: Independent lines, on which all rows are 0.
+        num_rows: Number of rows (half-spaces `row . g >= 0`).
     """
 
     rays: tuple[tuple[Vector, int], ...]
@@ -57,18 +57,18 @@ class Cone:
 
     @classmethod
     def whole_space(cls, dimension: int) -> Cone:
-        """All (x, t) with t >= 0."""
+        """Return all (x, t) with t >= 0."""
         axes = [tuple(int(i == j) for j in range(dimension + 1)) for i in range(dimension + 1)]
         return cls(((axes[-1], 0),), tuple(axes[:-1]), 1)
 
     def signs(self, row: Vector) -> tuple[bool, bool]:
-        """Whether a row is negative, and whether it is positive, somewhere in the cone."""
+        """Return whether a row is negative, and whether it is positive, somewhere in the cone."""
         values = [dot(row, ray) for ray, _ in self.rays]
         both = any(dot(row, line) for line in self.lines)
         return both or any(value < 0 for value in values), both or any(value > 0 for value in values)
 
     def cut(self, row: Vector) -> Cone:
-        """The part where the row is not negative: one step of the double description method."""
+        """Return the part where the row is non-negative: one step of the double description method."""
         bit = 1 << self.num_rows
         crossing = next((line for line in self.lines if dot(row, line)), None)
         if crossing is not None:
@@ -83,11 +83,11 @@ class Cone:
         return Cone(tuple(rays), self.lines, self.num_rows + 1)
 
     def _adjacent(self, one: Vector, other: Vector, common: int) -> bool:
-        """Whether the smallest face that holds two rays holds no other one."""
+        """Return whether the smallest face that contains two rays contains no other ray."""
         return not any(on & common == common for ray, on in self.rays if ray not in (one, other))
 
     def _cut_across(self, row: Vector, crossing: Vector, bit: int) -> Cone:
-        """The part where the row is not negative, if it is not constant on a line: that becomes a ray."""
+        """Return the part where the row is non-negative, if it varies along a line; this line becomes a ray."""
         length = dot(row, crossing)
         if length < 0:
             crossing, length = tuple(-value for value in crossing), -length
@@ -101,7 +101,7 @@ class Cone:
         return Cone(rays, lines, self.num_rows + 1)
 
     def lies_on(self) -> int:
-        """The rows that are 0 in all of the cone, as bits; all bits if only the origin is left."""
+        """Return the rows that are 0 on the whole cone, as bits; all bits if only the origin is left."""
         return reduce(and_, (on for _, on in self.rays), -1)
 
 
@@ -110,10 +110,10 @@ class ExactCell:
     """An activation region.
 
     Attributes:
-        pattern: which neurons are active, through all layers.
-        cone: the closed region.
-        outputs: a row for each output: 2^exponent times the model's output is `row . (x, 1)`.
-        exponent: see there.
+        pattern: Which neurons are active, through all layers.
+        cone: The closed region.
+        outputs: A row for each output: 2^exponent times the model's output is `row . (x, 1)`.
+        exponent: Exponent of the power of two by which the outputs are scaled.
     """
 
     pattern: tuple[bool, ...]
@@ -127,10 +127,10 @@ def negative(row: Vector) -> Vector:
 
 
 def domain_cone(half_spaces: Sequence[HalfSpace], dimension: int) -> Cone:
-    """The domain.
+    """Return the domain as a cone.
 
     Raises:
-        ValueError: it has no interior.
+        ValueError: The domain has no interior.
     """
     cone = Cone.whole_space(dimension)
     for a, b in half_spaces:
@@ -143,9 +143,9 @@ def domain_cone(half_spaces: Sequence[HalfSpace], dimension: int) -> Cone:
 
 
 def exact_cells(layers: Sequence[Layer], half_spaces: Sequence[HalfSpace] = ()) -> list[ExactCell]:
-    """All activation regions with an interior, of Linear-ReLU-...-Linear where `a x <= b` for all half-spaces.
+    """Return all activation regions with an interior, for Linear-ReLU-...-Linear where `a x <= b` for all half-spaces.
 
-    A neuron that is 0 in all of a region is inactive there.
+    A neuron that is 0 on a whole region is inactive there.
     """
     dimension = len(layers[0][0][0])
     identity = tuple(tuple(int(i == j) for j in range(dimension + 1)) for i in range(dimension))
@@ -158,7 +158,7 @@ def exact_cells(layers: Sequence[Layer], half_spaces: Sequence[HalfSpace] = ()) 
 def _affine(
     cell: ExactCell, weight: Sequence[Sequence[float]], bias: Sequence[float]
 ) -> tuple[tuple[Vector, ...], int]:
-    """The rows of a layer on top of those of a cell, and their exponent."""
+    """Return the rows of a layer composed with those of a cell, and their exponent."""
     rows, exponent = dyadic([[*w, b] for w, b in zip(weight, bias, strict=True)])
     columns = list(zip(*cell.outputs, strict=True))
     found = []
@@ -170,7 +170,7 @@ def _affine(
 
 
 def _hidden(cell: ExactCell, weight: Sequence[Sequence[float]], bias: Sequence[float]) -> Iterator[ExactCell]:
-    """The cells that a layer of neurons makes of one."""
+    """Yield the cells into which a layer of neurons cuts a cell."""
     rows, exponent = _affine(cell, weight, bias)
     parts: list[tuple[tuple[bool, ...], Cone]] = [((), cell.cone)]
     for row in rows:
@@ -189,7 +189,7 @@ def _sides(pattern: tuple[bool, ...], cone: Cone, row: Vector) -> list[tuple[tup
 
 
 def exact_value(layers: Sequence[Layer], x: Sequence[Fraction | float]) -> list[Fraction]:
-    """The model's outputs at a point."""
+    """Return the model's outputs at a point."""
     values = [Fraction(value) for value in x]
     for number, (weight, bias) in enumerate(layers):
         if number:
@@ -201,20 +201,20 @@ def exact_value(layers: Sequence[Layer], x: Sequence[Fraction | float]) -> list[
     return values
 
 
-ROUNDING = Fraction(1, 10**5)  # so that 1e-9 of this share of all terms, 1e-14 of them, is rounding
+ROUNDING = Fraction(1, 10**5)  # so that 1e-9 of this share of all terms, 1e-14 of them, counts as rounding
 
 
 @dataclass(frozen=True)
 class TrueError:
-    """The largest difference of a shallow network and its model, each number infinite where there is no bound.
+    """Largest difference of a shallow network from its model; infinite where it is unbounded.
 
     Attributes:
-        value: in a bounded domain the supremum of |shallow(x) - model(x)|, else that of it over 1 + |x|_1.
-        relative: the supremum of |shallow(x) - model(x)| over the largest output in the domain (in one without end,
-            relative to 1 + |x|_1, times that), plus `ROUNDING` of the terms that are added up at x (`sizes`). It does
-            not change with the scales of layers.
-        local: the supremum of |shallow(x) - model(x)| over the terms that are added up at x.
-        point: where `relative` is reached, or approached, in homogeneous coordinates (x, t); None where it is 0.
+        value: Supremum of |shallow(x) - model(x)| in a bounded domain, else of that over 1 + |x|_1.
+        relative: Supremum of |shallow(x) - model(x)| over the largest output in the domain (in an unbounded one, over 1
+            + |x|_1 times the largest output relative to that), plus `ROUNDING` times the sum of the terms at x
+            (`sizes`). It does not change with the scales of layers.
+        local: Supremum of |shallow(x) - model(x)| over the sum of the terms at x.
+        point: Where `relative` is reached, or approached, in homogeneous coordinates (x, t); None where it is 0.
     """
 
     value: Fraction | float
@@ -225,13 +225,13 @@ class TrueError:
 
 @dataclass(frozen=True)
 class ExactTree:
-    """The function of a tree of half-spaces, as its stored numbers say: strict on the active side of every cut.
+    """Function of a tree of half-spaces, by its stored numbers: strict on the active side of every cut.
 
     Attributes:
-        cuts: inactive and active child of each cut, `~k` being leaf k, and the number of its row.
-        rows: the half-spaces over (x, 1), times a power of two.
-        outputs: the rows of each leaf, as in `ExactCell`.
-        exponent: of all outputs.
+        cuts: Inactive and active child of each cut, with `~k` for leaf k, and the number of its row.
+        rows: The half-spaces over (x, 1), times a power of two.
+        outputs: The rows of each leaf, as in `ExactCell`.
+        exponent: Exponent of all outputs.
     """
 
     cuts: list[list[int]]
@@ -240,7 +240,7 @@ class ExactTree:
     exponent: int
 
     def leaves(self, cone: Cone, strict: int = T_ROW) -> Iterator[tuple[int, Cone]]:
-        """Each leaf that holds points of a cone, and the closure of its part; lower-dimensional parts too.
+        """Yield each leaf that contains points of a cone, with the closure of its part, which may be lower-dimensional.
 
         The points are those at which the rows of `strict` are positive.
         """
@@ -248,7 +248,7 @@ class ExactTree:
         stack = [(start, cone, strict)]
         while stack:
             node, part, strict = stack.pop()
-            if part.lies_on() & strict:  # no such point; a line is no point of its own, as t = 0 on it
+            if part.lies_on() & strict:  # no such point; a line is not a point itself, as t = 0 on it
                 continue
             if node < 0:
                 yield ~node, part
@@ -260,7 +260,7 @@ class ExactTree:
 
 
 def exact_tree(shallow: object) -> ExactTree | None:
-    """The tree that a shallow network has stored; None if some number in it is not finite."""
+    """Return the tree stored by a shallow network; None if it contains a number that is not finite."""
     function = shallow.function  # type: ignore[attr-defined]
     cuts = function.half_spaces.rows.detach().cpu().tolist()
     weights, biases = (t.detach().cpu().tolist() for t in (function.selection.weights, function.selection.biases))
@@ -274,10 +274,10 @@ def exact_tree(shallow: object) -> ExactTree | None:
     if not all(math.isfinite(value) for row in numbers for value in row):
         return None
     read_rows, read_exponent = dyadic(read)
-    columns = list(zip(*read_rows, strict=True)) or [()] * dimension  # of a constant network nothing is read
+    columns = list(zip(*read_rows, strict=True)) or [()] * dimension  # a constant network reads nothing
 
     def over_inputs(rows: list[Vector]) -> list[Vector]:
-        """Rows over (x, 1) of rows over what the network reads, times 2^read_exponent."""
+        """Convert rows over what the network reads to rows over (x, 1), times 2^read_exponent."""
         return [(*(sum(map(mul, row, column)) for column in columns), row[-1] << read_exponent) for row in rows]
 
     flat, exponent = dyadic([row for rows in maps for row in rows])
@@ -295,11 +295,11 @@ def exact_tree(shallow: object) -> ExactTree | None:
 
 
 def true_error(shallow: object, layers: Sequence[Layer], cells: Sequence[ExactCell]) -> TrueError:
-    """The exact largest error, by the common refinement of the exact cells, the leaves of the tree and the orthants.
+    """Return the exact largest error, by the common refinement of exact cells, leaves of the tree and orthants.
 
-    On each part of it the difference is affine, so that its largest absolute value, and that of its ratio to what is
-    affine and positive there, is at a vertex or along a ray. Parts without an interior count as well, such as the
-    points of a boundary that the tree sends to one side.
+    On each part the difference is affine, so its largest absolute value, and that of its ratio to a positive affine
+    function, is at a vertex or along a ray. Parts without an interior count as well, such as the points of a boundary
+    that the tree sends to one side.
     """
     tree = exact_tree(shallow)
     if tree is None:
@@ -334,12 +334,12 @@ def true_error(shallow: object, layers: Sequence[Layer], cells: Sequence[ExactCe
 
 
 def is_bounded(cells: Sequence[ExactCell]) -> bool:
-    """Whether no cell goes on for ever."""
+    """Return whether every cell is bounded."""
     return all(not cell.cone.lines and all(ray[-1] > 0 for ray, _ in cell.cone.rays) for cell in cells)
 
 
 def output_scales(cells: Sequence[ExactCell]) -> list[Fraction]:
-    """The supremum of each output's absolute value, or where the domain has no end, of it over 1 + |x|_1."""
+    """Return the supremum of each output's absolute value, over 1 + |x|_1 if the domain is unbounded."""
     bounded, largest = is_bounded(cells), [Fraction(0)] * len(cells[0].outputs)
     for cell in cells:
         for cone in [cell.cone] if bounded else _orthants(cell.cone):
@@ -352,7 +352,7 @@ def output_scales(cells: Sequence[ExactCell]) -> list[Fraction]:
 
 
 def _orthants(cone: Cone) -> list[Cone]:
-    """The parts of a cell between the coordinate hyperplanes that have an interior."""
+    """Return the parts of a cell between the coordinate hyperplanes that have an interior."""
     parts = [cone]
     dimension = len((*cone.lines, *(ray for ray, _ in cone.rays))[0]) - 1
     for i in range(dimension):
@@ -362,7 +362,7 @@ def _orthants(cone: Cone) -> list[Cone]:
 
 
 def sizes(layers: Sequence[Layer]) -> tuple[tuple[Vector, ...], int]:
-    """How large the terms are that are added up for each output: rows over (|x|, 1), and their exponent.
+    """Return the sizes of the terms that each output is the sum of: rows over (|x|, 1), and their exponent.
 
     They are the outputs of the network of absolute values, |W_k| (... |W_1| |x| + |b_1| ...) + |b_k|.
     """

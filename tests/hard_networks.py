@@ -1,6 +1,6 @@
-"""Random networks that are hard for floating point, by family; each is made anew from its family and seed.
+"""Random networks that are hard for floating point, by family; each is rebuilt from its family and seed.
 
-They have one to three inputs and few neurons, so that `exact_reference` can say what is right.
+They have one to three inputs and few neurons, so that `exact_reference` can tell what is right.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class HardNetwork:
     """Linear-ReLU-...-Linear in float64.
 
     Attributes:
-        name: family and number.
-        layers: weight and bias of each.
-        domain: where to look.
+        name: Family and number.
+        layers: Weight and bias of each layer.
+        domain: The domain.
     """
 
     name: str
@@ -43,7 +43,7 @@ class HardNetwork:
         return len(self.layers[0][0][0])
 
     def model(self) -> nn.Sequential:
-        """The network."""
+        """Return the network."""
         parts: list[nn.Module] = []
         for weight, bias in self.layers:
             linear = nn.Linear(len(weight[0]), len(weight), dtype=torch.float64)
@@ -53,11 +53,11 @@ class HardNetwork:
         return nn.Sequential(*parts[:-1]).eval()
 
     def example(self) -> torch.Tensor:
-        """A batch that tells the shape of the input."""
+        """Return a batch that tells the shape of the input."""
         return torch.zeros(1, self.num_inputs, dtype=torch.float64)
 
     def half_spaces(self) -> list[HalfSpace]:
-        """The domain, for `exact_cells`."""
+        """Return the domain in the form for `exact_cells`."""
         domain, d = self.domain, self.num_inputs
         if isinstance(domain, Polytope):
             return [(a.tolist(), float(b)) for a, b in zip(domain.A, domain.b, strict=True)]
@@ -77,12 +77,12 @@ class HardNetwork:
 
 
 def fixed(name: str, *layers: Layer, domain: Domain | None = None) -> HardNetwork:
-    """A network of given weights."""
+    """Return a network with the given weights."""
     return HardNetwork(name, layers, domain or WholeSpace())
 
 
 def scaled(network: HardNetwork, exponents: Sequence[int]) -> HardNetwork:
-    """The same function times a power of two, with the same regions: each layer times 2^exponent, biases following."""
+    """Scale a function by a power of two without changing its regions: each layer by 2^exponent, with its biases."""
     layers, total = [], 1.0
     for (weight, bias), exponent in zip(network.layers, exponents, strict=True):
         scale = 2.0**exponent
@@ -104,7 +104,7 @@ def integers(rng: Random, *shape: int) -> np.ndarray:
 
 
 def random_layers(rng: Random, entries: Callable[..., np.ndarray] | None = None, most: int = 5) -> Layers:
-    """One to three hidden layers of up to `most` neurons on one to three inputs."""
+    """Return one to three hidden layers of up to `most` neurons on one to three inputs."""
     entries = entries or (floats if rng.integers(2) else eighths)
     widths = [
         int(rng.integers(1, 4)),
@@ -130,7 +130,7 @@ def small_integers(rng: Random) -> tuple[Layers, Domain]:
 
 
 def scaled_layers(rng: Random) -> tuple[Layers, Domain]:
-    """Each layer times a power of two; half of the time with biases that follow, so that all regions are as before."""
+    """Scale each layer by a power of two; half of the time biases follow, so that all regions stay the same."""
     layers = random_layers(rng)
     follow, total, found = bool(rng.integers(2)), 1.0, []
     for weight, bias in layers:
@@ -146,7 +146,7 @@ def decayed(rng: Random) -> tuple[Layers, Domain]:
 
 
 def near_duplicates(rng: Random) -> tuple[Layers, Domain]:
-    """Some neurons are nearly others, and half of the time what follows takes their difference, enlarged."""
+    """Make some neurons nearly equal to others; half of the time the next layer reads their enlarged difference."""
     layers = random_layers(rng)
     number = int(rng.integers(len(layers) - 1))
     (weight, bias), (after, last) = layers[number], layers[number + 1]
@@ -165,7 +165,7 @@ def near_duplicates(rng: Random) -> tuple[Layers, Domain]:
 
 
 def far_boxes(rng: Random) -> tuple[Layers, Domain]:
-    """Boxes that are large, or small and far away."""
+    """Choose boxes that are large, or small and far away."""
     layers = random_layers(rng)
     d = layers[0][0].shape[1]
     if rng.integers(2):
@@ -178,7 +178,7 @@ def far_boxes(rng: Random) -> tuple[Layers, Domain]:
 
 
 def through_origin(rng: Random) -> tuple[Layers, Domain]:
-    """Polytopes whose walls meet at 0, and networks with biases and without."""
+    """Choose polytopes whose walls meet at 0, and networks with or without biases."""
     layers = random_layers(rng)
     d = layers[0][0].shape[1]
     inside = eighths(rng, d) + 0.01
@@ -198,7 +198,7 @@ def without_biases(rng: Random) -> tuple[Layers, Domain]:
 
 
 def steep_slivers(rng: Random) -> tuple[Layers, Domain]:
-    """A thin peak along a line, of any height, and another layer on top of it half of the time."""
+    """Make a thin peak of any height along a line, with another layer on top of it half of the time."""
     d, width, height = int(rng.integers(1, 4)), 10.0 ** -rng.uniform(7, 13), 10.0 ** rng.uniform(-2, 3)
     normal, offset = eighths(rng, d) + 0.5, float(eighths(rng)) * int(rng.integers(2))
     first = np.tile(normal, (3, 1)), offset - width * np.arange(3.0)
@@ -224,7 +224,7 @@ FAMILIES: dict[str, Callable[[Random], tuple[Layers, Domain]]] = {
 
 
 def hard_network(family: str, seed: int) -> HardNetwork:
-    """The network of a family and a seed; its domain has an interior."""
+    """Return the network of a family and a seed; its domain has an interior."""
     rng = np.random.default_rng([seed, *family.encode()])
     layers, domain = FAMILIES[family](rng)
     return HardNetwork(f"{family} {seed}", tuple((w.tolist(), b.tolist()) for w, b in layers), domain)
@@ -239,7 +239,7 @@ def _bent(a: float) -> Sequence[Layer]:
     return ([[1.0, 0.0], [1.0, a]], [0.0, 0.0]), ([[1 / a, -1 / a]], [0.0])
 
 
-# What was wrong at some time: slivers, far kinks, slopes of very different sizes, walls that meet where numbers are 0.
+# Cases that once failed: slivers, far kinks, slopes of very different sizes, walls that meet where numbers are 0.
 EXAMPLES = (
     fixed(
         "unit kinks in a large box",
@@ -273,5 +273,5 @@ EXAMPLES = (
     ),
 )
 
-# Its outputs are no float64 numbers: it can only be refused.
+# Its outputs are not float64 numbers, so it can only be refused.
 OVERFLOWING = fixed("overflow", ([[1e200]], [0.0]), ([[1e200]], [0.0]))

@@ -1,4 +1,4 @@
-"""Numbers of activation regions that were known before this package counted them, and where each is from."""
+"""Numbers of activation regions known before this package counted them, with their sources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch_shallow.domain import Box, Domain, WholeSpace
 SPACE, CUBE = WholeSpace(), Box(-1.0, 1.0)
 
 # Linear layers in default initialisation, made in order in float32 from `torch.manual_seed(0)`, in float64, with ReLUs
-# between them: see `zoo.random_mlp`. Each was counted by two or three independent tools, which agreed.
+# between them, as in `zoo.random_mlp`. Each was counted by two or three independent tools, which agreed.
 RANDOM_NETWORKS: dict[str, tuple[tuple[int, ...], Domain, int]] = {
     "3-16-16-1 on R^3": ((3, 16, 16, 1), SPACE, 5_028),
     "4-10-10-1 on R^4": ((4, 10, 10, 1), SPACE, 7_040),

@@ -1,4 +1,4 @@
-"""Models of other operations than ReLU, small enough for all their regions to be found."""
+"""Models with operations other than ReLU, small enough for all their regions to be found."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn.utils import parametrizations
 
 
 def stacked(activation: nn.Module, *sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with one activation module between them, the same each time."""
+    """Return linear layers of these sizes with one shared activation module between them."""
     layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), activation)]
     return nn.Sequential(*layers[:-1])
 
 
 class Maxout(nn.Module):
-    """The largest of three affine functions, for each unit."""
+    """The largest of three affine functions for each unit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Maxout(nn.Module):
 
 
 class GroupSort(nn.Module):
-    """Hidden values sorted in groups, as in networks with a Lipschitz constant of one."""
+    """Hidden values sorted in groups, as in networks with Lipschitz constant one."""
 
     def __init__(self, size: int = 3) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class GroupSort(nn.Module):
 
 
 class MaxMin(nn.Module):
-    """Larger and smaller of two halves."""
+    """The larger and the smaller of two halves."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class MaxMin(nn.Module):
 
 
 class Lattice(nn.Module):
-    """A minimum of maxima of affine functions: every continuous piecewise-linear function is one."""
+    """A minimum of maxima of affine functions, a form that every continuous piecewise-linear function has."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Lattice(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down by max pooling, up by nearest neighbours, with a skip."""
+    """Downsampling by max pooling and upsampling by nearest neighbours, with a skip connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class SharedActivation(nn.Module):
 
 
 class Functional(nn.Module):
-    """Parameters of its own and functions of torch.nn.functional."""
+    """Own parameters and functions of torch.nn.functional."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Recurrent(nn.Module):
 
 
 class RecurrentModule(nn.Module):
-    """The same by nn.RNN, in both directions."""
+    """A recurrent network by nn.RNN, in both directions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class GraphConvolution(nn.Module):
 
 
 class MedianFilter(nn.Module):
-    """The median of three neighbours, then an affine function."""
+    """The median of three neighbours, followed by an affine function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class TopTwo(nn.Module):
 
 
 class Distance(nn.Module):
-    """Sum of absolute differences to prototypes, and the smallest."""
+    """The sum of absolute differences to prototypes, and the smallest one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class Distance(nn.Module):
 
 
 class ClampedResidual(nn.Module):
-    """A residual step, its result kept in a box whose upper end depends on the input."""
+    """A residual step whose result is clamped to a box with an upper end that depends on the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class Autoencoder(nn.Module):
 
 
 def decoder() -> nn.Sequential:
-    """A vector to an image, by transposed convolution and pixel shuffling."""
+    """Return a decoder from a vector to an image, by transposed convolution and pixel shuffling."""
     return nn.Sequential(
         nn.Linear(2, 4),
         nn.ReLU6(),
@@ -229,7 +229,7 @@ def decoder() -> nn.Sequential:
 
 
 def normalised() -> nn.Sequential:
-    """Running statistics and weight normalisation."""
+    """Return a model with running statistics and weight normalisation."""
     model = nn.Sequential(
         parametrizations.weight_norm(nn.Linear(3, 4)),
         nn.BatchNorm1d(4),
@@ -243,17 +243,17 @@ def normalised() -> nn.Sequential:
     )
     with torch.no_grad():
         for _ in range(3):
-            model(torch.randn(16, 3))  # moves the statistics
+            model(torch.randn(16, 3))  # updates the statistics
     return model
 
 
 def classifier() -> nn.Sequential:
-    """Ends with a softmax."""
+    """Return a model that ends with a softmax."""
     return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3), nn.Softmax(-1))
 
 
 class Decision(nn.Module):
-    """Ends with the number of the largest logit."""
+    """A model that ends with the number of the largest logit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class Decision(nn.Module):
 
 
 def digits_cnn(side: int = 8) -> nn.Sequential:
-    """conv-bn-relu-maxpool-conv-relu-avgpool-linear for square images of one channel."""
+    """Return conv-bn-relu-maxpool-conv-relu-avgpool-linear for square images with one channel."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.BatchNorm2d(8),

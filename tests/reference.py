@@ -1,4 +1,4 @@
-"""An obvious, slow enumeration, independent of the package's engines: one scipy program for each partial pattern."""
+"""Obvious, slow enumeration, independent of the package's engines: one scipy program for each partial pattern."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_shallow.program.relu_program import ReLUProgram
 
 
 def brute_force_patterns(program: ReLUProgram, domain: Domain, least_radius: float = 1e-6) -> set[tuple[bool, ...]]:
-    """Patterns of all activation regions: those whose open polyhedron in the domain is not empty.
+    """Return the patterns of all activation regions: those whose open polyhedron in the domain is not empty.
 
-    Neuron after neuron, both signs are tried; a sign stays if some point of the domain is further than
+    Both signs of each neuron are tried in turn; a sign is kept if some point of the domain is further than
     `least_radius` from the hyperplanes of all neurons so far, on the right side of each.
     """
     free = np.ones(program.num_inputs, dtype=bool)
@@ -58,5 +58,5 @@ def brute_force_patterns(program: ReLUProgram, domain: Domain, least_radius: flo
 
 
 def rank(matrix: np.ndarray) -> int:
-    """The rank, of matrices without entries too (NumPy before 2.3 has none for these)."""
+    """Return the rank of a matrix, also of one without entries (which NumPy before 2.3 does not support)."""
     return int(np.linalg.matrix_rank(matrix)) if matrix.size else 0

@@ -121,7 +121,7 @@ def test_the_report_says_what_was_examined() -> None:
     assert f"9 of {regions} regions" in lines[1 + 1 + SAMPLED.index("cells")]
     assert f"all {regions} regions" in lines[1 + 1 + SAMPLED.index("tree")]
     assert "123 points" in str(certificate)
-    with pytest.raises(KeyError, match="'nothing'; the checks are 'tree', "):
+    with pytest.raises(KeyError, match="'nothing' is no check; the checks are 'tree', "):
         certificate["nothing"]
 
 

@@ -1,4 +1,4 @@
-"""Models of all kinds, with the number of their activation regions where mathematics knows it."""
+"""Models of all kinds, with the numbers of their activation regions where these are known mathematically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch_shallow.domain import Box, Domain, Polytope, WholeSpace
 
 @dataclass(frozen=True)
 class Specimen:
-    """A model, made anew and always the same.
+    """A model that can be made repeatedly, always the same.
 
     Attributes:
-        name: for test ids.
-        make: makes the model, with random weights in float32 from the present seed.
-        in_shape: of one input.
-        regions: how many activation regions the model has in the domain, if known.
-        domain: where to look.
+        name: Name for test ids.
+        make: Makes the model, with random weights in float32 from the current seed.
+        in_shape: Shape of one input.
+        regions: Number of activation regions in the domain, if known.
+        domain: The domain.
     """
 
     name: str
@@ -38,30 +38,30 @@ class Specimen:
         return self.name
 
     def model(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """The model, in eval mode."""
+        """Return the model, in eval mode."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return self.make().to(dtype).eval()
 
     def example(self) -> Tensor:
-        """A batch that tells the shape of the input."""
+        """Return a batch that tells the shape of the input."""
         return torch.zeros(1, *self.in_shape)
 
 
 @cache
 def transformed(specimen: Specimen, dtype: torch.dtype = torch.float64) -> ShallowReLU:
-    """The shallow network of a model, made once in a process: no test may change it, but a copy of it."""
+    """Return the shallow network of a model, made once per process: tests may change only copies of it."""
     return transform(specimen.model(dtype), specimen.example().to(dtype), domain=specimen.domain)
 
 
 def chain(*sizes: int, bias: bool = True) -> nn.Sequential:
-    """Linear layers of these sizes with ReLUs between them."""
+    """Return linear layers of these sizes with ReLUs between them."""
     layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b, bias=bias), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
 
 def linear(weight: Sequence[Sequence[float]], bias: Sequence[float]) -> nn.Linear:
-    """A layer of given weights."""
+    """Return a layer with the given weights."""
     layer = nn.Linear(len(weight[0]), len(weight))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(weight))
@@ -70,13 +70,13 @@ def linear(weight: Sequence[Sequence[float]], bias: Sequence[float]) -> nn.Linea
 
 
 def random_mlp(widths: Sequence[int], domain: Domain | None = None, regions: int | None = None) -> Specimen:
-    """A chain of the recipe of `known_counts`."""
+    """Return a chain made by the recipe of `known_counts`."""
     name = "-".join(map(str, widths)) + ("" if domain is None else f" on {domain}")
     return Specimen(name, lambda: chain(*widths), (widths[0],), regions, domain or WholeSpace())
 
 
 def changed(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
-    """The model with other values of its parameters."""
+    """Return the model with its parameters changed."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(change(parameter))
@@ -84,14 +84,14 @@ def changed(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
 
 
 def tent(depth: int) -> nn.Sequential:
-    """T(x) = 2 relu(x) - 4 relu(x - 1/2), so many times: 2^depth pieces on [0, 1], two flat ends behind the first."""
+    """Compose T(x) = 2 relu(x) - 4 relu(x - 1/2) `depth` times: 2^depth pieces on [0, 1] and flat ends outside."""
     first, middle = linear([[1.0], [1.0]], [0.0, -0.5]), ([[2.0, -4.0]] * 2, [0.0, -0.5])
     hidden = [part for _ in range(depth - 1) for part in (nn.ReLU(), linear(*middle))]
     return nn.Sequential(first, *hidden, nn.ReLU(), linear([[2.0, -4.0]], [0.0]))
 
 
 def folded(dimension: int, depth: int) -> nn.Sequential:
-    """A tent of each coordinate, so many times: 2^(dimension depth) regions on the unit cube."""
+    """Compose a tent of each coordinate `depth` times: 2^(dimension depth) regions on the unit cube."""
     eye = torch.eye(dimension)
     first = torch.cat([eye, eye])
     middle = torch.cat([torch.cat([2 * eye, -4 * eye], 1)] * 2)
@@ -101,7 +101,7 @@ def folded(dimension: int, depth: int) -> nn.Sequential:
 
 
 def identity(dimension: int, depth: int) -> nn.Sequential:
-    """relu(x) - relu(-x), so many times: every layer cuts along the same hyperplanes as the first."""
+    """Compose relu(x) - relu(-x) `depth` times: every layer cuts along the same hyperplanes as the first."""
     eye = torch.eye(dimension)
     apart, together = torch.cat([eye, -eye]), torch.cat([eye, -eye], 1)
     layers = [
@@ -117,12 +117,12 @@ def identity(dimension: int, depth: int) -> nn.Sequential:
 
 
 def trap() -> nn.Sequential:
-    """2 relu(x) + 3 relu(-x) + 7: at 0 no neuron is active, a pattern that no region has."""
+    """Return 2 relu(x) + 3 relu(-x) + 7: at 0 no neuron is active, a pattern that no region has."""
     return nn.Sequential(linear([[1.0], [-1.0]], [0.0, 0.0]), nn.ReLU(), linear([[2.0, 3.0]], [7.0]))
 
 
 class Residual(nn.Module):
-    """x + block(x), twice, the second time around a projection."""
+    """The map x + block(x), twice, the second time with a projection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Every layer reads all before it."""
+    """A network in which every layer reads all earlier ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Dense(nn.Module):
 
 
 class SharedLinear(nn.Module):
-    """One layer and one ReLU, three times."""
+    """One layer and one ReLU, applied three times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class SharedLinear(nn.Module):
 
 
 class HandWritten(nn.Module):
-    """Parameters of its own, slices, constants, a ReLU of a part and of the output."""
+    """Own parameters, slices, constants, a ReLU of a part and of the output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class HandWritten(nn.Module):
 
 
 class Nested(nn.Module):
-    """Modules in modules, with some that do nothing in eval mode."""
+    """Nested modules, some of which do nothing in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Nested(nn.Module):
 
 
 class Image(nn.Module):
-    """An image in, an image out."""
+    """A model from images to images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Image(nn.Module):
 
 
 class Splits(nn.Module):
-    """Two branches, and an output that reads the input itself."""
+    """Two branches, and an output that reads the input directly."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How many functions are compiled, here and in other processes."""
+"""Numbers of functions that are compiled, here and in other processes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class Count(event.Listener):
         self.functions += 1
 
     def on_end(self, event: Any) -> None:
-        """Nothing is counted twice."""
+        """Ignore the end, so that nothing is counted twice."""
 
 
 @contextmanager
 def compilations() -> Iterator[Count]:
-    """Count what is compiled in a block."""
+    """Count the functions compiled in a block."""
     count = Count()
     with event.install_listener("numba:compile", count):
         yield count
 
 
 def forget_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let functions that are decorated from here on be kept in an empty folder."""
+    """Let functions decorated from here on be kept in an empty folder."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
     config.reload_config()
 
 
 def first_use() -> int:
-    """How many functions the first call of a small entry point compiles in this process."""
+    """Return how many functions the first call of a small entry point compiles in this process."""
     from torch_shallow.search.compose_maps import first_regions
 
     with compilations() as count:

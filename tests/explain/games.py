@@ -1,4 +1,4 @@
-"""Networks whose games are small enough for the definition, and the definition."""
+"""Networks whose games are small enough for the definition of Shapley values, and the definition itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.zoo import ARCHITECTURES, DEGENERATE, PIECEWISE, Residual, chain
 
-with warnings.catch_warnings():  # matplotlib warns of what shap does when it is imported
+with warnings.catch_warnings():  # matplotlib warns about what shap does when imported
     warnings.simplefilter("ignore")
     import shap
 
@@ -21,7 +21,7 @@ SMALL = [s for s in (*ARCHITECTURES, *DEGENERATE, *PIECEWISE) if math.prod(s.in_
 
 
 def brute_force(model: nn.Module, x: Tensor, background: Tensor) -> np.ndarray:
-    """The definition: what a feature adds to each coalition of others, weighted; (rows, features, outputs)."""
+    """Compute Shapley values by definition: weighted additions to all coalitions (rows, features, outputs)."""
     d, in_shape = x[0].numel(), x.shape[1:]
     coalitions = list(itertools.product([False, True], repeat=d))
     number = {members: n for n, members in enumerate(coalitions)}
@@ -65,7 +65,7 @@ NETWORKS = {
 
 @lru_cache
 def trained(name: str) -> tuple[nn.Module, Tensor]:
-    """A network that has learned something, and data."""
+    """Return a network that has learned something, and data."""
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         model = NETWORKS[name]().double()

@@ -1,6 +1,6 @@
-"""A program: Ctrl-C at random instants in one function; it fails if any answer is not that of a whole run.
+"""Program that interrupts one function at random instants and fails if an answer differs from that of a whole run.
 
-A search answers with an interval then, which has to hold what the whole run finds.
+An interrupted search answers with an interval, which must contain the result of the whole run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CALLS: dict[str, Callable[[], object]] = {
 
 
 def steep() -> nn.Sequential:
-    """A network whose search takes a second or so."""
+    """Return a network whose search takes about a second."""
     model = nn.Sequential(nn.Linear(9, 22), nn.ReLU(), nn.Linear(22, 22), nn.ReLU(), nn.Linear(22, 2)).double()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -68,7 +68,7 @@ STEEP = steep()
 
 
 class Lead:
-    """By how much output 0 is above output 1."""
+    """By how much output 0 exceeds output 1."""
 
     def goals(self, inputs: int, outputs: int) -> np.ndarray:
         return np.append(np.zeros(inputs), [1.0, -1.0, 0.0])[None]
@@ -153,7 +153,7 @@ INTERVALS: dict[str, Callable[[], list[float]]] = {
 
 def main(name: str) -> None:
     call = CALLS.get(name) or INTERVALS[name]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes ignore it
     torch.manual_seed(1)
     expected = call()
     begun = time.monotonic()
@@ -169,7 +169,7 @@ def main(name: str) -> None:
             timer.start()
             found = call()
             timer.join()
-            time.sleep(0.01)  # or the signal may come in the next round
+            time.sleep(0.01)  # otherwise the signal may come in the next round
         except KeyboardInterrupt:
             stopped += 1
             continue

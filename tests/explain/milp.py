@@ -1,4 +1,4 @@
-"""The reference: a network in a box as a mixed-integer program with big-M, by cvxpy, independent of all regions."""
+"""Reference that knows no regions: a network in a box as a big-M mixed-integer program of cvxpy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ cp: Any = cvxpy  # mypy finds no functions in it
 
 
 def encoded(program: ReLUProgram, x: cvxpy.Variable, lower: np.ndarray, upper: np.ndarray) -> tuple[Any, list[Any]]:
-    """The output at `x` in the box, and the constraints that make it so: a binary variable for each ReLU."""
+    """Return the output at `x` in the box, and the constraints that define it, with a binary variable for each ReLU."""
     constraints, sources, low, high = [x >= lower, x <= upper], [x], lower, upper
 
     def interval(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,13 +40,13 @@ def encoded(program: ReLUProgram, x: cvxpy.Variable, lower: np.ndarray, upper: n
 
 
 def largest_by_milp(program: ReLUProgram, lower: np.ndarray, upper: np.ndarray, direction: np.ndarray) -> float:
-    """The largest `direction @ y` over the box."""
+    """Return the largest `direction @ y` over the box."""
     x = cp.Variable(len(lower))
     y, constraints = encoded(program, x, lower, upper)
     problem = cp.Problem(cp.Maximize(direction @ y), constraints)
     problem.solve(solver=cp.HIGHS, mip_rel_gap=0.0, mip_abs_gap=1e-9, mip_feasibility_tolerance=1e-9)
     assert problem.status == "optimal"
-    # The binaries may be off by the feasibility tolerance: the value at the point is that of the network.
+    # Binaries may be off by the feasibility tolerance, so the value is computed by the network at the point.
     point = np.clip(np.asarray(x.value), lower, upper)
     return float((program(point[None]) @ direction)[0])
 
@@ -60,9 +60,9 @@ def milp_distance(
     reach: float,
     constraints: Callable[[Any], list[Any]] | None = None,
 ) -> float:
-    """Distance from `x` to the nearest input within `reach` of which `rows @ output + offsets <= 0`; inf if none.
+    """Return the distance from `x` to the nearest input within `reach` with `rows @ output + offsets <= 0`, or inf.
 
-    `constraints` makes more of the input variable.
+    `constraints` makes further constraints on the input variable.
     """
     center, point = x.numpy(), cp.Variable(len(x))
     y, limits = encoded(read_model(model), point, center - reach, center + reach)
@@ -75,12 +75,12 @@ def milp_distance(
 
 
 def class_rows(chosen: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a class."""
+    """Return the rows of a class."""
     return np.delete(np.eye(outputs) - np.eye(outputs)[chosen], chosen, axis=0), np.zeros(outputs - 1)
 
 
 def other_class(model: nn.Module, x: Tensor) -> int:
-    """A class that is not that of `x`."""
+    """Return a class other than that of `x`."""
     with torch.no_grad():
         output = model(x)
     return (int(output.argmax()) + 1) % len(output)

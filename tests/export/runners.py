@@ -1,4 +1,4 @@
-"""Runs code of other languages: each of these makes outputs, NaN outside of the domain, of rows of inputs."""
+"""Runners of code in other languages: each computes outputs, NaN outside the domain, for rows of inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
 def run_c(code: export.CCode, folder: Path, x: np.ndarray, kinds: tuple[str, str], count: int) -> tuple[Any, Any]:
-    """Outputs and statuses of a function `network` of C, of rows of its own types, compiled on its own and called."""
+    """Return outputs and statuses of a C function `network`, compiled alone and called on rows of its own types."""
     if COMPILER is None:
         pytest.skip("there is no compiler of C on this machine")
     given, result = kinds
@@ -43,14 +43,14 @@ def run_c(code: export.CCode, folder: Path, x: np.ndarray, kinds: tuple[str, str
 
 
 def run_python(text: str, x: np.ndarray) -> np.ndarray:
-    """Outputs of a module of Python, which has no builtins that could import."""
+    """Return outputs of a Python module that has no builtins with which to import."""
     names: dict[str, Any] = {}
     exec(compile(text, "network.py", "exec"), names)
     return np.array([names["network"](row) for row in x.tolist()])
 
 
 def sqlite_with(x: np.ndarray, columns: list[str]) -> sqlite3.Connection:
-    """A database in memory with a table `points` of rows with a key; NaN becomes NULL."""
+    """Return a database in memory with a table `points` of rows with a key; NaN becomes NULL."""
     base = sqlite3.connect(":memory:")
     titles = ", ".join('"' + column.replace('"', '""') + '" REAL' for column in columns)
     base.execute(f"CREATE TABLE points (id INTEGER, {titles})")
@@ -60,13 +60,13 @@ def sqlite_with(x: np.ndarray, columns: list[str]) -> sqlite3.Connection:
 
 
 def run_sqlite(query: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
-    """Outputs of a query that keeps `id`."""
+    """Return outputs of a query that keeps `id`."""
     found = sqlite_with(x, columns).execute(query + " ORDER BY id").fetchall()
     return np.array([row[1:] for row in found], dtype=np.float64)
 
 
 def run_duckdb(query: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
-    """The same in DuckDB, which has NaN in tables."""
+    """Return outputs of a query in DuckDB, which supports NaN in tables."""
     duckdb = pytest.importorskip("duckdb")
     base = duckdb.connect()
     arrays = {"id": np.arange(len(x)), **{column: x[:, i].copy() for i, column in enumerate(columns)}}
@@ -77,7 +77,7 @@ def run_duckdb(query: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
 
 
 def run_onnx(model: Any, x: np.ndarray) -> np.ndarray:
-    """Outputs of an ONNX model, which has only standard operators."""
+    """Return outputs of an ONNX model with only standard operators."""
     onnxruntime = pytest.importorskip("onnxruntime")
     assert {node.domain for node in model.graph.node} == {""}
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -85,5 +85,5 @@ def run_onnx(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def expected_of(shallow: ShallowReLU, x: Any) -> np.ndarray:
-    """Outputs of the network itself, as rows."""
+    """Return outputs of the network itself, as rows."""
     return shallow(x).detach().double().reshape(len(x), -1).numpy()

@@ -1,4 +1,4 @@
-"""Points at which a shallow network is looked at, and what it is compared with there."""
+"""Points at which a shallow network is examined, and the values with which it is compared."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SCALES = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 
 
 def deep(specimen: Specimen, x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """What the model itself says, in float64 unless asked otherwise; its weights are those in `dtype`."""
+    """Return the model's own outputs, in float64 unless asked otherwise; its weights are those in `dtype`."""
     with torch.no_grad():
         return specimen.model(dtype).to(x.dtype)(x)
 
 
 def random_points(shallow: ShallowReLU, count: int, seed: int = 0) -> Tensor:
-    """Points of all scales, put into the domain where they are not."""
+    """Return points of all scales, moved into the domain where they are outside."""
     rng = np.random.default_rng(seed)
     size, domain = shallow.partition.program.num_inputs, shallow.domain
     points = np.concatenate([scale * rng.standard_normal((count // len(SCALES), size)) for scale in SCALES])
@@ -43,7 +43,7 @@ def put_into(points: np.ndarray, domain: Domain, shallow: ShallowReLU) -> np.nda
 
 
 def patterns_at(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Patterns by plain matrix products, and at which points they are clear: elsewhere rounding decides."""
+    """Return patterns by plain matrix products, and where they are clear; elsewhere rounding decides."""
     flat = x.double().reshape(len(x), -1).numpy()
     z = program.preactivations(flat)
     size = 1.0 + np.abs(flat).max(axis=1, keepdims=True)
@@ -51,7 +51,7 @@ def patterns_at(program: ReLUProgram, x: Tensor) -> tuple[np.ndarray, np.ndarray
 
 
 def sizes_of_terms(shallow: ShallowReLU, x: Tensor) -> Tensor:
-    """What the output is added up from, all the way through the program: rounding is relative to this."""
+    """Return the sizes of the terms summed for the output throughout the program, the scale of rounding errors."""
     program = shallow.partition.program
     sources = x.reshape(-1, program.num_inputs).double().abs().numpy()
     for stage in program.stages:
@@ -60,7 +60,7 @@ def sizes_of_terms(shallow: ShallowReLU, x: Tensor) -> Tensor:
 
 
 def corner_points(shallow: ShallowReLU, most: int = 60) -> Tensor:
-    """Vertices of some regions, and a point of each of their facets."""
+    """Return vertices of some regions, and a point of each of their facets."""
     shape = shallow.in_shape
     points = []
     for region in shallow.regions[:: max(1, shallow.num_regions // most)]:
@@ -78,7 +78,7 @@ def corner_points(shallow: ShallowReLU, most: int = 60) -> Tensor:
 
 
 def assert_equal(found: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Equal up to `tolerance (1 + |y|)`; a NaN is never equal."""
+    """Assert equality up to `tolerance (1 + |y|)`; a NaN is never equal."""
     assert found.shape == expected.shape
     difference = (found.double() - expected.double()).abs() / (1.0 + expected.double().abs())
     assert not difference.isnan().any()

@@ -1,4 +1,4 @@
-"""Networks whose partition is not complete: complete ones of which whole subtrees are forgotten."""
+"""Networks with incomplete partitions: complete ones of which whole subtrees are forgotten."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch_shallow.search.partition import Partition
 
 @dataclass(frozen=True)
 class Opened:
-    """A partition with open cells, and what numbers its regions and cuts have in the complete one."""
+    """A partition with open cells, and the numbers of its regions and cuts in the complete one."""
 
     partition: Partition
     regions: np.ndarray
@@ -25,7 +25,7 @@ class Opened:
 
 
 def opened(whole: Partition, codes: set[int]) -> Opened:
-    """The partition without what is below some codes, `2 * cut + side`, and without cuts between open cells."""
+    """Return the partition without what is below some codes, `2 * cut + side`, and without cuts between open cells."""
     children, (parents, _) = whole.children.copy(), whole.parents
     children.reshape(-1)[sorted(codes)] = ~whole.num_regions
     for cut in reversed(range(len(children))):
@@ -52,13 +52,13 @@ def opened(whole: Partition, codes: set[int]) -> Opened:
 
 
 def some_codes(whole: Partition, rng: np.random.Generator, share: float) -> set[int]:
-    """Random cells, such that the first region, at least, stays."""
+    """Return random cells, chosen so that at least the first region stays."""
     path = {2 * cut + side for cut, side in whole.path(0)}
     return {int(code) for code in np.flatnonzero(rng.random(2 * whole.num_cuts) < share)} - path
 
 
 def network_of(part: Opened, whole: ShallowReLU) -> ShallowReLU:
-    """The network of a part of the regions, with the numbers that the whole one has."""
+    """Return the network of a part of the regions, with the parameters of the whole one."""
     maps = affine_maps(whole.partition)
     maps = replace(
         maps,
@@ -73,7 +73,7 @@ def network_of(part: Opened, whole: ShallowReLU) -> ShallowReLU:
 
 @cache
 def part_of(name: str) -> tuple[Opened, ShallowReLU]:
-    """A part of a network of `tests.modules.torch_networks`, with some 30 % of its regions."""
+    """Return a part of a network of `tests.modules.torch_networks`, with some 30 % of its regions."""
     whole = shared(name)
     parts = (opened(whole.partition, some_codes(whole.partition, np.random.default_rng(s), 0.08)) for s in range(99))
     part = min(parts, key=lambda part: abs(len(part.regions) - 0.3 * whole.num_regions))
@@ -81,7 +81,7 @@ def part_of(name: str) -> tuple[Opened, ShallowReLU]:
 
 
 def everywhere(name: str, count: int = 200) -> Tensor:
-    """Interior points of all regions of the whole network, random points, and points outside of a bounded domain."""
+    """Return interior points of all regions of the whole network, random points, and some outside a bounded domain."""
     whole = shared(name)
     inside = torch.from_numpy(whole.partition.interior_points()).reshape(-1, *whole.in_shape)
     inside = inside[torch.randperm(len(inside), generator=torch.Generator().manual_seed(0))[:count]]

@@ -1,4 +1,4 @@
-"""Networks of all forms, small, for the tests of how they go together with the rest of torch."""
+"""Small networks of all forms, for tests of their use with the rest of torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRIANGLE = Polytope([[1.0, 1.0], [-2.0, 1.0], [0.5, -1.0]], [2.0, 2.0, 1.5])
 
 
 class Skip(nn.Module):
-    """The output reads inputs that no neuron reads in this combination."""
+    """A network whose output reads inputs that no neuron reads in this combination."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Skip(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Behind the trunk it names a precision of its own."""
+    """A network that sets its own precision behind the trunk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ NAMES = tuple(FORMS)
 
 @cache
 def model_of(name: str) -> nn.Module:
-    """The deep model, float64."""
+    """Return the deep model, in float64."""
     make, _, _ = FORMS[name]
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -65,19 +65,19 @@ def model_of(name: str) -> nn.Module:
 
 @cache
 def shared(name: str) -> ShallowReLU:
-    """A network that no test may change."""
+    """Return a network that no test may change."""
     _, in_shape, domain = FORMS[name]
     shallow = transform(model_of(name), torch.zeros(1, *in_shape), domain=domain)
     return ShallowReLU(shallow.partition, dense=True) if name.startswith("dense") else shallow
 
 
 def network(name: str) -> ShallowReLU:
-    """A network of the test's own."""
+    """Return a network for one test alone."""
     return copy.deepcopy(shared(name))
 
 
 def points(name: str, count: int = 20, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Interior points of regions."""
+    """Return interior points of regions."""
     shallow = shared(name)
     regions = np.random.default_rng(0).integers(0, shallow.num_regions, count)
     x = torch.from_numpy(shallow.partition.interior_points(regions)).reshape(-1, *shallow.in_shape)
@@ -85,7 +85,7 @@ def points(name: str, count: int = 20, dtype: torch.dtype = torch.float64) -> Te
 
 
 def points_and_outsiders(name: str, count: int = 20, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Interior points of regions, then as many points for which there is NaN."""
+    """Return interior points of regions, then as many points whose outputs are NaN."""
     x = points(name, count, dtype)
     beyond = 100.0 + x
     if name not in BOUNDED:
@@ -95,5 +95,5 @@ def points_and_outsiders(name: str, count: int = 20, dtype: torch.dtype = torch.
 
 
 def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    """Equal up to rounding, NaN where the other is NaN, of the same dtype and shape."""
+    """Assert equality up to rounding, including NaN, dtype and shape."""
     torch.testing.assert_close(found.detach(), expected.detach(), rtol=tolerance, atol=tolerance, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Networks to be fine-tuned, of all kinds of inputs and layers."""
+"""Networks to be fine-tuned, with all kinds of inputs and layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch_shallow import ShallowReLU
 
 
 class Shortcut(nn.Module):
-    """Neurons that read two directions of four, and an output that reads all."""
+    """Neurons that read two of four directions, and an output that reads all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ TUNED = (
 
 
 def shallow_of(specimen: Specimen | str) -> ShallowReLU:
-    """A new shallow network of a model of the zoo."""
+    """Return a new shallow network of a model of the zoo."""
     if isinstance(specimen, str):
         specimen = next(s for s in TUNED if s.name == specimen)
     return copy.deepcopy(transformed(specimen))

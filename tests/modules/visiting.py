@@ -1,4 +1,4 @@
-"""Networks of visited regions, made for the tests."""
+"""Networks of visited regions for the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of reading: a program is its model, at every point."""
+"""Law of reading: a program equals its model at every point."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reads = Callable[..., ReLUProgram]
 
 @pytest.fixture
 def reads() -> Reads:
-    """Reads a model, compares the program with the model in float64, and gives the program back."""
+    """Return a function that reads a model, compares the program with it in float64, and returns the program."""
 
     def read(model: nn.Module, *args: Any, **kwargs: Any) -> ReLUProgram:
         program = read_model(model, *args, **kwargs)

@@ -15,7 +15,7 @@ from torch_shallow.program.relu_program import ReLUProgram, Stage
 
 
 def dense_program(num_inputs: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> ReLUProgram:
-    """A program of given stages, whose output is the sum of everything."""
+    """Return a program with the given stages, whose output is the sum of everything."""
     stages = tuple(
         Stage(str(k), np.asarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64))
         for k, (w, b) in enumerate(zip(weights, biases, strict=True))
@@ -25,12 +25,12 @@ def dense_program(num_inputs: int, weights: Sequence[np.ndarray], biases: Sequen
 
 
 def arrangement(weight: np.ndarray, bias: np.ndarray) -> ReLUProgram:
-    """One hidden layer whose rows are hyperplanes."""
+    """Return one hidden layer whose rows are hyperplanes."""
     return dense_program(weight.shape[1], [weight], [bias])
 
 
 def mlp(*sizes: int) -> ReLUProgram:
-    """The random network of `known_counts`: default initialisation in float32 from seed 0."""
+    """Return the random network of `known_counts`: default initialisation in float32 from seed 0."""
     torch.manual_seed(0)
     layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     weights, biases, before = [], [], 0
@@ -45,7 +45,7 @@ def mlp(*sizes: int) -> ReLUProgram:
 
 
 def draw_program(data: st.DataObject, max_inputs: int = 3, max_neurons: int = 6) -> ReLUProgram:
-    """Integer weights in up to three stages that read everything before; repeated, opposite and zero rows."""
+    """Draw integer weights in up to three stages that read all earlier ones, with repeated, opposite and zero rows."""
     num_inputs = data.draw(st.integers(1, max_inputs))
     seed, no_bias = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.booleans())
     rng = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def draw_program(data: st.DataObject, max_inputs: int = 3, max_neurons: int = 6)
 
 
 def draw_domain(data: st.DataObject, num_inputs: int) -> Domain:
-    """All of R^n, boxes with fixed, half-infinite and infinite entries, polytopes bounded or not."""
+    """Draw all of R^n, a box with fixed, half-infinite and infinite entries, or a bounded or unbounded polytope."""
     kind = data.draw(st.sampled_from(["space", "cube", "box", "polytope"]))
     if kind == "space":
         return WholeSpace()

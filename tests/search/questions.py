@@ -1,4 +1,4 @@
-"""Questions of small networks, and their answers by looking at every region."""
+"""Questions about small networks, and their answers by examining every region."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch_shallow.search.question import Posed
 
 
 def asked(program: ReLUProgram, domain: Domain, outputs: list[int], num_goals: int) -> Posed:
-    """The question of some outputs of a program: goals first, then constraints."""
+    """Return the question of some outputs of a program: goals first, then constraints."""
     weight, bias = program.out_weight[outputs], program.out_bias[outputs]
     return Posed(replace(program, out_weight=weight, out_bias=bias, out_shape=(len(outputs),)), domain, num_goals)
 
 
 def random_question(seed: int) -> Posed:
-    """A small question of any kind: stages that read what they like, whole numbers, equal neurons, fixed inputs."""
+    """Return a small question of any kind: freely connected stages, whole numbers, equal neurons, fixed inputs."""
     rng = np.random.default_rng(seed)
     inputs, sizes = int(rng.integers(1, 5)), rng.integers(1, 6, size=int(rng.integers(0, 4)))
     stages, sources = list[Stage](), inputs
@@ -51,7 +51,7 @@ def random_question(seed: int) -> Posed:
 
 
 def greatest_of_regions(posed: Posed) -> float:
-    """The answer: of each region, by a linear program; -inf where there is no point."""
+    """Return the answer by a linear program in each region; -inf if there is no point."""
     program, best = posed.program, -np.inf
     partition = enumerate_regions(program, posed.domain)
     rows, sides = posed.domain.inequalities(program.in_shape)

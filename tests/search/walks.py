@@ -1,4 +1,4 @@
-"""Engines on their own, and partitions compared."""
+"""Single engines, and comparisons of partitions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def problem_of(program: ReLUProgram, domain: Domain, **search: object) -> Proble
 
 
 def walked(problem: Problem, domain: Domain, walk: Callable[[Harvest], None]) -> Partition:
-    """What a walk of the whole domain gives to a harvest."""
+    """Return what a walk of the whole domain gives to a harvest."""
     harvest, growth = Harvest(Quota()), Growth()
     walk(harvest)
     growth.add(harvest.piece(np.array([ROOT])))
@@ -31,14 +31,14 @@ def walked(problem: Problem, domain: Domain, walk: Callable[[Harvest], None]) ->
 
 
 def asking(problem: Problem, harvest: Harvest) -> SimplexWalk:
-    """The walk over half-spaces, with a solver that settles every linear program: HiGHS, if the problem names none."""
+    """Return the walk over half-spaces, with a solver for every linear program: HiGHS if the problem names none."""
     walk = SimplexWalk(problem, harvest)
     walk.asks = True
     return walk
 
 
 def assert_same(found: Partition, expected: Partition) -> None:
-    """Two complete partitions, equal to the last bit."""
+    """Assert that two complete partitions are equal to the last bit."""
     for name in ("children", "cut_neurons", "packed_patterns", "points"):
         assert np.array_equal(getattr(found, name), getattr(expected, name)), name
     assert found.method == expected.method
@@ -47,17 +47,17 @@ def assert_same(found: Partition, expected: Partition) -> None:
 
 
 def known_of(partition: Partition) -> list[tuple[bytes, bytes]]:
-    """Pattern and point of each region, to the last bit."""
+    """Return pattern and point of each region, to the last bit."""
     return list(zip(map(bytes, partition.packed_patterns), map(bytes, partition.points), strict=True))
 
 
 class Counting(Executor):
-    """Hands on to another executor, and does something else just before one of its tasks: in mid-run, on any machine.
+    """Passes tasks on to another executor, and acts just before one of them: in mid-run, on any machine.
 
     Args:
-        executor: who does the tasks.
-        place: the number of that task, from 1 on.
-        act: what to do.
+        executor: The executor that does the tasks.
+        place: Number of the task before which to act, from 1.
+        act: What to do.
     """
 
     def __init__(self, executor: Executor, place: int = 0, act: Callable[[], object] = lambda: None) -> None:

@@ -1,1 +1,1 @@
-"""What a program can be on a cell at most: intervals, zonotopes, backward linear bounds."""
+"""Bounds of a program on a cell: intervals, zonotopes, backward linear bounds."""

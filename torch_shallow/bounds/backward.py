@@ -1,13 +1,13 @@
-"""Backward linear bounds: a row of a network is bounded by an affine function of the inputs, for many cells at once.
+"""Backward linear bounds: bound rows of a network by affine functions of the inputs, for many cells at once.
 
 Going back from the last stage, each h = relu(z) in a sum a h is replaced by a bound that is affine in z. With
-l <= z <= u in the cell, an unstable neuron (l < 0 < u) has
+l <= z <= u in the cell, an unstable neuron (l < 0 < u) satisfies
 
     h <= u (z - l) / (u - l)  for a > 0,      h >= slope z  with any slope in [0, 1]  for a < 0,
 
-and where a neuron is decided, side z >= 0 in the cell: a multiple `split` >= 0 of side z may be added to an upper
-bound. At the end there is an affine function of the inputs, whose maximum over the box is known. Every choice of slopes
-and splits gives a bound of the cell (weak duality); the best is that of the linear program of triangle relaxations.
+and a decided neuron satisfies side z >= 0 in the cell, so a multiple `split` >= 0 of side z may be added to an upper
+bound. The result is an affine function of the inputs, whose maximum over the box is known. Every choice of slopes and
+splits gives a bound of the cell (weak duality); the best one is that of the linear program of triangle relaxations.
 
 Zhang, Weng, Chen, Hsieh, Daniel, "Efficient neural network robustness certification with general activation functions",
 2018; Xu et al., "Fast and complete", 2021; Wang et al., "Beta-CROWN", 2021.
@@ -25,18 +25,18 @@ from torch import Tensor
 from torch_shallow.bounds.coupling import Coupled, CoupledLines, Coupling, tied
 from torch_shallow.bounds.staged import StagedNetwork
 
-NARROW = 0.1  # a second neuron whose distance varies by less, relative to the first, is bounded by that one's bounds
-Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of what leaves each stage
+NARROW = 0.1  # the second neuron of a pair is bounded by the first if their distance varies less, relative to the first
+Coefficients = list[Float[Tensor, "_ _ _"] | None]  # of the inputs, and of the activations of each stage
 
 
 class Rows(NamedTuple):
-    """Affine functions of the inputs and of what leaves the stages, whose upper bounds are asked for.
+    """Affine functions of the inputs and of the stages' activations whose upper bounds are sought.
 
     Attributes:
-        coefficients: of the inputs and of each stage as far as they are read; the first dimension is that of the cells,
-            or 1.
-        constant: likewise.
-        sizes: the sizes of the terms that they are added up from, for rounding.
+        coefficients: Coefficients of the inputs and of each stage, None where it is not read; the first dimension is
+            that of the cells, or 1.
+        constant: Constants of the functions.
+        sizes: Sizes of the terms that the functions are sums of, for rounding.
     """
 
     coefficients: Coefficients
@@ -46,13 +46,13 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CellBounds:
-    """What is known of the neurons in each cell of a batch.
+    """Bounds of the neurons in each cell of a batch.
 
     Attributes:
-        lower: a lower bound of each pre-activation in the cell, and of 0 where the neuron is decided to be active.
-        upper: an upper bound likewise.
-        side: 1 where a neuron is decided to be active, -1 where inactive, 0 where it is not decided.
-        coupling: which of them are differences of which others, if any are.
+        lower: Lower bound of each pre-activation in the cell; at least 0 where the neuron is decided to be active.
+        upper: Upper bound of each pre-activation in the cell; at most 0 where the neuron is decided to be inactive.
+        side: 1 where a neuron is decided to be active, -1 where inactive, 0 where it is undecided.
+        coupling: Which units are differences of which others, if any.
     """
 
     lower: Float[Tensor, "cells neurons"]
@@ -62,7 +62,7 @@ class CellBounds:
 
     @property
     def unstable(self) -> Bool[Tensor, "cells neurons"]:
-        """Which neurons may have either sign; a difference is none."""
+        """Mask of the neurons that may have either sign; differences are excluded."""
         unstable = (self.lower < 0.0) & (self.upper > 0.0)
         if self.coupling is not None:
             unstable[:, self.coupling.distance] = False
@@ -70,7 +70,7 @@ class CellBounds:
 
     @property
     def relaxed(self) -> Bool[Tensor, "cells neurons"]:
-        """Whose bounds matter: those of what is unstable, and of the differences of such neurons."""
+        """Mask of the units whose bounds matter: unstable neurons, and differences of pairs with one."""
         relaxed = self.unstable
         if self.coupling is not None:
             of_pairs = relaxed[:, self.coupling.first] | relaxed[:, self.coupling.second]
@@ -79,7 +79,7 @@ class CellBounds:
 
     @property
     def narrow(self) -> Bool[Tensor, "cells neurons"]:
-        """Which neurons are the second of a pair, and nearly as far from the first everywhere: `tied` bounds them."""
+        """Mask of the second neurons of pairs whose distance is nearly constant: `tied` bounds them."""
         narrow, width = torch.zeros_like(self.lower, dtype=torch.bool), self.upper - self.lower
         if self.coupling is not None:
             near = width[:, self.coupling.distance] <= NARROW * width[:, self.coupling.first]
@@ -87,22 +87,22 @@ class CellBounds:
         return narrow
 
     def tied(self) -> CellBounds:
-        """The same, where neurons of pairs tell of each other."""
+        """Return the cells with the bounds of paired neurons tightened by each other."""
         if self.coupling is None:
             return self
         return CellBounds(*tied(self.coupling, self.lower, self.upper), self.side, self.coupling)
 
     @property
     def empty(self) -> Tensor:
-        """Which cells have no point for sure: bounds contradict each other."""
+        """Mask of the cells that are certainly empty, because bounds contradict each other."""
         return (self.lower > self.upper).any(dim=1)
 
     def __getitem__(self, cells: Tensor | slice) -> CellBounds:
-        """Some of the cells."""
+        """Select cells."""
         return CellBounds(self.lower[cells], self.upper[cells], self.side[cells], self.coupling)
 
     def decided(self, neurons: Tensor, side: float) -> CellBounds:
-        """The cells in which one more neuron each is decided: `neurons` has one for each cell."""
+        """Return the cells with one more neuron decided in each: `neurons` has one for each cell."""
         at = torch.arange(len(neurons), device=neurons.device), neurons
         lower, upper, sides = self.lower.clone(), self.upper.clone(), self.side.clone()
         sides[at] = side
@@ -112,7 +112,7 @@ class CellBounds:
 
 
 class Lines(NamedTuple):
-    """The affine bounds of each ReLU in each cell; the upper one is `steepness * z + offset`."""
+    """Affine bounds of each ReLU in each cell; the upper one is `steepness * z + offset`."""
 
     steepness: Float[Tensor, "cells 1 neurons"]
     offset: Float[Tensor, "cells 1 neurons"]
@@ -123,7 +123,7 @@ class Lines(NamedTuple):
 
     @classmethod
     def of(cls, cells: CellBounds) -> Lines:
-        """The bounds that the pre-activations of the cells allow; of a neuron of one sign, the ReLU itself."""
+        """Return the tightest lines for the cells' pre-activation bounds; for a neuron of one sign, the ReLU itself."""
         unstable, lower, upper = cells.unstable, cells.lower, cells.upper
         active = (lower >= 0.0).double()
         steepness = torch.where(unstable, upper / (upper - lower).clamp(min=torch.finfo(upper.dtype).tiny), active)
@@ -141,15 +141,15 @@ class Lines(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What a backward pass finds.
+    """Results of a backward pass.
 
     Attributes:
-        bound: an upper bound of each row in each cell, but for rounding.
-        at: an input of the box where the affine function at its end is greatest.
-        through: the coefficient of what leaves each ReLU when its turn came; its stages in order.
-        size: the sizes of all terms, for rounding; zero if they were not asked for.
-        slope: of the affine function of the inputs at its end.
-        coupled: how the pairs of each stage are bounded, stages in order; nothing where there are none.
+        bound: Upper bound of each row in each cell, ignoring rounding.
+        at: Input of the box where the resulting affine function is greatest.
+        through: Coefficient of each ReLU's activation when its stage was reached; stages in order.
+        size: Sizes of all terms, for rounding; zero if they were not asked for.
+        slope: Slope of the resulting affine function of the inputs.
+        coupled: How the pairs of each stage are bounded, stages in order; empty where there are none.
     """
 
     bound: Float[Tensor, "cells rows"]
@@ -168,15 +168,15 @@ def backward(
     splits: Float[Tensor, "cells rows neurons"],
     sizes: list[Float[Tensor, "_"]] | None = None,
 ) -> Backward:
-    """Bound rows in all cells from above.
+    """Bound rows from above in all cells.
 
     Args:
-        network: the network in its box.
-        lines: the bounds of its ReLUs in each cell.
-        rows: what to bound.
-        slopes: of the lower bounds of unstable neurons, in [0, 1]; what is outside of that is moved there.
-        splits: multipliers of decisions; what is negative counts as 0.
-        sizes: of the terms of the values of each layer, if rounding is to be told.
+        network: The network in its box.
+        lines: Bounds of its ReLUs in each cell.
+        rows: The rows to bound.
+        slopes: Slopes of the lower bounds of unstable neurons, clipped to [0, 1].
+        splits: Multipliers of decisions; negative ones count as 0.
+        sizes: Sizes of the terms of the values of each layer, if rounding is to be reported.
     """
     coefficients, constant, size = list(rows.coefficients), rows.constant, rows.sizes
     through: list[Tensor] = []
@@ -211,12 +211,12 @@ def backward(
 
 
 class Relaxed(NamedTuple):
-    """The point of the relaxation at which a bound is reached: not a point of the network unless the bound is exact.
+    """Point of the relaxation that attains a bound; not a point of the network unless the bound is exact.
 
     Attributes:
-        entering: what enters each ReLU there.
-        leaving: what leaves it: a value between the lines.
-        sources: the inputs, and `leaving` stage by stage.
+        entering: Value entering each ReLU.
+        leaving: Value leaving it, between its lines.
+        sources: The inputs, and `leaving` stage by stage.
     """
 
     entering: Float[Tensor, "cells rows neurons"]
@@ -227,10 +227,10 @@ class Relaxed(NamedTuple):
 def relaxed_point(
     network: StagedNetwork, lines: Lines, found: Backward, slopes: Float[Tensor, "cells rows neurons"]
 ) -> Relaxed:
-    """Where a bound is reached.
+    """Return the point that attains a bound.
 
-    By the envelope theorem it holds the derivatives of the bound: by a slope, that is `min(through, 0) * entering`; by
-    a split, `side * entering`; by a coefficient of a row, the value of its source.
+    By the envelope theorem it gives the derivatives of the bound: for a slope, `min(through, 0) * entering`; for
+    a split, `side * entering`; for a coefficient of a row, the value of its source.
     """
     sources, entering, leaving = [found.at], [found.at[..., :0]], [found.at[..., :0]]
     for number, (stage, a) in enumerate(zip(network.stages, found.through, strict=False), 1):
@@ -250,5 +250,5 @@ def relaxed_point(
 
 
 def proven(network: StagedNetwork, found: Backward) -> Float[Tensor, "cells rows"]:
-    """The bounds of a pass that was told the sizes of terms, with all that rounding may have lost."""
+    """Return the bounds of a pass that was given the sizes of terms, widened by all that rounding may have lost."""
     return found.bound + network.rounding * (found.size + found.bound.abs()) + torch.finfo(found.bound.dtype).tiny

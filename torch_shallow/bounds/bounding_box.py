@@ -1,4 +1,4 @@
-"""The least and greatest value of each input in a bounded domain."""
+"""Least and greatest value of each input in a bounded domain."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch_shallow.geometry.units import row_exponents, typical_lengths
 def bounding_box(
     domain: Domain, in_shape: tuple[int, ...]
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-    """Bounds of each entry of the flattened input: of a `Box` its own, of a polytope proven ones.
+    """Return bounds of each entry of the flattened input: those of a `Box`, or proven ones of a polytope.
 
-    Those of a polytope `A x <= b` come of linear programs, in typical lengths of the inputs. Their multipliers y >= 0
-    leave a rest r = e - A'y of an axis e, so that e x <= y b + |r| |x|, with |x| the greatest entry and |r| the sum of
-    all: for all axes together, |x| is at most the greatest y b over 1 minus the greatest |r|. So the bounds are proven,
-    and so is that there are some.
+    The bounds of a polytope `A x <= b` come from linear programs, in typical lengths of the inputs. Their multipliers
+    y >= 0 leave a rest r = e - A'y of an axis e, so that e x <= y b + |r| |x|, with |x| the greatest entry and |r| the
+    sum of all. For all axes together, |x| is at most the greatest y b over 1 minus the greatest |r|. This proves the
+    bounds, and that they exist.
 
     Raises:
-        TransformError: the domain is not bounded, or a polytope is empty.
+        TransformError: The domain is not bounded, or a polytope is empty.
     """
     size = int(np.prod(in_shape, dtype=np.int64))
     if isinstance(domain, Box):
@@ -51,7 +51,7 @@ def bounding_box(
 
 
 def is_bounded(domain: Domain, in_shape: tuple[int, ...]) -> bool:
-    """Whether a domain is proven to be bounded."""
+    """Return whether a domain is proven to be bounded."""
     try:
         bounding_box(domain, in_shape)
     except TransformError:
@@ -67,7 +67,7 @@ def _axis_bound(
     sign: int,
     minimise: Minimiser,
 ) -> tuple[float, float]:
-    """Multipliers' bound `y b` of an axis in one direction, with its rounding, and the size of their rest."""
+    """Return the multipliers' bound `y b` of an axis in one direction, widened for rounding, and the rest's size."""
     target = np.zeros(normals.shape[1])
     target[axis] = sign
     point, multipliers = minimise(-target)
@@ -86,8 +86,8 @@ def _multipliers(
     axis: int,
     target: Float[np.ndarray, "inputs"],
 ) -> Float[np.ndarray, "rows"]:
-    """The multipliers of an axis where HiGHS did not find them at once: by SciPy, which tells why there are none."""
-    from scipy.optimize import linprog  # which takes a while to import
+    """Compute the multipliers of an axis by SciPy, which explains failures, if HiGHS did not find them directly."""
+    from scipy.optimize import linprog  # slow to import
 
     solution = linprog(-target, A_ub=normals, b_ub=offsets, bounds=(None, None), method="highs-ds")
     if solution.status == 2:

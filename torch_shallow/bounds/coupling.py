@@ -1,12 +1,12 @@
-"""Two neurons that are entered by nearly the same value, in backward bounds: their difference as a unit of its own.
+"""Backward bounds of pairs of neurons with nearly the same input, with a separate unit for their difference.
 
-To a pair of neurons z and z' belongs a unit that reads d = z' - z, and stands for e = relu(z') - relu(z). What is asked
-of the pair, a relu(z) + b relu(z'), is asked of three units in one of three ways,
+Each pair of neurons z and z' gets a unit that reads d = z' - z and stands for e = relu(z') - relu(z). A demand on the
+pair, a relu(z) + b relu(z'), is passed on to the three units in one of three ways,
 
     a relu(z) + b relu(z')      or      (a + b) relu(z) + b e      or      (a + b) relu(z') - a e,
 
-whichever loses least by the lines that bound each of them: see `difference_lines`, which does so for the rays. Bounds
-of d come about as those of any other unit.
+whichever loses least by the lines that bound them; `difference_lines` does the same for the rays. Bounds of d arise
+like those of any other unit.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from torch_shallow.program.relu_program import ReLUProgram, Stage
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """Which units of a network stand for differences of which others. Numbers are through all stages.
+    """Units of a network that stand for differences of others, numbered through all stages.
 
     Attributes:
-        first: the neuron z of each pair.
-        second: the neuron z'.
-        distance: the unit of its difference.
-        starts: where the pairs of each stage begin, and how many there are.
+        first: The neuron z of each pair.
+        second: The neuron z' of each pair.
+        distance: The unit of the difference of each pair.
+        starts: First pair of each stage, then the number of pairs.
     """
 
     first: Int[Tensor, "pairs"]
@@ -39,19 +39,19 @@ class Coupling:
     starts: tuple[int, ...]
 
     def of_stage(self, number: int) -> slice:
-        """The pairs of a stage, numbered from 1."""
+        """Return the pairs of a stage, as a slice; stages are numbered from 1."""
         return slice(self.starts[number - 1], self.starts[number])
 
 
 def with_distances(program: ReLUProgram, device: torch.device | str = "cpu") -> tuple[ReLUProgram, Coupling | None]:
-    """A program with a unit more for each pair, at the end of its stage, which nothing reads.
+    """Append a unit for each pair to the end of its stage; nothing reads these units.
 
     Args:
-        program: a program.
-        device: where tensors are.
+        program: The program.
+        device: Device of the tensors.
 
     Returns:
-        The program, whose neurons are then numbered anew, and its pairs, if there are any.
+        The program, with its neurons renumbered, and its pairs; None for the pairs if there are none.
     """
     if program.pairs is None or len(program.pairs) == 0:
         return program, None
@@ -77,7 +77,7 @@ def with_distances(program: ReLUProgram, device: torch.device | str = "cpu") -> 
 
 
 def _at(weight: Float[np.ndarray, "rows some"], columns: list[int], width: int) -> Float[np.ndarray, "rows width"]:
-    """The same rows over more sources."""
+    """Spread the columns of rows over more sources."""
     wide = np.zeros((len(weight), width))
     wide[:, columns] = weight
     return wide
@@ -86,7 +86,7 @@ def _at(weight: Float[np.ndarray, "rows some"], columns: list[int], width: int) 
 def tied(
     coupling: Coupling, lower: Float[Tensor, "cells units"], upper: Float[Tensor, "cells units"]
 ) -> tuple[Float[Tensor, "cells units"], Float[Tensor, "cells units"]]:
-    """Bounds of the neurons of each pair, made tighter by those of the other and of their distance."""
+    """Tighten the bounds of each neuron of a pair by those of the other and of their distance."""
     first, second = coupling.first, coupling.second
     low, high, other_low, other_high = lower[:, first], upper[:, first], lower[:, second], upper[:, second]
     least, most = lower[:, coupling.distance], upper[:, coupling.distance]
@@ -101,7 +101,7 @@ def tied(
 
 
 class DifferenceLines(NamedTuple):
-    """Lines in d above and below the difference of each pair in each cell, and by how much they are off at most."""
+    """Lines in d above and below the difference of each pair in each cell, with the greatest errors of these lines."""
 
     above: Float[Tensor, "cells pairs"]
     offset: Float[Tensor, "cells pairs"]
@@ -114,7 +114,7 @@ class DifferenceLines(NamedTuple):
     def of(
         cls, coupling: Coupling, lower: Float[Tensor, "cells units"], upper: Float[Tensor, "cells units"]
     ) -> DifferenceLines:
-        """The lines that bounds of the neurons and of their distance allow."""
+        """Return the lines allowed by the bounds of the neurons and of their distance."""
         low, high = lower[:, coupling.first], upper[:, coupling.first]
         other_low, other_high = lower[:, coupling.second], upper[:, coupling.second]
         least, most = lower[:, coupling.distance], upper[:, coupling.distance]
@@ -126,7 +126,7 @@ class DifferenceLines(NamedTuple):
 def _line_above(
     least: Tensor, most: Tensor, low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Slope and offset of a line above relu(z') - relu(z), and its gap: see `difference_lines.line_above`."""
+    """Return slope and offset of a line above relu(z') - relu(z), and its gap, like `difference_lines.line_above`."""
     steep = (other_low >= 0.0) | ((other_high > 0.0) & (least >= 0.0))
     flat = ~steep & ((other_high <= 0.0) | (most <= 0.0))
     width = (most - least).clamp(min=torch.finfo(most.dtype).tiny)
@@ -140,23 +140,23 @@ def _line_above(
 
 
 class Coupled(NamedTuple):
-    """How the pairs of a stage are bounded, in each row and cell: neither where both are bounded by themselves."""
+    """How the pairs of a stage are bounded in each row and cell; neither mask is set where both neurons stand alone."""
 
     on_first: Bool[Tensor, "cells rows pairs"]
     on_second: Bool[Tensor, "cells rows pairs"]
 
 
 class CoupledLines(NamedTuple):
-    """What bounds of pairs need to know beyond the lines of each unit.
+    """Data for bounds of pairs beyond the lines of each unit.
 
     Attributes:
-        coupling: the pairs.
-        differences: the lines of their differences.
-        below: the constant of the line below each unit.
-        loose_above: by how much the line above each unit is off at most.
-        unstable_low: how far each unstable neuron reaches below 0.
-        unstable_high: how far it reaches above.
-        loose_below: by how much the line below a difference is off at most; 0 for neurons.
+        coupling: The pairs.
+        differences: Lines of their differences.
+        below: Constant of the line below each unit.
+        loose_above: Greatest error of the line above each unit.
+        unstable_low: How far each unstable neuron reaches below 0.
+        unstable_high: How far each unstable neuron reaches above 0.
+        loose_below: Greatest error of the line below a difference; 0 for neurons.
     """
 
     coupling: Coupling
@@ -175,7 +175,7 @@ class CoupledLines(NamedTuple):
         upper: Float[Tensor, "cells units"],
         offset: Float[Tensor, "cells units"],
     ) -> CoupledLines:
-        """From bounds of all units, and the constants of the lines above the neurons, which are as far off."""
+        """Make the data from bounds of all units and the constants (and so the errors) of the lines above neurons."""
         found, at = DifferenceLines.of(coupling, lower, upper), coupling.distance
         unstable = (lower < 0.0) & (upper > 0.0)
         unstable[:, at] = False
@@ -185,7 +185,7 @@ class CoupledLines(NamedTuple):
         return cls(coupling, found, *(part[:, None] for part in (below, loose_above, low, high, loose_below)))
 
     def _units(self, number: int, units: slice) -> tuple[Int[Tensor, "some"], ...]:
-        """The neurons and differences of the pairs of a stage, as they are numbered in it."""
+        """Return the neurons and differences of the pairs of a stage, numbered within the stage."""
         pairs, coupling = self.coupling.of_stage(number), self.coupling
         first, second, distance = (
             each[pairs] - units.start for each in (coupling.first, coupling.second, coupling.distance)
@@ -195,13 +195,13 @@ class CoupledLines(NamedTuple):
     def couple(
         self, number: int, units: slice, a: Float[Tensor, "cells rows units"], slopes: Float[Tensor, "cells rows units"]
     ) -> tuple[Float[Tensor, "cells rows units"], Coupled]:
-        """Ask of the units of a stage what is asked of its neurons, so that least is lost.
+        """Distribute the coefficients of a stage's neurons over its units so that as little as possible is lost.
 
         Args:
-            number: number of the stage, from 1.
-            units: its units.
-            a: coefficients of what leaves them.
-            slopes: of the lines below them.
+            number: Number of the stage, from 1.
+            units: Units of the stage.
+            a: Coefficients of their activations.
+            slopes: Slopes of the lines below them.
         """
         i, j, e = self._units(number, units)
         above = self.loose_above[..., units]
@@ -227,7 +227,7 @@ class CoupledLines(NamedTuple):
     def leaving(
         self, number: int, units: slice, h: Float[Tensor, "cells rows units"], coupled: Coupled
     ) -> Float[Tensor, "cells rows units"]:
-        """What leaves the neurons of a stage at a point of the relaxation, given what its units are there."""
+        """Return what leaves the neurons of a stage at a point of the relaxation, given the values of its units."""
         i, j, e = self._units(number, units)
         leaving = h.clone()
         leaving[..., j] = torch.where(coupled.on_first, h[..., i] + h[..., e], h[..., j])

@@ -1,9 +1,9 @@
-"""Bounds of the difference of two ReLUs that are entered by nearly the same value.
+"""Bounds of the difference of two ReLUs with nearly the same input.
 
-Of a pair of neurons with z and z' = z + d, e = relu(z') - relu(z) lies between min(0, d) and max(0, d). It is at most d
-where z' >= 0, and at least d where z >= 0; at most 0 where z' <= 0, and at least 0 where z <= 0. So with bounds of d
-there are lines in d above and below e, which are as near as d is small, however far z reaches (ReluDiff: Paulsen et al.
-2020; NeuroDiff: 2020). A sum a relu(z) + b relu(z') whose coefficients have two signs is bounded as
+For a pair of neurons with z and z' = z + d, e = relu(z') - relu(z) lies between min(0, d) and max(0, d). It is at most
+d where z' >= 0, and at least d where z >= 0; at most 0 where z' <= 0, and at least 0 where z <= 0. So bounds of d give
+lines in d above and below e, which are close if d is small, however far z reaches (ReluDiff: Paulsen et al. 2020;
+NeuroDiff: 2020). A sum a relu(z) + b relu(z') whose coefficients have different signs is bounded as
 
     (a + b) relu(z) + b e      or      (a + b) relu(z') - a e      or      each ReLU by itself,
 
@@ -18,35 +18,35 @@ from jaxtyping import Int
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
-APART, ON_FIRST, ON_SECOND = range(3)  # how the sum of a pair is bounded: by itself, or based on one of the two
-NEAR = 0.5  # pairs whose distance varies by no more, relative to the first, are worth being bounded together
-NARROW = 0.1  # a second neuron whose distance varies by less, relative to the first, is bounded by that one's bounds
+APART, ON_FIRST, ON_SECOND = range(3)  # bounds of a pair's sum: each ReLU by itself, or based on one of the two
+NEAR = 0.5  # pairs are bounded together if their distance varies by no more, relative to the first
+NARROW = 0.1  # the second neuron of a pair is bounded by the first if their distance varies less, relative to the first
 
 
 class NeuronPairs(Bundle):
-    """Pairs of neurons z and z', what is known of d = z' - z on a cell, and how the last bound has treated them."""
+    """Pairs of neurons z and z', the bounds of d = z' - z on a cell, and how the last bound treated them."""
 
-    starts: np.ndarray  # int64 (stages + 1,): where the pairs of each stage begin
-    first: np.ndarray  # int64 (pairs,): the neuron z of each
-    second: np.ndarray  # int64 (pairs,): the neuron z'
+    starts: np.ndarray  # int64 (stages + 1,): first pair of each stage
+    first: np.ndarray  # int64 (pairs,): the neuron z of each pair
+    second: np.ndarray  # int64 (pairs,): the neuron z' of each pair
     of: np.ndarray  # int64 (neurons,): the pair of each neuron, or -1
-    least: np.ndarray  # float64 (pairs,): of d: proven
-    most: np.ndarray  # float64 (pairs,)
-    mode: np.ndarray  # int64 (pairs,): how it is bounded
+    least: np.ndarray  # float64 (pairs,): proven lower bound of d
+    most: np.ndarray  # float64 (pairs,): proven upper bound of d
+    mode: np.ndarray  # int64 (pairs,): how each pair is bounded
     steepness: np.ndarray  # float64 (pairs,): coefficient of d in the bound
     offset: np.ndarray  # float64 (pairs,): constant in the bound
     weight: np.ndarray  # float64 (pairs,): size of the coefficient of relu(z') - relu(z) in the bound
-    line_slope: np.ndarray  # float64 (pairs,): the line that stands for the difference
+    line_slope: np.ndarray  # float64 (pairs,): slope of the line that replaces the difference
     line_offset: np.ndarray  # float64 (pairs,)
-    value: np.ndarray  # float64 (pairs,): of that line
+    value: np.ndarray  # float64 (pairs,): value of that line
 
 
 def neuron_pairs(pairs: Int[np.ndarray, "pairs 2"], offsets: Int[np.ndarray, "stages1"]) -> NeuronPairs:
-    """Room for pairs, of whose distance nothing is known yet.
+    """Allocate pairs whose distances are still unknown.
 
     Args:
-        pairs: two neurons of a stage in each row.
-        offsets: the first number of each stage, with the outputs as the last one, and how many there are.
+        pairs: Two neurons of a stage in each row.
+        offsets: First number of each stage, with the outputs as the last one, then the number of all.
     """
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     count = len(pairs)
@@ -61,15 +61,15 @@ def neuron_pairs(pairs: Int[np.ndarray, "pairs 2"], offsets: Int[np.ndarray, "st
 
 @compiled("contract", "nsz")
 def line_above(least, most, low, high, other_low, other_high):
-    """A line above relu(z') - relu(z), as a function of d = z' - z, and by how much it is above at most.
+    """Compute a line above relu(z') - relu(z), as a function of d = z' - z, and its greatest error.
 
     Args:
-        least: of d.
-        most: of d.
-        low: of z.
-        high: of z.
-        other_low: of z'.
-        other_high: of z'.
+        least: Lower bound of d.
+        most: Upper bound of d.
+        low: Lower bound of z.
+        high: Upper bound of z.
+        other_low: Lower bound of z'.
+        other_high: Upper bound of z'.
 
     Returns:
         Slope, offset and gap.
@@ -83,7 +83,7 @@ def line_above(least, most, low, high, other_low, other_high):
         else:
             slope = most / (most - least)
             offset = -least * slope
-    under, over = min(least, 0.0), min(most, 0.0)  # the least values at the ends
+    under, over = min(least, 0.0), min(most, 0.0)  # least values at the ends
     if low >= 0.0:
         under, over = least, most
     elif high <= 0.0:
@@ -94,7 +94,7 @@ def line_above(least, most, low, high, other_low, other_high):
 
 @compiled("contract", "nsz")
 def loss(coefficient, low, high, slope):
-    """By how much the bound of a multiple of a ReLU is off at most."""
+    """Return the greatest error of the bound of a multiple of a ReLU."""
     if low >= 0.0 or high <= 0.0:
         return 0.0
     if coefficient > 0.0:
@@ -104,9 +104,9 @@ def loss(coefficient, low, high, slope):
 
 @compiled("contract", "nsz")
 def couple(pairs, row, low, high, slopes, stage):
-    """Take the differences out of the coefficients on the activations of a stage where that loses less.
+    """Take the differences out of the coefficients on the activations of a stage where this loses less.
 
-    What is left in `row` is to be relaxed as always; `add_differences` then adds what has been taken out.
+    The rest of `row` is to be relaxed as usual; `add_differences` then adds what has been taken out.
     """
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
         i, j = pairs.first[q], pairs.second[q]
@@ -122,7 +122,7 @@ def couple(pairs, row, low, high, slopes, stage):
             factor = b if mode == ON_FIRST else -a
             if factor > 0.0:
                 slope, offset, gap = line_above(pairs.least[q], pairs.most[q], low[i], high[i], low[j], high[j])
-            else:  # -e is the difference of the two the other way round, and so is -d
+            else:  # -e is the difference of the exchanged pair, whose distance is -d
                 slope, offset, gap = line_above(-pairs.most[q], -pairs.least[q], low[j], high[j], low[i], high[i])
             by = loss(a + b, low[base], high[base], slopes[base]) + abs(factor) * gap
             if by < lost:
@@ -143,7 +143,7 @@ def couple(pairs, row, low, high, slopes, stage):
 
 @compiled("contract", "nsz")
 def add_differences(pairs, row, stage):
-    """Add the lines of what `couple` has taken out to the coefficients on values; returns their constant."""
+    """Add the lines of the differences taken out by `couple` to the coefficients on values; return their constant."""
     added = 0.0
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
         if pairs.mode[q] != APART:
@@ -155,9 +155,9 @@ def add_differences(pairs, row, stage):
 
 @compiled("contract", "nsz")
 def take_differences(pairs, values, stage):
-    """At values that enter the ReLUs of a stage, note the lines that the last bound took of the differences.
+    """Record the lines that the last bound used for differences, at the values entering the ReLUs of a stage.
 
-    The neuron that was not the base is set to 0, until `put_differences` writes what is to leave it.
+    The neuron that was not the base is set to 0 until `put_differences` writes what leaves it.
     """
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
         if pairs.mode[q] != APART:
@@ -168,7 +168,7 @@ def take_differences(pairs, values, stage):
 
 @compiled("contract", "nsz")
 def put_differences(pairs, values, stage):
-    """Write what leaves the ReLUs of coupled neurons, where that of their bases is known."""
+    """Write what leaves the ReLUs of coupled neurons, once that of their bases is known."""
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
         i, j = pairs.first[q], pairs.second[q]
         if pairs.mode[q] == ON_FIRST:
@@ -179,7 +179,7 @@ def put_differences(pairs, values, stage):
 
 @compiled()
 def tie(pairs, low, high, stage):
-    """Tighten the bounds of each of a pair by those of the other, and of their distance."""
+    """Tighten the bounds of each neuron of a pair by those of the other and of their distance."""
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
         i, j, least, most = pairs.first[q], pairs.second[q], pairs.least[q], pairs.most[q]
         room = 1e-15 * (max(abs(low[i]), abs(high[i])) + max(abs(low[j]), abs(high[j])) + max(abs(least), abs(most)))
@@ -191,9 +191,9 @@ def tie(pairs, low, high, stage):
 
 @compiled()
 def are_near(pairs, low, high, stage):
-    """Whether most pairs of a stage that may lie on both sides vary less in their distance than by themselves.
+    """Return whether, for most pairs of a stage that may lie on both sides, the distance varies less than the neurons.
 
-    Where they do not, those of later stages do so even less, and it does not pay to bound them.
+    If not, pairs of later stages are even further apart, and bounding them does not pay.
     """
     near, far = 0, 0
     for q in range(pairs.starts[stage], pairs.starts[stage + 1]):
@@ -208,7 +208,7 @@ def are_near(pairs, low, high, stage):
 
 @compiled()
 def is_narrow(pairs, low, high, neuron):
-    """Whether a neuron is the second of a pair, and nearly as far from the first everywhere."""
+    """Return whether a neuron is the second of a pair whose distance is nearly constant."""
     q = pairs.of[neuron]
     if q < 0 or pairs.second[q] != neuron:
         return False

@@ -1,10 +1,10 @@
-"""The bound of a question on a cell, by its multipliers and the slopes of its relaxation.
+"""Bound of a question on a cell, by its multipliers and the slopes of its relaxation.
 
-The rows of a question are affine functions of the network's outputs: goals less a reference value, and constraints.
-Where all rows can be positive at once somewhere in the cell, so is every mixture of them there. A mixture of rows,
-relaxed and pulled back to the input, has its greatest value at a vertex; where that is negative, no point of the
-cell is above the reference. Weights of the mixture and slopes of the lower lines of ReLUs (Xu et al. 2021) are improved
-together, by subgradients with Polyak's step towards a negative value; every value on the way is a valid bound.
+The rows of a question are affine functions of the network's outputs: goals minus a reference value, and constraints.
+Where all rows are positive, so is every mixture of them. A mixture of rows, relaxed and pulled back to the input, takes
+its greatest value at a vertex; if that is negative, no point of the cell exceeds the reference. The weights of the
+mixture and the slopes of the ReLUs' lower lines (Xu et al. 2021) are improved together, by subgradients with Polyak's
+step towards a negative value; every value on the way is a valid bound.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from torch_shallow.compiled.decorator import compiled
 
 
 class BoundRoom(Bundle):
-    """Work space of the bounds of one cell."""
+    """Work space for the bounds of one cell."""
 
     points: np.ndarray  # float64 (dimension, capacity): vertices, homogeneous with last coordinate 1
     values: np.ndarray  # float64 (capacity,)
     row: np.ndarray  # float64 (neurons and outputs,): coefficients
     before: np.ndarray  # float64 (neurons and outputs,): coefficients on activations, before they are relaxed
-    state: np.ndarray  # float64 (neurons and outputs,): values on the way forward
+    state: np.ndarray  # float64 (neurons and outputs,): values on the forward pass
     gradient: np.ndarray  # float64 (neurons and outputs,)
     linear: np.ndarray  # float64 (dimension,)
     point: np.ndarray  # float64 (dimension,): the vertex of the last bound
     active: np.ndarray  # int64 (neurons and outputs,)
     centre: np.ndarray  # float64 (dimension,): the mean of the vertices
     mixture: np.ndarray  # float64 (dimension,): the mean of the vertices of all bounds of the last ascent
-    candidate: np.ndarray  # float64 (dimension,): the best point that was tried in the cell
+    candidate: np.ndarray  # float64 (dimension,): the best point tried in the cell
     default: np.ndarray  # float64 (neurons,): slopes of the lower lines while neurons are bounded
-    size: np.ndarray  # float64 (1,): of all terms of a row
+    size: np.ndarray  # float64 (1,): size of all terms of a row
 
 
 @compiled("contract", "nsz")
 def mixture_bound(layers, level, count, low, high, slopes, weights, room):
-    """The greatest value of a mixture of outputs on a cell, relaxed, and the allowance that belongs to it.
+    """Return the greatest value of a relaxed mixture of outputs on a cell, and the rounding allowance.
 
     `room.before` keeps the coefficients on activations, and `room.point` the vertex.
     """
@@ -66,10 +66,10 @@ def mixture_bound(layers, level, count, low, high, slopes, weights, room):
 
 @compiled("contract", "nsz")
 def follow_pieces(layers, level, low, high, slopes, room):
-    """Values of the network at `room.point`, in which each ReLU is the line that the last bound took.
+    """Evaluate the network at `room.point`, replacing each ReLU by the line that the last bound used.
 
-    `room.state` has activations, and the values of the outputs at its end: the subgradient for the weights.
-    `room.gradient` has that for the slopes. Returns the sum of its squares.
+    `room.state` receives activations and, at its end, the values of the outputs: the subgradient for the weights.
+    `room.gradient` receives that for the slopes. Returns the sum of its squares.
     """
     state, point, before, gradient = room.state, room.point, room.before, room.gradient
     network, rest = layers.network, layers.rest[level]
@@ -110,7 +110,7 @@ def follow_pieces(layers, level, low, high, slopes, room):
 
 @compiled("contract", "nsz")
 def add_activations(network, block, activations, values):
-    """Add what a block makes of activations."""
+    """Add the products of a block with activations to the values."""
     n, at = values.shape[0], network.block_offsets[block]
     for j in range(activations.shape[0]):
         if activations[j] != 0.0:
@@ -121,7 +121,7 @@ def add_activations(network, block, activations, values):
 
 @compiled()
 def project(weights, sorted_weights):
-    """Move weights to the nearest point with weights that are not negative and have the sum 1."""
+    """Move weights to the nearest non-negative weights with sum 1."""
     n = weights.shape[0]
     for r in range(n):
         value, at = weights[r], r
@@ -140,24 +140,24 @@ def project(weights, sorted_weights):
 
 @compiled("contract", "nsz")
 def dual_ascent(layers, level, count, low, high, slopes, weights, num_goals, reference, most, bound, room):
-    """An upper bound of the least goal on a cell, where constraints are kept.
+    """Compute an upper bound of the least goal on a cell, subject to the constraints.
 
     Args:
-        layers: the network.
-        level: the first stage that is relaxed.
-        count: how many vertices there are in `room.points`.
-        low: lower bounds of the neurons.
-        high: upper bounds.
-        slopes: of the lower lines: where to begin, and where it ended.
-        weights: of the rows: likewise.
-        num_goals: how many of the rows are goals.
-        reference: what the goals are compared with; the ascent ends when it is reached.
-        most: how many steps there may be.
-        bound: an upper bound that is known.
-        room: work space.
+        layers: The network.
+        level: The first stage that is relaxed.
+        count: Number of vertices in `room.points`.
+        low: Lower bounds of the neurons.
+        high: Upper bounds of the neurons.
+        slopes: Slopes of the lower lines: the starting point, replaced by the final ones.
+        weights: Weights of the rows: the starting point, replaced by the final ones.
+        num_goals: Number of rows that are goals.
+        reference: Value with which goals are compared; the ascent ends when the bound reaches it.
+        most: Greatest number of steps.
+        bound: A known upper bound.
+        room: Work space.
 
     Returns:
-        The bound; -inf if there is no point of the cell where all constraints are kept.
+        The bound; -inf if no point of the cell satisfies all constraints.
     """
     network, rows = layers.network, weights.shape[0]
     outputs = network.offsets[network.sizes.shape[0] - 1]

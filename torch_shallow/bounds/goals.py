@@ -1,4 +1,4 @@
-"""The least of some outputs where others are not negative, as one row, by weak duality: a combination of them all."""
+"""The least of some outputs, where others are non-negative, as a single row: a combination of all by weak duality."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from torch_shallow.bounds.backward import Relaxed, Rows
 from torch_shallow.bounds.staged import StagedNetwork
 
-UNUSED = -80.0  # the logarithm of a share that is none
+UNUSED = -80.0  # the logarithm of a negligible share
 
 
 @dataclass(frozen=True, eq=False)
 class Goals:
-    """Bounds of min_i g_i where all c_j >= 0: of sum_i share_i g_i + sum_j multiplier_j c_j.
+    """Combination sum_i share_i g_i + sum_j multiplier_j c_j, which bounds min_i g_i where all c_j >= 0.
 
-    The shares are not negative and their sum is 1, the multipliers are not negative: what they give is nowhere less
-    than the least goal, where the constraints are kept. Weights are the logarithms of the shares, up to a common
-    summand, and the multipliers, measured in the sizes of goals and constraints.
+    The shares are non-negative with sum 1, and the multipliers are non-negative, so where the constraints hold, the
+    combination is at least the least goal. Weights are the logarithms of the shares, up to a common summand, and the
+    multipliers, in units of the sizes of goals and constraints.
 
     Attributes:
-        network: the network, whose outputs are the goals and then the constraints.
-        num_goals: how many are goals.
-        sizes: the sizes of the terms of each output.
+        network: The network; its outputs are the goals, then the constraints.
+        num_goals: Number of outputs that are goals.
+        sizes: Sizes of the terms of each output.
     """
 
     network: StagedNetwork
@@ -34,27 +34,27 @@ class Goals:
 
     @property
     def scale(self) -> Float[Tensor, "constraints"]:
-        """What a multiplier of 1 stands for."""
+        """Multiplier for which a weight of 1 stands."""
         tiny = torch.finfo(self.sizes.dtype).tiny
         return self.sizes[: self.num_goals].max().clamp(min=tiny) / self.sizes[self.num_goals :].clamp(min=tiny)
 
     def first_weights(self, cells: int) -> Float[Tensor, "cells 1 weights"]:
-        """All goals alike, and no constraint."""
+        """Return the weights of equal shares and no constraint."""
         return torch.zeros(cells, 1, len(self.sizes), dtype=self.sizes.dtype, device=self.sizes.device)
 
     def weights_of(
         self, shares: Float[Tensor, "*batch goals"], multipliers: Float[Tensor, "*batch constraints"]
     ) -> Float[Tensor, "*batch weights"]:
-        """The weights of given shares and multipliers."""
+        """Return the weights of given shares and multipliers."""
         return torch.cat([shares.log().clamp(min=UNUSED), multipliers / self.scale], dim=-1)
 
     def factors(self, weights: Float[Tensor, "*batch weights"]) -> Float[Tensor, "*batch outputs"]:
-        """Shares and multipliers."""
+        """Return shares and multipliers."""
         shares = torch.softmax(weights[..., : self.num_goals], dim=-1)
         return torch.cat([shares, weights[..., self.num_goals :].clamp(min=0.0) * self.scale], dim=-1)
 
     def rows(self, weights: Float[Tensor, "cells rows weights"]) -> Rows:
-        """The combination of the outputs."""
+        """Return the combination of the outputs."""
         factors, outputs = self.factors(weights), self.network.outputs
         coefficients: list[Tensor | None] = [None] * len(self.network.layers)
         for source, block in outputs.blocks:
@@ -64,7 +64,7 @@ class Goals:
     def derivative(
         self, weights: Float[Tensor, "cells rows weights"], point: Relaxed
     ) -> Float[Tensor, "cells rows weights"]:
-        """By the values of the outputs at the point of the relaxation; 0 where a multiplier cannot fall further."""
+        """Return the derivative, from outputs at the relaxation's point; 0 for a multiplier that cannot decrease."""
         values = self.network.outputs(point.sources)
         goals, kept = values[..., : self.num_goals], values[..., self.num_goals :] * self.scale
         shares = torch.softmax(weights[..., : self.num_goals], dim=-1)

@@ -1,4 +1,4 @@
-"""Interval bounds of all that enters the ReLUs of a network, and the sizes of terms that rounding is relative to."""
+"""Interval bounds of all pre-activations of a network, and the sizes of terms for rounding."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch_shallow.bounds.staged import StagedNetwork
 def interval_bounds(
     network: StagedNetwork,
 ) -> tuple[Float[Tensor, "neurons"], Float[Tensor, "neurons"], Float[Tensor, "outputs"], Float[Tensor, "outputs"]]:
-    """The least and the greatest value of each pre-activation and output, as intervals tell.
+    """Return the least and the greatest value of each pre-activation and output by interval arithmetic.
 
     Sound, rounding included: each sum is widened by what it may have lost. (Moore, "Interval Analysis", 1966.)
 
     Args:
-        network: the network in its box.
+        network: The network in its box.
 
     Returns:
         Lower and upper bounds of all pre-activations, then those of the outputs.
@@ -43,11 +43,11 @@ def interval_bounds(
 
 
 def term_sizes(network: StagedNetwork, upper: Float[Tensor, "neurons"]) -> list[Float[Tensor, "_"]]:
-    """For each layer, the sizes of the terms that a value of it is added up from, at most, anywhere in the box.
+    """Return, for each layer, upper bounds in the box of the sizes of the terms that its values are sums of.
 
     Args:
-        network: the network in its box.
-        upper: upper bounds of its pre-activations.
+        network: The network in its box.
+        upper: Upper bounds of its pre-activations.
     """
     sources = [torch.maximum(network.lower.abs(), network.upper.abs())]
     sources += [upper[stage.neurons].clamp(min=0.0) for stage in network.stages]

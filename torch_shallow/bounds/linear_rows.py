@@ -1,10 +1,10 @@
-"""Linear bounds of a network on a cell, pulled back through its layers: the inner loops.
+"""Inner loops of linear bounds of a network on a cell, pulled back through its layers.
 
-A cell is the convex hull of its vertices. Up to its *level*, a stage, the network is one affine map on the cell; what
-comes after is relaxed: a ReLU that takes both signs lies between a line through 0 and the chord of its ends (Zhang et
-al. 2018: CROWN; Singh et al. 2019: DeepPoly). A row of coefficients on values of the network, pulled back to the level,
-is a linear function of the input, and its greatest value is taken at a vertex. So a bound loses nothing where a method
-for boxes does.
+A cell is the convex hull of its vertices. Up to its *level*, a stage, the network is one affine map on the cell; later
+stages are relaxed: a ReLU that takes both signs lies between a line through 0 and the chord of its ends (Zhang et al.
+2018: CROWN; Singh et al. 2019: DeepPoly). A row of coefficients on values of the network, pulled back to the level, is
+a linear function of the input, with its greatest value at a vertex. So the bound is exact where a method for boxes
+loses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALLOWANCE = 1e-9  # how far a bound is moved outward, relative to the size of it
 
 @compiled("contract", "reassoc", "nsz", "nnan")
 def greatest(points, count, linear, values):
-    """The greatest value of a linear function at the first columns of `points`, and the column it is at."""
+    """Return the greatest value of a linear function at the first columns of `points`, and the column attaining it."""
     for p in range(count):
         values[p] = 0.0
     for k in range(points.shape[0]):
@@ -34,9 +34,9 @@ def greatest(points, count, linear, values):
 
 @compiled("contract", "reassoc", "nsz")
 def outward(linear):
-    """How far the greatest value of a linear function on a cell is moved outward.
+    """Return by how much the greatest value of a linear function on a cell is moved outward.
 
-    Vertices are known up to 1e-10, relative to their size, which is about 1; the rounding of the rows is far below.
+    Vertices are known up to 1e-10 of their size, which is about 1; the rounding of the rows is far below.
     """
     size = 0.0
     for k in range(linear.shape[0]):
@@ -46,14 +46,14 @@ def outward(linear):
 
 @compiled("contract", "nsz")
 def push(layers, row, active, stage, level):
-    """Add, to the coefficients on activations from the level on, what those on the values of a stage make of them.
+    """Pull the coefficients on the values of a stage back to the activations from the level on, adding to theirs.
 
     Args:
-        layers: the network.
-        row: coefficients of all neurons: on values for this stage, on activations for those before.
-        active: work space.
-        stage: the stage.
-        level: stages before it are not reached.
+        layers: The network.
+        row: Coefficients of all neurons: on values for this stage, on activations for earlier ones.
+        active: Work space.
+        stage: The stage.
+        level: Earliest stage to reach.
     """
     network = layers.network
     n, first = network.sizes[stage], network.offsets[stage]
@@ -88,7 +88,7 @@ def push(layers, row, active, stage, level):
 
 @compiled("contract", "reassoc", "nsz")
 def add_inputs(layers, level, row, linear, stage):
-    """Add what the coefficients on the values of a stage make of its rows over the input."""
+    """Add the contribution of a stage's coefficients on values, through its rows over the input."""
     n, first = layers.network.sizes[stage], layers.network.offsets[stage]
     dimension = linear.shape[0]
     rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)
@@ -102,9 +102,9 @@ def add_inputs(layers, level, row, linear, stage):
 
 @compiled("contract", "nsz")
 def relax(row, before, low, high, slopes, first, last):
-    """Turn coefficients on activations into coefficients on values that are an upper bound; returns what is added.
+    """Turn coefficients on activations into coefficients on values that give an upper bound; return the added constant.
 
-    A positive coefficient takes the chord of a ReLU of both signs, a negative one the line through 0 of its slope.
+    A positive coefficient takes the chord of a ReLU of both signs, a negative one the line through 0 with its slope.
     `before` keeps the coefficients on activations.
     """
     added = 0.0
@@ -144,7 +144,7 @@ def pull_back(layers, level, stage, low, high, slopes, room):
 
 @compiled("contract", "reassoc", "nsz")
 def add_sizes(layers, row, first, last, room):
-    """Add the sizes of the terms of a part of a row to that of all, which its rounding is relative to."""
+    """Add the sizes of the terms of part of a row to the total, the scale of its rounding."""
     total = 0.0
     for i in range(first, last):
         total += abs(row[i]) * layers.sizes[i]
@@ -153,9 +153,9 @@ def add_sizes(layers, row, first, last, room):
 
 @compiled()
 def lost(layers, room):
-    """What a row may have lost by rounding where nearly equal terms cancelled: nothing is said where none are paired.
+    """Return what a row may have lost by rounding where nearly equal terms cancelled; 0 if no neurons are paired.
 
-    A row is a chain of sums, none of them longer than there are sources: see `StagedNetwork.rounding`.
+    A row is a chain of sums, each no longer than the number of sources, as in `StagedNetwork.rounding`.
     """
     if layers.pairs.first.shape[0] == 0:
         return 0.0
@@ -165,24 +165,24 @@ def lost(layers, room):
 
 @compiled()
 def least_area(low, high, slopes, first, last):
-    """Write the slope of the lower line that leaves the least area to each ReLU of both signs."""
+    """Write the slope of the lower line that leaves the least area, for each ReLU of both signs."""
     for i in range(first, last):
         slopes[i] = 1.0 if high[i] > -low[i] else 0.0
 
 
 @compiled("contract", "nsz")
 def bound_stage(layers, level, stage, count, low, high, slopes, room):
-    """Tighten the bounds of the neurons of a stage that may take both signs, one backward pass for each bound.
+    """Tighten the bounds of the neurons of a stage that may take both signs, with one backward pass per bound.
 
     Args:
-        layers: the network.
-        level: the first stage that is relaxed; its own rows are exact.
-        stage: the stage, later than the level.
-        count: how many vertices there are in `room.points`.
-        low: lower bounds of all neurons, which are updated.
-        high: upper bounds likewise.
-        slopes: of the lower lines: room for them; those of the stage before are written.
-        room: work space.
+        layers: The network.
+        level: The first stage that is relaxed; its own rows are exact.
+        stage: The stage, later than the level.
+        count: Number of vertices in `room.points`.
+        low: Lower bounds of all neurons, which are updated.
+        high: Upper bounds of all neurons, which are updated.
+        slopes: Storage for the slopes of the lower lines; those of the stage before are written.
+        room: Work space.
     """
     row, linear, network = room.row, room.linear, layers.network
     n, first, dimension = network.sizes[stage], network.offsets[stage], linear.shape[0]
@@ -218,7 +218,7 @@ def bound_stage(layers, level, stage, count, low, high, slopes, room):
 
 @compiled("contract", "nsz")
 def bound_distances(layers, level, stage, count, low, high, slopes, room):
-    """Tighten the bounds of how far apart the neurons of each pair of a stage are; arguments as of `bound_stage`."""
+    """Tighten the bounds of the distance of each pair of neurons of a stage; arguments are those of `bound_stage`."""
     row, linear, network, pairs = room.row, room.linear, layers.network, layers.pairs
     n, first, dimension = network.sizes[stage], network.offsets[stage], linear.shape[0]
     rows = layers.rest[level][first * dimension : (first + n) * dimension].reshape(dimension, n)

@@ -1,4 +1,4 @@
-"""What a backward bound may choose freely, and how it is chosen: any choice is sound, a good one is tight."""
+"""Free parameters of a backward bound and their optimisation: any choice is sound, a good one is tight."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch_shallow.bounds.staged import StagedNetwork
 
 
 class Multipliers(NamedTuple):
-    """A choice for each row in each cell.
+    """Parameters for each row in each cell.
 
     Attributes:
-        slopes: of the lower bounds of unstable neurons.
-        splits: of the decisions.
-        weights: of what the rows are combined from; their meaning is that of the `Target`.
+        slopes: Slopes of the lower bounds of unstable neurons.
+        splits: Multipliers of the decisions.
+        weights: Weights from which the rows are combined, with a meaning defined by the `Target`.
     """
 
     slopes: Float[Tensor, "cells rows neurons"]
@@ -28,56 +28,57 @@ class Multipliers(NamedTuple):
     weights: Float[Tensor, "cells rows weights"]
 
     def of(self, cells: Tensor | slice) -> Multipliers:
-        """Those of some of the cells."""
+        """Select those of some cells."""
         return Multipliers(*(part[cells] for part in self))
 
     def where(self, chosen: Bool[Tensor, "cells rows"], others: Multipliers) -> Multipliers:
-        """These where they are chosen, and the others elsewhere."""
+        """Return these parameters where they are chosen, and the others elsewhere."""
         pairs = zip(self, others, strict=True)
         return Multipliers(*(torch.where(chosen[..., None], one, other) for one, other in pairs))
 
 
 @runtime_checkable
 class Target(Protocol):
-    """What is bounded: rows that may be combined from others by weights."""
+    """Rows to bound, which may be combined from others by weights."""
 
     def rows(self, weights: Float[Tensor, "cells rows weights"]) -> Rows:
-        """The rows that some weights give."""
+        """Return the rows for some weights."""
 
     def derivative(
         self, weights: Float[Tensor, "cells rows weights"], point: Relaxed
     ) -> Float[Tensor, "cells rows weights"]:
-        """How the bounds change with the weights, where they are reached at a point of the relaxation."""
+        """Return the derivative of the bounds by the weights, at the point of the relaxation that attains them."""
 
 
 @dataclass(frozen=True)
 class FixedRows:
-    """Rows that nothing is combined in."""
+    """Rows without weights."""
 
     given: Rows
 
     def rows(self, weights: Float[Tensor, "cells rows weights"]) -> Rows:
-        """The rows."""
+        """Return the rows."""
         return self.given
 
     def derivative(
         self, weights: Float[Tensor, "cells rows weights"], point: Relaxed
     ) -> Float[Tensor, "cells rows weights"]:
-        """Nothing depends on weights that are not there."""
+        """Return an empty derivative, as there are no weights."""
         return weights
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How multipliers are improved: by so many steps of Adam (Kingma & Ba, 2015), which become smaller.
+    """Schedule for improving multipliers by steps of Adam (Kingma & Ba, 2015) of decreasing size.
 
     Attributes:
-        steps: how many.
-        rate: the first step of a slope or a weight.
-        split_rate: likewise of a split, relative to the coefficients of its stage.
-        end: the last step, relative to the first.
-        patience: after each so many steps, it may be the end.
-        progress: it is, if all that bounds exceed what they need to be has not become less by such a share since.
+        steps: Number of steps.
+        rate: Size of the first step of a slope or a weight.
+        split_rate: Size of the first step of a split, relative to the coefficients of its stage.
+        end: Size of the last step, relative to the first.
+        patience: Number of steps after which to check for the end, repeatedly.
+        progress: The descent ends if the total excess of the bounds has fallen by less than this share since the last
+            check.
     """
 
     steps: int
@@ -89,7 +90,7 @@ class Descent:
 
 
 def flat_or_steep(lines: Lines) -> Float[Tensor, "cells 1 neurons"]:
-    """The slope 0 or 1 with which the triangle of a neuron is smaller."""
+    """Return the slope, 0 or 1, with which the triangle of each neuron is smaller."""
     return (lines.steepness > 0.5).double()
 
 
@@ -104,12 +105,12 @@ def descend(
     """Improve multipliers, and return for each row in each cell the best of all that were tried.
 
     Args:
-        network: the network in its box.
-        lines: the bounds of its ReLUs in each cell.
-        target: what is bounded.
-        start: the first choice.
-        schedule: how to go on.
-        enough: bounds need not be lower than this.
+        network: The network in its box.
+        lines: Bounds of its ReLUs in each cell.
+        target: The rows to bound.
+        start: The initial choice.
+        schedule: How to proceed.
+        enough: Value below which bounds need not be lowered.
     """
     now = best = start
     bounds: Tensor | None = None
@@ -143,7 +144,7 @@ def _derivative(network: StagedNetwork, lines: Lines, target: Target, now: Multi
 
 
 def _rates(found: Backward, schedule: Descent) -> Multipliers:
-    """The first step of each multiplier; a split is measured against what it is added to."""
+    """Return the size of the first step of each multiplier; a split is measured against what it is added to."""
     scales = [a.abs() + a.abs().mean(dim=-1, keepdim=True) for a in found.through]
     splits = schedule.split_rate * torch.cat([found.bound[..., None][..., :0], *scales], dim=-1)
     rate = torch.full_like(found.bound[..., None], schedule.rate)
@@ -151,7 +152,7 @@ def _rates(found: Backward, schedule: Descent) -> Multipliers:
 
 
 class _Adam:
-    """Steps against the derivative, each multiplier at a pace of its own."""
+    """Steps against the derivative, at a separate pace for each multiplier."""
 
     fading = (0.9, 0.999)
 
@@ -162,7 +163,7 @@ class _Adam:
         self.steps = 0
 
     def step(self, now: Multipliers, derivative: Multipliers) -> Multipliers:
-        """The next multipliers: slopes in [0, 1], splits not negative."""
+        """Return the next multipliers: slopes in [0, 1], splits non-negative."""
         self.steps += 1
         first, second = (1.0 - fading**self.steps for fading in self.fading)
         size = self.shrink ** (self.steps - 1) * second**0.5 / first

@@ -1,8 +1,8 @@
-"""A network in the ball of a norm about 0, cut by a box: bounds there, and how near to 0 a half-space is.
+"""Network in a norm ball about 0, intersected with a box: bounds there, and the distance of a half-space from 0.
 
 For a in R^n and any price p >= 0, weak duality gives a u <= fixed + p |u| for all u of the box: `fixed` is the greatest
-value in the box of (a - p n) u, with any n of which n u <= |u| for all u. One such inequality serves twice: in the ball
-of radius r a function a u + b is at most b + fixed + p r, and where a u + b >= 0 the distance |u| is at least
+value in the box of (a - p n) u, for any n with n u <= |u| for all u. One such inequality serves twice: in the ball
+of radius r, a function a u + b is at most b + fixed + p r, and where a u + b >= 0, the distance |u| is at least
 (-b - fixed) / p.
 """
 
@@ -27,9 +27,9 @@ class Support(NamedTuple):
     """The inequality `a u <= fixed + price |u|`, and a point of the ball where it is tight.
 
     Attributes:
-        fixed: see there.
-        price: see there.
-        at: the point.
+        fixed: Constant of the inequality.
+        price: Factor of |u|.
+        at: Point where the inequality is tight.
     """
 
     fixed: Numbers
@@ -39,11 +39,11 @@ class Support(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BallNetwork(StagedNetwork):
-    """The layers of a program, looked at where |u| <= reach in the box.
+    """The layers of a program, examined where |u| <= reach in the box.
 
     Attributes:
         norm: 1, 2 or infinity.
-        reach: the radius of the ball. The box goes no further.
+        reach: Radius of the ball; the box extends no further.
     """
 
     norm: float
@@ -51,34 +51,34 @@ class BallNetwork(StagedNetwork):
 
     @classmethod
     def around(cls, network: StagedNetwork, norm: float, reach: float) -> BallNetwork:
-        """A network in its box and a ball."""
+        """Put a network in its box into a ball."""
         return cls(network.layers, network.lower, network.upper, norm, reach).within(reach)
 
     def within(self, reach: float) -> BallNetwork:
-        """The same in a smaller ball."""
+        """Return the network in a smaller ball."""
         return replace(
             self, lower=self.lower.clamp(min=-reach), upper=self.upper.clamp(max=reach), reach=min(reach, self.reach)
         )
 
     @property
     def is_cut(self) -> bool:
-        """Whether the ball is not in the box."""
+        """Whether the box does not contain the whole ball."""
         return bool((self.lower > -self.reach).any() | (self.upper < self.reach).any())
 
     def greatest(self, a: Vectors) -> tuple[Numbers, Vectors]:
-        """The greatest value of linear functions in ball and box, as far as duality proves it, and where it is."""
+        """Return the proven greatest values of linear functions in ball and box, and where these are attained."""
         found = self.support(a, a.new_full((), self.reach).expand(a.shape[:-1]))
         return found.fixed + found.price * self.reach, found.at
 
     def extremes(self, rows: Float[Tensor, "rows inputs"]) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
-        """The least and the greatest value of linear functions, but for rounding."""
+        """Return the least and the greatest value of linear functions, ignoring rounding."""
         return -self.greatest(-rows)[0], self.greatest(rows)[0]
 
     def distance(self, a: Vectors, constant: Numbers) -> Numbers:
-        """How far from 0 all u of the box with `a u + constant >= 0` are at least; inf if there are none.
+        """Return a lower bound of the distance to 0 of all u in the box with `a u + constant >= 0`; inf without such u.
 
-        Without the box it is `-constant` over the dual norm of a. The inequality that is tight at a distance gives a
-        better one, by Newton's method.
+        Without the box, it is `-constant` over the dual norm of a. The inequality that is tight at some distance gives
+        a better bound, by Newton's method.
         """
         dual = {1.0: torch.inf, 2.0: 2.0}.get(self.norm, 1.0)
         found = (-constant).clamp(min=0.0) / torch.linalg.vector_norm(a, dual, dim=-1)
@@ -90,7 +90,7 @@ class BallNetwork(StagedNetwork):
         return found * (1.0 - self.rounding)
 
     def support(self, a: Vectors, reach: Numbers) -> Support:
-        """The inequality that is tight for a radius, but for a few steps that would be needed to find its price."""
+        """Return an inequality that is nearly tight for a radius; a few more steps would find its exact price."""
         if self.norm == 2.0:
             return self._euclidean(a, reach)
         return self._sum(a, reach) if self.norm == 1.0 else self._greatest_entry(a, reach[..., None])
@@ -105,7 +105,7 @@ class BallNetwork(StagedNetwork):
     def _euclidean(self, a: Vectors, reach: Numbers) -> Support:
         tiny = torch.finfo(a.dtype).tiny
         price = (torch.linalg.vector_norm(a, dim=-1) / reach).clamp(min=tiny)
-        # An entry that the box stops leaves the others more of the radius: the price goes down, towards the right one.
+        # An entry that the box stops leaves more of the radius to the others: the price falls towards the right one.
         for _ in range(ROUNDS if self.is_cut else 0):
             away = a / price[..., None]
             at = torch.minimum(torch.maximum(away, self.lower), self.upper)
@@ -115,7 +115,7 @@ class BallNetwork(StagedNetwork):
             lower_price = torch.where(square > 0.0, (square / left.clamp(min=tiny)).sqrt(), 1e-9 * price)
             price = torch.minimum(price, lower_price).clamp(min=tiny)
         at = torch.minimum(torch.maximum(a / price[..., None], self.lower), self.upper)
-        rest = a - price[..., None] * at  # 0 but for rounding where the box does not stop an entry
+        rest = a - price[..., None] * at  # 0 up to rounding where the box does not stop an entry
         fixed = torch.where(rest > 0.0, rest * self.upper, rest * self.lower).sum(dim=-1)
         return Support(fixed, price * torch.linalg.vector_norm(at, dim=-1), at)
 
@@ -127,7 +127,7 @@ class BallNetwork(StagedNetwork):
                 -1, entry[..., None], (torch.sign(a.gather(-1, entry[..., None])) * reach[..., None])
             )
             return Support(torch.zeros_like(price), price, at)
-        # From the point of the box nearest to 0, the entries of the steepest slopes go to their ends first.
+        # From the point of the box nearest to 0, the entries of the steepest slopes move to their ends first.
         nearest = torch.zeros_like(self.lower).clamp(self.lower, self.upper)
         start = nearest.abs().sum()
         room = torch.where(a > 0.0, self.upper - nearest, nearest - self.lower)

@@ -1,4 +1,4 @@
-"""A packed network as its bounds read it."""
+"""Packed network in the form that bounds read."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch_shallow.compiled.bundle import Bundle
 
 
 class PackedLayers(Bundle):
-    """A network whose last stage are the outputs, without a ReLU, and what is known of it below some stages.
+    """A network with the outputs as its last stage, without a ReLU, and what is known of it from some stage on.
 
-    Rows over homogeneous coordinates are stored transposed, stage after stage, as the inputs of the packed program are.
+    Rows over homogeneous coordinates are stored transposed, stage after stage, like the inputs of the packed program.
     """
 
     network: Any  # PackedProgram
     backward: np.ndarray  # float64: its blocks, transposed: (neurons, source neurons), flattened
-    begins: np.ndarray  # int64 (rows of all blocks,): the first column of each row that is not zero
-    ends: np.ndarray  # int64 (rows of all blocks,): the one after the last such column
+    begins: np.ndarray  # int64 (rows of all blocks,): the first non-zero column of each row
+    ends: np.ndarray  # int64 (rows of all blocks,): the column after the last non-zero one
     row_starts: np.ndarray  # int64 (blocks,): the first row of each block
-    rest: np.ndarray  # float64 (stages, rows): for each level, rows without what comes through stages from the level on
+    rest: np.ndarray  # float64 (stages, rows): for each level, rows without what passes through stages from it on
     pairs: Any  # NeuronPairs
-    sizes: np.ndarray  # float64 (neurons and outputs,): of the terms of values; 0 where there are no pairs
+    sizes: np.ndarray  # float64 (neurons and outputs,): sizes of the terms of values; 0 if there are no pairs
 
 
 def transposed(network: Any) -> Float[np.ndarray, "entries"]:
-    """Each block of a packed program as (neurons, source neurons), in its place."""
+    """Return each block of a packed program as (neurons, source neurons), in its place."""
     turned = np.zeros(max(1, len(network.hidden)))
     for stage, n in enumerate(network.sizes):
         for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
@@ -40,7 +40,7 @@ def transposed(network: Any) -> Float[np.ndarray, "entries"]:
 def spans(
     network: Any,
 ) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"], Int[np.ndarray, "blocks"]]:
-    """Of each row of the transposed blocks, where the first entry that is not zero is, and where the last one ends."""
+    """Return where the non-zero entries of each transposed block's rows start and end, and each block's first row."""
     none = np.zeros(0, dtype=np.int64)
     turned, begins, ends, starts, count = transposed(network), [none], [none], [], 0
     for stage, n in enumerate(network.sizes):
@@ -57,7 +57,7 @@ def spans(
 def intervals(
     network: Any, vertices: Float[np.ndarray, "vertices homogeneous"]
 ) -> tuple[Float[np.ndarray, "values"], Float[np.ndarray, "values"]]:
-    """Bounds of all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size."""
+    """Bound all neurons and outputs by interval arithmetic, moved outward by 1e-12 of their size."""
     offsets, dimension = network.offsets, vertices.shape[1]
     low, high = np.zeros(offsets[-1]), np.zeros(offsets[-1])
     for stage, n in enumerate(network.sizes):

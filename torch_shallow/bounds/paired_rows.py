@@ -1,4 +1,4 @@
-"""What holds of the difference of two ReLUs in all of a box, as rows of a linear program: see `difference_lines`."""
+"""Rows of a linear program for the difference of two ReLUs in a whole box, based on `difference_lines`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch_shallow.program.relu_program import ReLUProgram
 
 @dataclass(frozen=True, eq=False)
 class PairedRows:
-    """Pairs of neurons of a scaled program, both of which may have either sign, and how far apart they are.
+    """Pairs of neurons of a scaled program that may both have either sign, with bounds of their distances.
 
     Distances d = z' - z are measured in the larger unit of the two neurons of a pair.
 
     Attributes:
-        first: the neuron z of each pair, as it is numbered in the scaled program.
-        second: the neuron z'.
-        units: what 1 of z, and of z', is in the unit of the pair.
-        least: the least distance: proven.
-        most: the greatest distance: proven.
+        first: The neuron z of each pair, as numbered in the scaled program.
+        second: The neuron z' of each pair.
+        units: The units of z and of z' in the unit of the pair.
+        least: Proven lower bound of each distance.
+        most: Proven upper bound of each distance.
     """
 
     first: Int[np.ndarray, "pairs"]
@@ -33,7 +33,7 @@ class PairedRows:
 
     @classmethod
     def of(cls, program: ReLUProgram, scaled: ScaledProgram) -> PairedRows:
-        """The pairs of a program, of whose distances no more is known than what bounds of the neurons tell."""
+        """Return the pairs of a program, with the bounds of distances that follow from those of the neurons."""
         local = np.full(program.num_neurons, -1)
         local[scaled.neurons] = np.arange(len(scaled.neurons))
         pairs = local[program.pairs_of(0, program.num_neurons)]
@@ -45,7 +45,7 @@ class PairedRows:
 
     @classmethod
     def none(cls) -> PairedRows:
-        """No pairs at all."""
+        """Return no pairs at all."""
         nobody, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
         return cls(nobody, nobody, np.zeros((0, 2)), nothing, nothing)
 
@@ -53,7 +53,7 @@ class PairedRows:
         return len(self.first)
 
     def within(self, program: ReLUProgram, scaled: ScaledProgram, smaller: ScaledProgram) -> PairedRows:
-        """What is known of the same pairs, where neurons have been folded away and others have been scaled anew."""
+        """Carry the pairs over to a program in which neurons have been folded away and others rescaled."""
         found = PairedRows.of(program, smaller)
         place = {int(scaled.neurons[j]): k for k, j in enumerate(self.first)}
         known = np.array([place[int(smaller.neurons[j])] for j in found.first], dtype=np.int64)
@@ -67,15 +67,15 @@ class PairedRows:
     def distances(
         self, scaled: ScaledProgram
     ) -> tuple[Float[np.ndarray, "pairs sources1"], Float[np.ndarray, "pairs"]]:
-        """The distances as affine functions of the sources, constants last, and the rounding of each."""
+        """Return the distances as affine functions of the sources, constants last, and the rounding error of each."""
         rows = np.column_stack([scaled.weights, scaled.biases])
         one, other = rows[self.first] * self.units[:, :1], rows[self.second] * self.units[:, 1:]
         return other - one, ROUNDING * rows.shape[1] * (np.abs(one) + np.abs(other)).sum(axis=1)
 
     def rows(self, scaled: ScaledProgram) -> Float[np.ndarray, "twice_pairs sources1"]:
-        """Affine functions that are not negative: the line above each difference less it, and it less the line below.
+        """Return non-negative affine functions: the line above each difference minus it, and it minus the line below.
 
-        With least <= d <= most they are the chords of max(0, d) and of min(0, d).
+        With least <= d <= most, these lines are the chords of max(0, d) and of min(0, d).
         """
         distances, _ = self.distances(scaled)
         differences, each = np.zeros_like(distances), np.arange(len(self))

@@ -1,4 +1,4 @@
-"""Bounds of all that enters the ReLUs of a network: in its box, and in cells of it."""
+"""Bounds of all pre-activations of a network, in its box and in cells of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch_shallow.bounds.staged import StagedNetwork
 
 @dataclass(frozen=True, eq=False)
 class StageRows:
-    """The neurons of a stage that are bounded together, and the slopes with which that went best in the whole box.
+    """Neurons of a stage that are bounded together, with the best slopes for the whole box.
 
     Attributes:
-        stage: number of the stage, from 1.
-        neurons: numbers among the neurons of the stage.
-        slopes: of upper bounds of these neurons, and then of those of their negatives.
+        stage: Number of the stage, from 1.
+        neurons: Numbers of the neurons within the stage.
+        slopes: Slopes for upper bounds of these neurons, then for those of their negatives.
     """
 
     stage: int
@@ -32,13 +32,13 @@ class StageRows:
 
 @dataclass(frozen=True, eq=False)
 class BoxBounds:
-    """What is known of a network in its whole box.
+    """Bounds of a network in its whole box.
 
     Attributes:
-        cell: the box as a batch of one cell.
-        sizes: the sizes of the terms of each layer.
-        stages: the neurons that are worth a backward bound in a cell.
-        least: a lower bound of each output.
+        cell: The box as a batch of one cell.
+        sizes: Sizes of the terms of each layer.
+        stages: Neurons that are worth a backward bound in a cell.
+        least: Lower bound of each output.
     """
 
     cell: CellBounds
@@ -50,13 +50,13 @@ class BoxBounds:
     def of(
         cls, network: StagedNetwork, schedule: Descent, chunk: int = 1 << 22, coupling: Coupling | None = None
     ) -> BoxBounds:
-        """Bound the stages one after the other.
+        """Bound the stages one after another.
 
         Args:
-            network: the network in its box.
-            schedule: how to choose the slopes of the bounds of each neuron.
-            chunk: how many numbers a tensor may have.
-            coupling: pairs of neurons that are bounded together, if there are any.
+            network: The network in its box.
+            schedule: How to choose the slopes for the bounds of each neuron.
+            chunk: Greatest number of entries of a tensor.
+            coupling: Pairs of neurons that are bounded together, if any.
         """
         lower, upper, least, _ = interval_bounds(network)
         sizes = term_sizes(network, upper)
@@ -83,13 +83,13 @@ class BoxBounds:
         return cls(cell, sizes, tuple(stages), least)
 
     def with_outputs(self, network: StagedNetwork) -> BoxBounds:
-        """The same of a network with the same stages in the same box, and other outputs."""
+        """Return the bounds for a network with the same stages in the same box, but other outputs."""
         _, _, least, _ = interval_bounds(network)
         return replace(self, sizes=term_sizes(network, self.cell.upper[0]), least=least)
 
 
 def _without(rows: StageRows, others: Bool[Tensor, "neurons"]) -> StageRows:
-    """The rows of a stage but those of some of its neurons."""
+    """Return the rows of a stage without those of some neurons."""
     kept = torch.nonzero(~others[rows.neurons])[:, 0]
     both = torch.cat([kept, kept + len(rows.neurons)])
     return StageRows(rows.stage, rows.neurons[kept], rows.slopes[both])
@@ -97,7 +97,7 @@ def _without(rows: StageRows, others: Bool[Tensor, "neurons"]) -> StageRows:
 
 @dataclass(frozen=True, eq=False)
 class _SomeRows:
-    """Some of the rows of a stage: neurons, the sign of each, and the slopes."""
+    """Some rows of a stage: neurons, the sign of each, and the slopes."""
 
     stage: int
     neurons: Int[Tensor, "some"]
@@ -105,7 +105,7 @@ class _SomeRows:
     slopes: Float[Tensor, "some before"]
 
     def rows(self, network: StagedNetwork, sizes: list[Tensor]) -> Rows:
-        """The pre-activations, or their negatives, as rows to be bounded from above."""
+        """Return the pre-activations, or their negatives, as rows to be bounded from above."""
         layer = network.stages[self.stage - 1]
         coefficients: list[Tensor | None] = [None] * self.stage
         for source, block in layer.blocks:
@@ -121,7 +121,7 @@ def _of_rows(rows: StageRows, some: Int[Tensor, "some"]) -> _SomeRows:
 
 
 def _portion(network: StagedNetwork, chunk: int) -> int:
-    """How many rows may go back at once."""
+    """Return how many rows may go back at once."""
     return max(1, chunk // (len(network.lower) + network.num_neurons))
 
 
@@ -143,15 +143,15 @@ def tightened(
     *,
     always: bool = False,
 ) -> CellBounds:
-    """The bounds of the neurons of each cell, made tighter by what is decided before them.
+    """Tighten the bounds of the neurons of each cell by what is decided before them.
 
     Args:
-        network: the network in its box.
-        cells: the cells.
-        sizes: of the terms of the values of each layer.
-        stages: the neurons to bound, stage by stage.
-        chunk: how many numbers a tensor may have.
-        always: bound a stage even where nothing before it is decided.
+        network: The network in its box.
+        cells: The cells.
+        sizes: Sizes of the terms of the values of each layer.
+        stages: Neurons to bound, stage by stage.
+        chunk: Greatest number of entries of a tensor.
+        always: Whether to bound a stage even if nothing before it is decided.
     """
     cells = cells.tied()
     for rows in stages:

@@ -1,4 +1,4 @@
-"""Bounds of what enters each ReLU on a bounded domain: of affine forms, and of linear programs that prove them."""
+"""Bounds of all pre-activations on a bounded domain, by affine forms and by linear programs that prove them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch_shallow.geometry.highs import linear_program, solve
 from torch_shallow.geometry.units import exponents_of, row_exponents
 from torch_shallow.program.relu_program import ReLUProgram
 
-MOST_PROGRAMS = 2000  # linear programs for one network; the neurons of one with more are bounded by affine forms alone
-MARGIN = 1e-9  # by how much affine forms are widened for rounding, relative to the sum of the sizes of all terms
+MOST_PROGRAMS = 2000  # for one network; the neurons beyond are bounded by affine forms alone
+MARGIN = 1e-9  # share of the summed sizes of all terms by which affine forms are widened for rounding
 
 
 @dataclass(frozen=True, eq=False)
 class RelaxedBounds:
-    """Bounds of a program's values on a domain: no point of it has a value outside of them.
+    """Bounds of a program's values on a domain; they hold at all of its points.
 
     Attributes:
-        lower: of what enters each ReLU, through all stages.
-        upper: likewise.
-        out_lower: of the outputs.
-        out_upper: likewise.
-        in_lower: of the inputs.
-        in_upper: likewise.
+        lower: Lower bounds of the pre-activations, through all stages.
+        upper: Upper bounds of the pre-activations.
+        out_lower: Lower bounds of the outputs.
+        out_upper: Upper bounds of the outputs.
+        in_lower: Lower bounds of the inputs.
+        in_upper: Upper bounds of the inputs.
     """
 
     lower: Float[np.ndarray, "neurons"]
@@ -39,30 +39,30 @@ class RelaxedBounds:
 
     @property
     def active(self) -> Bool[np.ndarray, "neurons"]:
-        """Which neurons pass on what enters them, at all points of the domain."""
+        """Mask of the neurons that are active at all points of the domain."""
         return self.lower >= 0.0
 
     @property
     def unstable(self) -> Bool[np.ndarray, "neurons"]:
-        """Which neurons may be active at some points and inactive at others."""
+        """Mask of the neurons that may be active at some points and inactive at others."""
         return (self.lower < 0.0) & (self.upper > 0.0)
 
 
 def relaxed_bounds(program: ReLUProgram, domain: Domain, *, most_programs: int = MOST_PROGRAMS) -> RelaxedBounds:
-    """Bound what enters each ReLU of a program, and its outputs, on a bounded domain.
+    """Bound the pre-activations and outputs of a program on a bounded domain.
 
-    Each value is enclosed by an affine form (see `_AffineForms`). Where that leaves the sign of a neuron open, the
-    linear program over the triangle relaxations of all neurons before it (Ehlers, "Formal verification of piece-wise
-    linear feed-forward neural networks", 2017) may do better. HiGHS solves it, but what counts is the bound that its
-    multipliers prove: see `_Relaxation`.
+    Each value is enclosed by an affine form (see `_AffineForms`). If this leaves the sign of a neuron open, the linear
+    program over the triangle relaxations of all earlier neurons (Ehlers, "Formal verification of piece-wise linear
+    feed-forward neural networks", 2017) may do better. HiGHS solves it, but only the bound that its multipliers prove
+    counts (see `_Relaxation`).
 
     Args:
-        program: the network.
-        domain: where; bounded.
-        most_programs: no more linear programs than this are solved for the neurons: those of the first stages.
+        program: The network.
+        domain: The domain; bounded.
+        most_programs: Greatest number of linear programs solved for neurons; those of the first stages come first.
 
     Raises:
-        TransformError: the domain is not bounded.
+        TransformError: The domain is not bounded.
     """
     low, high = bounding_box(domain, program.in_shape)
     forms, relaxation = _AffineForms(low, high), _Relaxation(domain, program.in_shape, low, high)
@@ -87,9 +87,9 @@ def relaxed_bounds(program: ReLUProgram, domain: Domain, *, most_programs: int =
 class _AffineForms:
     """Affine forms of all sources: a centre, and coefficients of variables between -1 and 1 (zonotopes).
 
-    An unstable neuron with bounds l < 0 < u is u / (u - l) z plus an error between 0 and -l u / (u - l), a variable of
-    its own (Singh, Gehr, Mirman, Püschel, Vechev, "Fast and effective robustness certification", 2018). Ranges are also
-    cut down to those of interval arithmetic.
+    An unstable neuron with bounds l < 0 < u is u / (u - l) z plus an error between 0 and -l u / (u - l), which gets its
+    own variable (Singh, Gehr, Mirman, Püschel, Vechev, "Fast and effective robustness certification", 2018). Ranges are
+    also clipped to those of interval arithmetic.
     """
 
     def __init__(self, low: Float[np.ndarray, "inputs"], high: Float[np.ndarray, "inputs"]) -> None:
@@ -97,12 +97,12 @@ class _AffineForms:
         self.low, self.high = low, high  # of each source
         self.centre = low + (high - low) / 2
         self.coefficients = np.diag((high - low) / 2)[:, moving]
-        self.terms = np.maximum(np.abs(low), np.abs(high))  # size of what a source is added up from
+        self.terms = np.maximum(np.abs(low), np.abs(high))  # size of the terms that a source is the sum of
 
     def range(
         self, weight: Float[np.ndarray, "rows sources"], bias: Float[np.ndarray, "rows"]
     ) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]]:
-        """Bounds of some affine functions of the sources."""
+        """Bound affine functions of the sources."""
         centre, radius = weight @ self.centre + bias, np.abs(weight @ self.coefficients).sum(axis=1)
         up, down = np.maximum(weight, 0.0), np.minimum(weight, 0.0)
         margin = MARGIN * (np.abs(weight) @ self.terms + np.abs(bias))
@@ -117,7 +117,7 @@ class _AffineForms:
         lower: Float[np.ndarray, "rows"],
         upper: Float[np.ndarray, "rows"],
     ) -> None:
-        """Make the ReLUs of some rows, which have these bounds, sources."""
+        """Add the ReLUs of rows with these bounds to the sources."""
         unstable = np.flatnonzero((lower < 0.0) & (upper > 0.0))
         slope = (lower >= 0.0).astype(np.float64)
         slope[unstable] = upper[unstable] / (upper[unstable] - lower[unstable])
@@ -135,12 +135,12 @@ class _AffineForms:
 
 
 class _Relaxation:
-    """The linear relaxation of the sources: variables between bounds, and rows `least <= rows @ v <= most`.
+    """Linear relaxation of the sources: variables between bounds, and rows `least <= rows @ v <= most`.
 
-    Each variable is a source in a unit of its own, a power of two, in which it is about 1 at most; so are the rows, and
-    the functions that are asked for. A bound counts as multipliers of the rows prove it (weak duality), computed from
-    the rows themselves, with the rounding of that sum added on. Whatever HiGHS says, it is right; how tight it is
-    depends on HiGHS.
+    Each variable is a source in its own unit, a power of two in which it is at most about 1; rows and bounded functions
+    are scaled likewise. Bounds are those that multipliers of the rows prove (weak duality), computed from the rows
+    themselves and widened for the rounding of that sum. They are right whatever HiGHS says; their tightness depends on
+    HiGHS.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class _Relaxation:
     def _proven(
         self, weight: Float[np.ndarray, "sources"], bias: float, multipliers: Float[np.ndarray, "some"]
     ) -> float:
-        """An upper bound of an affine function of the variables, by multipliers: positive ones of upper sides."""
+        """Return an upper bound of an affine function of the variables; positive multipliers belong to upper sides."""
         if len(multipliers) != len(self.rows) or not np.isfinite(multipliers).all():
             multipliers = np.zeros(len(self.rows))
         multipliers = np.clip(
@@ -204,13 +204,13 @@ class _Relaxation:
         lower: Float[np.ndarray, "neurons"],
         upper: Float[np.ndarray, "neurons"],
     ) -> None:
-        """Make the ReLUs of some rows, which have these bounds, sources: each with the triangle that it lies in."""
+        """Add the ReLUs of rows with these bounds to the sources, each with the triangle that contains it."""
         units = exponents_of(np.maximum(np.abs(lower), np.abs(upper)))
         weight, bias = np.ldexp(weight, self.units - units[:, None]), np.ldexp(bias, -units)
         lower, upper = np.ldexp(lower, -units), np.ldexp(upper, -units)
         active, unstable = np.flatnonzero(lower >= 0.0), np.flatnonzero((lower < 0.0) & (upper > 0.0))
         own, eye = np.concatenate([active, unstable]), np.eye(len(bias))
-        # h - W v = b where active, >= b else; and h - s W v <= s b + t with the least t that rounding allows.
+        # h - W v = b where active, >= b otherwise; and h - s W v <= s b + t with the least t that rounding allows.
         below = np.concatenate([-weight[own], eye[own]], axis=1)
         low, high = lower[unstable], upper[unstable]
         slope = high / (high - low)

@@ -1,4 +1,4 @@
-"""A program on a box in scaled variables, with proven bounds of its neurons; those of one sign are folded away."""
+"""A program on a box in scaled variables, with proven bounds of its neurons; neurons of one sign are folded away."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from jaxtyping import Float, Int
 from torch_shallow.geometry.units import exponents_of
 from torch_shallow.program.relu_program import ReLUProgram
 
-ROUNDING = 1e-14  # of an interval, for each unit of the terms that it is added up from
+ROUNDING = 1e-14  # rounding error of an interval, as a share of the sizes of its terms
 
 
 @dataclass(frozen=True, eq=False)
 class ScaledProgram:
     """A program of inputs v between -1 and 1: z = weights [v; h] + biases, h = relu(z), y = outputs [v; h; 1].
 
-    Neurons are scaled by powers of two, so that none is beyond 1 in size.
+    Neurons are scaled by powers of two, so that none exceeds 1 in size.
 
     Attributes:
-        lower: least value of each input of the program, also of those that are fixed.
-        upper: the greatest one.
-        free: which inputs v stands for.
-        weights: the columns of a neuron's own and of later ones are zero.
-        biases: of the neurons.
-        outputs: of the outputs, as in the program, with the constants in the last column.
-        low: least pre-activation that a neuron may have: proven.
-        high: the greatest one likewise.
-        neurons: number in the program of each neuron.
-        exponents: a neuron of value 1 has this power of two in the program.
+        lower: Least value of each input of the program, including fixed ones.
+        upper: Greatest value of each input of the program.
+        free: Mask of the inputs that v stands for.
+        weights: Weights of the neurons; each neuron's own column and those of later neurons are zero.
+        biases: Biases of the neurons.
+        outputs: Rows of the outputs, as in the program, with the constants in the last column.
+        low: Proven least pre-activation of each neuron.
+        high: Proven greatest pre-activation of each neuron.
+        neurons: Number in the program of each neuron.
+        exponents: Power of two in the program of a neuron of value 1.
     """
 
     lower: Float[np.ndarray, "inputs"]
@@ -74,22 +74,22 @@ class ScaledProgram:
 
     @property
     def half(self) -> Float[np.ndarray, "inputs"]:
-        """How far each input of the program is from there at most."""
+        """Greatest distance of each input of the program from the middle."""
         return _middle_and_half(self.lower, self.upper)[1]
 
     @property
     def num_free(self) -> int:
-        """How many inputs there are."""
+        """Number of free inputs."""
         return len(self.free)
 
     def unscaled(self, v: Float[np.ndarray, "free"]) -> Float[np.ndarray, "inputs"]:
-        """The input of the program, inside of its box."""
+        """Return the input of the program, clipped to its box."""
         x = self.middle.copy()
         x[self.free] += self.half[self.free] * v
         return np.clip(x, self.lower, self.upper)
 
     def output_bounds(self) -> tuple[Float[np.ndarray, "outputs"], Float[np.ndarray, "outputs"]]:
-        """Least and greatest value of each output, by intervals."""
+        """Return the least and greatest value of each output, by intervals."""
         least = np.concatenate([-np.ones(self.num_free), np.maximum(self.low, 0.0), [1.0]])
         most = np.concatenate([np.ones(self.num_free), np.maximum(self.high, 0.0), [1.0]])
         one, other = self.outputs * least, self.outputs * most
@@ -97,9 +97,9 @@ class ScaledProgram:
         return np.minimum(one, other).sum(axis=1) - room, np.maximum(one, other).sum(axis=1) + room
 
     def folded(self, low: Float[np.ndarray, "neurons"], high: Float[np.ndarray, "neurons"]) -> ScaledProgram:
-        """The same with tighter bounds, without the neurons that have one sign by them.
+        """Return the program with tighter bounds, without the neurons that have one sign by them.
 
-        An active neuron is an affine function of what is before it, and is put into what reads it.
+        An active neuron is an affine function of earlier values and is substituted where it is read.
         """
         d = self.num_free
         weights, biases, outputs = self.weights.copy(), self.biases.copy(), self.outputs.copy()
@@ -116,7 +116,7 @@ class ScaledProgram:
         exponents = exponents_of(np.maximum(-low, high))
         weights = weights[np.ix_(kept, columns)]
         weights[:, d:] = np.ldexp(weights[:, d:], exponents)
-        outputs = np.ascontiguousarray(outputs[:, np.append(columns, -1)])  # compiled code asks for that
+        outputs = np.ascontiguousarray(outputs[:, np.append(columns, -1)])  # as compiled code requires
         outputs[:, d:-1] = np.ldexp(outputs[:, d:-1], exponents)
         return ScaledProgram(
             self.lower,
@@ -141,14 +141,14 @@ def _middle_and_half(
 def _intervals(
     weights: Float[np.ndarray, "neurons sources"], biases: Float[np.ndarray, "neurons"]
 ) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
-    """Bounds of the pre-activations by interval arithmetic, neurons that depend on each other in order."""
+    """Bound the pre-activations by interval arithmetic; neurons must come after those that they read."""
     count = len(biases)
     d = weights.shape[1] - count
     low, high = np.zeros(count), np.zeros(count)
     least, most = (np.concatenate([sign * np.ones(d), np.zeros(count)]) for sign in (-1.0, 1.0))
     rising, falling = np.maximum(weights, 0.0), np.minimum(weights, 0.0)
     start = 0
-    while start < count:  # all that read none of each other at once
+    while start < count:  # all neurons that read none of each other, at once
         reads = (weights[start:, d + start :] != 0.0).any(axis=1)
         stop = start + (int(reads.argmax()) if reads.any() else count - start)
         rows = slice(start, stop)

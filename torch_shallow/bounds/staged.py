@@ -1,4 +1,4 @@
-"""A program as tensors, stage by stage, as all bounds read it."""
+"""A program as tensors, stage by stage, in the form that all bounds read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from torch_shallow.program.relu_program import ReLUProgram
 
 Blocks = tuple[tuple[int, Float[Tensor, "_ _"]], ...]
-ROUNDING = 2.0**-52  # twice the unit of rounding of float64
+ROUNDING = 2.0**-52  # twice the unit roundoff of float64
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One affine map of a program: what enters the ReLUs of a stage, or the outputs.
+    """One affine map of a program: the pre-activations of a stage, or the outputs.
 
     Attributes:
-        blocks: the parts of its weight that are not zero, each with its source: 0 for the inputs, s for stage s.
-        bias: its bias.
-        start: number of its first neuron; the number of neurons for the outputs.
+        blocks: Non-zero parts of its weight, each with its source: 0 for the inputs, s for stage s.
+        bias: Bias of the map.
+        start: Number of its first neuron; for the outputs, the number of neurons.
     """
 
     blocks: Blocks
@@ -31,18 +31,18 @@ class Layer:
 
     @property
     def neurons(self) -> slice:
-        """Where its neurons are among those of all stages."""
+        """Slice of its neurons among those of all stages."""
         return slice(self.start, self.start + len(self.bias))
 
     def __call__(self, sources: list[Float[Tensor, "*batch _"]]) -> Float[Tensor, "*batch rows"]:
-        """The values, given the inputs and what has left the ReLUs of each stage before."""
+        """Return the values, given the inputs and the activations of each earlier stage."""
         total = self.bias.expand(*sources[0].shape[:-1], -1)
         for source, block in self.blocks:
             total = total + sources[source] @ block.T
         return total
 
     def sizes(self, sources: list[Float[Tensor, "*batch _"]]) -> Float[Tensor, "*batch rows"]:
-        """The sum of the sizes of all terms, given the sizes of the sources."""
+        """Return the sum of the sizes of all terms, given the sizes of the sources."""
         total = self.bias.abs()
         for source, block in self.blocks:
             total = total + sources[source] @ block.abs().T
@@ -51,12 +51,12 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class StagedNetwork:
-    """The layers of a program as float64 tensors on one device, and the box that it is looked at in.
+    """The layers of a program as float64 tensors on one device, and the box in which it is examined.
 
     Attributes:
-        layers: the stages, and then the outputs.
-        lower: least value of each input; finite.
-        upper: greatest value likewise.
+        layers: The stages, then the outputs.
+        lower: Least value of each input; finite.
+        upper: Greatest value of each input; finite.
     """
 
     layers: tuple[Layer, ...]
@@ -71,7 +71,7 @@ class StagedNetwork:
         upper: Float[np.ndarray, "inputs"],
         device: torch.device | str = "cpu",
     ) -> StagedNetwork:
-        """The network of a program in a bounded box."""
+        """Return the network of a program in a bounded box."""
         cuts = [0, *(program.num_inputs + offset for offset in program.offsets)]
         affine = [(stage.weight, stage.bias) for stage in program.stages] + [(program.out_weight, program.out_bias)]
         layers = []
@@ -83,7 +83,7 @@ class StagedNetwork:
 
     @property
     def stages(self) -> tuple[Layer, ...]:
-        """All layers but the outputs."""
+        """All layers except the outputs."""
         return self.layers[:-1]
 
     @property
@@ -93,15 +93,15 @@ class StagedNetwork:
 
     @property
     def num_neurons(self) -> int:
-        """Number of ReLUs in all stages together."""
+        """Total number of ReLUs."""
         return self.outputs.start
 
     @property
     def rounding(self) -> float:
-        """How much is lost at most, relative to the sum of the sizes of all terms, when a bound is added up.
+        """Greatest rounding error of a bound, relative to the sum of the sizes of all terms.
 
-        A bound is a chain of sums, none of them longer than the network has sources. What is lost by a sum of n terms
-        is at most about n units of rounding; a chain loses no more than the sum of all lengths.
+        A bound is a chain of sums, each no longer than the number of sources of the network. A sum of n terms loses at
+        most about n units of roundoff; a chain loses no more than the sum of all lengths.
         """
         return ROUNDING * 2.0 * (len(self.lower) + self.num_neurons + len(self.outputs.bias) + 8 * len(self.layers))
 
@@ -112,21 +112,21 @@ class StagedNetwork:
 
     @property
     def radius(self) -> Float[Tensor, "inputs"]:
-        """Half the widths of the box."""
+        """Half the width of the box in each input."""
         return (self.upper - self.lower) / 2
 
     def greatest(self, a: Float[Tensor, "*batch inputs"]) -> tuple[Float[Tensor, "*batch"], Tensor]:
-        """The greatest value of linear functions of the inputs in the box, and where it is reached."""
+        """Return the greatest value of linear functions of the inputs in the box, and where it is attained."""
         at = torch.where(a > 0.0, self.upper, torch.where(a < 0.0, self.lower, self.middle))
         return a @ self.middle + a.abs() @ self.radius, at
 
     def extremes(self, rows: Float[Tensor, "rows inputs"]) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
-        """The least and the greatest value of linear functions of the inputs, but for rounding."""
+        """Return the least and the greatest value of linear functions of the inputs, ignoring rounding."""
         up, down = rows.clamp(min=0.0), rows.clamp(max=0.0)
         return up @ self.lower + down @ self.upper, up @ self.upper + down @ self.lower
 
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> tuple[Float[Tensor, "*batch neurons"], Tensor]:
-        """What enters each ReLU at some inputs, and the outputs."""
+        """Return the pre-activations at some inputs, and the outputs."""
         sources, values = [x], [x[..., :0]]
         for stage in self.stages:
             z = stage(sources)

@@ -1,4 +1,4 @@
-"""The linear program of a cell: each unstable ReLU lies in a triangle. It gives the multipliers of the best bound."""
+"""Linear program of a cell, where each unstable ReLU lies in a triangle; it gives the multipliers of the best bound."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.geometry.highs import linear_program, solve
 
 TOLERANCE = 1e-10
-ROOM = 3e-10  # relative: constraints are kept with so much room, so that they are kept when rounded
+ROOM = 3e-10  # relative: margin in constraints, so that they still hold after rounding
 
 
 @dataclass(frozen=True, eq=False)
 class TriangleSolution:
-    """What HiGHS says of the linear program of a cell.
+    """Answer of HiGHS to the linear program of a cell.
 
     Attributes:
-        multipliers: what its dual solution amounts to. The bound that they give is proven by a backward pass.
-        x: the inputs of its solution, in the box.
-        missed: by how much they miss the cell.
+        multipliers: Multipliers from its dual solution; a backward pass proves the bound that they give.
+        x: Inputs of its solution, in the box.
+        missed: How far they miss the cell.
     """
 
     multipliers: Multipliers
@@ -36,14 +36,14 @@ class TriangleSolution:
 
 @dataclass(frozen=True, eq=False)
 class _Affine:
-    """Affine functions of the inputs and of what leaves the unstable neurons.
+    """Affine functions of the inputs and of the activations of the unstable neurons.
 
     Attributes:
-        entering: weight of what enters each neuron; the columns are the inputs and then the unstable neurons.
-        entering_bias: its constant.
-        outputs: of the outputs.
-        outputs_bias: likewise.
-        unstable: numbers of the unstable neurons.
+        entering: Weights of the pre-activations; the columns are the inputs, then the unstable neurons.
+        entering_bias: Constants of the pre-activations.
+        outputs: Weights of the outputs.
+        outputs_bias: Constants of the outputs.
+        unstable: Numbers of the unstable neurons.
     """
 
     entering: Float[np.ndarray, "neurons columns"]
@@ -82,17 +82,17 @@ def solve_triangles(
 ) -> TriangleSolution | None:
     """Solve the linear program of one cell by HiGHS.
 
-    A cell may be empty. So that there is always a solution, decisions and constraints may all be missed by the same
-    amount, relative to their sizes, for a price, relative to the size of the goals.
+    A cell may be empty. To ensure a solution, all decisions and constraints may be missed by the same amount, relative
+    to their sizes, at a price relative to the size of the goals.
 
     Args:
-        network: the network in its box.
-        cell: a batch of one cell.
-        goals: what is bounded.
-        price: of an amount of 1. Of an empty cell, the bound falls with the price as far as one likes.
+        network: The network in its box.
+        cell: A batch of one cell.
+        goals: The goals to bound.
+        price: Price of an amount of 1. The bound of an empty cell falls with it, without limit.
 
     Returns:
-        None if HiGHS finds no solution.
+        The solution; None if HiGHS finds none.
     """
     affine = _Affine.of(network, cell)
     lines = Lines.of(replace(cell, coupling=None))
@@ -108,7 +108,7 @@ def solve_triangles(
     def rows(weight: np.ndarray, best: float, missed: float) -> np.ndarray:
         return np.column_stack([weight, np.full(len(weight), best), np.full(len(weight), missed)])
 
-    # Row by row: at least so much.
+    # Constraints of the form `row >= limit`.
     blocks = [
         (rows(affine.outputs[:m] / unit, -1.0, 0.0), -affine.outputs_bias[:m] / unit),
         (rows(affine.outputs[m:] / sizes[m:, None], 0.0, 1.0), ROOM - affine.outputs_bias[m:] / sizes[m:]),

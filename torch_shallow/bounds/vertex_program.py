@@ -1,4 +1,4 @@
-"""The best mixture of the vertices of a cell on which everything is affine: a small linear program."""
+"""Best mixture of the vertices of a cell on which everything is affine, by a small linear program."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch_shallow.geometry.highs import linear_program, solve
 def best_mixture(
     rows: Float[np.ndarray, "rows vertices"], num_goals: int
 ) -> tuple[Float[np.ndarray, "vertices"] | None, float]:
-    """The mixture of vertices with the greatest least goal, where constraints are not negative.
+    """Find the mixture of vertices with the greatest least goal, subject to non-negative constraints.
 
-    The solver's solution is a candidate, and the bound is what its multipliers prove, whatever they are.
+    The solver's solution is a candidate, and the bound is what its multipliers prove, however accurate they are.
 
     Args:
-        rows: values of goals and then constraints at each vertex.
-        num_goals: how many rows are goals.
+        rows: Values of the goals, then of the constraints, at each vertex.
+        num_goals: Number of rows that are goals.
 
     Returns:
-        Weights of the vertices, or None if the solver finds none; and an upper bound: -inf if there is no mixture.
+        Weights of the vertices, or None if the solver finds none; and an upper bound, -inf if there is no mixture.
     """
     feasible, multipliers = _solve(rows, num_goals)
     of_goals = multipliers[:num_goals].sum()
@@ -33,7 +33,7 @@ def best_mixture(
 
 
 def inner_mixture(constraints: Float[np.ndarray, "rows vertices"]) -> Float[np.ndarray, "vertices"]:
-    """A mixture of all vertices, where all constraints are positive if they are anywhere."""
+    """Return a mixture of all vertices where all constraints are positive if they are so anywhere."""
     count = constraints.shape[1]
     middle = np.full(count, 1.0 / count)
     if len(constraints) == 0:
@@ -49,7 +49,7 @@ def inner_mixture(constraints: Float[np.ndarray, "rows vertices"]) -> Float[np.n
 def _solve(
     rows: Float[np.ndarray, "rows vertices"], num_goals: int
 ) -> tuple[Float[np.ndarray, "vertices"] | None, Float[np.ndarray, "rows"]]:
-    """Weights of vertices, and multipliers of the rows, neither of them negative."""
+    """Return non-negative weights of the vertices and multipliers of the rows."""
     count = rows.shape[1]
     level = np.where(np.arange(len(rows)) < num_goals, -1.0, 0.0)
     matrix = np.concatenate([np.column_stack([rows, level]), [[*np.ones(count), 0.0]]])

@@ -1,4 +1,4 @@
-"""Why the result is right."""
+"""Certification: checks and proofs that a network is the model, and that answers to questions are right."""
 
 from torch_shallow.certify.checks import certify
 from torch_shallow.certify.report import Certificate, Check, Failure

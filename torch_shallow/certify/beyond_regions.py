@@ -1,4 +1,4 @@
-"""What is left out of the program, and where nothing is known: hooks, stable neurons, unexplored cells."""
+"""Checks beyond the program and the known regions: hooks, stable neurons, unexplored cells."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from torch_shallow.domain import Box
 from torch_shallow.program.hooks import hooked_parts
 
 POINTS = 10
-ROUNDING = 1e3  # in units of the precision, of the largest output
+ROUNDING = 1e3  # in units of the precision times the largest output
 
 
 def check_hooks(model: nn.Module, copied: DeepModel, x: Float[np.ndarray, "points inputs"]) -> Check:
-    """Call the model with its hooks, and compare: hooks are not part of what was transformed.
+    """Compare the model's outputs with and without its hooks, which are not part of what was transformed.
 
     Args:
-        model: the model, which has hooks; it is called once.
-        copied: a copy of it without hooks, in its own precision.
-        x: points.
+        model: The model with its hooks; it is called once.
+        copied: A copy of it without hooks, in its own precision.
+        x: Points at which to compare.
     """
     x = x[:POINTS]
     expected = copied.final_outputs(x)
     with torch.no_grad():
         output = model(copied.tensor(x))
     found = output.reshape(len(x), -1).double().cpu().numpy()
-    # The same code in the same precision: only sums in another order may differ.
+    # Both run the same code in the same precision: only the order of sums may differ.
     unit = torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0
     allowed = ROUNDING * unit * np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
     tally, same = Tally(), np.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=True).all(axis=1)
-    tally.add_where(~same, "the output is another one with the hooks", point=x)
+    tally.add_where(~same, "the output differs with the hooks", point=x)
     claim = f"the forward hooks of {', '.join(hooked_parts(model))}, which were left out, do not change the output"
     return tally.check("hooks", claim, "points", len(x), None)
 
@@ -45,14 +45,14 @@ def check_hooks(model: nn.Module, copied: DeepModel, x: Float[np.ndarray, "point
 def check_stable_neurons(
     subject: Examined, model: DeepModel, places: Places, rng: np.random.Generator, most: int = 1000
 ) -> Check:
-    """At points and vertices of the box no neuron that the program leaves out has the other sign.
+    """Check at points and vertices of the box that no neuron left out of the program changes its sign.
 
     Args:
-        subject: a network whose program has not all neurons of the model.
-        model: the model.
-        places: points of the box.
-        rng: chooses the vertices.
-        most: up to so many points, and so many vertices.
+        subject: A network whose program lacks some neurons of the model.
+        model: The model.
+        places: Points of the box.
+        rng: Random generator that chooses the vertices.
+        most: Greatest number of points, and of vertices.
     """
     tally, program, network = Tally(), subject.program, subject.program.network
     left_out = np.setdiff1d(np.arange(len(network.active)), network.neurons)
@@ -70,8 +70,8 @@ def check_stable_neurons(
         failed = np.take_along_axis(wrong, at, axis=1)[:, 0] > 0.0
         tally.add_all(failed, partial(_changed, subject, x[block], left_out[at[:, 0]]))
     claim = (
-        f"none of the {len(left_out):,} neurons that keep their sign, by the bounds of the reading, has the "
-        "other sign at random points and vertices of the box"
+        f"none of the {len(left_out):,} neurons that keep their sign, by the bounds found on reading the model, has "
+        "the other sign at random points and vertices of the box"
     )
     return tally.check("stable neurons", claim, "points", len(x), None, "rounding")
 
@@ -85,9 +85,9 @@ def _changed(
 
 
 def check_unexplored(subject: Examined, model: DeepModel, places: Places) -> Check:
-    """At random points the output is NaN where the model's own pattern is that of no known region, and only there.
+    """Check at random points that the output is NaN exactly where the model's own pattern belongs to no known region.
 
-    Points at which a neuron is zero up to rounding lie between regions, one of which may be unknown: they are left out.
+    Points at which a neuron is zero up to rounding lie between regions, one of which may be unknown; they are skipped.
     """
     program, tally, silent, examined = subject.program, Tally(), 0, 0
     known_patterns = set(map(bytes, subject.partition.packed_patterns))

@@ -1,4 +1,4 @@
-"""A proof that the answer of a question is no greater than a bound, found after and apart from the search."""
+"""Proof that the answer of a question is at most a bound, found after the search and independently of it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from torch_shallow.certify.relaxed_rows import Matrix, RelaxedRows, UnitLines, U
 from torch_shallow.errors import TransformError
 from torch_shallow.search.question import Posed
 
-WORTH = 0.05  # a bound of a neuron is proven anew where its interval gets shorter by this share
-DIGITS = 6  # of multipliers, where these are enough
-EMPTY = 1e-6  # what is not negative has to be less than minus this, relative to 1, to be seen to have no point
-THIN = 1e-9  # half-spaces are moved out by this, in unit length, where they seem to leave no point
-CLOSED, UNDECIDED_NONE = -1, -2  # in place of a neuron to cut
-NEGLIGIBLE = 1e-13  # relative: what a neuron adds to a bound by no more than this is not worth a cut
+WORTH = 0.05  # a neuron's bound is proven again if its interval shrinks by this share
+DIGITS = 6  # of multipliers, where these suffice
+EMPTY = 1e-6  # a non-negative quantity must be less than minus this, relative to 1, to prove that a cell is empty
+THIN = 1e-9  # half-spaces that seem to leave no point are moved out by this, in unit length
+CLOSED, UNDECIDED_NONE = -1, -2  # codes in place of a neuron to cut
+NEGLIGIBLE = 1e-13  # relative: a neuron that adds no more than this to a bound is not worth a cut
 
 
 Signs = tuple[tuple[int, float], ...]
 
 
 class BoundedCell(NamedTuple):
-    """A cell that is to be opened: its cuts, as neurons and signs, and what is known of all units."""
+    """A cell to open: its cuts, as neurons and signs, and the bounds of all units."""
 
     path: Signs
     lower: Units
@@ -36,27 +36,27 @@ class BoundedCell(NamedTuple):
 
 
 class KnownSides(NamedTuple):
-    """What is not negative on a cell, as affine functions over the box in unit length.
+    """Functions that are non-negative on a cell, affine over the box in unit length.
 
-    The first say that neurons keep bounds; then come the constraints and the half-spaces of the domain.
+    The first ones express bounds of neurons; then come the constraints and the half-spaces of the domain.
     """
 
     rows: Matrix
     lengths: Float[np.ndarray, "rows"]
     neurons: Int[np.ndarray, "some"]
-    signs: Float[np.ndarray, "some"]  # 1 of a lower bound, -1 of an upper one
+    signs: Float[np.ndarray, "some"]  # 1 for a lower bound, -1 for an upper one
     bounds: Float[np.ndarray, "some"]
 
 
 @dataclass(frozen=True)
 class BoundProof:
-    """A statement and the nodes of its tree: see `torch_shallow/check_bounds.py`.
+    """A statement and the nodes of its tree, in the format of `torch_shallow/check_bounds.py`.
 
     Attributes:
-        network: its network, as a line of the file.
-        statement: its own line, but for the network.
-        nodes: the other lines.
-        bound: what is proven, by the checker's own arithmetic; None where no point keeps the constraints.
+        network: The network, as a line of the file.
+        statement: The statement's own line, without the network.
+        nodes: The other lines.
+        bound: The bound proven by the checker's own arithmetic; None if no point satisfies the constraints.
     """
 
     network: dict[str, Any]
@@ -69,13 +69,13 @@ class BoundProver:
     """Cuts the domain of a question by signs of neurons, stage after stage, until multipliers prove a bound everywhere.
 
     Args:
-        posed: the question.
-        target: the bound.
-        deadline: until when, as `time.monotonic` tells it.
-        bits: how many bits behind the point the weights are given in the file; at least `bits_of` the question.
+        posed: The question.
+        target: The bound to prove.
+        deadline: When to give up, by `time.monotonic()`.
+        bits: Number of binary places of the weights in the file; at least `bits_of` the question.
 
     Raises:
-        TransformError: the domain is not bounded.
+        TransformError: The domain is not bounded.
     """
 
     def __init__(self, posed: Posed, target: float, deadline: float, bits: int) -> None:
@@ -84,8 +84,8 @@ class BoundProver:
         self.domain: ProofDomain = proof_domain(posed.domain, posed.program.in_shape, posed.program.units)
         if not self.domain.bounded:
             raise TransformError(
-                f"certificate: expected a bounded domain, found {posed.domain!r}; give every entry bounds, or ask for "
-                "no certificate."
+                f"certificate: expected a bounded domain, found {posed.domain!r}; give every entry bounds, or leave "
+                "out certificate=."
             )
         self.network = RelaxedRows(posed.program, self.domain.lower, self.domain.upper)
         self.nodes: list[list[Any]] = []
@@ -98,7 +98,7 @@ class BoundProver:
         """Open cell after cell.
 
         Raises:
-            TransformError: the time is over, or the target is out of reach.
+            TransformError: The time is over, or the target is out of reach.
         """
         stack = [BoundedCell((), *self.network.intervals())]
         while stack:
@@ -109,8 +109,8 @@ class BoundProver:
     def _keep_time(self) -> None:
         if time.monotonic() > self.deadline:
             raise TransformError(
-                f"certificate: the bound {self.target!r} is not proven in time, after {len(self.nodes):,} cells; give "
-                "more time, or ask for no certificate."
+                f"certificate: the bound {self.target!r} was not proven in time, after {len(self.nodes):,} cells; "
+                "allow more time, or leave out certificate=."
             )
 
     def _numbered(self) -> Iterator[tuple[int, Any]]:
@@ -119,7 +119,7 @@ class BoundProver:
             yield number, node
 
     def _checked(self) -> BoundProof:
-        """What the checker says of the nodes."""
+        """Return the proof with the checker's verdict on its nodes."""
         program = self.program
         network = {
             "inputs": program.num_inputs,
@@ -135,14 +135,14 @@ class BoundProver:
             found = check_bounds.proven_bound(read, self._numbered())
         except check.NotProven as error:
             raise TransformError(
-                f"certificate: a proof of the bound {self.target!r} was found but for rounding ({error}); ask for a "
-                "bound with more room, or for no certificate."
+                f"certificate: the bound {self.target!r} is proven only up to rounding ({error}); ask for a bound with "
+                "more margin, or leave out certificate=."
             ) from error
         bound = None if found is None else check.rounded_up(found)
         return BoundProof(network, statement, self.nodes, bound)
 
     def _open(self, cell: BoundedCell) -> list[BoundedCell]:
-        """Write the node of a cell, and return its two parts if it has to be cut; the one that comes first is last."""
+        """Write the node of a cell; return its two parts if it has to be cut, the one that comes first last."""
         network, steps = self.network, list[list[Any]]()
         cell = BoundedCell(cell.path, cell.lower.copy(), cell.upper.copy())
         lines = network.lines(cell.lower, cell.upper)
@@ -158,7 +158,7 @@ class BoundProver:
             return []
         lines = network.lines(cell.lower, cell.upper)
         neuron, value = self._close(cell, cell.path, lines, steps)
-        if neuron == UNDECIDED_NONE:  # that their signs are known may have to be used
+        if neuron == UNDECIDED_NONE:  # the known signs may have to be used
             signs = np.where(cell.lower >= 0.0, 1.0, -1.0)[: network.neurons]
             neuron, value = self._close(cell, tuple(enumerate(signs.tolist())), lines, steps)
         if neuron == CLOSED:
@@ -166,7 +166,7 @@ class BoundProver:
         if neuron == UNDECIDED_NONE:
             raise TransformError(
                 f"certificate: the bound {self.target!r} is out of reach: in a cell without undecided neurons, no less "
-                f"than {value!r} is proven; ask for no certificate."
+                f"than {value!r} can be proven; leave out certificate=."
             )
         self.nodes.append(["cut", steps, neuron])
         parts = []
@@ -177,7 +177,7 @@ class BoundProver:
         return parts
 
     def _close(self, cell: BoundedCell, known: Signs, lines: UnitLines, steps: list[list[Any]]) -> tuple[int, float]:
-        """Write a leaf if what is known of signs proves the bound; else the neuron to cut, and what is proven."""
+        """Write a leaf if the known signs prove the bound; otherwise return the neuron to cut, and the proven bound."""
         half_spaces = self._half_spaces(known, cell, lines)
         if self._is_empty(half_spaces, lines, steps):
             return CLOSED, -np.inf
@@ -189,7 +189,7 @@ class BoundProver:
         return self._to_cut(weights @ leaving, cell, lines, value), value
 
     def _half_spaces(self, known: Signs, cell: BoundedCell, lines: UnitLines) -> KnownSides:
-        """That some neurons keep bounds, and the constraints, as affine functions over the box."""
+        """Return the bounds of some neurons, and the constraints, as affine functions over the box."""
         network, rows = self.network, []
         neurons, signs = np.array(sorted(known)).reshape(-1, 2).T
         neurons = neurons.astype(np.int64)
@@ -212,7 +212,7 @@ class BoundProver:
         half_spaces: KnownSides,
         lines: UnitLines,
     ) -> Float[np.ndarray, "rows"]:
-        """What the checker finds of rows, with multipliers of the half-spaces of a cell."""
+        """Return what the checker computes for rows, with multipliers of a cell's half-spaces."""
         network, cuts = self.network, len(half_spaces.neurons)
         wide = multipliers[:, cuts:] @ self.limits
         wide[:, : weight.shape[1]] += weight
@@ -226,7 +226,7 @@ class BoundProver:
         return greatest(network.pulled(wide, bias, lines, splits))
 
     def _is_empty(self, half_spaces: KnownSides, lines: UnitLines, steps: list[list[Any]]) -> bool:
-        """Whether multipliers prove that a cell has no point; the leaf is written then."""
+        """Write a leaf and return True if multipliers prove that a cell is empty."""
         from torch_shallow.certify.sign_multipliers import find_multipliers, room
 
         n, rows = self.network.inputs, half_spaces.rows
@@ -249,7 +249,7 @@ class BoundProver:
         return True
 
     def _worth_bounding(self, number: int, cell: BoundedCell) -> Int[np.ndarray, "some"]:
-        """The units of a stage on whose bounds a line depends."""
+        """Return the units of a stage whose bounds affect a line."""
         network, units = self.network, self.network.units_of(number)
         unstable = (cell.lower < 0.0) & (cell.upper > 0.0)
         of_pairs = unstable[network.pairs].any(axis=1)
@@ -258,7 +258,7 @@ class BoundProver:
     def _bound_units(
         self, units: Int[np.ndarray, "some"], half_spaces: KnownSides, cell: BoundedCell, steps: list[list[Any]]
     ) -> bool:
-        """Write steps that make the bounds of some units better; False if the cell seems to be empty."""
+        """Write steps that tighten the bounds of some units; return False if the cell seems to be empty."""
         network, lower, upper = self.network, cell.lower, cell.upper
         weight, bias = network.entering(units)
         lines = network.lines(lower, upper)
@@ -287,7 +287,7 @@ class BoundProver:
         return True
 
     def _multipliers(self, rows: Matrix, half_spaces: Matrix) -> Matrix | None:
-        """Multipliers of half-spaces with which rows are seen to be as small as they are; None if there is no point."""
+        """Return multipliers of half-spaces that prove the rows as small as they are; None if there is no point."""
         from torch_shallow.certify.sign_multipliers import find_each, room
 
         n = rows.shape[1] - 1
@@ -295,7 +295,7 @@ class BoundProver:
         found = np.zeros((len(rows), len(half_spaces)))
         if len(half_spaces):
             basis, looser = room(-np.ones(n), np.ones(n)), half_spaces.copy()
-            for looseness in (0.0, THIN):  # a cell without interior may seem to be empty by rounding
+            for looseness in (0.0, THIN):  # rounding may make a cell without interior seem empty
                 looser[:, -1] += looseness
                 if find_each(basis, looser, len(looser), -rows, tight, shares):
                     break
@@ -308,7 +308,7 @@ class BoundProver:
     def _mixture(
         self, lines: UnitLines, half_spaces: KnownSides, leaving: Matrix
     ) -> tuple[Float[np.ndarray, "goals"], Float[np.ndarray, "rows"], float]:
-        """Weights of the goals and multipliers of the half-spaces of the best bound, and that."""
+        """Return the weights of the goals and the multipliers of the half-spaces for the best bound, and that bound."""
         m, n = self.posed.num_goals, self.network.inputs
         weight, bias = self.program.out_weight[:m], self.program.out_bias[:m]
         goals = self.network.pulled(weight, bias, lines, leaving=leaving)
@@ -316,7 +316,7 @@ class BoundProver:
         if m == 1:
             found = self._multipliers(goals, half_spaces.rows)
             shares = shares if found is None else found[0]
-        else:  # the greatest t, between -1 and 1, that is below all goals, in units of their size
+        else:  # the greatest t in [-1, 1] that is below all goals, in units of their size
             size = 1.0 + np.abs(goals).sum()
             above = np.insert(goals / size, n, -1.0, axis=1)
             lengths = np.linalg.norm(above[:, :-1], axis=1)
@@ -335,7 +335,7 @@ class BoundProver:
         return weights, some, value
 
     def _to_cut(self, leaving: Float[np.ndarray, "neurons"], cell: BoundedCell, lines: UnitLines, value: float) -> int:
-        """The neuron that loosens the bound most of those of the first stage where any does; or that there is none."""
+        """Return the neuron that loosens the bound most, in the first stage where one does, or a code for none."""
         n, lower, upper = self.network.neurons, cell.lower, cell.upper
         loss = np.where(leaving > 0.0, leaving * lines.offset[:n], -leaving * lines.gap[:n])
         unstable = (lower[:n] < 0.0) & (upper[:n] > 0.0)
@@ -355,13 +355,13 @@ class BoundProver:
 
 
 def greatest(rows: Float[np.ndarray, "*rows columns"]) -> Float[np.ndarray, "*rows"]:
-    """The greatest values of affine functions where all entries are between -1 and 1."""
+    """Return the greatest values of affine functions of entries between -1 and 1."""
     most: np.ndarray = rows[..., -1] + np.abs(rows[..., :-1]).sum(axis=-1)
     return most
 
 
 def shortened(multipliers: Float[np.ndarray, "*rows columns"]) -> Float[np.ndarray, "*rows columns"]:
-    """Multipliers of few digits."""
+    """Return multipliers rounded to few digits."""
     found: np.ndarray = multipliers.copy()
     at = np.nonzero(found)
     found[at] = [float(f"{v:.{DIGITS}g}") for v in found[at]]
@@ -369,7 +369,7 @@ def shortened(multipliers: Float[np.ndarray, "*rows columns"]) -> Float[np.ndarr
 
 
 def bits_of(posed: Posed) -> int:
-    """How many bits behind the point the numbers of a question have."""
+    """Return the number of binary places of the numbers in a question."""
     program = posed.program
     stages = [array for stage in program.stages for array in (stage.weight, stage.bias)]
     arrays = [*stages, program.out_weight, program.out_bias, *posed.domain.inequalities(program.in_shape)]

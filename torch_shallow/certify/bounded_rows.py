@@ -1,9 +1,9 @@
-"""Rows of neurons under settled signs, and what is proven of them: bounds with outward rounding, compiled.
+"""Compiled rows of neurons under settled signs, with proven bounds of them, rounded outward.
 
-Rows are pairs of float64 numbers, as `twofold.py` says, and each has a bound of what is wrong with it in the domain. A
-bound is a pair, `(b, a)` for b + a |x|_1, where a belongs to entries without bounds. A sum of n numbers that are not
-negative is off by at most n u / (1 - n u) of it, u = 2^-53 (Higham, "Accuracy and Stability of Numerical Algorithms",
-2002, section 4.2); `Facts.rounding` is more than that for all that is added up to one bound here.
+Rows are pairs of float64 numbers (see `twofold.py`), each with a bound of its error in the domain. A bound is a pair
+`(b, a)` for b + a |x|_1, where a belongs to entries without bounds. A sum of n non-negative numbers is off by at most
+n u / (1 - n u) of it, u = 2^-53 (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2);
+`Facts.rounding` exceeds that for everything summed up to one bound here.
 """
 
 from __future__ import annotations
@@ -15,62 +15,62 @@ from torch_shallow.certify.twofold import add_product
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
-TINY = 1e-290  # more than underflow can do
+TINY = 1e-290  # exceeds the effect of underflow
 NONE = np.iinfo(np.int64).min
 
 
 class Facts(Bundle):
-    """What is bounded. A row has a coefficient for each input, then a constant."""
+    """Data to be bounded. A row has a coefficient for each input, then a constant."""
 
     children: np.ndarray  # int64 (cuts, 2)
-    always: np.ndarray  # uint8 (cuts, bytes): which neurons are active in all known regions below a cut, packed
-    never: np.ndarray  # uint8 (cuts, bytes): which are active in none
+    always: np.ndarray  # uint8 (cuts, bytes): neurons active in all known regions below a cut, packed
+    never: np.ndarray  # uint8 (cuts, bytes): neurons active in none of them
     patterns: np.ndarray  # uint8 (regions, bytes)
     cut_neurons: np.ndarray  # int64 (cuts,)
     cuts: np.ndarray  # float64 (cuts, inputs + 1)
-    cut_lows: np.ndarray  # float64 (cuts or 0, inputs + 1): what is to be added to them, if anything
-    cut_errors: np.ndarray  # float64 (cuts, 2): what is wrong with them in the domain
-    domain: np.ndarray  # float64 (domain rows, inputs + 1): half-spaces of the domain beside its box
+    cut_lows: np.ndarray  # float64 (cuts or 0, inputs + 1): low parts of the cuts, if any
+    cut_errors: np.ndarray  # float64 (cuts, 2): errors of the cuts in the domain
+    domain: np.ndarray  # float64 (domain rows, inputs + 1): half-spaces of the domain besides its box
     scaled: np.ndarray  # float64 (faces + domain rows + cuts, coordinates + 1): over `Basis`, in unit length
-    lengths: np.ndarray  # float64 (faces + domain rows + cuts,): what they were divided by
-    weights: np.ndarray  # float64 (neurons + outputs, inputs + neurons + 1): of [x, h, 1]
-    ranges: np.ndarray  # int64 (neurons + outputs, 2): first and last neuron that is read
+    lengths: np.ndarray  # float64 (faces + domain rows + cuts,): the lengths by which these were divided
+    weights: np.ndarray  # float64 (neurons + outputs, inputs + neurons + 1): coefficients of [x, h, 1]
+    ranges: np.ndarray  # int64 (neurons + outputs, 2): first and last neuron that each reads
     offsets: np.ndarray  # int64 (stages + 1,)
-    read_stages: np.ndarray  # bool (stages, stages): which of them a stage reads
+    read_stages: np.ndarray  # bool (stages, stages): which stages each stage reads
     lower: np.ndarray  # float64 (inputs,)
     upper: np.ndarray  # float64 (inputs,)
-    stretch: np.ndarray  # float64 (coordinates + 1, inputs + 1): a row times this is over the coordinates of `Basis`
+    stretch: np.ndarray  # float64 (coordinates + 1, inputs + 1): takes a row to the coordinates of `Basis`
     maps: np.ndarray  # float64 (regions, outputs, inputs + 1)
     map_lows: np.ndarray  # float64 (regions or 0, outputs, inputs + 1)
     map_errors: np.ndarray  # float64 (regions, outputs, 2)
     rounding: float
-    fine: float  # see `twofold.fine`
+    fine: float  # result of `twofold.fine`
 
 
 class Way(Bundle):
-    """Where the walk is, and what holds there."""
+    """Position of the walk, and the data of its path."""
 
     counts: np.ndarray  # int64 (5,)
-    cuts: np.ndarray  # int64 (depth + 1,): cuts above
+    cuts: np.ndarray  # int64 (depth + 1,): cuts on the path
     sides: np.ndarray  # int64 (depth + 1,)
-    rows: np.ndarray  # float64 (neurons + outputs, inputs + 1): of neurons settled as active
-    lows: np.ndarray  # float64 (neurons + outputs, inputs + 1): what is to be added to them
-    errors: np.ndarray  # float64 (neurons + outputs, 2): what is wrong with them
-    sizes: np.ndarray  # float64 (neurons + outputs, 2): their largest value in the domain, term by term
-    off: np.ndarray  # float64 (neurons + outputs, 2): how far h is off; of an output, e
+    rows: np.ndarray  # float64 (neurons + outputs, inputs + 1): rows of neurons settled as active
+    lows: np.ndarray  # float64 (neurons + outputs, inputs + 1): their low parts
+    errors: np.ndarray  # float64 (neurons + outputs, 2): their errors
+    sizes: np.ndarray  # float64 (neurons + outputs, 2): their largest values in the domain, term by term
+    off: np.ndarray  # float64 (neurons + outputs, 2): error of each activation; for an output, e
     active: np.ndarray  # uint8 (neurons,)
-    settled: np.ndarray  # int64 (neurons,): at which depth; -1 if it is not
+    settled: np.ndarray  # int64 (neurons,): depth at which each was settled; -1 if it is not
     half_spaces: np.ndarray  # float64 (faces + domain rows + depth + 1, coordinates + 1): of the cell, in unit length
     target: np.ndarray  # float64 (coordinates + 1,)
     residual: np.ndarray  # float64 (3, inputs + 1): two parts, and the sizes of its terms
-    chosen: np.ndarray  # int64 (2, 2 coordinates + 2): places of multipliers, tried and best; NONE behind the last
-    values: np.ndarray  # float64 (2, 2 coordinates + 2): those of the same place are to be added up
+    chosen: np.ndarray  # int64 (2, 2 coordinates + 2): places of multipliers, tried and best; NONE after the last
+    values: np.ndarray  # float64 (2, 2 coordinates + 2): multipliers; those of the same place are to be added up
     basis: Basis
 
 
 @compiled()
 def compose(facts: Facts, way: Way, i: int) -> None:
-    """Write the row of a neuron or an output, what is wrong with it, its size, and e of the statement as `off`."""
+    """Write the row of a neuron or an output, its error and size, and e of the statement as `off`."""
     inputs = way.rows.shape[1] - 1
     neurons = way.settled.shape[0]
     for k in range(inputs + 1):
@@ -106,7 +106,7 @@ def compose(facts: Facts, way: Way, i: int) -> None:
 
 @compiled()
 def size_of(facts: Facts, way: Way, i: int) -> tuple[float, float]:
-    """The largest value of a row in the domain, term by term."""
+    """Return the largest value of a row in the domain, term by term."""
     inputs, slope = way.rows.shape[1] - 1, 0.0
     size = abs(way.rows[i, inputs])
     for k in range(inputs):
@@ -120,7 +120,7 @@ def size_of(facts: Facts, way: Way, i: int) -> tuple[float, float]:
 
 @compiled()
 def least_value(facts: Facts, way: Way, neuron: int, sign: float) -> tuple[float, float]:
-    """The least value of a neuron's row times a sign on the cell, b - a |x|_1, that the multipliers tried prove."""
+    """Return the least value of a neuron's row times a sign on the cell, b - a |x|_1, by the tried multipliers."""
     residual, inputs = way.residual, way.rows.shape[1] - 1
     for k in range(inputs + 1):
         residual[0, k], residual[1, k] = sign * way.rows[neuron, k], sign * way.lows[neuron, k]
@@ -148,7 +148,7 @@ def least_value(facts: Facts, way: Way, neuron: int, sign: float) -> tuple[float
 
 @compiled()
 def least_of_residual(facts: Facts, way: Way, sign: float) -> tuple[float, float]:
-    """The least value of the residual times a sign in the box, b - a |x|_1, less all rounding on the way to it."""
+    """Return the least value of the residual times a sign in the box, b - a |x|_1, minus all rounding so far."""
     inputs, slope = way.rows.shape[1] - 1, 0.0
     least, low_part = sign * way.residual[0, inputs], sign * way.residual[1, inputs]
     terms = way.residual[2, inputs]
@@ -170,7 +170,7 @@ def least_of_residual(facts: Facts, way: Way, sign: float) -> tuple[float, float
 
 @compiled()
 def error_of_leaf(facts: Facts, way: Way, region: int) -> float:
-    """E on a region."""
+    """Return E on a region."""
     inputs, neurons, worst = way.rows.shape[1] - 1, way.settled.shape[0], 0.0
     for output in range(facts.maps.shape[1]):
         i = neurons + output

@@ -1,4 +1,4 @@
-"""Does every neuron have one sign on every cell? By lines and rays, and by linear programs and their duals."""
+"""Check that every neuron has one sign on every cell, by lines and rays, or by linear programs and their duals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torch_shallow.geometry.tree_kernels import write_path
 
 
 def check_programs(subject: Examined, regions: Int[np.ndarray, "regions"]) -> Check:
-    """Bound every neuron on some regions by linear programs, which know nothing of rays."""
+    """Bound every neuron on some regions by linear programs, independently of rays."""
     tally = Tally()
     for block in subject.blocks(regions, subject.program.num_neurons * (subject.chart.num_coordinates + 1)):
         neurons = subject.neuron_rows(block)
@@ -42,7 +42,7 @@ def check_programs(subject: Examined, regions: Int[np.ndarray, "regions"]) -> Ch
 
 
 def limit(subject: Examined) -> float:
-    """The largest relative value of the wrong sign that counts as rounding."""
+    """Return the largest relative value of the wrong sign that counts as rounding."""
     return 10 * subject.tolerance
 
 
@@ -53,7 +53,7 @@ def _both_signs(
     wrong: Float[np.ndarray, "places"],
     at: int,
 ) -> Failure:
-    """A neuron with a value of the wrong sign somewhere on a region."""
+    """Describe a neuron with a value of the wrong sign somewhere on a region."""
     region, neuron = int(regions[at]), int(subject.program.network.neurons[neurons[at]])
     sign = "positive" if subject.partition.patterns(np.array([region]))[0, neurons[at]] else "negative"
     expected = f"{subject.program.neuron_name(neuron)} should be {sign} or zero on the whole region"
@@ -68,25 +68,25 @@ def sign_by_programs(
     active: Bool[np.ndarray, "neurons"],
     limit: float,
 ) -> Float[np.ndarray, "neurons"]:
-    """How far each neuron may have the other sign on a cell: no more than `limit` where it is proven not to.
+    """Return how far each neuron may have the wrong sign on a cell: at most `limit` where it is proven not to.
 
-    By Farkas' lemma `z = (a, t)` is not negative on the cell `H (v, 1) >= 0` if it is a sum `y H + (0, s)` with
+    By Farkas' lemma, `z = (a, t)` is non-negative on the cell `H (v, 1) >= 0` if it is a sum `y H + (0, s)` with
     y, s >= 0. The dual solution of the linear program "least z on the cell" is such a y; whatever the solver says of
-    it, what is missing to the sum is computed here, relative to 1 + sum(y), the price of moving every half-space by 1.
+    it, the shortfall of the sum is computed here, relative to 1 + sum(y), the price of moving every half-space by 1.
     If this is no proof, least squares over all y, s >= 0 give the distance of z from such sums, which is the largest
     value of -z at a unit vector of the cell's cone.
 
     Args:
-        half_spaces: the cell, in unit rows H.
-        neuron_rows: each neuron's pre-activation over homogeneous coordinates.
-        sizes: what to measure values against.
-        active: the pattern.
-        limit: what counts as a proof.
+        half_spaces: Half-spaces of the cell, in unit rows H.
+        neuron_rows: Pre-activation of each neuron over homogeneous coordinates.
+        sizes: Scales against which values are measured.
+        active: Activation pattern.
+        limit: Largest value that counts as a proof.
     """
     targets = (neuron_rows * np.where(active, 1.0, -1.0) / np.where(sizes > 0.0, sizes, 1.0)).T
     wrong = _missing(targets, np.zeros((len(targets), len(half_spaces))), half_spaces)
     if len(half_spaces):
-        # Neurons that cut are, up to a factor, among the half-spaces.
+        # Neurons that cut are among the half-spaces, up to a factor.
         products = np.maximum(targets @ half_spaces.T, 0.0)
         nearest = np.where(products == products.max(axis=1, keepdims=True), products, 0.0)
         wrong = np.minimum(wrong, _missing(targets, nearest, half_spaces))
@@ -107,7 +107,7 @@ def _missing(
     duals: Float[np.ndarray, "neurons rows"],
     half_spaces: Float[np.ndarray, "rows homogeneous"],
 ) -> Float[np.ndarray, "neurons"]:
-    """What each sum `y H + (0, s)`, with the best s >= 0, lacks to its target, relative to 1 + sum(y)."""
+    """Return the shortfall of each sum `y H + (0, s)` with the best s >= 0 from its target, relative to 1 + sum(y)."""
     missing = targets - duals @ half_spaces
     missing[:, -1] = np.minimum(missing[:, -1], 0.0)
     return np.linalg.norm(missing, axis=1) / (1.0 + duals.sum(axis=1))
@@ -128,11 +128,11 @@ TOO_MANY = -1
 
 
 class Verdicts(Bundle):
-    """What was found on each region's cell."""
+    """Results for each region's cell."""
 
     rays: np.ndarray  # int64: number of rays; TOO_MANY if there are too many, 0 if the cell has no interior
-    worst: np.ndarray  # float64: largest relative value of the wrong sign
-    neurons: np.ndarray  # int64: the neuron that has it
+    worst: np.ndarray  # float64: largest relative value of a wrong sign
+    neurons: np.ndarray  # int64: neuron with that value
 
 
 @compiled()
@@ -152,13 +152,13 @@ def examine_cells(
     values: Float[np.ndarray, "neurons"],
     verdicts: Verdicts,
 ) -> int:
-    """Compute the lines and rays of each region's cell anew from its half-spaces, and every neuron's sign there.
+    """Recompute the lines and rays of each region's cell from its half-spaces, and every neuron's sign there.
 
     `domain` is the cone of the domain, whose half-spaces are the first of `half_spaces`; `cone` has room for others,
     `values` for the neurons.
 
     Returns:
-        The next region: all are done, or `cone` needs more room and the call is to be repeated from there.
+        The next region: either all are done, or `cone` needs more room and the call is to be repeated from there.
     """
     for region in range(first, rows.shape[0]):
         count = write_path(half_spaces, domain.counts[0], region_parents[region], cut_parents, cut_rows)
@@ -190,15 +190,15 @@ def examine_cells(
     return rows.shape[0]
 
 
-THINNER = 0.1  # than the tolerance of the search: a cell with no more room than this has no interior
+THINNER = 0.1  # share of the search's tolerance: a cell with no more room than this has no interior
 
 
 def check_cells(subject: Examined, regions: Int[np.ndarray, "regions"], max_rays: int = 1024) -> Check:
-    """Compute the lines and rays of each cell anew, from the half-spaces on its path, and all neurons' values there.
+    """Recompute the lines and rays of each cell from the half-spaces on its path, and all neurons' values there.
 
-    The tree splits the domain into cells. If on each cell no neuron has a value of the sign that is not in the cell's
-    pattern, every cell lies in the activation region of its pattern; if all patterns differ, each cell is that region.
-    A cell of more than `max_rays` rays is left to linear programs.
+    The tree splits the domain into cells. If no neuron takes, on any cell, the sign opposite to the cell's pattern,
+    every cell lies in the activation region of its pattern; if all patterns differ, each cell is that region. A cell
+    with more than `max_rays` rays is left to linear programs.
     """
     tally, given_up = Tally(), 0
     examiner = _Examiner(subject, max_rays)
@@ -226,13 +226,13 @@ def check_cells(subject: Examined, regions: Int[np.ndarray, "regions"], max_rays
 
 
 class _Examiner:
-    """Drives the compiled loop, and makes room for it."""
+    """Drives the compiled loop, and provides its storage."""
 
     def __init__(self, subject: Examined, max_rays: int) -> None:
         domain = subject.chart.inequalities
         most = len(domain) + subject.paths.longest
         self._subject, self._max_rays = subject, max_rays
-        # A region that was found may be as thin as the tolerance of the search.
+        # A region may be as thin as the tolerance of the search.
         self._tolerance = min(subject.tolerance, THINNER * subject.partition.search.tolerance)
         self._half_spaces = np.zeros((most, domain.shape[1]))
         self._half_spaces[: len(domain)] = domain
@@ -246,7 +246,7 @@ class _Examiner:
         self._cone = cone
 
     def examine(self, regions: Int[np.ndarray, "regions"], neurons: NeuronRows) -> Verdicts:
-        """The verdict on each region's cell."""
+        """Return the results for each region's cell."""
         paths, count = self._subject.paths, len(regions)
         verdicts = Verdicts(np.full(count, TOO_MANY), np.zeros(count), np.full(count, -1))
         values = np.zeros(neurons.rows.shape[2])

@@ -1,4 +1,4 @@
-"""Proofs of the answers of questions, in a file that `torch_shallow.check_bounds` checks."""
+"""Proofs of answers, in a file that `torch_shallow.check_bounds` checks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from torch_shallow.search.question import Posed
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """What is to be proven: that the answer of a question is at most a bound.
+    """Claim to prove: the answer of a question is at most a bound.
 
     Attributes:
-        posed: the question.
-        target: the bound that is aimed at.
-        limit: the bound that is to be kept: what is proven may exceed `target` by rounding.
-        strict: whether it is to be less than `limit`.
-        about: what it means, in words, for who reads the file.
+        posed: The question.
+        target: The bound to aim at.
+        limit: The bound to keep; what is proven may exceed `target` by rounding.
+        strict: Whether the proven bound must be less than `limit`.
+        about: Meaning of the claim in words, for readers of the file.
     """
 
     posed: Posed
@@ -39,22 +39,22 @@ class Claim:
     about: str = ""
 
     def is_kept(self, bound: float | None) -> bool:
-        """Whether what is proven is enough."""
+        """Return whether a proven bound suffices; None stands for the proof that there is no point."""
         return bound is None or bound < self.limit or (bound == self.limit and not self.strict)
 
 
 def write_certificate(path: Path, claims: Sequence[Claim], time_limit: float | None = None) -> None:
     """Prove claims, and write the proofs to a file; no file is written unless all are proven.
 
-    A proof is found after the search and apart from it, and goes through the checker before it is written.
+    A proof is found after the search and independently of it, and passes the checker before it is written.
 
     Args:
-        path: of the file; `.gz` compresses it.
-        claims: what is to be proven.
-        time_limit: after so many seconds, give up; no limit if None.
+        path: Path of the file; a name ending in `.gz` makes it compressed.
+        claims: The claims to prove.
+        time_limit: Seconds after which to give up; no limit by default.
 
     Raises:
-        TransformError: a claim is not proven in time, or not at all, or its domain is not bounded.
+        TransformError: A claim is not proven in time, or not at all, or its domain is not bounded.
     """
     deadline = np.inf if time_limit is None else time.monotonic() + time_limit
     bits = max((bits_of(claim.posed) for claim in claims), default=0)
@@ -82,6 +82,7 @@ def _proven(claim: Claim, deadline: float, bits: int) -> BoundProof:
     if not claim.is_kept(proof.bound):
         raise TransformError(
             f"certificate: expected a bound {'below' if claim.strict else 'of at most'} {claim.limit!r}, found a proof "
-            f"of {proof.bound!r}: the claim holds only up to rounding; ask for one with room, or for no certificate."
+            f"of {proof.bound!r}: the claim holds only up to rounding; ask for a bound with more margin, or leave out "
+            "certificate=."
         )
     return proof

@@ -1,4 +1,4 @@
-"""Why the network is the model, and why its regions are all regions: the checks, in order."""
+"""Checks, in order, that a network is the model and that its regions are all regions."""
 
 from __future__ import annotations
 
@@ -48,45 +48,55 @@ def certify(
 ) -> Certificate:
     """Check a shallow network against the model that it was made from.
 
-    The model is read anew, and `proven error` is a bound on |network - model| that holds at every point of the known
-    regions: multipliers prove the sign that each neuron has on each cell, or how far it is from having it, and the
-    local models are compared in arithmetic of twice the precision, rounded outwards (see `prove`). `tree` says that the
-    cuts split the domain into one cell for each region, so that together they hold everywhere. The other checks run the
-    model itself, at interior points of all regions and at random points. For a large network in a box the proof is
-    about the neurons that can change sign there; that the others cannot is what `preactivation_bounds` finds, and what
-    `stable neurons` confirms at points of the box.
+    The model is read again, and the check `proven error` bounds |network - model| at every point of the known regions:
+    multipliers prove the sign of each neuron on each cell, or how far it is from having it, and the local models are
+    compared in twice the precision, rounded outward. The check `tree` shows that the cuts split the domain into one
+    cell for each region, so that the results for all cells hold everywhere. The other checks run the model itself, at
+    interior points of all regions and at random points. For a large network in a box, the proof covers only the neurons
+    that can change sign there; that the others cannot follows from bounds found when the model is read, and the check
+    `stable neurons` confirms it at points of the box.
 
-    With `sample`, nothing is proven: on that many regions linear programs look for a neuron of another sign, and the
-    outputs are compared at vertices and on facets; the cells are recomputed by another method.
+    With `sample`, nothing is proven: on that many regions, linear programs look for neurons with the wrong sign, and
+    outputs are compared at vertices and on facets; cells are recomputed by another method.
 
-    If the network is not complete, nothing is claimed about unexplored cells except that the output is NaN there:
-    `known or NaN`, at random points.
+    For an incomplete network, the only claim about unexplored cells is that the output is NaN there; the check
+    `known or NaN` tests it at random points.
 
     Args:
-        shallow: the network, or its `function`.
-        model: the model; it is not changed.
-        sample: number of regions for linear programs (at most 20,000 in all), vertices and facets; None proves the
-            error on all regions instead. For a network of visited regions: number of regions for the checks that cost
-            most, all if None.
-        cells: with `sample`, number of regions whose cells are recomputed; all if None.
-        points: number of random points.
-        tolerance: relative size of a difference that counts as rounding.
-        max_rays: with `sample`, a cell of more rays is examined by linear programs, and not all of its vertices are
-            visited.
-        seed: of the random choices.
+        shallow: The network, or its `function`.
+        model: The model; it is not changed.
+        sample: Number of regions for linear programs (at most 20,000 in all), vertices and facets. By default (None),
+            the error is proven on all regions instead. For a network of visited regions: number of regions for the most
+            expensive checks; all if None.
+        cells: With `sample`, number of regions whose cells are recomputed; all if None.
+        points: Number of random points.
+        tolerance: Relative difference that counts as rounding.
+        max_rays: With `sample`, cells with more rays are examined by linear programs, and only some of their vertices
+            are visited.
+        seed: Seed for the random choices.
 
     Returns:
-        The certificate. A check that fails is a part of it, not an exception; see `Certificate.require`.
+        The certificate. Failed checks are recorded in it and do not raise; `Certificate.require` raises if there are
+        any.
 
     Raises:
-        WrongTypeError: `shallow` is no network of regions.
-        TransformError: the model cannot be read, its input or output has another shape, or `cells` is given without
+        WrongTypeError: `shallow` is not a network of regions.
+        TransformError: The model cannot be read, its input or output has another shape, or `cells` is given without
             `sample`.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> from torch import nn
+        >>> from torch_shallow.certify import certify
+        >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+        >>> shallow = torch_shallow.transform(model)
+        >>> certify(shallow, model).passed
+        True
     """
     if sample is None and cells is not None:
         raise TransformError(
-            f"cells: expected together with sample, found {cells!r} alone; without sample the error is proven on all "
-            "cells, so leave it out."
+            f"cells: expected only together with sample, found {cells!r} without it; leave it out, since without "
+            "sample the error is proven on all cells."
         )
     model = check_model(model)
     function = shallow.function if isinstance(shallow, nn.Module) and hasattr(shallow, "function") else shallow

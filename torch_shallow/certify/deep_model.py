@@ -1,4 +1,4 @@
-"""The model itself: its outputs, the values that enter its ReLUs, and its Jacobian."""
+"""The model itself: its outputs, pre-activations, and Jacobian."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from torch_shallow.program.traced import TracedModel
 from torch_shallow.program.tracer import trace_copy
 
 EPSILON = float(np.finfo(np.float64).eps)
-ALLOWED = 256.0  # how many times its expected size rounding may have, before it counts as a difference
-SHAKE = 2.0**-30  # much more than roundoff, much less than what changes signs
+ALLOWED = 256.0  # multiple of its expected size up to which a difference counts as rounding
+SHAKE = 2.0**-30  # far above roundoff, far below what changes signs
 
 
 class DeepModel:
     """A copy of the user's model, run by its own modules; points are rows of float64 arrays.
 
-    Where the model ends with a head that is not piecewise linear, outputs and Jacobians are those of the trunk before
-    it, as traced.
+    If the model ends with a head that is not piecewise linear, outputs and Jacobians are those of the trunk before it,
+    as traced.
 
     Args:
-        model: the model, which passed `check_model`.
-        program: what its trunk is expected to be; only its shapes are used.
-        float64: run in float64, or in the model's own precision.
+        model: The model, which must have passed `check_model`.
+        program: The program expected of its trunk; only its shapes are used.
+        float64: Whether to run in float64, rather than in the model's own precision.
 
     Attributes:
-        traced: the model as a graph.
+        traced: The model as a graph.
 
     Raises:
-        TransformError: the model cannot be read, or takes or gives other shapes.
+        TransformError: The model cannot be read, or its input or output has another shape.
     """
 
     def __init__(self, model: nn.Module, program: ReLUProgram | TracedModel, float64: bool = True) -> None:
@@ -61,32 +61,32 @@ class DeepModel:
         return sum(layout.num_neurons for layout in self.traced.layouts)
 
     def outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The output at each row of `x`."""
+        """Return the output at each row of `x`."""
         with self._precision(), torch.no_grad():
             return self._rows(self._trunk(self.tensor(x)))
 
     def final_outputs(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The output of the whole model, its head included, at each row of `x`."""
+        """Return the output of the whole model, including its head, at each row of `x`."""
         with self._precision(), torch.no_grad():
             return self._rows(self._copy(self.tensor(x)))
 
     def preactivations(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points neurons"]:
-        """The value that enters each ReLU, in float64, at each row of `x`."""
+        """Return the value that enters each ReLU, in float64, at each row of `x`."""
         return self._run(x)[0]
 
     def rounding(
         self, x: Float[np.ndarray, "points inputs"], doubtful: Bool[np.ndarray, "points"] | None = None, probes: int = 4
     ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"]]:
-        """How large rounding errors are of what enters each ReLU and of the trunk's outputs, in units of roundoff.
+        """Estimate the rounding errors of all pre-activations and of the trunk's outputs, in units of roundoff.
 
-        Every intermediate result is changed by a small random share, and the changes that this makes are taken for
-        those that rounding makes (Monte Carlo arithmetic: Parker, "Monte Carlo arithmetic", 1997). So terms count that
-        cancel later, in any layer.
+        Every intermediate result is changed by a small random share, and the resulting changes are taken as those of
+        rounding (Monte Carlo arithmetic: Parker, "Monte Carlo arithmetic", 1997). So terms that cancel later, in any
+        layer, are accounted for.
 
         Args:
-            x: points.
-            doubtful: the points at which it is asked for, all if None; elsewhere the answer is 0.
-            probes: how many times; the changes are the root mean squares.
+            x: Points.
+            doubtful: Mask of the points to estimate, all by default; the result is 0 elsewhere.
+            probes: Number of repetitions; the estimates are root mean squares.
         """
         rows = np.ones(len(x), dtype=bool) if doubtful is None else doubtful
         found = np.zeros((len(x), self.num_neurons)), np.zeros((len(x), Size(self._out_shape).numel()))
@@ -98,7 +98,7 @@ class DeepModel:
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 return value
             change = torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
-            return value * (1.0 + SHAKE * 12.0**0.5 * (change - 0.5))  # of variance 1
+            return value * (1.0 + SHAKE * 12.0**0.5 * (change - 0.5))  # with variance 1
 
         *values, entered = self._run(x[rows])
         for _ in range(probes):
@@ -113,13 +113,13 @@ class DeepModel:
         at_value: Callable[[Any], Any] | None = None,
         unshaken: list[Tensor] | None = None,
     ) -> tuple[Float[np.ndarray, "points neurons"], Float[np.ndarray, "points outputs"], list[Tensor]]:
-        """What enters each ReLU, and the trunk's outputs, by the traced graph in float64.
+        """Return the pre-activations and the trunk's outputs, computed by the traced graph in float64.
 
         Args:
-            x: points.
-            at_value: what every intermediate result is replaced by.
-            unshaken: what entered each ReLU when nothing was replaced. Then a ReLU passes on what the replacing has
-                changed, unless it is inactive beyond doubt: a change that is larger than that of rounding would make it
+            x: Points.
+            at_value: Function that replaces every intermediate result.
+            unshaken: Pre-activations without any replacement. With these, a ReLU passes on the changes due to
+                replacement unless it is certainly inactive: a change larger than that of rounding would make it
                 inactive.
         """
         layouts, values, entered = iter(self.traced.layouts), [np.zeros((len(x), 0))], list[Tensor]()
@@ -139,13 +139,14 @@ class DeepModel:
         return np.concatenate(values, axis=1), self._rows(y), entered
 
     def jacobians(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs inputs"]:
-        """The Jacobian at each row of `x`, by automatic differentiation of the traced graph.
+        """Return the Jacobian at each row of `x`, by automatic differentiation of the traced graph.
 
-        Of the graph, because PyTorch differentiates some operations in float32 (hardsigmoid), and none behind a detach.
+        The graph is used because PyTorch differentiates some operations in float32 (hardsigmoid), and nothing behind a
+        detach.
         """
         points = self.tensor(x).requires_grad_()
         with self._precision(), torch.enable_grad():
-            # A clone, since the model may work in place.
+            # Clone, since the model may work in place.
             y = _Attached(self.traced.root, graph=self.traced.graph).run(points.clone()).reshape(len(x), -1)
             columns = []
             for output in range(y.shape[1]):
@@ -162,7 +163,7 @@ class DeepModel:
         return Interpreter(self.traced.root, graph=self.traced.graph).run(x)
 
     def tensor(self, x: Float[np.ndarray, "points inputs"]) -> Tensor:
-        """Points as an input of the model, in its precision and on its device."""
+        """Convert points to an input of the model, in its precision and on its device."""
         return torch.tensor(x.reshape(len(x), *self._in_shape), dtype=self._dtype, device=self.traced.device)
 
     @staticmethod
@@ -170,13 +171,13 @@ class DeepModel:
         return y.detach().reshape(len(y), -1).to("cpu", torch.float64).numpy()
 
     def _check(self, count: int) -> None:
-        """Run on so many inputs, to see that the model does not fail and gives the shape that is expected."""
+        """Run on `count` inputs, to check that the model does not fail and that its output has the expected shape."""
         try:
             y = self._trunk(self.tensor(np.zeros((count, Size(self._in_shape).numel()))))
         except Exception as error:
             raise TransformError(
-                f"model: it fails on {count} inputs of shape {self._in_shape}: {error}. Certify with the model that "
-                "was transformed."
+                f"model: expected one that runs on {count} inputs of shape {self._in_shape}, found an error: {error}; "
+                "certify with the model that was transformed."
             ) from error
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if found != (count, *self._out_shape):
@@ -190,7 +191,7 @@ class _Attached(Interpreter):
     """Runs a graph without detaching anything."""
 
     def run_node(self, n: Node) -> Any:
-        """The value of a node."""
+        """Return the value of a node."""
         if n.target in ("detach", torch.detach, torch.ops.aten.detach.default):
             return self.fetch_args_kwargs_from_env(n)[0][0]
         return super().run_node(n)

@@ -1,4 +1,4 @@
-"""Does the network give what the model gives, and at which points are they compared?"""
+"""Comparison of the network's output with the model's, and the points at which they are compared."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Places:
     """Points of one kind.
 
     Attributes:
-        name: what they are.
-        points: the points, as flattened inputs.
-        regions: the region that each was made from; -1 for none.
-        unit: what is counted, in the plural.
-        examined: how many of these.
-        total: of how many; None if there are infinitely many.
-        note: anything else to know.
+        name: Name of the kind.
+        points: The points, as flattened inputs.
+        regions: Region from which each point was made; -1 for none.
+        unit: What is counted, in the plural.
+        examined: Number of units examined.
+        total: Number of all units; None if there are infinitely many.
+        note: Further remarks.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Places:
 
 
 def interior_points(subject: Examined, regions: Int[np.ndarray, "regions"]) -> Places:
-    """The interior points of regions."""
+    """Return the interior points of regions."""
     x = subject.function.tree.interior_points(regions)
     return Places("interior points", x, regions, "regions", len(regions), subject.num_regions)
 
@@ -50,13 +50,13 @@ def interior_points(subject: Examined, regions: Int[np.ndarray, "regions"]) -> P
 def vertices_and_facets(
     subject: Examined, regions: Int[np.ndarray, "regions"], rng: np.random.Generator, max_rays: int
 ) -> tuple[Places, Places]:
-    """The vertices of some regions, and a random point on each of their facets.
+    """Return the vertices of some regions, and a random point on each of their facets.
 
-    Of a region of more than `max_rays` rays, only some: solutions of linear programs.
+    For a region with more than `max_rays` rays, only some are returned: solutions of linear programs.
     """
     corners, faces, in_part = [], [], 0
     most = max(2, min(64, (1 << 25) // max(1, len(regions) * subject.program.num_inputs)))
-    chart = subject.chart  # what is too much in the domain is so in all regions
+    chart = subject.chart  # a limit exceeded by the domain is exceeded by all regions
     too_many = chart.num_corners > max_rays or polyhedron(chart.inequalities, max_rays) is None
     for region in regions.tolist():
         half_spaces = subject.half_spaces(region)
@@ -76,7 +76,7 @@ def vertices_and_facets(
 
 
 def _part(half_spaces: Float[np.ndarray, "rows homogeneous"], rng: np.random.Generator, most: int) -> Polyhedron:
-    """Up to so many vertices of a polyhedron, and as facets so many of the half-spaces that some of them lie on."""
+    """Return up to `most` vertices of a polyhedron, with as many of the half-spaces they lie on in place of facets."""
     minimise, dimension = minimiser(half_spaces), half_spaces.shape[1] - 1
     solutions = [minimise(cost)[0] for cost in rng.standard_normal((min(2 * dimension + 2, most), dimension))]
     vertices = np.array([v for v in solutions if v is not None]).reshape(-1, dimension)
@@ -88,7 +88,7 @@ def _part(half_spaces: Float[np.ndarray, "rows homogeneous"], rng: np.random.Gen
 
 
 def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray, "facets coordinates"]:
-    """A random point on each facet: between its vertices, and some way along its rays and lines."""
+    """Return a random point on each facet: between its vertices, and partly along its rays and lines."""
     facets = np.flatnonzero(shape.facets)
     mix = rng.exponential(size=(len(facets), len(shape.vertices))) * shape.vertex_on[facets]
     along = rng.exponential(size=(len(facets), len(shape.rays))) * shape.ray_on[facets]
@@ -97,9 +97,9 @@ def _on_facets(shape: Polyhedron, rng: np.random.Generator) -> Float[np.ndarray,
 
 
 def random_points(subject: Examined, count: int, rng: np.random.Generator) -> Places:
-    """Random points of the domain: steps from random interior points or from 0.
+    """Return random points of the domain: steps from random interior points or from 0.
 
-    They are of many lengths, 1e-3 to 1e6 times that in which the domain or the network measures each input.
+    Their lengths vary from 1e-3 to 1e6 times the length in which the domain or the network measures each input.
     """
     domain, d = subject.function.domain, subject.program.num_inputs
     starts = rng.integers(subject.num_regions, size=count)
@@ -124,7 +124,7 @@ def random_points(subject: Examined, count: int, rng: np.random.Generator) -> Pl
 def _room(
     above: Float[np.ndarray, "points rows"], speed: Float[np.ndarray, "points rows"], below: np.ndarray | float
 ) -> Float[np.ndarray, "points"]:
-    """How long each point can move until a value that is so far from its bounds, above and below, reaches one."""
+    """Return how long each point can move until a value with these distances from its bounds reaches one."""
     distance = np.maximum(np.where(speed > 0.0, above, below), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(speed != 0.0, distance / np.abs(speed), np.inf).min(axis=1, initial=np.inf)
@@ -134,7 +134,7 @@ EPSILON_32 = float(np.finfo(np.float32).eps)
 
 
 def check_equality(subject: Examined, model: DeepModel, places: Places) -> Check:
-    """The network's output is the model's, both in float64, up to rounding: the model's, and that of composed maps."""
+    """Compare the network's output with the model's in float64, up to the rounding of model and composed maps."""
     terms = subject.program.slope_terms
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,13 +147,13 @@ def check_equality(subject: Examined, model: DeepModel, places: Places) -> Check
 
 
 def check_float32(subject: Examined, model: DeepModel, deep: DeepModel, places: Places) -> Check:
-    """The network's output is the model's, both called in float32, up to the rounding that float32 makes on the way.
+    """Compare the network's output with the model's in float32, up to the rounding that float32 makes on the way.
 
     Args:
-        subject: the network.
-        model: the model, in its own precision.
-        deep: the model in float64, which tells the size of rounding errors.
-        places: where to look.
+        subject: The network.
+        model: The model, in its own precision.
+        deep: The model in float64, which tells the size of rounding errors.
+        places: Points at which to compare.
     """
 
     def compare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -176,11 +176,11 @@ def _check(
     name: str,
     limit: float | str,
 ) -> Check:
-    """Compare at the points that are located in a region: all, unless the network is incomplete."""
+    """Compare at the points located in a region: all, unless the network is incomplete."""
     tally, count, compared = Tally(), len(places.points), 0
     for block in subject.blocks(np.arange(count), 4 * (subject.program.num_inputs + subject.program.num_neurons)):
         x = places.points[block]
-        # Of one tensor, as rounding decides where a point on a boundary lies, and may depend on the rest of the batch.
+        # In a single tensor, as rounding places points on a boundary, and may depend on the rest of the batch.
         located = np.full(len(x), subject.function.complete) | (subject.locate(x) >= 0)
         found, expected, allowed = (values[located] for values in compare(x))
         difference = np.abs(found - expected)
@@ -202,13 +202,13 @@ def _check(
 
 
 def check_head(subject: Examined, model: DeepModel, places: Places, limit: float = 1e-6) -> Check:
-    """The network's output behind the head is the model's.
+    """Compare the network's output behind the head with the model's.
 
     Args:
-        subject: the network.
-        model: the model.
-        places: where to look.
-        limit: how much a head may make of the rounding of what enters it, relative to 1 + |y|.
+        subject: The network.
+        model: The model.
+        places: Points at which to compare.
+        limit: Greatest error, relative to 1 + |y|, that a head may make of the rounding of its input.
     """
     tally = Tally()
     for block in subject.blocks(np.arange(len(places.points)), 4 * (subject.program.num_inputs + model.num_neurons)):
@@ -216,7 +216,7 @@ def check_head(subject: Examined, model: DeepModel, places: Places, limit: float
         expected = model.final_outputs(x)
         with torch.no_grad():
             found = behind_head(subject.function, subject.tensor(x)).double().reshape(expected.shape).cpu().numpy()
-        with np.errstate(invalid="ignore"):  # infinities, as of log_softmax
+        with np.errstate(invalid="ignore"):  # infinities, as from log_softmax
             wrong = np.where(found == expected, 0.0, np.abs(found - expected) / (1.0 + np.abs(expected)))
         wrong = np.nan_to_num(wrong, nan=np.inf).max(axis=1, initial=0.0)
         tally.measure(wrong)

@@ -1,6 +1,6 @@
-"""Going down a tree, settling neurons, and adding up what is wrong: a bound with outward rounding, compiled.
+"""Compiled descent of a tree that settles neurons and adds up errors: a bound with outward rounding.
 
-The statement and its proof are those of `torch_shallow/check.py`; rows and bounds are those of `bounded_rows.py`.
+The statement and its proof are in `torch_shallow/check.py`; rows and bounds are those of `bounded_rows.py`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch_shallow.compiled.decorator import compiled
 
 DONE, FULL = 0, 1
 NODE, DEPTH, RECORDS, MULTIPLIERS, NODES = range(5)  # entries of `Way.counts`
-FEW = 2.0**-50  # what is less than this, relative to its terms, no multiplier in float64 proves
+FEW = 2.0**-50  # no multiplier in float64 proves a value below this share of its terms
 REFINEMENTS = 3  # of multipliers that prove too little
 
 
 class Settled(Bundle):
-    """What was found."""
+    """Results of the walk."""
 
     errors: np.ndarray  # float64 (regions,)
-    nodes: np.ndarray  # int64 (most nodes, 2): cut, ~region, or NONE if open; end of its records
-    records: np.ndarray  # int64 (most records, 2): neuron k as k if active, else ~k; end of its multipliers
-    places: np.ndarray  # int64 (most multipliers,): cut above, from the root, or ~half-space of the domain
+    nodes: np.ndarray  # int64 (most nodes, 2): cut, ~region, or NONE if open; end of the node's records
+    records: np.ndarray  # int64 (most records, 2): neuron k as k if active, else ~k; end of the record's multipliers
+    places: np.ndarray  # int64 (most multipliers,): cut on the path, from the root, or ~half-space of the domain
     multipliers: np.ndarray  # float64 (most multipliers,)
 
 
 @compiled()
 def follow(facts: Facts, way: Way, found: Settled, keep: bool) -> int:
-    """Go on through the tree; FULL if `found` needs more room, and DONE at the end. `keep`: all that is found."""
+    """Continue through the tree; return FULL if `found` needs more room, DONE at the end. `keep` stores all results."""
     counts, neurons = way.counts, way.settled.shape[0]
     most = neurons * way.chosen.shape[1]
     first = facts.scaled.shape[0] - facts.cuts.shape[0]
@@ -75,13 +75,13 @@ def follow(facts: Facts, way: Way, found: Settled, keep: bool) -> int:
 
 @compiled()
 def bit(packed: UInt8[np.ndarray, "rows bytes"], row: int, neuron: int) -> int:
-    """A bit of a packed pattern."""
+    """Return a bit of a packed pattern."""
     return (packed[row, neuron >> 3] >> (7 - (neuron & 7))) & 1
 
 
 @compiled()
 def settle(facts: Facts, way: Way, found: Settled, node: int) -> None:
-    """Settle the neurons that have one sign in all regions below, if all that their stage reads is settled."""
+    """Settle the neurons that have one sign in all regions below, once everything that their stage reads is settled."""
     stages = facts.offsets.shape[0] - 1
     for stage in range(stages):
         ready = True
@@ -102,7 +102,7 @@ def settle(facts: Facts, way: Way, found: Settled, node: int) -> None:
 
 @compiled()
 def settle_neuron(facts: Facts, way: Way, found: Settled, neuron: int, active: int) -> None:
-    """Find multipliers for a neuron's sign, and note them and how far the neuron may be off."""
+    """Find multipliers for a neuron's sign; record them and the neuron's error."""
     compose(facts, way, neuron)
     sign = 1.0 if active == 1 else -1.0
     error, growth = way.off[neuron, 0], way.off[neuron, 1]
@@ -140,7 +140,7 @@ def settle_neuron(facts: Facts, way: Way, found: Settled, neuron: int, active: i
 
 @compiled()
 def note(way: Way, found: Settled, code: int) -> None:
-    """Write down a settled neuron and its multipliers."""
+    """Record a settled neuron and its multipliers."""
     at, k = way.counts[MULTIPLIERS], 0
     while k < way.chosen.shape[1] and way.chosen[1, k] != NONE:
         found.places[at], found.multipliers[at] = way.chosen[1, k], way.values[1, k]
@@ -152,7 +152,7 @@ def note(way: Way, found: Settled, code: int) -> None:
 
 @compiled()
 def is_enough(way: Way, neuron: int, least: float, slope: float, goal: float) -> bool:
-    """Whether more multipliers would prove no more, but for rounding."""
+    """Return whether more multipliers would prove no more, up to rounding."""
     room = 2.0 * way.errors[neuron, 0] + FEW * way.sizes[neuron, 0]
     small = 2.0 * way.errors[neuron, 1] + FEW * way.sizes[neuron, 1]
     return least >= goal - (room if goal <= 0.0 else 0.0) and slope <= small
@@ -160,7 +160,7 @@ def is_enough(way: Way, neuron: int, least: float, slope: float, goal: float) ->
 
 @compiled()
 def own_cut(facts: Facts, way: Way, neuron: int, sign: float) -> bool:
-    """Choose a cut above that the neuron made itself, if there is one."""
+    """Choose a cut on the path that the neuron made itself, if there is one."""
     inputs = way.rows.shape[1] - 1
     for depth in range(way.counts[DEPTH] - 1, -1, -1):
         cut = way.cuts[depth]
@@ -216,7 +216,7 @@ def look_for(facts: Facts, way: Way, neuron: int, sign: float, goal: float) -> N
 
 @compiled()
 def refine(facts: Facts, way: Way) -> bool:
-    """Correct the multipliers tried by what they have left over, as pairs; False if there are none.
+    """Correct the tried multipliers by their residual, as pairs; return False if there are none.
 
     Where half-spaces are nearly parallel, multipliers are so large that their last digits matter.
     """

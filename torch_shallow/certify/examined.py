@@ -1,4 +1,4 @@
-"""The network under examination: is its tree a tree, and what is it as arrays in chart coordinates?"""
+"""The network under examination: the check of its tree, and its arrays in chart coordinates."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from torch_shallow.geometry.sharing import blocks
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.partition import Partition, activation_partition
 
-THIN = 16 * float(np.finfo(np.float64).eps)  # the margin of a point about which rounding decides
+THIN = 16 * float(np.finfo(np.float64).eps)  # margin up to which rounding decides about a point
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The way up from each cut and each region.
+    """Paths upward from each cut and each region.
 
     Attributes:
-        cuts: parent of each cut, coded `2 * cut + side` (side 1: active); -1 for the root.
-        regions: parent of each region, likewise.
-        longest: number of cuts on the longest path.
+        cuts: Parent of each cut, coded `2 * cut + side` (side 1: active); -1 for the root.
+        regions: Parent of each region, coded likewise.
+        longest: Number of cuts on the longest path.
     """
 
     cuts: Int[np.ndarray, "cuts"]
@@ -42,7 +42,7 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
     """Count cuts, leaves and patterns, and follow the tree that the network descends.
 
     Returns:
-        The check; and the paths, if all arrays fit together so that other checks can follow them.
+        The check, and the paths if all arrays fit together well enough for other checks to follow them.
     """
     partition, tally = activation_partition(function.tree), Tally()
     children, half_spaces = np.split(function.indicator.tree.cpu().numpy(), [2], axis=1)
@@ -63,7 +63,7 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
     sound = tally.count == 0
     paths = _follow(children, num_regions, tally)
     if sound:
-        message = "the network goes on to [{}, {}], the partition to [{}, {}]"
+        message = "the network continues with [{}, {}], the partition with [{}, {}]"
         other = (children != partition.children).any(axis=1)
         tally.add_where(other, message, *children.T, *partition.children.T, cut=range(num_cuts))
         if paths is not None and function.dense:
@@ -76,7 +76,7 @@ def check_tree(function: TreeFunction) -> tuple[Check, Paths | None]:
 
 
 def _follow(children: Int[np.ndarray, "cuts 2"], num_regions: int, tally: Tally) -> Paths | None:
-    """Walk down level by level; None unless every cut and every region is met exactly once."""
+    """Walk down level by level; return None unless every cut and every region is met exactly once."""
     num_cuts = len(children)
     cuts, regions = np.full(num_cuts, -1), np.full(num_regions, -1)
     met_cuts, met_regions = np.zeros(num_cuts, dtype=np.int64), np.zeros(num_regions, dtype=np.int64)
@@ -114,7 +114,7 @@ def _compare_masks(function: TreeFunction, paths: Paths, tally: Tally) -> None:
     for side, name in enumerate(("must_be_inactive", "must_be_active")):
         mask = getattr(function.indicator, name).cpu().numpy()
         wrong = np.any(mask != expected[side], axis=1)
-        tally.add_where(wrong, "its mask is not its path in the tree", region=range(len(wrong)))
+        tally.add_where(wrong, "its mask differs from its path in the tree", region=range(len(wrong)))
 
 
 def _look_for_twins(packed: UInt8[np.ndarray, "regions bytes"], tally: Tally) -> None:
@@ -132,10 +132,10 @@ class NeuronRows:
     """Pre-activations of all neurons on some regions, as linear functions of homogeneous chart coordinates.
 
     Attributes:
-        rows: the functions.
-        sizes: what their values at unit vectors are measured against: the length of the row, or a ten-thousandth of
-            the terms that it was added up from, if that is more (then most of what is left may be rounding).
-        active: the activation patterns.
+        rows: The functions.
+        sizes: Scales for their values at unit vectors: the length of the row, or a ten-thousandth of the sum of its
+            terms, if that is more (then most of what is left may be rounding).
+        active: Activation patterns.
     """
 
     rows: Float[np.ndarray, "regions homogeneous neurons"]
@@ -145,15 +145,15 @@ class NeuronRows:
 
 @dataclass(frozen=True)
 class Examined:
-    """What the checks look at: the arrays that the network itself runs on, and what the partition says of them.
+    """Data for the checks: the arrays that the network itself uses, and the partition's description of them.
 
     Attributes:
-        function: the network's trunk.
-        paths: the way up its tree.
-        tolerance: relative size of what counts as rounding.
-        errors: what is proven of |network - program| on each region, and allowed; None if nothing is.
-        errors_grow: the errors are to be multiplied by 1 + |x|_1.
-        rounding: how much of them may be rounding.
+        function: Trunk of the network.
+        paths: Paths upward in its tree.
+        tolerance: Relative size that counts as rounding.
+        errors: Proven and allowed bound of |network - program| on each region; None if there is none.
+        errors_grow: Whether the errors are to be multiplied by 1 + |x|_1.
+        rounding: How much of them may be rounding.
     """
 
     function: TreeFunction
@@ -170,7 +170,7 @@ class Examined:
 
     @property
     def program(self) -> ReLUProgram:
-        """The program that the network was made from."""
+        """The program from which the network was made."""
         return self.partition.program
 
     @property
@@ -185,7 +185,7 @@ class Examined:
 
     @cached_property
     def cut_rows(self) -> Float[np.ndarray, "cuts homogeneous"]:
-        """The half-spaces of the network's first layer over homogeneous chart coordinates, in unit length."""
+        """Half-spaces of the network's first layer over homogeneous chart coordinates, in unit length."""
         norms = np.linalg.norm(self.stored_rows, axis=1, keepdims=True)
         return self.stored_rows / np.where(norms > 0.0, norms, 1.0)
 
@@ -203,8 +203,8 @@ class Examined:
 
     @cached_property
     def margins(self) -> tuple[Float[np.ndarray, "regions"], Int[np.ndarray, "regions"]]:
-        """How far each region's interior point is inside its half-spaces, at least, and the cut where it is least."""
-        from torch_shallow.geometry.tree_kernels import margins  # compiled code is imported when it is used
+        """Least distance of each region's interior point from its half-spaces, and the cut that has it."""
+        from torch_shallow.geometry.tree_kernels import margins  # compiled code is imported only when used
 
         least, cuts = np.full(self.num_regions, np.inf), np.full(self.num_regions, -1)
         margins(self.partition.points, self.paths.regions, self.paths.cuts, self.cut_rows, least, cuts)
@@ -212,16 +212,16 @@ class Examined:
 
     @cached_property
     def is_thick(self) -> Bool[np.ndarray, "regions"]:
-        """Where that is more than rounding: only there does float64 tell a point inside from one outside."""
+        """Mask of the regions whose margin exceeds rounding, so that float64 can tell points inside from others."""
         return self.margins[0] > THIN
 
     @cached_property
     def clear_regions(self) -> Int[np.ndarray, "some"]:
-        """Regions at whose interior point the model has the pattern, and the Jacobian: thick, and nothing left out."""
+        """Regions whose interior point has the model's pattern and Jacobian: thick ones, with no neuron left out."""
         return np.flatnonzero(self.is_thick if self.errors is None else self.is_thick & (self.errors <= self.rounding))
 
     def known_error(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points 1"]:
-        """What is proven of |network - program| at points; 0 where nothing is."""
+        """Return the proven bound of |network - program| at points; 0 where there is none."""
         if self.errors is None:
             return np.zeros((len(x), 1))
         at = self.locate(x)
@@ -229,21 +229,21 @@ class Examined:
         return (errors * (1.0 + np.abs(x).sum(axis=1)) if self.errors_grow else errors)[:, None]
 
     def blocks(self, regions: Int[np.ndarray, "regions"], entries: int) -> Iterator[Int[np.ndarray, "some"]]:
-        """Regions in blocks, small enough for arrays of so many entries for each region."""
+        """Yield regions in blocks small enough for arrays with `entries` entries per region."""
         return (regions[block] for block in blocks(len(regions), entries, 1 << 22))
 
     def sample(self, count: int | None, rng: np.random.Generator) -> Int[np.ndarray, "regions"]:
-        """So many regions, drawn at random, in order; all of them if there are no more, or for None."""
+        """Return `count` random regions, in order; all of them if there are no more, or for None."""
         if count is None or count >= self.num_regions:
             return np.arange(self.num_regions)
         return np.sort(rng.choice(self.num_regions, count, replace=False))
 
     def half_spaces(self, region: int) -> Float[np.ndarray, "rows homogeneous"]:
-        """All half-spaces of a region, the domain's first: it is where none of them is negative."""
+        """Return all half-spaces of a region, the domain's first; the region is where none is negative."""
         return self._half_spaces(region, self.cut_rows)
 
     def has_interior(self, region: int) -> bool:
-        """Whether a region's half-spaces, as they are stored, have a point inside: in exact arithmetic."""
+        """Return whether a region's half-spaces, as stored, have an interior point, in exact arithmetic."""
         rows = Dyadic.of(self._half_spaces(region, self.stored_rows)).numbers.tolist()
         guess = np.append(self.partition.points[region], 1.0)
         last = [0] * (len(guess) - 1) + [1]
@@ -280,15 +280,15 @@ class Examined:
         return NeuronRows(np.concatenate(all_rows, axis=2), np.concatenate(all_sizes, axis=1), active)
 
     def evaluate(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points outputs"]:
-        """The network's own forward pass, in the precision of the points, up to the trunk's outputs."""
+        """Run the network's own forward pass, in the precision of the points, up to the trunk's outputs."""
         with torch.no_grad():
             y = self.function(self.tensor(x))
         return y.reshape(len(x), self.program.num_outputs).cpu().numpy()
 
     def locate(self, x: Float[np.ndarray, "points inputs"]) -> Int[np.ndarray, "points"]:
-        """The region of each point, as the network's own forward pass of these points finds it."""
+        """Return the region of each point, as found by the network's own forward pass."""
         return self.function.locate(self.tensor(x)).cpu().numpy()
 
     def tensor(self, x: Float[np.ndarray, "points inputs"]) -> torch.Tensor:
-        """Points as an input of the network."""
+        """Convert points to an input of the network."""
         return torch.tensor(x, device=self.function.half_spaces.offsets.device).reshape(len(x), *self.program.in_shape)

@@ -1,4 +1,4 @@
-"""Is every region where it is said to be, with the model's own pattern and Jacobian?"""
+"""Checks at interior points: each region lies where it should, with the model's own pattern and Jacobian."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch_shallow.certify.examined import THIN, Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.geometry.exact_cell import MOST_COORDINATES
 
-TINY = 1e-300  # in place of a size of 0
+TINY = 1e-300  # replaces a size of 0
 
 
 def check_interior_points(subject: Examined) -> Check:
-    """Every region's point is inside: of its half-spaces, of the domain, and where the network locates it.
+    """Check that every region's point is inside its half-spaces and the domain, and located in the region.
 
-    Of a region that is too thin for float64, exact arithmetic tells whether there is any point inside.
+    For a region too thin for float64, exact arithmetic decides whether it has an interior point.
     """
     partition, tally, count = subject.partition, Tally(), subject.num_regions
     least, cuts = subject.margins
@@ -40,7 +40,7 @@ def check_interior_points(subject: Examined) -> Check:
 
 
 def check_patterns(subject: Examined, model: DeepModel) -> Check:
-    """At every interior point the values entering the model's ReLUs have the signs of the pattern."""
+    """Check that the pre-activations of the model at each interior point have the signs of the pattern."""
     tally, program, partition = Tally(), subject.program, subject.partition
     regions, neurons = subject.clear_regions, len(program.network.active)
     if model.num_neurons != neurons:
@@ -81,10 +81,10 @@ def _add_neurons(
 
 
 def check_jacobians(subject: Examined, model: DeepModel) -> Check:
-    """At every interior point the model's Jacobian is the region's weight."""
+    """Check that the model's Jacobian at every interior point is the region's weight."""
     tally, function, regions = Tally(), subject.function, subject.clear_regions
     entries, units = subject.program.num_inputs * subject.program.num_outputs, subject.program.units
-    # Maps over fewer coordinates than inputs have rounding in entries of inputs that are not read, too.
+    # Maps over fewer coordinates than inputs also have rounding errors in entries of inputs that are not read.
     least = 2.0**-20 * (subject.program.slope_terms * units).max(axis=1, keepdims=True, initial=0.0) / units
     terms = np.maximum(subject.program.slope_terms, least)
     for block in subject.blocks(regions, 4 * entries + subject.program.num_neurons):
@@ -98,6 +98,6 @@ def check_jacobians(subject: Examined, model: DeepModel) -> Check:
         tally.add_where(~(relative <= subject.tolerance), message, relative, region=block, point=x)
     claim = (
         "at every interior point the model's Jacobian, by automatic differentiation, is the region's weight (relative "
-        "to the terms that each entry is added up from)"
+        "to the sizes of the terms of each entry)"
     )
     return tally.check("deep Jacobian", claim, "regions", len(regions), subject.num_regions, subject.tolerance)

@@ -1,4 +1,4 @@
-"""What a proof speaks of, as arrays for the walk and as lines of a file."""
+"""Data of a proof, as arrays for the walk and as lines of a file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class ProofData:
     """The function, as the network itself stores it; the program; and the domain.
 
     Attributes:
-        partition: the activation regions, whose patterns are to be proven.
-        paths: the way up the tree.
-        children: of each cut; as `Tree.children`.
-        rows: of each cut, over u = projection @ x.
-        weights: of each region, over u.
-        biases: of each region.
-        projection: see `AffineMaps`.
-        skip: see there.
-        domain: the domain.
+        partition: The activation regions, whose patterns are to be proven.
+        paths: Paths upward in the tree.
+        children: Children of each cut, as in `Tree.children`.
+        rows: Row of each cut, over u = projection @ x.
+        weights: Weight of each region, over u.
+        biases: Bias of each region.
+        projection: Projection of the inputs, as in `AffineMaps`.
+        skip: Direct dependence on the inputs, as in `AffineMaps`.
+        domain: The domain.
     """
 
     partition: Partition
@@ -51,22 +51,22 @@ class ProofData:
 
     @property
     def bounded(self) -> bool:
-        """Whether the domain is."""
+        """Whether the domain is bounded."""
         return self.domain.bounded
 
     @cached_property
     def rounding(self) -> float:
-        """More than the relative error of any sum of bounds in the walk."""
+        """An upper bound of the relative error of any sum of bounds in the walk."""
         return self._terms * 2.0**-52
 
     @property
     def _terms(self) -> int:
-        """No sum has more."""
+        """An upper bound of the number of terms in a sum."""
         program = self.partition.program
         return 3 * program.num_inputs + program.num_neurons + len(self.domain.rows) + 32
 
     def header(self) -> dict[str, Any]:
-        """The first line: all but the tree."""
+        """Return the first line of the file: everything except the tree."""
         program = self.partition.program
         stages = [{"weight": s.weight.tolist(), "bias": s.bias.tolist()} for s in program.stages]
         output = {"weight": program.out_weight.tolist(), "bias": program.out_bias.tolist()}
@@ -79,7 +79,7 @@ class ProofData:
         }
 
     def nodes(self, found: Settled, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
-        """The other lines; where some regions are given, subtrees without any of them are open."""
+        """Yield the other lines; if regions are given, subtrees without any of them are open."""
         wanted, wanted_regions = self._above(regions)
         ends, starts, skipped = found.records[:, 1], 0, 0
         for node, end in found.nodes:
@@ -108,7 +108,7 @@ class ProofData:
         return entries
 
     def _above(self, regions: Int[np.ndarray, "some"] | None) -> tuple[Bool[np.ndarray, "cuts"], ...]:
-        """Which cuts are above some regions, and which regions these are."""
+        """Return which cuts are above the given regions, and a mask of these regions."""
         everything = regions is None
         cuts, leaves = np.full(len(self.children), everything), np.full(len(self.biases), everything)
         for region in [] if regions is None else regions.tolist():
@@ -118,7 +118,7 @@ class ProofData:
         return cuts, leaves
 
     def facts(self) -> Facts:
-        """The arrays of the walk."""
+        """Return the arrays of the walk."""
         from torch_shallow.certify import twofold
         from torch_shallow.certify.bounded_rows import Facts
 
@@ -178,7 +178,7 @@ class ProofData:
     ) -> tuple[
         Float[np.ndarray, "*some homogeneous"], Float[np.ndarray, "*any homogeneous"], Float[np.ndarray, "*some 2"]
     ]:
-        """Functions over u as functions over x, as pairs, and what is wrong with them; no second part if it is zero."""
+        """Convert functions over u to functions over x, as pairs, with their errors; the low part is empty if zero."""
         from torch_shallow.certify import twofold
 
         errors = np.zeros((*biases.shape, 2))
@@ -200,7 +200,7 @@ class ProofData:
         return rows, np.concatenate([low, np.zeros((*biases.shape, 1))], axis=-1), errors
 
     def _common(self) -> tuple[UInt8[np.ndarray, "cuts bytes"], UInt8[np.ndarray, "cuts bytes"]]:
-        """Which neurons are active in all regions below each cut, and which in none, packed; none above open cells."""
+        """Return which neurons are active in all, and in no, regions below each cut, packed; none above open cells."""
         patterns, cuts, regions = self.partition.packed_patterns, len(self.children), len(self.biases)
         levels, level = [], np.arange(min(cuts, 1))
         while len(level):
@@ -221,7 +221,7 @@ class ProofData:
         return found[0], found[1]
 
     def way(self) -> Way:
-        """Where the walk begins."""
+        """Return the starting position of the walk."""
         from torch_shallow.certify import sign_multipliers
         from torch_shallow.certify.bounded_rows import Way
 
@@ -251,7 +251,7 @@ class ProofData:
         )
 
     def room(self) -> Settled:
-        """Room for what is found."""
+        """Allocate storage for the results."""
         from torch_shallow.certify.error_walk import Settled
 
         program = self.partition.program
@@ -267,14 +267,14 @@ class ProofData:
 
     @staticmethod
     def more_room(found: Settled) -> Settled:
-        """Twice as much room."""
+        """Return storage twice as large."""
         fields = ("nodes", "records", "places", "multipliers")
         arrays = {field: getattr(found, field) for field in fields}
         return found.replaced(**{field: np.concatenate([a, np.zeros_like(a)]) for field, a in arrays.items()})
 
     @staticmethod
     def trimmed(found: Settled, counts: Int[np.ndarray, "5"]) -> Settled:
-        """Without the room that is left."""
+        """Return the results without unused storage."""
         _, _, records, multipliers, nodes = counts.tolist()
         return found.replaced(
             nodes=found.nodes[:nodes].copy(),
@@ -288,12 +288,12 @@ def proof_data(function: TreeFunction, partition: Partition) -> ProofData:
     """Read the arrays of a function.
 
     Raises:
-        TransformError: its tree is none.
+        TransformError: Its tree is not a tree.
     """
     tree, paths = check_tree(function)
     if paths is None:
         reasons = "; ".join(map(str, tree.failures[:3]))
-        raise TransformError(f"shallow: expected a network whose tree has one path to each region, found {reasons}.")
+        raise TransformError(f"shallow: expected a network whose tree has one path to each region, found: {reasons}.")
     layer = function.half_spaces
     children = function.indicator.tree[:, :2].cpu().numpy()
     regions = torch.arange(function.num_regions, device=function.device)

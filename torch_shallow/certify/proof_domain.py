@@ -1,4 +1,4 @@
-"""The domain of a proof: a box, and half-spaces beside it."""
+"""Domain of a proof: a box, with further half-spaces."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ Vector = Float[np.ndarray, "inputs"]
 
 @dataclass(frozen=True)
 class ProofDomain:
-    """A domain, and the coordinates in which multipliers are looked for.
+    """A domain, and the coordinates in which multipliers are sought.
 
-    In a bounded domain these are the inputs, the box being |v| <= 1. Else they are homogeneous: a cell is a cone of
-    (x, t) with t >= 0, cut off at |v| <= 1, and what is not negative on the cone is a sum of its half-spaces alone.
+    In a bounded domain these are the inputs, with |v| <= 1 as the box. Otherwise they are homogeneous: a cell is a cone
+    of (x, t) with t >= 0, cut off at |v| <= 1, and a non-negative function on the cone is a sum of its half-spaces
+    alone.
 
     Attributes:
-        lower: bounds of the inputs, which may be infinite; of a bounded polytope, bounds that are proven.
-        upper: likewise.
-        rows: half-spaces `rows @ (x, 1) >= 0`; none of a box.
-        walls: multipliers that prove the bounds of a polytope, as in `check.ReadDomain`.
-        given: whether the bounds are those of the domain itself.
-        stretch: what takes a row over (x, 1) to one over the coordinates and 1.
-        faces: the bounds of a box that is not bounded, as rows.
-        least: the least value of each coordinate; the greatest is 1.
+        lower: Lower bounds of the inputs, possibly infinite; for a bounded polytope, proven bounds.
+        upper: Upper bounds of the inputs, likewise.
+        rows: Half-spaces `rows @ (x, 1) >= 0`; none for a box.
+        walls: Multipliers that prove the bounds of a polytope, as in `check.ReadDomain`.
+        given: Whether the bounds are those of the domain itself.
+        stretch: Matrix that takes a row over (x, 1) to one over the coordinates and 1.
+        faces: Bounds of an unbounded box, as rows.
+        least: Least value of each coordinate; the greatest is 1.
     """
 
     lower: Vector
@@ -47,7 +48,7 @@ class ProofDomain:
         return bool(np.isfinite(self.lower).all() and np.isfinite(self.upper).all())
 
     def line(self) -> dict[str, Any]:
-        """As the file has it."""
+        """Return the domain as it is written to the file."""
         bounds = [[v if np.isfinite(v) and self.given else None for v in e.tolist()] for e in (self.lower, self.upper)]
         return {"lower": bounds[0], "upper": bounds[1], "rows": self.rows.tolist(), "walls": self.walls}
 
@@ -82,7 +83,7 @@ def _coordinates(lower: Vector, upper: Vector, units: Vector) -> tuple[np.ndarra
 
 
 def _bounds(rows: Float[np.ndarray, "rows homogeneous"]) -> tuple[Vector, Vector, list[list[float]] | None]:
-    """Proven bounds of a polytope, and the multipliers; infinite ones if it has no bounds in some direction."""
+    """Return proven bounds of a polytope, and their multipliers; infinite ones if some direction is unbounded."""
     from scipy.optimize import linprog
 
     d = rows.shape[1] - 1

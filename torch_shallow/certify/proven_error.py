@@ -1,4 +1,4 @@
-"""Is the network the model everywhere, up to rounding? A bound of what it is off, proven on every region."""
+"""Proven bound of the difference between network and model on every region."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
 
-OF_TERMS = 2.0**-48  # an error of this share of the terms that outputs are added up from is that of stored numbers
-UNDERFLOW = 1e-280  # more than it can do to a bound, where all terms are 0
+OF_TERMS = 2.0**-48  # an error of this share of the outputs' terms is that of stored numbers
+UNDERFLOW = 1e-280  # exceeds the effect of underflow on a bound, where all terms are 0
 
 
 def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
-    """Bound |network - program| on all regions, and hold it against the size of the outputs and of their terms.
+    """Bound |network - program| on all regions, and compare it with the sizes of the outputs and of their terms.
 
-    The network comes back with what is proven of it, in regions where that is small enough.
+    The network is returned with what is proven of it, in regions where that is small enough.
 
     Args:
-        subject: the network.
-        program: what the model is read as, now.
-        places: points that tell how large the outputs are.
+        subject: The network.
+        program: The program as which the model is read now.
+        places: Points that tell how large the outputs are.
     """
-    # Imported when used: compiled code, and the checker, which is a command of its own.
+    # Imported only when used: compiled code, and the checker, which is a command of its own.
     from torch_shallow.certify.proof_data import proof_data
     from torch_shallow.certify.prover import prove_data
     from torch_shallow.search.problem import ROUNDING
@@ -59,7 +59,7 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
 
 
 def _size_of_outputs(subject: Examined, places: list[Places], bounded: bool) -> float:
-    """The largest output at some points; in a domain without an end relative to 1 + |x|_1."""
+    """Return the largest output at some points, relative to 1 + |x|_1 in an unbounded domain."""
     largest = 0.0
     for some in places:
         for block in subject.blocks(np.arange(len(some.points)), subject.program.num_inputs):
@@ -71,7 +71,7 @@ def _size_of_outputs(subject: Examined, places: list[Places], bounded: bool) -> 
 
 
 def _size_of_terms(program: ReLUProgram, reach: Float[np.ndarray, "inputs"]) -> float:
-    """The largest sum of the sizes of all terms that an output is added up from, at inputs of some sizes."""
+    """Return the largest sum of the sizes of all terms of an output, at inputs of the given sizes."""
     with np.errstate(over="ignore"):
         for stage in program.stages:
             reach = np.concatenate([reach, np.abs(stage.weight) @ reach + np.abs(stage.bias)])

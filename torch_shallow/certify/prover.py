@@ -1,4 +1,4 @@
-"""A proven bound of what a shallow network is off, at every point of the domain, and its proof in a file."""
+"""Proven bound of a shallow network's error at every point of the domain, and its proof in a file."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is proven of a tree function f and its program g: |f - g| <= error at every point of the known regions.
+    """Proof about a tree function f and its program g: |f - g| <= error at every point of the known regions.
 
-    Both in real arithmetic, on the float64 numbers that they are stored as. `torch_shallow/check.py` has the statement
-    and why it holds; the numbers here are float64, rounded outwards.
+    Both are evaluated in real arithmetic, on their stored float64 numbers. `torch_shallow/check.py` contains the
+    statement and why it holds; the numbers here are float64, rounded outward.
 
     Attributes:
-        data: the function, the program and the domain as arrays.
-        errors: what is proven on each region.
-        relative_to_size: the bounds are to be multiplied by 1 + |x|_1, as the domain is not bounded.
-        found: the multipliers; None if they were not kept.
+        data: The function, the program and the domain as arrays.
+        errors: The proven bound on each region.
+        relative_to_size: Whether the bounds are to be multiplied by 1 + |x|_1, as the domain is not bounded.
+        found: The multipliers; None if they were not kept.
     """
 
     data: ProofData
@@ -50,34 +50,34 @@ class Proof:
 
     @property
     def worst_region(self) -> int:
-        """The region that has it."""
+        """The region with the largest error."""
         return int(self.errors.argmax())
 
     @property
     def unit(self) -> str:
-        """What the bounds are to be multiplied by, in words."""
+        """Factor by which the bounds are to be multiplied, in words."""
         return " (1 + |x|_1)" if self.relative_to_size else ""
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """The first line of the file."""
+        """Return the first line of the file."""
         return self.data.header() | {"error": self.error if np.isfinite(self.error) else None}
 
     def nodes(self, regions: Int[np.ndarray, "some"] | None = None) -> Iterator[list[Any]]:
-        """The lines behind the first: see `torch_shallow/check.py`.
+        """Yield the lines after the first, in the format of `torch_shallow/check.py`.
 
         Args:
-            regions: only what is above these is there, and other subtrees are open; all regions if None.
+            regions: Regions to include, with the path to each; other subtrees are open. All regions by default.
 
         Raises:
-            ValueError: the multipliers were not kept.
+            ValueError: The multipliers were not kept.
         """
         if self.found is None:
             raise ValueError("proof: expected one that was made with keep=True, found one without multipliers.")
         return self.data.nodes(self.found, regions)
 
     def exact_errors(self, regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
-        """What is proven on some regions in exact arithmetic, with the same multipliers; slower, and less."""
+        """Return tighter bounds on some regions, proven by the same multipliers in exact arithmetic; this is slow."""
         order = np.unique(regions)
         bounds = {
             leaf: min(check.rounded_up(error), float(self.errors[leaf]))
@@ -87,10 +87,10 @@ class Proof:
         return np.array([bounds[int(region)] for region in regions])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the proof to a file, which `python -m torch_shallow.check` checks; compressed if its name ends so.
+        """Write the proof to a file, which `python -m torch_shallow.check` checks.
 
         Args:
-            path: of the file; `.gz` compresses it.
+            path: Path of the file; a name ending in `.gz` makes it compressed.
         """
         target = Path(path)
         with gzip.open(target, "wt", 6) if target.suffix == ".gz" else target.open("w", encoding="utf-8") as file:
@@ -101,21 +101,21 @@ class Proof:
 
 @torch.no_grad()
 def prove(function: TreeFunction, *, keep: bool = True) -> Proof:
-    """Bound what a function is off its program, at every point of its domain.
+    """Bound the difference of a function from its program, at every point of its domain.
 
     Args:
-        function: of activation regions; unexplored cells are left out.
-        keep: keep the multipliers, for `Proof.save`, which takes some memory.
+        function: A function of activation regions; unexplored cells are left out.
+        keep: Whether to keep the multipliers, for `Proof.save`; this takes some memory.
 
     Raises:
-        TransformError: its regions are merged, or not of a deep network.
+        TransformError: The regions are merged, or do not belong to a deep network.
     """
     return prove_data(proof_data(function, activation_partition(function.tree)), keep=keep)
 
 
 def prove_data(data: ProofData, *, keep: bool) -> Proof:
-    """The same for a function and a program as arrays."""
-    # Imported here because numba takes a while.
+    """Prove the same for a function and a program given as arrays."""
+    # Imported here because importing numba takes a while.
     from torch_shallow.certify.error_walk import DONE, follow
 
     facts, way, found = data.facts(), data.way(), data.room()

@@ -1,6 +1,6 @@
-"""Affine functions of a network's neurons, bounded from above by affine functions of its inputs, as a checker does it.
+"""Affine upper bounds, over the inputs, of affine functions of a network's neurons, computed as by the checker.
 
-The rule is that of `torch_shallow/check_bounds.py`, in float64: what is found here is a guess of what it will say.
+The rule is that of `torch_shallow/check_bounds.py`, in float64: the results here predict those of the checker.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ Units = Float[np.ndarray, "units"]
 
 
 class UnitLines(NamedTuple):
-    """Lines above and below what leaves each unit, in what enters it."""
+    """Lines above and below what leaves each unit, as functions of what enters it."""
 
     above: Units
     offset: Units
     below: Units
     offset_below: Units
-    gap: Units  # by how much the line below a neuron is off at most
+    gap: Units  # greatest error of the line below a neuron
     lower: Units  # bounds of what enters it
     upper: Units
 
 
 class RelaxedRows:
-    """A program, and the differences of its pairs as further units, which are numbered after its neurons.
+    """A program, with the differences of its pairs as further units, numbered after its neurons.
 
     Args:
-        program: the program.
-        lower: least value of each input.
-        upper: greatest value likewise.
+        program: The program.
+        lower: Least value of each input.
+        upper: Greatest value of each input.
 
     Attributes:
-        pairs: the neurons of each pair.
-        middle: the centre of the box.
-        radius: half its widths; a row over the inputs becomes one over a box of numbers from -1 to 1.
+        pairs: The neurons of each pair.
+        middle: Centre of the box.
+        radius: Half the widths of the box; a row over the inputs becomes one over numbers from -1 to 1.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class RelaxedRows:
         self._of_stage = [np.flatnonzero((a <= self.pairs[:, 0]) & (self.pairs[:, 0] < b)) for a, b in self._spans]
 
     def stage_of(self, neurons: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
-        """The stage of each neuron."""
+        """Return the stage of each neuron."""
         return np.searchsorted(self.offsets, neurons, side="right") - 1
 
     def units_of(self, stage: int) -> Int[np.ndarray, "some"]:
-        """The neurons and differences of a stage."""
+        """Return the neurons and differences of a stage."""
         start, stop = self._spans[stage]
         return np.concatenate([np.arange(start, stop), self.neurons + self._of_stage[stage]])
 
     def intervals(self) -> tuple[Units, Units]:
-        """The least and the greatest value of each unit, as intervals tell."""
+        """Return the least and the greatest value of each unit by interval arithmetic."""
         lows, highs = [self.middle - self.radius], [self.middle + self.radius]
         found = [(np.zeros(0), np.zeros(0))]
         for stage in self.program.stages:
@@ -78,7 +78,7 @@ class RelaxedRows:
         return np.append(lower, lower[second] - upper[first]), np.append(upper, upper[second] - lower[first])
 
     def lines(self, lower: Units, upper: Units) -> UnitLines:
-        """The lines that bounds of all units allow."""
+        """Return the lines that the bounds of all units allow."""
         unstable, active = (lower < 0.0) & (upper > 0.0), (lower >= 0.0) & (upper > 0.0)
         width = np.where(unstable, upper - lower, 1.0)
         above = np.where(unstable, upper / width, active)
@@ -91,7 +91,7 @@ class RelaxedRows:
         return UnitLines(above, offset, below, offset_below, gap, lower, upper)
 
     def entering(self, units: Int[np.ndarray, "some"]) -> tuple[Matrix, Float[np.ndarray, "some"]]:
-        """What enters units of one stage, as rows over the inputs and all neurons before the stage."""
+        """Return what enters units of one stage, as rows over the inputs and all neurons of earlier stages."""
         first = self.pairs[units[0] - self.neurons, 0] if units[0] >= self.neurons else units[0]
         number = int(self.stage_of(first))
         stage, start = self.program.stages[number], self.offsets[number]
@@ -111,14 +111,14 @@ class RelaxedRows:
         splits: Matrix | None = None,
         leaving: Matrix | None = None,
     ) -> Matrix:
-        """Affine functions over the box, constants last, that are nowhere less than given rows.
+        """Return affine functions over the box, constants last, that are nowhere less than the given rows.
 
         Args:
-            weight: of the rows, over the inputs and the neurons of some stages.
-            bias: of the rows.
-            lines: of all units.
-            splits: what is added to each row of what enters each neuron.
-            leaving: where to write the coefficients of what leaves each neuron.
+            weight: Weights of the rows, over the inputs and the neurons of some stages.
+            bias: Biases of the rows.
+            lines: Lines of all units.
+            splits: Multiples of each neuron's pre-activation to add to each row.
+            leaving: Where to write the coefficients of what leaves each neuron.
         """
         weight, constant, d = weight.copy(), bias.copy(), self.inputs
         for number in range(int(np.searchsorted(self.offsets, weight.shape[1] - d)) - 1, -1, -1):
@@ -156,7 +156,7 @@ class RelaxedRows:
         start: int,
         lines: UnitLines,
     ) -> tuple[Matrix, Matrix]:
-        """Coefficients of the neurons of a stage and of the differences of its pairs, so that least is lost."""
+        """Return coefficients of a stage's neurons and of its pairs' differences that lose as little as possible."""
 
         def loss(coefficient: Matrix, at: Int[np.ndarray, "pairs"]) -> Matrix:
             return np.maximum(coefficient, 0.0) * lines.offset[at] - np.minimum(coefficient, 0.0) * lines.gap[at]

@@ -1,4 +1,4 @@
-"""Certificates: their checks, and the failures that a check collects."""
+"""Certificates with their checks, and the failures that each check collects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch_shallow.display import Displayed, TextTable
 from torch_shallow.errors import TransformError
 
-KEPT_FAILURES = 10  # places kept for each check; their number is always kept
+KEPT_FAILURES = 10  # places described for each check; all are counted
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Failure:
     """A place where a check fails.
 
     Attributes:
-        message: what was expected and what was found.
-        region: number of the region, if the place is one.
-        cut: number of the cut, if it is one.
-        neuron: number of the neuron, if it is one.
-        point: the flattened input, if it is one.
+        message: What was expected and what was found.
+        region: Number of the region, if the place is a region.
+        cut: Number of the cut, if the place is a cut.
+        neuron: Number of the neuron, if the place concerns one.
+        point: Flattened input, if the place is a point.
     """
 
     message: str
@@ -44,19 +44,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Check:
-    """One statement about the network, and how far it was found true.
+    """One statement about the network, and the extent to which it was found true.
 
     Attributes:
-        name: short name.
-        claim: the statement.
-        unit: what is examined, in the plural.
-        examined: how many.
-        total: of how many; None if there are infinitely many.
-        worst: the worst value met; None if nothing is measured.
-        limit: what `worst` is held against, in words.
-        failures: places where the statement is false, at most ten of them.
-        num_failures: number of all such places.
-        note: anything else to know.
+        name: Short name.
+        claim: The statement.
+        unit: What is examined, in the plural.
+        examined: Number of units examined.
+        total: Number of all units; None if there are infinitely many.
+        worst: The worst value met; None if nothing is measured.
+        limit: The limit for `worst`, in words.
+        failures: Places where the statement is false, at most ten of them.
+        num_failures: Number of all such places.
+        note: Further remarks.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Check:
 
     @property
     def extent(self) -> str:
-        """How much was examined, in words."""
+        """Amount examined, in words."""
         if self.total is None or self.examined == self.total:
             return f"{'all ' if self.total is not None else ''}{self.examined:,} {self.unit}"
         return f"{self.examined:,} of {self.total:,} {self.unit}"
@@ -85,11 +85,26 @@ class Check:
 
 @dataclass(frozen=True, repr=False)
 class Certificate(Displayed):
-    """The checks of one shallow network against one model.
+    """Checks of one shallow network against the model it was made from, as made by `ShallowReLU.certify`.
+
+    Print a certificate to see its table of checks, index it by the name of a check, or call `require` to raise an error
+    if a check failed.
 
     Attributes:
-        network: the network, in words.
-        checks: the checks, in order.
+        network: Description of the network in words.
+        checks: The checks, in order.
+
+    Example:
+        >>> import torch, torch_shallow
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+        >>> certificate = torch_shallow.transform(model).certify(model)
+        >>> certificate.passed
+        True
+        >>> certificate["tree"].extent
+        'all 2 regions'
+        >>> certificate.require() is certificate
+        True
     """
 
     network: str
@@ -102,7 +117,7 @@ class Certificate(Displayed):
 
     @property
     def max_error(self) -> float | None:
-        """The proven bound on |network - model|, relative to 1 + |x|_1 in an unbounded domain; None if none is."""
+        """Proven bound of |network - model|, relative to 1 + |x|_1 in an unbounded domain; None if there is none."""
         return next((check.worst for check in self.checks if check.name == "proven error"), None)
 
     @property
@@ -111,21 +126,30 @@ class Certificate(Displayed):
         return tuple(failure for check in self.checks for failure in check.failures)
 
     def __getitem__(self, name: str) -> Check:
-        """The check of a name.
+        """Return the check with a given name.
+
+        Args:
+            name: Name of the check, such as `"tree"`.
+
+        Returns:
+            The check.
 
         Raises:
-            KeyError: there is none of this name.
+            KeyError: No check has this name.
         """
         for check in self.checks:
             if check.name == name:
                 return check
-        raise KeyError(f"{name!r}; the checks are {', '.join(repr(check.name) for check in self.checks)}")
+        raise KeyError(f"{name!r} is no check; the checks are {', '.join(repr(check.name) for check in self.checks)}")
 
     def require(self) -> Certificate:
-        """The certificate itself, if every check passed.
+        """Return the certificate itself if every check passed, and raise otherwise.
+
+        Returns:
+            This certificate.
 
         Raises:
-            TransformError: a check failed; all failed checks are listed with the places.
+            TransformError: A check failed; all failed checks are listed with their places.
         """
         if not self.passed:
             lines = [line for check in self.checks if not check.passed for line in _explain(check)]
@@ -133,7 +157,7 @@ class Certificate(Displayed):
         return self
 
     def __str__(self) -> str:
-        """A table with a line for each check, and the places of failures."""
+        """Format a table with a line for each check, and the places of failures."""
         lines = _table([(*_HEAD[:-1], ""), *map(_row, self.checks)])
         return "\n".join([self._title, *lines, *self._notes, *self._explanations])
 
@@ -188,22 +212,22 @@ def _explain(check: Check) -> list[str]:
 
 
 class Tally:
-    """What a check has met so far: the worst value, and all failures, of which only the first are described."""
+    """Results of a check so far: the worst value, and all failures, of which only the first are described."""
 
     def __init__(self) -> None:
         self.kept: list[Failure] = []
         self.count, self.worst = 0, 0.0
 
     def measure(self, values: Float[np.ndarray, "..."]) -> None:
-        """Note the largest of some values."""
+        """Record the largest of some values."""
         self.worst = max(self.worst, float(values.max(initial=0.0)))
 
     def add(self, failure: Failure) -> None:
-        """Note one failure."""
+        """Record one failure."""
         self.add_all(np.ones(1, dtype=bool), lambda _: failure)
 
     def add_all(self, failed: Bool[np.ndarray, "places"], describe: Callable[[int], Failure]) -> None:
-        """Note those of many places that failed; `describe` is called with the number of a place."""
+        """Record the failures among many places; `describe` is called with the number of a place."""
         places = np.flatnonzero(failed)
         self.count += len(places)
         self.kept += [describe(int(place)) for place in places[: KEPT_FAILURES - len(self.kept)]]
@@ -215,13 +239,13 @@ class Tally:
         *values: Sequence[Any] | np.ndarray,
         **places: Sequence[Any] | np.ndarray,
     ) -> None:
-        """Note those of many places that failed.
+        """Record the failures among many places.
 
         Args:
-            failed: which.
-            message: with a field for each of the values.
-            values: entries for the message, one for each place.
-            places: fields of `Failure`, likewise; there is none where a number is negative.
+            failed: Mask of the failed places.
+            message: Message with a field for each of the values.
+            values: Entries for the message, one for each place.
+            places: Fields of `Failure`, one entry for each place; a negative number stands for none.
         """
 
         def describe(at: int) -> Failure:
@@ -242,6 +266,6 @@ class Tally:
         limit: float | str = "",
         note: str = "",
     ) -> Check:
-        """The check of all this; its worst value is told if there is a limit."""
+        """Return the check of everything recorded; its worst value is given if there is a limit."""
         worst, words = self.worst if limit else None, limit if isinstance(limit, str) else f"{limit:.0e}"
         return Check(name, claim, unit, examined, total, worst, words, tuple(self.kept), self.count, note)

@@ -8,29 +8,29 @@ from jaxtyping import Float, Int
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
-SATISFIED = 1e-13  # a half-space in unit length that is violated by less counts as satisfied
+SATISFIED = 1e-13  # a half-space in unit length that is violated by less than this counts as satisfied
 SMALLEST_PIVOT = 1e-11
 
 
 class Basis(Bundle):
-    """Room for the method, for so many coordinates.
+    """Work space of the method, for a number of coordinates.
 
-    A vertex is known by as many half-spaces g_i v + h_i >= 0 that are tight there, half-space ~(2 k + side) being the
-    lower or the upper bound of coordinate k.
+    A vertex is defined by as many tight half-spaces g_i v + h_i >= 0 as there are coordinates; half-space
+    ~(2 k + side) is the lower or the upper bound of coordinate k.
     """
 
-    tight: np.ndarray  # int64 (coordinates,): which half-spaces
-    inverse: np.ndarray  # float64 (coordinates, coordinates): of the matrix of their normals
+    tight: np.ndarray  # int64 (coordinates,): the tight half-spaces
+    inverse: np.ndarray  # float64 (coordinates, coordinates): inverse of the matrix of their normals
     multipliers: np.ndarray  # float64 (coordinates,): the objective's gradient is the sum of these times normals
     vertex: np.ndarray  # float64 (coordinates,)
-    shares: np.ndarray  # float64 (coordinates,): the entering normal likewise
+    shares: np.ndarray  # float64 (coordinates,): the same for the entering normal
     refined: np.ndarray  # float64 (2, coordinates): the caller's multipliers, in its own units, as pairs
     lower: np.ndarray  # float64 (coordinates,): bounds of the coordinates
     upper: np.ndarray  # float64 (coordinates,)
 
 
 def room(lower: Float[np.ndarray, "coordinates"], upper: Float[np.ndarray, "coordinates"]) -> Basis:
-    """Room for a box."""
+    """Allocate work space for a box."""
     n = len(lower)
     return Basis(
         np.zeros(n, dtype=np.int64),
@@ -52,22 +52,22 @@ def find_multipliers(
     target: Float[np.ndarray, "homogeneous"],
     goal: float,
 ) -> int:
-    """Look for multipliers with which `target` is seen to be greater than `goal` on the half-spaces and the box.
+    """Find multipliers that prove `target` greater than `goal` on the half-spaces and the box.
 
-    Each step is one of the dual simplex method: it begins at the vertex of the box where the target is least, and takes
-    in the half-space that is violated most. The multipliers are never negative, but for rounding, and prove more with
-    each step. What they prove is for the caller to compute.
+    Each step is one of the dual simplex method: it starts at the vertex of the box where the target is least, and adds
+    the most violated half-space. The multipliers are non-negative, up to rounding, and prove more with each step. The
+    caller has to compute what they prove.
 
     Args:
-        basis: room, which has the result: `tight` and `multipliers`. What is entered last, if the cell is empty, has
-            its multiplier too.
-        rows: half-spaces in unit length, `rows @ (v, 1) >= 0`.
-        count: how many of them there are.
-        target: an affine function of v.
-        goal: what is enough.
+        basis: Work space, which receives the result: `tight` and `multipliers`. If the cell is empty, the half-space
+            entered last has a multiplier too.
+        rows: Half-spaces in unit length, `rows @ (v, 1) >= 0`.
+        count: Number of half-spaces.
+        target: An affine function of v.
+        goal: Value that suffices.
 
     Returns:
-        A half-space whose multiplier is `basis.shares[0]`, as the cell was found to be empty; -1 if it was not.
+        A half-space whose multiplier is `basis.shares[0]` if the cell was found to be empty; -1 if not.
     """
     n = basis.vertex.shape[0]
     value = target[n]
@@ -85,7 +85,7 @@ def find_multipliers(
         if worst >= -SATISFIED or value > goal:
             return -1
         leaving, step = leave(basis, rows, entering)
-        if leaving < 0:  # the sum of some half-spaces is never positive: as much of that as is needed
+        if leaving < 0:  # the sum of some half-spaces is never positive: take as much of it as needed
             step = (1.0 + abs(goal) + abs(value)) / -worst
             for i in range(n):
                 basis.multipliers[i] -= step * basis.shares[i]
@@ -98,7 +98,7 @@ def find_multipliers(
 
 @compiled()
 def most_violated(basis: Basis, rows: Float[np.ndarray, "most homogeneous"], count: int) -> tuple[int, float]:
-    """The half-space or bound that the vertex violates most, and its value there."""
+    """Return the half-space or bound that the vertex violates most, and its value there."""
     n, entering, worst = basis.vertex.shape[0], -1, 0.0
     for j in range(count):
         value = rows[j, n]
@@ -115,7 +115,7 @@ def most_violated(basis: Basis, rows: Float[np.ndarray, "most homogeneous"], cou
 
 @compiled()
 def leave(basis: Basis, rows: Float[np.ndarray, "most homogeneous"], entering: int) -> tuple[int, float]:
-    """Write the entering normal's shares; the place that it takes and its multiplier there, or -1 if there is none."""
+    """Write the entering normal's shares; return the place that it takes and its multiplier, or -1 if there is none."""
     n, leaving, step = basis.vertex.shape[0], -1, np.inf
     for i in range(n):
         if entering >= 0:
@@ -135,7 +135,7 @@ def leave(basis: Basis, rows: Float[np.ndarray, "most homogeneous"], entering: i
 
 @compiled()
 def exchange(basis: Basis, leaving: int, entering: int, step: float, violation: float) -> None:
-    """Let a half-space take a place in the basis, and go to the vertex."""
+    """Put a half-space into a place of the basis, and move to the vertex."""
     n, pivot = basis.vertex.shape[0], basis.shares[leaving]
     for i in range(n):
         basis.multipliers[i] -= step * basis.shares[i]
@@ -158,7 +158,7 @@ def find_each(
     tight: Int[np.ndarray, "targets coordinates"],
     multipliers: Float[np.ndarray, "targets coordinates"],
 ) -> bool:
-    """Write where each target is least on a cell, and the multipliers; False if the cell was found to be empty."""
+    """Write where each target is least on a cell, and the multipliers; return False if the cell is found empty."""
     for i in range(targets.shape[0]):
         last = find_multipliers(basis, rows, count, targets[i], np.inf)
         if last != -1:

@@ -1,4 +1,4 @@
-"""Why a network of visited regions is the model wherever it is anything, and is nothing elsewhere."""
+"""Checks that a network of visited regions is the model where it has a value, and NaN elsewhere."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Question = Callable[[Points, Owners], Answers]
 
 @dataclass(frozen=True)
 class Questions:
-    """The docstring of each question is what a check claims.
+    """Questions to be asked at points; the docstring of each is the claim of a check.
 
     Attributes:
-        function: the network's trunk.
-        model: the model.
+        function: Trunk of the network.
+        model: The model.
     """
 
     function: VisitedFunction
@@ -79,7 +79,7 @@ class Questions:
         return np.where((known == ~silent) | doubtful, wrong, np.inf)
 
     def directions(self, steps: Points) -> Points:
-        """Steps of unit length, each input being measured in the size of its visiting values; none of fixed inputs."""
+        """Scale steps to unit length, each input in units of its visiting values' size; fixed inputs do not move."""
         if isinstance(self.function.domain, Box):
             lower, upper = self.function.domain.bounds(self.function.in_shape)
             steps = np.where(lower == upper, 0.0, steps)
@@ -88,20 +88,20 @@ class Questions:
 
     @cached_property
     def units(self) -> Float[np.ndarray, "inputs"]:
-        """The largest size of each input among those that have visited regions, as a power of two; 1 if that is 0."""
+        """Largest size of each input among the visiting inputs, as a power of two; 1 if that is 0."""
         largest = np.abs(self.function.points.cpu().numpy()).max(axis=0)
         return np.where(largest > 0.0, np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)
 
     def reach(self, x: Points, regions: Owners, direction: Points, scale: float = 2.0**100) -> Answers:
-        """How far one can go from points of regions until a neuron changes sign or the domain ends.
+        """Return how far one can go from points of regions until a neuron changes sign or the domain ends.
 
-        Under a region's pattern every neuron is affine, so that two runs tell its value and slope along a direction.
+        Under a region's pattern every neuron is affine, so two runs give its value and slope along a direction.
 
         Args:
-            x: the points.
-            regions: their regions.
-            direction: directions, as `directions` gives them.
-            scale: a power of two, so large that biases are lost next to slopes.
+            x: Points.
+            regions: Their regions.
+            direction: Directions, as returned by `directions`.
+            scale: A power of two large enough that biases are lost next to slopes.
         """
         neurons, distances = self.function.deep, np.full(len(x), np.inf)
         a, b = self.function.domain.inequalities(self.function.in_shape)
@@ -130,7 +130,7 @@ class Questions:
 
 def _difference(y: Tensor, expected: Float[np.ndarray, "points outputs"]) -> Answers:
     found = y.double().flatten(1).cpu().numpy() if y.dim() > 1 else y.double().cpu().numpy()[:, None]
-    with np.errstate(invalid="ignore"):  # infinities, as of log_softmax
+    with np.errstate(invalid="ignore"):  # infinities, as from log_softmax
         difference = np.where(found == expected, 0.0, np.abs(found - expected))
     size = 1.0 + np.abs(np.where(np.isfinite(expected), expected, 0.0)).max(axis=1, initial=0.0)
     return difference.max(axis=1, initial=0.0) / size
@@ -142,15 +142,15 @@ def certify_visited(
     """Check a network of visited regions against the model that it was made from.
 
     Args:
-        function: the network's trunk.
-        model: the model; it is not changed.
-        sample: number of regions for the checks that cost most (Jacobians, steps to the boundary); all if None.
-        points: number of random points.
-        tolerance: relative size of a difference that counts as rounding.
-        seed: of the random choices.
+        function: Trunk of the network.
+        model: The model; it is not changed.
+        sample: Number of regions for the most expensive checks (Jacobians, steps to the boundary); all if None.
+        points: Number of random points.
+        tolerance: Relative difference that counts as rounding.
+        seed: Seed for the random choices.
 
     Raises:
-        TransformError: the model cannot be read, or its input or output has another shape.
+        TransformError: The model cannot be read, or its input or output has another shape.
     """
     questions = Questions(function, DeepModel(model, function.deep.traced))
     found, expected = questions.model.num_neurons, function.deep.num_neurons
@@ -206,12 +206,12 @@ def _check(
     x: Float[np.ndarray, "points inputs"],
     regions: Int[np.ndarray, "points"],
 ) -> Check:
-    """Ask a question of points, a block at a time; each point belongs to a region, or to none (-1)."""
+    """Ask a question at points, a block at a time; each point belongs to a region, or to none (-1)."""
     tally = Tally()
     for block in ask.function.deep.blocks(len(x)):
         wrong = np.nan_to_num(question(x[block], regions[block]), nan=np.inf)
         tally.measure(wrong)
-        message, places = "not so, by a relative {:.3g}", {"region": regions[block], "point": x[block]}
+        message, places = "false by a relative {:.3g}", {"region": regions[block], "point": x[block]}
         tally.add_where(wrong > tolerance, message, wrong, **places)
     claim, of_regions = (question.__doc__ or "").strip().rstrip("."), bool((regions >= 0).all())
     unit, of_how_many = ("regions", total) if of_regions else ("points", None)

@@ -1,5 +1,5 @@
-"""How the inner loops are compiled, and kept.
+"""Compilation of the inner loops, and caching of their machine code.
 
-`decorator` has the decorator of compiled functions, and `bundle` hands many arrays to them by one pointer.
-`machine_code` puts what an entry point is made of together once, and keeps it on disk as long as nothing has changed.
+`decorator` has the decorator of compiled functions, and `bundle` passes many arrays to them by one pointer.
+`machine_code` assembles each entry point once, and keeps it on disk as long as its sources are unchanged.
 """

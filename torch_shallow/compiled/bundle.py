@@ -1,7 +1,7 @@
-"""Named arrays that compiled code gets as one pointer.
+"""Named arrays that compiled code receives as a single pointer.
 
-numba takes a NamedTuple of arrays apart: each array is seven values or more, and each call of each function hands over
-every one of them, which takes longer to compile than what the functions do. A `Bundle` is the address of a table, from
+numba takes a NamedTuple of arrays apart: each array is seven values or more, and every call of every function passes
+all of them on, which takes longer to compile than the functions themselves. A `Bundle` is the address of a table, from
 which compiled code reads what it needs.
 """
 
@@ -28,13 +28,13 @@ Same = TypeVar("Same", bound="Bundle")
 
 @dataclass_transform(frozen_default=True)
 class Bundle:
-    """Base class of a list of fields: C-contiguous arrays, other bundles, and real numbers.
+    """Base class for lists of fields: C-contiguous arrays, other bundles, and real numbers.
 
-    A subclass names its fields by annotations. Like a NamedTuple, a bundle cannot be changed, but its arrays can:
+    A subclass names its fields by annotations. Like a NamedTuple, a bundle cannot be changed, but its arrays can;
     `replaced` makes another one. Compiled code reads fields by name, and writes into the arrays.
 
     Raises:
-        TypeError: the fields are not those of the class, or one of them is none of these.
+        TypeError: The values are not those of the fields, or one has an unsupported type.
 
     Example:
         >>> import numpy as np
@@ -80,12 +80,12 @@ class Bundle:
         return type(self), tuple(self)
 
     def replaced(self: Same, **fields: Any) -> Same:
-        """The same bundle with other values for some fields."""
+        """Return the bundle with other values for some fields."""
         return type(self)(**{name: self.__dict__[name] for name in self._fields} | fields)
 
 
 class BundleType(types.Type):  # type: ignore[misc]
-    """What compiled code knows of a bundle: name, type and place in the table of each field."""
+    """Type of a bundle in compiled code: name, type and table position of each field."""
 
     def __init__(self, fields: tuple[tuple[str, types.Type, int], ...]) -> None:
         self.fields = {name: (kind, place) for name, kind, place in fields}
@@ -93,7 +93,7 @@ class BundleType(types.Type):  # type: ignore[misc]
 
 
 def _describe(owner: str, name: str, value: Any) -> tuple[types.Type, list[int]]:
-    """The type of a field, and its entries in the table."""
+    """Return the type of a field, and its entries in the table."""
     if isinstance(value, np.ndarray) and value.flags.carray and value.dtype.isnative:
         return _view(value.dtype, value.ndim), [_address(value), *value.shape]
     if isinstance(value, Bundle):
@@ -101,8 +101,8 @@ def _describe(owner: str, name: str, value: Any) -> tuple[types.Type, list[int]]
     if isinstance(value, float):
         return types.float64, [int(np.float64(value).view(np.int64))]
     raise TypeError(
-        f"{owner}.{name}: expected a bundle, a float, or an array that is C-contiguous, aligned, of native byte order "
-        f"and may be written to, found {value!r}; numpy.array(value, order='C') makes one."
+        f"{owner}.{name}: expected a bundle, a float, or a writable array that is C-contiguous, aligned and of native "
+        f"byte order, found {value!r}; numpy.array(value, order='C') makes one."
     )
 
 
@@ -136,7 +136,7 @@ def _unbox(typ: BundleType, value: Any, c: Any) -> NativeValue:
 
 @infer_getattr
 class _FieldTypes(AttributeTemplate):  # type: ignore[misc]
-    """Type of a field by its name."""
+    """Resolves the type of a field by its name."""
 
     key = BundleType
 

@@ -1,4 +1,4 @@
-"""The decorator of compiled functions."""
+"""Decorator for compiled functions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from torch_shallow.compiled.machine_code import EntryCache, EntryCompiler, Inner
 from torch_shallow.compiled.view import as_view
 
 logger = logging.getLogger("torch_shallow")
-SECONDS = 25  # of one core, for everything, as `python -m torch_shallow compile --processes 1` measures it
+SECONDS = 25  # on one core, for everything, as measured by `python -m torch_shallow compile --processes 1`
 
 
 class Announcement(event.Listener):  # type: ignore[misc]
-    """Says the first time in a process that there is something to compile, and shows how far it is.
+    """Announces the first compilation in a process, and shows the progress.
 
-    The bar is written to a terminal or into a notebook; elsewhere there is the line in the log.
+    A bar is shown in a terminal or a notebook; elsewhere there is only the line in the log.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Announcement(event.Listener):  # type: ignore[misc]
         self._bar: Any = None
 
     def begin(self, name: str, functions: int) -> None:
-        """An entry point of so many functions is going to be compiled."""
+        """Announce that an entry point of this many functions will be compiled."""
         if not self._said:
             logger.warning(
-                "torch_shallow compiles its inner loops, once on this machine: about %d seconds for all of them, each "
+                "torch_shallow compiles its inner loops once on this machine: about %d seconds for all of them, each "
                 "when it is first needed; `python -m torch_shallow compile` compiles all of them now.",
                 SECONDS,
             )
@@ -50,33 +50,33 @@ class Announcement(event.Listener):  # type: ignore[misc]
         event.register("numba:compile", self)
 
     def end(self) -> None:
-        """It has been compiled, or not; nothing happens if nothing had begun."""
+        """Close the bar after compilation, successful or not; do nothing if none was begun."""
         if self._bar is not None:
             event.unregister("numba:compile", self)
             self._bar.close()
             self._bar = None
 
     def on_start(self, event: event.Event) -> None:
-        """A function of it is compiled."""
+        """Record that a function is being compiled."""
 
     def on_end(self, event: event.Event) -> None:
-        """A function of it has been compiled."""
+        """Record that a function has been compiled."""
         self._bar.update()
 
 
 def compiled(*fastmath: str, vectorise: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that allocates nothing, when it is first called.
 
-    Without reference counting, which took half of the time of the walk, a compiled function must not make arrays: it
-    works in those that it is given. It releases the GIL, and a division by zero gives infinity.
+    Reference counting took half of the time of the walk, so it is off: a compiled function must not make arrays, and
+    works in those it is given. It releases the GIL, and a division by zero gives infinity.
 
     Args:
-        fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave the handling of NaN and infinities alone.
-        vectorise: look for loops that vector instructions can do, in the function and in all that it calls; of what
-            Python calls. It takes longer, and pays for loops over many numbers.
+        fastmath: LLVM's fast-math flags; `"contract"` and `"nsz"` leave NaN and infinities as they are.
+        vectorise: Whether to look for loops that vector instructions can execute, in the function and all its callees;
+            only for functions called from Python. This takes longer, and pays for loops over many numbers.
 
     Raises:
-        TypeError: the function reads variables of a function around it.
+        TypeError: The function reads variables of an enclosing function.
     """
     options = {
         "nopython": True,
@@ -91,8 +91,8 @@ def compiled(*fastmath: str, vectorise: bool = False) -> Callable[[Callable[...,
         if function.__code__.co_freevars:
             names = ", ".join(function.__code__.co_freevars)
             raise TypeError(
-                f"{function.__name__}: expected a function that reads nothing but its module, found {names} of a "
-                "function around it; hand it over as an argument."
+                f"{function.__name__}: expected a function that reads nothing but its module, found {names} of an "
+                "enclosing function; pass it as an argument."
             )
         inner = _Inner(function, {}, {**options, "no_cpython_wrapper": True}, InnerCompiler)
         return EntryPoint(inner, options, VectorisingCompiler if vectorise else EntryCompiler)
@@ -101,7 +101,7 @@ def compiled(*fastmath: str, vectorise: bool = False) -> Callable[[Callable[...,
 
 
 class EntryPoint(CPUDispatcher):  # type: ignore[misc]
-    """A compiled function as Python calls it; its machine code, with all functions below it, is kept on disk."""
+    """A compiled function as called from Python; its machine code, with all its callees, is kept on disk."""
 
     def __init__(self, inner: _Inner, options: dict[str, Any], compiler: type[EntryCompiler]) -> None:
         super().__init__(_entry(inner), {}, options, compiler)
@@ -109,19 +109,19 @@ class EntryPoint(CPUDispatcher):  # type: ignore[misc]
         self._cache = EntryCache(self, _begin)
 
     def compile(self, sig: Any) -> Any:
-        """Find machine code for some types of arguments on disk, or make it."""
-        with global_compiler_lock, _no_collection():  # the lock, or another thread would begin before this one ends
+        """Load machine code for the given argument types from disk, or make it."""
+        with global_compiler_lock, _no_collection():  # the lock keeps another thread from starting before this one ends
             try:
                 return super().compile(sig)
             finally:
                 _announcement.end()
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """The type of a call from compiled code, which calls the function itself."""
+        """Return the type of a call from compiled code, which calls the function itself."""
         return self.inner.get_call_template(args, kws)
 
     def get_overload(self, sig: Any) -> Any:
-        """What a call from compiled code calls."""
+        """Return what a call from compiled code calls."""
         return self.inner.get_overload(sig)
 
     def __reduce__(self) -> str:
@@ -129,27 +129,27 @@ class EntryPoint(CPUDispatcher):  # type: ignore[misc]
 
 
 class _Inner(CPUDispatcher):  # type: ignore[misc]
-    """A compiled function as compiled code calls it."""
+    """A compiled function as called from compiled code."""
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """The type of a call: a constant counts as a variable, or each would be compiled for."""
+        """Return the type of a call, treating constants as variables, so that no version is compiled for each."""
         return super().get_call_template([types.unliteral(kind) for kind in args], kws)
 
 
 def _entry(inner: _Inner) -> Callable[..., Any]:
-    """A function that hands its arguments over, arrays as views."""
+    """Return a function that passes its arguments on, arrays as views."""
     function = inner.py_func
     names = list(inspect.signature(function).parameters)
     arguments = ", ".join(f"as_view({name})" for name in names)
     source = f"def {function.__name__}({', '.join(names)}):\n    return inner({arguments})\n"
     scope: dict[str, Any] = {"as_view": as_view, "inner": inner, "__name__": function.__module__}
-    exec(compile(source, function.__code__.co_filename, "exec"), scope)  # numba takes a function for its signature
+    exec(compile(source, function.__code__.co_filename, "exec"), scope)  # numba reads the signature of a function
     return update_wrapper(scope[function.__name__], function)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the search for garbage, which takes a tenth of the time of compiling and finds next to nothing."""
+    """Suspend garbage collection, which takes a tenth of the compile time and finds next to nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:

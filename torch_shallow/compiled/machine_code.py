@@ -1,13 +1,13 @@
-"""One round of optimisation for all that an entry point is made of, and machine code on disk as long as it is valid.
+"""Optimise all parts of an entry point once, together, and keep machine code on disk as long as it is valid.
 
-numba makes machine code of every function by itself, and then of every caller with a copy of it inside: a function five
-calls deep is optimised six times. Here a function that only compiled functions call stays as it is until the entry
-point is put together. This rests on numba's internals, so pyproject.toml admits the versions that were tried, and
-`tests/compiled` fails where they have changed.
+numba makes machine code of each function separately, and then again in every caller with an inlined copy: a function
+five calls deep is optimised six times. Here, a function that only compiled functions call stays unoptimised until the
+entry point is assembled. This relies on numba's internals, so pyproject.toml admits only the versions that were tried,
+and `tests/compiled` fails where they have changed.
 
-numba looks whether the file of a function has changed; but what the function calls is compiled into it, and most edits
-of a file change nothing that is compiled. So the key of an entry point is what it is made of: the bytecode of its
-function and of all compiled functions below it, the constants they read, and the files that say how they are compiled.
+numba checks whether the file of a function has changed; but its callees are compiled into it, and most edits of a file
+change nothing that is compiled. So the key of an entry point is its content: the bytecode of its function and of all
+compiled functions below it, the constants they read, and the files that define how they are compiled.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ LEFT_OUT = (
 
 
 class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The code of one inner function, of which no machine code is made."""
+    """Code of one inner function, for which no machine code is made."""
 
     _shared_module: Any
     _linking_libraries: list[Any]
 
     def finalize(self) -> None:
-        """Nothing is put together yet; only entry points may be called."""
+        """Assemble nothing yet; only entry points may be called."""
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
-        """No address: there is nothing to call."""
+        """Return no address, since there is nothing to call."""
         return 0
 
     @property
     def codegen(self) -> _NoEnvironment:
-        """What makes code; of this, no environment is set, since it is not among what the process has loaded."""
+        """Code generator that sets no environment, since the code is not among what the process has loaded."""
         return _NoEnvironment(self._codegen)
 
     def _get_module_for_linking(self) -> Any:
@@ -68,22 +68,22 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 
 class EntryLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The code of an entry point, with that of all inner functions below it."""
+    """Code of an entry point, with that of all inner functions below it."""
 
     vectorised = False
     _linking_libraries: list[Any]
 
     def _optimize_final_module(self) -> None:
-        # numba optimises twice, first for the sake of reference counts, of which there are none here.
+        # numba optimises twice, first for reference counts, of which there are none here.
         made = self._codegen._module_pass_manager(loop_vectorize=self.vectorised)
         if isinstance(made, tuple):
             passes, builder = made
             passes.run(self._final_module, builder)
-        else:  # of numba before 0.62
+        else:  # numba before 0.62
             made.run(self._final_module)
 
     def finalize(self) -> None:
-        """Take in the libraries of inner functions' callees too, then optimise, once."""
+        """Also link the libraries of inner functions' callees, then optimise, once."""
         waiting, found = list(self._linking_libraries), []
         while waiting:
             library = waiting.pop()
@@ -102,17 +102,17 @@ class _NoEnvironment:
         self._codegen = codegen
 
     def set_env(self, name: str, environment: Any) -> None:
-        """The environment of a function is for exceptions and Python objects; inner functions have neither."""
+        """Do nothing: environments hold exceptions and Python objects, and inner functions have neither."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codegen, name)
 
 
 class _Compiler(Compiler):  # type: ignore[misc]
-    """Compiles what is written plainly, without the passes for closures, array expressions and overloads to inline."""
+    """Compiles plain code, without the passes that inline closures, array expressions and overloads."""
 
     def define_pipelines(self) -> list[Any]:
-        """The passes that plain loops need."""
+        """Return the passes that plain loops need."""
         (manager,) = super().define_pipelines()
         manager.passes = [step for step in manager.passes if step[0].__name__ not in LEFT_OUT]
         return [manager]
@@ -138,7 +138,7 @@ class EntryCompiler(_Compiler):
 
 
 class VectorisedLibrary(EntryLibrary):
-    """The same with vector instructions for loops, which take longer to find."""
+    """Code of an entry point with vectorised loops, which take longer to optimise."""
 
     vectorised = True
 
@@ -154,16 +154,16 @@ HOW = ("bundle.py", "decorator.py", "machine_code.py", "view.py")
 
 class _Place(CompileResultCacheImpl):  # type: ignore[misc]
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        """A name that stays where lines move."""
+        """Return a name that does not depend on line numbers."""
         return f"{fullname}.py{sys.version_info[0]}{sys.version_info[1]}{abiflags}"
 
 
 class EntryCache(FunctionCache):  # type: ignore[misc]
-    """The machine code of one entry point.
+    """Machine code of one entry point, on disk.
 
     Args:
-        entry: the entry point.
-        miss: called with all that it is made of when it has to be compiled.
+        entry: The entry point.
+        miss: Called with all parts of the entry point when it has to be compiled.
     """
 
     _impl_class = _Place
@@ -173,7 +173,7 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
         self._entry, self._miss = entry, miss
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What is on disk, or None."""
+        """Return what is on disk, or None."""
         parts = closure(self._entry)
         self._cache_file._source_stamp = key(parts)
         found = super().load_overload(sig, target_context)
@@ -182,13 +182,13 @@ class EntryCache(FunctionCache):  # type: ignore[misc]
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep machine code, unless Ctrl-C came while LLVM handed it over: then it works here, but there is no copy."""
+        """Save machine code, unless Ctrl-C came while LLVM handed it over: it then works here but cannot be saved."""
         if data.library._compiled_object is not None:
             super().save_overload(sig, data)
 
 
 def closure(entry: Dispatcher) -> list[Dispatcher]:
-    """A compiled function and all that it calls, and that these call."""
+    """Return a compiled function with all its direct and indirect callees."""
     found = [entry]
     for part in found:
         for name in part.py_func.__code__.co_names:
@@ -199,7 +199,7 @@ def closure(entry: Dispatcher) -> list[Dispatcher]:
 
 
 def key(parts: list[Dispatcher]) -> str:
-    """A digest of all that machine code follows from."""
+    """Return a digest of everything that determines the machine code."""
     digest = sha256(_how())
     for part in parts:
         how = sorted(part.targetoptions["fastmath"]), part._compiler.pipeline_class.__name__
@@ -210,7 +210,7 @@ def key(parts: list[Dispatcher]) -> str:
 
 
 def _texts(code: CodeType, scope: dict[str, Any]) -> Iterator[str]:
-    """What a function is made of: instructions, names, and the constants that it reads."""
+    """Yield the parts of a function: instructions, names, and the constants that it reads."""
     yield f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_argcount}"
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,8 +1,8 @@
 """Arrays as compiled code sees them: an address and a shape.
 
-numba's own arrays carry seven values and more, count from the end where an index is negative, and take some forty
-instructions for each entry that is read, of which the optimiser leaves one. To write these down and to take them away
-again took most of the time of compiling. A view is C-contiguous, takes indices from 0 on, and slices without steps.
+numba's own arrays carry at least seven values, count from the end for negative indices, and take some forty
+instructions per access, of which the optimiser leaves one. Generating these and removing them again took most of the
+compile time. A view is C-contiguous, takes indices from 0 on, and slices without steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WORD = ir.IntType(64)
 
 
 class View(types.Type):  # type: ignore[misc]
-    """Type of a C-contiguous array of so many dimensions."""
+    """Type of a C-contiguous array with `ndim` dimensions."""
 
     def __init__(self, dtype: types.Type, ndim: int) -> None:
         self.dtype, self.ndim = dtype, ndim
@@ -49,7 +49,7 @@ class _ViewModel(models.StructModel):  # type: ignore[misc]
 
 
 def make_view(context: Any, builder: Any, view: View, data: Any, shape: list[Any]) -> Any:
-    """The value of a view, from its address and its extents."""
+    """Build a view from its address and its extents."""
     made = cgutils.create_struct_proxy(view)(context, builder)
     made.data = builder.bitcast(data, context.get_data_type(view.dtype).as_pointer())
     made.shape = cgutils.pack_array(builder, shape, WORD)
@@ -57,14 +57,14 @@ def make_view(context: Any, builder: Any, view: View, data: Any, shape: list[Any
 
 
 def take_apart(context: Any, builder: Any, view: View, value: Any) -> tuple[Any, list[Any]]:
-    """Address and extents of a view."""
+    """Return address and extents of a view."""
     made = cgutils.create_struct_proxy(view)(context, builder, value)
     return made.data, cgutils.unpack_tuple(builder, made.shape, view.ndim)
 
 
 @intrinsic
 def as_view(typing_context: Any, array: Any) -> Any:
-    """A C-contiguous array that may be written to as a view; anything else as it is."""
+    """Convert a C-contiguous, writable array to a view; return anything else unchanged."""
     if not (isinstance(array, types.Array) and array.layout == "C" and array.mutable and array.aligned and array.ndim):
         return array(array), lambda context, builder, signature, arguments: arguments[0]
 
@@ -77,7 +77,7 @@ def as_view(typing_context: Any, array: Any) -> Any:
 
 
 def _indices(index: types.Type) -> int | None:
-    """How many whole numbers an index is; None if it is anything else."""
+    """Return how many integers an index consists of; None if it is anything else."""
     kinds = index.types if isinstance(index, types.BaseTuple) else (index,)
     return len(kinds) if all(isinstance(kind, types.Integer) for kind in kinds) else None
 
@@ -91,7 +91,7 @@ class _NotFromTheEnd(AbstractTemplate):  # type: ignore[misc]
     key = "static_getitem"
 
     def generic(self, args: Any, kws: Any) -> None:
-        """Refuse an index that is known to be negative; others are left to those below."""
+        """Refuse an index known to be negative; leave others to the templates below."""
         view, index = args
         if isinstance(view, View) and isinstance(index, int) and index < 0:
             raise TypingError(f"expected an index of a view from 0 on, found {index}.")
@@ -100,7 +100,7 @@ class _NotFromTheEnd(AbstractTemplate):  # type: ignore[misc]
 @infer_global(operator.getitem)
 class _GetItem(AbstractTemplate):  # type: ignore[misc]
     def generic(self, args: Any, kws: Any) -> Any:
-        """An entry, a view of what is below some indices, or a slice."""
+        """Resolve an entry, a view of what is below some indices, or a slice."""
         view, index = args
         if not isinstance(view, View):
             return None
@@ -115,7 +115,7 @@ class _GetItem(AbstractTemplate):  # type: ignore[misc]
 @infer_global(operator.setitem)
 class _SetItem(AbstractTemplate):  # type: ignore[misc]
     def generic(self, args: Any, kws: Any) -> Any:
-        """An entry, or all entries of a slice, to one value."""
+        """Resolve setting an entry, or all entries of a slice, to one value."""
         view, index, _ = args
         if isinstance(view, View) and (_is_slice(view, index) or _indices(index) == view.ndim):
             return signature(types.none, view, index, view.dtype)
@@ -125,7 +125,7 @@ class _SetItem(AbstractTemplate):  # type: ignore[misc]
 def _below(
     context: Any, builder: Any, kinds: tuple[View, types.Type], values: tuple[Any, Any]
 ) -> tuple[Any, list[Any]]:
-    """Address and extents of what is below some indices."""
+    """Return address and extents of what is below some indices."""
     view, index = kinds
     data, shape = take_apart(context, builder, view, values[0])
     if isinstance(index, types.BaseTuple):
@@ -146,7 +146,7 @@ def _below(
 
 
 def _slice(context: Any, builder: Any, kinds: tuple[View, types.Type], values: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Address and length of a slice, which ends where the view does."""
+    """Return address and length of a slice, which ends with the view."""
     data, (extent,) = take_apart(context, builder, kinds[0], values[0])
     part = context.make_helper(builder, kinds[1], values[1])
     stop = builder.select(builder.icmp_signed("<", part.stop, extent), part.stop, extent)
@@ -189,12 +189,12 @@ class _Attributes(AttributeTemplate):  # type: ignore[misc]
     key = View
 
     def resolve_shape(self, view: View) -> types.Type:
-        """The extents."""
+        """Resolve the extents."""
         return view.shape_type
 
     @bound_function("View.reshape")
     def resolve_reshape(self, view: View, args: Any, kws: Any) -> Any:
-        """The same entries with other extents."""
+        """Resolve a view of the same entries with other extents."""
         return signature(View(view.dtype, len(args)), *(types.intp for _ in args))
 
 

@@ -1,1 +1,1 @@
-"""Polyhedra, cones and trees of half-spaces, as arrays: no module of torch, and no network."""
+"""Polyhedra, cones and trees of half-spaces, as arrays, without torch modules or networks."""

@@ -1,13 +1,13 @@
-"""A dual simplex method for linear programs all of whose variables are bounded, which starts from any basis.
+"""Dual simplex method for linear programs whose variables are all bounded; it starts from any basis.
 
-With every variable between two finite bounds, each basis is dual feasible as soon as the variables outside of it rest
-at the bounds that their reduced costs ask for. So a program may be changed in any way, bounds, rows and objective, and
-is solved on from where it was: a handful of pivots for a child of a search tree. Every step is a step of the dual, and
-its objective an upper bound of the maximum, so that a program may be left as soon as it is below what is asked for.
-Steps go on from bound to bound as long as that helps (the long-step rule: Maros 2003), and the leaving row is the one
-that is furthest out for its length (steepest edge: Forrest & Goldfarb 1992).
+With every variable between two finite bounds, each basis is dual feasible once the variables outside it rest at the
+bounds that their reduced costs ask for. So a program may be changed in any way (bounds, rows and objective) and solved
+on from where it was, with a handful of pivots for a child of a search tree. Every step is a step of the dual, whose
+objective is an upper bound of the maximum, so a program may be left as soon as it is below the target. Steps continue
+from bound to bound as long as that helps (the long-step rule: Maros 2003), and the leaving row is the one furthest out
+relative to its length (steepest edge: Forrest & Goldfarb 1992).
 
-What is returned is not believed: whoever asks takes the multipliers, and computes the bound by weak duality.
+The result is not trusted: callers take the multipliers and compute the bound by weak duality.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 OPTIMAL = 0  # no variable is outside of its bounds
-BELOW = 1  # the bound is at most what was asked for
-EMPTY = 2  # no point keeps all bounds, up to tolerance: `row_sign` times the row `row_out` says so
-STUCK = 3  # too many steps: the bound is valid, and not the least one
+BELOW = 1  # the bound is at most the target
+EMPTY = 2  # no point satisfies all bounds, up to tolerance, as the row in `out` shows
+STUCK = 3  # too many steps: the bound is valid but not the least one
 
-OUTSIDE = 1e-9  # how far a variable may be outside of its bounds
+OUTSIDE = 1e-9  # how far a variable may leave its bounds
 SMALLEST_PIVOT = 1e-8
 
 
 class BoxedProgram(Bundle):
-    """Maximise an affine function of variables v between bounds; each row is a variable of its own, r = A v + a.
+    """Maximise an affine function of variables v between bounds; each row is a further variable, r = A v + a.
 
-    Variables are numbered, those of columns first, then those of rows. Each row of the tableau is a variable of the
-    basis, or at the end the objective, as an affine function of those outside of it and of the constant 1, which is
-    the last column.
+    Variables are numbered, first those of columns, then those of rows. Each row of the tableau expresses a basic
+    variable, or in the last row the objective, as an affine function of the variables outside the basis and of the
+    constant 1, which is the last column.
     """
 
     lower: np.ndarray  # float64 (columns + rows,)
@@ -44,11 +44,11 @@ class BoxedProgram(Bundle):
     value: np.ndarray  # float64 (rows + 1,): value of each row's variable, and of the objective
     ratios: np.ndarray  # float64 (columns,): work space
     order: np.ndarray  # int64 (columns,): work space
-    out: np.ndarray  # int64 (2,): row that proves that there is no point, and 1 if it is below its bound
+    out: np.ndarray  # int64 (2,): row that proves that there is no point; 1 if its variable is below its bound
 
 
 def room(columns: int, rows: int) -> BoxedProgram:
-    """Room for a program of this size, all zero."""
+    """Allocate a program of this size, all zero."""
     variables = columns + rows
     return BoxedProgram(
         np.zeros(variables),
@@ -67,7 +67,7 @@ def room(columns: int, rows: int) -> BoxedProgram:
 
 @compiled()
 def begin(lp):
-    """Take the tableau for that of the basis of all rows."""
+    """Declare the current tableau to be that of the basis of all rows."""
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
     for q in range(columns):
         lp.loose[q] = q
@@ -79,7 +79,7 @@ def begin(lp):
 
 @compiled("contract", "reassoc", "nsz")
 def dot(a, b):
-    """The sum of products."""
+    """Return the sum of products."""
     total = 0.0
     for k in range(a.shape[0]):
         total += a[k] * b[k]
@@ -88,7 +88,7 @@ def dot(a, b):
 
 @compiled()
 def rest(lp):
-    """Let variables outside of the basis rest at the bounds that their reduced costs ask for; compute all values."""
+    """Set variables outside the basis to the bounds that their reduced costs ask for, and compute all values."""
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
     for q in range(columns):
         variable, cost = lp.loose[q], lp.tableau[rows, q]
@@ -105,7 +105,7 @@ def rest(lp):
 
 @compiled()
 def set_objective(lp, objective):
-    """Take another objective, an affine function of the variables of columns and of the constant 1."""
+    """Set another objective, an affine function of the variables of columns and of the constant 1."""
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
     cost = lp.tableau[rows]
     for q in range(columns):
@@ -125,7 +125,7 @@ def set_objective(lp, objective):
 
 @compiled("contract", "nsz")
 def pivot(lp, row, column):
-    """Exchange the variable of a row with that of a column; values are left as they are."""
+    """Exchange the variable of a row with that of a column, without updating values."""
     tableau, rows = lp.tableau, lp.basic.shape[0]
     width = tableau.shape[1]
     own = tableau[row]
@@ -148,7 +148,7 @@ def pivot(lp, row, column):
 
 @compiled("contract", "reassoc", "nsz")
 def most_outside(lp, weak):
-    """The row whose variable is furthest outside of its bounds for the length of the row; -1 if none is outside."""
+    """Return the row whose variable is furthest outside its bounds, relative to the row's length; -1 if none is."""
     rows, columns = lp.basic.shape[0], lp.loose.shape[0]
     best, found = 0.0, -1
     for r in range(rows):
@@ -167,7 +167,7 @@ def most_outside(lp, weak):
 
 @compiled()
 def mending(lp, row, column, sign):
-    """How fast `sign` times a row's variable rises when a column's variable leaves its bound; 0 if it cannot."""
+    """Return how fast `sign` times a row's variable rises when a column's variable leaves its bound; 0 if it cannot."""
     variable = lp.loose[column]
     low, high = lp.lower[variable], lp.upper[variable]
     if high <= low:
@@ -178,10 +178,10 @@ def mending(lp, row, column, sign):
 
 @compiled()
 def entering_column(lp, row, sign, violation, outside):
-    """The column that takes over from a violated row, by the long-step rule; -1 if all together do not mend it.
+    """Choose the column that replaces a violated row, by the long-step rule; -1 if all together do not repair the row.
 
-    Those columns that cost least and do not mend it with their whole range go over to their other bounds; values of
-    the rows are not changed for that here. `order` begins with them, as many as `out[0]` says.
+    The cheapest columns that do not repair it with their whole range are flipped to their other bounds; the values of
+    the rows are not updated here. The flipped columns are the first `out[0]` entries of `order`.
     """
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
     ratios, order, costs = lp.ratios, lp.order, lp.tableau[rows]
@@ -199,7 +199,7 @@ def entering_column(lp, row, sign, violation, outside):
             if ratios[order[k]] < ratios[order[least]]:
                 least = k
         limit, best, chosen = ratios[order[least]] + 1e-12, 0.0, least
-        for k in range(flipped, count):  # of those that cost as little, the one with the largest pivot
+        for k in range(flipped, count):  # among equally cheap columns, the one with the largest pivot
             if ratios[order[k]] <= limit:
                 slope = mending(lp, row, order[k], sign)
                 if slope > best:
@@ -213,7 +213,7 @@ def entering_column(lp, row, sign, violation, outside):
             lp.out[0] = flipped
             return q
         flipped += 1
-    if count and violation <= outside:  # all of them together mend it but for rounding
+    if count and violation <= outside:  # all of them together repair it up to rounding
         lp.out[0] = count - 1
         return order[count - 1]
     lp.out[0] = 0
@@ -222,7 +222,7 @@ def entering_column(lp, row, sign, violation, outside):
 
 @compiled("contract", "reassoc", "nsz")
 def step(lp, row, column, sign):
-    """Let columns go over to their other bounds, and a row's variable to its own, in exchange for a column's."""
+    """Flip columns to their other bounds, and move a row's variable to its own bound in exchange for a column's."""
     rows, flipped = lp.basic.shape[0], lp.out[0]
     if flipped:
         for k in range(flipped):
@@ -249,9 +249,9 @@ def step(lp, row, column, sign):
 
 @compiled()
 def maximise(lp, target, most_steps, outside):
-    """Step from a dual feasible basis until the maximum is found, or the bound is at most a target.
+    """Step from a dual feasible basis until the maximum is found or the bound is at most a target.
 
-    A variable may be `outside` of its bounds by so much: `OUTSIDE`, if there is no reason to be lenient.
+    Variables may leave their bounds by `outside`: use `OUTSIDE` unless there is a reason to be lenient.
 
     Returns:
         OPTIMAL, BELOW, EMPTY or STUCK. The objective, `value[-1]`, is an upper bound in the first and last case.

@@ -18,15 +18,15 @@ from torch_shallow.geometry.units import typical_lengths
 class Chart:
     """The affine map `x = origin + v @ directions` from chart coordinates `v` to flattened inputs `x`.
 
-    Every activation region of the domain is the preimage of its image in the chart: directions in which no
-    neuron changes are left out (the quotient by the lineality space), and so are fixed inputs.
+    Every activation region of the domain is the preimage of its image in the chart, which omits directions in which no
+    neuron changes (the quotient by the lineality space) and fixed inputs.
 
     Attributes:
-        origin: the input at `v = 0`.
-        directions: how the input moves with each chart coordinate; rows are linearly independent.
-        inequalities: the domain in homogeneous chart coordinates: `inequalities @ [v, 1] >= 0`; unit rows.
-        inner: a point in the interior of the domain.
-        is_box: whether the domain is `|v| <= 1`.
+        origin: Input at `v = 0`.
+        directions: Movement of the input with each chart coordinate; rows are linearly independent.
+        inequalities: The domain in homogeneous chart coordinates, `inequalities @ [v, 1] >= 0`, with unit rows.
+        inner: Point in the interior of the domain.
+        is_box: Whether the domain is `|v| <= 1`.
     """
 
     origin: Float[np.ndarray, "inputs"]
@@ -42,16 +42,16 @@ class Chart:
 
     @property
     def num_corners(self) -> int:
-        """How many vertices the domain has, if it is a box with bounds of all coordinates; else 0."""
+        """Number of vertices of the domain if it is a box with all coordinates bounded; else 0."""
         return 1 << self.num_coordinates if self.is_box else 0
 
     @property
     def lengths(self) -> Float[np.ndarray, "inputs"]:
-        """How far each input moves when one chart coordinate moves by 1; 0 if it does not."""
+        """Distance by which each input moves when one chart coordinate moves by 1; 0 if it does not move."""
         return np.abs(self.directions).max(axis=0, initial=0.0)
 
     def lengths_in(self, domain: Domain, in_shape: tuple[int, ...]) -> Float[np.ndarray, "inputs"]:
-        """As `lengths`; for an input that nothing reads, half its width in a box, or 0 if that is infinite."""
+        """Return `lengths`, but for an input that nothing reads, half its width in a box, or 0 if that is infinite."""
         if not isinstance(domain, Box):
             return self.lengths
         lower, upper = domain.bounds(in_shape)
@@ -62,11 +62,11 @@ class Chart:
     def lines(
         self, reads: Float[np.ndarray, "rows inputs"], free: Bool[np.ndarray, "inputs"]
     ) -> Float[np.ndarray, "lines inputs"]:
-        """Independent unit directions along which some inputs move, and nothing that is read changes.
+        """Find independent unit directions along which only some inputs move and nothing that is read changes.
 
         Args:
-            reads: rows that span what the network and the domain read of the inputs.
-            free: the inputs that may move.
+            reads: Rows that span what the network and the domain read from the inputs.
+            free: Mask of the inputs that may move.
         """
         columns = np.flatnonzero(free)
         rank = int(self.directions[:, columns].any(axis=1).sum())
@@ -78,19 +78,19 @@ class Chart:
         return lines / np.linalg.norm(lines, axis=1, keepdims=True)
 
     def lift(self, v: Float[np.ndarray, "points coordinates"]) -> Float[np.ndarray, "points inputs"]:
-        """Inputs at chart coordinates `v`."""
+        """Return the inputs at chart coordinates `v`."""
         return self.origin + v @ self.directions
 
     def pull_back(
         self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
     ) -> Float[np.ndarray, "rows homogeneous"]:
-        """The affine functions `weight x + bias` as linear functions of `[v, 1]`."""
+        """Express the affine functions `weight x + bias` as linear functions of `[v, 1]`."""
         return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """What a chart must know of a program: see `ReLUProgram`."""
+    """The properties of a program that a chart needs, as of `ReLUProgram`."""
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -98,25 +98,25 @@ class Readable(Protocol):
 
     @property
     def reads(self) -> Float[np.ndarray, "rows inputs"]:
-        """Rows that span what is read of the inputs."""
+        """Rows that span what is read from the inputs."""
 
     @property
     def biases(self) -> Float[np.ndarray, "rows"]:
-        """What is added to each."""
+        """Constant added to each row."""
 
     @property
     def units(self) -> Float[np.ndarray, "inputs"]:
-        """A typical length for each input."""
+        """Typical length of each input."""
 
 
 def make_chart(program: Readable, domain: Domain) -> Chart:
     """Choose the chart of a domain for a program.
 
-    Lengths are measured for each input by itself, in powers of two: the chart of a network whose inputs are in other
-    units, and of the domain in these units, is the same.
+    Lengths are measured for each input separately, in powers of two: if the network's inputs are expressed in other
+    units, and the domain with them, the chart stays the same.
 
     Raises:
-        TransformError: the domain does not fit the input, is empty or, for a polytope, has no interior.
+        TransformError: The domain does not fit the input, is empty or, for a polytope, has no interior.
     """
     if isinstance(domain, Box):
         return _box_chart(program.reads, program.biases, *domain.bounds(program.in_shape))
@@ -130,9 +130,9 @@ def make_chart(program: Readable, domain: Domain) -> Chart:
 def row_space(
     matrix: Float[np.ndarray, "rows columns"], units: Float[np.ndarray, "columns"]
 ) -> Float[np.ndarray, "rank columns"]:
-    """A basis of the row space of `matrix * units`: axes where it is everything they span, else orthonormal rows.
+    """Return a basis of the row space of `matrix * units`: axes if they span it, else orthonormal rows.
 
-    Rows are compared in unit length, so that the rank depends neither on the units of inputs nor on those of neurons.
+    Rows are compared at unit length, so that the rank depends neither on the units of inputs nor on those of neurons.
     """
     used = np.flatnonzero(matrix.any(axis=0))
     axes = np.eye(matrix.shape[1])[used]
@@ -149,9 +149,9 @@ def row_space(
 def right_inverse(
     projection: Float[np.ndarray, "coordinates inputs"], units: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "inputs coordinates"]:
-    """For coordinates `u = projection @ x`, an `x` of each `u`: the least one, each input being measured in its unit.
+    """Map coordinates `u = projection @ x` to an `x` for each `u`: the shortest, with each input measured in its unit.
 
-    For `projection = row_space(...) / units` this is the transpose of `row_space(...) * units`.
+    For `projection = row_space(...) / units`, this is the transpose of `row_space(...) * units`.
     """
     scaled = projection * units
     return units[:, None] * np.linalg.solve(scaled @ scaled.T, scaled).T
@@ -163,7 +163,7 @@ def _box_chart(reads: np.ndarray, offsets: np.ndarray, lower: np.ndarray, upper:
     bounded, half, free = (np.flatnonzero(used & mask) for mask in (low & high, low ^ high, ~low & ~high))
     with np.errstate(invalid="ignore"):
         middle = lower + (upper - lower) / 2
-        # A half-bounded input that is read starts at its bound, one that is not read in its interior.
+        # A half-bounded input starts at its bound if it is read, in its interior if not.
         inside = np.where(used, 0.0, 1.0 + np.abs(np.where(low, lower, upper)))
         one_sided = np.where(low, lower + inside, np.where(high, upper - inside, 0.0))
     origin = np.where(lower == upper, lower, np.where(low & high, middle, one_sided))
@@ -206,13 +206,13 @@ def _polytope_chart(reads: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np
 
 
 def _values_at(point: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """`weight @ point + bias`, and 0 where that is what rounding leaves of its terms, which tells no length."""
+    """Return `weight @ point + bias`, with 0 for values that are only rounding of their terms and tell no length."""
     values, terms = weight @ point + bias, np.abs(weight) @ np.abs(point) + np.abs(bias)
     return np.where(np.abs(values) > 16.0 * np.finfo(np.float64).eps * terms, values, 0.0)
 
 
 def _bounded_by_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The middle and half the width of each input between rows that bound it alone; NaN for the others."""
+    """Return the middle and half the width of each input between rows that bound it alone; NaN for other inputs."""
     lower, upper = np.full(a.shape[1], -np.inf), np.full(a.shape[1], np.inf)
     for row in np.flatnonzero(np.count_nonzero(a, axis=1) == 1):
         column = int(a[row].nonzero()[0][0])
@@ -228,7 +228,7 @@ def _bounded_by_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre and radius of the largest ball in `a x <= b`, in unit or zero rows; inf where there is none largest."""
+    """Return centre and radius of the largest ball in `a x <= b`, with unit or zero rows; radius inf if unbounded."""
     from scipy.optimize import linprog
 
     if len(a) == 0:
@@ -245,7 +245,10 @@ def _chebyshev_ball(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
     if solution.status == 2:
         raise TransformError("domain: the polytope is empty: no point satisfies A x <= b; relax b.")
     if solution.status != 0:
-        raise TransformError(f"domain: looking for a point of the polytope failed: {solution.message}")
+        raise TransformError(
+            f"domain: the search for a point of the polytope failed ({solution.message}); scale its rows and inputs to "
+            "ordinary sizes."
+        )
     centre, radius = solution.x[:-1], float(solution.x[-1])
     size = 1.0 + float(np.abs(centre).max(initial=0.0))
     if radius <= 1e-9 * size:
@@ -267,10 +270,10 @@ def cut_rows(
     normals: Float[Tensor, "cuts coordinates"],
     offsets: Float[Tensor, "cuts"],
 ) -> Float[np.ndarray, "cuts homogeneous"]:
-    """Each cut in unit length. One that is zero in the whole domain is inactive there, as the constant -1 is."""
+    """Return each cut at unit length; one that is zero in the whole domain is inactive there, like the constant -1."""
     rows = map_rows(chart, projection, normals[None], offsets[None])[0]
     rows[~rows.any(axis=1), -1] = -1.0
-    rows /= np.abs(rows).max(axis=1, keepdims=True)  # or the squares of very small ones would be zero
+    rows /= np.abs(rows).max(axis=1, keepdims=True)  # otherwise the squares of very small ones would underflow
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -280,7 +283,7 @@ def map_rows(
     weights: Float[Tensor, "regions outputs coordinates"],
     biases: Float[Tensor, "regions outputs"],
 ) -> Float[np.ndarray, "regions outputs homogeneous"]:
-    """Each output of each map."""
+    """Return each output of each map as a row over homogeneous chart coordinates."""
     weight, bias = weights.detach().cpu().numpy(), biases.detach().cpu().numpy()
     directions, origin = chart.directions.T, chart.origin
     if projection is not None:

@@ -1,12 +1,12 @@
-"""A small dual simplex method for the linear programs of one cell, with a certificate for every answer.
+"""Small dual simplex method for the linear programs of one cell, with a certificate for every answer.
 
-The programs are alike: maximise a linear function over a box cut by a few half-spaces, with a point inside known
-beforehand. The bounded dual simplex method (Lemke 1954; Koberstein 2005) needs no first phase for these: with all
-half-spaces slack, each variable at its better bound is dual feasible. A step goes on from bound to bound as long as it
-helps (the long-step rule: Maros 2003), so a box of hundreds of variables takes about as many pivots as it is cut by
-half-spaces. Every pivot lowers an upper bound on the maximum, so most programs end early: as soon as the bound is below
-what is asked. Answers are not believed but checked:
-a point by putting it into the inequalities, a bound by weak duality on the original data.
+The programs are alike: maximise a linear function over a box cut by a few half-spaces, with an interior point known in
+advance. The bounded dual simplex method (Lemke 1954; Koberstein 2005) needs no first phase for these: with all
+half-spaces slack, each variable at its better bound is dual feasible. A step continues from bound to bound as long as
+that helps (the long-step rule: Maros 2003), so a box of hundreds of variables takes about as many pivots as it is cut
+by half-spaces. Every pivot lowers an upper bound of the maximum, so most programs end early, once the bound is below
+the target. Answers are checked rather than trusted: a point by evaluating the inequalities, a bound by weak duality on
+the original data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 BELOW = 0  # the maximum is at most the target: proven by multipliers
-ABOVE = 1  # the point exceeds the target: it was put into all inequalities
+ABOVE = 1  # the point exceeds the target, as checked in all inequalities
 FAILED = 2  # neither could be shown
 
 FEASIBILITY = 1e-12
@@ -26,9 +26,9 @@ SMALLEST_PIVOT = 1e-9
 
 
 class Simplex(Bundle):
-    """Bounds of the variables, and work space for up to as many half-spaces as there are rows.
+    """Bounds of the variables, and work space for as many half-spaces as there are rows.
 
-    The tableau is kept column by column, so that a step goes along many rows at once.
+    The tableau is stored column by column, so that a step processes many rows at once.
     """
 
     lower: np.ndarray  # float64 (dimension,)
@@ -42,21 +42,21 @@ class Simplex(Bundle):
     most: np.ndarray  # float64 (capacity,)
     loose: np.ndarray  # int64 (dimension,): variable of each column
     at: np.ndarray  # float64 (dimension,): value of each column's variable
-    rests_high: np.ndarray  # uint8 (dimension,): whether it is at its upper bound
+    rests_high: np.ndarray  # uint8 (dimension,): whether this is its upper bound
     point: np.ndarray  # float64 (dimension,): the answer
-    objective: np.ndarray  # float64 (dimension,): for the caller
+    objective: np.ndarray  # float64 (dimension,): free for the caller
     price: np.ndarray  # float64 (dimension,): work space
-    ratios: np.ndarray  # float64 (dimension,): work space, as all that follow
+    ratios: np.ndarray  # float64 (dimension,): work space, like all that follow
     slopes: np.ndarray  # float64 (dimension,)
     reaches: np.ndarray  # float64 (dimension,)
     order: np.ndarray  # int64 (dimension,)
 
 
-LANES = 16  # rows are worked on so many at a time
+LANES = 16  # number of rows processed at a time
 
 
 def room(lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"], capacity: int) -> Simplex:
-    """Room for linear programs of up to so many half-spaces between some bounds, or a few more."""
+    """Allocate linear programs with given bounds and at least `capacity` half-spaces."""
     dimension, capacity = len(lower), -(-max(capacity, 1) // LANES) * LANES
     at, point, objective, price, ratios, slopes, reaches, cost = np.zeros((8, dimension))
     values, least, most = np.zeros((3, capacity))
@@ -70,11 +70,11 @@ def room(lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimens
 
 @compiled("contract", "reassoc", "nsz")
 def maximise(simplex, count, objective, target, tolerance):
-    """Whether the maximum of `objective @ y` over the box and the first `count` half-spaces exceeds `target`.
+    """Decide whether the maximum of `objective @ y` over the box and the first `count` half-spaces exceeds `target`.
 
     Returns:
-        BELOW, ABOVE with the point in `simplex.point`, or FAILED. `tolerance` is how far beyond the target a proven
-        bound may be, for rounding.
+        BELOW, ABOVE with the point in `simplex.point`, or FAILED. `tolerance` is how far a proven bound may exceed the
+        target, to allow for rounding.
     """
     dimension, wide = objective.shape[0], (count + LANES - 1) // LANES * LANES
     begin(simplex, count, wide, objective)
@@ -107,7 +107,7 @@ def maximise(simplex, count, objective, target, tolerance):
 
 @compiled()
 def begin(simplex, count, wide, objective):
-    """All half-spaces are slack, and each variable is at its better bound; rows behind the last are never violated."""
+    """Start with all half-spaces slack, each variable at its better bound, and rows after the last never violated."""
     tableau, dimension = simplex.tableau, objective.shape[0]
     for j in range(wide):
         simplex.basic[j] = dimension + j
@@ -136,7 +136,7 @@ def evaluate_rows(simplex, wide):
 
 @compiled("contract", "nsz")
 def add_column(simplex, wide, column, step):
-    """What the values of the rows become when a column's variable moves."""
+    """Update the values of the rows when a column's variable moves."""
     values, entries = simplex.values, simplex.tableau[column]
     for j in range(wide):
         values[j] += step * entries[j]
@@ -144,7 +144,7 @@ def add_column(simplex, wide, column, step):
 
 @compiled("contract", "reassoc", "nsz", "nnan")
 def worst_violation(simplex, wide):
-    """By how much a row's variable is beyond its bounds at most."""
+    """Return the greatest violation of a row variable's bounds."""
     values, least, most, worst = simplex.values, simplex.least, simplex.most, 0.0
     for j in range(wide):
         worst = max(worst, max(least[j] - values[j], values[j] - most[j]))
@@ -153,30 +153,30 @@ def worst_violation(simplex, wide):
 
 @compiled()
 def above(simplex, row):
-    """By how much a row's variable is above its upper bound."""
+    """Return how far a row's variable is above its upper bound."""
     return simplex.values[row] - simplex.most[row]
 
 
 @compiled()
 def entering(simplex, wide, row, rising, violation):
-    """The column whose variable takes over from a violated row; -1 if there is none.
+    """Return the column whose variable replaces a violated row; -1 if there is none.
 
-    Columns come in by what they cost. Those that cost least, and with their whole range do not mend the violation yet,
-    go over to their other bound; the first that does mend it enters.
+    Columns are considered by increasing cost. Those that do not yet repair the violation with their whole range are
+    flipped to their other bound; the first that does repair it enters.
     """
     dimension, ratios, order = simplex.lower.shape[0], simplex.ratios, simplex.order
     slopes, reaches, stop = simplex.slopes, simplex.reaches, 0
     for i in range(dimension):
         variable = simplex.loose[i]
         width = simplex.upper[variable] - simplex.lower[variable] if variable < dimension else np.inf
-        # How fast the row comes closer to its bound when the variable leaves its own.
+        # How fast the row approaches its bound when the variable leaves its own.
         slope = simplex.tableau[i, row] if rising == (simplex.rests_high[i] == 0) else -simplex.tableau[i, row]
         if slope > SMALLEST_PIVOT and width > 0.0:
             ratios[i] = abs(simplex.cost[i]) / slope
             slopes[i], reaches[i] = slope, slope * width
             order[stop] = i
             stop += 1
-    start = 0  # the column is in `order` from here to `stop`; all before go over
+    start = 0  # the column is in `order` from here to `stop`; all earlier ones are flipped
     while start < stop:
         middle = ratios[order[(start + stop) // 2]]
         cheaper, as_cheap = start, start
@@ -216,7 +216,7 @@ def entering(simplex, wide, row, rising, violation):
 
 @compiled("contract", "nsz")
 def pivot(simplex, wide, row, column, rising):
-    """Exchange the variable of a row, which goes to its violated bound, with that of a column."""
+    """Exchange the variable of a row, which moves to its violated bound, with that of a column."""
     tableau, dimension, pivots = simplex.tableau, simplex.lower.shape[0], simplex.tableau[column]
     factor = 1.0 / pivots[row]
     goal = simplex.least[row] if rising else simplex.most[row]
@@ -244,7 +244,7 @@ def pivot(simplex, wide, row, column, rising):
 
 @compiled()
 def proven_bound(simplex, objective):
-    """An upper bound of the objective by weak duality: multipliers from the tableau, everything else as given."""
+    """Return an upper bound of the objective by weak duality; only the multipliers come from the tableau."""
     dimension, price = objective.shape[0], simplex.price
     for i in range(dimension):
         price[i] = objective[i]
@@ -262,7 +262,7 @@ def proven_bound(simplex, objective):
 
 @compiled()
 def feasible_point(simplex, count, objective):
-    """Write the tableau's point, put into its bounds, and return its objective; -inf if it violates a half-space."""
+    """Write the tableau's point, clipped to its bounds, and return its objective; -inf if it violates a half-space."""
     dimension, point = objective.shape[0], simplex.point
     for i in range(dimension):
         if simplex.loose[i] < dimension:

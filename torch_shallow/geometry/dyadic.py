@@ -1,4 +1,4 @@
-"""Exact arithmetic: float64s are integers times powers of two, and so are their sums and products."""
+"""Exact arithmetic with float64 values: they are integers times powers of two, as are their sums and products."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Vector = list[int]
 
 
 class Dyadic(NamedTuple):
-    """Numbers `numbers * 2**exponent`.
+    """Numbers of the form `numbers * 2**exponent`.
 
     Attributes:
         numbers: Python integers, in an array of objects.
-        exponent: shared by all of them.
+        exponent: Exponent shared by all of them.
     """
 
     numbers: np.ndarray
@@ -24,7 +24,7 @@ class Dyadic(NamedTuple):
 
     @classmethod
     def of(cls, values: Float[np.ndarray, "..."]) -> Dyadic:
-        """The numbers that float64s are."""
+        """Convert float64 values exactly."""
         mantissas, exponents = np.frexp(values)
         mantissas = np.ldexp(mantissas, 53).astype(np.int64)
         least = int(exponents[mantissas != 0].min(initial=0))
@@ -32,14 +32,14 @@ class Dyadic(NamedTuple):
         return cls(mantissas.astype(object) << shifts.astype(object), least - 53)
 
     def product(self, other: Dyadic) -> Dyadic:
-        """The matrix product."""
+        """Return the matrix product."""
         if 0 in self.numbers.shape or 0 in other.numbers.shape:
             shape = (self.numbers.shape[0], other.numbers.shape[1])
             return Dyadic(np.full(shape, 0, dtype=object), min(self.exponent, other.exponent))
         return Dyadic(self.numbers.dot(other.numbers), self.exponent + other.exponent)
 
     def plus(self, other: Dyadic) -> Dyadic:
-        """The sum."""
+        """Return the sum."""
         least = min(self.exponent, other.exponent)
         return Dyadic(
             (self.numbers << (self.exponent - least)) + (other.numbers << (other.exponent - least)),
@@ -48,12 +48,12 @@ class Dyadic(NamedTuple):
 
 
 def dot(a: Vector, b: Vector) -> int:
-    """The inner product."""
+    """Return the inner product."""
     return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def shortened(vector: Sequence[int], bits: int = 0) -> Vector:
-    """A vector without the power of two that all entries have in common; of `bits` bits, rounded, if that is given."""
+    """Divide a vector by the power of two common to all entries; round it to `bits` bits, if that is given."""
     size = max((abs(entry).bit_length() for entry in vector), default=0)
     if bits and size > bits:
         shift = size - bits
@@ -66,12 +66,11 @@ def shortened(vector: Sequence[int], bits: int = 0) -> Vector:
 
 
 def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | None:
-    """A point of the cone `rows @ w >= 0` where `target @ w > 0`; None if there is none.
+    """Find a point of the cone `rows @ w >= 0` where `target @ w > 0`; None if there is none.
 
     By Farkas' lemma there is none if and only if `-target` is a combination `y @ rows` with `y >= 0`. The first phase
-    of the simplex method looks for such `y`, in integers that all have the determinant of the basis as their
-    denominator (Edmonds 1967, Bareiss 1968), by Bland's rule, which cannot cycle. Where it finds none, its prices are
-    the point.
+    of the simplex method seeks such a `y`, in integers that share the determinant of the basis as their denominator
+    (Edmonds 1967, Bareiss 1968), by Bland's rule, which cannot cycle. If it finds none, its prices are the point.
     """
     dimension, count = len(target), len(rows)
     flips = [-1 if entry > 0 else 1 for entry in target]
@@ -79,7 +78,7 @@ def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | Non
         [flips[k] * row[k] for row in rows] + [int(k == j) for j in range(dimension)] + [-flips[k] * target[k]]
         for k in range(dimension)
     ]
-    # What is left to remove of each column by the sum of all artificial variables, the last is what it comes to.
+    # What the sum of all artificial variables still has to remove from each column; its own value is the last entry.
     cost = [-sum(line[j] for line in table) for j in range(count)]
     cost += [0] * dimension + [-sum(line[-1] for line in table)]
     basic, determinant = list(range(count, count + dimension)), 1
@@ -97,7 +96,7 @@ def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | Non
                 if here > there or (here == there and basic[k] > basic[leaving]):
                     continue
             leaving = k
-        assert leaving is not None  # the sum of the artificial variables is never below zero
+        assert leaving is not None  # the sum of the artificial variables never falls below zero
         pivot_row = table[leaving]
         pivot = pivot_row[column]
         for line in (*table, cost):

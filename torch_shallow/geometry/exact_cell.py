@@ -1,4 +1,4 @@
-"""A cell in exact arithmetic: half-spaces with integer coefficients, and points inside."""
+"""Cell in exact arithmetic: half-spaces with integer coefficients, and points inside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from torch_shallow.geometry.dyadic import Dyadic, Vector, dot, point_where_positive, shortened
 
-MOST_COORDINATES = 32  # in which signs are decided exactly
-BITS = 128  # a point in the interior is kept in so many bits, if it is still inside
+MOST_COORDINATES = 32  # greatest dimension in which signs are decided exactly
+BITS = 128  # an interior point is rounded to this many bits if it stays inside
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class ExactCell:
     """A cone of homogeneous chart coordinates, cut by pre-activations.
 
     Attributes:
-        rows: half-spaces `rows @ w >= 0`, those of the domain first.
-        inner: a point in the interior.
-        points: other points of the cone.
+        rows: Half-spaces `rows @ w >= 0`, those of the domain first.
+        inner: Point in the interior.
+        points: Other points of the cone.
     """
 
     rows: tuple[Vector, ...]
@@ -30,7 +30,7 @@ class ExactCell:
     points: tuple[Vector, ...] = ()
 
     def points_on_both_sides(self, row: Vector) -> tuple[Vector | None, Vector | None]:
-        """A point where a linear function is negative, and one where it is positive; None where it nowhere is."""
+        """Return points where a linear function is negative and positive; None for a sign that it does not take."""
         found: list[Vector | None] = []
         for sign in (-1, 1):
             known = (point for point in (self.inner, *self.points) if sign * dot(row, point) > 0)
@@ -41,17 +41,17 @@ class ExactCell:
         return found[0], found[1]
 
     def cut(self, row: Vector, point: Vector) -> ExactCell:
-        """The part where `row` is not negative, as it is not at a point of this cell."""
+        """Return the part where `row` is non-negative; `point` is a point of this cell where it is positive."""
         value, there = dot(row, self.inner), dot(row, point)
         inner = self.inner
-        if value <= 0:  # go from the interior towards the point, until the row has half its value there
+        if value <= 0:  # move from the interior point towards `point`, until the row has half its value there
             inner = [there * a + (there - 2 * value) * b for a, b in zip(self.inner, point, strict=True)]
         rows = (*self.rows, row)
         points = tuple(known for known in (*self.points, self.inner, point) if dot(row, known) >= 0)
         return ExactCell(rows, _kept_inside(rows, inner), points)
 
     def middle(self) -> Vector:
-        """A point in the interior that is no nearer to any half-space than need be."""
+        """Return an interior point that is no nearer to any half-space than necessary."""
         parts = [self.inner]
         for row in self.rows:
             at = next((point for point in self.points if dot(row, point) > 0), None)
@@ -64,13 +64,13 @@ class ExactCell:
 
 
 def _kept_inside(rows: tuple[Vector, ...], point: Vector) -> Vector:
-    """A point of the interior in fewer bits, if that is in the interior too."""
+    """Return an interior point with fewer bits, if it stays in the interior."""
     short = shortened(point, BITS)
     return short if all(dot(row, short) > 0 for row in rows) else shortened(point)
 
 
 def cell_with_interior(rows: tuple[Vector, ...], guess: Float[np.ndarray, "homogeneous"]) -> ExactCell | None:
-    """The cell of some half-spaces, with an interior point: a guess, if that is one; None if it has no interior."""
+    """Return the cell of some half-spaces, with an interior point, preferably the guess; None if it has no interior."""
     inner: Vector = Dyadic.of(guess).numbers.tolist()
     if all(dot(row, inner) > 0 for row in rows):
         return ExactCell(rows, shortened(inner))

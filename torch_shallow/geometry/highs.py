@@ -1,4 +1,4 @@
-"""Linear programs by HiGHS, through its own interface; whoever asks checks the answers."""
+"""Linear programs by HiGHS, through its own interface; callers check the answers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def linear_program(
     *,
     maximise: bool = False,
 ) -> Highs:
-    """A model of HiGHS, which has no cost yet.
+    """Return a model of HiGHS without a cost.
 
     Args:
-        rows: what is bounded beside the variables.
-        sides: lower and upper bounds of the rows, of each or all; an infinite one is none.
-        bounds: of the variables, likewise.
-        options: of HiGHS.
-        maximise: look for the greatest value of the cost, not for the least.
+        rows: Linear functions that are bounded, besides the variables.
+        sides: Lower and upper bounds of the rows, one for each or for all; an infinite one is no bound.
+        bounds: Lower and upper bounds of the variables, likewise.
+        options: Options of HiGHS.
+        maximise: Whether to maximise the cost instead of minimising it.
     """
     import highspy
 
@@ -52,7 +52,7 @@ def linear_program(
 
 
 def solve(highs: Highs, cost: Float[np.ndarray, "columns"]) -> str:
-    """Solve a model for a cost, starting where the last solution is; returns the status, empty if it is optimal."""
+    """Solve a model for a cost, starting from the last solution; return the status, an empty text if it is optimal."""
     import highspy
 
     highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
@@ -62,16 +62,16 @@ def solve(highs: Highs, cost: Float[np.ndarray, "columns"]) -> str:
 
 
 def of_one_variable(normals: Float[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows"]:
-    """Which rows bound one variable alone."""
+    """Return which rows bound a single variable."""
     return np.count_nonzero(normals, axis=1) == 1
 
 
 def tightest(
     normals: Float[np.ndarray, "rows columns"], sides: Float[np.ndarray, "rows"]
 ) -> tuple[Int[np.ndarray, "columns"], Int[np.ndarray, "columns"]]:
-    """Of the rows of `normals x <= sides` that bound one variable alone, which bounds each most: below, and above.
+    """Return the single-variable rows of `normals x <= sides` that bound each variable most, below and above.
 
-    The first, if several do; -1 if none does.
+    If several do, the first is returned; -1 if none does.
     """
     rows = np.flatnonzero(of_one_variable(normals))
     columns = np.abs(normals[rows]).argmax(axis=1)
@@ -83,10 +83,10 @@ def tightest(
 
 
 def minimiser(half_spaces: Float[np.ndarray, "rows homogeneous"]) -> Minimiser:
-    """From the cost of a linear program over a cell to its solution, each starting where the last one ended.
+    """Return a function from costs to solutions of a linear program over a cell; each solve continues from the last.
 
     Half-spaces of one variable, such as those of a box, become its bounds. The solution is None if HiGHS finds none;
-    the dual solution, >= 0, is zero then or whatever HiGHS has.
+    the dual solution, >= 0, is then zero or whatever HiGHS has.
     """
     normals, offsets = half_spaces[:, :-1], half_spaces[:, -1]
     single, columns = of_one_variable(normals), np.arange(normals.shape[1])
@@ -104,7 +104,7 @@ def minimiser(half_spaces: Float[np.ndarray, "rows homogeneous"]) -> Minimiser:
         solution, dual = highs.getSolution(), np.zeros(len(half_spaces))
         if len(solution.row_dual) == len(rows):
             dual[rows] = np.maximum(solution.row_dual, 0.0)
-            # What is left of the cost is for the bounds to pay.
+            # The bounds account for the rest of the cost.
             reduced = cost - dual[rows] @ normals[rows]
             for bounding, pays in ((low_rows, reduced > 0.0), (high_rows, reduced < 0.0)):
                 some = (bounding >= 0) & pays

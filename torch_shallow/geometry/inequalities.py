@@ -1,4 +1,4 @@
-"""Which half-spaces of a polyhedron are facets: most are seen at once, few need a linear program; in any dimension."""
+"""Facets of a polyhedron among its half-spaces: most are detected at once, few need a linear program; any dimension."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def irredundant(
     point: Float[np.ndarray, "inputs"],
     tolerance: float = 1e-9,
 ) -> Bool[np.ndarray, "rows"]:
-    """Which rows of `a x <= b` cannot be left out; of several with one hyperplane, only the first.
+    """Return which rows of `a x <= b` cannot be left out; of several with the same hyperplane, only the first.
 
-    A row is needed for sure if there is a step from the point that only it forbids. From the last row to the first,
-    each other row is left out if those that are needed for sure keep its value below its bound; where they do not, the
-    way to where they let it go meets another row first, which is needed (Clarkson, "More output-sensitive geometric
-    algorithms", FOCS 1994). So linear programs have as many rows as there are facets, and not more.
+    A row is certainly needed if some step from the point is forbidden by it alone. From the last row to the first, each
+    other row is left out if the rows known to be needed keep its value below its bound. Otherwise, the way to the point
+    that violates it meets another row first, which is needed (Clarkson, "More output-sensitive geometric algorithms",
+    FOCS 1994). So linear programs have no more rows than there are facets.
 
     Args:
-        a: rows, none of them zero.
-        b: right-hand sides.
-        point: a point in the interior.
-        tolerance: how far a half-space must reach beyond the others to be needed, relative to their median distance.
+        a: Rows, none of them zero.
+        b: Right-hand sides.
+        point: Point in the interior.
+        tolerance: How far a half-space must reach beyond the others to be needed, relative to their median distance.
 
     Raises:
         TransformError: HiGHS does not solve a linear program.
@@ -59,11 +59,11 @@ class _Facets:
     """Decides row by row which of `normals step <= slack` are needed.
 
     Args:
-        normals: unit rows.
-        slack: positive.
-        needed: those that are not known to be redundant; kept up to date.
-        known: those that linear programs begin with.
-        tolerance: by how much the step that a row forbids must go beyond it.
+        normals: Unit rows.
+        slack: Positive right-hand sides.
+        needed: Mask of the rows not known to be redundant; updated.
+        known: Mask of the rows with which linear programs start.
+        tolerance: How far the step that a row forbids must go beyond it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class _Facets:
         self._all: _Program | None = None
 
     def decide(self, row: int) -> None:
-        """Find out whether a row is needed.
+        """Decide whether a row is needed.
 
         Raises:
             TransformError: HiGHS does not solve a linear program.
@@ -99,7 +99,7 @@ class _Facets:
             self._program.add(first)
             if first == row:
                 return
-        # Several rows are met at once: only all of the others can tell.
+        # Several rows are met at once: only all of the others can decide.
         if self._all is None:
             self._all = _Program(self._normals, self._slack, self._needed)
         if not self._beyond(row, self._all.furthest(row)):
@@ -115,7 +115,7 @@ class _Facets:
                 program.move(row, np.inf)
 
     def _met_first(self, step: Float[np.ndarray, "inputs"]) -> int:
-        """The only row that forbids some step in a direction; -1 if several do at once."""
+        """Return the only row that forbids some step in a direction; -1 if several do at once."""
         speed = self._normals @ step
         with np.errstate(divide="ignore", over="ignore"):
             times = np.where(self._needed & (speed > 0.0), self._slack / speed, np.inf)
@@ -128,12 +128,12 @@ class _Facets:
 def _in_coordinates(
     a: Float[np.ndarray, "rows inputs"], units: Float[np.ndarray, "inputs"]
 ) -> Float[np.ndarray, "rows coordinates"]:
-    """The rows with each input in its unit, and without the directions along which none of them changes.
+    """Return the rows with each input in its unit, without directions along which none of them changes.
 
-    Along these, rounding would let a linear program go on for ever.
+    Along such directions, rounding would let a linear program run forever.
     """
     used, alone = a.any(axis=0), a[np.count_nonzero(a, axis=1) == 1].any(axis=0)
-    if not alone[used].all():  # else there are none
+    if not alone[used].all():  # otherwise there are none
         basis = row_space(a, units)
         if len(basis) < used.sum():
             return (a * units) @ basis.T
@@ -143,16 +143,16 @@ def _in_coordinates(
 def seen_first(
     normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], tolerance: float
 ) -> Bool[np.ndarray, "rows"]:
-    """Rows of `normals step <= slack` for which there is a step that only they forbid: these are needed for sure.
+    """Return rows of `normals step <= slack` such that some step is forbidden by the row alone: it is certainly needed.
 
-    Looked for along one direction a row, the one that is straight in the metric of Dikin's ellipsoid around the point,
-    in which all hyperplanes are about equally far away (Dikin 1967). Any direction would be right, whatever its
-    rounding, for what meets it first is what counts; these find nearly all.
+    One direction per row is tried, the one perpendicular to it in the metric of Dikin's ellipsoid around the point, in
+    which all hyperplanes are about equally far away (Dikin 1967). Any direction gives a correct result despite
+    rounding, since only the row it meets first counts; these directions find nearly all rows.
 
     Args:
-        normals: unit rows.
-        slack: positive; about one.
-        tolerance: by how much the step must go beyond the row.
+        normals: Unit rows.
+        slack: Positive right-hand sides, about one.
+        tolerance: How far the step must go beyond the row.
     """
     scaled = normals / slack[:, None]
     values, vectors = np.linalg.eigh(scaled.T @ scaled)
@@ -165,7 +165,7 @@ def seen_first(
     first = times.argmin(axis=0)
     here = times[first, every]
     times[first, every] = np.inf
-    # As far as the second one, but no further than the first twice.
+    # As far as the second row, but at most twice as far as the first.
     beyond = speed[first, every] * np.minimum(times.min(axis=0), 2.0 * here) - slack[first]
     sure = np.zeros(len(slack), dtype=bool)
     sure[first[np.isfinite(here) & (beyond > tolerance)]] = True
@@ -173,9 +173,9 @@ def seen_first(
 
 
 class _Program:
-    """The linear program over some rows of `normals x <= slack`, each time started where the last one ended.
+    """Linear program over some rows of `normals x <= slack`; each solve continues from the last one.
 
-    Of the rows of one input alone, those that are taken are bounds of this input: a box costs nothing.
+    Rows of a single input become bounds of this input, so a box costs nothing.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class _Program:
         for row in self._single:
             self._bound(row, float(slack[row]))
         sides, bounds = (-np.inf, slack[oblique]), (self._lower, self._upper)
-        # The primal method goes on from where it was when the cost changes.
+        # The primal method continues from the last solution when the cost changes.
         options = {"presolve": "off", "primal_feasibility_tolerance": 1e-10, "simplex_strategy": PRIMAL}
         self._highs = linear_program(normals[oblique], sides, bounds, options, maximise=True)
 
@@ -201,7 +201,7 @@ class _Program:
         return row in self._row_of or row in self._single
 
     def furthest(self, row: int) -> Float[np.ndarray, "inputs"]:
-        """Where a row is largest while the others hold, and it itself does up to one more than it should.
+        """Return the point where a row is largest while the others hold and it exceeds its own bound by at most one.
 
         Raises:
             TransformError: HiGHS does not find it.
@@ -213,7 +213,10 @@ class _Program:
             self._append(row, limit)
         status = solve(self._highs, self._normals[row])
         if status:
-            raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a facet.")
+            raise TransformError(
+                f"solver: HiGHS ended with status {status!r} on a linear program for a facet; scale the inputs to "
+                "ordinary sizes."
+            )
         x = np.array(self._highs.getSolution().col_value)
         if inside:
             self.move(row, self._slack[row])
@@ -222,12 +225,12 @@ class _Program:
         return x
 
     def add(self, row: int) -> None:
-        """Take a row of several inputs too."""
+        """Add a row of several inputs."""
         self._append(row, self._slack[row])
         self._row_of[row] = len(self._row_of)
 
     def move(self, row: int, limit: float) -> None:
-        """Let a row that is taken reach as far as a limit."""
+        """Move the limit of a row that has been added."""
         if row in self._row_of:
             self._highs.changeRowBounds(self._row_of[row], -np.inf, limit)
             return
@@ -239,7 +242,7 @@ class _Program:
         self._highs.addRow(-np.inf, limit, len(columns), columns.astype(np.int32), self._normals[row, columns])
 
     def _bound(self, row: int, limit: float) -> int:
-        """Note the bound that a row of one input is; returns the input."""
+        """Record a row of one input as its bound; return the input."""
         column = int(self._normals[row].nonzero()[0][0])
         if self._normals[row, column] > 0.0:
             self._upper[column] = limit

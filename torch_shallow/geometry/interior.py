@@ -1,4 +1,4 @@
-"""Points in the interior of a polyhedron: the centre of a largest ball, and beside a point on the boundary."""
+"""Points in the interior of a polyhedron: the centre of a largest ball, and points next to a boundary point."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ def largest_ball(
     point: Float[np.ndarray, "inputs"],
     solver: str | None,
 ) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """Centre and radius of a largest ball in `a x <= b`.
+    """Return centre and radius of a largest ball in `a x <= b`.
 
     Args:
-        a: rows.
-        b: right-hand sides.
-        point: a point in the polyhedron.
-        solver: a name in `cvxpy.installed_solvers()`; HiGHS if None.
+        a: Rows.
+        b: Right-hand sides.
+        point: Point in the polyhedron.
+        solver: A name in `cvxpy.installed_solvers()`; HiGHS by default.
 
     Returns:
-        The centre, and the radius that fits there, computed from the rows. Where balls of every size fit: a point, inf.
+        The centre, and the radius that fits there, computed from the rows; any point and inf if balls of every size
+        fit.
 
     Raises:
-        TransformError: the solver fails.
+        TransformError: The solver fails.
     """
     norms = np.linalg.norm(a, axis=1)
     a, b, norms = a[norms > 0.0], b[norms > 0.0], norms[norms > 0.0]
@@ -42,7 +43,7 @@ def largest_ball(
     step, radius = _solve(normals, np.zeros(len(b)), solver, limit=1.0)
     if radius > 0.5:
         return (point if slack.min() > 0.0 else point + unit * step), np.inf
-    # Measured from the point in units of the ball that it has, all numbers are of ordinary size.
+    # Measured from the point in units of its ball's radius, all numbers are of ordinary size.
     step, _ = _solve(normals, slack / unit, solver)
     centre = point + unit * step
     return centre, max(0.0, float(((b - a @ centre) / norms).min()))
@@ -64,7 +65,10 @@ def _solve(
     try:
         problem.solve(solver=solver or "HIGHS")
     except cvxpy.error.SolverError as error:
-        raise TransformError(f"solver: {solver or 'HIGHS'} failed to find the largest ball: {error}") from error
+        raise TransformError(
+            f"solver: {solver or 'HIGHS'} failed to find the largest ball ({error}); try another of "
+            f"{', '.join(cvxpy.installed_solvers())}."
+        ) from error
     if centre.value is None or radius.value is None or problem.status not in ("optimal", "optimal_inaccurate"):
         raise TransformError(
             f"solver: {solver or 'HIGHS'} ended with status {problem.status!r} for the largest ball; try another of "
@@ -76,19 +80,19 @@ def _solve(
 def step_inside(
     a: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"], touching: Bool[np.ndarray, "rows"]
 ) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """A step from a point of `a x <= b` into the interior, of which it keeps half of what it may.
+    """Return a step from a point of `a x <= b` into the interior: half of the longest one in its direction.
 
-    Where there is an interior, it can be seen from each of its boundary's points, so that only the rows that touch the
-    point decide whether there is one: a linear program of few rows finds the direction that leaves them fastest.
+    The interior, if there is one, can be reached from each boundary point, so only the rows that touch the point decide
+    whether there is one: a linear program with few rows finds the direction that leaves them fastest.
 
     Args:
-        a: rows, none of them zero.
-        slack: what is left of each row at the point, `b - a x`.
-        touching: which rows the point lies on, up to rounding; at least one.
+        a: Rows, none of them zero.
+        slack: Slack of each row at the point, `b - a x`.
+        touching: Mask of the rows on which the point lies, up to rounding; at least one.
 
     Returns:
-        The step, and how much of each touching row it leaves, at least, in distance to the row's hyperplane. There is
-        no interior beside the point if that is not positive.
+        The step, and the least distance that it moves away from the hyperplanes of the touching rows. If that is not
+        positive, there is no interior next to the point.
 
     Raises:
         TransformError: HiGHS does not solve the program.
@@ -101,7 +105,10 @@ def step_inside(
     highs = linear_program(rows, (-np.inf, 0.0), bounds, {"primal_feasibility_tolerance": 1e-10}, maximise=True)
     status = solve(highs, np.append(np.zeros(columns), 1.0))
     if status:
-        raise TransformError(f"solver: HiGHS ended with {status} in a linear program for a point of a region.")
+        raise TransformError(
+            f"solver: HiGHS ended with status {status!r} on a linear program for a point of a region; scale the inputs "
+            "to ordinary sizes."
+        )
     direction = np.array(highs.getSolution().col_value)[:columns]
     speed = normals @ direction
     ahead = ~touching & (speed > 0.0)

@@ -1,4 +1,4 @@
-"""The point of a polyhedron nearest to 0, in the norms L2, L1 and L-infinity, each with a proven lower bound."""
+"""Point of a polyhedron nearest to 0, in the norms L2, L1 and L-infinity, each with a proven lower bound."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Quadratic(Bundle):
 
 
 def quadratic(dimension: int, capacity: int) -> Quadratic:
-    """Room for so many half-spaces."""
+    """Allocate a program with `capacity` half-spaces."""
     point, normal, step, price = np.zeros((4, dimension))
     basis, triangle = np.zeros((2, dimension, dimension))
     active, (multipliers, shares) = np.zeros(dimension + 1, dtype=np.int64), np.zeros((2, dimension + 1))
@@ -45,7 +45,7 @@ def quadratic(dimension: int, capacity: int) -> Quadratic:
 
 @compiled()
 def project(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, cutoff: float) -> int:
-    """The point nearest to 0 of the first `count` half-spaces and a box; BEYOND, NEAREST or UNSETTLED."""
+    """Find the point nearest to 0 in the first `count` half-spaces and a box; return BEYOND, NEAREST or UNSETTLED."""
     point, basis, triangle, active, u = work.point, work.basis, work.triangle, work.active, work.multipliers
     n = point.shape[0]
     work.bound[0] = 0.0
@@ -80,7 +80,7 @@ def project(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, c
             square = 0.0
             for i in range(n):
                 square += work.step[i] ** 2
-            # Coefficients of the active normals that make up the rest.
+            # Coefficients of the active normals in the rest.
             shares = work.shares
             for k in range(q):
                 work.price[k] = shares[k]
@@ -138,7 +138,7 @@ def project(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, c
 
 @compiled()
 def component(work: Quadratic, count: int, p: int, i: int) -> float:
-    """Entry i of the normal of a constraint: a half-space, then upper bounds, then lower bounds."""
+    """Return entry i of the normal of a constraint: half-spaces come first, then upper bounds, then lower bounds."""
     n = work.point.shape[0]
     if p < count:
         return work.rows[p, i]
@@ -149,7 +149,7 @@ def component(work: Quadratic, count: int, p: int, i: int) -> float:
 
 @compiled()
 def offset(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, p: int) -> float:
-    """Right-hand side of a constraint."""
+    """Return the right-hand side of a constraint."""
     n = work.point.shape[0]
     if p < count:
         return work.rhs[p]
@@ -158,7 +158,7 @@ def offset(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray, p:
 
 @compiled()
 def most_violated(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndarray) -> tuple[int, float]:
-    """The constraint that is violated most, and by how much; -1 if none is, up to rounding."""
+    """Return the most violated constraint, and its violation; -1 if none is violated, up to rounding."""
     point, n = work.point, work.point.shape[0]
     worst, index = 0.0, -1
     for p in range(count):
@@ -181,7 +181,7 @@ def most_violated(work: Quadratic, count: int, lower: np.ndarray, upper: np.ndar
 
 @compiled()
 def drop(work: Quadratic, k: int, q: int) -> None:
-    """Take an active constraint out."""
+    """Remove an active constraint."""
     triangle, basis, n = work.triangle, work.basis, work.point.shape[0]
     for j in range(k, q - 1):
         work.active[j], work.multipliers[j] = work.active[j + 1], work.multipliers[j + 1]
@@ -201,7 +201,7 @@ def drop(work: Quadratic, k: int, q: int) -> None:
 
 @compiled()
 def surrogate(work: Quadratic, count: int, q: int) -> tuple[float, float, float]:
-    """Add up the active half-spaces by their multipliers into `price`; returns offset, its size, and their sum."""
+    """Add up the active half-spaces by their multipliers into `price`; return the offset, its size, and their sum."""
     n = work.point.shape[0]
     total, size, weight = 0.0, 0.0, 0.0
     for i in range(n):
@@ -219,7 +219,7 @@ def surrogate(work: Quadratic, count: int, q: int) -> tuple[float, float, float]
 
 @compiled()
 def proven(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.ndarray) -> float:
-    """A lower bound of the distance by weak duality: the least of |d|^2 / 2 + price @ d - total in the box."""
+    """Return a lower bound of the distance by weak duality: the least of |d|^2 / 2 + price @ d - total in the box."""
     total, size, weight = surrogate(work, count, q)
     value, n = -total, work.point.shape[0]
     length = 0.0
@@ -234,9 +234,9 @@ def proven(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.nda
 
 @compiled()
 def farkas(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.ndarray, cutoff: float) -> float:
-    """How far all points of the half-space `price @ d <= total` in the box are; inf if there is none.
+    """Return a lower bound of the distance of the half-space `price @ d <= total` in the box; inf if that is empty.
 
-    Where an end of the box is infinite, or a slope is but rounding, the box is cut at the cutoff.
+    Where an end of the box is infinite, or a slope is only rounding, the box is cut at the cutoff.
     """
     total, size, weight = surrogate(work, count, q)
     n = work.point.shape[0]
@@ -244,7 +244,7 @@ def farkas(work: Quadratic, count: int, q: int, lower: np.ndarray, upper: np.nda
     for i in range(n):
         rounding = 4.0 * q * ROUNDING * weight
         total_slope += abs(work.price[i]) + rounding
-        # The box at its worse end for the rounding of the slope.
+        # Use the box's worse end for the rounding of the slope.
         side = -lower[i] if work.price[i] > 0.0 else upper[i]
         largest = max(abs(lower[i]), abs(upper[i]))
         in_box += (abs(work.price[i]) * side if work.price[i] != 0.0 else 0.0) + rounding * largest
@@ -263,7 +263,7 @@ TOLERANCE = 1e-11
 
 
 def linear_program(dimension: int, capacity: int, norm: float) -> Simplex:
-    """Room for so many half-spaces: variables are positive and negative parts, or the point and its length, then 1."""
+    """Allocate a norm's linear program; variables are positive and negative parts, or point and length, then 1."""
     columns = 2 * dimension + 1 if norm == 1.0 else dimension + 2
     rows = capacity + (0 if norm == 1.0 else 2 * dimension)
     return room(np.zeros(columns), np.ones(columns), rows)
@@ -273,16 +273,16 @@ def linear_program(dimension: int, capacity: int, norm: float) -> Simplex:
 def nearest(
     work: Quadratic, simplex: Simplex, norm: float, count: int, lower: np.ndarray, upper: np.ndarray, cutoff: float
 ) -> int:
-    """The point nearest to 0 of the first `count` half-spaces of `work` and a box: see `project`.
+    """Find the point nearest to 0 in the first `count` half-spaces of `work` and a box; results are those of `project`.
 
     Args:
-        work: half-spaces; bound and point of the answer.
-        simplex: of `linear_program` for norms 1 and infinity.
+        work: Half-spaces; receives the bound and the point.
+        simplex: Result of `linear_program`, for norms 1 and infinity.
         norm: 1, 2 or infinity.
-        count: of half-spaces.
-        lower: of the box.
-        upper: of the box.
-        cutoff: finite for norms 1 and infinity.
+        count: Number of half-spaces.
+        lower: Lower bounds of the box.
+        upper: Upper bounds of the box.
+        cutoff: Distance from which on points do not count; finite for norms 1 and infinity.
     """
     n = work.point.shape[0]
     if norm == 2.0:
@@ -325,7 +325,7 @@ def nearest(
         simplex.rows[j, one] = last * size
     status = maximise(simplex, rows, simplex.objective, -1.0, TOLERANCE)
     if status == FAILED:
-        # Most often nothing is there: the Euclidean method proves it, in the box beyond which nothing is looked for.
+        # Usually there is no point: the Euclidean method proves this, in the box outside which points do not count.
         for i in range(n):
             simplex.lower[i], simplex.upper[i] = max(lower[i], -cutoff), min(upper[i], cutoff)
         status = project(work, count, simplex.lower[:n], simplex.upper[:n], np.inf)

@@ -1,4 +1,4 @@
-"""A polyhedron from its half-spaces, which of these are facets, and what the regions of a tree have in common there."""
+"""Polyhedron of given half-spaces, its facets, and the contacts between regions of a tree across them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch_shallow.geometry.tree import Tree
 class Polyhedron:
     """The set conv(vertices) + cone(rays) + span(lines).
 
-    Where there are lines the set has no vertex, and `vertices` are points of its smallest faces, one of each.
+    If there are lines, the set has no vertex, and `vertices` holds a point of each of its smallest faces.
 
     Attributes:
-        vertices: points.
-        rays: unit directions to infinity.
-        lines: unit directions to infinity on both sides.
-        vertex_on: whether each vertex lies on the hyperplane of each half-space.
-        ray_on: whether each ray is parallel to it.
-        facets: whether each half-space is a facet; of several with one hyperplane, only the first.
+        vertices: Vertices, or points of the smallest faces.
+        rays: Unit directions to infinity.
+        lines: Unit directions to infinity on both sides.
+        vertex_on: Whether each vertex lies on the hyperplane of each half-space.
+        ray_on: Whether each ray is parallel to the hyperplane of each half-space.
+        facets: Whether each half-space is a facet; of several with the same hyperplane, only the first.
     """
 
     vertices: Float[np.ndarray, "vertices coordinates"]
@@ -38,17 +38,17 @@ class Polyhedron:
 def polyhedron(
     half_spaces: Float[np.ndarray, "rows homogeneous"], max_rays: int, tolerance: float = 1e-9
 ) -> Polyhedron | None:
-    """The polyhedron of all v with `half_spaces @ [v, 1] >= 0`, by double description; it must have an interior.
+    """Compute the polyhedron of all v with `half_spaces @ [v, 1] >= 0` by double description; it must have an interior.
 
-    Complete, and sound up to `tolerance`: a vertex further away than its reciprocal counts as a ray.
+    Complete, and sound up to `tolerance`: a vertex further away than the reciprocal of the tolerance counts as a ray.
 
     Args:
-        half_spaces: rows, none of them zero.
-        max_rays: give up when there are more vertices and rays, in the end or on the way.
-        tolerance: a value up to this size, for unit rows and unit homogeneous coordinates, counts as zero.
+        half_spaces: Rows, none of them zero.
+        max_rays: Greatest number of vertices and rays, in the end or on the way, before giving up.
+        tolerance: Size up to which a value counts as zero, for unit rows and unit homogeneous coordinates.
 
     Returns:
-        The polyhedron; None if it was given up, or has no interior.
+        The polyhedron; None if it was given up or has no interior.
     """
     half_spaces = half_spaces / np.linalg.norm(half_spaces, axis=1, keepdims=True)
     found = lines_and_rays(half_spaces, max_rays, tolerance)
@@ -65,27 +65,27 @@ def polyhedron(
 def lines_and_rays(
     half_spaces: Float[np.ndarray, "rows homogeneous"], max_rays: int, tolerance: float = 1e-9
 ) -> tuple[Float[np.ndarray, "lines homogeneous"], Float[np.ndarray, "rays homogeneous"]] | None:
-    """Unit lines and rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`; see `polyhedron`.
+    """Return unit lines and rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`.
 
     Args:
-        half_spaces: unit rows.
-        max_rays: as for `polyhedron`.
-        tolerance: as for `polyhedron`.
+        half_spaces: Unit rows.
+        max_rays: As for `polyhedron`.
+        tolerance: As for `polyhedron`.
 
     Returns:
-        Lines and rays, none of either if the cone has no interior; None if it was given up.
+        Lines and rays, both empty if the cone has no interior; None if it was given up.
     """
     from scipy.linalg import qr
 
-    from torch_shallow.geometry.rays.generators import generators  # compiled code is imported when it is used
+    from torch_shallow.geometry.rays.generators import generators  # compiled code is imported only when used
 
-    # First those that make the best corner: nearly parallel ones would make rays far out, where digits are lost.
+    # Start with those that form the best corner: nearly parallel ones would make distant rays, which lose digits.
     _, order = qr(half_spaces[:, :-1].T, mode="r", pivoting=True)
     return generators(half_spaces[order], tolerance, max_rays)
 
 
 def _largest_sets(sets: Bool[np.ndarray, "sets members"]) -> Bool[np.ndarray, "sets"]:
-    """Which sets are not empty and not contained in another one, nor equal to an earlier one."""
+    """Return which sets are neither empty, nor contained in another one, nor equal to an earlier one."""
     counts = sets.astype(np.float64)
     contained = counts @ counts.T == counts.sum(axis=1)[:, None]  # row in column
     equal = contained & contained.T
@@ -98,9 +98,9 @@ class Face:
     """A polyhedron in a hyperplane, in chart coordinates: conv(vertices) + cone(rays) + span(lines).
 
     Attributes:
-        vertices: points.
-        rays: unit directions.
-        lines: unit directions.
+        vertices: Vertices.
+        rays: Unit directions.
+        lines: Unit directions.
     """
 
     vertices: Float[np.ndarray, "vertices coordinates"]
@@ -114,7 +114,7 @@ class Face:
 
     @property
     def generators(self) -> Float[np.ndarray, "generators homogeneous"]:
-        """All of them, as unit vectors of homogeneous coordinates."""
+        """Vertices, rays and lines, as unit vectors of homogeneous coordinates."""
         finite = np.column_stack([self.vertices, np.ones(len(self.vertices))])
         finite /= np.linalg.norm(finite, axis=1, keepdims=True)
         directions = self.directions
@@ -123,13 +123,13 @@ class Face:
 
 @dataclass(frozen=True)
 class Contact:
-    """What two regions have in common: a facet of at least one of them, or a part of it.
+    """Common part of two regions: a facet of at least one of them, or a part of it.
 
     Attributes:
-        region: on one side.
-        other: on the other side.
-        active: whether `region` is on the active side of the cut between them.
-        face: the common face.
+        region: The region on one side.
+        other: The region on the other side.
+        active: Whether `region` is on the active side of the cut between them.
+        face: The common face.
     """
 
     region: int
@@ -140,18 +140,18 @@ class Contact:
 
 @dataclass(frozen=True)
 class Contacts:
-    """The contacts of the regions of any tree of cuts, whose facets need not meet face to face.
+    """Contacts of the regions of any tree of cuts, whose facets need not meet face to face.
 
     Two regions that touch along a facet lie on the two sides of the cut where their paths part. So the regions across
     a facet are found by descending with it from the other side of its cut. Where a lower cut divides the facet, both
-    parts go on; they are computed by double description in the hyperplane. Complete, and sound up to `tolerance`,
+    parts continue; they are computed by double description in the hyperplane. Complete, and sound up to `tolerance`,
     relative to the size of a facet.
 
     Attributes:
-        tree: the tree.
-        cuts: its cuts over homogeneous chart coordinates: unit rows.
-        max_rays: give up at a region or face of more vertices and rays.
-        tolerance: as for `polyhedron`.
+        tree: The tree.
+        cuts: Its cuts over homogeneous chart coordinates, as unit rows.
+        max_rays: Greatest number of vertices and rays of a region or face before giving up.
+        tolerance: As for `polyhedron`.
     """
 
     tree: Tree
@@ -160,17 +160,17 @@ class Contacts:
     tolerance: float = 1e-9
 
     def of(self, region: int, both: bool) -> Iterator[Contact]:
-        """The contacts of a region.
+        """Yield the contacts of a region.
 
         Args:
-            region: the region.
-            both: all of them, or only those where it is on the inactive side of the cut.
+            region: The region.
+            both: Whether to yield all of them, or only those where the region is on the inactive side of the cut.
 
         Yields:
-            Each common face once.
+            Each common face, once.
 
         Raises:
-            TransformError: it has too many vertices and rays.
+            TransformError: The region has too many vertices and rays.
         """
         steps, walls = self.tree.path(region), self.tree.chart.inequalities
         signs = np.array([1.0 if active else -1.0 for _, active in steps])
@@ -195,8 +195,8 @@ class Contacts:
         wall: Float[np.ndarray, "homogeneous"],
         rows: Float[np.ndarray, "rows homogeneous"],
     ) -> Iterator[tuple[int, Face]]:
-        """The regions below a node that touch a face of a region, and the part of it that each touches."""
-        from torch_shallow.geometry.tree_kernels import walk  # compiled code is imported when it is used
+        """Yield the regions below a node that touch a face of a region, each with the part that it touches."""
+        from torch_shallow.geometry.tree_kernels import walk  # compiled code is imported only when used
 
         waiting = [(node, face, rows)]
         while waiting:
@@ -218,7 +218,7 @@ class Contacts:
         wall: Float[np.ndarray, "homogeneous"],
         rows: Float[np.ndarray, "rows homogeneous"],
     ) -> Face | None:
-        """What of a face in the hyperplane `wall` lies in some half-spaces; None if that is no more than its edge."""
+        """Return the part of a face in some half-spaces, given its hyperplane `wall`; None if it is at most an edge."""
         centre = face.vertices.mean(axis=0)
         extent = float(np.linalg.norm(face.vertices - centre, axis=1).max()) or 1.0
         _, _, axes = np.linalg.svd(wall[None, :-1])
@@ -239,13 +239,13 @@ class Contacts:
     def _too_many(self, region: int) -> str:
         return (
             f"max_rays: region {region} has more than {self.max_rays} vertices and rays, in the end or on the way; "
-            "allow more, or take a domain of fewer dimensions."
+            "allow more, or use a domain of fewer dimensions."
         )
 
 
 def _onto(
     wall: Float[np.ndarray, "homogeneous"], points: Float[np.ndarray, "points coordinates"]
 ) -> Float[np.ndarray, "points coordinates"]:
-    """Points moved onto a hyperplane that they lie on up to a tolerance."""
+    """Move points onto a hyperplane on which they lie up to a tolerance."""
     normal = wall[:-1]
     return points - np.outer((points @ normal + wall[-1]) / (normal @ normal), normal)

@@ -1,4 +1,4 @@
-"""Sharing work among threads: compiled code and NumPy let go of the interpreter's lock."""
+"""Distribution of work among threads; compiled code and NumPy release the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import torch
 
 
 def blocks(rows: int, entries: int, values_at_once: int) -> Iterator[slice]:
-    """Slices of all rows, in order, each of one row or more.
+    """Yield slices that cover all rows in order, each of at least one row.
 
     Args:
-        rows: how many there are.
-        entries: how many values one row takes.
-        values_at_once: how many values a block may take, unless it is a single row.
+        rows: Number of rows.
+        entries: Number of values in each row.
+        values_at_once: Greatest number of values in a block, unless it is a single row.
     """
     size = max(1, values_at_once // max(1, entries))
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-PARTS = 8  # for each thread, so that all are busy to the end
-LEAST = 1024  # a smaller part takes no longer than handing it over
+PARTS = 8  # per thread, so that all are busy until the end
+LEAST = 1024  # handing over a smaller part takes longer than doing it
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
 
 
 def threads_of(workers: int | Executor) -> int:
-    """How many threads to use for what this process does itself: as many as asked for, or torch's number."""
+    """Return the number of threads for this process's own work: the number asked for, or torch's for an executor."""
     return torch.get_num_threads() if isinstance(workers, Executor) else int(workers)
 
 
 def part_size(count: int, threads: int) -> int:
-    """How many of `count` things are a part for one of the threads."""
+    """Return how many of `count` items make up a part for one of the threads."""
     return max(LEAST, -(-count // (PARTS * threads))) if threads > 1 else max(count, 1)
 
 
 def share(threads: int, count: int, work: Callable[[int, int], object]) -> None:
-    """Do the work for `count` things, part by part.
+    """Process `count` items, part by part.
 
     Args:
-        threads: how many to use.
-        count: how many things there are.
-        work: is told the first thing of a part and the one behind the last.
+        threads: Number of threads.
+        count: Number of items.
+        work: Function that is called with the first item of a part and the one after its last.
     """
     starts = range(0, count, part_size(count, threads))
     share_tree(min(threads, len(starts)), starts, lambda start: (work(start, min(start + starts.step, count)), []))
@@ -53,12 +53,12 @@ def share(threads: int, count: int, work: Callable[[int, int], object]) -> None:
 def share_tree(
     threads: int, cells: Sequence[Cell], work: Callable[[Cell], tuple[Result, Sequence[Cell]]]
 ) -> list[Result]:
-    """Do the work for some cells, and for those that come of it.
+    """Process cells, and the cells that result from them.
 
     Args:
-        threads: how many to use.
-        cells: where to begin.
-        work: gives the result for a cell, and cells that are left to be done.
+        threads: Number of threads.
+        cells: Cells to start from.
+        work: Function that returns the result for a cell, and cells still to be processed.
 
     Returns:
         All results, in no particular order.
@@ -80,6 +80,6 @@ def share_tree(
                 result, more = future.result()
                 results.append(result)
                 running |= {pool.submit(work, cell) for cell in more}
-    finally:  # after an interrupt, nothing is left for the others
+    finally:  # after an interrupt, leave nothing to the other threads
         pool.shutdown(cancel_futures=True)
     return results

@@ -1,7 +1,7 @@
-"""Volume, centroid and covariance of cells, by cutting each into simplices, compiled.
+"""Compiled integration over cells: volume, centroid and covariance, by dividing each cell into simplices.
 
-A face is the union of the pyramids from its first vertex over those of its facets that do not contain it; the faces
-between are sets of vertices, met by the half-spaces that the vertices lie on (Cohen & Hickey 1979; Bueler, Enge &
+A face is the union of the pyramids from its first vertex over those of its facets that do not contain it. Faces are
+represented by sets of vertices, intersected with the vertex sets of half-spaces (Cohen & Hickey 1979; Bueler, Enge &
 Fukuda 2000).
 """
 
@@ -18,13 +18,13 @@ ALL_DONE, TOO_MANY_SIMPLICES = -1, -2
 
 
 class Room(Bundle):
-    """Work space for cells of up to so many vertices and half-spaces, in so many coordinates."""
+    """Work space for cells, for a greatest number of vertices, half-spaces and coordinates."""
 
     points: np.ndarray  # float64 (vertices, coordinates): the vertices, relative to the first
     walls: np.ndarray  # uint64 (half_spaces, words): the vertices on each half-space
     faces: np.ndarray  # uint64 (coordinates + 1, words): a chain of faces, each a facet of the one before
-    seen: np.ndarray  # uint64 (coordinates + 1, half_spaces, words): facets of each that were met
-    counts: np.ndarray  # int64 (coordinates + 1, 2): how many were met, and the next half-space
+    seen: np.ndarray  # uint64 (coordinates + 1, half_spaces, words): facets of each face that were met
+    counts: np.ndarray  # int64 (coordinates + 1, 2): number of facets met, and the next half-space
     corners: np.ndarray  # int64 (coordinates + 1,): the first vertex of each face, then the vertices of the last one
     matrix: np.ndarray  # float64 (coordinates, coordinates)
     sums: np.ndarray  # float64 (coordinates,)
@@ -44,10 +44,10 @@ def integrate(
     centroid: Float[np.ndarray, "regions coordinates"],
     covariance: Float[np.ndarray, "regions coordinates coordinates"],
 ) -> int:
-    """Fill in what is integrated over some cells; a cell with lines or rays to infinity has volume inf.
+    """Fill in the integrals over some cells; a cell with lines or rays to infinity has volume inf.
 
-    The first five arguments are those of `Cells`. A ray with t up to `tolerance` is a direction. As many simplices as
-    are `left` may still be made. The covariance is that of the uniform distribution on a region.
+    The first five arguments are those of `Cells`. A ray with t up to `tolerance` is a direction. At most `left` more
+    simplices are made. The covariance is that of the uniform distribution on a region.
 
     Returns:
         ALL_DONE or TOO_MANY_SIMPLICES.
@@ -106,7 +106,7 @@ def add_simplices(
     centroid: Float[np.ndarray, "regions coordinates"],
     covariance: Float[np.ndarray, "regions coordinates coordinates"],
 ) -> bool:
-    """Integrate over one cell, whose centroid is at its first vertex so far; False if there are too many simplices."""
+    """Integrate over one cell, with its centroid relative to its first vertex; return False if simplices run out."""
     faces, seen, counts, corners, sums = room.faces, room.seen, room.counts, room.corners, room.sums
     total = 0.0
     for i in range(k):
@@ -125,7 +125,7 @@ def add_simplices(
                 if (faces[level, r >> 6] >> np.uint64(r & 63)) & np.uint64(1):
                     corners[found] = r
                     found += 1
-                    if size != k - level + 1:  # no simplex: only the first vertex is needed
+                    if size != k - level + 1:  # not a simplex: only the first vertex is needed
                         break
             if size == k - level + 1:
                 left[0] -= 1
@@ -134,7 +134,7 @@ def add_simplices(
                 total += add_simplex(k, room, region, covariance)
                 level -= 1
                 continue
-            if level == k:  # more than one vertex in none of whose walls they differ: rounding; the sum will tell
+            if level == k:  # several vertices that differ in no wall: rounding; the sum will reveal it
                 level -= 1
                 continue
             counts[level, 0] = counts[level, 1] = 0
@@ -177,7 +177,7 @@ def add_simplices(
 def add_simplex(
     k: int, room: Room, region: int, covariance: Float[np.ndarray, "regions coordinates coordinates"]
 ) -> float:
-    """Add the first and second moments of one simplex; returns its volume."""
+    """Add the first and second moments of one simplex; return its volume."""
     points, corners, matrix = room.points, room.corners, room.matrix
     for i in range(k):
         for j in range(k):

@@ -1,4 +1,4 @@
-"""A tree of cuts that were chosen freely, by no neuron of a deep network."""
+"""Trees of cuts in flat arrays, including trees whose cuts belong to no deep network."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch_shallow.geometry.chart import Chart
 
 
 class Tree(ABC):
-    """A tree of cuts in flat arrays, root first: P regions, P - 1 cuts if it is complete.
+    """A tree of cuts in flat arrays, root first; if it is complete, P regions have P - 1 cuts.
 
-    A cut divides a cell in two by a half-space; several cuts may use the same one. Its inactive child is the side
-    z <= 0, its active child the side z > 0, so the leaves partition the domain exactly. A leaf is a region, or an open
-    cell: a part of the domain that is not explored, and has one or more regions. P regions and Q open cells are
-    P + Q - 1 cuts. There is a region below every cut.
+    A cut divides a cell in two by a half-space; several cuts may share one. Its inactive child is the side z <= 0, its
+    active child the side z > 0, so the leaves partition the domain exactly. A leaf is a region or an open cell: an
+    unexplored part of the domain, with one or more regions. P regions and Q open cells have P + Q - 1 cuts. There is a
+    region below every cut.
 
     Attributes:
-        domain: what is partitioned.
-        chart: the coordinates of `points`.
-        children: inactive and active child of each cut; `c >= 0` is a cut, which comes after its parent; `c < 0` is
+        domain: The domain that is partitioned.
+        chart: The coordinates of `points`.
+        children: Inactive and active child of each cut; `c >= 0` is a cut, which comes after its parent; `c < 0` is
             region `~c`, or an open cell if `~c` is the number of regions.
-        points: an interior point of each region, in chart coordinates.
+        points: Interior point of each region, in chart coordinates.
     """
 
     domain: Domain
@@ -48,15 +48,15 @@ class Tree(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What the regions are, in words."""
+        """Description of the regions in words."""
 
     @abstractmethod
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
-        """The neuron that makes each of some cuts, numbered through all stages of the whole network; -1 if none."""
+        """Return the neuron of each given cut, numbered through all stages of the whole network; -1 if none."""
 
     @abstractmethod
     def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
-        """Sides of cuts in words."""
+        """Return the sides of cuts in words."""
 
     @property
     def num_regions(self) -> int:
@@ -65,7 +65,7 @@ class Tree(ABC):
 
     @property
     def num_cuts(self) -> int:
-        """Number of cuts: one less than leaves, which are the regions and the open cells."""
+        """Number of cuts: one less than the number of leaves, which are the regions and the open cells."""
         return self.children.shape[0]
 
     @property
@@ -79,18 +79,18 @@ class Tree(ABC):
 
     @property
     def complete(self) -> bool:
-        """Whether no cell is open, so that the regions are all regions of the domain."""
+        """Whether no cell is open, so that all regions of the domain are known."""
         return self.num_cuts == self.num_regions - 1
 
     @property
     def open_cells(self) -> Int[np.ndarray, "open"]:
-        """Each open cell as its parent's code, `2 * cut + side` (side 1: active)."""
+        """Open cells, each as its parent's code, `2 * cut + side` (side 1: active)."""
         return np.flatnonzero(self.children.reshape(-1) == ~self.num_regions)
 
     def interior_points(
         self, regions: slice | Int[np.ndarray, "some"] = slice(None)
     ) -> Float[np.ndarray, "some inputs"]:
-        """An interior point of some regions (all by default), as flattened inputs."""
+        """Return an interior point of each given region (all by default), as flattened inputs."""
         return self.chart.lift(self.points[regions])
 
     @cached_property
@@ -104,7 +104,7 @@ class Tree(ABC):
         return cuts, regions
 
     def path(self, region: int) -> list[tuple[int, bool]]:
-        """The cuts above a region, from the root down, each with the side (True: active) the region is on."""
+        """Return the cuts above a region, from the root down, each with the region's side (True: active)."""
         cuts, regions = self.parents
         code, steps = int(regions[region]), []
         while code >= 0:
@@ -115,12 +115,12 @@ class Tree(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FreeTree(Tree):
-    """A tree of cuts without a deep network behind them, such as those of a network whose half-spaces were trained.
+    """A tree of cuts without a deep network, such as that of a network whose half-spaces were trained.
 
     The attributes are those of `Tree`.
     """
 
-    in_shape: tuple[int, ...] = ()  # without a default, the property of `Tree` would be one
+    in_shape: tuple[int, ...] = ()  # without a default, the property of `Tree` would become the default
     out_shape: tuple[int, ...] = ()
     domain: Domain
     chart: Chart
@@ -129,13 +129,13 @@ class FreeTree(Tree):
 
     @property
     def kind(self) -> str:
-        """What the regions are, in words."""
+        """Description of the regions in words."""
         return "regions"
 
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
-        """No neuron, -1, for each of some cuts."""
+        """Return -1, for no neuron, for each given cut."""
         return np.full(len(cuts), -1)
 
     def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
-        """Sides of cuts in words, such as `"cut 3 positive"`."""
+        """Return the sides of cuts in words, such as `"cut 3 positive"`."""
         return [f"cut {cut} {'positive' if side else 'negative'}" for cut, side in steps]

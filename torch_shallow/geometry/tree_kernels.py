@@ -1,4 +1,4 @@
-"""Ways down a tree of cuts, compiled: the half-spaces above a leaf, the depth of a point, and the way of a face."""
+"""Compiled descents of a tree of cuts: the half-spaces above a leaf, the depth of a point, and the path of a face."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_path(
     cut_parents: Int[np.ndarray, "cuts"],
     cut_rows: Float[np.ndarray, "cuts homogeneous"],
 ) -> int:
-    """Write the half-spaces above a parent's code behind `start` rows, root first; returns the number of all rows."""
+    """Write the half-spaces above a parent's code after `start` rows, root first; return the number of all rows."""
     depth, at = 0, code
     while at >= 0:
         depth += 1
@@ -39,7 +39,7 @@ def margins(
     least: Float[np.ndarray, "regions"],
     cuts: Int64[np.ndarray, "regions"],
 ) -> None:
-    """Fill in the least value of the unit half-spaces on each path at the point, and the cut that has it.
+    """Write, for each point, the least value of the unit half-spaces on its path, and the cut that attains it.
 
     Values are relative to the length of the point's homogeneous coordinates.
     """
@@ -71,18 +71,18 @@ def walk(
     node: int,
     tolerance: float,
 ) -> int:
-    """Go down from a node as long as a face lies on one side of the cuts.
+    """Descend from a node as long as a face lies on one side of each cut.
 
     Args:
-        generators: vertices, rays, and lines in both directions, of unit length.
-        across: what to follow into a subtree where the face lies on a cut: the direction from which it is looked at.
-        cuts: unit rows.
-        children: of each cut.
-        node: where to start.
-        tolerance: a value up to this size counts as zero.
+        generators: Vertices, rays, and lines in both directions, of unit length.
+        across: Direction from the face into the subtree, which decides where the face lies on a cut.
+        cuts: Unit rows of the cuts.
+        children: Children of each cut.
+        node: Starting node.
+        tolerance: Size up to which a value counts as zero.
 
     Returns:
-        The first cut that has the face on both sides; or the way's end, region k as ~k.
+        The first cut that has the face on both sides; or the leaf reached, with region k as ~k.
     """
     while node >= 0:
         positive, negative = False, False

@@ -1,29 +1,29 @@
-"""Units of the inputs: lengths that follow when an input is measured in another unit."""
+"""Units of the inputs: lengths that scale with an input when it is expressed in another unit."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-LEAST = -(1 << 40)  # in place of the exponent of 0, below all others
+LEAST = -(1 << 40)  # replaces the exponent of 0, below all others
 
 
 def typical_lengths(
     normals: Float[np.ndarray, "rows inputs"], offsets: Float[np.ndarray, "rows"], first: int | None = None
 ) -> Float[np.ndarray, "inputs"]:
-    """A length for each input, a power of two: the median distance from 0, along its axis, to the hyperplanes.
+    """Return a length for each input, a power of two: the median distance from 0, along its axis, to the hyperplanes.
 
-    Hyperplanes through 0 tell lengths relative to those of other inputs, and where there are no others, nothing is
-    known but that terms should be about 1. An input that no hyperplane crosses has the length 1.
+    Hyperplanes through 0 determine lengths only relative to those of other inputs; if there are no others, the lengths
+    are chosen to make terms about 1. An input that no hyperplane crosses has the length 1.
 
-    Only exponents are compared. If an input is in other units by a power of two, so is its length, and no other length
-    changes; if a row is multiplied by a power of two, nothing changes where any offset is known.
+    Only exponents are compared. If the unit of an input changes by a power of two, so does its length, and no other
+    length changes; multiplying a row by a power of two changes nothing where any offset is known.
 
     Args:
-        normals: of the hyperplanes `normals @ x + offsets = 0`.
-        offsets: of the hyperplanes.
-        first: where nothing is known, the terms of so many rows at the beginning should be about 1, if they read the
-            input: those of a domain, so that its lengths do not depend on the scale of neurons; all rows if None.
+        normals: Normals of the hyperplanes `normals @ x + offsets = 0`.
+        offsets: Offsets of the hyperplanes.
+        first: Number of leading rows whose terms are made about 1 where nothing is known, if they read the input: those
+            of a domain, so that its lengths do not depend on the scale of neurons; by default, all rows.
     """
     reads, sizes, measured = normals != 0.0, exponents_of(offsets), offsets != 0.0  # sizes of terms, where measured
     lengths, known = np.zeros(normals.shape[1], dtype=np.int64), ~reads.any(axis=0)
@@ -49,13 +49,13 @@ def typical_lengths(
 def lengths_around(
     normals: Float[np.ndarray, "rows inputs"], slack: Float[np.ndarray, "rows"]
 ) -> Float[np.ndarray, "inputs"]:
-    """A length for each input, a power of two: how far a point is, along its axis, from the first half-space.
+    """Return a length for each input, a power of two: the distance of a point, along its axis, to the first half-space.
 
-    What rounding has left in place of 0 does not matter. An input that no half-space bounds has the length 1.
+    Rounding errors in place of an exact 0 do not matter. An input that no half-space bounds has the length 1.
 
     Args:
-        normals: of half-spaces `normals @ step <= slack` around the point.
-        slack: not negative; where it is 0, nothing is told.
+        normals: Normals of half-spaces `normals @ step <= slack` around the point.
+        slack: Non-negative right-hand sides; a 0 gives no information.
     """
     around = slack > 0.0
     ways = np.where(
@@ -66,12 +66,12 @@ def lengths_around(
 
 
 def exponents_of(values: Float[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
-    """The least powers of two above the absolute values; 0 of 0."""
+    """Return the exponents of the least powers of two above the absolute values; 0 for 0."""
     return np.frexp(values)[1].astype(np.int64)
 
 
 def row_exponents(rows: Float[np.ndarray, "rows columns"]) -> Int64[np.ndarray, "rows"]:
-    """The least powers of two above the entries of each row, in which it is of a size of about 1; 0 of a zero row."""
+    """Return the exponents of the least powers of two above the entries of each row, its size; 0 for a zero row."""
     return exponents_of(np.abs(rows).max(axis=1, initial=0.0))
 
 

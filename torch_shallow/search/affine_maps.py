@@ -1,4 +1,4 @@
-"""The numbers of the shallow network: every cut's half-space and every region's affine map."""
+"""Parameters of the shallow network: the half-space of every cut and the affine map of every region."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from torch_shallow.search.partition import Partition
 
 @dataclass(frozen=True)
 class AffineMaps:
-    """Half-spaces and affine maps in the coordinates `u = projection @ x` that the network reads of its input.
+    """Half-spaces and affine maps in the coordinates `u = projection @ x` that the network reads from its input.
 
     Attributes:
-        projection: independent rows, orthonormal in the typical lengths of the inputs, or None where `u` is the whole
+        projection: Independent rows, orthonormal in the typical lengths of the inputs; None if `u` is the whole
             flattened input.
-        rows: cut j is the half-space `rows[j] @ [u, 1] > 0`: the pre-activation of its neuron.
-        weights: on region k the output is `weights[k] @ u + biases[k] + skip @ x`; of no region if local models are not
+        rows: Half-space of each cut: `rows[j] @ [u, 1] > 0` says that the pre-activation of cut j's neuron is positive.
+        weights: On region k the output is `weights[k] @ u + biases[k] + skip @ x`; empty if local models are not
             stored.
-        biases: see `weights`.
-        skip: what the output reads of the input itself, where `projection` does not show it; else None.
+        biases: Constant part of the output on each region; empty if local models are not stored.
+        skip: The output's direct dependence on the input, where `projection` does not show it; else None.
     """
 
     projection: Float[np.ndarray, "coordinates inputs"] | None
@@ -39,44 +39,44 @@ class AffineMaps:
 
     @property
     def normals(self) -> Float[np.ndarray, "cuts coordinates"]:
-        """Cut j is the half-space `normals[j] @ u + offsets[j] > 0`."""
+        """Normals of the half-spaces: cut j is `normals[j] @ u + offsets[j] > 0`."""
         return self.rows[:, :-1]
 
     @property
     def offsets(self) -> Float[np.ndarray, "cuts"]:
-        """See `normals`."""
+        """Offsets of the half-spaces: cut j is `normals[j] @ u + offsets[j] > 0`."""
         return self.rows[:, -1]
 
 
 def affine_maps(partition: Partition, threads: int = 1, *, local_models: bool = True) -> AffineMaps:
-    """Compose the program on the path to every cut and every region, each stage once where its inputs change.
+    """Compose the program on the path to every cut and region, recomposing each stage only where its inputs change.
 
-    A map is composed of its pattern alone, in one order, so that it has the same bits for any number of threads.
+    A map is composed from its pattern alone, in a fixed order, so its bits do not depend on the number of threads.
 
     Args:
-        partition: regions of which every cut has one or more below it.
-        threads: how many to use.
-        local_models: compose the maps of regions too, not only the half-spaces.
+        partition: A partition in which every cut has at least one region below it.
+        threads: Number of threads.
+        local_models: Whether to compose the maps of regions as well as the half-spaces.
 
     Raises:
-        TransformError: there is a cut with open cells below it alone.
+        TransformError: A cut has only open cells below it.
     """
     maps, fill = _composer(partition, local_models)
     share(threads, partition.num_regions, fill)
     return maps
 
 
-RUNS, LENGTH = 8, 256  # how many runs are measured, and of how many regions each
+RUNS, LENGTH = 8, 256  # number of runs measured, and number of regions in each
 
 
 def seconds_for_each_map(partition: Partition, *, local_models: bool = True) -> float:
-    """How long `affine_maps` takes for a region on one thread, measured with runs of some here and there.
+    """Estimate the time of `affine_maps` per region on one thread, in seconds, from runs spread over the regions.
 
-    It is the mean of the slower half of the runs: memory that was used before is written faster than other memory. Each
-    run begins with the maps of a whole path, of which `affine_maps` makes few; they are not counted.
+    The result is the mean of the slower half of the runs, because memory that was used before is written faster than
+    other memory. Each run starts by composing a whole path, which `affine_maps` rarely does; this is not counted.
     """
     _, fill = _composer(partition, local_models)
-    fill(0, 1)  # something may have to be compiled
+    fill(0, 1)  # compile first, if need be
     regions, seconds = partition.num_regions, []
     for start in range(0, regions, max(LENGTH, regions // RUNS)):
         stop, begun = min(start + LENGTH, regions), time.perf_counter()
@@ -89,8 +89,8 @@ def seconds_for_each_map(partition: Partition, *, local_models: bool = True) -> 
 
 
 def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Callable[[int, int], None]]:
-    """Room for the maps, and what fills in those of some regions."""
-    # Imported here because numba takes a while.
+    """Return arrays for the maps, and the function that fills in those of a range of regions."""
+    # Imported here because importing numba takes a while.
     from torch_shallow.search.compose_maps import fill_maps, first_regions, sort_cuts
     from torch_shallow.search.problem import pack
 
@@ -115,13 +115,13 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
     first_regions(partition.children, first)
     if (first >= regions).any():
         raise TransformError(
-            f"partition: expected a region below every cut, found none below {int((first >= regions).sum())} cuts; "
-            "make one open cell of all that are below them, as collapse_open does."
+            f"partition: expected a region below every cut, found none below {int((first >= regions).sum())} "
+            "of the cuts; merge the open cells below each of these into one, as collapse_open does."
         )
     sort_cuts(first, order, ends)
     del first
     stored = regions if local_models else 0
-    # Not zeros: each thread is given its memory where it first writes.
+    # Empty rather than zero: each thread gets its memory where it first writes.
     rows, weights, biases = np.empty((cuts, q + 1)), np.empty((stored, outputs, q)), np.empty((stored, outputs))
 
     def fill(start: int, stop: int) -> None:

@@ -1,4 +1,4 @@
-"""Points of high value, found by climbing: what they prove is their own value."""
+"""Climbing to points of high value, which prove only their own value."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch_shallow.bounds.staged import StagedNetwork
 def climb(
     network: StagedNetwork, num_goals: int, x: Float[Tensor, "points inputs"], steps: int
 ) -> Float[Tensor, "points inputs"]:
-    """From each point, the best that is met in so many steps of projected gradient ascent.
+    """Return, for each point, the best point met in `steps` steps of projected gradient ascent.
 
-    Where a constraint is not kept, the one that is missed most rises, and elsewhere the least goal. All inputs move by
-    the same share of the width of the box, first by all of it, and in the end by a hundredth.
+    Where a constraint is violated, the ascent raises the most violated one, elsewhere the least goal. All inputs move
+    by the same share of the width of the box, which falls from the whole width to a hundredth of it.
 
     Args:
-        network: the network in its box, whose outputs are the goals and then the constraints.
-        num_goals: how many are goals.
-        x: points of the box.
-        steps: how many steps.
+        network: The network in its box; its outputs are the goals, then the constraints.
+        num_goals: Number of goals.
+        x: Points of the box.
+        steps: Number of steps.
     """
     best, most = x, torch.full_like(x[:, 0], -torch.inf)
     for step in range(steps + 1):
@@ -45,7 +45,7 @@ def climb(
 def slopes_of(
     network: StagedNetwork, entering: Float[Tensor, "points neurons"], row: Tensor
 ) -> Float[Tensor, "points inputs"]:
-    """The gradient of one output for each point."""
+    """Return the gradient of one output at each point."""
     slopes: list[Tensor | None] = [None] * len(network.layers)
     for source, block in network.outputs.blocks:
         slopes[source] = block[row]

@@ -1,4 +1,4 @@
-"""The greatest value of a question: exact when the search ends, a proven interval whenever it stops."""
+"""Maximisation of a question: exact when the search completes, a proven interval whenever it stops earlier."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
 from torch_shallow.search.runs.workers import Job, make_workers
 
 METHODS = ("auto", "rays", "relaxation", "backward", "milp")
-# Measured, see benchmarks/questions.py: the numbers of inputs that are not fixed, and of neurons that can change sign.
-FEW_INPUTS = 6  # up to here, cells are best known by their vertices
-FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # or up to here, if there are more neurons than these
-MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, linear programs of cells take too long
-MANY_PAIRS = 40  # with more of these, it pays to bound their distances anew in each cell, which linear programs do not
+# Measured by benchmarks/questions.py: numbers of inputs that are not fixed, and of neurons that can change sign.
+FEW_INPUTS = 6  # up to this many, cells are best given by their vertices
+FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # the same limit if there are more neurons than the second number
+MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, the linear programs of cells take too long
+MANY_PAIRS = 40  # with more, bounding their distances anew in each cell pays, which linear programs do not do
 
 
 def answer(
@@ -47,30 +47,31 @@ def answer(
     progress: bool = False,
     known: Known | None = None,
 ) -> Answer:
-    """The greatest value of a question.
+    """Find the greatest value of a question.
 
-    Complete, and sound up to rounding. The result depends on nothing but the question, however many workers there are,
-    unless the search is stopped.
+    Complete, and sound up to rounding. The result depends only on the question, whatever the number of workers, unless
+    the search is stopped.
 
     Args:
-        posed: the question.
-        method: the engine: `"rays"` (cells as vertices: few inputs), `"relaxation"` (linear programs of cells: networks
-            of moderate size), `"backward"` (backward linear bounds in batches: wide networks, many inputs), or `"milp"`
-            (one mixed-integer program); `"auto"` chooses one of the first three by size, and in a domain that is not
-            bounded finds all regions (`answer_by_regions`).
-        solver: of the mixed-integer program: a name in `cvxpy.installed_solvers()`; HiGHS if None.
-        workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds; no limit if None.
-        checkpoint: a file to keep what is found in, and to go on from if it is there.
-        progress: show the interval that is proven, its width, and how many cells have been opened.
-        known: what earlier questions about the same program have found, which is used and added to.
+        posed: The question.
+        method: The engine: `"rays"` (cells by their vertices: few inputs), `"relaxation"` (linear programs of cells:
+            networks of moderate size), `"backward"` (backward linear bounds in batches: wide networks, many inputs), or
+            `"milp"` (a single mixed-integer program); `"auto"` chooses one of the first three by size and, in an
+            unbounded domain, enumerates all regions (`answer_by_regions`).
+        solver: Solver of the mixed-integer program: a name in `cvxpy.installed_solvers()`; HiGHS by default.
+        workers: A number of threads, or any `concurrent.futures.Executor`.
+        time_limit: Seconds after which to stop, approximately; no limit by default.
+        checkpoint: File in which to keep the results; if it exists, the search continues from it.
+        progress: Whether to show the proven interval, its width, and the number of cells opened.
+        known: Results of earlier questions about the same program, which are used and extended.
 
     Returns:
-        The answer; where the search was stopped, an interval that holds the value.
+        The answer; if the search was stopped, an interval that contains the value.
 
     Raises:
-        TransformError: an argument is none of these, the domain is not bounded, or the checkpoint is of another search.
-        KeyboardInterrupt: Ctrl-C a second time.
+        TransformError: An argument is not one of these, the domain is not bounded, or the checkpoint belongs to another
+            search.
+        KeyboardInterrupt: Ctrl-C was pressed a second time.
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
@@ -78,7 +79,7 @@ def answer(
         return answer_by_regions(
             posed, workers=workers, time_limit=time_limit, checkpoint=checkpoint, progress=progress
         )
-    bounding_box(posed.domain, posed.program.in_shape)  # or an error that says what is missing
+    bounding_box(posed.domain, posed.program.in_shape)  # raises an error that says what is missing
     if method == "milp":
         _check_alone(workers, checkpoint)
         return answer_by_milp(posed, solver=solver, time_limit=time_limit)
@@ -112,26 +113,26 @@ def answer(
 
 @dataclass(eq=False)
 class Known:
-    """What questions about one program in one domain have found, whatever they ask of its outputs.
+    """Results of questions about one program in one domain that do not depend on what they ask of its outputs.
 
     Attributes:
-        neurons: the bounds of its neurons by linear programs; None as long as nothing is known.
+        neurons: Bounds of its neurons by linear programs; None as long as nothing is known.
     """
 
     neurons: BoundedNeurons | None = None
 
     def about(self, posed: Posed) -> BoundedNeurons | None:
-        """What is known of the neurons of a question; None if it is about others."""
+        """Return what is known about the neurons of a question; None if it is about other neurons."""
         return self.neurons if self.neurons is not None and self.neurons.are_of(posed) else None
 
 
 @runtime_checkable
 class CellJob(Job, Protocol):
-    """A job of opening cells, which travels to workers: its tasks are `CellTask`, with a `CellOutcome` each."""
+    """A job of opening cells, sent to workers: each task is a `CellTask` and yields a `CellOutcome`."""
 
     @property
     def engine(self) -> Engine:
-        """What opens cells."""
+        """The engine that opens cells."""
 
 
 def search_cells(
@@ -145,17 +146,17 @@ def search_cells(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Answer:
-    """The greatest value that cells of a domain hold, whatever the value is of: the engine knows.
+    """Find the greatest value in the cells of a domain; only the engine knows what the value is.
 
     Args:
-        job: what opens cells.
-        fingerprint: what a checkpoint has to be of.
-        floor: values up to this are of no interest.
-        enough: a point of a higher value ends the search.
-        workers: as in `answer`.
-        time_limit: likewise.
-        checkpoint: likewise.
-        progress: likewise.
+        job: The job of opening cells.
+        fingerprint: Returns the settings that a checkpoint must match.
+        floor: Values up to this are of no interest.
+        enough: A point of a higher value ends the search.
+        workers: A number of threads, or any `concurrent.futures.Executor`.
+        time_limit: Seconds after which to stop, approximately; no limit by default.
+        checkpoint: File in which to keep the results; if it exists, the search continues from it.
+        progress: Whether to show the proven interval and the number of cells opened.
     """
     budget, begun = Budget(None, time_limit), time.monotonic()
     with ExitStack() as stack:
@@ -193,9 +194,9 @@ class Asked:
     """The job of answering a question.
 
     Attributes:
-        posed: the question.
-        method: which engine opens cells.
-        known: what is known of its neurons.
+        posed: The question.
+        method: The engine that opens cells.
+        known: What is known about its neurons.
     """
 
     posed: Posed
@@ -204,7 +205,7 @@ class Asked:
 
     @cached_property
     def engine(self) -> Engine:
-        """What opens cells; each process makes its own."""
+        """The engine that opens cells; each process makes its own."""
         if self.method != "auto":
             return self._relaxation if self.method == "relaxation" else _ENGINES[self.method](self.posed)
         program, domain = self.posed.program, self.posed.domain
@@ -229,7 +230,7 @@ class Asked:
         return self.engine.explore(task)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: an engine, or what it makes one of."""
+        """Return what another process needs: an engine, or the data to make one."""
         state: dict[str, Any] = {"posed": self.posed, "method": self.method}
         return state | ({"engine": self.engine} if isinstance(self.engine, RelaxationEngine) else {})
 
@@ -241,11 +242,11 @@ _ENGINES: dict[str, Callable[[Posed], Engine]] = {
 
 
 def _check_alone(workers: int | Executor, checkpoint: object) -> None:
-    """Make sure that nothing is asked of a mixed-integer program that it does not do."""
+    """Raise if an option is given that a mixed-integer program does not support."""
     if workers != 1 or checkpoint is not None:
         name = "checkpoint" if checkpoint is not None else "workers"
         raise TransformError(
-            f"{name}: expected none with method='milp', which is one program of one solver; leave it out, or choose "
+            f"{name}: expected no value with method='milp', which solves a single program; leave it out, or choose "
             "another method."
         )
 
@@ -280,7 +281,7 @@ OUTCOMES = Codec(_encode, _decode)
 def _kept(
     file: Checkpoint[tuple[list[int], CellOutcome]], standing: Standing
 ) -> Callable[[Standing, list[int], CellOutcome], None]:
-    """Do again what a checkpoint holds; what to call with each new outcome."""
+    """Replay what a checkpoint holds; return the function to call with each new outcome."""
     known = {entry[1]: entry for entry in standing.open}
     for numbers, outcome in file.pieces:
         for number in numbers:
@@ -294,7 +295,7 @@ def _kept(
 
 @contextmanager
 def _shown(standing: Standing) -> Iterator[Callable[[Standing, list[int], CellOutcome], None]]:
-    """Show a line with the proven interval and the number of cells, as long as a search goes on."""
+    """Show a line with the proven interval and the number of cells while a search goes on."""
     from tqdm.auto import tqdm
 
     with tqdm(initial=standing.cells, unit=" cells") as bar:

@@ -1,4 +1,4 @@
-"""The tree of a set of regions, built again: shorter, or with leaves that unite several regions."""
+"""Rebuilding the tree of a set of regions: a shorter tree, or one whose leaves unite several regions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AnyTree = TypeVar("AnyTree", bound=Tree)
 
 
 class Leaves(NamedTuple):
-    """The leaves of a new tree, as regions of the former one.
+    """Leaves of a new tree, in terms of the regions of the old one.
 
     Attributes:
-        order: the former regions, leaf after leaf.
-        starts: where each leaf's regions start in `order`.
+        order: The old regions, leaf after leaf.
+        starts: Position in `order` where the regions of each leaf start.
     """
 
     order: Int[np.ndarray, "regions"]
@@ -28,46 +28,49 @@ class Leaves(NamedTuple):
 
     @property
     def first(self) -> Int[np.ndarray, "leaves"]:
-        """The first region of each leaf."""
+        """First region of each leaf."""
         return self.order if len(self.starts) == len(self.order) else self.order[self.starts]
 
 
 def index_type(count: int) -> type[np.signedinteger[Any]]:
-    """The smallest type that has numbers up to `count`."""
+    """Return the smallest signed integer type that holds numbers up to `count`."""
     return np.int32 if count <= np.iinfo(np.int32).max else np.int64
 
 
 def balanced(partition: Partition, threads: int = 1) -> Partition:
-    """The same regions under another tree, on which the way down is short.
+    """Return the same regions under a tree with short paths.
 
-    Within a cell of one pattern of the stages before, each neuron of the next stage that takes both signs may cut
-    first: every region of the cell lies on one side of its hyperplane. Of these neurons the one is taken that divides
-    the regions most evenly, the first if there are several. So tree and numbers of regions follow from the set of
-    patterns alone, in whatever order regions were found, and for any number of threads.
+    Within a cell where all earlier stages have one pattern, any neuron of the next stage that takes both signs may cut
+    first: every region of the cell lies on one side of its hyperplane. The neuron that divides the regions most evenly
+    is taken, and the first of several. So the tree and the numbering of the regions depend only on the set of patterns,
+    not on the order in which regions were found or on the number of threads.
 
-    Where patterns occur twice, which no other tree can tell apart (certify says so), the tree stays as it is.
+    If patterns occur twice, no other tree can tell them apart (`certify` reports this), and the tree is left unchanged.
 
-    Takes time in proportion to regions times depth.
+    Time is proportional to the number of regions times the depth.
     """
     built = build(partition, threads=threads)
-    # Regions are found in any order, but numbered along the tree.
+    # Regions are found in any order but numbered along the tree.
     return collapse(partition, np.arange(partition.num_regions))[0] if built is None else built[0]
 
 
 def build(
     partition: Partition, kinds: Int[np.ndarray, "regions"] | None = None, *, threads: int = 1
 ) -> tuple[Partition, Leaves] | None:
-    """A tree whose leaves have regions of one kind only, of as few leaves as a greedy choice of cuts finds.
+    """Build a tree whose leaves have regions of one kind only, with as few leaves as a greedy choice of cuts finds.
 
     Args:
-        partition: activation regions, all of them.
-        kinds: numbers from 0 on, fewer than regions; each region is a kind of its own if None.
-        threads: how many to use; one if there are kinds, for then no cell can be walked before those on its left.
+        partition: All activation regions.
+        kinds: Kind of each region, numbered from 0, with fewer kinds than regions; by default each region is its own
+            kind.
+        threads: Number of threads; only one is used if there are kinds, for then the cells must be walked from left to
+            right.
 
     Returns:
-        The new tree and its leaves; None if patterns occur twice, which no tree can tell apart (certify says so).
+        The new tree and its leaves; None if patterns occur twice, which no tree can tell apart (`certify` reports
+        this).
     """
-    # Imported here because numba takes a while.
+    # Imported here because importing numba takes a while.
     from torch_shallow.search.order_cuts import START_STOP_STAGE_PARENT, order_cuts
 
     regions, depth = partition.num_regions, partition.program.num_neurons + 2
@@ -88,7 +91,7 @@ def build(
     most = part_size(regions, threads if kinds is None else 1)
 
     def cut(cell: _Cell) -> tuple[int, list[_Cell]]:
-        """Cut a small cell to its leaves, and a large one in two."""
+        """Cut a small cell down to its leaves, and a large one in two."""
         large = cell.frame[1] - cell.frame[0] > most
         frames = np.empty((depth, START_STOP_STAGE_PARENT), dtype=np.int64)
         open_bits, counts = np.empty((depth, width), dtype=np.uint8), np.empty(8 * width, dtype=np.int64)
@@ -111,7 +114,7 @@ def build(
 
 
 class _Cell(NamedTuple):
-    """A cell that is to be cut: as it is on the stack of `order_cuts`, and the number of its first cut."""
+    """A cell to be cut: its row on the stack of `order_cuts`, and the number of its first cut."""
 
     frame: Int[np.ndarray, "4"]
     open_bits: UInt8[np.ndarray, "bytes"]
@@ -121,13 +124,13 @@ class _Cell(NamedTuple):
 def collapse_open(
     children: Int[np.ndarray, "cuts 2"], regions: int
 ) -> tuple[Int[np.ndarray, "kept 2"], Int[np.ndarray, "kept"]]:
-    """A tree without the cuts that have no region below them: the open cells there are one; and which cuts are left.
+    """Remove the cuts without regions below them, merging the open cells there; also return which cuts are kept.
 
     Args:
-        children: as in `Tree`.
-        regions: how many there are, one or more.
+        children: Children of each cut, as in `Tree`.
+        regions: Number of regions, at least one.
     """
-    # Imported here because numba takes a while.
+    # Imported here because importing numba takes a while.
     from torch_shallow.search.compose_maps import first_regions
 
     first = np.empty(len(children), dtype=index_type(regions))
@@ -142,7 +145,7 @@ def collapse_open(
 
 
 def collapse(tree: AnyTree, kinds: Int[np.ndarray, "regions"]) -> tuple[AnyTree, Leaves, Int[np.ndarray, "kept"]]:
-    """The tree without the cuts below which all regions are of one kind; and which cuts are left."""
+    """Remove the cuts below which all regions are of one kind; also return which cuts are kept."""
     children, below = tree.children.tolist(), np.full(tree.num_cuts, -1)
 
     def kind(child: int) -> int:
@@ -181,7 +184,7 @@ def collapse(tree: AnyTree, kinds: Int[np.ndarray, "regions"]) -> tuple[AnyTree,
 
 
 def _renewed(tree: AnyTree, leaves: Leaves, *, threads: int = 1, **changes: Any) -> AnyTree:
-    """The tree with these changes; each leaf has the point, and the pattern, of its first region."""
+    """Return the tree with changed fields; each leaf gets the point and the pattern of its first region."""
     first = leaves.first
     changes["points"] = _taken(tree.points, first, threads)
     if isinstance(tree, Partition):
@@ -202,7 +205,7 @@ def _taken(array: np.ndarray, rows: Int[np.ndarray, "some"], threads: int) -> np
 
 
 def _mixed(partition: Partition, leaves: Leaves) -> UInt8[np.ndarray, "leaves bytes"]:
-    """Which neurons take both signs on each leaf, packed."""
+    """Return which neurons take both signs on each leaf, packed."""
     patterns = partition.packed_patterns[leaves.order]
     sizes = np.diff([*leaves.starts, len(leaves.order)])
     differs = patterns ^ np.repeat(patterns[leaves.starts], sizes, axis=0)

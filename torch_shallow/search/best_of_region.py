@@ -1,4 +1,4 @@
-"""From a point that is nearly one to the best point of its activation region, by a linear program."""
+"""Move from an approximate point to the best point of its activation region, by a linear program."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch_shallow.geometry.highs import linear_program, solve
 from torch_shallow.geometry.units import exponents_of, row_exponents
 from torch_shallow.search.question import Posed
 
-NUDGES = (0.0, 1e-9, 1e-7)  # how far inside of the constraints points are looked for, relative to their terms
+NUDGES = (0.0, 1e-9, 1e-7)  # how far inside the constraints points are sought, relative to the constraints' terms
 
 
 def points_of_region(posed: Posed, x: Float[np.ndarray, "inputs"]) -> list[Float[np.ndarray, "inputs"]]:
-    """A point, put into the box of the domain, and the best of its region, also a little inside of the constraints.
+    """Return a point clipped to the box of the domain, and the best points of its region, some just inside constraints.
 
-    In the activation region of a point all is affine, so that a linear program finds the best point there. A solver's
-    point may lie outside of domain and constraints by its tolerances; one of these lies inside.
+    Everything is affine in an activation region, so a linear program finds the best point there. A solver's point may
+    violate domain and constraints by its tolerances; one of the returned points lies inside.
     """
     program, domain, goals = posed.program, posed.domain, posed.num_goals
     rows, sides = np.zeros((0, len(x))), np.zeros(0)
@@ -32,7 +32,7 @@ def points_of_region(posed: Posed, x: Float[np.ndarray, "inputs"]) -> list[Float
     signs = np.where(pattern, 1.0, -1.0)
     normals = np.concatenate([signs[:, None] * weights, -rows, out_weight[goals:], out_weight[:goals]])
     constants = np.concatenate([signs * biases, sides, out_bias[goals:], out_bias[:goals]])
-    # Rows over [step; the least goal], from the point, each of a size of about 1.
+    # Rows over [step; the least goal], relative to the point, each of size about 1.
     values = normals @ points[0] + constants
     units = np.ldexp(1.0, exponents_of(np.where(x != 0.0, x, 1.0)))
     normals = normals * units

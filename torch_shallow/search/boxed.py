@@ -1,4 +1,4 @@
-"""Any bounded domain as a box and further constraints."""
+"""Conversion of any bounded domain to a box with further constraints."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch_shallow.search.question import Posed
 
 
 def boxed(posed: Posed) -> Posed:
-    """The same question in a box: the rows of a polytope become constraints.
+    """Pose the same question in a box: the rows of a polytope become constraints.
 
     Raises:
-        TransformError: the domain is not bounded.
+        TransformError: The domain is not bounded.
     """
     program, domain = posed.program, posed.domain
     if isinstance(domain, Box):
-        bounding_box(domain, program.in_shape)  # or an error
+        bounding_box(domain, program.in_shape)  # or raises an error
         return posed
     a, b = domain.inequalities(program.in_shape)
     lower, upper = bounding_box(domain, program.in_shape)
@@ -37,10 +37,10 @@ def boxed(posed: Posed) -> Posed:
 
 
 def in_own_lengths(posed: Posed) -> tuple[Posed, Float[np.ndarray, "inputs"]]:
-    """The same question in a box, with each input measured in a power of two of about the width of its side.
+    """Pose the same question in a box where each input is measured in a power of two of about the width of its side.
 
     Returns:
-        The question, and the lengths: an input of the given question is one of this, times these.
+        The question, and the lengths: multiply its inputs by them to get those of the given question.
     """
     program = posed.program
     lower, upper = posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A question in a domain that is not bounded, by all of its regions: there, no relaxation has an end."""
+"""Questions in an unbounded domain, answered region by region, since relaxations are unbounded there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch_shallow.search.question import Answer, Posed
 from torch_shallow.search.runs.budget import Budget, interruptible
 from torch_shallow.search.runs.schedule import INTERRUPTED
 
-TOLERANCE = 1e-7  # how far a linear program may be from its proof, relative to the terms
-FAR = 1.0  # how far above what is known a point is looked for where the value has no end
+TOLERANCE = 1e-7  # how far a linear program may be from its proof, relative to its terms
+FAR = 1.0  # how far above the known value a point is sought if the value is unbounded
 
 
 def answer_by_regions(
@@ -29,15 +29,15 @@ def answer_by_regions(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Answer:
-    """The greatest value of a question, by a linear program in each region of the domain, whatever the domain is.
+    """Find the greatest value of a question, by a linear program in each region; the domain may be unbounded.
 
-    Where the value grows without end, the bound is infinite, and the point is one that is above `enough`, or above all
-    others found. If it is stopped before all regions have been looked at, nothing is known of the others: the bound is
-    infinite too. The arguments are those of `answer`.
+    If the value is unbounded, the bound is infinite, and the point is one above `enough` or above all others found. If
+    the search stops before all regions have been examined, the bound is infinite too, since nothing is known of the
+    rest. The arguments are those of `answer`.
 
     Raises:
-        TransformError: there are too many regions for the memory, or a linear program is not settled.
-        KeyboardInterrupt: Ctrl-C before there is any region, or a second time.
+        TransformError: There are too many regions for the memory, or a linear program cannot be settled.
+        KeyboardInterrupt: Ctrl-C was pressed before any region was found, or a second time.
     """
     budget = Budget(None, time_limit)
     with interruptible() as interrupted:
@@ -68,7 +68,7 @@ def answer_by_regions(
             if value > best:
                 best, x = value, point
             if x is not None and best > posed.enough:
-                bound = np.inf  # of regions that were not looked at, nothing is known
+                bound = np.inf  # nothing is known of the regions not examined
                 break
     value = -np.inf if x is None else best
     cells, seconds = partition.num_regions, time.monotonic() - budget.begun
@@ -78,7 +78,7 @@ def answer_by_regions(
 def _greatest(
     posed: Posed, pattern: Bool[np.ndarray, "neurons"], known: float
 ) -> tuple[Float[np.ndarray, "inputs"], float] | None:
-    """A point of a region with the greatest value there, and that value; None if no point keeps the constraints."""
+    """Return a point of a region with the greatest value, and that value; None if none satisfies the constraints."""
     program, goals = posed.program, posed.num_goals
     weights, biases, out_weight, out_bias = program.affine_maps(pattern)
     normals, sides = posed.domain.inequalities(program.in_shape)
@@ -87,7 +87,7 @@ def _greatest(
     rows = np.concatenate([signs[:, None] * weights, -normals, out_weight[goals:], out_weight[:goals]])
     constants = np.concatenate([signs * biases, sides, out_bias[goals:] + posed.slack, out_bias[:goals]])
     below = np.append(np.zeros(len(rows) - goals), np.full(goals, -1.0))
-    # In typical lengths of inputs and of t: a solver drops coefficients far below 1.
+    # Typical lengths of the inputs and of t are the units, as solvers drop coefficients far below 1.
     lengths = typical_lengths(np.column_stack([rows, below]), constants)
     rows = np.column_stack([rows, below]) * lengths
     kept = rows.any(axis=1)
@@ -99,7 +99,7 @@ def _greatest(
     cost = np.append(np.zeros(program.num_inputs), 1.0)
     free = np.full(len(cost), np.inf)
     tolerances = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
-    for presolve in ("off", "on"):  # where one way does not tell, the other may
+    for presolve in ("off", "on"):  # where one setting fails, the other may succeed
         highs = linear_program(
             rows, (-constants, np.inf), (-free, free), tolerances | {"presolve": presolve}, maximise=True
         )
@@ -108,7 +108,7 @@ def _greatest(
             break
     if status == "Infeasible":
         return None
-    if status:  # without end, or not known: as far as is asked for
+    if status:  # unbounded or unknown: go as far as asked for
         top = free.copy()
         top[-1] = ((known if np.isfinite(known) else 0.0) + FAR) / lengths[-1]
         options = tolerances | {"presolve": "off"}
@@ -131,6 +131,6 @@ def _greatest(
 
 def _unsettled(status: str) -> str:
     return (
-        f"domain: the linear program of a region is not settled ({status}); give a bounded Box, or inputs in units in "
-        "which they are of ordinary size."
+        f"domain: a linear program over a region could not be settled ({status}); give a bounded Box, or scale the "
+        "inputs to ordinary sizes."
     )

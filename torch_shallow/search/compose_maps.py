@@ -1,4 +1,4 @@
-"""Going through a whole partition and composing the program on the path to every cut and region."""
+"""Pass over a whole partition that composes the program on the path to every cut and region."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_shallow.search.problem import add_block, begin_rows
 
 @compiled()
 def first_regions(children, first):
-    """Write the first region below each cut, or a number behind all regions if there is none.
+    """Write the first region below each cut, or the number of regions if there is none.
 
-    Children have larger numbers than their parents, and open cells have that of a region behind all others.
+    Children must have larger numbers than their parents; open cells are numbered after all regions.
     """
     for cut in range(children.shape[0] - 1, -1, -1):
         below = children[cut]
@@ -21,7 +21,7 @@ def first_regions(children, first):
 
 @compiled()
 def sort_cuts(first, order, ends):
-    """Sort cuts by their first region: those of region k are `order[ends[k - 1] : ends[k]]`, from 0 for the first."""
+    """Sort cuts by their first region: those of region k are `order[ends[k - 1] : ends[k]]`, from 0 for k = 0."""
     for region in range(ends.shape[0]):
         ends[region] = 0
     for cut in range(first.shape[0]):
@@ -39,15 +39,15 @@ def sort_cuts(first, order, ends):
 def fill_maps(
     network, order, ends, cut_neurons, patterns, cut_rows, weights, biases, rows, active, counts, stale, start, stop
 ):
-    """Go through some regions, recomposing what has changed from one to the next.
+    """Process a range of regions, recomposing what has changed from one to the next.
 
-    That is each stage behind the first one whose pattern has changed; in a sparse stage, only the neurons that read a
-    neuron that has changed.
+    That is each stage after the first one whose pattern has changed; in a sparse stage, only the neurons that read a
+    changed neuron.
 
-    Of each region its local model is written, if there is room for any, and the row of each cut that has it as its
-    first region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
-    outputs, `active` for the numbers of a stage's active neurons, of which there are `counts`, and `stale` says which
-    rows of sparse stages have to be composed.
+    For each region, write its local model, if there is room for any, and the row of each cut that has it as first
+    region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
+    outputs; `active` for the numbers of each stage's active neurons, `counts` for how many there are; `stale` for flags of the
+    rows of sparse stages that have to be composed.
     """
     num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
     start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
@@ -96,7 +96,7 @@ def fill_maps(
 
 @compiled()
 def first_difference(patterns, region, other):
-    """The first neuron in which two packed patterns differ, or a number behind all neurons."""
+    """Return the first neuron in which two packed patterns differ, or a number after all neurons."""
     for byte in range(patterns.shape[1]):
         bits = patterns[region, byte] ^ patterns[other, byte]
         if bits != 0:
@@ -110,20 +110,20 @@ def first_difference(patterns, region, other):
 
 @compiled()
 def is_active(patterns, region, neuron):
-    """Whether a neuron is active in a region."""
+    """Return 1 if a neuron is active in a region, else 0."""
     return (patterns[region, neuron >> 3] >> (7 - (neuron & 7))) & 1
 
 
 @compiled()
 def mark_readers(network, neuron, stale):
-    """Note that the rows of the neurons of sparse stages that read a neuron have to be composed."""
+    """Flag the rows of all neurons of sparse stages that read a neuron."""
     for at in range(network.reader_starts[neuron], network.reader_starts[neuron + 1]):
         stale[network.readers[at]] = 1
 
 
 @compiled()
 def mark_changed(network, patterns, last, region, stage, stale):
-    """Do so for all neurons, from those of a stage on, that are active in one of two regions alone."""
+    """Flag the readers of all neurons, from a given stage on, that are active in only one of two regions."""
     for byte in range(network.offsets[stage] >> 3, patterns.shape[1]):
         bits, neuron = patterns[last, byte] ^ patterns[region, byte], byte << 3
         while bits != 0:
@@ -135,7 +135,7 @@ def mark_changed(network, patterns, last, region, stage, stale):
 
 @compiled()
 def compose_stale(network, patterns, region, rows, stage, stale):
-    """Write the rows of a sparse stage that have to be composed, and note which rows read them."""
+    """Compose the flagged rows of a sparse stage, and flag the rows that read them."""
     dimension, n, offset = network.own_rows.shape[1], network.sizes[stage], network.offsets[stage]
     is_last = stage == network.sizes.shape[0] - 1
     for neuron in range(offset, offset + n):
@@ -157,7 +157,7 @@ def compose_stale(network, patterns, region, rows, stage, stale):
 
 @compiled()
 def list_active(network, patterns, region, stage, active, counts):
-    """Write the numbers of a stage's active neurons; without a branch, which no processor could predict."""
+    """Write the numbers of a stage's active neurons, without a branch, which no processor could predict."""
     first, count = network.offsets[stage], 0
     for i in range(network.sizes[stage]):
         neuron = first + i
@@ -168,7 +168,7 @@ def list_active(network, patterns, region, stage, active, counts):
 
 @compiled()
 def compose(network, all_rows, active, counts, stage):
-    """Write the rows of a stage's pre-activations under the active neurons of the stages before."""
+    """Write the rows of a stage's pre-activations, given the active neurons of the stages before."""
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = all_rows.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
     rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)

@@ -1,4 +1,4 @@
-"""A partition that is walked and not kept: what is still open, and numbers of what was found."""
+"""A partition that is walked but not kept: its open cells, and the numbers of regions found."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch_shallow.search.problem import Problem
 
 @dataclass(frozen=True)
 class PieceCount:
-    """What is left of a `Piece` when only its regions are counted.
+    """Summary of a `Piece` when its regions are only counted.
 
     Attributes:
-        starts: codes, in the whole tree, of the cells that the task began with.
-        regions: how many regions there are of each method, in alphabetical order of the methods' names.
-        methods: these names.
-        open_starts: the number, in `starts`, of the cell that each open cell is below.
-        open_depths: how many cuts there are from there down to the open cell.
-        open_steps: these cuts, one cell behind the other, each as `2 * neuron + side`.
+        starts: Codes, in the whole tree, of the cells that the task started from.
+        regions: Number of regions found by each method, in alphabetical order of the methods' names.
+        methods: Names of the methods.
+        open_starts: For each open cell, the index in `starts` of the cell above it.
+        open_depths: For each open cell, the number of cuts from its start down to it.
+        open_steps: These cuts, cell after cell, each as `2 * neuron + side`.
     """
 
     starts: Int[np.ndarray, "starts"]
@@ -35,7 +35,7 @@ class PieceCount:
 
     @classmethod
     def of(cls, piece: Piece) -> PieceCount:
-        """The numbers of a piece, and the ways to its open cells."""
+        """Count a piece, keeping the paths to its open cells."""
         below = [piece.path(int(code)) for code in piece.open_parents]
         methods = tuple(sorted(piece.method))
         return cls(
@@ -48,13 +48,13 @@ class PieceCount:
         )
 
     def encode(self) -> dict[str, np.ndarray]:
-        """Named arrays, for a checkpoint."""
+        """Return named arrays for a checkpoint."""
         arrays = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "methods"}
         return arrays | {"methods": np.frombuffer("\n".join(self.methods).encode(), dtype=np.uint8)}
 
     @classmethod
     def decode(cls, arrays: dict[str, np.ndarray]) -> PieceCount:
-        """The tally of such arrays."""
+        """Rebuild the counts from arrays of `encode`."""
         names = arrays["methods"].tobytes().decode()
         others = {name: array for name, array in arrays.items() if name != "methods"}
         return cls(methods=tuple(names.split("\n")) if names else (), **others)
@@ -62,12 +62,12 @@ class PieceCount:
 
 @dataclass
 class CountedTree:
-    """The cells that are still to be walked, each with the cuts above it: as `Growth`, but no region is kept.
+    """Cells still to be walked, each with the cuts above it; like `Growth`, but without keeping regions.
 
     Attributes:
-        open: how many cuts are above each open cell, by its code.
-        num_regions: how many regions were found.
-        method: how they were found: regions by engine name.
+        open: Number of cuts above each open cell, by its code.
+        num_regions: Number of regions found.
+        method: Number of regions found by each engine, by engine name.
     """
 
     open: dict[int, int] = field(default_factory=lambda: {ROOT: 0})
@@ -78,15 +78,15 @@ class CountedTree:
 
     @property
     def explored(self) -> float:
-        """See `Growth.explored`."""
+        """Share of the tree that is done, where each cut gives half of its cell's weight to either side."""
         return 1.0 - sum(0.5**depth for depth in self.open.values())
 
     def path(self, code: int) -> Int32[np.ndarray, "depth"]:
-        """The cuts above an open cell, from the root down, each as `2 * neuron + side`."""
+        """Return the cuts above an open cell, from the root down, each as `2 * neuron + side`."""
         return self._paths[code]
 
     def add(self, found: Piece | PieceCount) -> dict[int, int]:
-        """Take note of what a task has found, and return what it adds to `open`."""
+        """Add the results of a task, and return what they add to `open`."""
         tally = PieceCount.of(found) if isinstance(found, Piece) else found
         above = [self._paths.pop(int(start)) for start in tally.starts]
         for start in tally.starts:
@@ -105,13 +105,13 @@ class CountedTree:
 
 
 def part_of(piece: Piece, paths: tuple[Int32[np.ndarray, "_"], ...], problem: Problem, domain: Domain) -> Partition:
-    """The part of a domain that a task has found: a partition in which all other cells are open.
+    """Return the part of a domain that a task has found, as a partition in which all other cells are open.
 
     Args:
-        piece: what the task has found.
-        paths: the cuts above each of the cells that it began with.
-        problem: what is enumerated.
-        domain: where.
+        piece: The results of the task.
+        paths: The cuts above each of the cells that it started from.
+        problem: The enumeration problem.
+        domain: The domain.
     """
     cuts: dict[tuple[int, int], int] = {}  # by the place of a cut and its neuron
     ends = []

@@ -1,4 +1,4 @@
-"""Regions that are counted, or looked at part by part, and not kept."""
+"""Counting regions, or visiting them part by part, without keeping them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch_shallow.search.runs.schedule import Schedule
 from torch_shallow.search.runs.watch import shown
 from torch_shallow.search.runs.workers import Counting, Enumeration, Workers, make_workers
 
-TASK_BYTES = 1 << 25  # of the regions that a task holds at the same time
+TASK_BYTES = 1 << 25  # for the regions that a task holds at a time
 TALLIES = Codec(PieceCount.encode, PieceCount.decode)
 
 
@@ -38,10 +38,10 @@ def count_regions(
 ) -> tuple[CountedTree, str]:
     """Count the activation regions of a problem; arguments and errors are those of `enumerate_regions`.
 
-    A checkpoint keeps numbers and the cells that are open; it is no checkpoint of `enumerate_regions`.
+    A checkpoint keeps counts and open cells; `enumerate_regions` cannot use it.
 
     Returns:
-        What was counted, and why there may be more; empty if there are not.
+        The counts, and why there may be more regions; an empty text if there are not.
     """
     check_seconds("task_seconds", task_seconds)
     cells = CountedTree()
@@ -74,13 +74,13 @@ def count_regions(
 def partitions(
     problem: Problem, domain: Domain, *, workers: int | Executor = 1, task_seconds: float = TASK_SECONDS
 ) -> Iterator[Partition]:
-    """Partitions that each know some of the regions of a problem; together they know each region once.
+    """Yield partitions that each know some regions of a problem; together they know each region once.
 
     Returns:
-        Partitions that are not complete, unless there is one alone.
+        Incomplete partitions, unless there is only one.
 
     Raises:
-        TransformError: an argument does not fit.
+        TransformError: An argument does not fit.
     """
     check_seconds("task_seconds", task_seconds)
     return _parts(problem, domain, make_workers(workers, lambda: False), task_seconds)
@@ -105,6 +105,6 @@ def _parts(problem: Problem, domain: Domain, workers: Workers, task_seconds: flo
 
 
 def _task_regions(problem: Problem) -> int:
-    """How many regions a task may find, so that it takes little memory."""
+    """Return how many regions a task may find, so that it takes little memory."""
     region = 64 + problem.program.num_neurons // 8 + 8 * problem.chart.num_coordinates
     return max(1, TASK_BYTES // region)

@@ -1,4 +1,4 @@
-"""Program and domain to partition: which engine begins, who does the work, and when it stops."""
+"""Partition a domain into regions: choose the engine and the workers, and decide when to stop."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from torch_shallow.search.runs.watch import FinishingTime, Forecast, MemoryWatch
 from torch_shallow.search.runs.workers import Enumeration, make_workers
 
 METHODS = ("auto", "double-description", "lp")
-MOST_CORNERS = 64  # "auto" begins a box of more corners with half-spaces
+MOST_CORNERS = 64  # with "auto", a box of more corners starts with half-spaces
 
 
 class Explored(NamedTuple):
-    """What is found of a domain.
+    """Result of exploring a domain.
 
     Attributes:
-        partition: its regions.
-        reason: why there may be more of them; empty if there are not.
-        percent: how much of the tree is explored.
+        partition: The regions found.
+        reason: Why there may be more regions; an empty text if there are not.
+        percent: Explored share of the tree.
     """
 
     partition: Partition
@@ -68,39 +68,39 @@ def enumerate_regions(
 ) -> Partition:
     """Partition a domain into the activation regions of a program.
 
-    Complete, and sound up to `tolerance` and, below it, up to rounding and `harmless_values`. Which regions there are
-    also says how they are numbered (see `balanced`), and what is known of a region depends on the cuts above it alone:
-    so the result is the same, bit for bit, whoever does the work.
+    Complete, and sound up to `tolerance` and, below it, up to rounding and `harmless_values`. The set of regions fixes
+    their numbering (see `balanced`), and the data of a region depend only on the cuts above it, so the result is the
+    same, bit for bit, whoever does the work.
 
     Args:
-        program: the network.
-        domain: where to look.
-        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, and
+        program: The network.
+        domain: The domain to partition.
+        method: `"double-description"` (cells as rays), `"lp"` (cells as half-spaces), or `"auto"`: rays, but
             half-spaces where there are too many rays, as in a box of many corners.
-        solver: what solves the linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code that
-            proves each answer, and HiGHS for a program that it cannot settle.
-        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides; if
-            it is less far beyond rounding, exact arithmetic decides (`ExactWalk`), unless outputs hardly change.
-        max_rays: `"auto"` changes to half-spaces in a cell of more rays.
-        max_error: how much of an output may be lost in a box by such decisions; None: a small share of its size.
-        max_regions: find no more regions than this; no limit if None.
-        time_limit: stop so early that a network is made of what is found after so many seconds; no limit if None.
-        workers: a number of threads, or any `concurrent.futures.Executor`.
-        task_seconds: how long one task may take, before it gives back what is left of its cells.
-        checkpoint: a file to keep what is found in, and to go on from if it is there.
-        store_maps: whether local models are to be stored, which the forecast of memory has to know.
-        progress: show regions, their rate, the explored share and the time to go.
-        keep_part: whether Ctrl-C gives what has been found so far; if False, it is KeyboardInterrupt at any time.
-        begun: when the time of the limit begins, by `time.monotonic()`; now if None.
+        solver: Solver of the linear programs: a name in `cvxpy.installed_solvers()`; by default, compiled code that
+            proves each answer, and HiGHS for programs that it cannot settle.
+        tolerance: A pre-activation cuts a cell if it exceeds this share of the size of its row on both sides; between
+            this and rounding, exact arithmetic decides (`ExactWalk`), unless outputs hardly change.
+        max_rays: With `"auto"`, cells with more rays than this change to half-spaces.
+        max_error: How much of an output such decisions may lose in a box; by default, a small share of its size.
+        max_regions: Greatest number of regions to find; no limit by default.
+        time_limit: Seconds in which the regions are found and the network is made from them; no limit by default.
+        workers: A number of threads, or any `concurrent.futures.Executor`.
+        task_seconds: Seconds after which a task returns the cells it has left.
+        checkpoint: File in which to keep the results; if it exists, the search continues from it.
+        store_maps: Whether local models will be stored, which affects the memory forecast.
+        progress: Whether to show the regions, their rate, the explored share and the remaining time.
+        keep_part: Whether Ctrl-C returns what has been found so far; if False, it always raises KeyboardInterrupt.
+        begun: Start of the time limit, by `time.monotonic()`; now by default.
 
     Returns:
-        The partition; if it has stopped early, one that is not `complete`, with a warning.
+        The partition; if the search stopped early, it is not `complete`, and a warning says so.
 
     Raises:
-        TransformError: an argument is none of these, a domain does not fit, the checkpoint is of another network, or
-            memory would not suffice.
-        KeyboardInterrupt: Ctrl-C, before there is any region, after all have been found, or a second time; or any
-            time, if no part is to be kept.
+        TransformError: An argument is not one of these, the domain does not fit, the checkpoint belongs to another
+            network, or memory would not suffice.
+        KeyboardInterrupt: Ctrl-C was pressed before any region was found, after all were found, or a second time; or at
+            any time if `keep_part` is False.
     """
     budget = Budget(max_regions, time_limit, time.monotonic() if begun is None else begun)
     problem = pose(program, domain, method, solver, tolerance, max_rays, max_error)
@@ -119,9 +119,9 @@ def explore_regions(
     makes_network: bool = False,
     begun: float | None = None,
 ) -> Explored:
-    """As `enumerate_regions`, for a caller who says himself why there are no more regions.
+    """Enumerate regions like `enumerate_regions`, for a caller that reports a stop itself.
 
-    The time limit leaves time to make a network of what is found if the caller `makes_network`.
+    If the caller `makes_network`, the time limit leaves time to make a network of the regions found.
     """
     budget = Budget(None, time_limit, time.monotonic() if begun is None else begun)
     how = _How(budget, workers, TASK_SECONDS, checkpoint, makes_network, progress, makes_network=makes_network)
@@ -137,10 +137,10 @@ def pose(
     max_rays: int = 1024,
     max_error: float | None = None,
 ) -> Problem:
-    """What is to be enumerated, and how, from the arguments of `enumerate_regions`.
+    """Set up the problem to enumerate, from the arguments of `enumerate_regions`.
 
     Raises:
-        TransformError: there is no such method or solver, or the domain does not fit.
+        TransformError: The method or solver does not exist, or the domain does not fit.
     """
     if method not in METHODS:
         raise TransformError(f"method: expected one of {', '.join(map(repr, METHODS))}, found {method!r}.")
@@ -163,10 +163,10 @@ def resume(
     store_maps: bool = True,
     progress: bool = False,
 ) -> Partition:
-    """Go on with a partition that is not complete: the result is as if there had been no stop.
+    """Continue an incomplete partition; the result is the same as without the stop.
 
-    Arguments and errors are those of `enumerate_regions`. The regions known count for `max_regions`; what a checkpoint
-    that is there holds comes before what the partition holds.
+    Arguments and errors are those of `enumerate_regions`. Known regions count towards `max_regions`. If the checkpoint
+    exists, its contents take precedence over those of the partition.
     """
     budget = Budget(max_regions, time_limit)
     how = _How(budget, workers, task_seconds, checkpoint, store_maps, progress)
@@ -176,7 +176,7 @@ def resume(
 
 @dataclass(frozen=True)
 class _How:
-    """Who does the work, until when, and who watches."""
+    """Workers, limits and observers of an exploration."""
 
     budget: Budget
     workers: int | Executor
@@ -194,7 +194,7 @@ class _How:
 def _kept(
     stack: ExitStack, path: str | os.PathLike[str], problem: Problem, domain: Domain, growth: Growth
 ) -> tuple[Growth, Callable[[Growth, Piece], None]]:
-    """What a checkpoint holds, or what is known if it is new; and what to call with each new piece."""
+    """Return what a checkpoint holds, or what is known if it is new, and the function to call with each new piece."""
     fingerprint = fingerprint_of(problem.program, problem.chart, domain, asdict(problem.search))
     file = stack.enter_context(Checkpoint.open(path, fingerprint, PIECES))
     if file.num_pieces:
@@ -203,7 +203,7 @@ def _kept(
             growth.add(piece)
         if growth.num_regions < known:
             raise FileError(
-                f"checkpoint: expected a new file, or one with the {known:,} regions that are known, found one with "
+                f"checkpoint: expected a new file, or one with at least the {known:,} known regions, found one with "
                 f"{growth.num_regions:,} in {os.fspath(path)!r}; choose another file, or delete this one."
             )
     elif growth.pieces:
@@ -212,7 +212,7 @@ def _kept(
 
 
 def _level_of_caller() -> int:
-    """How far up the stack, from the function that asks, the first code is that is not of this package."""
+    """Return how far up the stack from the asking function the first code outside this package is."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("torch_shallow"):
         frame, level = frame.f_back, level + 1
@@ -220,7 +220,7 @@ def _level_of_caller() -> int:
 
 
 def _whole_or_warn(found: Explored) -> Partition:
-    """Warn if something is left open."""
+    """Return the partition, with a warning if it has open cells."""
     partition, reason, percent = found
     if reason:
         warnings.warn(
@@ -234,7 +234,7 @@ def _whole_or_warn(found: Explored) -> Partition:
 
 
 def _explore(problem: Problem, domain: Domain, growth: Growth, how: _How) -> Explored:
-    """Explore what is open, and put the tree in order."""
+    """Explore the open cells, and put the tree in order."""
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruptible())
         workers = make_workers(how.workers, interrupted)

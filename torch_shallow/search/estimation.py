@@ -1,4 +1,4 @@
-"""Probes, as many as there is time for, and what they say together."""
+"""Estimates of the number of regions, from as many random probes as time allows."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ from torch_shallow.search.task_output import Harvest, Quota
 
 
 def upper_bound(problem: Problem) -> int:
-    """A number that the activation regions of a program cannot exceed.
+    """Return an upper bound of the number of activation regions of a program.
 
-    T. Serra, C. Tjandraatmadja, S. Ramalingam, "Bounding and counting linear regions of deep neural networks" (2018),
-    Theorem 1, for a program whose stages may read any before them; in exact integers.
+    From T. Serra, C. Tjandraatmadja, S. Ramalingam, "Bounding and counting linear regions of deep neural networks"
+    (2018), Theorem 1, extended to programs whose stages may read any earlier stage; in exact integers.
 
-    Proof. In a cell of constant pattern of all earlier stages, let everything that this stage and later ones read be
-    affine functions of the point, of rank at most `d`. The `n` neurons of the stage that change sign somewhere are cut
-    by hyperplanes, of rank `r`, at most `d` and the rank of their weights: at most sum of C(n, j) over j <= r cells
-    (Zaslavsky), of which at most C(n, j) have exactly j of the neurons inactive. If later stages read nothing before
-    this one, what they read has rank at most that of the stage and at most the number of its active neurons; else still
-    `d`. So a bound F(j) of what is below a cell can only fall with j, and the sum over cells is largest if those of few
-    inactive neurons are as many as can be: it is at most the sum of C(n, j) F(j) over j <= r.
+    Proof. In a cell where all earlier stages have a constant pattern, everything that this stage and later ones read is
+    affine in the point; let its rank be at most `d`. The `n` neurons of the stage that change sign somewhere cut by
+    hyperplanes of rank `r`, at most `d` and at most the rank of their weights. They leave at most sum of C(n, j) over
+    j <= r cells (Zaslavsky), of which at most C(n, j) have exactly j of the neurons inactive. If later stages read
+    nothing before this one, what they read has rank at most that of the stage and at most the number of its active
+    neurons; otherwise still `d`. So a bound F(j) of the number of regions below a cell can only fall with j, and the
+    sum over cells is greatest if there are as many cells as possible with few inactive neurons: at most the sum of
+    C(n, j) F(j) over j <= r.
 
     Args:
-        problem: the network, and where. In a bounded box, neurons that keep their sign by interval arithmetic do not
-            count.
+        problem: The network and its domain. In a bounded box, neurons that keep their sign by interval arithmetic do
+            not count.
     """
     program, chart, closed = problem.program, problem.chart, problem.network.closed
-    ranks: list[tuple[int, int, int, int]] = []  # of each stage: neurons that cut, active ones, both ranks
+    ranks: list[tuple[int, int, int, int]] = []  # per stage: cutting neurons, active ones, both ranks
     for weight, signs in zip(_weights(program, chart), _known_signs(program, chart), strict=True):
         cutting = ~(signs[0] | signs[1])
         ranks.append((int(cutting.sum()), int(signs[0].sum()), _rank(weight[cutting]), _rank(weight[~signs[1]])))
 
     dimensions = range(chart.num_coordinates + 1)
-    below = [1 for _ in dimensions]  # how many regions the stages behind make of a cell that has so many dimensions
+    below = [1 for _ in dimensions]  # regions that later stages make of a cell, by its dimension
     for stage in range(len(ranks) - 1, -1, -1):
         (count, active, rank_of_cutting, rank_of_all), is_closed = ranks[stage], closed[stage]
         before = []
@@ -63,13 +64,13 @@ def upper_bound(problem: Problem) -> int:
 
 
 def _weights(program: ReLUProgram, chart: Chart) -> list[Float[np.ndarray, "neurons sources"]]:
-    """The weights of each stage, with chart coordinates in place of inputs."""
+    """Return the weights of each stage, with chart coordinates in place of inputs."""
     d = program.num_inputs
     return [np.hstack([stage.weight[:, :d] @ chart.directions.T, stage.weight[:, d:]]) for stage in program.stages]
 
 
 def _rank(weight: Float[np.ndarray, "rows columns"], most_entries: int = 1 << 22) -> int:
-    """The rank of a matrix, whatever the units of its rows and columns, or more if it is large."""
+    """Return the rank of a matrix, whatever the units of its rows and columns; more if the matrix is large."""
     weight = weight[weight.any(axis=1)][:, weight.any(axis=0)]
     if weight.size == 0 or weight.size > most_entries:
         return min(weight.shape)
@@ -80,7 +81,7 @@ def _rank(weight: Float[np.ndarray, "rows columns"], most_entries: int = 1 << 22
 def _known_signs(
     program: ReLUProgram, chart: Chart
 ) -> list[tuple[Bool[np.ndarray, "neurons"], Bool[np.ndarray, "neurons"]]]:
-    """The neurons of each stage that are active, and inactive, in the whole domain; none unless that is a box."""
+    """Return which neurons of each stage are active, and inactive, in the whole domain; none unless it is a box."""
     if not chart.is_box:
         return [(np.zeros(stage.num_neurons, dtype=bool),) * 2 for stage in program.stages]
     d, signs = program.num_inputs, []
@@ -98,26 +99,26 @@ def _known_signs(
 def thin(
     weights: Float[np.ndarray, "all"], most: int, start: float
 ) -> tuple[Int[np.ndarray, "some"], Float[np.ndarray, "some"]]:
-    """Choose `most` of some things, those of large weight with more probability.
+    """Choose `most` of the given items, preferring large weights.
 
-    Each is kept with some probability `p` and then has weight `weight / p`, so on average none has changed. Large
-    weights are kept as they are; all others become equal, for which `p` is proportional to the weight. The choice is
-    systematic, as of every k-th thing: neighbours seldom come together, and the number kept is not random (Madow, "On
-    the theory of systematic sampling, II", 1949).
+    An item is kept with some probability `p` and then gets the weight `weight / p`, so that no weight changes on
+    average. Large weights are kept as they are; for all others, `p` is proportional to the weight and the new weights
+    are equal. The choice is systematic, like taking every k-th item: neighbours seldom occur together, and the number
+    kept is not random (Madow, "On the theory of systematic sampling, II", 1949).
 
     Args:
-        weights: positive.
-        most: how many to keep, at least 1.
-        start: a random number, uniform between 0 and 1, which decides.
+        weights: Positive weights.
+        most: Number of items to keep, at least 1.
+        start: Random number, uniform between 0 and 1, that decides the choice.
 
     Returns:
-        Which are kept, in order, and their new weights.
+        The kept items, in order, and their new weights.
     """
     if len(weights) <= most:
         return np.arange(len(weights)), weights
     falling = np.sort(weights)[::-1]
-    rest = np.cumsum(falling[::-1])[::-1]  # what each and all smaller ones weigh together
-    equal = rest[:most] / np.arange(most, 0, -1)  # the weight of all others if so many large ones are kept
+    rest = np.cumsum(falling[::-1])[::-1]  # sum of each weight and all smaller ones
+    equal = rest[:most] / np.arange(most, 0, -1)  # weight of all others if this many large ones are kept
     large = int(np.argmax(falling[:most] < equal)) if (falling[:most] < equal).any() else most - 1
     threshold = equal[large]
     ends = np.cumsum(np.minimum(1.0, weights / threshold))
@@ -128,43 +129,43 @@ def thin(
 
 Path = Int32[np.ndarray, "_"]  # the cuts above a cell, as in `Task`
 
-CUTS = 8  # of one walk: fewer, and it mostly makes the cuts above it again; more, and it stays in one corner
+CUTS = 8  # per walk: with fewer, a walk mostly repeats the cuts above it; with more, it stays in one corner
 
 
 class Prober:
-    """Estimates how many regions are below some cells.
+    """Estimates the number of regions below given cells.
 
-    D. E. Knuth, "Estimating the efficiency of backtrack programs" (1975), goes down one random path and multiplies the
-    numbers of ways there were. Here that has a hopeless variance: one side of most cuts is a sliver, so a few paths are
-    very long, and 2 to their length is the estimate. P.-C. Chen, "Heuristic sampling" (1992), goes down many paths
-    together, and thins them out where several have come to the same stratum. A stratum here is the neuron of the last
-    cut, which tells much of how large a cell is without a walk; along a path, neurons only rise. What a walk finds
-    counts with the weight of its cell, and the cells that it leaves have that weight.
+    D. E. Knuth, "Estimating the efficiency of backtrack programs" (1975), follows one random path and multiplies the
+    numbers of choices on it. Here its variance is hopeless: one side of most cuts is a sliver, so a few paths are very
+    long, with estimates of 2 to their length. P.-C. Chen, "Heuristic sampling" (1992), follows many paths together and
+    thins them out where several reach the same stratum. Here a stratum is the neuron of the last cut, which indicates
+    the size of a cell without a walk; along a path, neuron numbers only rise. Regions that a walk finds count with the
+    weight of its cell, and the cells that it leaves have that weight.
 
-    The estimate is unbiased, whatever a walk leaves open, since thinning changes no weight on average.
+    The estimate is unbiased whatever a walk leaves open, since thinning changes no weight on average.
 
     Args:
-        problem: what is enumerated.
-        seed: of the random choices.
-        cuts: how many a walk makes.
+        problem: The enumeration problem.
+        seed: Seed for the random choices.
+        cuts: Number of cuts in each walk.
     """
 
     def __init__(self, problem: Problem, seed: int = 0, cuts: int = CUTS) -> None:
-        # One for all walks, as to make an engine takes longer than a short walk.
+        # A single engine for all walks, since making one takes longer than a short walk.
         self._harvest = Harvest(Quota(cuts=cuts))
         self._walk = engines(problem, self._harvest)
         self._random = np.random.default_rng(seed)
 
     def probe(self, cells: Sequence[Path], width: int, deadline: float = inf) -> tuple[float, bool] | None:
-        """Estimate the number of regions below all of some cells.
+        """Estimate the total number of regions below the given cells.
 
         Args:
-            cells: paths to them.
-            width: how many cells of each stratum are walked.
-            deadline: when to give up, as `time.monotonic` tells the time.
+            cells: Paths to the cells.
+            width: Number of cells of each stratum that are walked.
+            deadline: When to give up, by `time.monotonic()`.
 
         Returns:
-            The estimate, and whether it is exact, as nothing had to be thinned out; None if it took too long.
+            The estimate, and whether it is exact because nothing was thinned out; None if it took too long.
         """
         strata: dict[int, list[tuple[Path, float]]] = defaultdict(list)
         next_strata: list[int] = []
@@ -192,7 +193,7 @@ class Prober:
         return regions, exact
 
     def _below(self, path: Path) -> tuple[int, list[Path]]:
-        """Walk a little below a cell: how many regions there are, and the cells that are left."""
+        """Walk a little below a cell; return the number of regions found, and the cells left open."""
         self._harvest.clear()
         self._harvest.begin(0, path)
         self._walk()
@@ -201,9 +202,9 @@ class Prober:
         return len(piece.points), [np.append(path, steps) for steps in below]
 
 
-LEAST_PROBES = 4  # fewer say nothing of their spread
-PATIENCE = 5.0  # times as long as asked for, a few probes may take
-MOST_PROBES = 24  # so many say enough of it; if there is time for more, wider ones say more of the number
+LEAST_PROBES = 4  # fewer say nothing about their spread
+PATIENCE = 5.0  # a few probes may take this many times the time asked for
+MOST_PROBES = 24  # enough for the spread; with more time, wider probes tell more about the number
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,8 @@ class Sample:
     """Independent estimates of the number of regions.
 
     Attributes:
-        totals: what each probe says, those known before included; one number if it is exact.
-        exact: whether all regions were found.
+        totals: Estimate of each probe, including the regions already known; a single number if it is exact.
+        exact: Whether all regions were found.
     """
 
     totals: tuple[float, ...]
@@ -220,29 +221,29 @@ class Sample:
 
     @property
     def regions(self) -> float:
-        """The estimate: unbiased."""
+        """The unbiased estimate of the number of regions."""
         return fmean(self.totals)
 
     @property
     def standard_error(self) -> float:
-        """How far the estimate may well be off: its standard deviation, as the spread of the probes tells it."""
+        """Standard error of the estimate, from the spread of the probes."""
         return 0.0 if self.exact else stdev(self.totals) / sqrt(len(self.totals))
 
 
 def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 0) -> Sample | None:
-    """Estimate how many regions there are, from those that are known and probes of the cells that are open.
+    """Estimate the number of regions from those that are known and from probes of the open cells.
 
-    Probes are made wider until one takes a fair share of the time. How many there will be is decided then, and those
-    before do not count: so the estimate is unbiased.
+    Probes are widened until one takes a fair share of the time. Their number is fixed then, and the earlier probes do
+    not count, so the estimate is unbiased.
 
     Args:
-        problem: what is enumerated.
-        growth: what is known.
-        seconds: about how long to take. A few probes are made in any case.
-        seed: of the random choices.
+        problem: The enumeration problem.
+        growth: What is known.
+        seconds: Time to take, in seconds, approximately; a few probes are made in any case.
+        seed: Seed for the random choices.
 
     Returns:
-        The probes; None if a few of the narrowest take more than five times as long.
+        The probes; None if even a few of the narrowest take more than five times as long.
     """
     known, cells = growth.num_regions, [growth.path(code) for code in growth.open]
     prober = Prober(problem, seed)

@@ -1,4 +1,4 @@
-"""A partition while it grows: pieces, each with what was found below some cells, put together in any order."""
+"""A growing partition: pieces, each found below some cells, joined in any order."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ROOT = -1  # code of the whole domain
 
 @dataclass(frozen=True)
 class Piece:
-    """What one task has found: cuts and regions below some cells, and the cells that are still to be walked.
+    """Results of one task: cuts and regions below some cells, and the cells still to be walked.
 
-    A place in the whole tree is coded `2 * cut + side` (side 1: active), or -1 for the root. Within the piece cuts are
-    numbered from 0 on, parents before children, and `-1 - j` is the cell `starts[j]` itself.
+    A place in the whole tree has the code `2 * cut + side` (side 1: active), or -1 for the root. Within the piece, cuts
+    are numbered from 0, parents before children, and `-1 - j` is the cell `starts[j]` itself.
 
     Attributes:
-        starts: codes, in the whole tree, of the cells that the task began with.
-        cut_parents: where each cut is, coded within the piece.
-        cut_neurons: the neuron of the program that makes each cut.
-        region_parents: where each region is, coded likewise.
-        packed_patterns: activation pattern of each region, as `np.packbits` packs it.
-        points: an interior point of each region, in chart coordinates.
-        open_parents: where the open cells are, coded likewise.
-        method: how each region was found: regions by engine name.
+        starts: Codes, in the whole tree, of the cells that the task started from.
+        cut_parents: Place of each cut, as a code within the piece.
+        cut_neurons: Neuron of the program that makes each cut.
+        region_parents: Place of each region, as a code within the piece.
+        packed_patterns: Activation pattern of each region, packed as by `np.packbits`.
+        points: Interior point of each region, in chart coordinates.
+        open_parents: Place of each open cell, as a code within the piece.
+        method: Number of regions found by each engine, by engine name.
     """
 
     starts: Int[np.ndarray, "starts"]
@@ -44,7 +44,7 @@ class Piece:
     method: dict[str, int] = field(default_factory=dict)
 
     def path(self, code: int) -> tuple[int, list[int]]:
-        """The start above a place in the piece, and the cuts from there down, each as `2 * neuron + side`."""
+        """Return the start above a place in the piece, and the cuts from it down, each as `2 * neuron + side`."""
         steps = []
         while code >= 0:
             steps.append(2 * int(self.cut_neurons[code // 2]) + code % 2)
@@ -57,21 +57,21 @@ class Growth:
     """All pieces so far, as one tree whose leaves are regions and open cells.
 
     Attributes:
-        pieces: with codes of the whole tree throughout.
-        open: how many cuts are above each open cell, by its code.
-        num_cuts: in all pieces.
-        num_regions: in all pieces.
+        pieces: The pieces, with codes of the whole tree throughout.
+        open: Number of cuts above each open cell, by its code.
+        num_cuts: Number of cuts in all pieces.
+        num_regions: Number of regions in all pieces.
     """
 
     pieces: list[Piece] = field(default_factory=list)
     open: dict[int, int] = field(default_factory=lambda: {ROOT: 0})
     num_cuts: int = 0
     num_regions: int = 0
-    _first_cuts: list[int] = field(default_factory=list)  # of each piece
+    _first_cuts: list[int] = field(default_factory=list)  # first cut of each piece
 
     @classmethod
     def of(cls, partition: Partition) -> Growth:
-        """A partition that may have open cells, so that it can go on growing."""
+        """Turn a partition, which may have open cells, into a tree that can go on growing."""
         cut_parents, region_parents = partition.parents
         cuts, regions = (
             (cut_parents, partition.cut_neurons),
@@ -83,11 +83,11 @@ class Growth:
 
     @property
     def explored(self) -> float:
-        """The share of the tree that is done, where each cut gives half of its cell's weight to either side."""
+        """Share of the tree that is done, where each cut gives half of its cell's weight to either side."""
         return 1.0 - sum(0.5**depth for depth in self.open.values())
 
     def add(self, piece: Piece) -> dict[int, int]:
-        """Put a piece where it belongs, and return what it adds to `open`."""
+        """Insert a piece, and return what it adds to `open`."""
 
         def placed(codes: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
             whole, at_start = codes.astype(np.int64), codes < 0
@@ -117,7 +117,7 @@ class Growth:
         return left
 
     def path(self, code: int) -> Int32[np.ndarray, "depth"]:
-        """The cuts above a place, from the root down, each as `2 * neuron + side`."""
+        """Return the cuts above a place, from the root down, each as `2 * neuron + side`."""
         steps = []
         while code >= 0:
             at = bisect_right(self._first_cuts, code // 2) - 1
@@ -127,12 +127,12 @@ class Growth:
         return np.array(steps[::-1], dtype=np.int32)
 
     def finish(self, problem: Problem, domain: Domain) -> Partition:
-        """The grown partition, with the tree of the walk. The pieces are given up, for the sake of memory."""
+        """Return the grown partition, with the tree of the walk; the pieces are discarded to save memory."""
         method: dict[str, int] = {}
         for piece in self.pieces:
             for engine, regions in piece.method.items():
                 method[engine] = method.get(engine, 0) + regions
-        children = np.full((self.num_cuts, 2), ~self.num_regions, dtype=np.int64)  # open, unless told otherwise below
+        children = np.full((self.num_cuts, 2), ~self.num_regions, dtype=np.int64)  # open, unless set below
         first_cut = first_region = 0
         for piece in self.pieces:
             for parents, numbers in (

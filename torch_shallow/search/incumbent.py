@@ -1,4 +1,4 @@
-"""The best point that is known."""
+"""Best point known so far."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch_shallow.search.question import Posed
 
 
 class Incumbent:
-    """The best point of a question so far.
+    """Best point of a question so far.
 
     Args:
-        posed: the question.
-        value: what a point must exceed.
+        posed: The question.
+        value: Value that a point must exceed.
     """
 
     def __init__(self, posed: Posed, value: float) -> None:
@@ -22,7 +22,7 @@ class Incumbent:
         self.x: np.ndarray | None = None
 
     def offer(self, x: Float[Tensor, "points inputs"]) -> bool:
-        """Take the best of some points, if it is better than what was known."""
+        """Take the best of the given points if it beats the incumbent; return whether it does."""
         points = x.cpu().numpy()
         values = self.posed.value(points)
         best = int(values.argmax())

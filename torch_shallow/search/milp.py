@@ -1,4 +1,4 @@
-"""A question as one mixed-integer linear program, for any solver of cvxpy that takes integers."""
+"""A question as one mixed-integer linear program, for any mixed-integer solver of cvxpy."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from torch_shallow.search.best_of_region import points_of_region
 from torch_shallow.search.mixed_integer import encode, input_units
 from torch_shallow.search.question import Answer, Posed
 
-FEASIBILITY = 1e-9  # asked of solvers
+FEASIBILITY = 1e-9  # accuracy asked of solvers
 
 
 def answer_by_milp(posed: Posed, *, solver: str | None = None, time_limit: float | None = None) -> Answer:
     """Find the greatest value of a question by a mixed-integer program.
 
-    The bounds of the neurons, and with them the program itself, are proven: see `relaxed_bounds`. So is the value of
-    the answer: the point is put into the network. The bound is what the solver says (`mip_dual_bound` of HiGHS), or,
-    where that is less, what the relaxation proves: so it is right as far as the solver is to be believed, with its
-    tolerances, which are asked for as small as they can be. Where a solver other than HiGHS stops early, only the
-    relaxation's bound is left.
+    The bounds of the neurons are proven, and with them the program itself (see `relaxed_bounds`), and so is the value
+    of the answer, since the point is evaluated by the network. The bound is what the solver reports (`mip_dual_bound`
+    of HiGHS), or what the relaxation proves if that is less; so it is as reliable as the solver with its tolerances,
+    which are set as small as possible. If a solver other than HiGHS stops early, only the relaxation's bound is left.
 
-    `posed.floor` becomes a constraint. Of the solvers, HiGHS alone ends at once at a point above `posed.enough`; others
-    go on to the end.
+    `posed.floor` becomes a constraint. Only HiGHS stops at once at a point above `posed.enough`; other solvers run to
+    the end.
 
     Args:
-        posed: the question.
-        solver: a name in `cvxpy.installed_solvers()` of a solver that takes integers; HiGHS if None.
-        time_limit: of the solver, in seconds: what is then known is the answer.
+        posed: The question.
+        solver: A mixed-integer solver, by its name in `cvxpy.installed_solvers()`; HiGHS by default.
+        time_limit: Time limit of the solver, in seconds; the answer is then what is known by that time.
 
     Raises:
-        TransformError: the solver is not installed, or fails, or does not take a time limit.
+        TransformError: The solver is not installed, fails, or does not take a time limit.
     """
     begun = time.monotonic()
     name = "HIGHS" if solver is None else check_takes_integers(solver)
@@ -61,10 +60,10 @@ class _Written:
     """A question as a problem of cvxpy.
 
     Attributes:
-        problem: its objective is the value in a unit.
-        unit: see above.
-        x: the variable that is the input.
-        size: its unit.
+        problem: The problem; its objective is the value divided by `unit`.
+        unit: Unit of the objective.
+        x: Variable for the input divided by `size`.
+        size: Unit of each input.
     """
 
     problem: Any
@@ -73,7 +72,7 @@ class _Written:
     size: Float[np.ndarray, "inputs"]
 
     def best_point(self, posed: Posed) -> tuple[Float[np.ndarray, "inputs"] | None, float]:
-        """The point that a solver has found, or a better one near it, and its value; None and -inf if there is none."""
+        """Return the point found by the solver, or a better one nearby, and its value; None and -inf without one."""
         found, value = None, -np.inf
         if self.x.value is not None and np.isfinite(self.x.value).all():
             for point in points_of_region(posed, self.size * np.asarray(self.x.value)):
@@ -83,8 +82,8 @@ class _Written:
 
 
 def _written(posed: Posed, bounds: RelaxedBounds, proven: float) -> _Written:
-    """A question for a solver, of which it is proven that no value is greater than a bound."""
-    cvxpy: Any = import_module("cvxpy")  # typed only in part
+    """Write a question for a solver; `proven` is a proven upper bound of its value."""
+    cvxpy: Any = import_module("cvxpy")  # cvxpy is only partly typed
     program, goals, units, size = posed.program, posed.num_goals, _output_units(posed, bounds), input_units(bounds)
     scaled = replace(program, out_weight=program.out_weight / units[:, None], out_bias=program.out_bias / units)
     x, least = cvxpy.Variable(len(size), bounds=[bounds.in_lower / size, bounds.in_upper / size]), cvxpy.Variable()
@@ -98,7 +97,7 @@ def _written(posed: Posed, bounds: RelaxedBounds, proven: float) -> _Written:
 
 
 def _output_units(posed: Posed, bounds: RelaxedBounds) -> Float[np.ndarray, "outputs"]:
-    """A power of two for each output, of its own size; one for all goals."""
+    """Return a power of two for each output, near its size; the goals share one."""
     sizes = np.maximum(np.abs(bounds.out_lower), np.abs(bounds.out_upper))
     sizes[: posed.num_goals] = sizes[: posed.num_goals].max()
     return np.ldexp(1.0, exponents_of(sizes))
@@ -106,7 +105,7 @@ def _output_units(posed: Posed, bounds: RelaxedBounds) -> Float[np.ndarray, "out
 
 @dataclass(frozen=True)
 class _Said:
-    """What a solver says: an upper bound of the optimum, nodes that it opened, and why it stopped early."""
+    """Answer of a solver: an upper bound of the optimum, the number of nodes opened, and why it stopped early."""
 
     bound: float
     cells: int
@@ -114,27 +113,27 @@ class _Said:
 
 
 def check_takes_integers(solver: str) -> str:
-    """The name of a solver as cvxpy writes it.
+    """Return the name of a mixed-integer solver as cvxpy writes it.
 
     Raises:
-        TransformError: it is not installed, or does not take integers.
+        TransformError: The solver is not installed, or does not take integers.
     """
     cvxpy: Any = import_module("cvxpy")
     solvers: Any = import_module("cvxpy.reductions.solvers.defines")
     suitable = [name for name in cvxpy.installed_solvers() if name in solvers.INSTALLED_MI_SOLVERS]
     if not isinstance(solver, str) or solver.upper() not in suitable:
         raise TransformError(
-            "solver: expected None (HiGHS) or a solver of mixed-integer programs that cvxpy finds installed, which are "
+            "solver: expected None (HiGHS) or one of the mixed-integer solvers that cvxpy finds installed, which are "
             f"{', '.join(suitable)}; found {solver!r}."
         )
     return solver.upper()
 
 
 def _solve(problem: Any, name: str, time_limit: float | None, enough: float) -> _Said:
-    """Let a solver at a problem; what it has found is then in the variables.
+    """Run a solver on a problem; the problem's variables then hold what it has found.
 
     Raises:
-        TransformError: it fails, without a time limit, or does not take one.
+        TransformError: The solver fails without a time limit, or does not take one.
     """
     cvxpy: Any = import_module("cvxpy")
     with warnings.catch_warnings():
@@ -142,16 +141,18 @@ def _solve(problem: Any, name: str, time_limit: float | None, enough: float) -> 
         try:
             problem.solve(solver=name, **_settings(name, time_limit, enough))
         except cvxpy.error.SolverError as error:
-            if time_limit is not None:  # that is how some end that have found nothing by then
+            if time_limit is not None:  # some solvers end like this if they have found nothing in time
                 return _Said(np.inf, 0, f"{name} stopped: {error}")
-            raise TransformError(f"solver: {name} failed on the mixed-integer program: {error}") from error
+            raise TransformError(
+                f"solver: {name} failed on the mixed-integer program ({error}); name another solver."
+            ) from error
     status, statistics = str(problem.status), problem.solver_stats
     info: Any = statistics.extra_stats if statistics is not None else None
     nodes = max(0, int(getattr(info, "mip_node_count", 0)))
     if status == cvxpy.INFEASIBLE:
         return _Said(-np.inf, nodes, "")
     bound = np.inf
-    if hasattr(info, "mip_dual_bound") and problem.is_mixed_integer():  # of the minimum of minus the value
+    if hasattr(info, "mip_dual_bound") and problem.is_mixed_integer():  # of the minimum of the negated value
         bound = -float(info.mip_dual_bound)
     if status == cvxpy.OPTIMAL:
         value = float(problem.value)
@@ -160,10 +161,10 @@ def _solve(problem: Any, name: str, time_limit: float | None, enough: float) -> 
 
 
 def _settings(name: str, time_limit: float | None, enough: float) -> dict[str, Any]:
-    """How a solver is asked for an exact optimum, and to stop.
+    """Return the options that ask a solver for an exact optimum, and tell it when to stop.
 
     Raises:
-        TransformError: it is not known how to tell the solver a time limit.
+        TransformError: The solver's option for a time limit is not known.
     """
     exact: dict[str, dict[str, Any]] = {
         "HIGHS": {
@@ -192,8 +193,8 @@ def _settings(name: str, time_limit: float | None, enough: float) -> dict[str, A
     }
     if name not in limits:
         raise TransformError(
-            f"time_limit: expected a solver of {', '.join(limits)}, of which it is known how to limit the time, found "
-            f"{name}; leave the limit out, or name another solver."
+            f"time_limit: expected one of {', '.join(limits)}, the solvers whose time can be limited, found {name}; "
+            "leave the limit out, or name another solver."
         )
     group, option = limits[name]
     (settings.setdefault(group, {}) if group else settings)[option] = float(time_limit)

@@ -1,4 +1,4 @@
-"""A network as mixed-integer linear constraints of cvxpy: a binary variable for each neuron that can change sign."""
+"""Encoding of a network as mixed-integer linear constraints of cvxpy, with a binary variable per unstable neuron."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def without_stable(program: ReLUProgram, bounds: RelaxedBounds) -> tuple[ReLUProgram, RelaxedBounds]:
-    """The program of the neurons that can change sign: others are affine in these, and put into what reads them.
+    """Restrict the program to the neurons that can change sign; the others are affine in these and are substituted.
 
-    It computes the same values where the bounds hold, up to rounding. It does not know which network it is of.
+    The result computes the same values where the bounds hold, up to rounding. It no longer refers to its network.
     """
     d = program.num_inputs
     kept, stages = np.eye(d), []
@@ -44,22 +44,22 @@ def without_stable(program: ReLUProgram, bounds: RelaxedBounds) -> tuple[ReLUPro
 def encode(
     program: ReLUProgram, domain: Domain, bounds: RelaxedBounds, x: Variable | Expression
 ) -> tuple[Expression, list[Constraint]]:
-    """The outputs at an input, and what makes them so.
+    """Return the outputs at an input, with the constraints that define them.
 
-    With a binary variable a of each neuron that can change sign, and its bounds l < 0 < u, h = relu(z) is h >= 0,
-    h >= z, h <= u a and h <= z - l (1 - a) (the "big-M" formulation). Each neuron and each inequality of the domain is
-    measured in a power of two of its own size, since solvers' tolerances are absolute.
+    For each neuron that can change sign, with a binary variable a and bounds l < 0 < u, h = relu(z) is h >= 0, h >= z,
+    h <= u a and h <= z - l (1 - a) (the "big-M" formulation). Each neuron and each inequality of the domain is measured
+    in a power of two near its own size, since solvers' tolerances are absolute.
 
     Args:
-        program: the network.
-        domain: where the bounds hold; `x` is kept in it.
-        bounds: proven ones of the program in the domain.
-        x: one flattened input, affine.
+        program: The network.
+        domain: Where the bounds hold; `x` is constrained to it.
+        bounds: Proven bounds of the program in the domain.
+        x: One flattened input, affine.
 
     Returns:
-        The outputs, affine in `x` and new variables; and the constraints.
+        The outputs, affine in `x` and new variables, and the constraints.
     """
-    cvxpy: Any = import_module("cvxpy")  # typed only in part
+    cvxpy: Any = import_module("cvxpy")  # cvxpy is only partly typed
     program, bounds = without_stable(program, bounds)
     d, constraints = program.num_inputs, _inside(domain, bounds, x)
     output = program.out_weight[:, :d] @ x + program.out_bias
@@ -80,7 +80,7 @@ def encode(
 
 
 def input_units(bounds: RelaxedBounds) -> Float[np.ndarray, "inputs"]:
-    """A power of two for each input, in which it is 1 at most and at least 1/2 at one of its bounds."""
+    """Return a unit for each input: a power of two in which the larger of its bounds is between 1/2 and 1."""
     return np.ldexp(1.0, exponents_of(np.maximum(np.abs(bounds.in_lower), np.abs(bounds.in_upper))))
 
 
@@ -96,7 +96,7 @@ def _inside(domain: Domain, bounds: RelaxedBounds, x: Expression) -> list[Any]:
 
 
 def _hidden_weight(program: ReLUProgram) -> Float[np.ndarray, "neurons neurons"]:
-    """What each neuron reads of others."""
+    """Return the weights with which each neuron reads the others."""
     d, weight = program.num_inputs, np.zeros((program.num_neurons, program.num_neurons))
     for stage, start, stop in zip(program.stages, program.offsets, program.offsets[1:], strict=False):
         weight[start:stop, :start] = stage.weight[:, d:]

@@ -1,4 +1,4 @@
-"""The tree of a set of activation patterns, cell by cell."""
+"""Compiled construction, cell by cell, of the tree of a set of activation patterns."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
 
-START_STOP_STAGE_PARENT = 4  # what a cell on the stack is: its regions in `order`, its stage, its parent's code
+START_STOP_STAGE_PARENT = 4  # a cell on the stack: its regions in `order`, its stage, its parent's code
 
-# A byte times the first has each of its bits on top of a byte of its own, the highest in the lowest byte.
+# Multiplying a byte by the first puts each of its bits at the top of its own byte, the highest bit in the lowest byte.
 SPREAD, TOPS = np.uint64(0x8040201008040201), np.uint64(0x8080808080808080)
-MOST = 255  # so many bits can be added up in a byte
+MOST = 255  # most bits that can be added up in a byte
 
 
 @compiled(vectorise=True)
@@ -30,17 +30,18 @@ def order_cuts(
     cuts,
     steps,
 ):
-    """Write the tree below a cell, and bring its part of `order` into the order of leaves; return the number of cuts.
+    """Write the tree below a cell, sorting its part of `order` by leaves; return the number after the last cut.
 
     The cell is the first of `frames` and `open_bits`. Its regions are `order[start:stop]`; it is cut unless they are
-    all of one kind. `kinds` are numbers below the length of `stamps`, or none if every region is a kind of its own. The
-    cut is that of a neuron of the first stage with both signs: one that leaves the fewest kinds on its two sides, of
-    these the one that divides the regions most evenly. `open_bits` has the bits of the stage that can still differ
-    within each cell on the stack. Where a leaf's regions start is written to `leaves`, if there are kinds: if not, leaf
-    k has the one region `order[k]`, and a cell of n leaves has n - 1 cuts, so that cells can be walked in any order.
+    all of one kind. `kinds` are numbers below the length of `stamps`, or empty if every region is its own kind. The cut
+    is made by a neuron of the first stage with both signs: one that leaves the fewest kinds on its two sides and, of
+    these, the one that divides the regions most evenly. `open_bits` has, for each cell on the stack, the bits of the
+    stage that can still differ in it. If there are kinds, the start of each leaf's regions is written to `leaves`; if
+    not, leaf k has the one region `order[k]`, and a cell of n leaves has n - 1 cuts, so cells can be walked in any
+    order.
 
-    `cuts` is the number of the cell's own cut. After so many `steps`, a cell each, what is left is on the stack; there
-    is no limit if this is negative. Returned is the number behind that of the last cut; -1 if patterns occur twice.
+    `cuts` is the number of the cell's own cut. After `steps` cells, what is left is on the stack; a negative number is
+    no limit. Returns -1 if patterns occur twice.
     """
     width, top, stamp, found = patterns.shape[1], 0, 0, frames[0, 0]
     while top >= 0 and steps != 0:
@@ -71,7 +72,7 @@ def order_cuts(
         if parent >= 0:
             children[parent >> 1, parent & 1] = cuts
         cut_neurons[cuts] = best
-        # The inactive child on top of the active one, in place of their parent.
+        # The inactive child goes on top of the active one, in place of their parent.
         for byte in range(width):
             open_bits[top + 1, byte] = open_bits[top, byte]
         frames[top, 0], frames[top, 1], frames[top, 2], frames[top, 3] = middle, stop, stage, 2 * cuts + 1
@@ -83,7 +84,7 @@ def order_cuts(
 
 @compiled()
 def is_leaf(kinds, order, start, stop):
-    """Whether a cell's regions are all of one kind."""
+    """Return whether all regions of a cell are of one kind."""
     if kinds.shape[0] == 0:
         return stop - start == 1
     other = 0
@@ -94,7 +95,7 @@ def is_leaf(kinds, order, start, stop):
 
 @compiled()
 def fewest_kinds(patterns, first, last, kinds, stamps, order, start, stop, counts, stamp):
-    """The neuron that leaves the fewest kinds on its two sides, most even if there are several; and the last stamp."""
+    """Return the neuron that leaves the fewest kinds on its two sides, the most even of several; and the last stamp."""
     best, least, least_uneven = -1, 2 * (stop - start) + 1, 0
     for neuron in range(first, last):
         if 0 < counts[neuron] < stop - start:
@@ -114,10 +115,10 @@ def fewest_kinds(patterns, first, last, kinds, stamps, order, start, stop, count
 
 @compiled()
 def most_even(patterns, first, last, order, start, stop, open_bits, counts):
-    """Count in how many regions of a cell each neuron of a stage is active; bits that no longer differ are closed.
+    """Count in how many regions of a cell each neuron of a stage is active, and close bits that no longer differ.
 
     Returns:
-        The neuron that is active in about half of the regions, as nearly as there is one; -1 if none has both signs.
+        The neuron that is active in as close to half of the regions as possible; -1 if none takes both signs.
     """
     regions = stop - start
     best, least = -1, regions
@@ -143,9 +144,9 @@ def most_even(patterns, first, last, order, start, stop, open_bits, counts):
 
 @compiled()
 def divide(patterns, neuron, order, spare, start, stop):
-    """Bring a cell's regions where the neuron is inactive to its front; return where the others start.
+    """Move the regions of a cell where the neuron is inactive to its front; return where the others start.
 
-    Both places are written and one of them moves on, since no processor could predict a branch.
+    Both places are written and one of the positions advances, since no processor could predict a branch.
     """
     middle, active = start, start
     for at in range(start, stop):

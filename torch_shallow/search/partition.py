@@ -1,4 +1,4 @@
-"""The result of an enumeration: a binary space partition of the domain into activation regions."""
+"""Binary space partition of a domain into activation regions: the result of an enumeration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from torch_shallow.program.relu_program import ReLUProgram
 
 @dataclass(frozen=True)
 class Search:
-    """Which engine is at work, and what it counts as a cut.
+    """Choice of the engine, and its criterion for a cut.
 
     Attributes:
-        by_rays: whether cells are rays at first; else half-spaces.
-        solver: what solves linear programs: a name in `cvxpy.installed_solvers()`; if None, compiled code, and HiGHS
-            for a program that it cannot settle.
-        tolerance: a pre-activation cuts a cell if, relative to the size of its row, it is beyond this on both sides;
-            what is nearer to zero may be decided by exact arithmetic.
-        max_rays: a cell with more rays changes to half-spaces; None: none does.
-        max_error: how much of an output may be lost in a bounded box by not deciding what is nearer to zero; None: a
+        by_rays: Whether cells start as rays; else as half-spaces.
+        solver: Solver of the linear programs: a name in `cvxpy.installed_solvers()`; by default, compiled code, and
+            HiGHS for programs that it cannot settle.
+        tolerance: A pre-activation cuts a cell if it exceeds this share of the size of its row on both sides; values
+            nearer to zero may be decided by exact arithmetic.
+        max_rays: A cell with more rays changes to half-spaces; None for no limit.
+        max_error: How much of an output may be lost in a bounded box by not deciding values nearer to zero; None for a
             share of the size of the output (see `harmless_values`).
     """
 
@@ -39,16 +39,16 @@ class Search:
 
 @dataclass(frozen=True)
 class Partition(Tree):
-    """A tree whose cuts are half-spaces of neurons: each a pre-activation, affine on the cell it cuts.
+    """A tree whose cuts are half-spaces of neurons: each is a pre-activation, affine on the cell it cuts.
 
-    Attributes, beside those of `Tree`:
-        program: the network.
-        cut_neurons: the neuron of the program that makes each cut.
-        packed_patterns: activation pattern of each region, as `np.packbits` packs it.
-        method: how each region was found: regions by engine name.
-        mixed: where activation regions were merged, the neurons that take both signs on each region, packed likewise
-            (its pattern is then that of one of them); None if every region is an activation region.
-        search: how the regions were searched for.
+    Attributes, besides those of `Tree`:
+        program: The network.
+        cut_neurons: Neuron of the program that makes each cut.
+        packed_patterns: Activation pattern of each region, packed as by `np.packbits`.
+        method: Number of regions found by each engine, by engine name.
+        mixed: If activation regions were merged, the neurons that take both signs on each region, packed likewise (its
+            pattern is then that of one of them); None if every region is an activation region.
+        search: How the regions were searched for.
     """
 
     program: ReLUProgram
@@ -74,15 +74,15 @@ class Partition(Tree):
 
     @property
     def kind(self) -> str:
-        """What the regions are, in words."""
+        """Description of the regions in words."""
         return "activation regions" if self.mixed is None else "regions (merged activation regions)"
 
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
-        """The neuron that makes each of some cuts, numbered through all stages of the whole network."""
+        """Return the neurons that make the given cuts, numbered through all stages of the whole network."""
         return self.program.network.neurons[self.cut_neurons[list(cuts)]]
 
     def names(self, steps: Sequence[tuple[int, bool]]) -> list[str]:
-        """Sides of cuts in words, such as `"stage 1 neuron 3 active"`."""
+        """Return the sides of cuts in words, such as `"stage 1 neuron 3 active"`."""
         neurons = self.neurons([cut for cut, _ in steps])
         return [
             f"{self.program.neuron_name(int(neuron))} {'active' if side else 'inactive'}"
@@ -90,16 +90,16 @@ class Partition(Tree):
         ]
 
     def patterns(self, regions: slice | Int[np.ndarray, "some"] = slice(None)) -> Bool[np.ndarray, "some neurons"]:
-        """Activation patterns of some regions (all by default)."""
+        """Return the activation patterns of some regions, of all by default."""
         packed = self.packed_patterns[regions]
         return np.unpackbits(packed, axis=1, count=self.program.num_neurons).astype(bool)
 
 
 def activation_partition(tree: Tree) -> Partition:
-    """The partition into activation regions that a tree is.
+    """Return a tree as a partition into activation regions.
 
     Raises:
-        TransformError: its regions are others: merged, or not of a deep network.
+        TransformError: The regions are merged, or do not belong to a deep network.
     """
     if not isinstance(tree, Partition) or tree.mixed is not None:
         found = "merged ones" if isinstance(tree, Partition) else "regions that belong to no deep network"

@@ -1,4 +1,4 @@
-"""What is enumerated, and how: all that a worker needs to know, laid out for compiled code."""
+"""Enumeration problem: all that a worker needs to know, laid out for compiled code."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from torch_shallow.geometry.exact_cell import MOST_COORDINATES
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.partition import Search
 
-CANCELLATION = 1e-3  # a row shorter than this, relative to what it was added up from, is measured against that
-ROUNDING = 2.0**-46  # of the terms of a value: what rounding may have made of 0
-HARMLESS = 1e-10  # a change of the outputs by this, relative to their size, is not looked into
-SPARSE, FEW = 1 / 4, 8  # a stage is sparse if no larger share of its weights, and so few for a neuron, are not zero
+CANCELLATION = 1e-3  # a row shorter than this share of the sum of its terms is measured against that sum
+ROUNDING = 2.0**-46  # share of the terms of a value that rounding may have made of 0
+HARMLESS = 1e-10  # a change of the outputs by this share of their size is ignored
+SPARSE, FEW = 1 / 4, 8  # a sparse stage has at most this share of weights, and this many per neuron, that are not zero
 
 
 class PackedProgram(Bundle):
-    """A program in chart coordinates, packed: rows over homogeneous coordinates are stored transposed."""
+    """A program in chart coordinates, packed; rows over homogeneous coordinates are stored transposed."""
 
-    sizes: np.ndarray  # int64 (stages,): neurons of each stage
+    sizes: np.ndarray  # int64 (stages,): number of neurons of each stage
     offsets: np.ndarray  # int64 (stages + 1,): first neuron of each stage
     inputs: np.ndarray  # float64: for each stage (dimension, neurons) of the input part, flattened
-    closed: np.ndarray  # uint8 (stages,): whether later stages read nothing but this stage and later ones
+    closed: np.ndarray  # uint8 (stages,): whether later stages read only this stage and later ones
     block_starts: np.ndarray  # int64 (stages + 1,): first block of each stage
     block_sources: np.ndarray  # int64 (blocks,): stage that a block reads
     block_offsets: np.ndarray  # int64 (blocks,): where the block starts in `hidden`
     hidden: np.ndarray  # float64: blocks (source neurons, neurons), flattened
     input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
     hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
-    harmless: np.ndarray  # float64 (neurons,): a value of this size that is lost does not matter to the outputs
+    harmless: np.ndarray  # float64 (neurons,): size of a value that may be lost without changing the outputs noticeably
     stage_of: np.ndarray  # int64 (neurons,)
-    own_rows: np.ndarray  # float64 (neurons, dimension): of the input part, of neurons of sparse stages
+    own_rows: np.ndarray  # float64 (neurons, dimension): rows of the input part, for neurons of sparse stages
     sparse: np.ndarray  # uint8 (stages,): whether nearly all weights of the hidden part are zero; never the first
     source_starts: np.ndarray  # int64 (neurons + 1,): first source of each neuron; only those of sparse stages have any
-    sources: np.ndarray  # int64 (sources,): a neuron of a weight that is not zero
-    source_weights: np.ndarray  # float64 (sources,): the weight
+    sources: np.ndarray  # int64 (sources,): neurons with a weight that is not zero
+    source_weights: np.ndarray  # float64 (sources,): their weights
     reader_starts: np.ndarray  # int64 (neurons + 1,): first reader of each neuron
-    readers: np.ndarray  # int64 (sources,): neurons of which it is a source
+    readers: np.ndarray  # int64 (sources,): neurons that read it
 
 
 def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neurons"] | None = None) -> PackedProgram:
-    """Lay a program out for the compiled walk, in chart coordinates; no value matters unless `harmless` is given."""
+    """Lay a program out for the compiled walk, in chart coordinates; every value counts unless `harmless` is given."""
     d = program.num_inputs
     inputs, hidden, starts, sources, offsets = [], [], [0], [], []
     input_sizes, hidden_norms = [], []
@@ -92,7 +92,7 @@ def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neuron
 
 
 def _sources(program: ReLUProgram, chart: Chart) -> tuple[np.ndarray, ...]:
-    """The fields of a `PackedProgram` that say which stages are sparse, and what their neurons read."""
+    """Return the fields of a `PackedProgram` that say which stages are sparse, and what their neurons read."""
     d, neurons = program.num_inputs, program.num_neurons
     sparse, targets, sources, weights = [], [], [], []
     for number, (stage, offset) in enumerate(zip(program.stages, program.offsets, strict=False)):
@@ -121,13 +121,13 @@ def _sources(program: ReLUProgram, chart: Chart) -> tuple[np.ndarray, ...]:
 
 
 def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None = None) -> Float[np.ndarray, "neurons"]:
-    """Up to which size a value of each neuron may be lost, at unit vectors of homogeneous chart coordinates.
+    """Return the size up to which a value of each neuron may be lost, at unit vectors of homogeneous chart coordinates.
 
-    A ReLU that is off by a value changes an output by no more than that value times the sum, over all ways from the
-    neuron to the output, of the product of the weights' sizes. In a box, all neurons together may lose half of
-    `max_error`; if that is None, each a share of the largest output at its centre, some way along each coordinate, and
-    between these; where outputs are nearly zero at all of these, every value matters. In other domains, which may have
-    no size, every value does.
+    A ReLU that is off by some value changes an output by at most that value times the sum, over all paths from the
+    neuron to the output, of the products of the absolute weights. In a box, all neurons together may lose half of
+    `max_error`. If that is None, each may lose a share of the largest output found at the centre, part of the way along
+    each coordinate, and between these; where outputs are nearly zero at all of these points, every value matters. It
+    also does in other domains, which may be unbounded.
     """
     d, n, p = program.num_inputs, program.num_neurons, chart.num_coordinates
     if p > MOST_COORDINATES or n == 0:
@@ -138,7 +138,7 @@ def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None 
     v = np.concatenate([np.zeros((1, p)), 0.61 * steps, 0.23 * steps])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         size = np.abs(program(chart.lift(v))).max(axis=0)
-        if max_error is not None:  # the longest vector of the box is sqrt(p + 1) long
+        if max_error is not None:  # the longest vector of the box has length sqrt(p + 1)
             size = np.full(len(size), max_error / (2 * n * math.sqrt(p + 1) * HARMLESS))
         gain = np.abs(program.out_weight[:, d:]) / size[:, None]
         for stage, start, stop in reversed(
@@ -150,7 +150,7 @@ def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None 
 
 
 def _closed(program: ReLUProgram) -> np.ndarray:
-    """Whether all stages after each stage read nothing before that stage, nor the input."""
+    """Return whether all stages after each stage read neither the input nor any stage before that stage."""
     d, offsets = program.num_inputs, program.offsets
     first_read = [
         np.flatnonzero(stage.weight.any(axis=0)).min(initial=stage.weight.shape[1]) for stage in program.stages
@@ -168,7 +168,7 @@ def _closed(program: ReLUProgram) -> np.ndarray:
 def compose(network, maps, norms_of_all, pattern, active, stage):
     """Write the rows of a stage's pre-activations under `pattern`, and the sizes to measure their values against.
 
-    `active` is work space, as long as there are neurons.
+    `active` is work space with room for all neurons.
     """
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = maps.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
@@ -197,9 +197,9 @@ def compose(network, maps, norms_of_all, pattern, active, stage):
 
 @compiled()
 def write_doubts(network, norms_of_all, pattern, stage, tolerance, doubts):
-    """Write up to which size values of the neurons of a composed stage are taken for 0.
+    """Write the size up to which values of the neurons of a composed stage are taken for 0.
 
-    Beyond the tolerance signs are sure; between this and the tolerance they may be real and may matter.
+    Beyond the tolerance, signs are certain; between this size and the tolerance they may be real and may matter.
     """
     offset, square = network.offsets[stage], 0.0
     for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
@@ -215,9 +215,9 @@ def write_doubts(network, norms_of_all, pattern, stage, tolerance, doubts):
 
 @compiled("contract", "nsz")
 def compose_neuron(network, maps, rows, norms_of_all, pattern, neuron, tolerance, doubts):
-    """Write the row of one neuron of a sparse stage, as `compose` and `write_doubts` do of a whole stage.
+    """Write the row of one neuron of a sparse stage, as `compose` and `write_doubts` do for a whole stage.
 
-    `rows` has one row for each neuron; what is written there is written to `maps` too, for stages that are not sparse.
+    `rows` has one row for each neuron; it is also written to `maps`, for stages that are not sparse.
     """
     dimension, row, stage = rows.shape[1], rows[neuron], network.stage_of[neuron]
     place, step = network.offsets[stage] * (dimension - 1) + neuron, network.sizes[stage]
@@ -240,7 +240,7 @@ def compose_neuron(network, maps, rows, norms_of_all, pattern, neuron, tolerance
 
 @compiled()
 def begin_rows(network, rows, stage):
-    """Write what the rows of a stage are if no neuron before it is active."""
+    """Write the rows of a stage for the case that no earlier neuron is active."""
     start = network.offsets[stage] * rows.shape[0]
     for k in range(rows.shape[0]):
         for i in range(rows.shape[1]):
@@ -274,7 +274,7 @@ def add_block(network, rows, maps, block, active):
 
 @compiled()
 def pack_status(status, packed, row):
-    """Write a pattern as `np.packbits` does, from eight neurons in each word: one in each byte, 0 or 1."""
+    """Write a pattern as `np.packbits` does, reading words of eight neurons with one byte, 0 or 1, for each."""
     for byte in range(packed.shape[1]):
         packed[row, byte] = (status[byte] * np.uint64(0x8040201008040201)) >> np.uint64(56)
 
@@ -294,11 +294,11 @@ class Cell:
     """A cell of the growing tree, given by half-spaces.
 
     Attributes:
-        parent: code of its place in the tree, as in `Found`.
-        depth: how many cuts there are above it.
+        parent: Code of its place in the tree, as in `Found`.
+        depth: Number of cuts above it.
         status: 1 for active neurons, 0 for inactive ones, -1 for those not decided yet.
-        rows: the half-spaces on its path, `rows @ (v, t) >= 0` in chart coordinates, without those of the domain.
-        point: an interior point, homogeneous.
+        rows: The half-spaces on its path, `rows @ (v, t) >= 0` in chart coordinates, without those of the domain.
+        point: An interior point, in homogeneous coordinates.
     """
 
     parent: int
@@ -309,21 +309,21 @@ class Cell:
 
 
 def whole_domain(chart: Chart, num_neurons: int) -> Cell:
-    """The cell that every walk begins with."""
+    """Return the cell from which every walk starts."""
     status = np.full(num_neurons, -1, dtype=np.int8)
     return Cell(-1, 0, status, np.zeros((0, chart.num_coordinates + 1)), np.append(chart.inner, 1.0))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A program on a domain, and how it is searched.
+    """A program on a domain, and how to search it.
 
     Attributes:
-        program: the network.
-        chart: coordinates and domain.
-        network: the balanced program packed in the coordinates of the chart; not packed again by a worker, whose linear
-            algebra may round in another way.
-        search: how cells are searched.
+        program: The network.
+        chart: Coordinates and domain.
+        network: The balanced program, packed in the coordinates of the chart; workers do not pack it again, since their
+            linear algebra may round differently.
+        search: How cells are searched.
     """
 
     program: ReLUProgram

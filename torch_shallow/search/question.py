@@ -1,4 +1,4 @@
-"""What a search answers, in the one form that all of its engines know, and what travels between it and them."""
+"""Common form of the questions that a search answers, and the messages between the search and its engines."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch_shallow.program.relu_program import ReLUProgram
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """The greatest value of the least of some affine functions, where others are not negative.
+    """The maximum of the least of some affine functions where others are non-negative.
 
     With g_1, ..., g_m the first `num_goals` outputs of the program and c_1, ... the others, it is the maximum of
-    min_i g_i(x) over all x of the domain with c_j(x) >= 0 for all j. The goals may depend on the input directly, as may
-    all outputs of a program, so that any concave piecewise-linear function of inputs and outputs can be asked for.
+    min_i g_i(x) over all x of the domain with c_j(x) >= 0 for all j. Goals may depend on the input directly, as may all
+    outputs of a program, so any concave piecewise-linear function of inputs and outputs can be maximised.
 
     Attributes:
-        program: the network, whose outputs are the goals and then the constraints.
-        domain: where to look; bounded, unless all regions are to be looked at (`search/by_regions.py`).
-        num_goals: how many of the outputs are goals: at least one.
-        floor: values up to this are of no interest: a cell that cannot reach more is left out.
-        enough: a point of a higher value ends the search.
-        slack: a constraint counts as kept by a point down to minus this: where the best point lies on its boundary,
-            rounding decides on which side.
+        program: The network; its outputs are the goals, then the constraints.
+        domain: The domain; bounded, unless all regions are to be examined (`search/by_regions.py`).
+        num_goals: Number of outputs that are goals, at least one.
+        floor: Values up to this are of no interest; a cell that cannot exceed it is left out.
+        enough: A point of a higher value ends the search.
+        slack: A point satisfies a constraint down to minus this; where the best point lies on the constraint's
+            boundary, rounding decides the side.
     """
 
     program: ReLUProgram
@@ -38,7 +38,7 @@ class Posed:
     slack: float = 0.0
 
     def value(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points"]:
-        """The value at each row, as the program computes it; -inf where a constraint is not kept."""
+        """Return the value at each row, as the program computes it; -inf where a constraint is violated."""
         y = self.program(x)
         kept = (y[:, self.num_goals :] >= -self.slack).all(axis=1)
         return np.where(kept, y[:, : self.num_goals].min(axis=1), -np.inf)
@@ -49,10 +49,10 @@ class OpenCell:
     """A cell that may still hold a better point.
 
     Attributes:
-        path: the decisions on neurons that lead to it, each as `2 * neuron + side` (side 1: active), neurons numbered
-            through all stages; in the order in which they were made. An engine that cuts inputs too codes these cuts in
-            numbers from `2 * num_neurons` on.
-        bound: no point of the cell has a higher value: proven.
+        path: The decisions on neurons that lead to it, in order, each as `2 * neuron + side` (side 1: active), with
+            neurons numbered through all stages. An engine that also cuts inputs codes these cuts by numbers from
+            `2 * num_neurons` on.
+        bound: Proven upper bound of the values in the cell.
     """
 
     path: Int32[np.ndarray, "depth"]
@@ -61,13 +61,13 @@ class OpenCell:
 
 @dataclass(frozen=True, eq=False)
 class CellTask:
-    """Some cells to open.
+    """Cells for an engine to open.
 
     Attributes:
-        cells: the cells, best first.
-        incumbent: the best value known, or the floor; what cannot be above it is left out.
-        budget: about how many cells to open at most; what is then left is given back. A task always opens one.
-        leave_below: cells below its own whose bound is at most this are given back rather than opened: others are more
+        cells: The cells, best first.
+        incumbent: The best known value, or the floor; cells that cannot exceed it are left out.
+        budget: Greatest number of cells to open, approximately; the rest is returned. A task opens at least one.
+        leave_below: Bound up to which descendants of its cells are returned rather than opened, as others are more
             promising.
     """
 
@@ -79,14 +79,14 @@ class CellTask:
 
 @dataclass(frozen=True, eq=False)
 class CellOutcome:
-    """What became of the cells of a task.
+    """Results of a task.
 
     Attributes:
-        open: cells that are left open; together with those that were left out, they cover the cells of the task.
-        x: the best point found, if it is better than the incumbent; it lies in the domain.
-        value: its value, as the program computes it in float64; -inf without a point.
-        cells: how many cells were opened.
-        left_out: the highest bound of a cell that was left out since it cannot be above the incumbent, or -inf.
+        open: Cells left open; together with those left out, they cover the cells of the task.
+        x: The best point found, if it is better than the incumbent; it lies in the domain.
+        value: Value of `x`, as the program computes it in float64; -inf without a point.
+        cells: Number of cells opened.
+        left_out: Highest bound of a cell that was left out because it cannot exceed the incumbent, or -inf.
     """
 
     open: tuple[OpenCell, ...]
@@ -100,34 +100,34 @@ class CellOutcome:
 class Engine(Protocol):
     """Opens cells: bounds them, finds points in them, and branches.
 
-    An engine is made of a question, and of bounds that anybody would find for its neurons. What it does with a task
-    depends on nothing but these and the task: not on clocks, random numbers, or earlier tasks. So the search has the
-    same result whoever does the work.
+    An engine is made from a question and from bounds of its neurons that are the same for everyone. Its results depend
+    only on these and the task, not on clocks, random numbers, or earlier tasks. So the search has the same result
+    whoever does the work.
     """
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open at most, for it to take about a tenth of a second."""
+        """Greatest number of cells that a task should open to take about a tenth of a second."""
 
     def root(self) -> OpenCell:
-        """The whole domain, with a bound."""
+        """Return the whole domain, with a bound."""
 
     def explore(self, task: CellTask) -> CellOutcome:
-        """Open the cells of a task, depth first or as the engine likes, until the budget is used up."""
+        """Open the cells of a task, depth first or in any other order, until the budget is used up."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is proven of the greatest value: it lies between `value` and `bound`.
+    """Proven enclosure of the greatest value: it lies between `value` and `bound`.
 
     Attributes:
-        x: the best point found; None if there is none.
-        value: its value; -inf without a point.
-        bound: no point of the domain has a higher value than this and `value`: -inf if there is no point at all.
-        cells: how many cells were opened.
-        seconds: how long it took.
-        reason: why the search stopped before it had ended; empty if it has.
-        counts: what else an engine counts.
+        x: The best point found; None if there is none.
+        value: Value of `x`; -inf without a point.
+        bound: Upper bound: no point of the domain has a value above both this and `value`; -inf if there is no point.
+        cells: Number of cells opened.
+        seconds: Time taken, in seconds.
+        reason: Why the search stopped early; an empty text if it did not.
+        counts: Further counts of the engine.
     """
 
     x: Float[np.ndarray, "inputs"] | None
@@ -140,5 +140,5 @@ class Answer:
 
     @property
     def gap(self) -> float:
-        """The width of the proven interval."""
+        """Width of the proven interval."""
         return 0.0 if self.bound <= self.value else self.bound - self.value

@@ -1,4 +1,4 @@
-"""What one task finds, how much it may find, and how a compiled walk is called again and again to find it."""
+"""Output of a task, its limits, and the repeated calls of a compiled walk that fill it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DONE = 10  # nothing left to do
 FULL = 11  # the output arrays are full
 NEED_FRAMES = 13  # the stack is full
 OFF_PATH = 14  # the first cuts are not those of the path
-UNDECIDED = 2  # status of a neuron that may take both signs on a cell; else 0 or 1
+UNDECIDED = 2  # status of a neuron that may take both signs on a cell; otherwise 0 or 1
 
-# What a walk counts: top of its stack, cuts found in all calls, and rows of `Found` in use.
+# Counts of a walk: top of its stack, cuts found in all calls, and rows of `Found` in use.
 TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
 NUM_COUNTS = 4
 
@@ -40,33 +40,33 @@ class Found(Bundle):
     points: np.ndarray  # float64 (capacity, dimension - 1)
 
     def first(self, cuts: int, regions: int) -> Found:
-        """The room for the first cuts and the first regions."""
+        """Return the first rows for cuts and for regions."""
         return Found(*(array[:rows] for array, rows in zip(self, (cuts, cuts, *(3 * [regions])), strict=True)))
 
 
 @compiled()
 def guided_side(path, depth, neuron):
-    """The side to take of a cut: -1 for both, behind the end of the path; or OFF_PATH.
+    """Return the side to take of a cut: -1 for both, after the end of the path; or OFF_PATH.
 
-    An entry of a path is `2 * neuron + side`.
+    Each entry of the path is `2 * neuron + side`.
     """
     if depth >= path.shape[0]:
         return -1
     return path[depth] & 1 if path[depth] >> 1 == neuron else OFF_PATH
 
 
-FIRST_CUTS, FIRST_REGIONS = 4, 1  # room that a walk is given at first: a cut, or a region, may take a second
-RESPONSE = 0.05  # seconds that a compiled walk should take between two looks at the clock
+FIRST_CUTS, FIRST_REGIONS = 4, 1  # room given to a walk at first: a single cut or region may take a second
+RESPONSE = 0.05  # seconds that a compiled walk should take between two checks of the clock
 
 
 @dataclass(frozen=True)
 class Quota:
-    """How much one task may do. It always finds something, and ends at the next look at the clock.
+    """Limits of one task. A task always finds something, and ends at the next check of the clock.
 
     Attributes:
-        seconds: how long it may take.
-        regions: how many regions it may find; None is no limit.
-        cuts: how many cuts it may make; None is no limit.
+        seconds: Greatest duration, in seconds.
+        regions: Greatest number of regions to find; None for no limit.
+        cuts: Greatest number of cuts to make; None for no limit.
     """
 
     seconds: float = float("inf")
@@ -75,11 +75,11 @@ class Quota:
 
 
 class Harvest:
-    """Cuts, regions and open cells of a task in the order found.
+    """Cuts, regions and open cells of a task, in the order found.
 
     Args:
-        quota: how much it may find.
-        interrupted: asked now and then whether to stop early.
+        quota: Limits of the task.
+        interrupted: Returns whether to stop early; asked from time to time.
     """
 
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -88,7 +88,7 @@ class Harvest:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything that was found, and begin to count the quota anew."""
+        """Forget everything that was found, and restart the quota."""
         self.num_cuts = self.num_regions = 0
         self._blocks: list[tuple[np.ndarray, ...]] = []
         self._first_cuts: list[int] = []
@@ -98,24 +98,24 @@ class Harvest:
         self.begin(0, np.zeros(0, dtype=np.int32))
 
     def begin(self, start: int, path: Int32[np.ndarray, "depth"]) -> None:
-        """What is added from now on is below a start of the task, behind the cuts of its path."""
+        """Place everything added from now on below a start of the task, after the cuts of its path."""
         self._start, self.given = start, path
 
     @property
     def spent(self) -> bool:
-        """Whether the quota is used up, or there is an interruption; never before something is found."""
+        """Whether the quota is used up or the task interrupted; never before something is found."""
         cuts, regions = self.num_cuts, self.num_regions
         return cuts + regions > 0 and (
             self._left(cuts, regions) <= 0 or time.monotonic() - self._begun >= self.quota.seconds or self.interrupted()
         )
 
     def _left(self, cuts: int, regions: int) -> float:
-        """How many more regions, or cuts, there may be."""
+        """Return how many more regions, or cuts, are allowed."""
         limits = ((self.quota.cuts, cuts), (self.quota.regions, regions))
         return min((float(limit - found) for limit, found in limits if limit is not None), default=float("inf"))
 
     def room(self, found: Found) -> Found:
-        """As much of a block as should be filled before the next look at the clock."""
+        """Return the part of a block that should be filled before the next check of the clock."""
         self._looked = time.monotonic()
         left = self._left(self.num_cuts, self.num_regions)
         cuts, regions = (int(max(1, min(n, left, len(found.points)))) for n in (self._cut_rows, self._region_rows))
@@ -125,13 +125,13 @@ class Harvest:
         """Append what a compiled walk has written since the last call."""
         cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
         seconds = time.monotonic() - self._looked
-        # Cuts on the way to the first region take no time, which says nothing of what regions take.
+        # The time of cuts before the first region says nothing about the time that regions take.
         if seconds < RESPONSE / 2:
             self._cut_rows = min(self._cut_rows * (8 if cuts >= self._cut_rows else 1), BLOCK)
             self._region_rows = min(self._region_rows * (8 if regions >= self._region_rows else 1), BLOCK)
         elif seconds > RESPONSE * 2:
             self._cut_rows, self._region_rows = max(self._cut_rows // 4, 1), max(self._region_rows // 4, 1)
-        # Copies, since a view would keep a whole block for a few rows.
+        # Copies, since a view would keep a whole block alive for a few rows.
         self.add(
             engine,
             found.cut_parents[:cuts],
@@ -151,10 +151,10 @@ class Harvest:
         packed_patterns: UInt8[np.ndarray, "regions bytes"],
         points: Float[np.ndarray, "regions coordinates"],
     ) -> None:
-        """Append cuts, numbered on from `num_cuts`, and regions, with parents coded as in `Found`.
+        """Append cuts, numbered from `num_cuts` on, and regions, with parents coded as in `Found`.
 
         Raises:
-            TransformError: a region is found before the path has ended.
+            TransformError: A region is found before the path has ended.
         """
         self._first_cuts.append(self.num_cuts)
         self._blocks.append(
@@ -166,7 +166,7 @@ class Harvest:
             self._method[engine] = self._method.get(engine, 0) + len(points)
 
     def leave(self, parents: Int[np.ndarray, "open"]) -> None:
-        """Cells that are left open. One before the end of the path stands for the cell at its end."""
+        """Record cells that are left open; one before the end of the path stands for the cell at its end."""
         self._open.append(np.where(parents >= 0, parents, -1 - self._start))
 
     def _placed(self, parents: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
@@ -176,11 +176,11 @@ class Harvest:
         return np.where(given, -1 - self._start, parents)
 
     def path(self, parent: int, depth: int) -> list[tuple[int, int]]:
-        """The cuts above a cell, from the root down, each as its neuron and the side taken (1: active).
+        """Return the cuts above a cell, from the root down, each as its neuron and the side taken (1: active).
 
         Args:
-            parent: coded as in `Found`.
-            depth: how many cuts there are above it.
+            parent: Code of the cell, as in `Found`.
+            depth: Number of cuts above it.
         """
         steps = []
         while parent >= 0:
@@ -193,11 +193,11 @@ class Harvest:
         return given + steps[::-1]
 
     def piece(self, starts: Int[np.ndarray, "starts"]) -> Piece:
-        """Everything that was found below some cells of the whole tree."""
+        """Return everything that was found below some cells of the whole tree."""
         cut_parents, cut_neurons, region_parents, patterns, points = (
             np.concatenate(column) for column in zip(*self._blocks, strict=True)
         )
-        # Small to send; only a task of billions of cuts needs larger numbers.
+        # Small, to send quickly; only a task of billions of cuts needs larger numbers.
         cut_parents, cut_neurons, region_parents = (
             codes.astype(np.int32) if self.num_cuts < 1 << 30 else codes
             for codes in (cut_parents, cut_neurons, region_parents)
@@ -207,19 +207,19 @@ class Harvest:
 
 
 def off_path() -> TransformError:
-    """The error where a path does not exist."""
+    """Return the error for a path that does not exist."""
     return TransformError(
-        "model: expected the network that the regions so far were found of, on the same kind of machine, found one "
-        "whose cells are cut by other neurons; begin anew, without what is there."
+        "model: expected the network of the regions found so far, on the same kind of machine, found one whose cells "
+        "are cut by other neurons; start again without the earlier results."
     )
 
 
 class CompiledWalk(ABC):
-    """Gives cuts and regions to a harvest, and what is left at last back.
+    """Gives cuts and regions to a harvest, and in the end the cells left open.
 
     Args:
-        problem: what is enumerated.
-        harvest: where to append.
+        problem: The enumeration problem.
+        harvest: Where to append the results.
     """
 
     engine: str
@@ -236,14 +236,14 @@ class CompiledWalk(ABC):
 
     @abstractmethod
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
-        """Go on with the compiled walk, and return its status."""
+        """Continue the compiled walk, and return its status."""
 
     @abstractmethod
     def _serve(self, status: int, counts: Int[np.ndarray, "counts"]) -> None:
-        """Do what the walk has asked for, which is most often room."""
+        """Serve the request of the walk, usually for room."""
 
     def _walk_all(self) -> None:
-        """Walk everything below the one cell on the stack, as far as it is below the path of the harvest."""
+        """Walk everything that is below both the one cell on the stack and the path of the harvest."""
         harvest, counts = self.harvest, np.zeros(NUM_COUNTS, dtype=np.int64)
         counts[CUTS] = harvest.num_cuts
         while True:

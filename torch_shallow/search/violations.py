@@ -1,4 +1,4 @@
-"""A formula to be met somewhere in a domain, as questions that a search can answer."""
+"""Search for a point that meets a formula, as questions that a search can answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch_shallow.properties.cases import alternatives, cases_of
 from torch_shallow.properties.formula import AllOf, Formula, Row
 from torch_shallow.search.question import Posed
 
-APART = 64  # so many alternatives are looked at one by one: each is easier to bound than the greatest of them
-NEAR = 1e-8  # a search goes on for values this far below 0, relative to the terms that they are added up from
+APART = 64  # up to this many alternatives are searched one by one: each is easier to bound than their maximum
+NEAR = 1e-8  # values this far below 0, relative to the terms that they are sums of, are still pursued
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,30 +25,30 @@ class Violation:
     """One of the ways in which a formula may be met.
 
     Attributes:
-        posed: it is met where the value of this question is positive, or from 0 on if it is not strict.
-        strict: see `posed`.
+        posed: The formula is met where the value of this question is positive or, unless `strict`, zero.
+        strict: Whether the value must be positive.
     """
 
     posed: Posed
     strict: bool
 
     def meets(self, value: float) -> bool:
-        """Whether a value of the question meets the formula."""
+        """Return whether a value of the question meets the formula."""
         return value > 0.0 if self.strict else value >= 0.0
 
 
 def violations_of(program: ReLUProgram, domain: Domain, formula: Formula) -> list[Violation]:
-    """The ways in which a formula may be met by an input of a domain and its output.
+    """Return the ways in which an input of a domain and its output may meet a formula.
 
-    Strict rows are goals, whose least value has to be positive, and the others constraints; without strict rows, those
-    about outputs are goals, whose least value has to be at least 0. What is asked of a single entry of the input makes
-    a box smaller. Alternatives are ways of their own, as long as there are few; else they stay together as further
-    neurons (`with_formulas`), and what strictness does on the boundary is left to whoever looks at the point.
+    Strict rows become goals, whose least value must be positive, and the others constraints. Without strict rows, those
+    on outputs become goals, whose least value must be at least 0. Conditions on a single entry of the input shrink a
+    box. A few alternatives become separate ways; many stay together as further neurons (`with_formulas`), and whether a
+    boundary point meets a strict row is then up to the caller, who checks the point.
 
     Args:
-        program: the network, good for all of the domain.
-        domain: where to look.
-        formula: what is to be met.
+        program: The network, valid in the whole domain.
+        domain: The domain to search.
+        formula: The formula to meet.
     """
     found = []
     for case in cases_of(formula):
@@ -71,7 +71,7 @@ def _violation(program: ReLUProgram, domain: Domain, parts: Sequence[Formula]) -
         limits = [row for row in closed if row.inputs and not row.outputs]
         goals = [*strict, *nested, *(row for row in closed if row not in limits)] or [Row()]
     posed = Posed(with_formulas(program, [*goals, *limits]), domain, len(goals))
-    # A search leaves out what is above its floor by rounding alone; here, that is to be looked at.
+    # A search leaves out values that rounding alone puts above its floor; here, they must be examined.
     floor = -NEAR * float(terms_of(posed, middle_of(posed)).max())
     if strict and not nested:
         return Violation(replace(posed, floor=floor, enough=0.0), strict=True)
@@ -79,7 +79,7 @@ def _violation(program: ReLUProgram, domain: Domain, parts: Sequence[Formula]) -
 
 
 def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> tuple[Domain | None, list[Row]]:
-    """The part of a domain where rows about the input hold, or None if there is none; and the rows it does not tell."""
+    """Return the part of a domain where rows on the input hold (None if empty), and the rows not expressed by it."""
     if not isinstance(domain, Box) or not rows:
         return domain, [*rows]
     lower, upper, left = narrow(*domain.bounds(in_shape), rows)
@@ -87,7 +87,7 @@ def _within(domain: Domain, rows: Sequence[Row], in_shape: tuple[int, ...]) -> t
 
 
 def middle_of(posed: Posed) -> Float[np.ndarray, "1 inputs"]:
-    """A point to begin with: the middle of a box, and 0 elsewhere."""
+    """Return a starting point: the middle of a box, or 0 elsewhere."""
     if not isinstance(posed.domain, Box):
         return np.zeros((1, posed.program.num_inputs))
     lower, upper = finite_part(*posed.domain.bounds(posed.program.in_shape))
@@ -97,7 +97,7 @@ def middle_of(posed: Posed) -> Float[np.ndarray, "1 inputs"]:
 def finite_part(
     lower: Float[np.ndarray, "inputs"], upper: Float[np.ndarray, "inputs"]
 ) -> tuple[Float[np.ndarray, "inputs"], Float[np.ndarray, "inputs"]]:
-    """A part of a box that has ends: where there is none, 1 from the other one, or from 0."""
+    """Return a bounded part of a box: a missing end is placed 1 from the other end, or from 0."""
     low, high = np.isfinite(lower), np.isfinite(upper)
     return (
         np.where(low, lower, np.where(high, upper, 0.0) - 1.0),
@@ -106,7 +106,7 @@ def finite_part(
 
 
 def terms_of(posed: Posed, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points goals"]:
-    """The size of the terms that each goal is added up from, to which rounding is relative."""
+    """Return the size of the terms that each goal is the sum of, the scale of its rounding errors."""
     program, m = posed.program, posed.num_goals
     sources = np.abs(np.concatenate([x, np.maximum(program.preactivations(x), 0.0)], axis=1))
     size: np.ndarray = sources @ np.abs(program.out_weight[:m]).T + np.abs(program.out_bias[:m])

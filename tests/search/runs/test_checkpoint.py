@@ -328,7 +328,7 @@ def test_other_versions_machines_and_formats(tmp_path: Path, monkeypatch: pytest
         assert "expected format 0, found format 1" in refusal(path)
     with monkeypatch.context() as patch:
         patch.setattr(fingerprint, "_processor", lambda: "abacus")
-        with pytest.warns(UserWarning, match="goes on with abacus"):
+        with pytest.warns(UserWarning, match="continues on abacus"):
             assert_same(read(path), [random_piece(1)])
 
 

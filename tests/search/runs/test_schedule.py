@@ -190,12 +190,12 @@ def test_tasks_that_fail_are_done_again(caplog: pytest.LogCaptureFixture) -> Non
     with OfThreads(fails_first, OSError("worker died")) as executor:
         found = enumerate_regions(MANY, WholeSpace(), workers=executor, **SHORT)
     assert_same(found, expected)
-    assert "a task has failed and is done again: OSError: worker died" in caplog.text
+    assert "a task has failed and is repeated: OSError: worker died" in caplog.text
 
 
 @pytest.mark.usefixtures("most_is_done_elsewhere")
 def test_tasks_that_always_fail_are_an_error() -> None:
-    message = f"workers: a task has failed {ATTEMPTS} times, the last time with OSError: disk is gone"
+    message = f"workers: a task has failed {ATTEMPTS} times, last with OSError: disk is gone"
     executor = OfThreads(lambda task: True, OSError("disk is gone"))
     with executor, pytest.raises(TransformError, match=message):
         enumerate_regions(MANY, WholeSpace(), workers=executor)

@@ -1,1 +1,1 @@
-"""Cells as rays: the double description method, compiled."""
+"""Compiled double description method: cells as rays."""

@@ -1,7 +1,7 @@
-"""Double description of one cone: cutting it by a hyperplane.
+"""Double description of one cone: how a hyperplane cuts it.
 
-A cone lives in homogeneous coordinates and is given by lines and extreme rays, each ray with the bit set of the
-half-spaces it lies on. Coordinates of lines and rays lie in a pool and never change; a cone is a list of
+A cone lives in homogeneous coordinates and is given by lines and extreme rays; each ray has the bit set of the
+half-spaces it lies on. Coordinates of lines and rays are stored in a pool and never change; a cone is a list of
 indices into the pool (lines first) and a list of bit sets. Cutting follows the double description method
 (Motzkin et al. 1953; Fukuda & Prodon 1996), with one addition: half-spaces that are not facets are dropped from
 the bit sets, so that nearly all rays are simple and adjacency is cheap.
@@ -20,7 +20,7 @@ from torch_shallow.geometry.rays.pairs import adjacent, common_bits, count_bits,
 def drop_redundant(sets, start, count, used):
     """Clear, from the bit sets of a cone's rays and from `used`, the half-spaces that are not facets.
 
-    A face that is not a facet lies in a facet: all rays on it lie on another half-space too.
+    A face that is not a facet lies in a facet: all rays on it also lie on another half-space.
     """
     words = used.shape[0]
     for w in range(words):
@@ -50,11 +50,11 @@ def drop_redundant(sets, start, count, used):
 
 @compiled()
 def absorb_flat_rays(cones, scratch, cone, used):
-    """Turn rays along which everything still to come is zero into lines, one after another.
+    """Turn rays along which all later neurons are zero into lines, one after another.
 
     The cone grows to its sum with the line. Its facets are then those through the ray, its rays (modulo the line) those
-    adjacent to the ray; in this lower dimension all cuts to come are the same as before. The sum of all lines and rays
-    is still in the interior of the original cone. `scratch.flat` tells the flat rays; `cone` and `used` are updated.
+    adjacent to the ray; in this lower dimension all later cuts are the same as before. The sum of all lines and rays
+    is still in the interior of the original cone. `scratch.flat` marks the flat rays; `cone` and `used` are updated.
     """
     ids, sets, flat, keep = cones.ids, cones.sets, scratch.flat, scratch.level
     words = used.shape[0]
@@ -108,23 +108,23 @@ class Cones(Bundle):
 class Scratch(Bundle):
     """Work space of a cut, as long as the largest cone."""
 
-    values: np.ndarray  # float64: the hyperplane at each line and ray
+    values: np.ndarray  # float64: value of the hyperplane's function at each line and ray
     upper: np.ndarray  # int32: positions with value > 0
     lower: np.ndarray  # int32: positions with value < 0
     level: np.ndarray  # int32: positions with value 0
-    upper_words: np.ndarray  # uint64: bit sets side by side, for speed
+    upper_words: np.ndarray  # uint64: bit sets stored contiguously, for speed
     pairs: np.ndarray  # int32 (capacity, 2): adjacent rays on opposite sides
     table: np.ndarray  # int32: hash table of positions
     keys: np.ndarray  # uint64: keys of the table
     children: np.ndarray  # int64 (2, 3): start, lines and rays of the negative and the positive child
     child_used: np.ndarray  # uint64 (2, words): half-spaces of the children
-    flat: np.ndarray  # uint8: whether everything still to come is zero along a ray
+    flat: np.ndarray  # uint8: whether all later neurons are zero along a ray
     codes: np.ndarray  # uint64 (64 * words,): a random code for each half-space
 
 
 @compiled("contract", "reassoc", "nsz")
 def evaluate(pool, ids, start, count, row, values):
-    """Values of the linear function `row` at `count` lines and rays; returns the least and the greatest."""
+    """Write the values of the linear function `row` at `count` lines and rays; return the least and the greatest."""
     dimension = row.shape[0]
     low, high = np.inf, -np.inf
     for r in range(count):
@@ -139,7 +139,7 @@ def evaluate(pool, ids, start, count, row, values):
 
 @compiled()
 def new_bit(used):
-    """Word and bit of a half-space that is not in `used`; word -1 if all are taken."""
+    """Return word and bit of a half-space that is not in `used`; word -1 if all are taken."""
     for w in range(used.shape[0]):
         free = ~used[w]
         if free:
@@ -165,16 +165,16 @@ def split(cones, scratch, cone, used, threshold, pool_top):
     """Cut a cone by the hyperplane whose values at its lines and rays are in `scratch.values`.
 
     Args:
-        cones: storage; both children are written behind the parent's indices.
-        scratch: work space, with the values.
-        cone: start, number of lines, number of rays of the parent.
-        used: bit set of the parent's half-spaces.
-        threshold: values up to this size count as zero.
-        pool_top: first free row of the pool.
+        cones: Storage; both children are written after the parent's indices.
+        scratch: Work space, with the values.
+        cone: Start, number of lines, and number of rays of the parent.
+        used: Bit set of the parent's half-spaces.
+        threshold: Size up to which values count as zero.
+        pool_top: First free row of the pool.
 
     Returns:
         A status, and the first free row of the pool after the cut. `scratch.children` and `scratch.child_used` describe
-        the children. Unless the status is OK nothing has changed.
+        the children. Unless the status is OK, nothing has changed.
     """
     pool, ids, sets, values, pairs = cones.pool, cones.ids, cones.sets, scratch.values, scratch.pairs
     children, child_used = scratch.children, scratch.child_used
@@ -191,8 +191,8 @@ def split(cones, scratch, cone, used, threshold, pool_top):
         return split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used)
 
     upper, lower, level, first = scratch.upper, scratch.lower, scratch.level, start + lines
-    num_upper = num_lower = num_zero = np.int64(0)  # a literal 0 would be compiled for once more
-    for r in range(rays):  # without branches: which side a ray is on cannot be predicted
+    num_upper = num_lower = num_zero = np.int64(0)  # a literal 0 would cause another compilation
+    for r in range(rays):  # without branches: the side of a ray cannot be predicted
         value = values[lines + r]
         upper[num_upper] = lower[num_lower] = level[num_zero] = first + r
         num_upper += value > threshold
@@ -218,7 +218,7 @@ def split(cones, scratch, cone, used, threshold, pool_top):
         a, b = pairs[p, 0], pairs[p, 1]
         append_combination(pool, pool_top + p, ids[a], abs(values[b - start]), ids[b], abs(values[a - start]))
     for side in range(2):
-        at = end if side == 1 else end + shared + num_upper  # the child walked first lies last
+        at = end if side == 1 else end + shared + num_upper  # the child that is walked first goes last
         children[side, 0], children[side, 1], children[side, 2] = at, lines, num_zero + found
         for r in range(lines):
             ids[at] = ids[start + r]
@@ -258,7 +258,7 @@ def split(cones, scratch, cone, used, threshold, pool_top):
 
 @compiled()
 def split_on_line(pool, ids, sets, values, cone, used, word, bit, pivot, pool_top, children, child_used):
-    """The cut of a cone by a hyperplane that crosses a line: other lines and rays move along it onto the hyperplane."""
+    """Cut a cone by a hyperplane that crosses a line, along which other lines and rays move onto the hyperplane."""
     start, lines, rays = cone[0], cone[1], cone[2]
     words, end = used.shape[0], start + lines + rays
     if pool_top + lines + rays + 1 > pool.shape[0]:

@@ -1,7 +1,7 @@
-"""Lines and rays of one cone from its half-spaces: the double description method, plain and on its own.
+"""Lines and rays of one cone from its half-spaces: a plain, independent double description method.
 
 The walk that finds the regions cuts thousands of cones that share most of their half-spaces; here one cone is computed
-from nothing, so that the regions can be looked at, and certified, without trust in the walk.
+from scratch, so that regions can be inspected and certified without trusting the walk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DONE, FULL, GIVEN_UP = range(3)
 
 
 class Cone(Bundle):
-    """Lines and rays of a cone in homogeneous coordinates (v, t), t >= 0, and room for more rays.
+    """Lines and rays of a cone in homogeneous coordinates (v, t), t >= 0, with room for more rays.
 
     Bit 0 of a ray's set says that it lies on t = 0, bit i + 1 that it lies on half-space i.
     """
@@ -25,13 +25,13 @@ class Cone(Bundle):
     lines: np.ndarray  # float64 (dimension, dimension): unit vectors
     rays: np.ndarray  # float64 (capacity, dimension): unit vectors
     sets: np.ndarray  # uint64 (capacity, words)
-    values: np.ndarray  # float64 (capacity,): work space, as the next two
+    values: np.ndarray  # float64 (capacity,): work space, like the next two
     fresh_rays: np.ndarray
     fresh_sets: np.ndarray
 
 
 def whole_space(dimension: int, half_spaces: int, capacity: int = 64) -> Cone:
-    """The cone t >= 0, with bit sets for so many half-spaces."""
+    """Return the cone t >= 0, with bit sets for `half_spaces` half-spaces."""
     words = 1 + half_spaces // 64
     rays, sets = np.zeros((capacity, dimension)), np.zeros((capacity, words), dtype=np.uint64)
     rays[0, -1] = 1.0
@@ -40,7 +40,7 @@ def whole_space(dimension: int, half_spaces: int, capacity: int = 64) -> Cone:
 
 
 def with_more_room(cone: Cone) -> Cone:
-    """The same cone with room for twice as many rays."""
+    """Return the same cone with room for twice as many rays."""
     counts, lines, *others = cone
     return Cone(counts, lines, *(np.concatenate([array, np.zeros_like(array)]) for array in others))
 
@@ -48,15 +48,15 @@ def with_more_room(cone: Cone) -> Cone:
 def generators(
     half_spaces: Float[np.ndarray, "rows dimension"], tolerance: float, max_rays: int
 ) -> tuple[Float[np.ndarray, "lines dimension"], Float[np.ndarray, "rays dimension"]] | None:
-    """Unit lines and unit extreme rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`.
+    """Return unit lines and unit extreme rays of the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`.
 
     Args:
-        half_spaces: unit rows.
-        tolerance: a value up to this size, at a unit ray, counts as zero.
-        max_rays: give up when there are more rays, in the end or on the way.
+        half_spaces: Unit rows.
+        tolerance: Size up to which a value at a unit ray counts as zero.
+        max_rays: Greatest number of rays, in the end or on the way, before giving up.
 
     Returns:
-        Lines and rays, none of either if the cone has no interior; None if it was given up.
+        Lines and rays, both empty if the cone has no interior; None if it was given up.
     """
     cone = whole_space(half_spaces.shape[1], len(half_spaces))
     while True:
@@ -71,7 +71,7 @@ def generators(
 def intersect(
     cone: Cone, half_spaces: Float[np.ndarray, "rows dimension"], rows: int, tolerance: float, max_rays: int
 ) -> int:
-    """Cut a cone by the half-spaces from the next one on to `rows`, keeping the positive side of each.
+    """Cut a cone by the half-spaces from the next one on up to `rows`, keeping the positive side of each.
 
     Returns:
         DONE (a cone without interior has no lines and rays), GIVEN_UP, or FULL: call again with more room.
@@ -103,7 +103,7 @@ def intersect(
 
 @compiled()
 def cut_line(cone: Cone, row: Float[np.ndarray, "dimension"], pivot: int) -> None:
-    """Move the other lines and the rays along one line onto the hyperplane; half of that line is the new ray."""
+    """Move the other lines and the rays along one line onto the hyperplane; half of this line becomes the new ray."""
     lines, rays, counts = cone.lines, cone.rays, cone.counts
     last, bit = counts[1] - 1, counts[0] + 1
     word, mask = bit >> 6, np.uint64(1) << np.uint64(bit & 63)
@@ -127,7 +127,7 @@ def cut_line(cone: Cone, row: Float[np.ndarray, "dimension"], pivot: int) -> Non
 
 @compiled()
 def combine(cone: Cone, row: Float[np.ndarray, "dimension"], tolerance: float) -> int:
-    """Write the rays on the hyperplane between adjacent rays of its two sides; their number, or -1 for lack of room."""
+    """Write the rays on the hyperplane between adjacent rays of its two sides; return their number, or -1 if full."""
     rays, sets, values, counts = cone.rays, cone.sets, cone.values, cone.counts
     some_negative = False
     for r in range(counts[2]):
@@ -164,9 +164,9 @@ def combine(cone: Cone, row: Float[np.ndarray, "dimension"], tolerance: float) -
 
 @compiled()
 def adjacent(cone: Cone, a: int, b: int, simple: int) -> bool:
-    """Whether two rays with `simple - 1` or more half-spaces in common span a face of the cone.
+    """Return whether two rays with at least `simple - 1` common half-spaces span a face of the cone.
 
-    They do if one of them lies on no more half-spaces than a ray must, `simple`: then each of its edges lies on all
+    They do if one of them lies on only as many half-spaces as a ray must, `simple`: then each of its edges lies on all
     but one of these. Otherwise they do if no third ray lies on all half-spaces that they have in common.
     """
     sets = cone.sets
@@ -189,7 +189,7 @@ def adjacent(cone: Cone, a: int, b: int, simple: int) -> bool:
 
 @compiled()
 def keep_positive(cone: Cone, fresh: int, tolerance: float) -> None:
-    """Drop the rays on the negative side and append the fresh ones; without a positive ray nothing is left."""
+    """Drop the rays on the negative side and append the new ones; without a positive ray, nothing is left."""
     rays, sets, values, counts = cone.rays, cone.sets, cone.values, cone.counts
     bit = counts[0] + 1
     word, mask = bit >> 6, np.uint64(1) << np.uint64(bit & 63)
@@ -239,7 +239,7 @@ def add_multiple(a: Float[np.ndarray, "dimension"], b: Float[np.ndarray, "dimens
 
 @compiled()
 def dot(a: Float[np.ndarray, "dimension"], b: Float[np.ndarray, "dimension"]) -> float:
-    """Scalar product."""
+    """Return the scalar product."""
     total = 0.0
     for k in range(a.shape[0]):
         total += a[k] * b[k]
@@ -248,7 +248,7 @@ def dot(a: Float[np.ndarray, "dimension"], b: Float[np.ndarray, "dimension"]) ->
 
 @compiled()
 def count_bits(word: np.uint64) -> int:
-    """Number of set bits, added up in pairs, then in fours, then in bytes."""
+    """Return the number of set bits, summed in pairs, then in fours, then in bytes."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)

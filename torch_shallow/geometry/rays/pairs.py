@@ -1,8 +1,8 @@
-"""Which rays on opposite sides of a hyperplane span an edge across it, read off their bit sets.
+"""Adjacent rays on opposite sides of a hyperplane, read off their bit sets.
 
 Two extreme rays are adjacent iff no third ray lies on all half-spaces common to both (Fukuda & Prodon 1996). A ray is
-*simple* if it lies on just as many facets as its dimension needs; an edge at a simple ray is its facets less one, so
-common facets need only be counted.
+*simple* if it lies on no more facets than its dimension requires; an edge at a simple ray has all of its facets but
+one, so common facets need only be counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch_shallow.compiled.decorator import compiled
 
 @intrinsic
 def popcount(typing_context, word):
-    """Number of set bits of a uint64."""
+    """Return the number of set bits of a uint64."""
 
     def emit(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
@@ -26,7 +26,7 @@ def popcount(typing_context, word):
 
 @intrinsic
 def lowest_bit(typing_context, word):
-    """Index of the lowest set bit of a non-zero uint64."""
+    """Return the index of the lowest set bit of a non-zero uint64."""
 
     def emit(context, builder, signature, arguments):
         return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
@@ -52,7 +52,7 @@ def common_bits(sets, a, b):
 
 @compiled()
 def adjacent(sets, start, count, a, b):
-    """Whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
+    """Return whether two rays, neither of them simple, span a face: no third ray lies on all their common facets."""
     words = sets.shape[1]
     for r in range(start, start + count):
         if r in (a, b):
@@ -70,7 +70,7 @@ def adjacent(sets, start, count, a, b):
 
 @compiled()
 def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper_words, pairs, pointed):
-    """Adjacent pairs across the hyperplane, by looking at all pairs; -1 if they do not fit."""
+    """Find adjacent pairs across the hyperplane by testing all pairs; return -1 if they do not fit."""
     needed, found = pointed - 2, 0
     single = sets.shape[1] == 1
     if single:
@@ -99,7 +99,7 @@ def pairs_by_force(sets, start, count, upper, num_upper, lower, num_lower, upper
 
 @compiled()
 def near_words(words, first, count, word, needed):
-    """Bit set of those of up to 64 words that have `needed` bits in common with `word`; vector instructions do it."""
+    """Return the bit set of those of up to 64 words with `needed` bits in common with `word`; vectorised."""
     near = np.uint64(0)
     for u in range(count):
         near |= np.uint64(popcount(words[first + u] & word) >= needed) << np.uint64(u)
@@ -108,7 +108,7 @@ def near_words(words, first, count, word, needed):
 
 @compiled()
 def near_sets(sets, rows, first, count, row, needed):
-    """The same for bit sets of several words."""
+    """Return the same for bit sets of several words."""
     near = np.uint64(0)
     for u in range(count):
         near |= np.uint64(common_bits(sets, np.int64(rows[first + u]), row) >= needed) << np.uint64(u)
@@ -117,7 +117,7 @@ def near_sets(sets, rows, first, count, row, needed):
 
 @compiled()
 def set_code(sets, codes, row):
-    """XOR of the random codes of the half-spaces a ray lies on."""
+    """Return the XOR of the random codes of the half-spaces a ray lies on."""
     code = np.uint64(0)
     for w in range(sets.shape[1]):
         word = sets[row, w]
@@ -129,10 +129,10 @@ def set_code(sets, codes, row):
 
 @compiled()
 def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed):
-    """The same pairs in time proportional to the rays.
+    """Find the same pairs in time proportional to the number of rays.
 
-    An edge between simple rays is the facets of either one less one, so both put the same key on the table. A ray
-    that is not simple is compared with all rays of the other side.
+    An edge between simple rays has the facets of either one but one, so both put the same key in the table. A ray that
+    is not simple is compared with all rays of the other side.
     """
     pairs, table, keys, codes = scratch.pairs, scratch.table, scratch.keys, scratch.codes
     words, needed, found = sets.shape[1], pointed - 2, 0
@@ -190,7 +190,7 @@ def pairs_by_hashing(sets, scratch, start, count, num_upper, num_lower, pointed)
                 b = np.int64(others[v])
                 if common_bits(sets, a, b) < needed:
                     continue
-                # Pairs of two such rays are met on side 0.
+                # Pairs of two such rays are found on side 0.
                 if count_bits(sets, b) != pointed - 1 and (side == 1 or not adjacent(sets, start, count, a, b)):
                     continue
                 if found == pairs.shape[0]:

@@ -1,4 +1,4 @@
-"""Room for cones that grows when the compiled code asks for it, and the cone of a list of half-spaces."""
+"""Storage for cones that grows on request of the compiled code, and the cone of a list of half-spaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch_shallow.geometry.rays.cone import (
 
 
 def grown(array: np.ndarray, axis: int = 0) -> np.ndarray:
-    """A copy of twice the length along an axis, filled up with zeros."""
+    """Return a copy of twice the length along an axis, padded with zeros."""
     shape = list(array.shape)
     shape[axis] = max(1, 2 * shape[axis])
     larger = np.zeros(shape, dtype=array.dtype)
@@ -59,7 +59,7 @@ class ConeStorage:
         )
 
     def grow(self, status: int) -> None:
-        """Double what the status of a cut asked for."""
+        """Double the array that the status of a cut asked for."""
         if status == NEED_POOL:
             self.cones = self.cones.replaced(pool=grown(self.cones.pool))
         elif status == NEED_ARENA:
@@ -107,14 +107,14 @@ def intersect(cones, scratch, used, half_spaces, tolerance, state):
 def intersection(
     half_spaces: Float[np.ndarray, "rows dimension"], tolerance: float
 ) -> tuple[ConeStorage, tuple[int, int, int], UInt64[np.ndarray, "words"]]:
-    """The cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`, by double description.
+    """Compute the cone of all (v, t) with t >= 0 and `half_spaces @ (v, t) >= 0`, by double description.
 
     Args:
-        half_spaces: unit rows, or rows of about unit length.
-        tolerance: a value up to this size, at a unit ray, counts as zero.
+        half_spaces: Unit rows, or rows of about unit length.
+        tolerance: Size up to which a value at a unit ray counts as zero.
 
     Returns:
-        Storage whose arena starts with the cone; its numbers of lines and rays (none if it has no interior) and the
+        Storage whose arena starts with the cone; its numbers of lines and rays (both 0 if it has no interior) and the
         first free row of the pool; and the bit set of its facets.
     """
     dimension = half_spaces.shape[1]

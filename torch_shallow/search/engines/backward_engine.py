@@ -1,4 +1,4 @@
-"""The engine for wide networks and many inputs: backward linear bounds of many cells at once, branching on ReLUs."""
+"""Engine for wide networks and many inputs: backward linear bounds of many cells at once, branching on ReLUs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ TASK_CELLS = 256
 class BackwardEngine:
     """Opens cells by backward linear bounds, whose multipliers are optimised in batches of cells.
 
-    Complete: branching ends where no neuron is undecided, and there the maximum of one affine map is found by a linear
-    program. Sound: every bound is proven by weak duality and widened for rounding. Pairs of neurons that nearly agree
-    are bounded together, by units of their differences (`bounds/coupling.py`), which paths count as neurons.
+    Complete: branching ends where no neuron is undecided; there a linear program finds the maximum of the single affine
+    map. Sound: every bound is proven by weak duality and widened for rounding. Pairs of neurons that nearly agree are
+    bounded together through units for their differences (`bounds/coupling.py`), which paths count as neurons.
 
     Args:
-        posed: the question.
-        effort: how much work goes into what.
-        device: where the tensors are.
+        posed: The question.
+        effort: How much work goes into each step.
+        device: Where the tensors live.
 
     Raises:
-        TransformError: the domain is not bounded.
+        TransformError: The domain is not bounded.
     """
 
     def __init__(self, posed: Posed, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
@@ -46,7 +46,7 @@ class BackwardEngine:
 
     @cached_property
     def prepared(self) -> Prepared:
-        """What is known of the whole box."""
+        """What is known about the whole box."""
         box = BoxBounds.of(self.network, self.effort.box, coupling=self.coupling)
         goals = Goals(self.network, self.posed.num_goals, box.sizes[-1])
         bounder = CellBounder(self.network, box, goals, self.effort.cell)
@@ -58,20 +58,20 @@ class BackwardEngine:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: some batches."""
+        """Number of cells that a task should open: a few batches."""
         return TASK_CELLS
 
     @property
     def at_once(self) -> int:
-        """How many cells a task should be given: bounds of pairs fall slowly, and it is the highest that counts."""
+        """Number of cells to give a task: one with coupled pairs, whose bounds fall slowly: the highest one counts."""
         return 1 if self.coupling is None else self.effort.batch
 
     def root(self) -> OpenCell:
-        """The whole domain, with a bound."""
+        """Return the whole domain, with a bound."""
         return OpenCell(np.zeros(0, dtype=np.int32), float(self.prepared.whole.bound[0]))
 
     def explore(self, task: CellTask) -> CellOutcome:
-        """Open the cells of a task, those of the highest bounds first, until the budget is used up."""
+        """Open the cells of a task, highest bounds first, until the budget is used up."""
         with torch.no_grad():
             found = Exploration(self.prepared, task).run()
         return found if found.x is None else replace(found, x=found.x * self.lengths)

@@ -1,4 +1,4 @@
-"""Cells of the pruned walk: what is kept of each, and how its neurons are settled stage by stage."""
+"""Cells of the pruned walk: the data kept for each cell, and how its neurons are settled stage by stage."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.search.problem import add_block, compose
 
-# Columns of the stack of cells. CUT is 1 more than the next step, once it is decided: what has been bounded is not
-# bounded again when there was no room for the children, or a result would depend on what there was room for.
+# Columns of the stack of cells. CUT is 1 more than the next step once that is decided: a cell already bounded must not
+# be bounded again after lack of room for its children, or the result would depend on the room available.
 START, LINES, RAYS, STAGE, STEP, POOL_TOP, SPENT, DEPTH, ENTERED, TRIED, CUT, MET = range(12)
 NUM_COLUMNS = 12
 
 
 class BoundedStack(Bundle):
-    """Cells still to be opened, and what holds on the path to the top one. Outputs are numbered after neurons."""
+    """Cells still to be opened, and the data of the path to the top one. Outputs are numbered after the neurons."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
     bound: np.ndarray  # float64 (capacity,)
-    low: np.ndarray  # float64 (capacity, neurons): proven bounds; a neuron is undecided if they have two signs
+    low: np.ndarray  # float64 (capacity, neurons): proven bounds; a neuron is undecided if their signs differ
     high: np.ndarray  # float64 (capacity, neurons)
-    slopes: np.ndarray  # float64 (capacity, neurons): of the lower lines
-    weights: np.ndarray  # float64 (capacity, rows): of goals and constraints
-    nearest: np.ndarray  # float64 (capacity, pairs): least distance of the neurons of each pair: proven
+    slopes: np.ndarray  # float64 (capacity, neurons): slopes of the lower lines
+    weights: np.ndarray  # float64 (capacity, rows): weights of goals and constraints
+    nearest: np.ndarray  # float64 (capacity, pairs): proven least distance between the neurons of each pair
     furthest: np.ndarray  # float64 (capacity, pairs)
-    used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
+    used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell, as bits
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `Network.inputs`
-    norms: np.ndarray  # float64 (neurons and outputs,): size against which a value of a neuron is measured
-    pattern: np.ndarray  # uint8 (neurons and outputs,): of the completed stages on the path
+    norms: np.ndarray  # float64 (neurons and outputs,): scale against which values of a neuron are measured
+    pattern: np.ndarray  # uint8 (neurons and outputs,): pattern of the completed stages on the path
     pool_top: np.ndarray  # int64 (1,): first free row of the pool of rays
 
 
 @compiled()
 def enter_level(layers, stack, active, level):
-    """Compose the rows of a stage, and of all later ones what does not come through it or later ones."""
+    """Compose the rows of a stage, and of all later rows the part that does not pass through it or later ones."""
     network = layers.network
     compose(network, stack.maps, stack.norms, stack.pattern, active, level)
     last = network.sizes.shape[0] - 1
@@ -63,7 +63,7 @@ def enter_level(layers, stack, active, level):
 
 @compiled()
 def gather_points(cones, frame, points, centre):
-    """Write the vertices of a cell, one in each column, and their mean."""
+    """Write the vertices of a cell, one per column, and their mean."""
     last = points.shape[0] - 1
     for r in range(frame[RAYS]):
         ray = cones.ids[frame[START] + r]
@@ -80,7 +80,7 @@ def gather_points(cones, frame, points, centre):
 
 @compiled("contract", "reassoc", "nsz", "nnan")
 def exact_bounds(network, maps, norms, level, count, tolerance, low, high, room):
-    """Settle the neurons of a stage whose rows are exact: those of one sign, up to the tolerance, are decided."""
+    """Settle the neurons of a stage with exact rows: those of one sign, up to the tolerance, are decided."""
     n, first, points, values = network.sizes[level], network.offsets[level], room.points, room.values
     dimension, undecided = points.shape[0], 0
     rows = maps[first * dimension : (first + n) * dimension].reshape(dimension, n)
@@ -109,7 +109,7 @@ def exact_bounds(network, maps, norms, level, count, tolerance, low, high, room)
 
 @compiled()
 def complete(network, stack, low, high, level):
-    """Note the pattern of a stage without undecided neurons; one that is forced takes the larger side."""
+    """Record the pattern of a stage when the walk leaves it; a neuron that is still undecided takes its larger side."""
     for j in range(network.offsets[level], network.offsets[level + 1]):
         if low[j] < 0.0 < high[j]:
             if high[j] > -low[j]:
@@ -121,9 +121,9 @@ def complete(network, stack, low, high, level):
 
 @compiled()
 def settle(layers, stack, room, top, guided, tolerance):
-    """Go on to the stage where a cell can be cut: the first with an undecided neuron, or that of the path's next cut.
+    """Advance to the stage where a cell can be cut: the first with an undecided neuron, or that of the path's next cut.
 
-    Returns the stage, which is that of the outputs for a cell of one affine map.
+    Returns the stage; for a cell with a single affine map, this is the output stage.
     """
     network, frame, low, high = layers.network, stack.frames[top], stack.low[top], stack.high[top]
     while True:
@@ -145,7 +145,7 @@ def settle(layers, stack, room, top, guided, tolerance):
 
 @compiled()
 def push_child(stack, scratch, frame, top, child, place, side, neuron):
-    """Write the child of a cell on a side of a neuron to the stack; `place` says which of the two cones it is."""
+    """Push the child of a cell on one side of a neuron; `place` says which of the two cones belongs to it."""
     for column in range(RAYS + 1):
         stack.frames[child, column] = scratch.children[place, column]
     stack.frames[child, STAGE] = frame[STAGE]

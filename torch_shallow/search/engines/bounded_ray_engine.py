@@ -1,4 +1,4 @@
-"""The engine for few inputs: cells as rays, bounded by relaxation, cut only where they may hold a better point."""
+"""Engine for few inputs: cells as rays, bounded by relaxation, and cut only where they may hold a better point."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 from torch_shallow.search.task_output import DONE, FULL
 
 TASK_CELLS = 512
-SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward until it counts
+SHARES = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-7)  # how far a point is moved inward, step by step, until it counts
 
-WORTH_CLIMBING = 100  # a task that may open so many cells begins with an ascent in each of the cells it is given
+WORTH_CLIMBING = 100  # a task that may open this many cells begins with an ascent in each of its cells
 
 
 class RayBounder:
-    """Opens cells of a question depth first, each cell as its vertices.
+    """Opens the cells of a question depth first, each given by its vertices.
 
-    Complete, and sound up to a tolerance: a neuron cuts a cell if it is beyond 1e-10 of its size on both sides, and all
-    bounds are moved outward by 1e-9 of the size of the linear function that they are the greatest value of.
+    Complete, and sound up to a tolerance: a neuron cuts a cell if it exceeds 1e-10 of its size on both sides, and each
+    bound is moved outward by 1e-9 of the size of the linear function whose maximum it is.
 
     Args:
-        posed: the question.
-        ascent: how many steps the multipliers of a cell are improved by; by default 3 for each pair of outputs, since
-            the weights of many goals and constraints take long to find.
-        tolerance: see above.
+        posed: The question.
+        ascent: Number of steps that improve the multipliers of a cell; by default 3 times the square of the number of
+            outputs, since the weights of many goals and constraints take long to find.
+        tolerance: Share of its size that a neuron must exceed on both sides to cut a cell.
 
     Raises:
-        TransformError: the domain is not bounded.
+        TransformError: The domain is not bounded.
     """
 
     def __init__(self, posed: Posed, ascent: int | None = None, tolerance: float = 1e-10) -> None:
@@ -63,11 +63,11 @@ class RayBounder:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: those of about a tenth of a second."""
+        """Number of cells that a task should open: about a tenth of a second of work."""
         return TASK_CELLS
 
     def root(self) -> OpenCell:
-        """The whole domain, with a bound by intervals."""
+        """Return the whole domain, with a bound from intervals."""
         high, goals = self.workspace.high, self.workspace.goals
         bound = -np.inf if (high[goals.stop :] < 0.0).any() else high[goals].min()
         return OpenCell(np.zeros(0, dtype=np.int32), float(bound))
@@ -96,7 +96,7 @@ class RayBounder:
 
 
 class _Exploration:
-    """One task."""
+    """Work on one task."""
 
     def __init__(self, engine: RayBounder, workspace: RayWorkspace, task: CellTask) -> None:
         self.workspace, self.posed = workspace, engine.posed
@@ -111,7 +111,7 @@ class _Exploration:
     def _set_incumbent(self, value: float) -> None:
         self.numbers[INCUMBENT] = value
         self.numbers[REFERENCE] = max(value, self.lowest)
-        # While nothing is found, what is left out must be no better than the floor.
+        # As long as nothing is found, what is left out must not be better than the floor.
         self.numbers[CLOSE] = 1e-9 * abs(value) if value > self.posed.floor else 0.0
 
     @property
@@ -120,7 +120,7 @@ class _Exploration:
         return bool(self.counts[CELLS] >= self.counts[BUDGET]) or self.value > self.posed.enough
 
     def open(self, cell: OpenCell) -> list[OpenCell]:
-        """Open a cell and those below it; returns those that are left open."""
+        """Open a cell and those below it; return the cells left open."""
         workspace, counts = self.workspace, self.counts
         workspace.begin(cell.bound)
         counts[TOP] = 0
@@ -150,19 +150,19 @@ class _Exploration:
                 return workspace.left_open(int(counts[TOP]))
 
     def _climb(self, everywhere: bool) -> None:
-        """Look for a good point in the cell on top of the stack, if it is the domain or there is much to be opened."""
+        """Seek a good point in the cell on top of the stack, if it is the domain or many cells may be opened."""
         if everywhere or self.counts[BUDGET] >= WORTH_CLIMBING:
             vertices = self.workspace.chart.lift(self.workspace.vertices_of(int(self.counts[TOP])))
             starts, rounds = (48, 12) if everywhere else (24, 8)
             self.consider_input(climb(self.posed, vertices, starts, rounds))
 
     def _solve_leaf(self) -> None:
-        """Find the best point of the cell on top of the stack, which has one affine map, and take it off."""
+        """Find the best point of the top cell, which has a single affine map, and pop the cell."""
         top, goals = int(self.counts[TOP]), self.posed.num_goals
         vertices, rows, allowance = self.workspace.leaf(top)
         weights, bound = best_mixture(rows, goals)
         if weights is not None:
-            # A constraint that is just kept may be broken by rounding: points further inside follow.
+            # Rounding may break a constraint that holds with equality: points further inside follow.
             self._consider(vertices @ weights, vertices @ inner_mixture(rows[goals:]))
         bound = min(float(self.workspace.stack.bound[top]), bound + allowance)
         self.numbers[LEFT_OUT] = max(self.numbers[LEFT_OUT], bound)
@@ -172,14 +172,14 @@ class _Exploration:
     def _consider(
         self, v: Float[np.ndarray, "coordinates"], inner: Float[np.ndarray, "coordinates"] | None = None
     ) -> None:
-        """Look at a point of the chart, and if it is not of the domain, at points nearer to an inner one."""
+        """Try a point of the chart and, if it is outside the domain, points nearer to an inner one."""
         inner = self.workspace.chart.inner if inner is None else inner
         for share in SHARES:
             if self.consider_input(self.workspace.chart.lift(v + share * (inner - v))):
                 return
 
     def consider_input(self, x: Float[np.ndarray, "inputs"]) -> bool:
-        """Take a point if it is better than the incumbent; returns whether it counts at all."""
+        """Take a point if it is better than the incumbent; return whether it is admissible at all."""
         program, domain = self.posed.program, self.posed.domain
         if isinstance(domain, Box):
             x = np.clip(x, *domain.bounds(program.in_shape))

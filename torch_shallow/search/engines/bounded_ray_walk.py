@@ -1,4 +1,4 @@
-"""The pruned walk over cells as rays: cut where it matters most, and drop what cannot be better than what is known."""
+"""Pruned walk over cells as rays: cut where it matters most, and drop cells that cannot improve on the best value."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from torch_shallow.search.engines.bounded_cells import (
 )
 from torch_shallow.search.task_output import DONE, FULL, NEED_FRAMES
 
-CANDIDATE = 20  # a point better than the incumbent is in `room.candidate`: to be looked at, and the walk goes on
-LEAF = 21  # the cell on top of the stack has one affine map, and may hold a better point
-ARRIVED = 22  # the cell on top of the stack, whose vertices are in `room.points`, is where the path ends
+CANDIDATE = 20  # `room.candidate` holds a point better than the incumbent: to be evaluated before the walk goes on
+LEAF = 21  # the top cell of the stack has a single affine map and may hold a better point
+ARRIVED = 22  # the path ends at the top cell of the stack, whose vertices are in `room.points`
 
-# What a walk counts, and what it is told: the top of the stack, cells opened and how many may be, goals, and steps of
+# Counters and limits of a walk: top of the stack, cells opened, budget of cells, number of goals, and steps of the
 # the ascent.
 TOP, CELLS, BUDGET, GOALS, ASCENT = range(5)
 NUM_COUNTS = 5
 
-# Numbers of a walk: a value to beat, and by how much; what bounds are compared with; the highest bound left out.
+# Numbers of a walk: value to beat; by how much; reference for bounds; highest bound left out; tolerance.
 INCUMBENT, CLOSE, REFERENCE, LEFT_OUT, TOLERANCE = range(5)
 NUM_NUMBERS = 5
 
 
 @compiled("contract", "nsz")
 def value_at(network, point, num_goals, state):
-    """The least goal at a point, as the network computes it; -inf where a constraint is not kept."""
+    """Return the least goal at a point, as the network computes it, or -inf if a constraint is violated."""
     last, dimension = network.sizes.shape[0] - 1, point.shape[0]
     for t in range(last + 1):
         n, first = network.sizes[t], network.offsets[t]
@@ -70,7 +70,7 @@ def value_at(network, point, num_goals, state):
 
 @compiled()
 def try_points(network, num_goals, room):
-    """The value of the best of some points of a cell, which is written to `room.candidate`."""
+    """Write the best of three points of a cell to `room.candidate`, and return its value."""
     most = -np.inf
     for number in range(3):
         point = room.point
@@ -88,7 +88,7 @@ def try_points(network, num_goals, room):
 
 @compiled()
 def choose(network, pairs, level, low, high, before):
-    """The undecided neuron of a stage that loosens the bound most."""
+    """Return the undecided neuron of a stage that loosens the bound most, or -1."""
     chosen, most = -1, -1.0
     for j in range(network.offsets[level], network.offsets[level + 1]):
         if low[j] < 0.0 < high[j]:
@@ -103,7 +103,7 @@ def choose(network, pairs, level, low, high, before):
 
 @compiled()
 def bound_cell(layers, stack, room, top, level, counts, numbers):
-    """Bound a cell: first by what is known of its neurons, then by better bounds of those of later stages."""
+    """Bound a cell: first with the known bounds of its neurons, then with better ones for the later stages."""
     count, worth = stack.frames[top, RAYS], numbers[INCUMBENT] + numbers[CLOSE]
     low, high, slopes, weights = stack.low[top], stack.high[top], stack.slopes[top], stack.weights[top]
     goals, reference, bound, pairs = counts[GOALS], numbers[REFERENCE], stack.bound[top], layers.pairs
@@ -133,7 +133,7 @@ def bound_cell(layers, stack, room, top, level, counts, numbers):
 def look_at(network, stack, cones, scratch, room, top, level, neuron, tolerance):
     """Write the values of a neuron at the rays of a cell; if it does not cut the cell after all, decide it.
 
-    Returns what its values are measured against, or -1 if it does not cut.
+    Returns the threshold that its values must exceed, or -1 if it does not cut.
     """
     frame, first, n = stack.frames[top], network.offsets[level], network.sizes[level]
     dimension = room.linear.shape[0]
@@ -153,10 +153,10 @@ def look_at(network, stack, cones, scratch, room, top, level, neuron, tolerance)
 
 @compiled()
 def follow(stack, scratch, top, neuron, side):
-    """Take a step of a path where its neuron does not cut, up to the tolerance; returns the new top of the stack."""
+    """Take a step of a path whose neuron does not cut, up to the tolerance; return the new top of the stack."""
     frame = stack.frames[top]
     if (side == 1) != (stack.high[top, neuron] > 0.0):
-        return top - 1  # nothing is on that side
+        return top - 1  # that side is empty
     for column in (START, LINES, RAYS):
         scratch.children[side, column] = frame[column]
     for w in range(stack.used.shape[1]):
@@ -168,9 +168,9 @@ def follow(stack, scratch, top, neuron, side):
 
 @compiled(vectorise=True)
 def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
-    """Open cells until nothing is left, the budget is used up, or something has to grow or to be looked at.
+    """Open cells until none is left, the budget is used up, or the caller has to make room or evaluate a point.
 
-    The first cuts follow `path`: only the cell on that side is walked, and nothing is bounded before its end.
+    The first cuts follow `path`: only the cell on the given side is walked, and nothing is bounded before its end.
 
     Returns:
         DONE, FULL, ARRIVED, CANDIDATE, LEAF, or one of the NEED statuses.
@@ -226,14 +226,14 @@ def walk_bounded(layers, cones, scratch, stack, room, path, counts, numbers):
                 if chosen >= 0:
                     threshold = look_at(network, stack, cones, scratch, room, top, level, chosen, tolerance)
             if chosen < 0:
-                counts[CELLS] -= 1  # all are decided after all: the cell goes on to the next stage
+                counts[CELLS] -= 1  # all turn out to be decided: the cell goes on to the next stage
                 continue
             value = 0.0
             for k in range(room.linear.shape[0]):
                 value += room.linear[k] * room.candidate[k]
             better = 1 if value > 0.0 else 0
             frame[CUT] = 2 * chosen + better + 1
-        if better == 1:  # the child that is walked first has to lie last: it is the negative one
+        if better == 1:  # the negative child has to be the one walked first
             for r in range(frame[RAYS]):
                 scratch.values[r] = -scratch.values[r]
         code, pool_top = split(cones, scratch, frame[START : RAYS + 1], stack.used[top], threshold, stack.pool_top[0])

@@ -1,4 +1,4 @@
-"""Cells that are bounded together: what is known of each, as the rows of tensors."""
+"""Batches of cells that are bounded together, stored as rows of tensors."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch_shallow.bounds.preactivations import BoxBounds, tightened
 from torch_shallow.bounds.staged import StagedNetwork
 from torch_shallow.bounds.triangles import solve_triangles
 
-MISSED = 1e-8  # relative: a point that misses a cell by no more is in it but for rounding
+MISSED = 1e-8  # relative: a point that misses a cell by no more than this lies in it up to rounding
 
 
 @dataclass(frozen=True, eq=False)
 class CellBatch:
-    """Some cells.
+    """A batch of cells.
 
     Attributes:
-        cells: bounds of their neurons.
-        multipliers: with which their bounds were found.
-        bound: of the least goal in each cell: proven.
-        x: the inputs of the relaxation's best point in each.
-        looseness: how much the relaxation of each neuron adds to the bound; 0 where a neuron is stable.
+        cells: Bounds of the neurons of each cell.
+        multipliers: The multipliers that gave the bounds.
+        bound: Proven bound of the least goal in each cell.
+        x: Inputs of the best point of each cell's relaxation.
+        looseness: How much the relaxation of each neuron adds to the bound; 0 where a neuron is stable.
     """
 
     cells: CellBounds
@@ -40,18 +40,18 @@ class CellBatch:
         return len(self.bound)
 
     def __getitem__(self, cells: Tensor | slice) -> CellBatch:
-        """Some of the cells, in another order if need be."""
+        """Select cells, in the given order."""
         found, multipliers = self.cells[cells], self.multipliers.of(cells)
         return CellBatch(found, multipliers, self.bound[cells], self.x[cells], self.looseness[cells])
 
     @property
     def undecided(self) -> Int[Tensor, "cells"]:
-        """How many neurons may have either sign."""
+        """Number of neurons of each cell that may have either sign."""
         return self.cells.unstable.sum(dim=1)
 
     @staticmethod
     def joined(batches: list[CellBatch]) -> CellBatch:
-        """All cells of some batches, in order."""
+        """Concatenate batches, keeping the order of their cells."""
         parts = [(*_tensors(batch),) for batch in batches]
         lower, upper, side, slopes, splits, weights, bound, x, loose = (
             torch.cat(tensors) for tensors in zip(*parts, strict=True)
@@ -67,13 +67,13 @@ def _tensors(batch: CellBatch) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True, eq=False)
 class CellBounder:
-    """Bounds cells of one question.
+    """Bounds the cells of one question.
 
     Attributes:
-        network: the network in its box.
-        box: what is known in all of the box.
-        goals: what is bounded.
-        schedule: how the multipliers of a cell are chosen.
+        network: The network in its box.
+        box: Bounds that hold in the whole box.
+        goals: The outputs to bound.
+        schedule: How the multipliers of a cell are chosen.
     """
 
     network: StagedNetwork
@@ -83,12 +83,12 @@ class CellBounder:
 
     @property
     def least(self) -> float:
-        """No point of the box has less: a cell whose bound is lower has no point that keeps the constraints."""
+        """Lower bound of the goals in the box; a cell bounded below it has no point that satisfies the constraints."""
         return float(self.box.least[: self.goals.num_goals].min())
 
     @property
     def whole(self) -> tuple[CellBounds, Multipliers]:
-        """The whole box as a cell, and where its multipliers begin."""
+        """The whole box as a cell, and the multipliers to start from."""
         cell = self.box.cell
         slopes = flat_or_steep(Lines.of(cell))
         return cell, Multipliers(slopes, torch.zeros_like(slopes), self.goals.first_weights(1))
@@ -101,14 +101,14 @@ class CellBounder:
         enough: float,
         schedule: Descent | None = None,
     ) -> CellBatch:
-        """Bound some cells.
+        """Bound a batch of cells.
 
         Args:
-            cells: the cells, with what is known of their neurons.
-            start: multipliers to begin with.
-            ceiling: bounds that are proven already.
-            enough: a bound need not be lower than this.
-            schedule: how to choose the multipliers, if not as usual.
+            cells: The cells, with the known bounds of their neurons.
+            start: Multipliers to start from.
+            ceiling: Bounds already proven.
+            enough: Value below which a bound need not be lowered.
+            schedule: How to choose the multipliers; by default, as given to the bounder.
         """
         cells = tightened(self.network, cells, self.box.sizes, self.box.stages)
         lines = Lines.of(cells)
@@ -118,7 +118,7 @@ class CellBounder:
     def _measured(
         self, cells: CellBounds, lines: Lines, chosen: Multipliers, ceiling: Float[Tensor, "cells"]
     ) -> CellBatch:
-        """The proven bounds that multipliers give, and what they tell of the neurons."""
+        """Return the proven bounds that the multipliers give, with what they tell about the neurons."""
         found = backward(
             self.network, lines, self.goals.rows(chosen.weights), chosen.slopes, chosen.splits, self.box.sizes
         )
@@ -130,14 +130,14 @@ class CellBounder:
         return CellBatch(cells, chosen, bound, found.at[:, 0], looseness)
 
     def quick_bounds(self, cells: CellBounds, chosen: Multipliers) -> Float[Tensor, "cells"]:
-        """What given multipliers say of cells, without rounding: a guess of how good a branching is."""
+        """Bound cells with given multipliers, ignoring rounding: an estimate of how good a branching is."""
         rows = self.goals.rows(chosen.weights)
         return backward(self.network, Lines.of(cells), rows, chosen.slopes, chosen.splits).bound[:, 0]
 
     def by_program(self, batch: CellBatch, enough: float) -> CellBatch:
-        """A batch of one cell with the bound of its linear program, and the inputs of its solution.
+        """Return a batch of one cell with the bound of its linear program, and the inputs of its solution.
 
-        As long as the solution misses the cell, and the bound is above what is enough, that costs a hundred times more.
+        While the solution misses the cell and the bound is above `enough`, the price of a miss is multiplied by 100.
         """
         lines = Lines.of(batch.cells)
         for price in (1e2, 1e4, 1e6):
@@ -151,7 +151,7 @@ class CellBounder:
         return batch
 
     def in_region(self, x: Float[Tensor, "inputs"]) -> Float[Tensor, "inputs"] | None:
-        """The best point of the activation region of a point, but for rounding; None if it is not found."""
+        """Return the best point of the activation region of `x`, up to rounding; None if it is not found."""
         entering = self.network(x)[0]
         side, coupling = torch.where(entering > 0.0, 1.0, -1.0).double(), self.box.cell.coupling
         lower, upper = torch.where(side > 0.0, 0.0, -torch.inf), torch.where(side > 0.0, torch.inf, 0.0)
@@ -165,9 +165,9 @@ class CellBounder:
 def looseness_of(
     cells: CellBounds, lines: Lines, through: Float[Tensor, "cells rows neurons"], point: Relaxed
 ) -> Float[Tensor, "cells rows neurons"]:
-    """By how much the relaxation of each neuron loosens bounds, which are reached at a point of it.
+    """Return how much the relaxation of each neuron loosens the bounds, judged at the point that attains them.
 
-    What that of a difference adds is told of both of its neurons.
+    The looseness of a difference is added to both of its neurons.
     """
     leaving = point.entering.clamp(min=0.0)
     if cells.coupling is not None:

@@ -1,8 +1,8 @@
-"""The linear relaxation of a program on a cell, in a boxed simplex tableau, and bounds by weak duality.
+"""Linear relaxation of a program on a cell, in a boxed simplex tableau, with bounds by weak duality.
 
-For each neuron with z = W [x; h] + b and l <= z <= u there are two variables, h and n = h - z, which are relu(z) and
-relu(-z) in truth, and a row t = s (z - l) - h >= 0 with s = u / (u - l): the chord above the ReLU (Ehlers 2017). An
-active neuron has n = 0, an inactive one h = 0: so all cells have the same tableau, with other bounds.
+Each neuron with z = W [x; h] + b and l <= z <= u has two variables, h and n = h - z, whose true values are relu(z) and
+relu(-z), and a row t = s (z - l) - h >= 0 with s = u / (u - l): the chord above the ReLU (Ehlers 2017). An active
+neuron has n = 0, an inactive one h = 0, so all cells share one tableau and differ only in their bounds.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.boxed_simplex import dot, mending
 
 UNDECIDED = -1
-ROUNDING = 1e-14  # of a bound, for each unit of the terms that it is added up from
+ROUNDING = 1e-14  # share of the summed sizes of its terms by which a bound may be off
 
 
 class Relaxation(Bundle):
-    """A scaled program (`bounds/scaled.py`). Columns are inputs, neurons, and the value if there are several goals."""
+    """A scaled program (`bounds/scaled.py`). Columns: inputs, neurons and, if there are several goals, the value."""
 
     weights: np.ndarray  # float64 (neurons, inputs + neurons)
     biases: np.ndarray  # float64 (neurons,)
     rows: np.ndarray  # float64 (extra rows, columns + 1): further rows, with their constants
     objective: np.ndarray  # float64 (columns + 1,)
-    outputs: np.ndarray  # float64 (outputs, inputs + neurons + 1): goals and constraints, to evaluate points
-    kept: np.ndarray  # float64 (outputs,): what a constraint has to be at least, -inf of a goal
+    outputs: np.ndarray  # float64 (outputs, inputs + neurons + 1): goals and constraints, for evaluating points
+    kept: np.ndarray  # float64 (outputs,): least admissible value of each constraint; -inf for a goal
     price: np.ndarray  # float64 (columns,): work space
     sources: np.ndarray  # float64 (inputs + neurons,): work space
     scores: np.ndarray  # float64 (neurons,): work space
 
 
 class CellState(Bundle):
-    """What is known of the neurons on a cell."""
+    """Bounds and signs of the neurons on a cell."""
 
     status: np.ndarray  # int8 (neurons,): 1 for active, 0 for inactive, -1 for undecided
     low: np.ndarray  # float64 (neurons,): least pre-activation
     high: np.ndarray  # float64 (neurons,)
-    chord_low: np.ndarray  # float64 (neurons,): the bounds that the chord in the tableau is of
+    chord_low: np.ndarray  # float64 (neurons,): the bounds between which the tableau's chord is drawn
     chord_high: np.ndarray  # float64 (neurons,)
 
 
 @compiled()
 def slack_tableau(relaxation, state, lp):
-    """Write the tableau of the basis of all rows, and the bounds of the rows of neurons, from the state."""
+    """Write, from the state, the tableau of the basis of all rows."""
     weights, biases = relaxation.weights, relaxation.biases
     count = biases.shape[0]
     inputs = weights.shape[1] - count
@@ -68,7 +68,7 @@ def slack_tableau(relaxation, state, lp):
 
 @compiled()
 def bound_neuron(relaxation, state, lp, j):
-    """Write the bounds of the variables of a neuron."""
+    """Write the bounds of a neuron's variables."""
     count = relaxation.biases.shape[0]
     inputs, columns = relaxation.weights.shape[1] - count, lp.loose.shape[0]
     h, n, t = inputs + j, columns + j, columns + count + j
@@ -87,9 +87,9 @@ def bound_neuron(relaxation, state, lp, j):
 
 @compiled("contract", "reassoc", "nsz")
 def proven_bound(relaxation, state, lp, objective, row, sign):
-    """An upper bound of `sign` times the variable of a tableau row, or of the objective, by weak duality.
+    """Return an upper bound of `sign` times the variable of a tableau row, or of the objective, by weak duality.
 
-    The multipliers are those of the tableau; everything else is as given, so that no error of the tableau matters.
+    Only the multipliers come from the tableau; all other data are the given ones, so errors in the tableau do no harm.
     """
     weights, biases, price = relaxation.weights, relaxation.biases, relaxation.price
     count, rows, columns = biases.shape[0], lp.basic.shape[0], lp.loose.shape[0]
@@ -143,20 +143,20 @@ def proven_bound(relaxation, state, lp, objective, row, sign):
 
 @compiled()
 def multiplier(lp, row, variable, sign):
-    """The coefficient of a variable in a tableau row."""
+    """Return `sign` times the coefficient of a variable in a tableau row."""
     place = lp.place[variable]
     return sign * lp.tableau[row, place] if place >= 0 else 0.0
 
 
 @compiled()
 def most(lp, variable, slope):
-    """The greatest value of a slope times a variable."""
+    """Return the greatest value of a slope times a variable."""
     return slope * (lp.upper[variable] if slope > 0.0 else lp.lower[variable])
 
 
 @compiled("contract", "reassoc", "nsz")
 def evaluate(relaxation, x, num_goals):
-    """The value at a point, by the program itself: the least goal, or -inf where a constraint is negative."""
+    """Evaluate the program itself at a point: return the least goal, or -inf where a constraint is violated."""
     weights, sources = relaxation.weights, relaxation.sources
     count = relaxation.biases.shape[0]
     inputs = weights.shape[1] - count
@@ -177,7 +177,7 @@ def evaluate(relaxation, x, num_goals):
 
 @compiled()
 def read_inputs(lp, x):
-    """Write the inputs of the tableau's point, put into their bounds."""
+    """Write the inputs of the tableau's point, clipped to their bounds."""
     for i in range(x.shape[0]):
         place = lp.place[i]
         value = lp.at[place] if place >= 0 else lp.value[-1 - place]
@@ -186,14 +186,14 @@ def read_inputs(lp, x):
 
 @compiled()
 def current(lp, variable):
-    """The value of a variable at the tableau's point."""
+    """Return the value of a variable at the tableau's point."""
     place = lp.place[variable]
     return lp.at[place] if place >= 0 else lp.value[-1 - place]
 
 
 @compiled()
 def loss(lp, variable):
-    """How much the bound falls at least, by the first step of the dual, if a variable is to be zero."""
+    """Return the least drop of the bound, after the first step of the dual, if a variable is forced to zero."""
     rows, columns = lp.basic.shape[0], lp.loose.shape[0]
     place = lp.place[variable]
     if place >= 0:
@@ -209,7 +209,7 @@ def loss(lp, variable):
 
 @compiled()
 def decide(relaxation, state, lp, j, side):
-    """Decide on a neuron."""
+    """Fix the side of a neuron."""
     state.status[j] = side
     if side == 1:
         state.low[j] = max(state.low[j], 0.0)

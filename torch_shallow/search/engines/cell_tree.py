@@ -1,4 +1,4 @@
-"""Branch and bound below a cell, depth first, in compiled code: each linear program goes on from its parent's."""
+"""Depth-first branch and bound below a cell, in compiled code: each linear program continues from its parent's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from torch_shallow.search.engines.cell_relaxation import (
     slack_tableau,
 )
 
-OPENED, LEFT, FOUND = range(3)  # what is counted
+OPENED, LEFT, FOUND = range(3)  # counters
 NUM_COUNTS = 3
 
-VIOLATED = 1e-7  # a neuron further from its ReLU than this may be branched on
-LOOKED_AT = 3  # neurons of which more than one step is made
+VIOLATED = 1e-7  # a neuron may be branched on if it misses its ReLU by more than this
+LOOKED_AT = 3  # neurons that are tried with more than one step
 STEPS = 5
-ROOM = 1e-6  # how far variables may be outside of their bounds in a cell that is nearly empty
+ROOM = 1e-6  # by how much variables may leave their bounds in a cell that is nearly empty
 
 
 class Saved(Bundle):
-    """What a cell was before it was branched on, for each depth."""
+    """State of each cell on the path before it was branched on, by depth."""
 
     tableau: np.ndarray
     value: np.ndarray
@@ -43,13 +43,13 @@ class Saved(Bundle):
     high: np.ndarray
     chord_low: np.ndarray
     chord_high: np.ndarray
-    decision: np.ndarray  # int32 (depth,): of the branch that is taken now
+    decision: np.ndarray  # int32 (depth,): the branch being explored
     taken: np.ndarray  # int32 (depth,): how many of the two branches have been taken
-    bound: np.ndarray  # float64 (depth,): of the cell
+    bound: np.ndarray  # float64 (depth,): bound of the cell
 
 
 class Leavings(Bundle):
-    """What is left open, and the best point."""
+    """Cells left open, and the best point."""
 
     paths: np.ndarray  # int32 (capacity, depth)
     lengths: np.ndarray  # int64 (capacity,)
@@ -68,7 +68,7 @@ def copy(source, target):
 
 @compiled()
 def save(lp, state, saved, depth):
-    """Keep a cell."""
+    """Save a cell."""
     for r in range(lp.tableau.shape[0]):
         copy(lp.tableau[r], saved.tableau[depth, r])
     copy(lp.value, saved.value[depth])
@@ -87,7 +87,7 @@ def save(lp, state, saved, depth):
 
 @compiled()
 def restore(lp, state, saved, depth):
-    """Go back to a cell that was kept."""
+    """Restore a saved cell."""
     for r in range(lp.tableau.shape[0]):
         copy(saved.tableau[depth, r], lp.tableau[r])
     copy(saved.value[depth], lp.value)
@@ -106,7 +106,7 @@ def restore(lp, state, saved, depth):
 
 @compiled()
 def solve(relaxation, state, lp, target):
-    """The proven bound of a cell, or the first one found that is at most the target; -inf if the cell is empty."""
+    """Return the proven bound of a cell, or the first found at or below the target; -inf if the cell is empty."""
     rows = lp.basic.shape[0]
     for attempt in range(2):
         status = maximise(lp, target, 200 + 4 * rows, OUTSIDE)
@@ -122,25 +122,25 @@ def solve(relaxation, state, lp, target):
                 return bound
         if attempt == 0:
             refresh(relaxation, state, lp)
-    # So thin that rounding decides whether it is empty: its bound is that of the cell with a little more room.
+    # The cell is so thin that rounding decides whether it is empty: bound it with a little more room.
     maximise(lp, target, 200 + 4 * rows, ROOM)
     return proven_bound(relaxation, state, lp, relaxation.objective, rows, 1.0)
 
 
 @compiled()
 def refresh(relaxation, state, lp):
-    """Compute the tableau of the basis anew."""
+    """Recompute the tableau of the basis."""
     columns, rows = lp.loose.shape[0], lp.basic.shape[0]
-    wanted = lp.order  # the columns' variables that are to be in the basis
+    wanted = lp.order  # variables of the columns that belong in the basis
     count = 0
     for v in range(columns):
         if lp.place[v] < 0:
             wanted[count] = v
             count += 1
     copied = lp.ratios
-    for q in range(columns):  # rows' variables that are to be outside
+    for q in range(columns):  # variables of the rows that belong outside the basis
         copied[q] = lp.loose[q]
-    # Mark the rows that may leave, by their place in `value`, which is computed anew later.
+    # Mark the rows that may leave, in `value`, which is recomputed later.
     for r in range(rows):
         lp.value[r] = 0.0
     for q in range(columns):
@@ -163,11 +163,11 @@ def refresh(relaxation, state, lp):
 
 @compiled()
 def choose_neuron(relaxation, state, lp, saved, depth, target):
-    """The neuron to branch on, and in `lp.out[1]` which side to go to first; -1 if all are decided.
+    """Return the neuron to branch on, or -1 if all are decided; `lp.out[1]` is the side to explore first.
 
-    It is the one whose decision lowers the bound most on both sides (the product rule: Achterberg 2007). One step of
-    the dual tells which these may be; of the best of them, some more steps are made. What is not at its ReLU anywhere
-    up to tolerance is branched on where it is furthest from it. The cell has been saved.
+    It is the neuron whose decision lowers the bound most on both sides (the product rule: Achterberg 2007). One step of
+    the dual ranks the candidates; a few more steps are made for the best of them. If no neuron misses its ReLU by more
+    than the tolerance, the one that misses it most is branched on. The cell must have been saved.
     """
     count, rows = relaxation.biases.shape[0], lp.basic.shape[0]
     inputs, columns = relaxation.weights.shape[1] - count, lp.loose.shape[0]
@@ -203,7 +203,7 @@ def choose_neuron(relaxation, state, lp, saved, depth, target):
 
 @compiled()
 def drop(relaxation, state, lp, j, side, top, target):
-    """How much the bound falls by a decision, as far as a few steps tell; to the target if the cell is left out."""
+    """Return how far a decision lowers the bound within a few steps; down to the target if the cell is left out."""
     decide(relaxation, state, lp, j, side)
     rest(lp)
     status = maximise(lp, target, STEPS, OUTSIDE)
@@ -212,7 +212,7 @@ def drop(relaxation, state, lp, j, side, top, target):
 
 @compiled()
 def leave(saved, found, counts, depth, bound):
-    """Leave the cell at the end of the decisions open."""
+    """Record the cell at the end of the decisions as left open."""
     at = counts[LEFT]
     for k in range(depth):
         found.paths[at, k] = saved.decision[k]
@@ -223,19 +223,19 @@ def leave(saved, found, counts, depth, bound):
 
 @compiled(vectorise=True)
 def search_below(relaxation, state, lp, saved, found, counts, limits, budget, num_goals):
-    """Search the cell that the tableau is of, depth first, until all is done or the budget is used up.
+    """Search the tableau's cell, depth first, until nothing is left or the budget is used up.
 
     Args:
-        relaxation: the program.
-        state: of the neurons on the cell.
-        lp: the cell's linear program.
-        saved: room for the cells above.
-        found: where to write what is left open and the best point.
-        counts: what is counted.
-        limits: how far above the best value a bound is of interest, the value that is enough, the cell's own bound, and
-            the bound from which on cells are opened.
-        budget: how many cells to open.
-        num_goals: how many outputs are goals.
+        relaxation: The program.
+        state: Bounds and signs of the neurons on the cell.
+        lp: The cell's linear program.
+        saved: Storage for the cells on the path.
+        found: Where to write the cells left open and the best point.
+        counts: The counters.
+        limits: How far above the best value a bound is of interest, the value that suffices, the cell's own bound, and
+            the bound above which cells are opened.
+        budget: Number of cells to open.
+        num_goals: Number of outputs that are goals.
     """
     depth, is_new = 0, True
     while True:

@@ -1,4 +1,4 @@
-"""Cells and pre-activations in exact arithmetic: what the walks ask where float64 cannot tell a sign."""
+"""Cells and pre-activations in exact arithmetic, for walks that need a sign that float64 cannot tell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch_shallow.search.problem import Cell, Problem
 
 @dataclass(frozen=True)
 class Stages:
-    """Pre-activations of the first stages under the pattern of a cell, over homogeneous coordinates."""
+    """Pre-activations of the first stages under the pattern of a cell, in homogeneous coordinates."""
 
     maps: tuple[Dyadic, ...] = ()
     active: tuple[np.ndarray, ...] = ()
@@ -26,7 +26,7 @@ class ExactRows:
     """Composes a program in exact arithmetic, in the coordinates of a chart.
 
     Attributes:
-        problem: the program and the chart.
+        problem: The program and the chart.
     """
 
     problem: Problem
@@ -54,7 +54,7 @@ class ExactRows:
         self._domain = (*(shortened(row) for row in walls), far)
 
     def composed(self, stages: Stages) -> Stages:
-        """With the rows of one more stage."""
+        """Return the stages with the rows of one more stage."""
         number = len(stages.maps)
         rows = self._inputs[number]
         for source, active in enumerate(stages.active):
@@ -66,14 +66,14 @@ class ExactRows:
         return replace(stages, maps=(*stages.maps, rows))
 
     def cell(self, start: Cell, path: list[tuple[int, int]]) -> tuple[ExactCell | None, Stages]:
-        """A cell of a walk, with all stages that it has settled, and the one in which it is, composed.
+        """Return a cell of a walk, with all stages it has settled and the one it is in, composed.
 
         Args:
-            start: the cell; what its `status` says is taken as settled.
-            path: the neurons that cut it out, with the side taken.
+            start: The cell; the neurons that its `status` gives are taken as settled.
+            path: The neurons whose cuts bound it, with the sides taken.
 
         Returns:
-            The cell, None if it has no interior, and the stages.
+            The cell, or None if it has no interior, and the stages.
         """
         offsets, stages = self.problem.program.offsets, Stages()
         for number in range(len(offsets) - 1):
@@ -89,11 +89,11 @@ class ExactRows:
         return cell_with_interior(tuple(rows), start.point), stages
 
     def row(self, stages: Stages, stage: int, number: int, sign: int = 1) -> Vector:
-        """The pre-activation of a neuron, up to a power of two."""
+        """Return the pre-activation of a neuron, up to a power of two."""
         return shortened([sign * entry for entry in stages.maps[stage].numbers[number]])
 
     def point_in(self, cell: ExactCell) -> Float[np.ndarray, "coordinates"]:
-        """A point of the interior as float64s, if there is one; else one that is as near as they are."""
+        """Return an interior point in float64 if one is found; otherwise an interior point rounded to float64."""
         middle, inner = cell.middle(), cell.inner
         between = [a * inner[-1] + b * middle[-1] for a, b in zip(middle, inner, strict=True)]
         points = [_rounded(point) for point in (middle, between, inner)]

@@ -1,4 +1,4 @@
-"""Enumeration in exact arithmetic, below cells that float64 cannot cut."""
+"""Enumeration in exact arithmetic below cells that float64 cannot cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch_shallow.search.task_output import OFF_PATH, Harvest, guided_side, off
 
 @dataclass(frozen=True)
 class _Open:
-    """A cell that is still to be walked: `status` is that of the neurons of its stage, -1 for those not settled."""
+    """A cell still to be walked; `status` holds the signs of its stage's neurons, -1 for those not settled."""
 
     parent: int
     depth: int
@@ -24,15 +24,15 @@ class _Open:
 
 
 class ExactWalk:
-    """Walks what is below a cell in integers, and gives its cuts and regions to a harvest.
+    """Walks everything below a cell in integer arithmetic, and gives its cuts and regions to a harvest.
 
-    A neuron cuts a cell if and only if its pre-activation takes both signs in it: by a point of each sign, or by
-    multipliers that prove that there is none (`point_where_positive`). Takes milliseconds for a cell where compiled
-    walks take microseconds.
+    A neuron cuts a cell if and only if its pre-activation takes both signs in it, shown by a point of each sign;
+    otherwise multipliers prove that one sign does not occur (`point_where_positive`). A cell takes milliseconds, where
+    compiled walks take microseconds.
 
     Args:
-        problem: what is enumerated.
-        harvest: where to append.
+        problem: The enumeration problem.
+        harvest: Where to append the results.
     """
 
     engine = "exact"
@@ -43,9 +43,9 @@ class ExactWalk:
         self._sizes = [stage.num_neurons for stage in problem.program.stages]
 
     def side_of(self, cell: Cell, stage: int, number: int) -> int | None:
-        """The sign of a neuron on a cell that has settled all stages before: 0, 1, or None if it takes both.
+        """Return the sign of a neuron on a cell with all earlier stages settled: 0, 1, or None if it takes both.
 
-        Where the cell itself has no interior, this is the sign at its point.
+        If the cell itself has no interior, this is the sign at its point.
         """
         exact, stages = self.rows.cell(cell, self.harvest.path(cell.parent, cell.depth))
         row = self.rows.row(stages, stage, number)
@@ -57,9 +57,9 @@ class ExactWalk:
         return int(above is not None)
 
     def run(self, start: Cell) -> None:
-        """Walk everything below a cell, as far as it is below the path of the harvest."""
+        """Walk everything that is below both a cell and the path of the harvest."""
         exact, stages = self.rows.cell(start, self.harvest.path(start.parent, start.depth))
-        assert exact is not None  # `side_of` has found points of both signs in it
+        assert exact is not None  # `side_of` found points of both signs in it
         offset = self.problem.program.offsets[len(stages.active)]
         status = start.status[offset : offset + self._sizes[len(stages.active)]]
         stack = [_Open(start.parent, start.depth, exact, stages, tuple(status.tolist()))]
@@ -70,7 +70,7 @@ class ExactWalk:
                 return
 
     def _opened(self, node: _Open) -> list[_Open]:
-        """The two parts of a cell, that which is walked first last; or none, if it is a region."""
+        """Return the two parts of a cell, the one to walk first last; an empty list if the cell is a region."""
         stages, status = node.stages, list(node.status)
         while True:
             stage = len(stages.maps) - 1

@@ -1,4 +1,4 @@
-"""How the cells of a task are opened in batches: bounded, looked through for points, branched on ReLUs."""
+"""Opening the cells of a task in batches: bound them, search them for points, branch on ReLUs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
 
 @dataclass(frozen=True)
 class Effort:
-    """How much work goes into what; no choice changes what is proven to be true, only how soon.
+    """Amounts of work for each step; they change how soon an answer is found, never which claims are proven.
 
     Attributes:
-        box: how the slopes of pre-activations are chosen in the whole box.
-        root: how the multipliers of the goals are chosen there.
-        cell: how those of a cell go on from those of its parent.
-        batch: how many cells are opened at once.
-        tried: on how many neurons of a cell branching is tried.
-        climbs: how many steps a point climbs; four times as many at the root.
-        polished: points climb from region to region by linear programs, if those have not more numbers than this.
-        few: cells with at most so many undecided neurons are bounded by their linear program too.
-        tolerance: relative to the size of the goals' terms: a cell that exceeds the best point by no more is left out.
+        box: How the slopes of pre-activations are chosen in the whole box.
+        root: How the multipliers of the goals are chosen in the whole box.
+        cell: How the multipliers of a cell are improved, starting from those of its parent.
+        batch: Number of cells opened at once.
+        tried: Number of neurons of a cell on which branching is tried.
+        climbs: Number of steps that a point climbs; four times as many at the root.
+        polished: Greatest size of the linear programs by which points climb from region to region.
+        few: Cells with at most this many undecided neurons are also bounded by their linear program.
+        tolerance: Cells that exceed the best point by at most this share of the size of the goals' terms are left out.
     """
 
     box: Descent = field(default_factory=lambda: Descent(20))
@@ -47,14 +47,14 @@ class Effort:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What is known of a question before any cell is opened.
+    """What is known about a question before any cell is opened.
 
     Attributes:
-        posed: the question, in a box: a `Posed`, or what has its goals, floor, limit and values, such as a `Sought`.
-        effort: how much work goes into what.
-        bounder: bounds cells.
-        whole: the whole box, bounded.
-        slack: by how much a bound may exceed the best point.
+        posed: The question in a box: a `Posed`, or an object with goals, floor, limit and values, such as a `Sought`.
+        effort: How much work goes into each step.
+        bounder: The bounder of its cells.
+        whole: The whole box, bounded.
+        slack: How far a bound may exceed the best point.
     """
 
     posed: Any
@@ -73,11 +73,11 @@ class Pool:
 
 
 class Exploration:
-    """What is done with one task.
+    """Processing of one task.
 
     Args:
-        prepared: what is known of the question.
-        task: the task.
+        prepared: What is known about the question.
+        task: The task.
     """
 
     def __init__(self, prepared: Prepared, task: CellTask) -> None:
@@ -88,7 +88,7 @@ class Exploration:
         self.waiting: list[Pool] = []
 
     def run(self) -> CellOutcome:
-        """Open the cells of the highest bounds first, until the budget is used up."""
+        """Open cells, highest bounds first, until the budget is used up."""
         self._begin()
         while self.waiting and self.opened < max(self.task.budget, 1) and self.best.value <= self.prepared.posed.enough:
             pool = self._next(min(self.effort.batch, max(self.task.budget, 1) - self.opened))
@@ -100,12 +100,12 @@ class Exploration:
 
     @property
     def limit(self) -> float:
-        """Cells up to this bound are left out."""
+        """Bound up to which cells are left out."""
         found = self.best.value > self.prepared.posed.floor
         return self.best.value + (self.prepared.slack if found else 0.0)
 
     def _begin(self) -> None:
-        """Bound the cells of the task anew; if one is the whole box, climb from its centre and its relaxed maximum."""
+        """Bound the task's cells anew; if one is the whole box, climb from its centre and its relaxed maximum."""
         whole = self.prepared.whole
         cells = [cell for cell in self.task.cells if self._worth(cell.bound)]
         for first in range(0, len(cells), self.effort.batch):
@@ -136,7 +136,7 @@ class Exploration:
         return replace(cells, lower=lower, upper=upper, side=side)
 
     def _worth(self, bound: float) -> bool:
-        """Whether a cell may hold a better point; if not, it is left out."""
+        """Return whether a cell may hold a better point; if not, record it as left out."""
         if bound > self.limit:
             return True
         self.left_out = max(self.left_out, bound)
@@ -145,8 +145,8 @@ class Exploration:
     def _bound(
         self, cells: CellBounds, start: Multipliers, ceiling: Float[Tensor, "cells"], paths: list[tuple[int, ...]]
     ) -> None:
-        """Bound cells, look for points in them, and let those wait that are worth it."""
-        # A task begins with multipliers of the whole box: of pairs, it takes steps to be as good as before.
+        """Bound cells, search them for points, and keep those that are worth opening."""
+        # A task starts with the multipliers of the whole box; with pairs, these need steps to be as good as before.
         anew = self.bounder.box.cell.coupling is not None and self.opened == 0
         batch = self.bounder.bounded(cells, start, ceiling, self.limit, self.effort.root if anew else None)
         open_cells = torch.nonzero(batch.bound > self.limit)[:, 0]
@@ -155,19 +155,19 @@ class Exploration:
         self._wait(batch, paths)
 
     def _look(self, x: Float[Tensor, "points inputs"]) -> None:
-        """Climb from the best of some points."""
+        """Climb from the best of the given points."""
         network, num_goals = self.network, self.prepared.posed.num_goals
         values = network(x)[1][:, :num_goals].amin(dim=1)
         top = values.argsort(descending=True, stable=True)[:4]
         self._polish(climb(network, num_goals, x[top], self.effort.climbs))
 
     def _polish(self, x: Float[Tensor, "points inputs"]) -> None:
-        """From the best of some points, go to the best of its region, and on to the next, as long as it rises."""
+        """From the best given point, move to the best of its region, and on from there as long as the value rises."""
         before = self.best.value
         self.best.offer(x)
         network, num_goals = self.network, self.prepared.posed.num_goals
         if self.bounder.box.cell.coupling is not None and self.opened > 0 and self.best.value <= before:
-            return  # bounds are what takes long
+            return  # with pairs, bounds take the time
         if network.num_neurons * len(network.lower) > self.effort.polished:
             return
         x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
@@ -182,7 +182,7 @@ class Exploration:
             x = solution
 
     def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
-        """Settle cells of few undecided neurons by linear programs; let the others wait."""
+        """Settle cells with few undecided neurons by linear programs; queue the others."""
         undecided, kept, parts = batch.undecided.tolist(), [], []
         for row, bound in enumerate(batch.bound.tolist()):
             if not self._worth(bound):
@@ -204,7 +204,7 @@ class Exploration:
             self.waiting.append(Pool(CellBatch.joined(parts), kept))
 
     def _next(self, count: int) -> Pool | None:
-        """The cells of the highest bounds, taken out of those that wait; None if none is worth opening."""
+        """Remove the cells of the highest bounds from the queue; return None if none is worth opening."""
         batch = CellBatch.joined([pool.batch for pool in self.waiting])
         paths = [path for pool in self.waiting for path in pool.paths]
         order = batch.bound.argsort(descending=True, stable=True)
@@ -214,7 +214,7 @@ class Exploration:
         return Pool(batch[torch.tensor(taken)], [paths[i] for i in taken]) if taken else None
 
     def _branch(self, pool: Pool) -> None:
-        """Cut each cell by the neuron that promises most, and bound both parts."""
+        """Cut each cell by its most promising neuron, and bound both parts."""
         batch = pool.batch
         neurons = self._chosen(batch)
         sides = [batch.cells.decided(of_side, side) for of_side, side in zip(neurons, (1.0, -1.0), strict=True)]
@@ -229,7 +229,7 @@ class Exploration:
         self._bound(cells, batch.multipliers.of(twice), batch.bound[twice], paths)
 
     def _chosen(self, batch: CellBatch) -> tuple[Int[Tensor, "cells"], Int[Tensor, "cells"]]:
-        """The neuron to branch on, active and inactive: of the loosest, the one whose two parts are bounded best."""
+        """Return the neuron to branch on, on each side: among the loosest, the one whose two parts are bounded best."""
         count = min(self.effort.tried, batch.looseness.shape[1])
         scores = torch.where(batch.cells.unstable, batch.looseness, -1.0)
         top, neurons = scores.topk(count, dim=1)

@@ -1,4 +1,4 @@
-"""Good points of a question, fast: ascent from many starts at once."""
+"""Fast search for good points of a question: ascent from many starts at once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ STEPS = 2.0 ** -np.arange(0.0, 12.0, 2.0)  # shares of the way to a vertex
 def climb(
     posed: Posed, vertices: Float[np.ndarray, "vertices inputs"], starts: int = 48, rounds: int = 12, tried: int = 6
 ) -> Float[np.ndarray, "inputs"]:
-    """A point of a polytope with a high value: Frank and Wolfe's steps from mixtures of its vertices.
+    """Find a point of a polytope with a high value, by Frank-Wolfe steps from mixtures of its vertices.
 
-    Each point moves towards the vertex where the affine map of its own region is best, by the share of the way that
-    proves best. The random numbers are the same each time.
+    Each point moves towards the vertex where the affine map of its own region is greatest, by the share of the way that
+    proves best. The random numbers are the same in every call.
 
     Args:
-        posed: what is asked.
-        vertices: of the polytope.
-        starts: how many points there are.
-        rounds: how many steps each makes.
-        tried: how many of the best points go on after the first half of the rounds.
+        posed: The question.
+        vertices: Vertices of the polytope.
+        starts: Number of starting points.
+        rounds: Number of steps of each point.
+        tried: Number of points, the best ones, that go on after half of the rounds.
     """
     random = np.random.default_rng(0)
     mixtures = random.exponential(size=(starts, len(vertices))) ** 2
@@ -51,9 +51,9 @@ def climb(
 def _least(
     posed: Posed, x: Float[np.ndarray, "points inputs"]
 ) -> tuple[Float[np.ndarray, "points"], Int[np.ndarray, "points"]]:
-    """What is to be raised at each point, and which output it is: a constraint that is not kept, else the least goal.
+    """Return, for each point, the quantity to raise and its output: the worst violated constraint, else the least goal.
 
-    Points where a constraint is not kept are below all others.
+    Points that violate a constraint rank below all others.
     """
     y, goals = posed.program(x), posed.num_goals
     each = np.arange(len(x))
@@ -70,7 +70,7 @@ def _least(
 def _slopes(
     program: ReLUProgram, x: Float[np.ndarray, "points inputs"], row: Int[np.ndarray, "points"]
 ) -> Float[np.ndarray, "points inputs"]:
-    """The gradient of one output at each point."""
+    """Return the gradient of one output at each point."""
     d, pattern = program.num_inputs, program.pattern(x)
     slopes = program.out_weight[row]
     for stage, start, stop in reversed(list(zip(program.stages, program.offsets, program.offsets[1:], strict=False))):

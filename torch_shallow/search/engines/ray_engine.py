@@ -1,4 +1,4 @@
-"""Enumeration by double description: cells as rays, no linear programs."""
+"""Enumeration by double description: cells as rays, without linear programs."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, 
 
 
 class RayWalk(CompiledWalk):
-    """Walks the domain, or what is below a path, and gives its cuts and regions to a harvest.
+    """Walks the domain, or what is below a path, and gives the cuts and regions to a harvest.
 
-    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
-    its row, is beyond the tolerance on both sides at unit rays of the cell, or if exact arithmetic says that it does.
+    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, relative to the size of its
+    row, exceeds the tolerance on both sides at unit rays of the cell, or if exact arithmetic says that it does.
 
     Args:
-        problem: what is enumerated.
-        harvest: where to append.
-        hand_over: called with each cell that has more rays than it may have; it has to append what is below the cell to
+        problem: The enumeration problem.
+        harvest: Where to append the results.
+        hand_over: Called with each cell that has more rays than allowed; it must append everything below the cell to
             the harvest.
     """
 
@@ -73,12 +73,12 @@ class RayWalk(CompiledWalk):
             np.zeros(neurons, dtype=np.int64),
         )
         cones = self.storage.cones
-        # A walk may change the domain's cone where it lies.
+        # A walk may overwrite the domain's cone in place.
         self.domain = lines, rays, cones.ids[: lines + rays].copy(), cones.sets[: lines + rays].copy(), used
 
     @cached_property
     def exact(self) -> ExactWalk:
-        """What decides where float64 cannot."""
+        """The exact walk, which decides where float64 cannot."""
         return ExactWalk(self.problem, self.harvest)
 
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
@@ -118,7 +118,7 @@ class RayWalk(CompiledWalk):
             self.stack = stack.replaced(used=grown(stack.used, axis=1))
 
     def run(self) -> None:
-        """Walk everything below the path that the harvest has been given."""
+        """Walk everything below the path given to the harvest."""
         lines, rays, ids, sets, used = self.domain
         cones, stack = self.storage.cones, self.stack
         cones.ids[: len(ids)] = ids
@@ -135,7 +135,7 @@ class RayWalk(CompiledWalk):
         self._walk_all()
 
     def _decide(self, top: int, counts: Int[np.ndarray, "counts"]) -> None:
-        """Settle the first open neuron of the top cell; if it cuts the cell, walk below the cell exactly."""
+        """Settle the first open neuron of the top cell; if it cuts the cell, walk everything below it exactly."""
         stack, cell = self.stack, self._top_cell(top)
         neuron = int(stack.open[top, : stack.frames[top, OPEN]].min())
         stage = int(self.problem.network.stage_of[neuron])
@@ -148,12 +148,12 @@ class RayWalk(CompiledWalk):
             stack.state[DECIDED] = 2 * neuron + side
 
     def _top_cell(self, top: int) -> Cell:
-        """The cell on top of the stack, as half-spaces; of its first stage that is not settled, what is."""
+        """Return the cell on top of the stack as half-spaces; its status ends with the first unsettled stage."""
         network, stack, cones = self.problem.network, self.stack, self.storage.cones
         frame, offsets = stack.frames[top], network.offsets
         known = stack.status[: len(stack.norms)]
         status = np.where(known == UNDECIDED, -1, known.astype(np.int8)).astype(np.int8)
-        for first in np.flatnonzero(status < 0)[:1]:  # a cell knows no stage behind the first that is not settled
+        for first in np.flatnonzero(status < 0)[:1]:  # a cell knows no stage after the first unsettled one
             status[offsets[network.stage_of[first] + 1] :] = -1
         path = self.harvest.path(int(frame[PARENT]), int(frame[DEPTH]))
         rows = [(1 if side else -1) * stack.rows[neuron] for neuron, side in path]

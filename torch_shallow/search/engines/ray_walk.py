@@ -1,4 +1,4 @@
-"""The depth-first walk: cut the domain by one neuron after another."""
+"""Depth-first walk: cut the domain by one neuron after another."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from torch_shallow.search.task_output import (
     guided_side,
 )
 
-TOO_MANY_RAYS = 12  # the cell on top of the stack has more rays than allowed
-DOUBT = 15  # whether the first open neuron of the cell on top takes both signs there needs exact arithmetic
+TOO_MANY_RAYS = 12  # the top cell of the stack has more rays than allowed
+DOUBT = 15  # only exact arithmetic can tell whether the top cell's first open neuron takes both signs there
 
 
-FLATNESS = 1e-4  # a ray is flat if all values are within this share of the tolerance: zero but for rounding
-FEW = 8  # open neurons: more are looked at all at once
+FLATNESS = 1e-4  # a ray is flat if all its values are within this share of the tolerance: zero up to rounding
+FEW = 8  # a cell with more open neurons has them all examined at once
 
 # Columns of the stack of cells.
 START, LINES, RAYS, STAGE, LEFT, OPEN, STATE, NEURON, SIDE, UP, MARK, PARENT, POOL_TOP, SPENT, DEPTH = range(15)
@@ -35,40 +35,40 @@ NUM_COLUMNS = 15
 # States of a cell.
 FRESH, ON_TRAIL, KNOWN = range(3)
 
-# What changes with the cell on top: the first free row of the pool, the length of the trail and how much of it has been
-# followed, and the neuron that has been decided elsewhere, as `2 * neuron + side`, or -1.
+# Values that change with the top cell: first free row of the pool, length of the trail, how much of it has been
+# followed, and the neuron decided elsewhere, as `2 * neuron + side`, or -1.
 POOL, TRAIL, FOLLOWED, DECIDED = range(4)
 
 
 class RayStack(Bundle):
-    """Cells still to be walked, and what holds on the path to the top one.
+    """Cells still to be walked, and the data of the path to the top one.
 
-    Neurons are settled in an order that is noted, the trail, so that it can be taken back when the walk goes on in
-    another cell. A neuron is looked at as soon as all is settled that it reads: a stage at a time, or, where a stage is
-    sparse, neuron by neuron. Those that are not settled then are open.
+    The trail records the order in which neurons are settled, so that this can be undone when the walk moves to another
+    cell. A neuron is examined as soon as everything it reads is settled: a whole stage at a time or, in a sparse stage,
+    neuron by neuron. A neuron that the examination does not settle is open.
     """
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
-    open: np.ndarray  # int32 (capacity, neurons): numbers of the open neurons of each cell
-    used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell
-    status: np.ndarray  # uint8 (neurons, rounded up to words): of the cell on top
+    open: np.ndarray  # int32 (capacity, neurons): the open neurons of each cell
+    used: np.ndarray  # uint64 (capacity, words): half-spaces of each cell, as bits
+    status: np.ndarray  # uint8 (neurons, rounded up to words): signs on the top cell
     status_words: np.ndarray  # uint64: the same memory
-    waiting: np.ndarray  # int64 (neurons,): how many neurons that each neuron of a sparse stage reads are not settled
-    trail: np.ndarray  # int64 (neurons,): what has been settled
+    waiting: np.ndarray  # int64 (neurons,): for each neuron of a sparse stage, how many that it reads are not settled
+    trail: np.ndarray  # int64 (neurons,): the settled neurons, in order
     maps: np.ndarray  # float64: rows of each stage on the path, laid out as `PackedProgram.inputs`
-    rows: np.ndarray  # float64 (neurons, dimension): of neurons that are open, or read by some of a sparse stage
-    norms: np.ndarray  # float64 (neurons,): size against which a value of a neuron is measured
-    doubts: np.ndarray  # float64 (neurons,): up to which size a value is taken for 0
-    state: np.ndarray  # int64 (4,): see `POOL`
+    rows: np.ndarray  # float64 (neurons, dimension): rows of neurons that are open or read by a sparse stage
+    norms: np.ndarray  # float64 (neurons,): scale against which values of a neuron are measured
+    doubts: np.ndarray  # float64 (neurons,): size up to which a value is taken for 0
+    state: np.ndarray  # int64 (4,): entries POOL, TRAIL, FOLLOWED and DECIDED
     work: np.ndarray  # float64 (3, neurons of a stage)
     active: np.ndarray  # int64 (neurons,): work space
 
 
 @compiled("contract", "nsz", "nnan")
 def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays, value, low, high, flat):
-    """Least and greatest value of each neuron of a stage over the lines and rays of a cell.
+    """Write the least and greatest value of each neuron of a stage over the lines and rays of a cell.
 
-    `flat` is filled with whether all neurons of the stage are zero at each ray with t up to `most_t`; returns whether
+    `flat` is filled with whether all neurons of the stage are zero at each ray with t at most `most_t`; returns whether
     any ray is flat.
     """
     some_flat = False
@@ -103,7 +103,7 @@ def bounds_on_cell(pool, ids, rows, norms, tolerance, most_t, start, lines, rays
 
 @compiled()
 def settle(network, stack, frame, neuron, side):
-    """Note the sign of a neuron on the cell on top."""
+    """Record the sign of a neuron on the top cell."""
     stack.status[neuron] = side
     stack.trail[stack.state[TRAIL]] = neuron
     stack.state[TRAIL] += 1
@@ -112,7 +112,7 @@ def settle(network, stack, frame, neuron, side):
 
 @compiled()
 def take_back(network, stack, mark):
-    """Forget what has been settled since the trail had this length."""
+    """Undo everything settled since the trail had length `mark`."""
     state = stack.state
     for at in range(mark, state[TRAIL]):
         neuron = stack.trail[at]
@@ -125,7 +125,7 @@ def take_back(network, stack, mark):
 
 @compiled()
 def extremes(pool, ids, frame, row, values):
-    """Least and greatest value of a row on the lines and rays of a cell; all values are written."""
+    """Return the least and greatest value of a row over the lines and rays of a cell, and write all values."""
     lines = frame[LINES]
     least, greatest = evaluate(pool, ids, frame[START], lines + frame[RAYS], row, values)
     for r in range(lines):
@@ -136,7 +136,7 @@ def extremes(pool, ids, frame, row, values):
 
 @compiled()
 def look_at(network, cones, scratch, stack, frame, neuron, opened):
-    """Settle a neuron of one sign on the cell on top; another one is opened."""
+    """Examine a neuron on the top cell: settle it if it has one sign there, open it if not."""
     doubt = stack.doubts[neuron]
     least, greatest = extremes(cones.pool, cones.ids, frame, stack.rows[neuron], scratch.values)
     if greatest > doubt and least < -doubt:
@@ -148,7 +148,7 @@ def look_at(network, cones, scratch, stack, frame, neuron, opened):
 
 @compiled()
 def enter_stage(network, cones, scratch, stack, frame, tolerance, top):
-    """Compose the next stage that is not sparse; settle every neuron of one sign on the cell, and open the others."""
+    """Compose the next dense stage; settle each neuron of one sign on the cell, and open the others."""
     stage, opened = frame[STAGE], stack.open[top]
     value, low, high = stack.work[0], stack.work[1], stack.work[2]
     compose(network, stack.maps, stack.norms, stack.status, stack.active, stage)
@@ -157,7 +157,7 @@ def enter_stage(network, cones, scratch, stack, frame, tolerance, top):
     dimension = cones.pool.shape[1]
     rows = stack.maps[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
     norms = stack.norms[offset : offset + n]
-    # A vertex is no direction: there, later stages still have their biases.
+    # A vertex is not a direction: later stages still add their biases there.
     most_t = np.inf if stage == num_stages - 1 else 0.0
     some_flat = bounds_on_cell(
         cones.pool,
@@ -192,7 +192,7 @@ def enter_stage(network, cones, scratch, stack, frame, tolerance, top):
         if (rises and falls) or network.reader_starts[offset + i + 1] > network.reader_starts[offset + i]:
             for k in range(dimension):
                 stack.rows[offset + i, k] = rows[k, i]
-    if stage == 0:  # what reads no neuron waits for none
+    if stage == 0:  # neurons that read no neuron wait for none
         for neuron in range(offset + n, network.offsets[num_stages]):
             if network.sparse[network.stage_of[neuron]] and stack.waiting[neuron] == 0:
                 compose_neuron(
@@ -203,7 +203,7 @@ def enter_stage(network, cones, scratch, stack, frame, tolerance, top):
 
 @compiled()
 def follow(network, cones, scratch, stack, frame, tolerance, top):
-    """Look at all neurons of which everything they read has been settled; enter each stage that follows."""
+    """Examine all neurons whose sources have been settled; enter each stage that follows."""
     state, opened = stack.state, stack.open[top]
     while True:
         while state[FOLLOWED] < state[TRAIL]:
@@ -224,7 +224,7 @@ def follow(network, cones, scratch, stack, frame, tolerance, top):
 
 @compiled()
 def put_on_trail(network, stack, frame, top):
-    """Take up a cell: go back to where its parent was left, and settle the neuron that has cut it out."""
+    """Resume at a cell: undo the trail to where its parent was left, and settle the neuron that cut the cell out."""
     take_back(network, stack, frame[MARK])
     opened, above = stack.open[top], stack.open[frame[UP]]
     for at in range(stack.frames[frame[UP], OPEN]):
@@ -235,7 +235,7 @@ def put_on_trail(network, stack, frame, top):
 
 @compiled()
 def look_at_all(network, cones, scratch, stack, frame, top):
-    """Look at all open neurons of a cell that has taken them over from its parent."""
+    """Examine all open neurons that a cell inherited from its parent."""
     opened, count = stack.open[top], frame[OPEN]
     frame[OPEN] = 0
     for at in range(count):
@@ -245,7 +245,7 @@ def look_at_all(network, cones, scratch, stack, frame, top):
 
 @compiled()
 def close_neuron(opened, frame, neuron):
-    """Take a neuron off the list of open ones."""
+    """Remove a neuron from the list of open ones."""
     at = 0
     while opened[at] != neuron:
         at += 1
@@ -255,7 +255,7 @@ def close_neuron(opened, frame, neuron):
 
 @compiled()
 def first_of(opened, count):
-    """The first of some neurons."""
+    """Return the lowest-numbered neuron of a list."""
     first = opened[0]
     for at in range(1, count):
         first = min(first, opened[at])
@@ -264,7 +264,7 @@ def first_of(opened, count):
 
 @compiled()
 def write_region(cones, stack, frame, found, row):
-    """Note a region: its pattern, packed, and an interior point: the sum of its lines and rays."""
+    """Record a region: its packed pattern, and as interior point the sum of its lines and rays."""
     pack_status(stack.status_words, found.patterns, row)
     found.region_parents[row] = frame[PARENT]
     last = cones.pool.shape[1] - 1
@@ -283,9 +283,10 @@ def write_region(cones, stack, frame, found, row):
 
 @compiled(vectorise=True)
 def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, path):
-    """Walk until nothing is left, the output is full, or something has to grow; the walk goes on where it was.
+    """Walk until nothing is left, the output is full, or an array has to grow; the next call goes on from there.
 
-    The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
+    The first cuts follow `path`, as in `guided_side`: only the cell on the given side is walked, and its cut is not
+    recorded.
 
     Returns:
         DONE, FULL, TOO_MANY_RAYS, DOUBT, OFF_PATH, or one of the NEED statuses.
@@ -353,7 +354,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
             counts[CUT_ROWS] += 1
         frame[SPENT], frame[POOL_TOP] = 1, state[POOL]
         state[POOL] = pool_top
-        for side in range(2):  # the negative child is walked first: it goes on top
+        for side in range(2):  # the negative child is walked first, so it goes on top
             if only_side == 1 - side:
                 continue
             child = top + 1 if only_side >= 0 else top + 2 - side

@@ -1,4 +1,4 @@
-"""Room for the pruned walk: the question as compiled code reads it, the stack of cells, and all work space."""
+"""Workspace of the pruned walk: the question in compiled form, the stack of cells, and all scratch arrays."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from torch_shallow.search.problem import pack
 from torch_shallow.search.question import OpenCell, Posed
 from torch_shallow.search.task_output import NEED_FRAMES
 
-MOST_CORNERS = 1 << 14  # a box of more is for engines that know no vertices
+MOST_CORNERS = 1 << 14  # engines that do not enumerate vertices handle boxes with more
 
 
 class RayWorkspace:
-    """A question in the coordinates of its chart, and the room in which its cells are walked.
+    """A question in the coordinates of its chart, with the arrays in which its cells are walked.
 
     Args:
-        posed: the question.
-        tolerance: what counts as zero, relative to sizes.
+        posed: The question.
+        tolerance: What counts as zero, relative to sizes.
 
     Raises:
-        TransformError: the domain is not bounded, or a box with too many corners.
+        TransformError: The domain is not bounded, or is a box with too many corners.
     """
 
     def __init__(self, posed: Posed, tolerance: float) -> None:
         self.num_goals = posed.num_goals
-        self.chart = make_chart(_with_outputs(posed.program), posed.domain)  # outputs may read the input themselves
+        self.chart = make_chart(_with_outputs(posed.program), posed.domain)  # outputs may read the input directly
         self.network = pack(_with_outputs(posed.program.balanced), self.chart)
         if self.chart.num_corners > MOST_CORNERS:
             raise TransformError(
@@ -94,12 +94,12 @@ class RayWorkspace:
 
     @property
     def outputs(self) -> int:
-        """Number of the first output: outputs are numbered after the neurons."""
+        """Number of the first output; outputs are numbered after the neurons."""
         return int(self.network.offsets[-2])
 
     @property
     def goals(self) -> slice:
-        """Numbers of the goals."""
+        """Numbers of the goals, as a slice."""
         return slice(self.outputs, self.outputs + self.num_goals)
 
     def begin(self, bound: float) -> None:
@@ -124,7 +124,7 @@ class RayWorkspace:
         stack.furthest[0] = self.high[pairs.second] - self.low[pairs.first]
 
     def grow(self, status: int) -> None:
-        """Make room for what the walk has asked for."""
+        """Make the room that the walk has asked for."""
         stack = self.stack
         if status == NEED_FRAMES:
             self.stack = stack.replaced(
@@ -145,7 +145,7 @@ class RayWorkspace:
         self.room = self._bound_room(len(self.storage.scratch.values))
 
     def left_open(self, top: int) -> list[OpenCell]:
-        """The cells on the stack, each with its path: the steps of the cells below it that have been cut."""
+        """Return the cells on the stack with their paths, read off the spent cells below them."""
         stack = self.stack
         path: list[int] = []
         cells: list[OpenCell] = []
@@ -160,13 +160,13 @@ class RayWorkspace:
         return cells
 
     def vertices_of(self, top: int) -> Float[np.ndarray, "vertices coordinates"]:
-        """The vertices of the cell on top of the stack, which the walk has just looked at."""
+        """Return the vertices of the top cell, which the walk has just gathered."""
         return self.room.points[:-1, : int(self.stack.frames[top, RAYS])].T
 
     def leaf(
         self, top: int
     ) -> tuple[Float[np.ndarray, "coordinates vertices"], Float[np.ndarray, "rows vertices"], float]:
-        """The vertices of a cell with one affine map, outputs at them, and how far bounds are moved outward there."""
+        """Return the vertices of a cell with one affine map, the outputs there, and the outward shift of its bounds."""
         maps = self.stack.maps[self.outputs * (self.chart.num_coordinates + 1) :]
         maps = maps.reshape(self.chart.num_coordinates + 1, -1)
         points = self.room.points[:, : int(self.stack.frames[top, RAYS])]
@@ -174,7 +174,7 @@ class RayWorkspace:
 
 
 def _sizes(posed: Posed) -> Float[np.ndarray, "values"]:
-    """How large the terms of all neurons and outputs are at most: what rounding is relative to where they cancel."""
+    """Return how large the terms of each neuron and output may be: the scale of rounding where they cancel."""
     program = posed.program.balanced
     if posed.program.pairs is None:
         return np.zeros(program.num_neurons + program.num_outputs)
@@ -183,5 +183,5 @@ def _sizes(posed: Posed) -> Float[np.ndarray, "values"]:
 
 
 def _with_outputs(program: ReLUProgram) -> ReLUProgram:
-    """The program with its outputs as one more stage."""
+    """Return the program with its outputs as one more stage."""
     return replace(program, stages=(*program.stages, Stage("", program.out_weight, program.out_bias)))

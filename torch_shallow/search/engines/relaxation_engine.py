@@ -1,4 +1,4 @@
-"""The engine for networks of moderate size: branch and bound on neurons, with the linear program of each cell."""
+"""Engine for networks of moderate size: branch and bound on neurons, with the linear program of each cell."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ from torch_shallow.search.engines.cell_tree import (
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell, Posed
 
 ROUNDS = 2  # of bounding all neurons by linear programs
-TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the size that values may have
-MOST_STEPS = 100_000  # of one program, which bounds all others
-MOST_BYTES = 1 << 26  # for the cells on the way to the one that is looked at
+TOLERANCE = 1e-10  # share of the possible size of values by which a bound must exceed the best value
+MOST_STEPS = 100_000  # of a single program, which bounds all others
+MOST_BYTES = 1 << 26  # for the cells on the path to the current one
 
 
 @dataclass(frozen=True, eq=False)
 class BoundedNeurons:
-    """What linear programs over a domain say of the neurons of a program, whatever is asked of its outputs.
+    """Bounds, by linear programs over a domain, of the neurons of a program; they hold for any question on its outputs.
 
     Attributes:
-        program: the program; what counts are its stages and pairs.
-        domain: a box, or a polytope whose bounding box is finite.
-        walls: the half-spaces of a polytope, which are where they are not negative; constants last.
-        rounds: the bounds of the neurons that are left in each round, after which those of one sign are folded away.
-        pairs: bounds of the distances of those pairs that are left.
+        program: The program; only its stages and pairs matter.
+        domain: A box, or a polytope whose bounding box is finite.
+        walls: The half-spaces of a polytope, as rows that are non-negative inside; constants last.
+        rounds: Bounds of the remaining neurons in each round; then those of one sign are folded away.
+        pairs: Bounds of the distances of the remaining pairs.
     """
 
     program: ReLUProgram
@@ -73,8 +73,8 @@ class BoundedNeurons:
         scaled = ScaledProgram.of(program, lower, upper)
         pairs, rounds = PairedRows.of(program, scaled), []
         for _ in range(max(ROUNDS, 1 + len(program.stages)) if len(pairs) else ROUNDS):
-            # Without constraints: a neuron that has one sign where they are kept may have the other one elsewhere.
-            nothing = replace(scaled, outputs=np.zeros((1, scaled.outputs.shape[1])))  # is asked
+            # Without constraints: a neuron may have one sign where they hold and the other sign elsewhere.
+            nothing = replace(scaled, outputs=np.zeros((1, scaled.outputs.shape[1])))
             work = RelaxationRoom(nothing, 1, walls, np.zeros(1), 1, pairs)
             low, high = work.bounds_of_neurons()
             rounds.append((low.copy(), high.copy()))
@@ -84,12 +84,12 @@ class BoundedNeurons:
         return cls(program, domain, walls, tuple(rounds), pairs)
 
     def are_of(self, posed: Posed) -> bool:
-        """Whether a question is about the same neurons in the same domain."""
+        """Return whether a question concerns the same neurons in the same domain."""
         own, other = self.program, posed.program
         return own.stages is other.stages and own.pairs is other.pairs and self.domain is posed.domain
 
     def scaled(self, program: ReLUProgram) -> ScaledProgram:
-        """A program with these neurons, whatever its outputs are, with what is known of the neurons."""
+        """Return a program with these neurons and any outputs, scaled and folded by the known bounds of the neurons."""
         scaled = ScaledProgram.of(program, *bounding_box(self.domain, program.in_shape))
         for low, high in self.rounds:
             scaled = scaled.folded(low, high)
@@ -100,8 +100,8 @@ class RelaxationEngine:
     """Opens cells by the linear programs of their relaxations.
 
     Args:
-        posed: the question; its domain is a box, or a polytope whose bounding box is finite.
-        known: what is known of its neurons; found out if None.
+        posed: The question; its domain is a box, or a polytope whose bounding box is finite.
+        known: Known bounds of its neurons; computed by default.
     """
 
     def __init__(self, posed: Posed, known: BoundedNeurons | None = None) -> None:
@@ -109,7 +109,7 @@ class RelaxationEngine:
         self.bounded = BoundedNeurons.of(posed.program, posed.domain) if known is None else known
         self.walls, self.pairs = self.bounded.walls, self.bounded.pairs
         scaled = self.bounded.scaled(posed.program)
-        # Goals are measured in one unit, and each constraint in its own.
+        # Goals share one unit; each constraint has its own.
         units = np.ldexp(1.0, exponents_of(np.abs(scaled.output_bounds()).max(axis=0)))
         units[: posed.num_goals] = units[: posed.num_goals].max()
         self.unit = float(units[0])
@@ -120,7 +120,7 @@ class RelaxationEngine:
         self._idle: SimpleQueue[RelaxationRoom] = SimpleQueue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the room to work in: what is known of the neurons takes time, and is rounded in one way only."""
+        """Return all but the workspaces: the bounds of the neurons take time, and their rounding must not vary."""
         return {name: value for name, value in vars(self).items() if name != "_idle"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -128,19 +128,19 @@ class RelaxationEngine:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: those of about a tenth of a second."""
+        """Number of cells that a task should open: about a tenth of a second of work."""
         count = len(self.scaled.neurons)
         return int(np.clip(2e7 / (1 + 2 * count * (self.scaled.num_free + count)), 16, 4096))
 
     def root(self) -> OpenCell:
-        """The whole domain."""
+        """Return the whole domain, with a bound."""
         work = self._take()
         bound = work.bound() * self.unit
         self._idle.put(work)
         return OpenCell(np.zeros(0, dtype=np.int32), bound)
 
     def explore(self, task: CellTask) -> CellOutcome:
-        """Open the cells of a task, each with all that is below it before the next."""
+        """Open the cells of a task; everything below one comes before the next."""
         work, enough = self._take(), self.posed.enough
         opened, kept, left_out = 0, list[OpenCell](), -np.inf
         x, best = None, task.incumbent
@@ -169,7 +169,7 @@ class RelaxationEngine:
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
 
     def _take(self) -> RelaxationRoom:
-        """Room to work in: that of a task that is done, or new."""
+        """Return a workspace: that of a finished task, or a new one."""
         try:
             return self._idle.get_nowait()
         except Empty:
@@ -180,7 +180,7 @@ class RelaxationEngine:
 
 
 class RelaxationRoom:
-    """A relaxation and room for its cells."""
+    """A relaxation, with storage for its cells."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class RelaxationRoom:
         lp = self.lp = room(columns, 2 * count + len(others) + len(walls) + 2 * len(pairs))
         lp.lower[:d], lp.upper[:d] = -1.0, 1.0
         upper = most[len(outputs) - len(others) :].copy()
-        if several:  # one more variable, which no goal is below
+        if several:  # one more variable, at most every goal
             objective[-2] = 1.0
             others[:num_goals, -2] = -1.0
             lp.lower[d + count], lp.upper[d + count] = least[:num_goals].min(), most[:num_goals].min()
@@ -256,12 +256,12 @@ class RelaxationRoom:
         self.is_solved = False
 
     def left(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Paths, their lengths and bounds of the cells that the search has left open."""
+        """Return the paths, their lengths and the bounds of the cells that the search left open."""
         left, found = self.counts[LEFT], self.found
         return found.paths[:left], found.lengths[:left], found.bounds[:left]
 
     def bounds_of_neurons(self) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
-        """The bounds of all neurons by linear programs over the domain; those of earlier ones help the later ones."""
+        """Bound all neurons by linear programs over the domain; the bounds of earlier neurons help the later ones."""
         lp, relaxation, state = self.lp, self.relaxation, self.state
         count = len(relaxation.biases)
         inputs = relaxation.weights.shape[1] - count
@@ -273,7 +273,7 @@ class RelaxationRoom:
         return state.low, state.high
 
     def bounds_of_distances(self, scaled: ScaledProgram, pairs: PairedRows) -> PairedRows:
-        """The pairs, with bounds of their distances by linear programs over the domain."""
+        """Return the pairs, with their distances bounded by linear programs over the domain."""
         distances, rounding = pairs.distances(scaled)
         least, most = pairs.least.copy(), pairs.most.copy()
         for k, distance in enumerate(distances):
@@ -282,7 +282,7 @@ class RelaxationRoom:
         return replace(pairs, least=least, most=most)
 
     def _greatest(self, affine: Float[np.ndarray, "sources1"]) -> float:
-        """A bound of an affine function of inputs and neurons over the domain."""
+        """Return an upper bound of an affine function of inputs and neurons over the domain."""
         lp, objective = self.lp, np.zeros(len(self.lp.loose) + 1)
         objective[: len(affine) - 1], objective[-1] = affine[:-1], affine[-1]
         set_objective(lp, objective)
@@ -291,12 +291,12 @@ class RelaxationRoom:
         return float(proven_bound(self.relaxation, self.state, lp, objective, len(lp.basic), 1.0))
 
     def bound(self) -> float:
-        """The bound of the whole domain."""
+        """Return the bound of the whole domain."""
         self._enter(np.zeros(0, dtype=np.int32))
         return float(solve(self.relaxation, self.state, self.lp, -np.inf))
 
     def _enter(self, decisions: Int32[np.ndarray, "decisions"]) -> None:
-        """Go to a cell from the whole domain, whose program is solved once."""
+        """Go to a cell from the whole domain, whose program is solved only once."""
         if not self.is_solved:
             maximise(self.lp, -np.inf, MOST_STEPS, OUTSIDE)
             save(self.lp, self.state, self.start, 0)
@@ -307,7 +307,7 @@ class RelaxationRoom:
         rest(self.lp)
 
     def search(self, decisions: Int32[np.ndarray, "decisions"], limits: Float[np.ndarray, "3"], budget: int) -> None:
-        """Search a cell; what is found is in `found`, and counted in `counts`."""
+        """Search a cell; `found` holds the results, `counts` the counters."""
         self._enter(decisions)
         self.counts[:] = 0
         search_below(
@@ -316,7 +316,7 @@ class RelaxationRoom:
 
 
 def _saved(lp: BoxedProgram, state: CellState, depth: int) -> Saved:
-    """Room for as many cells."""
+    """Allocate storage for `depth` cells."""
     kept = (lp.tableau, lp.value, lp.at, lp.lower, lp.upper, lp.loose, lp.basic, lp.place, *state)
     rooms = [np.zeros((depth, *array.shape), dtype=array.dtype) for array in kept]
     decision, taken = np.zeros((2, depth), dtype=np.int32)

@@ -35,22 +35,22 @@ from torch_shallow.search.engines.solvers import ByCvxpy, CellProgram, Solver, b
 from torch_shallow.search.problem import Cell, PackedProgram, Problem, compose, whole_domain, write_doubts
 from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
 
-DEEP = 1e-6  # a point further inside a cell is not near its surface
+DEEP = 1e-6  # a point this far inside a cell is not near its surface
 
 
 class SimplexWalk(CompiledWalk):
-    """Walks the domain, or what is below a cell or a path, and gives its cuts and regions to a harvest.
+    """Walks the domain, or what is below a cell or a path, and gives the cuts and regions to a harvest.
 
-    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, measured against the size of
-    its row, is beyond the tolerance on both sides at points of the cell in the unit box. Linear programs are settled by
-    compiled code, and those that it cannot settle by HiGHS; all of them by a solver of cvxpy if one is named.
+    Complete, and sound up to the tolerance: a neuron cuts a cell if its pre-activation, relative to the size of its
+    row, exceeds the tolerance on both sides at points of the cell in the unit box. Compiled code settles the linear
+    programs, and HiGHS those that it cannot settle; if a solver of cvxpy is named, that solver settles all of them.
 
     Args:
-        problem: what is enumerated.
-        harvest: where to append.
+        problem: The enumeration problem.
+        harvest: Where to append the results.
 
     Raises:
-        TransformError: there is no such solver.
+        TransformError: The named solver does not exist.
     """
 
     parent_and_spent = (PARENT, SPENT)
@@ -67,13 +67,13 @@ class SimplexWalk(CompiledWalk):
         self.stack = _stack(self.network, self.dimension, len(self.simplex.rows), self.max_points)
 
     def run(self, start: Cell | None = None) -> None:
-        """Walk everything below a cell, or the whole domain, as far as it is below the path of the harvest."""
+        """Walk everything that is below both a cell (by default the whole domain) and the path of the harvest."""
         self._push(whole_domain(self.chart, int(self.network.offsets[-1])) if start is None else start)
         self._walk_all()
 
     @cached_property
     def solver(self) -> Solver:
-        """What settles the linear programs that the compiled walk does not."""
+        """Solver for the linear programs that the compiled walk does not settle."""
         name, tolerance = self.problem.search.solver, self.problem.search.tolerance
         if name is None:
             return Solver("HiGHS", by_highs, tolerance)
@@ -110,11 +110,11 @@ class SimplexWalk(CompiledWalk):
 
     @cached_property
     def exact(self) -> ExactWalk:
-        """What decides where float64 cannot."""
+        """The exact walk, which decides where float64 cannot."""
         return ExactWalk(self.problem, self.harvest)
 
     def _decide(self, top: int, counts: Int[np.ndarray, "counts"]) -> None:
-        """Settle the neuron that the walk has asked for; if it cuts the top cell, walk below the cell exactly."""
+        """Settle the neuron that the walk asks for; if it cuts the top cell, walk everything below the cell exactly."""
         frame, cell = self.stack.frames[top], self._top_cell(top)
         side = self.exact.side_of(cell, int(frame[STAGE]), int(frame[ASKED]))
         if side is None:
@@ -125,7 +125,7 @@ class SimplexWalk(CompiledWalk):
             self.stack.status[top, frame[ASKED]] = side
 
     def _top_cell(self, top: int) -> Cell:
-        """The cell on top of the stack."""
+        """Return the cell on top of the stack."""
         offsets, cells, frame = self.network.offsets, self.stack, self.stack.frames[top]
         stage, status = frame[STAGE], np.full(int(self.network.offsets[-1]), -1, dtype=np.int8)
         status[: offsets[stage]] = cells.pattern[: offsets[stage]]
@@ -135,9 +135,9 @@ class SimplexWalk(CompiledWalk):
         return Cell(int(frame[PARENT]), int(frame[DEPTH]), status, rows, cells.points[frame[FIRST]])
 
     def _settle(self, top: int, sign: float) -> None:
-        """Have a solver say whether the neuron that the walk asks for has a sign anywhere in the top cell.
+        """Ask a solver whether the neuron that the walk asks for takes a sign anywhere in the top cell.
 
-        If so, the point where it has it becomes a point of the cell; if not, the neuron is settled with the other sign.
+        If so, a point that shows it becomes a point of the cell; if not, the neuron is settled with the other sign.
         """
         cells, frame, tolerance = self.stack, self.stack.frames[top], self.problem.search.tolerance
         rows = self.simplex.rows[: frame[ROWS]]
@@ -152,11 +152,11 @@ class SimplexWalk(CompiledWalk):
         elif frame[POINTS] < self.max_points:
             cells.points[frame[FIRST] + frame[POINTS]] = best.point
             frame[POINTS] += 1
-        else:  # in place of the point that says least of the signs
+        else:  # replace the point that tells least about the signs
             points[1 + np.abs(points[1:] @ cells.row).argmin()] = best.point
 
     def _deeper(self, program: CellProgram, point: np.ndarray) -> np.ndarray:
-        """A point further inside a cell than one that is near its surface."""
+        """Return a point deeper inside a cell, if `point` is near its surface."""
         walls = self.chart.inequalities if self.chart.is_box else np.eye(self.dimension)[-1:]
 
         def depth(point: np.ndarray) -> float:
@@ -168,7 +168,7 @@ class SimplexWalk(CompiledWalk):
         return point if found is None or depth(found) <= depth(point) else found
 
     def _push(self, start: Cell) -> None:
-        """Put the first cell on the empty stack, composing all stages that its status has settled."""
+        """Push the first cell onto the empty stack, composing all stages that its status has settled."""
         depth = len(self.domain_rows) + len(start.rows)
         while depth > len(self.simplex.rows):
             self._grow_rows()
@@ -176,7 +176,7 @@ class SimplexWalk(CompiledWalk):
         self.simplex.rows[len(self.domain_rows) : depth] = start.rows / np.where(norms > 0.0, norms, 1.0)
         cells, network, offsets = self.stack, self.network, self.network.offsets
         cells.num_proofs[:] = 0
-        given = np.arange(depth)  # they are on the path of every cell of this walk
+        given = np.arange(depth)  # on the path of every cell of this walk
         cells.codes[:depth] = 2 * int(offsets[-1]) + given
         cells.places[cells.codes[:depth]] = given
         stage, entered = 0, False
@@ -209,7 +209,7 @@ class SimplexWalk(CompiledWalk):
 
 
 def _room(domain_rows: Float[np.ndarray, "rows dimension"], fixed_t: bool) -> Simplex:
-    """Room for linear programs that holds the half-spaces of the domain; a box is the variables' bounds at t = 1."""
+    """Allocate linear programs with the half-spaces of the domain; a box is given by the variables' bounds at t = 1."""
     dimension = domain_rows.shape[1]
     simplex = room(-np.ones(dimension), np.ones(dimension), 64 + 2 * len(domain_rows))
     simplex.lower[-1] = 1.0 if fixed_t else 0.0

@@ -1,4 +1,4 @@
-"""The walk over cells given by half-spaces, in compiled code, which stops where a solver has to settle a program."""
+"""Walk over cells given by half-spaces, in compiled code; it stops where a solver has to settle a linear program."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from torch_shallow.search.task_output import (
     guided_side,
 )
 
-NEED_ROWS = 20  # more half-spaces on the path than there is room for
+NEED_ROWS = 20  # the path has more half-spaces than there is room for
 NEED_POINTS = 21  # no room for the points of two more cells
-MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the cell on top, is positive anywhere in the cell
+MAY_RISE = 22  # a solver has to say whether `row`, of a neuron of the top cell, is positive anywhere in the cell
 MAY_FALL = 23  # the same for negative
-DOUBT = 24  # whether the neuron takes both signs in the cell needs exact arithmetic
+DOUBT = 24  # only exact arithmetic can tell whether the neuron takes both signs in the cell
 
 PARENT, STAGE, CURSOR, ROWS, NEURON, SIDE, FIRST, POINTS, SPENT, DEPTH, ASKED, ENTERS = range(12)
 NUM_COLUMNS = 12
 
-SHOWN = 3  # open neurons whose signs are looked for on a wall
-PROOFS = 4  # that a neuron nowhere has a sign in a cell, kept for each neuron and sign
+SHOWN = 3  # open neurons whose signs are sought on a wall
+PROOFS = 4  # kept for each neuron and sign, each proving that the sign does not occur in a cell
 
 
 class CellStack(Bundle):
-    """Cells still to be walked, each with some points of its closure: the first is in the interior."""
+    """Cells still to be walked, each with some points of its closure, the first of them in the interior."""
 
     frames: np.ndarray  # int64 (capacity, NUM_COLUMNS)
-    status: np.ndarray  # uint8 (capacity, largest stage): of the neurons of the cell's stage
-    points: np.ndarray  # float64 (capacity, dimension): homogeneous, each cell's together
-    maps: np.ndarray  # as in `walk.Stack`
+    status: np.ndarray  # uint8 (capacity, largest stage): signs of the neurons of the cell's stage
+    points: np.ndarray  # float64 (capacity, dimension): homogeneous, the points of each cell together
+    maps: np.ndarray  # as in `RayStack`
     norms: np.ndarray
     doubts: np.ndarray
     pattern: np.ndarray
-    row: np.ndarray  # float64 (dimension,): of the neuron that was looked at last
-    other: np.ndarray  # float64 (dimension,): work space, as the next
+    row: np.ndarray  # float64 (dimension,): row of the neuron examined last
+    other: np.ndarray  # float64 (dimension,): work space, like the next
     at_points: np.ndarray  # float64 (2, most points of a cell)
-    codes: np.ndarray  # int64 (capacity of half-spaces,): what each is, `2 * neuron + side` or a number behind those
-    places: np.ndarray  # int64 (codes,): where each was last on a path
+    codes: np.ndarray  # int64 (capacity of half-spaces,): code of each, `2 * neuron + side` or a number after those
+    places: np.ndarray  # int64 (codes,): last position of each on a path
     proofs: np.ndarray  # int64 (2 * neurons, PROOFS, dimension + 1): number of half-spaces, and their codes
-    multipliers: np.ndarray  # float64 (2 * neurons, PROOFS, dimension): of these half-spaces
-    num_proofs: np.ndarray  # int64 (2 * neurons,): that were found; the last ones are kept
+    multipliers: np.ndarray  # float64 (2 * neurons, PROOFS, dimension): multipliers of these half-spaces
+    num_proofs: np.ndarray  # int64 (2 * neurons,): number of proofs found; the latest ones are kept
     active: np.ndarray  # int64 (neurons,): work space
 
 
 @compiled("contract", "nsz")
 def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
-    """Compose a stage and settle the neurons whose sign is known from the box around all cells."""
+    """Compose a stage and settle the neurons whose sign follows from the box around all cells."""
     compose(network, cells.maps, cells.norms, cells.pattern, cells.active, stage)
     write_doubts(network, cells.norms, cells.pattern, stage, tolerance, cells.doubts)
     n, offset, dimension = network.sizes[stage], network.offsets[stage], simplex.lower.shape[0]
@@ -76,9 +76,9 @@ def settle_by_bounds(network, simplex, cells, stage, status, tolerance):
 
 @compiled("contract", "nsz")
 def proven_before(simplex, cells, count, which, objective):
-    """Whether multipliers that were found in another cell prove here, too, that a row is nowhere positive.
+    """Return whether multipliers found in another cell prove here, too, that a row is nowhere positive.
 
-    The bound is computed anew; multipliers of half-spaces that are not on the path of this cell are of no use.
+    The bound is computed anew; multipliers of half-spaces that are not on this cell's path cannot be used.
     """
     dimension, price = objective.shape[0], simplex.price
     for number in range(min(cells.num_proofs[which], PROOFS)):
@@ -106,7 +106,7 @@ def proven_before(simplex, cells, count, which, objective):
 
 @compiled()
 def keep_proof(simplex, cells, which):
-    """Keep the multipliers by which a linear program has just been settled, in place of the oldest ones."""
+    """Store the multipliers that have just settled a linear program, in place of the oldest ones."""
     dimension, found = simplex.lower.shape[0], 0
     number = cells.num_proofs[which] % PROOFS
     for column in range(dimension):
@@ -121,13 +121,13 @@ def keep_proof(simplex, cells, which):
 
 @compiled()
 def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, ask):
-    """Whether the unit row of a neuron takes both signs on a cell, by its points and else by linear programs.
+    """Decide whether the unit row of a neuron takes both signs on a cell, by its points or else by linear programs.
 
     Each maximum found is kept as a point of the cell, up to `max_points`.
 
     Returns:
-        0 or 1 for the one sign it has (0: nowhere positive), 2 for both; MAY_RISE or MAY_FALL if a program could not be
-        settled, or with `ask` is not even tried; DOUBT if it was not shown that values beyond `doubt` are beyond the
+        0 or 1 if it has one sign (0: nowhere positive), 2 if it has both; MAY_RISE or MAY_FALL if a program could not
+        be settled or, with `ask`, was not tried; DOUBT if values beyond `doubt` were not shown to be beyond the
         tolerance. A solver that is asked cannot tell values below the tolerance from 0.
     """
     dimension, points = row.shape[0], cells.points
@@ -167,7 +167,7 @@ def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, 
 
 @compiled()
 def share_points(cells, frame, row, child_frame, first):
-    """Give a child the points of its parent on its side of `row`, led by one in its interior."""
+    """Give a child the points of its parent on its side of `row`, starting with one in its interior."""
     points, dimension = cells.points, row.shape[0]
     start, count = frame[FIRST], frame[POINTS]
     inner, best, best_value, at = 0.0, start, -np.inf, first + 1
@@ -183,11 +183,11 @@ def share_points(cells, frame, row, child_frame, first):
             for k in range(dimension):
                 points[at, k] = points[p, k]
             at += 1
-    # Towards the point furthest on the child's side until the row has half its value there.
+    # Move towards the point furthest on the child's side until the row has half its value there.
     share = 0.0 if inner >= 0.5 * best_value else (0.5 * best_value - inner) / (best_value - inner)
     for k in range(dimension):
         points[first, k] = (1.0 - share) * points[start, k] + share * points[best, k]
-    # Halfway to the mean of all points, which is deeper inside.
+    # Move halfway to the mean of all points, which is deeper inside.
     for k in range(dimension):
         mean = 0.0
         for p in range(first, at):
@@ -198,10 +198,10 @@ def share_points(cells, frame, row, child_frame, first):
 
 @compiled("contract", "nsz")
 def add_crossings(network, cells, frame, status, cut, row, child_frame, max_points, tolerance):
-    """Give a child points of the wall between it and its sibling that show a sign which its other points do not.
+    """Give a child points of the wall to its sibling that show signs which its other points do not.
 
-    They lie between points of the parent on either side of the wall; a linear program for each sign that is shown is
-    saved. `row` is positive on the child's side.
+    They lie between points of the parent on either side of the wall; each sign shown saves a linear program. `row` is
+    positive on the child's side.
     """
     points, dimension, stage = cells.points, row.shape[0], frame[STAGE]
     start, count, offset = frame[FIRST], frame[POINTS], network.offsets[stage]
@@ -238,7 +238,7 @@ def add_crossings(network, cells, frame, status, cut, row, child_frame, max_poin
 
 @compiled("contract", "reassoc", "nsz")
 def write_values(points, start, count, row, values):
-    """Write the values of a row at some points."""
+    """Write the values of a row at a range of points."""
     for p in range(count):
         value = 0.0
         for k in range(row.shape[0]):
@@ -248,12 +248,13 @@ def write_values(points, start, count, row, values):
 
 @compiled(vectorise=True)
 def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_points, path, ask):
-    """Walk until nothing is left, the output is full, something has to grow, or a solver has to settle a program.
+    """Walk until nothing is left, the output is full, an array has to grow, or a solver has to settle a program.
 
-    With `ask`, a solver settles all programs. When its answer is among the points of the cell, or in the status of the
-    neuron, the walk goes on where it was.
+    With `ask`, a solver settles all programs. Once its answer is among the cell's points, or in the status of the
+    neuron, the next call goes on from there.
 
-    The first cuts follow `path`, as `guided_side` says: only the cell on that side is walked, and the cut is not noted.
+    The first cuts follow `path`, as in `guided_side`: only the cell on the given side is walked, and its cut is not
+    recorded.
     """
     frames, status = cells.frames, cells.status
     num_stages, dimension = network.sizes.shape[0], simplex.lower.shape[0]
@@ -273,7 +274,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
         if frame[FIRST] + 3 * (max_points + 1) > cells.points.shape[0]:
             return NEED_POINTS
         stage = frame[STAGE]
-        if frame[NEURON] >= 0:  # the last half-space of the path is this cell's own
+        if frame[NEURON] >= 0:  # the last half-space of the path belongs to this cell
             last, code = frame[ROWS] - 1, 2 * frame[NEURON] + frame[SIDE]
             read_row(network, cells, frame[NEURON], stage, 1.0 if frame[SIDE] else -1.0, simplex.rows[last])
             cells.codes[last], cells.places[code] = code, last
@@ -292,8 +293,8 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             frame[CURSOR], frame[ENTERS] = 0, 1
         n, offset = network.sizes[stage], network.offsets[stage]
         cut, i = -1, frame[CURSOR]
-        # It pays to look beyond the first cut where a stage begins, or where programs take long: what has one sign here
-        # has it in all children. What a solver says is known by points alone, so that there must be room for another.
+        # Looking beyond the first cut pays where a stage begins, or where programs take long: a neuron of one sign here
+        # has it in all children. A solver's answer is known by points alone, so there must be room for another one.
         while i < n and (cut < 0 or (ask and frame[POINTS] < max_points) or (not ask and frame[ENTERS])):
             if status[top, i] == UNDECIDED:
                 read_row(network, cells, offset + i, stage, 1.0, row)
@@ -325,7 +326,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
             counts[CUT_ROWS] += 1
         frame[SPENT] = 1
         first = frame[FIRST] + frame[POINTS]
-        for side in range(1, -1, -1):  # the negative child is walked first: it goes on top
+        for side in range(1, -1, -1):  # the negative child is walked first, so it goes on top
             if only_side == 1 - side:
                 continue
             child = top + 1 if only_side >= 0 else top + 2 - side
@@ -353,7 +354,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
 
 @compiled()
 def read_row(network, cells, neuron, stage, sign, row):
-    """The pre-activation of a neuron of a composed stage, times `sign`, at the scale its sign is judged by."""
+    """Write the pre-activation of a neuron of a composed stage, times `sign`, at the scale its sign is judged by."""
     n, offset, dimension = network.sizes[stage], network.offsets[stage], row.shape[0]
     scale = sign / cells.norms[neuron] if cells.norms[neuron] > 0.0 else 0.0
     for k in range(dimension):

@@ -1,4 +1,4 @@
-"""Linear programs over one cell that a solver settles: HiGHS, or one of cvxpy. Its word is checked, not believed."""
+"""Linear programs over one cell, settled by HiGHS or a solver of cvxpy, whose answers are checked."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CellProgram:
     """Linear functions over `{y : rows @ y >= 0, lower <= y <= upper}`.
 
     Attributes:
-        rows: half-spaces, as unit rows.
-        lower: lower bounds.
-        upper: upper bounds, finite as well; so every function has a maximum as long as the cell is not empty.
+        rows: Half-spaces, as unit rows.
+        lower: Lower bounds.
+        upper: Upper bounds. All bounds are finite, so every function has a maximum unless the cell is empty.
     """
 
     rows: Float[np.ndarray, "rows dimension"]
@@ -29,18 +29,18 @@ class CellProgram:
     upper: Float[np.ndarray, "dimension"]
 
     def depth(self, point: Float[np.ndarray, "dimension"]) -> float:
-        """Distance of a point to the nearest half-space; negative if it is outside."""
+        """Return the distance of a point to the nearest half-space; negative if it is outside."""
         return float((self.rows @ point).min(initial=1.0))
 
     def bound(self, objective: Float[np.ndarray, "dimension"], multipliers: Float[np.ndarray, "rows"]) -> float:
-        """An upper bound of a function by weak duality, whatever the accuracy of the multipliers."""
+        """Return an upper bound of a function by weak duality, however inaccurate the multipliers are."""
         total = objective + np.maximum(multipliers, 0.0) @ self.rows
         return float(np.maximum(total * self.lower, total * self.upper).sum())
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What a solver says: a maximiser, and multipliers of the rows; or, if it has none, why."""
+    """Answer of a solver: a maximiser and multipliers of the rows, or, if there is none, the reason."""
 
     point: Float[np.ndarray, "dimension"] | None
     multipliers: Float[np.ndarray, "rows"] | None
@@ -48,12 +48,12 @@ class Solved:
 
 
 class SettledMaximum(NamedTuple):
-    """A maximum over a cell, enclosed from both sides whatever solver found the parts.
+    """Maximum over a cell, enclosed from both sides whichever solver found the parts.
 
     Attributes:
-        point: a point of the closed cell.
-        value: the objective there: a lower bound of the maximum.
-        bound: an upper bound of the maximum.
+        point: A point of the closed cell.
+        value: The objective at that point: a lower bound of the maximum.
+        bound: An upper bound of the maximum.
     """
 
     point: Float[np.ndarray, "dimension"]
@@ -63,12 +63,12 @@ class SettledMaximum(NamedTuple):
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver, and the check of its answers.
+    """A solver, with the check of its answers.
 
     Attributes:
-        name: for errors.
-        solve: gets program, objective and accuracy, and whether to be careful: after an answer that was not good.
-        tolerance: how far apart two maxima have to be to be told apart.
+        name: Name of the solver, for error messages.
+        solve: Function of program, objective, accuracy, and whether to take care, as after a poor answer.
+        tolerance: Least difference of two maxima that must be told apart.
     """
 
     name: str
@@ -82,20 +82,20 @@ class Solver:
         threshold: float,
         interior: Float[np.ndarray, "dimension"],
     ) -> SettledMaximum:
-        """Maximise `objective @ y` as far as needed to tell on which side of `threshold` the maximum is.
+        """Maximise `objective @ y` as far as needed to tell on which side of `threshold` the maximum lies.
 
         Neither feasibility nor optimality is taken on trust: a point outside the cell is moved into it, and the
         multipliers prove a bound.
 
         Args:
-            program: the cell.
-            objective: the linear function; of length one or less.
-            threshold: the result is good if the maximum is proved to be above or below, or is known up to half of
+            program: The cell.
+            objective: The linear function, with norm at most 1.
+            threshold: The result suffices if it proves the maximum above or below this, or encloses it within half of
                 `tolerance`.
-            interior: a point in the interior of the cell, towards which a point outside is moved.
+            interior: Interior point of the cell, towards which a point outside is moved.
 
         Raises:
-            TransformError: no such result was found, at the second attempt either.
+            TransformError: Two attempts gave no such result.
         """
         status = ""
         for careful in (False, True):
@@ -104,7 +104,7 @@ class Solver:
             if answer.point is None or answer.multipliers is None:
                 continue
             point = self._moved_inside(program, answer.point, interior)
-            # Added up in the order of the compiled walk, which will judge the point by the same number.
+            # Summed in the order of the compiled walk, which will judge the point by the same number.
             value = float(np.cumsum(objective * point)[-1]) if self._is_inside(program, point) else -np.inf
             bound = program.bound(objective, answer.multipliers)
             if value > threshold or bound <= threshold or bound - value <= 0.5 * self.tolerance:
@@ -128,7 +128,7 @@ class Solver:
 
 
 def centre(program: CellProgram) -> Float[np.ndarray, "dimension"] | None:
-    """A point as far from all half-spaces as possible, at most 1, according to HiGHS; None if it finds none."""
+    """Return a point as far as possible from all half-spaces, at most 1, found by HiGHS; None if it finds none."""
     rows = np.column_stack([program.rows, -np.ones(len(program.rows))])
     lifted = CellProgram(rows, np.append(program.lower, 0.0), np.append(program.upper, 1.0))
     answer = by_highs(lifted, np.append(np.zeros(len(program.lower)), 1.0), 0.0, True)
@@ -138,14 +138,14 @@ def centre(program: CellProgram) -> Float[np.ndarray, "dimension"] | None:
 def by_highs(
     program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
 ) -> Solved:
-    """The simplex method of HiGHS, through its own interface; the dual one if it is to be careful."""
+    """Maximise by the simplex method of HiGHS, through its own interface; by the dual one if `careful`."""
     accuracy = max(1e-10, min(1e-7, 0.1 * tolerance))
     options: dict[str, Any] = {
         "threads": 1,
         "presolve": "off",
         "solver": "simplex",
         "simplex_strategy": 1 if careful else 4,
-        "simplex_scale_strategy": 0,  # rows are unit vectors already
+        "simplex_scale_strategy": 0,  # rows are already unit vectors
         "small_matrix_value": 1e-12,
         "primal_feasibility_tolerance": accuracy,
         "dual_feasibility_tolerance": accuracy,
@@ -159,7 +159,7 @@ def by_highs(
 
 
 class _Compiled(NamedTuple):
-    """A problem of cvxpy, its parameters, and what is read off its solution."""
+    """A problem of cvxpy, its parameters, and the parts read off its solution."""
 
     problem: Any
     objective: Any
@@ -169,16 +169,16 @@ class _Compiled(NamedTuple):
 
 
 class ByCvxpy:
-    """Linear programs whose objective and rows are parameters (disciplined parametrised programming).
+    """Maximises over cells with linear programs whose objective and rows are parameters of cvxpy.
 
-    The rows are padded with zeros up to a capacity; for cells that outgrow it there is another problem, of twice the
-    capacity. First-order solvers (SCS, OSQP) are asked for an accuracy that they may miss; then the check of `Solver`
-    refuses their answer. They are for tolerances of 1e-6 or more.
+    Programs follow disciplined parametrised programming. Rows are padded with zeros up to a capacity; larger cells use
+    another problem of twice the capacity. First-order solvers (SCS, OSQP) may miss the accuracy asked for; the check in
+    `Solver` then rejects their answer. Use them with tolerances of 1e-6 or more.
 
     Args:
-        solver: a name in `cvxpy.installed_solvers()`.
-        lower: lower bounds of all programs.
-        upper: upper bounds of all programs.
+        solver: A name in `cvxpy.installed_solvers()`.
+        lower: Lower bounds of all programs.
+        upper: Upper bounds of all programs.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class ByCvxpy:
     def __call__(
         self, program: CellProgram, objective: Float[np.ndarray, "dimension"], tolerance: float, careful: bool
     ) -> Solved:
-        """Maximise; nothing is kept from one program to the next."""
+        """Maximise; nothing carries over from one program to the next."""
         import cvxpy as cp
 
         count, capacity = len(program.rows), 32
@@ -232,10 +232,10 @@ class ByCvxpy:
 
 
 def check_installed(solver: str) -> str:
-    """The name of a solver as cvxpy writes it.
+    """Return the name of a solver as cvxpy writes it.
 
     Raises:
-        TransformError: it is not installed.
+        TransformError: The solver is not installed.
     """
     import cvxpy as cp
 
@@ -249,7 +249,7 @@ def check_installed(solver: str) -> str:
 
 
 def _settings(solver: str, accuracy: float, effort: int) -> dict[str, Any]:
-    """How each solver is asked for an accuracy; a solver not listed keeps its own."""
+    """Return the options that ask each solver for an accuracy; an unlisted solver keeps its own."""
     settings: dict[str, dict[str, Any]] = {
         "CLARABEL": {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy, "max_iter": 200 * effort},
         "SCS": {"eps_abs": accuracy, "eps_rel": accuracy, "max_iters": 20_000 * effort},

@@ -1,4 +1,4 @@
-"""Cells bounded in a ball: how far all points of a cell are that are sought, as the bound of a batch."""
+"""Bounds of cells in a ball: the proven distance of all sought points of a cell, negated."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch_shallow.search.engines.cell_batch import CellBatch, CellBounder
 
 @dataclass(frozen=True, eq=False)
 class BallBounder(CellBounder):
-    """Bounds cells by minus the distance of what is sought.
+    """Bounds cells by the negated distance of their sought points.
 
-    Multipliers are chosen so that the least goal is negative in all of a cell within the ball. Whatever they are, they
-    combine goals, constraints and decisions to one half-space that holds all that is sought in the cell: its distance
-    is the bound.
+    Multipliers are chosen to make the least goal negative everywhere in the cell within the ball. Whatever they are,
+    they combine goals, constraints and decisions into one half-space that contains all sought points of the cell; its
+    distance gives the bound.
 
     Attributes:
-        network: the network in its ball.
+        network: The network in its ball.
     """
 
     network: BallNetwork
 
     def within(self, reach: float) -> BallBounder:
-        """The same, where what is further than this is of no interest any more."""
+        """Return the bounder for a smaller ball, when points beyond it are no longer of interest."""
         return replace(self, network=self.network.within(reach))
 
     def bounded(
@@ -41,7 +41,7 @@ class BallBounder(CellBounder):
         enough: float,
         schedule: Descent | None = None,
     ) -> CellBatch:
-        """Bound some cells, until each is known to have nothing in the ball: see `CellBounder.bounded`."""
+        """Bound cells as `CellBounder.bounded` does, until each is known to contain no sought point in the ball."""
         cells = tightened(self.network, cells, self.box.sizes, self.box.stages)
         lines = Lines.of(cells)
         best = descend(self.network, lines, self.goals, start, schedule or self.schedule, 0.0)
@@ -56,12 +56,12 @@ class BallBounder(CellBounder):
         return CellBatch(cells, best, bound, found.at[:, 0], looseness)
 
     def quick_bounds(self, cells: CellBounds, chosen: Multipliers) -> Float[Tensor, "cells"]:
-        """What given multipliers say of cells, without rounding."""
+        """Bound cells with given multipliers, ignoring rounding."""
         rows = self.goals.rows(chosen.weights)
         found = backward(self.network, Lines.of(cells), rows, chosen.slopes, chosen.splits)
         return -self._distance(found, found.bound)
 
     def _distance(self, found: Backward, bound: Float[Tensor, "cells rows"]) -> Float[Tensor, "cells"]:
-        """How far the half-spaces are in which combinations with such bounds in the ball are not negative."""
+        """Return the distances of the half-spaces where combinations with these bounds in the ball are non-negative."""
         constant = bound - self.network.greatest(found.slope)[0]
         return self.network.distance(found.slope, constant)[:, 0]

@@ -1,4 +1,4 @@
-"""From a point to nearer ones, from region to region: what it ends at is a local optimum."""
+"""Descent from a point to nearer ones, region by region, down to a local optimum."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch_shallow.search.nearest.region_point import RegionPoints
 from torch_shallow.search.nearest.sought import Vector
 
 ROUNDS = 40
-TOUCHING = 1e-9  # a neuron is at 0 if it is no further from it, relative to the terms that it is added up from
-TRIED = 24  # regions behind facets, at most
-NEARER = 1e-9  # relative: a step has to lead nearer by so much
+TOUCHING = 1e-9  # a neuron no further from 0 than this, relative to the sum of its terms, is at 0
+TRIED = 24  # greatest number of regions tried behind facets
+NEARER = 1e-9  # relative: each step must lead nearer by this share
 
 
 def descended(regions: RegionPoints, u: Vector, cutoff: float) -> tuple[float, Vector | None]:
-    """The nearest point of the region of a point, then that of a region behind one of its facets, and so on.
+    """Find the nearest point of the region of a point, then of a region behind one of its facets, and so on.
 
     Args:
-        regions: the question.
-        u: where to begin.
-        cutoff: only what is nearer counts.
+        regions: The question.
+        u: Starting point.
+        cutoff: Distance from which on points do not count.
 
     Returns:
         Distance and point of the best; infinity and None if there is none.
@@ -56,7 +56,7 @@ def descended(regions: RegionPoints, u: Vector, cutoff: float) -> tuple[float, V
 
 
 def _terms(regions: RegionPoints, u: Vector) -> np.ndarray:
-    """The sizes of the terms that pre-activations are added up from."""
+    """Return the sizes of the terms of which pre-activations are sums."""
     program = regions.sought.program
     known, sizes = np.abs(u), [np.zeros(0)]
     for stage in program.stages:

@@ -1,4 +1,4 @@
-"""The engine that looks for a nearest point: cells in the ball that is still of interest, branching on ReLUs."""
+"""Engine that seeks a nearest point: cells in the ball that is still of interest, branching on ReLUs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
 
 TASK_CELLS = 256
-TASK_NUMBERS = 2_000_000  # entries of the weights of all of its cells together, about
-ROUNDING = 1e-15  # of a distance, relative
+TASK_NUMBERS = 2_000_000  # approximate number of weights in all cells of a task together
+ROUNDING = 1e-15  # relative rounding error of a distance
 
 
 class NearestEngine:
-    """Opens cells by the distance of what is sought, and by alternatives first.
+    """Opens cells by the distance of their sought points, branching on alternatives first.
 
-    The bounds of all neurons hold in the ball that is of interest: they are far tighter than those of a box around it,
-    in L1 and L2. Complete: where no neuron is undecided, the nearest point is that of a polyhedron. Sound: every bound
-    is proven by weak duality and widened for rounding.
+    The bounds of all neurons hold in the ball of interest; in L1 and L2 they are far tighter than those of a box around
+    it. Complete: where no neuron is undecided, the nearest point is that of a polyhedron. Sound: every bound is proven
+    by weak duality and widened for rounding.
 
     Args:
-        sought: the question.
-        effort: how much work goes into what.
-        device: where the tensors are.
+        sought: The question.
+        effort: How much work goes into each step.
+        device: Where the tensors live.
     """
 
     def __init__(self, sought: Sought, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
-        # Neurons in units of their own: no bit changes but exponents.
+        # Each neuron gets its own unit, a power of two, so that only exponents change.
         program, self.cuts = sought.program.balanced, sought.cuts
         self.sought = replace(sought, program=program if self.cuts is None else self.cuts.behind(program))
         self.device = device
@@ -46,7 +46,7 @@ class NearestEngine:
 
     @cached_property
     def prepared(self) -> tuple[Prepared, ...]:
-        """What is known of the whole ball: the neurons are bounded once for all alternatives."""
+        """What is known about the whole ball; the neurons are bounded once for all alternatives."""
         sought, prepared, box = self.sought, [], None
         lower, upper = np.maximum(sought.lower, -sought.reach), np.minimum(sought.upper, sought.reach)
         for single in sought.single:
@@ -63,18 +63,18 @@ class NearestEngine:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: some batches, or less of a large network."""
+        """Number of cells that a task should open: a few batches, or fewer for a large network."""
         program = self.sought.program
         return int(np.clip(TASK_NUMBERS // (1 + program.num_inputs * program.num_neurons), 8, TASK_CELLS))
 
     def root(self) -> OpenCell:
-        """The whole ball, with all alternatives."""
+        """Return the whole ball, with all alternatives."""
         bounds = [float(one.whole.bound[0]) for one in self.prepared]
         return OpenCell(np.zeros(0, dtype=np.int32), max(bounds, default=-np.inf))
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task, one alternative after another."""
-        first = 2 * self.sought.program.num_neurons  # the code of the first alternative
+        first = 2 * self.sought.program.num_neurons  # code of the first alternative
         cells = list[OpenCell]()
         for cell in task.cells:
             if len(cell.path):

@@ -1,4 +1,4 @@
-"""How the cells of a task are opened when the nearest point is sought: points by projection, leaves exactly."""
+"""Opening the cells of a task in the search for a nearest point: points by projection, leaves exactly."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.nearest.whole_numbers import NumberCuts
 from torch_shallow.search.question import CellTask
 
-STEPS = 6  # to where goals are reached, as local models say
+STEPS = 6  # towards the point where goals are reached, according to local models
 BEYOND = 1.0 + 1e-7
-LOOKED_AT = 2  # relaxed points of a batch from which the search for points begins
+LOOKED_AT = 2  # relaxed points of a batch from which the search for points starts
 
 
 class NearExploration(Exploration):
-    """What is done with one task; what is farther than the nearest known point is of no interest.
+    """Processing of one task; points farther than the nearest known one are of no interest.
 
     Args:
-        prepared: what is known of the question, of one alternative.
-        task: the task.
-        cuts: between whole numbers, if there are some.
+        prepared: What is known about the question, restricted to one alternative.
+        task: The task.
+        cuts: Cuts between whole numbers, if there are any.
     """
 
     def __init__(self, prepared: Prepared, task: CellTask, cuts: NumberCuts | None) -> None:
@@ -45,16 +45,16 @@ class NearExploration(Exploration):
         self.ball: BallNetwork = self.bounder.network
         self.network = self.ball
         sizes = torch.cat(self.bounder.box.sizes).cpu().numpy()
-        # Bounds are of half-spaces that are wider by what rounding may do; points are looked for in those as they are.
+        # Bounds use half-spaces widened for rounding; points are sought in the half-spaces as given.
         self.regions: RegionPoints = RegionPoints(self.sought, self.network.rounding * sizes, self.num_cuts)
         self.exactly: RegionPoints = RegionPoints(self.sought, num_cuts=self.num_cuts)
 
     def _look_first(self) -> None:
-        """Begin with the relaxed nearest point of the whole ball."""
+        """Start from the relaxed nearest point of the whole ball."""
         self._look(self.prepared.whole.x)
 
     def _look(self, x: Float[Tensor, "points inputs"]) -> None:
-        """From some relaxed points, step to where goals are reached, and from there from region to region."""
+        """From some relaxed points, step to where goals are reached, and move from there from region to region."""
         num_goals = self.sought.num_goals
         least = self.network(x)[1][:, :num_goals].amin(dim=1)
         u = x[least.argsort(descending=True, stable=True)[:LOOKED_AT]]
@@ -69,7 +69,7 @@ class NearExploration(Exploration):
             u = self._stepped(u)
 
     def _stepped(self, u: Float[Tensor, "points inputs"]) -> Float[Tensor, "points inputs"]:
-        """To the nearest point where the local model of the least goal is not negative, and a little beyond it."""
+        """Step to, and slightly beyond, the nearest point where the local model of the least goal is non-negative."""
         entering, outputs = self.network(u)
         goals = outputs[:, : self.sought.num_goals]
         least, row = goals.min(dim=1)
@@ -78,7 +78,7 @@ class NearExploration(Exploration):
         return self.ball.support(slopes, (distance * BEYOND).clamp(max=self.ball.reach)).at
 
     def _wait(self, batch: CellBatch, paths: list[tuple[int, ...]]) -> None:
-        """Settle cells without undecided neurons by a projection; let the others wait."""
+        """Settle cells without undecided neurons by a projection; queue the others."""
         own = batch.cells.unstable.shape[1] - self.num_cuts
         undecided, kept, parts = batch.cells.unstable[:, :own].sum(dim=1).tolist(), [], []
         for row, bound in enumerate(batch.bound.tolist()):
@@ -94,7 +94,7 @@ class NearExploration(Exploration):
             self.waiting.append(Pool(CellBatch.joined(parts), kept))
 
     def _settled(self, leaf: CellBatch) -> CellBatch | None:
-        """A cell with one affine map: its nearest point is known; what is left is to make numbers whole there."""
+        """Settle a cell with a single affine map: find its nearest point; numbers may still have to be made whole."""
         active = (leaf.cells.lower[0] >= 0.0).cpu().numpy()
         decided = (leaf.cells.side[0] != 0.0).cpu().numpy()
         distance, point = self.regions.nearest(active, -self.best.value, decided)
@@ -117,7 +117,7 @@ class NearExploration(Exploration):
         return None
 
     def _chosen(self, batch: CellBatch) -> tuple[Int[Tensor, "cells"], Int[Tensor, "cells"]]:
-        """The neuron to branch on; where all are decided, those of the cut between two whole numbers."""
+        """Return the neuron to branch on; if all are decided, those of a cut between two whole numbers."""
         if self.cuts is None:
             return super()._chosen(batch)
         own = batch.cells.unstable.shape[1] - self.num_cuts
@@ -128,7 +128,7 @@ class NearExploration(Exploration):
 
     @staticmethod
     def _without_cuts(batch: CellBatch, own: int) -> CellBatch:
-        """The same, with cuts as of no use to branch on."""
+        """Return the batch with its cuts marked as not worth branching on."""
         looseness = batch.looseness.clone()
         looseness[:, own:] = -1.0
         return replace(batch, looseness=looseness)

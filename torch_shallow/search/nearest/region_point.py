@@ -1,4 +1,4 @@
-"""The nearest point of one activation region where outputs are as asked for, with a proven bound of its distance."""
+"""Nearest point of one activation region whose outputs meet the conditions, with a proven bound of its distance."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from torch_shallow.geometry.dual_simplex import Simplex
 from torch_shallow.geometry.nearest_point import NEAREST, Quadratic, linear_program, nearest, quadratic
 from torch_shallow.search.nearest.sought import Sought, Vector
 
-FLAT = 1e-12  # relative: a half-space that depends no more than this on what is free does not
-MOST_NUMBERS = 300_000  # in the tableau of a linear program that is solved again and again
+FLAT = 1e-12  # relative: a half-space that depends no more than this on the free inputs is independent of them
+MOST_NUMBERS = 300_000  # in the tableau of a linear program that is solved repeatedly
 
 
 class RegionPoints:
     """Nearest points of regions, by quadratic programs (L2) or linear ones (L1, L-infinity).
 
     Args:
-        sought: the question, of one alternative.
-        room: how much rounding there may be in each pre-activation, and then in each output: half-spaces are wider by
-            so much.
-        num_cuts: how many neurons at the end are cuts between whole numbers: a region may reach across them.
+        sought: The question, restricted to one alternative.
+        room: Greatest rounding error of each pre-activation, then of each output; half-spaces are widened by it.
+        num_cuts: Number of neurons at the end that are cuts between whole numbers; a region may extend across them.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class RegionPoints:
 
     @property
     def is_cheap(self) -> bool:
-        """Whether a program takes milliseconds: in L2 always, in the other norms up to a size of its tableau."""
+        """Whether a program takes milliseconds: always in L2, in the other norms up to a size of the tableau."""
         d = self.sought.program.num_inputs
         return self.sought.norm == 2.0 or 2 * d * (self._capacity + 2 * d) <= MOST_NUMBERS
 
@@ -46,18 +45,18 @@ class RegionPoints:
         above: Float[np.ndarray, "outputs"] | float = 0.0,
         box: tuple[Vector, Vector] | None = None,
     ) -> tuple[float, Vector | None]:
-        """The nearest point of the region of a pattern where all outputs are not negative.
+        """Find the nearest point of a pattern's region where all outputs are non-negative.
 
         Args:
-            pattern: which neurons are active.
-            cutoff: what is not nearer than this is not looked for; finite.
-            decided: the neurons whose signs have to be kept; all that are no cuts if None.
-            above: what outputs have to be at least.
-            box: where to look, if not in all of the box of the question.
+            pattern: Which neurons are active.
+            cutoff: Distance from which on points are not sought; finite.
+            decided: Neurons whose signs must hold; by default, all that are not cuts.
+            above: Least values of the outputs.
+            box: Box to search; by default, that of the question.
 
         Returns:
-            A proven bound of the distance, and the point; None if there is none nearer than the cutoff, or if rounding
-            decides.
+            A proven bound of the distance, and the point; the point is None if none is nearer than the cutoff, or if
+            rounding decides.
         """
         sought = self.sought
         weights, biases, out_weight, out_bias = sought.program.affine_maps(pattern)
@@ -70,7 +69,7 @@ class RegionPoints:
         fixed = lower == upper
         if not fixed.any():
             return self._solved(rows[kept], limits[kept], lower, upper, cutoff)
-        # What is fixed is put in, so that no half-space is left of it alone, of which rounding would decide.
+        # Substitute the fixed entries, so that no half-space depends on them alone: rounding would decide about it.
         size = float(np.linalg.norm(lower[fixed], sought.norm))
         if size >= cutoff:
             return size, None
@@ -93,7 +92,7 @@ class RegionPoints:
         upper: Vector,
         cutoff: float,
     ) -> tuple[float, Vector | None]:
-        """The point nearest to 0 where `rows @ point <= limits`, in a box."""
+        """Find the point nearest to 0 where `rows @ point <= limits`, in a box."""
         if not len(lower):
             return 0.0, lower
         norm, room = self.sought.norm, self._room.get(len(lower))
@@ -112,7 +111,7 @@ class RegionPoints:
         return float(work.bound[0]), np.clip(work.point, lower, upper) if status == NEAREST else None
 
     def whole(self, pattern: Bool[np.ndarray, "neurons"], cutoff: float) -> Vector | None:
-        """A near point of the region of a pattern; where numbers have to be whole, with those next to the nearest."""
+        """Find a near point of a pattern's region; numbers that must be whole are those next to the nearest point's."""
         point = self.nearest(pattern, cutoff)[1]
         return point if point is None or self.sought.whole is None else self.rounded(pattern, cutoff, point)
 
@@ -123,10 +122,10 @@ class RegionPoints:
         point: Vector,
         decided: Bool[np.ndarray, "neurons"] | None = None,
     ) -> Vector | None:
-        """The nearest point with the whole numbers next to those of a point: see `nearest`."""
+        """Find the nearest point whose whole numbers are those next to a point's; arguments are those of `nearest`."""
         sought = self.sought
         assert sought.whole is not None
         box = sought.whole.fixed(point, sought.lower, sought.upper)
-        # Constraints of numbers that are fixed hold but for rounding.
+        # Rounding may violate constraints on fixed numbers.
         is_constraint = np.arange(len(sought.slack)) >= sought.num_goals
         return self.nearest(pattern, cutoff, decided, np.where(is_constraint, -0.5 * sought.slack, 0.0), box)[1]

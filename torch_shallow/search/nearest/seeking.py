@@ -1,4 +1,4 @@
-"""The job of looking for the nearest point, which travels to workers."""
+"""Job of seeking the nearest point, as sent to workers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class Seeking:
     """The job of one question.
 
     Attributes:
-        sought: the question.
+        sought: The question.
     """
 
     sought: Sought
 
     @cached_property
     def engine(self) -> NearestEngine:
-        """What opens cells; each process makes its own."""
+        """The engine that opens cells; each process makes its own."""
         return NearestEngine(self.sought)
 
     @property
     def proven(self) -> float:
-        """How far everything that is sought is, as far as the bound of the whole ball tells."""
+        """Proven distance of everything sought, from the bound of the whole ball."""
         return -self.engine.root().bound
 
     @property
     def undecided(self) -> int:
-        """How many neurons may have either sign in the ball."""
+        """Number of neurons that may have either sign in the ball."""
         return int(self.engine.prepared[0].whole.undecided[0])
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
@@ -43,5 +43,5 @@ class Seeking:
         return self.engine.explore(task)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs."""
+        """Return what another process needs."""
         return {"sought": self.sought}

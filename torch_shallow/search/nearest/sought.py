@@ -1,4 +1,4 @@
-"""What a search for the nearest point is asked."""
+"""Question of a search for the nearest point."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Vector = Float[np.ndarray, "inputs"]
 class Sought:
     """The point nearest to 0 in a box where all outputs of one of several alternatives, and all constraints, are >= 0.
 
-    The outputs of the program are those of the first alternative, of the second one, ..., and then the constraints.
-    The value of a point is minus its distance, so that the nearest point is the best one.
+    The program's outputs are those of the first alternative, of the second one, and so on, then the constraints. The
+    value of a point is its negated distance, so the nearest point is the best.
 
     Attributes:
-        program: the network, as a function of the step u from the point that is asked about.
-        lower: of u; may be -inf.
-        upper: of u; may be inf.
-        alternatives: how many outputs each has.
-        norm: 1, 2 or infinity.
-        reach: what is not nearer than this is of no interest; finite.
-        near: a point nearer than this ends the search.
-        slack: of each output: it counts as kept down to minus this, where rounding decides on which side a point is.
-        whole: entries that have to be whole numbers, if there are any.
+        program: The network, as a function of the step u from the point in question.
+        lower: Lower bounds of u; may be -inf.
+        upper: Upper bounds of u; may be inf.
+        alternatives: Number of outputs of each alternative.
+        norm: Norm of the distance: 1, 2 or infinity.
+        reach: Distance from which on points are of no interest; finite.
+        near: A point nearer than this ends the search.
+        slack: Slack of each output: it counts as met down to minus this, where rounding decides the side of a point.
+        whole: The entries that must be whole numbers, if any.
     """
 
     program: ReLUProgram
@@ -45,7 +45,7 @@ class Sought:
 
     @cached_property
     def cuts(self) -> NumberCuts | None:
-        """Between which whole numbers a cell may be cut, as neurons behind those of the program."""
+        """Cuts of cells between whole numbers, as neurons after those of the program."""
         if self.whole is None:
             return None
         low, high = np.maximum(self.lower, -self.reach), np.minimum(self.upper, self.reach)
@@ -63,12 +63,12 @@ class Sought:
 
     @property
     def num_goals(self) -> int:
-        """How many outputs the first alternative has."""
+        """Number of outputs of the first alternative."""
         return self.alternatives[0]
 
     @cached_property
     def single(self) -> tuple[Sought, ...]:
-        """For each alternative, the question of it alone."""
+        """The questions of each single alternative."""
         constraints = np.arange(sum(self.alternatives), self.program.num_outputs)
         starts = np.concatenate([[0], np.cumsum(self.alternatives)]).astype(np.int64)
         found = []
@@ -80,7 +80,7 @@ class Sought:
         return tuple(found)
 
     def value(self, u: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points"]:
-        """Minus the distance of each row; -inf where no alternative is reached, or a constraint is not kept."""
+        """Return the negated distance of each row; -inf where no alternative is reached or a constraint is violated."""
         kept = self.program(u) >= -self.slack
         goals = sum(self.alternatives)
         cuts = np.cumsum(self.alternatives)[:-1]

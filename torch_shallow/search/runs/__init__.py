@@ -1,6 +1,6 @@
-"""Exploring the cells of a domain with any number of workers, within budgets, and going on later.
+"""Exploration of the cells of a domain by any number of workers, within budgets, and its continuation.
 
-`schedule` is the loop; it cuts the work into tasks, which it gives to threads or to an executor (`workers`).
-`budget` says when to stop, by itself or by Ctrl-C, `checkpoint` keeps what is found on disk, `memory` looks ahead, and
-`watch` stops in time and shows how far it is.
+`schedule` is the loop; it divides the work into tasks for threads or an executor (`workers`). `budget` decides when to
+stop, including on Ctrl-C, `checkpoint` keeps results on disk, `memory` looks ahead, and `watch` stops in time and shows
+progress.
 """

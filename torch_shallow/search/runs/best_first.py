@@ -1,4 +1,4 @@
-"""The loop that opens the most promising cells of a search until none is left, or a budget is used up."""
+"""Loop that opens the most promising cells of a search until none is left or a budget is used up."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from torch_shallow.search.runs.workers import Job, ThisThread, Workers
 
 logger = logging.getLogger(__name__)
 
-Entry: TypeAlias = tuple[float, int, OpenCell]  # minus its bound, its number, and a cell
+Entry: TypeAlias = tuple[float, int, OpenCell]  # the negated bound, the number, and the cell
 
-TOGETHER = 16  # cells of one task, at most, in a long search
-AT_WORK = 8  # tasks that are handed out before the first of them is taken in
-PATIENT = 1 << 12  # cells, from which on a search is a long one, in which the proven interval counts
-PROMISING = 64  # of the most promising cells, below which a task goes no further
-MANY = 1 << 18  # open cells: from here on, tasks go to the end, so that they get fewer
-FIRST_CELLS = 128  # of a task, as long as few cells have been opened
+TOGETHER = 16  # most cells of one task, in a long search
+AT_WORK = 8  # tasks handed out before the first of them is collected
+PATIENT = 1 << 12  # cells from which on a search is long; then the proven interval counts
+PROMISING = 64  # number of most promising cells that set the bound below which a task opens no more
+MANY = 1 << 18  # open cells: from here on, tasks exhaust their cells, so that there are fewer
+FIRST_CELLS = 128  # per task, as long as few cells have been opened
 
 
 @dataclass(eq=False)
 class Standing:
-    """How far a search is: all that is proven, and all that is left to do.
+    """State of a search: all that is proven, and all that is left to do.
 
     Attributes:
-        value: of the best point, or the floor of the question.
-        x: the best point; None if there is none yet.
-        left_out: the highest bound of all cells that were left out.
-        cells: how many cells were opened.
-        open: cells by bound, highest first, and by number: `(-bound, number, cell)`.
-        numbered: how many cells have been numbered.
+        value: Value of the best point, or the floor of the question.
+        x: The best point; None if there is none yet.
+        left_out: Highest bound of all cells that were left out.
+        cells: Number of cells opened.
+        open: The open cells by bound, highest first, and by number: `(-bound, number, cell)`.
+        numbered: Number of cells that have been numbered.
     """
 
     value: float
@@ -52,23 +52,23 @@ class Standing:
     numbered: int = 0
 
     def put(self, cells: Sequence[OpenCell]) -> None:
-        """Add some cells."""
+        """Add open cells."""
         for cell in cells:
             heapq.heappush(self.open, (-cell.bound, self.numbered, cell))
             self.numbered += 1
 
     def take(self) -> Entry:
-        """Remove the cell of the highest bound."""
+        """Remove and return the cell of the highest bound."""
         return heapq.heappop(self.open)
 
     def next_bound(self) -> float:
-        """A bound that some open cells have and others have not, below which it is better to go on with those."""
+        """Return the bound below which a task should stop, because other open cells are more promising."""
         if self.cells < PATIENT or not PROMISING <= len(self.open) < MANY:
             return -np.inf
         return -max(entry[0] for entry in self.open[:PROMISING])
 
     def add(self, outcome: CellOutcome) -> None:
-        """Take note of what became of cells that were taken."""
+        """Record the results for cells that were taken."""
         if outcome.x is not None and outcome.value > self.value:
             self.x, self.value = outcome.x, outcome.value
         self.left_out = max(self.left_out, outcome.left_out)
@@ -79,19 +79,19 @@ class Standing:
 class BestFirst:
     """Hands out the open cells of a search.
 
-    Tasks are handed out and taken in by turns, in an order that depends on nothing but what they find: so the search
-    is the same for any number of workers.
+    Tasks are handed out and collected in an order that depends only on their results, so the search is the same for any
+    number of workers.
 
     Args:
-        job: what opens cells.
-        standing: what is known, which is changed.
-        workers: who does the tasks.
-        budget: when to stop.
-        enough: the value that ends the search.
-        task_cells: how many cells a task opens at most.
-        interrupted: asked now and then whether to stop.
-        observers: called with the standing, the numbers of a task's cells, and what was found.
-        at_once: how many cells a task is given, as soon as there are enough for all tasks.
+        job: The job of opening cells.
+        standing: The state of the search, which is updated.
+        workers: The workers that do the tasks.
+        budget: When to stop.
+        enough: A value above this ends the search.
+        task_cells: Greatest number of cells that a task opens.
+        interrupted: Returns whether to stop; asked from time to time.
+        observers: Called with the state, the numbers of a task's cells, and the results.
+        at_once: Number of cells given to a task, once there are enough for all tasks.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class BestFirst:
         self.at_work: deque[tuple[Future[CellOutcome], CellTask, list[Entry]]] = deque()
 
     def run(self) -> str:
-        """Open cells until none is left, a value is enough, or a budget is used up.
+        """Open cells until none is left, a value is high enough, or a budget is used up.
 
         Returns:
-            Why it has stopped before its end; empty if it has not.
+            The reason for stopping early; an empty text if the search completed.
 
         Raises:
-            TransformError: a task has failed several times.
+            TransformError: A task has failed several times.
         """
         try:
             while not self._is_enough():
@@ -142,7 +142,7 @@ class BestFirst:
             self.at_work.clear()
 
     def _take_in_done(self) -> None:
-        """Keep what has been found when it is time to stop."""
+        """Collect what has been found when it is time to stop."""
         while self.at_work and _has_result(self.at_work[0][0]):
             self._take_in()
 
@@ -150,7 +150,7 @@ class BestFirst:
         return self.standing.x is not None and self.standing.value > self.enough
 
     def _reason(self) -> str:
-        """Why to stop now; some cells are always opened first."""
+        """Return the reason to stop now, if any; some cells are always opened first."""
         if not self.standing.cells:
             return ""
         return INTERRUPTED if self.interrupted() else self.budget.exceeded(0)
@@ -158,7 +158,7 @@ class BestFirst:
     def _hand_out(self) -> None:
         standing = self.standing
         count = max(1, min(self.at_once, len(standing.open) // AT_WORK))
-        if standing.cells >= PATIENT:  # cells are soon done, and handing them out takes time too
+        if standing.cells >= PATIENT:  # cells take little time, and handing them out takes time too
             count = max(count, min(TOGETHER, len(standing.open) // (2 * AT_WORK)))
         taken = [standing.take() for _ in range(count)]
         if -taken[0][0] <= standing.value:
@@ -171,19 +171,19 @@ class BestFirst:
     def _submit(self, task: CellTask) -> Future[CellOutcome]:
         try:
             return self.workers.submit(self.job, task)
-        except RuntimeError as error:  # it is broken, or shut down
+        except RuntimeError as error:  # the executor is broken or shut down
             return self._submit_here(task, error)
 
     def _submit_here(self, task: CellTask, error: BaseException) -> Future[CellOutcome]:
-        """Go on in this thread, where an executor can take no more tasks."""
+        """Continue in this thread if an executor takes no more tasks."""
         logger.warning(
-            "the executor has broken down and takes no more tasks (%s); this thread goes on alone", error or "no reason"
+            "the executor has broken down and takes no more tasks (%s); continuing in this thread", error or "no reason"
         )
         self.workers = ThisThread(self.interrupted)
         return self.workers.submit(self.job, task)
 
     def _take_in(self) -> None:
-        """Take in the first of the tasks at work, if it ends before a reason to stop."""
+        """Collect the first of the running tasks, if it ends before there is a reason to stop."""
         future, task, taken = self.at_work[0]
         for attempt in range(1, ATTEMPTS + 1):
             while not wait([future], timeout=0.1).done:
@@ -199,9 +199,10 @@ class BestFirst:
                     raise
                 if attempt == ATTEMPTS:
                     raise TransformError(
-                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}"
+                        f"workers: a task has failed {attempt} times, last with {type(error).__name__}: {error}; check "
+                        "the workers and run again."
                     ) from error
-                logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
+                logger.warning("a task has failed and is repeated: %s: %s", type(error).__name__, error)
                 future = self._submit(task)
             self.at_work[0] = future, task, taken
         self.at_work.popleft()

@@ -1,4 +1,4 @@
-"""When to stop: budgets, and Ctrl-C."""
+"""Limits of a run: budgets, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch_shallow.errors import argument_error
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C into an answer; the second time it is KeyboardInterrupt as always.
+    """Record Ctrl-C instead of raising KeyboardInterrupt; a second Ctrl-C raises it as usual.
 
     Yields:
-        A function that says whether Ctrl-C was pressed. Outside of the main thread, where Python has no say in signals,
-        and where they are ignored, it says no.
+        A function that returns whether Ctrl-C was pressed; always False outside the main thread, where Python cannot
+        set signal handlers, and where the signal is ignored.
     """
     pressed = threading.Event()
     before = signal.getsignal(signal.SIGINT)
@@ -40,16 +40,16 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-MOST_REGIONS = 1 << 48  # there is no memory for more
+MOST_REGIONS = 1 << 48  # more would not fit into memory
 FOREVER = 1e15  # seconds
-TASK_SECONDS = 0.5  # of one task, before it gives back what is left of its cells
+TASK_SECONDS = 0.5  # per task, before it returns the cells it has left
 
 
 def check_seconds(name: str, value: float, or_what: str = "") -> None:
-    """Make sure that an argument is a positive number of seconds.
+    """Raise unless an argument is a positive number of seconds.
 
     Raises:
-        TransformError: it is not.
+        TransformError: The argument is not a positive number of seconds.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not value > 0.0:
         raise argument_error(value, Real)(f"{name}: expected a positive number of seconds{or_what}, found {value!r}.")
@@ -57,21 +57,21 @@ def check_seconds(name: str, value: float, or_what: str = "") -> None:
 
 @dataclass
 class Budget:
-    """How much may be found, and in what time; None is no limit.
+    """Limits on the number of regions and the time; None is no limit.
 
     Attributes:
-        max_regions: how many regions there may be, those known before included.
-        time_limit: seconds from now on, with those that it takes to make a network of what is found.
-        begun: when the seconds begin; now, if it is not given.
-        finishing: seconds that it takes, for each region, to make a network of it; 0 if that is not known.
+        max_regions: Greatest number of regions, including those known before.
+        time_limit: Seconds from `begun` on, including the time to make a network of the regions found.
+        begun: Start of the time; now by default.
+        finishing: Seconds per region to make a network; 0 if unknown.
 
     Raises:
-        TransformError: a limit is not positive.
+        TransformError: A limit is not positive.
     """
 
     max_regions: int | None = None
     time_limit: float | None = None
-    begun: float = field(default_factory=lambda: time.monotonic())  # looked up late: tests have a clock of their own
+    begun: float = field(default_factory=lambda: time.monotonic())  # looked up late, as tests have a clock of their own
     finishing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -82,17 +82,17 @@ class Budget:
             check_seconds("time_limit", seconds, " or None")
 
     def regions_left(self, known: int) -> int | None:
-        """How many more regions there may be; None if any number."""
+        """Return how many more regions there may be; None for any number."""
         return None if self.max_regions is None else max(0, min(int(self.max_regions), MOST_REGIONS) - known)
 
     def seconds_left(self, known: int) -> float:
-        """How much time is left for finding regions, when so many are known."""
+        """Return the seconds left for finding regions when `known` regions are known."""
         if self.time_limit is None or self.time_limit > FOREVER:
             return float("inf")
         return float(self.time_limit) - (time.monotonic() - self.begun) - self.finishing * known
 
     def exceeded(self, known: int) -> str:
-        """Which limit is reached, as the user gave it; empty if none is."""
+        """Return the limit that is reached, as the user gave it; an empty text if none is."""
         if self.regions_left(known) == 0:
             return f"max_regions={self.max_regions}"
         return f"time_limit={self.time_limit}" if self.seconds_left(known) <= 0.0 else ""

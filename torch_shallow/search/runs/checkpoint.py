@@ -1,9 +1,9 @@
-"""A file that keeps the pieces of a run while they are found, so that a killed run goes on from there.
+"""File that keeps the pieces of a run as they are found, so that a killed run can continue.
 
-It is an SQLite database of one table. Record 0 says what the pieces are of, and each further record is a piece, written
-in one transaction. SQLite writes a transaction to a second file first, whose name ends with `-wal`; this is there while
-the run goes on, and after a kill. A process that is killed loses at most the piece that it was writing, and a machine
-that crashes loses those that were not on its disk yet.
+It is an SQLite database with one table. Record 0 identifies the run; each further record is a piece, written in one
+transaction. SQLite first writes a transaction to a second file, whose name ends with `-wal`; this exists while the run
+goes on, and after a kill. A killed process loses at most the piece that it was writing; a machine that crashes loses
+the pieces that were not on its disk yet.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from torch_shallow.search.runs.fingerprint import ANOTHER, Setting, check_finger
 
 Record = TypeVar("Record")
 
-PART = 1 << 24  # bytes of a row, of which SQLite takes less than 10^9
-PAGES = 1 << 14  # of 4 KiB in the second file, until SQLite moves them to the first: 64 MiB
+PART = 1 << 24  # bytes per row; SQLite allows less than 10^9
+PAGES = 1 << 14  # of 4 KiB in the second file before SQLite moves them to the first: 64 MiB
 _TABLE = "CREATE TABLE records (number INTEGER, part INTEGER, content BLOB, digest BLOB, PRIMARY KEY (number, part))"
-_COPY = "use another copy of the file, or delete it to begin anew"
+_COPY = "use another copy of the file, or delete it to start over"
 _NOT_OURS = ("a checkpoint of this version", "another file, or the checkpoint of another version", ANOTHER)
 _DAMAGED = ("a whole file", "a damaged one", _COPY)
-_FAULTS = {  # words of SQLite, and what they mean: what was expected, what was found, and what to do
+_FAULTS = {  # texts of SQLite, each with what was expected, what was found, and what to do
     "is locked": (
         "a file of this run alone",
         "one that another run uses, or whose file system has no locks",
@@ -44,7 +44,7 @@ _FAULTS = {  # words of SQLite, and what they mean: what was expected, what was 
     "no such": _NOT_OURS,  # table or column
     "malformed": _DAMAGED,
     "file format": _DAMAGED,
-    "too big": _DAMAGED,  # as no row is
+    "too big": _DAMAGED,  # no row of ours is
     "decode": _DAMAGED,  # a message of SQLite that quotes a damaged table
 }
 _METHOD = "method."
@@ -53,18 +53,18 @@ _ARRAYS = tuple(each.name for each in fields(Piece) if each.name != "method")
 
 @dataclass(frozen=True)
 class Codec(Generic[Record]):
-    """How records become named arrays, and arrays records again."""
+    """Conversion of records to named arrays and back."""
 
     encode: Callable[[Record], dict[str, np.ndarray]]
     decode: Callable[[dict[str, np.ndarray]], Record]
 
 
 class Checkpoint(Generic[Record]):
-    """The pieces of a run in a file, which no other run can open meanwhile; for one thread. See `open`.
+    """Pieces of a run in a file that no other run can open meanwhile; made by `open`, and for one thread only.
 
     Attributes:
-        path: of the file.
-        num_pieces: how many pieces are in it.
+        path: Path of the file.
+        num_pieces: Number of pieces in the file.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, codec: Codec[Record]) -> None:
@@ -79,30 +79,30 @@ class Checkpoint(Generic[Record]):
         fingerprint: Mapping[str, Setting],
         codec: Codec[Record],
     ) -> Iterator[Checkpoint[Record]]:
-        """The checkpoint in a file, for a `with` statement; the file is made if there is none, or an empty one.
+        """Open the checkpoint in a file, for a `with` statement; a missing or empty file is initialised.
 
         Args:
-            path: of the file.
-            fingerprint: of what is looked for: see `fingerprint_of`.
-            codec: of the pieces.
+            path: Path of the file.
+            fingerprint: Identity of the search, as `fingerprint_of` returns it.
+            codec: Conversion of the pieces.
 
         Yields:
-            What is in the file, and where to append.
+            The checkpoint, to read from and append to.
 
         Raises:
-            FileError: the file is none of ours, damaged, in use, of another problem or made by another version, or
-                cannot be written.
+            FileError: The file is not a checkpoint, is damaged, in use, of another problem or written by another
+                version, or cannot be written.
         """
         path = check_path(path, "checkpoint", "run.checkpoint")
         with _explained(path):
             path = Path(os.path.realpath(path))
             if not path.exists():
-                path.touch()  # whose errors say more than those of SQLite
+                path.touch()  # its errors are clearer than those of SQLite
             elif not path.is_file():
                 raise FileError(message(path, "the name of a file", what_it_is(path), "choose another"))
             if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
                 expected = "a file that can be written, in a folder that can be written"
-                raise FileError(message(path, expected, "no permission", "give it, or choose another path"))
+                raise FileError(message(path, expected, "no permission", "grant it, or choose another path"))
             database = sqlite3.connect(path, timeout=0.0)
         with closing(database):
             checkpoint = cls(path, database, codec)
@@ -111,7 +111,7 @@ class Checkpoint(Generic[Record]):
             yield checkpoint
 
     def _begin(self, fingerprint: Mapping[str, Setting]) -> None:
-        """Take the lock, begin the file if it is empty, and make sure that it is whole and of the same regions."""
+        """Take the lock, initialise the file if it is empty, and check that it is intact and of the same regions."""
         execute = self._database.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         execute("PRAGMA synchronous = NORMAL")
@@ -135,13 +135,13 @@ class Checkpoint(Generic[Record]):
 
     @property
     def pieces(self) -> Iterator[Record]:
-        """The pieces in order, one at a time in memory.
+        """Read the pieces in order, holding one at a time in memory.
 
         Yields:
             The next piece.
 
         Raises:
-            FileError: one is damaged, or cannot be read any more.
+            FileError: A piece is damaged, or can no longer be read.
         """
         from safetensors.numpy import load
 
@@ -150,10 +150,10 @@ class Checkpoint(Generic[Record]):
                 yield self._codec.decode(load(content))
 
     def append(self, piece: Record) -> None:
-        """Write a piece behind the others. If that fails, those are still there, and can be followed by another.
+        """Append a piece. If that fails, the earlier pieces remain, and another one can be appended.
 
         Raises:
-            FileError: it cannot be written, as on a full disk.
+            FileError: The piece cannot be written, as on a full disk.
         """
         from safetensors.numpy import save
 
@@ -171,7 +171,7 @@ class Checkpoint(Generic[Record]):
         return digest
 
     def _records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Each record and its digest, in order; an error at one that is not what was written behind those before."""
+        """Read each record with its digest, in order; raise at one that differs from what was written."""
         query = "SELECT content, digest FROM records WHERE number = ? AND typeof(content) = 'blob' ORDER BY part"
         digest = b""
         for number in range(self.num_pieces + 1):
@@ -179,14 +179,14 @@ class Checkpoint(Generic[Record]):
             content = b"".join(part for part, _ in rows)
             digest = _digest(content, digest)
             if not rows or rows[0][1] != digest:
-                remedy = f"go on from those before by the SQL `DELETE FROM records WHERE number >= {number}`, {_COPY}"
+                remedy = f"keep the earlier ones by the SQL `DELETE FROM records WHERE number >= {number}`, {_COPY}"
                 found = f"a damaged one, number {number}"
                 raise FileError(message(self.path, "whole pieces", found, remedy if number else _COPY))
             yield content, digest
 
 
 def _digest(content: bytes, before: bytes) -> bytes:
-    """Digest of a record and, as it contains the digest before, of all that are before it."""
+    """Return the digest of a record and, since it includes the previous digest, of all records before it."""
     return blake2b(content, key=before, digest_size=16).digest()
 
 
@@ -205,7 +205,7 @@ PIECES = Codec(_encode, _decode)
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Errors of SQLite and of the operating system as ours, and ours as they are."""
+    """Raise errors of SQLite and of the operating system as `FileError`; pass on errors that are one already."""
     try:
         yield
     except FileError:
@@ -215,7 +215,7 @@ def _explained(path: Path) -> Iterator[None]:
         other = (
             "a file that can be written, with room for more",
             f"an error ({said})",
-            "see to that and run again with this file, which keeps what was written before, or choose another path",
+            "solve this and run again with this file, which keeps what was written before, or choose another path",
         )
         fault = next((fault for words, fault in _FAULTS.items() if words in said), other)
         raise FileError(message(path, *fault)) from error

@@ -1,4 +1,4 @@
-"""What the regions of a run follow from, bit for bit, so that no run goes on from the regions of another."""
+"""Identity of a run: everything that determines its regions, bit for bit, so that no run continues another's."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.model import hash_tensors
 from torch_shallow.program.relu_program import ReLUProgram
 
-FORMAT = 1  # of the file
-ANOTHER = "choose another path, or delete the file to begin anew"
+FORMAT = 1  # version of the file format
+ANOTHER = "choose another path, or delete the file to start over"
 Setting = int | float | str | None
 _DIGESTS = ("program", "domain", "chart")
-# What decides in which order cells are walked, and how numbers are rounded.
+# Versions of the libraries that decide the order in which cells are walked and how numbers are rounded.
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "highspy", "cvxpy")
 
 
 def fingerprint_of(
     program: ReLUProgram, chart: Chart | None, domain: Domain, settings: Mapping[str, Setting]
 ) -> dict[str, Setting]:
-    """What is to be found, and by what: digests, the settings of the enumeration, versions, and the processor."""
+    """Return digests, the settings of the enumeration, versions, and the processor: what is sought, and with what."""
     arrays = {f"{number}": stage.weight for number, stage in enumerate(program.stages)}
     arrays |= {f"{number} bias": stage.bias for number, stage in enumerate(program.stages)}
     arrays |= {"out": program.out_weight, "out bias": program.out_bias}
@@ -47,15 +47,15 @@ def fingerprint_of(
 
 
 def check_fingerprint(found: Mapping[str, Setting], here: Mapping[str, Setting], path: Path) -> None:
-    """Make sure that a file is of the same regions, and in this format; warn if another processor began it.
+    """Check that a file is of the same regions and in this format; warn if another processor wrote it.
 
     Args:
-        found: fingerprint in the file.
-        here: fingerprint of this run.
-        path: of the file.
+        found: Fingerprint in the file.
+        here: Fingerprint of this run.
+        path: Path of the file.
 
     Raises:
-        FileError: it is not.
+        FileError: The file is of other regions, or in another format.
     """
     if found["format"] != FORMAT:
         remedy = f"use the version of torch_shallow that wrote it, {ANOTHER}"
@@ -63,21 +63,21 @@ def check_fingerprint(found: Mapping[str, Setting], here: Mapping[str, Setting],
     changed = [name for name in {**here, **found} if _text(found, name) != _text(here, name)]
     told = [f"another {name}" for name in ("program", "domain") if name in changed]
     if not told and "chart" in changed:
-        told = ["other coordinates, which this machine computes otherwise for the same network and domain"]
+        told = ["other coordinates, which this machine computes differently for the same network and domain"]
     values = [name for name in changed if name not in {*_DIGESTS, "processor"}]
     told += [f"{name} {_text(found, name)} (here {_text(here, name)})" for name in values]
     if told:
         raise FileError(message(path, "a checkpoint of the same regions", f"one with {', '.join(told)}", ANOTHER))
     if changed:
         warnings.warn(
-            f"checkpoint: {path}: begun on a processor {found['processor']}, goes on with {here['processor']}: "
+            f"checkpoint: {path}: started on a processor {found['processor']}, continues on {here['processor']}: "
             "numbers may differ in their last digits from those of an uninterrupted run.",
             stacklevel=2,
         )
 
 
 def message(path: Path, expected: str, found: str, remedy: str) -> str:
-    """All that an error of a checkpoint says."""
+    """Return the text of an error about a checkpoint."""
     return f"checkpoint: {path}: expected {expected}, found {found}; {remedy}."
 
 
@@ -101,7 +101,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 @cache
 def _processor() -> str:
-    """The processor that numba compiles for: its kind, and a few digits of what it can do."""
+    """Return the processor that numba compiles for: its type, and a few digits that identify its features."""
     from llvmlite import binding
 
     features = sha256(binding.get_host_cpu_features().flatten().encode()).hexdigest()

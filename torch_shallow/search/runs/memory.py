@@ -1,4 +1,4 @@
-"""How much memory there is, and how much it takes to make a shallow network of the regions that are found."""
+"""Available memory, and the memory needed to make a shallow network of the regions found."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _ROOT = Path("/")
 
 
 def cgroup_memory(root: Path = _ROOT) -> int | None:
-    """Bytes until the tightest limit of the groups that this process is in, and of those around them.
+    """Return the bytes left before the tightest limit of this process's control groups and their parents.
 
-    Cached files that the kernel would drop count as free, as nobody is killed for them.
+    Cached files that the kernel would drop count as free, since they do not get a process killed.
 
     Args:
-        root: where `/proc` and the mounted groups are.
+        root: Folder that contains `/proc` and the mounted groups.
 
     Returns:
-        None if there is no limit, or no control group.
+        The number of bytes; None if there is no limit or no control group.
     """
     left = [_left(folder) for folder in _groups(root)]
     return min((bytes_left for bytes_left in left if bytes_left is not None), default=None)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the groups for memory, of both versions, from the process's own outwards."""
+    """Yield the folders of the memory groups, of both versions, from the process's own outwards."""
     own = {}
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, group = line.split(":", 2)
@@ -40,7 +40,7 @@ def _groups(root: Path) -> Iterator[Path]:
         (mounted, point), (kind, _, options) = before.split()[3:5], after.split()[:3]
         if kind in own and (kind == "cgroup2" or "memory" in options.split(",")):
             outermost = root / point.lstrip("/")
-            # A container may see a part of the tree only, as if it were the whole.
+            # A container may see only a part of the tree, as if it were the whole.
             inner = own[kind].removeprefix(mounted.rstrip("/")).lstrip("/")
             folder = outermost / inner if (outermost / inner).is_dir() else outermost
             while folder != outermost:
@@ -50,7 +50,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _left(folder: Path) -> int | None:
-    """Bytes until the limit of one group; None if it has none."""
+    """Return the bytes left before the limit of one group; None if it has none."""
     for limit, used, cached in (
         ("memory.max", "memory.current", ("active_file", "inactive_file")),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
@@ -70,12 +70,12 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-_NUMBER, _INDEX = 8, 4  # bytes of a float64 or int64, and of what `index_type` gives for fewer than 2^31 regions
+_NUMBER, _INDEX = 8, 4  # bytes of a float64 or int64, and of an `index_type` for fewer than 2^31 regions
 _SMALL = 16 << 20  # bytes of everything that does not grow with the number of regions
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: the least of what the machine, its groups and its own limits leave."""
+    """Return the bytes this process may still use: the least that the machine, its groups and its own limits leave."""
     import psutil
 
     left = [int(psutil.virtual_memory().available), cgroup_memory(), *_limits()]
@@ -83,10 +83,10 @@ def available_memory() -> int:
 
 
 def _limits() -> list[int]:
-    """What the limits of the process leave of its address space and of its data."""
+    """Return what the process's limits leave of its address space and of its data segment."""
     try:
         import resource
-    except ImportError:  # Windows has none
+    except ImportError:  # Windows has no such module
         return []
     import psutil
 
@@ -97,67 +97,67 @@ def _limits() -> list[int]:
 
 
 def needed_memory(program: ReLUProgram, num_coordinates: int, num_regions: int, store_maps: bool) -> int:
-    """Bytes that finishing takes at its peak, beyond those of the pieces in which the regions were found; rounded up.
+    """Return the peak bytes of finishing, beyond those of the pieces in which the regions were found; rounded up.
 
-    Finishing joins the pieces, builds the tree anew, and composes half-spaces and local models. The bytes of each array
-    are counted for each region, as there are about as many cuts.
+    Finishing joins the pieces, rebuilds the tree, and composes half-spaces and local models. Array sizes are counted
+    per region, as there are about as many cuts as regions.
 
     Args:
-        program: the network.
-        num_coordinates: of the chart.
-        num_regions: how many are found.
-        store_maps: whether local models are stored.
+        program: The network.
+        num_coordinates: Number of coordinates of the chart.
+        num_regions: Number of regions found.
+        store_maps: Whether local models are stored.
     """
     index = _INDEX if num_regions < 1 << 31 else _NUMBER
     pattern, point = (program.num_neurons + 7) // 8, _NUMBER * num_coordinates
     # `packed_patterns` and `points` in the new order, beside the old ones.
     copies = pattern + point
-    # `children` and `cut_neurons` of a tree. The memory of the pieces' codes goes back in parts too small to be used.
+    # `children` and `cut_neurons` of a tree. The freed memory of the pieces' codes is too fragmented to be reused.
     tree = 3 * _NUMBER
-    # `order`, `starts` and the room to sort in while building, `first`, `order` and `ends` while composing.
+    # `order`, `starts` and the sorting space while building; `first`, `order` and `ends` while composing.
     orders = 3 * index
-    # `rows` of half-spaces, a normal and an offset each.
+    # `rows` of half-spaces: a normal and an offset for each.
     inputs = _inputs(program)
     half_spaces = _NUMBER * (inputs + 1)
     # `weights` and `biases` of local models.
     local_models = _NUMBER * program.num_outputs * (inputs + 1) if store_maps else 0
-    # The tree as the indicator has it, and a level of it while its depth is found.
+    # The tree in the form of the indicator, and one level of it while its depth is found.
     indicator = 6 * _NUMBER
     building = tree + copies + orders
-    # The distinct `rows`, which may be all of them, and the keys by which they are found.
+    # The distinct `rows`, possibly all of them, and the keys by which they are found.
     sharing = half_spaces + 5 * _NUMBER
     composing = half_spaces + local_models + max(orders, sharing, half_spaces + indicator)
     return _SMALL + num_regions * (tree + max(building, composing))
 
 
 def _inputs(program: ReLUProgram) -> int:
-    """Number of coordinates that the network reads of its input, or more: see `AffineMaps.projection`."""
+    """Return an upper bound of the number of rows of the network's `AffineMaps.projection`."""
     reads = [stage.weight[:, : program.num_inputs].any(axis=0) for stage in program.stages]
     used = sum(bool(any(column)) for column in zip(*reads, strict=True))
     return int(min(used, program.num_neurons))
 
 
 def check_memory(program: ReLUProgram, chart: Chart, num_regions: int, store_maps: bool, explored: float) -> None:
-    """Make sure that a network can be made of the regions that are found, while there still is memory to say so.
+    """Check that a network can be made of the regions found, as long as there is memory to report it.
 
     Args:
-        program: the network.
-        chart: coordinates of the regions.
-        num_regions: how many are found.
-        store_maps: whether local models will be stored.
-        explored: share of the tree that is done.
+        program: The network.
+        chart: Coordinates of the regions.
+        num_regions: Number of regions found.
+        store_maps: Whether local models will be stored.
+        explored: Share of the tree that is done.
 
     Raises:
-        OutOfMemoryError: it would take more memory than there is.
+        OutOfMemoryError: A network would take more memory than there is.
     """
     needed, available = needed_memory(program, chart.num_coordinates, num_regions, store_maps), available_memory()
     if needed > available:
         without_maps = "leave out the local models with store_maps=False, " if store_maps else ""
         raise OutOfMemoryError(
             f"domain: expected regions that fit into memory, found {num_regions:,} in the {explored:.3%} of the tree "
-            f"that is explored, of which making a network may take {_in_words(needed)} more, with "
+            f"explored so far; making a network of them may take {_in_words(needed)} more, with only "
             f"{_in_words(available)} available; take a smaller domain, stop earlier with max_regions=, {without_maps}"
-            "or use a machine with more memory, where a run with checkpoint= goes on from what its file keeps."
+            "or use a machine with more memory, where a run with checkpoint= continues from its file."
         )
 
 

@@ -1,4 +1,4 @@
-"""The loop that hands out open cells until there are none, or a budget is used up."""
+"""Loop that hands out open cells until none is left or a budget is used up."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch_shallow.search.runs.budget import Budget
 from torch_shallow.search.runs.workers import Job, Result, Task, ThisThread, Workers
 from torch_shallow.search.task_output import Quota
 
-MOST_CELLS = 64  # of one task
+MOST_CELLS = 64  # per task
 MANY = 4096  # open cells: from here on, deep ones first
 
 
 class Frontier:
-    """Open cells, shallow ones first: what is below them is large, so tasks are few.
+    """Open cells, shallow ones first: these have much below them, so there are few tasks.
 
     Args:
-        cells: how many cuts are above each cell, by its code.
+        cells: Number of cuts above each cell, by its code.
     """
 
     def __init__(self, cells: dict[int, int]) -> None:
@@ -36,27 +36,27 @@ class Frontier:
         return len(self._cells)
 
     def put(self, cells: dict[int, int]) -> None:
-        """Add some cells."""
+        """Add cells."""
         for code, depth in cells.items():
             insort(self._cells, (depth, code))
             self._weight += 0.5**depth
 
     def take_deepest(self, count: int) -> list[int]:
-        """Remove the cells with most cuts above them; return their codes."""
+        """Remove the cells with the most cuts above them; return their codes."""
         taken, self._cells = self._cells[-count:], self._cells[:-count]
         self._weight -= sum(0.5**depth for depth, _ in taken)
         return [code for _, code in taken]
 
     def take(self, parts: int, wanted: int) -> list[int]:
-        """Remove the first of so many parts of about equal weight; return the codes of its cells.
+        """Remove the first of `parts` parts of about equal weight; return the codes of its cells.
 
         Args:
-            parts: how many parts there should be.
-            wanted: how many cells the part should have at least, but not more than half of them, so that there is
-                something for others.
+            parts: Number of parts.
+            wanted: Least number of cells of the part, but never more than half of all cells, so that others get work
+                too.
         """
         fair = min(MOST_CELLS, -(-len(self._cells) // min(parts, 2)))
-        if len(self._cells) > MANY:  # those deep down are soon done, so that the list gets shorter
+        if len(self._cells) > MANY:  # deep cells are soon done, so the list gets shorter
             return self.take_deepest(fair)
         weight, end = 0.0, 0
         while end < fair and (end < max(1, wanted) or weight * 2 * parts < self._weight):
@@ -70,8 +70,8 @@ class Frontier:
 logger = logging.getLogger(__name__)
 
 FIRST_TASKS, FIRST_SECONDS = 4, 0.01  # done here, so that there is something to hand out
-FIRST_SHARE = 50  # of the time limit: a task of which nothing is known takes no longer than one part of so many
-ATTEMPTS = 3  # of a task whose workers die
+FIRST_SHARE = 50  # the time limit over this is the most for a task about which nothing is known
+ATTEMPTS = 3  # for a task whose workers die
 FEW_REGIONS = 1024
 INTERRUPTED = "Ctrl-C"
 
@@ -82,33 +82,33 @@ Added = TypeVar("Added", contravariant=True)
 
 @runtime_checkable
 class WalkedTree(Protocol[Added]):
-    """What is known, and what is open: a `Growth`, or `CountedTree`."""
+    """Known and open parts of a tree: a `Growth` or `CountedTree`."""
 
     open: dict[int, int]
     num_regions: int
 
     @property
     def explored(self) -> float:
-        """The share of the tree that is done."""
+        """Share of the tree that is done."""
 
     def add(self, piece: Added, /) -> dict[int, int]:
-        """Take in what a task has found, and return what it adds to `open`."""
+        """Add the results of a task, and return what they add to `open`."""
 
     def path(self, code: int) -> Int32[np.ndarray, "depth"]:
-        """The cuts above an open cell."""
+        """Return the cuts above an open cell."""
 
 
 class Schedule(Generic[Found]):
-    """Hands out open cells of what grows.
+    """Hands out the open cells of a growing tree.
 
     Args:
-        job: what is done with them.
-        growth: what is known, and where to append.
-        workers: who does the tasks.
-        budget: when to stop.
-        task_seconds: how long a task may take.
-        interrupted: asked now and then whether to stop.
-        task_regions: how many regions a task may find, for the sake of memory; None is no limit.
+        job: The job to do with the cells.
+        growth: What is known, and where to append.
+        workers: The workers that do the tasks.
+        budget: When to stop.
+        task_seconds: Greatest duration of a task, in seconds.
+        interrupted: Returns whether to stop; asked from time to time.
+        task_regions: Greatest number of regions of a task, to limit memory; None for no limit.
     """
 
     def __init__(
@@ -127,22 +127,22 @@ class Schedule(Generic[Found]):
         self.frontier = Frontier(growth.open)
         self.at_work: dict[Future[Result[Found]], tuple[Task, float]] = {}
         self.failures: dict[int, int] = {}  # by cell
-        self.num_tasks = 0  # that the workers have taken
-        self.seconds = 0.0  # of work that is done
-        self.seconds_per_cell = 1.0  # of late
+        self.num_tasks = 0  # handed to the workers
+        self.seconds = 0.0  # of finished work
+        self.seconds_per_cell = 1.0  # recent average
         self.reason = ""
 
     def run(self, observers: Sequence[Callable[[Any, Found], None]] = ()) -> str:
-        """Explore until all is known or a budget is used up.
+        """Explore until everything is known or a budget is used up.
 
         Args:
-            observers: called with what grows, and with what was added, whenever something was.
+            observers: Called with the growing tree and with what was added, after each addition.
 
         Returns:
-            Why it has stopped before all is known; empty if it has not.
+            The reason for stopping early; an empty text if everything is known.
 
         Raises:
-            TransformError: from a task; or a task has failed several times.
+            TransformError: A task raised it, or failed several times.
         """
         for _, piece in self.results():
             for observe in observers:
@@ -150,10 +150,10 @@ class Schedule(Generic[Found]):
         return self.reason
 
     def results(self) -> Iterator[tuple[Task, Found]]:
-        """Explore, as `run` does, one task after the other; `reason` then says why it has stopped.
+        """Explore like `run`, yielding one task after the other; `reason` then says why it stopped.
 
         Yields:
-            A task, and what it has found, which has been added.
+            A task and its results, which have been added.
         """
         try:
             yield from self._begin()
@@ -163,7 +163,7 @@ class Schedule(Generic[Found]):
                 future.cancel()
 
     def _begin(self) -> Iterator[tuple[Task, Found]]:
-        """Find some cells to hand out: sooner done here than elsewhere."""
+        """Find some cells to hand out; this is faster here than elsewhere."""
         here = ThisThread(self.interrupted)
         for _ in range(FIRST_TASKS):
             if 0 < len(self.frontier) < 2 * self.workers.most and self.workers.most > 1 and not self._reason():
@@ -186,22 +186,22 @@ class Schedule(Generic[Found]):
                 self.reason = reason if self.growth.open else ""
                 return
             wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in [each for each in self.at_work if each.done()]:  # `wait` says nothing of cancelled ones
+            for future in [each for each in self.at_work if each.done()]:  # `wait` does not report cancelled ones
                 yield from self._take_in(future)
 
     @property
     def _most(self) -> int:
-        """How many tasks to have at work: one, until there is a region."""
+        """Return the number of tasks to keep running: one until there is a region."""
         return self.workers.most if self.growth.num_regions else 1
 
     def _reason(self) -> str:
-        """Why to stop now; a partition has at least one region."""
+        """Return the reason to stop now, if any; a partition has at least one region."""
         if self.interrupted():
             return INTERRUPTED
         return self.budget.exceeded(self.growth.num_regions) if self.growth.num_regions else ""
 
     def _hand_out(self, workers: Workers, seconds: float) -> bool:
-        """Begin a task, if it may find any regions beyond those that others may find."""
+        """Start a task, if the running ones leave any regions for it to find."""
         most = self.workers.most
         promised = sum(task.quota.regions or 0 for task, _ in self.at_work.values())
         regions = self.budget.regions_left(self.growth.num_regions + promised)
@@ -211,7 +211,7 @@ class Schedule(Generic[Found]):
             regions = -(-regions // (2 * most))
         if self.task_regions is not None:
             regions = self.task_regions if regions is None else min(self.task_regions, regions)
-        if self.budget.time_limit is not None:  # what a network of them takes is measured anew before there are many
+        if self.budget.time_limit is not None:  # the time for their network is measured again before there are many
             known = max(FEW_REGIONS, 2 * self.growth.num_regions)
             regions = known if regions is None else min(known, regions)
         if self.seconds and not self.growth.num_regions:  # to the first region, however long it takes
@@ -227,10 +227,11 @@ class Schedule(Generic[Found]):
             self._put_back(task)
             self._go_on_alone(error)
             return True
-        except RuntimeError as error:  # it is shut down
+        except RuntimeError as error:  # the executor is shut down
             if not self.num_tasks:
                 raise TransformError(
-                    f"workers: expected an executor that takes tasks, found one that says: {error}."
+                    f"workers: expected an executor that takes tasks, found one that says {str(error)!r}; make "
+                    "a new one."
                 ) from error
             self._put_back(task)
             self._go_on_alone(error)
@@ -240,14 +241,14 @@ class Schedule(Generic[Found]):
         return True
 
     def _seconds_left(self) -> float:
-        """For one task, which also has to leave time to make a network of what it finds."""
+        """Return the seconds for one task, which must leave time to make a network of its results."""
         left = self.budget.seconds_left(self.growth.num_regions)
         if not self.seconds:  # nothing is known: a small part of the time
             return left / FIRST_SHARE
         return left / (1.0 + self.budget.finishing * self.workers.most * self.growth.num_regions / self.seconds)
 
     def _task_seconds(self) -> float:
-        """Tasks get longer as the run does, of whose end, where some workers wait for others, they are a small part."""
+        """Lengthen tasks as the run proceeds, so that the final wait for stragglers stays a small share."""
         most = self.workers.most
         if most == 1:
             return self.task_seconds
@@ -266,15 +267,16 @@ class Schedule(Generic[Found]):
             if isinstance(error, TransformError) or not self.workers.may_die:
                 raise
             self._put_back(task)
-            if self.interrupted():  # as were the workers
+            if self.interrupted():  # so were the workers
                 return
             worst = max(self.failures.get(code, 0) for code in task.starts) + 1
             self.failures |= dict.fromkeys(task.starts, worst)
             if worst >= ATTEMPTS:
                 raise TransformError(
-                    f"workers: a task has failed {worst} times, the last time with {type(error).__name__}: {error}"
+                    f"workers: a task has failed {worst} times, last with {type(error).__name__}: {error}; check the "
+                    "workers and run again."
                 ) from error
-            logger.warning("a task has failed and is done again: %s: %s", type(error).__name__, error)
+            logger.warning("a task has failed and is repeated: %s: %s", type(error).__name__, error)
         else:
             self.frontier.put(self.growth.add(result.piece))
             self.seconds += result.seconds
@@ -286,10 +288,10 @@ class Schedule(Generic[Found]):
         self.frontier.put({code: self.growth.open[code] for code in task.starts})
 
     def _go_on_alone(self, error: BaseException) -> None:
-        """Go on in this thread, where an executor can take no more tasks."""
+        """Continue in this thread if an executor takes no more tasks."""
         if isinstance(self.workers, ThisThread):
             return
         logger.warning(
-            "the executor has broken down and takes no more tasks (%s); this thread goes on alone", error or "no reason"
+            "the executor has broken down and takes no more tasks (%s); continuing in this thread", error or "no reason"
         )
         self.workers = ThisThread(self.interrupted)

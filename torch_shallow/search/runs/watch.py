@@ -1,4 +1,4 @@
-"""What looks ahead now and then while regions are found: is there memory for them, and how many will there be?"""
+"""Observers of a run: progress, memory, the time to finish, and a forecast of the number of regions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FORMAT = "{percentage:5.1f} % explored |{bar}| {unit} [{elapsed}<{remaining}]"
 def shown(growth: WalkedTree[Any]) -> Iterator[Callable[[WalkedTree[Any], object], None]]:
     """Show a bar of the explored share of the tree, with the number of regions and their rate.
 
-    Each cut gives half of its cell's weight to either side. The time to go is what it would be if the rest took as long
-    for its weight as what is done, which the first seconds tell poorly.
+    Each cut gives half of its cell's weight to either side. The remaining time assumes that the rest takes as long for
+    its weight as the part already done, which the first seconds predict poorly.
 
     Args:
-        growth: what is known.
+        growth: The growing tree.
 
     Yields:
-        What to call to move it.
+        The function that updates the bar.
     """
     from tqdm.auto import tqdm
 
@@ -57,9 +57,9 @@ class MemoryWatch:
     """Raises an error before memory runs out.
 
     Args:
-        problem: what is enumerated.
-        store_maps: whether local models will be stored.
-        interval: seconds between two looks.
+        problem: The enumeration problem.
+        store_maps: Whether local models will be stored.
+        interval: Seconds between two checks.
     """
 
     def __init__(self, problem: Problem, store_maps: bool, interval: float = 0.25) -> None:
@@ -67,10 +67,10 @@ class MemoryWatch:
         self.looked = time.monotonic()
 
     def __call__(self, growth: Growth, _: Piece) -> None:
-        """Look, if it is time.
+        """Check the memory, if it is time.
 
         Raises:
-            TransformError: there is not enough memory to make a network of what has been found.
+            TransformError: There is not enough memory to make a network of what has been found.
         """
         if time.monotonic() - self.looked >= self.interval:
             program, chart = self.problem.program, self.problem.chart
@@ -78,21 +78,21 @@ class MemoryWatch:
             self.looked = time.monotonic()
 
 
-MARGIN = 1.15  # of the time that is left for the network: a large one takes longer than its parts
+MARGIN = 1.15  # on the time reserved for the network: a large one takes longer than its parts
 
 
 class FinishingTime:
-    """Measures how long it takes to make a network of what is found, which a time limit has to leave time for.
+    """Measures the time to make a network of the regions found, which a time limit must reserve.
 
-    First when there are a few regions, then each time that there are twice as many; the slowest counts.
+    It is measured once there are a few regions, then each time that their number has doubled; the slowest counts.
 
     Args:
-        problem: what is enumerated.
-        domain: where.
-        store_maps: whether local models will be stored.
-        threads: how many will make them.
-        budget: where the time is noted.
-        enough: how many regions to wait for at first.
+        problem: The enumeration problem.
+        domain: The domain.
+        store_maps: Whether local models will be stored.
+        threads: Number of threads that will make them.
+        budget: Where the time is recorded.
+        enough: Number of regions before the first measurement.
     """
 
     def __init__(
@@ -105,22 +105,22 @@ class FinishingTime:
         """Measure, if there are enough regions."""
         if growth.num_regions >= self.enough:
             self.enough = 2 * growth.num_regions
-            so_far = replace(growth, pieces=[*growth.pieces])  # the pieces of what is finished are given up
+            so_far = replace(growth, pieces=[*growth.pieces])  # finishing discards the pieces
             partition = so_far.finish(self.problem, self.domain)
             seconds = seconds_for_each_map(partition, local_models=self.store_maps) / self.threads
             self.budget.finishing = max(self.budget.finishing, MARGIN * seconds)
 
 
 class Forecast:
-    """Logs, once in a long run, how many regions there may be, and how long that may take.
+    """Logs, once in a long run, an estimate of the number of regions and of the remaining time.
 
-    The clock starts with the first piece, as before that code may have been compiled.
+    The clock starts with the first piece, since code may have been compiled before.
 
     Args:
-        problem: what is enumerated.
-        growth: what is known at the beginning.
-        patience: seconds after which a run is long.
-        seconds: how long to look.
+        problem: The enumeration problem.
+        growth: What is known at the start.
+        patience: Seconds after which a run is long.
+        seconds: Seconds to spend on the estimate.
     """
 
     def __init__(self, problem: Problem, growth: Growth, patience: float = 20.0, seconds: float = 1.0) -> None:
@@ -128,7 +128,7 @@ class Forecast:
         self.known, self.begun, self.is_told = growth.num_regions, np.inf, False
 
     def __call__(self, growth: Growth, _: Piece) -> None:
-        """Look, if it is time and has not been done."""
+        """Estimate, if it is time and has not been done."""
         if self.begun == np.inf:
             self.known, self.begun = growth.num_regions, time.monotonic()
             return

@@ -1,4 +1,4 @@
-"""Tasks, and who does them: this thread, some threads, or the workers of any executor."""
+"""Tasks, and the workers that do them: this thread, several threads, or any executor."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from torch_shallow.search.task_output import Harvest, Quota
 
 @dataclass(frozen=True)
 class Task:
-    """Some cells, by the paths to them, and how much is to be found there.
+    """Cells to explore, given by their paths, and limits on what to find there.
 
-    A cell is nothing but the cuts above it, so a task is small to send. A worker makes these cuts again, with the same
-    rounding, and so finds what any other worker would find.
+    A cell is determined by the cuts above it, so a task is small to send. A worker repeats these cuts with the same
+    rounding and so finds what any other worker would find.
 
     Attributes:
-        starts: codes of the cells in the whole tree.
-        paths: the cuts above each cell, from the root down, each as `2 * neuron + side`.
-        quota: when to stop; the cells that are then left are open.
+        starts: Codes of the cells in the whole tree.
+        paths: The cuts above each cell, from the root down, each as `2 * neuron + side`.
+        quota: When to stop; cells left by then stay open.
     """
 
     starts: tuple[int, ...]
@@ -48,7 +48,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Result(Generic[Found]):
-    """What a task has found, and how many seconds it took."""
+    """Results of a task, and the seconds it took."""
 
     piece: Found
     seconds: float
@@ -56,10 +56,10 @@ class Result(Generic[Found]):
 
 @runtime_checkable
 class Job(Protocol):
-    """What all tasks are parts of; it travels to the workers of an executor as a pickle."""
+    """The job that all tasks belong to; it is sent to the workers of an executor as a pickle."""
 
     def do(self, task: Any, interrupted: Callable[[], bool]) -> Any:
-        """Do a task, or what can be done of it until `interrupted()`."""
+        """Do a task, as far as possible until `interrupted()`."""
 
 
 def explore(job: bytes, task: Any) -> Any:
@@ -69,13 +69,13 @@ def explore(job: bytes, task: Any) -> Any:
 
 
 def packed(job: Job) -> bytes:
-    """A job as it is sent with each task: small, as weights have many zeros, those of stages that are not read."""
+    """Return a job as it is sent with each task, compressed: the weights of stages that are not read are zeros."""
     return zlib.compress(pickle.dumps(job), level=1)
 
 
 @lru_cache(maxsize=4)
 def _unpacked(job: bytes) -> Job:
-    """The job, unpacked once by each worker."""
+    """Return the job, unpacked once per worker."""
     return cast("Job", pickle.loads(zlib.decompress(job)))
 
 
@@ -86,7 +86,7 @@ class Enumeration:
     problem: Problem
 
     def do(self, task: Task, interrupted: Callable[[], bool]) -> Result[Piece]:
-        """See `explore_until`."""
+        """Do a task by `explore_until`."""
         return explore_until(interrupted, self.problem, task)
 
 
@@ -97,16 +97,16 @@ class Counting:
     problem: Problem
 
     def do(self, task: Task, interrupted: Callable[[], bool]) -> Result[PieceCount]:
-        """As `Enumeration`, but only numbers and the ways to open cells are given back."""
+        """Do a task like `Enumeration`, but return only counts and the paths to open cells."""
         found = explore_until(interrupted, self.problem, task)
         return Result(PieceCount.of(found.piece), found.seconds)
 
 
 def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task) -> Result[Piece]:
-    """Do a task, or what can be done of it until `interrupted()`.
+    """Do a task, as far as possible until `interrupted()`.
 
     Raises:
-        TransformError: a path is not one of the problem's, or no solver can settle a linear program.
+        TransformError: A path does not belong to the problem, or no solver can settle a linear program.
     """
     begun = time.monotonic()
     harvest = Harvest(task.quota, interrupted)
@@ -121,18 +121,18 @@ def explore_until(interrupted: Callable[[], bool], problem: Problem, task: Task)
     return Result(piece, time.monotonic() - begun)
 
 
-SHORTEST = 0.01  # seconds of a task before it yields
-LEAST = 4  # tasks to have at work elsewhere
+SHORTEST = 0.01  # least seconds of a task before it yields
+LEAST = 4  # least number of tasks to keep running elsewhere
 
 
 class Workers(ABC):
-    """Takes tasks, and gives futures of their results.
+    """Take tasks, and return futures of their results.
 
     Attributes:
-        most: how many tasks to have at work at the same time.
-        shortest: seconds that a task should take at least, so that handing it out is worth while.
-        may_die: whether a task may fail for no reason of its own, so that it is to be done again.
-        yielding: whether tasks at work should end soon, since others have nothing to do, or all should stop.
+        most: Number of tasks to keep running at the same time.
+        shortest: Least duration of a task, in seconds, that makes handing it out worthwhile.
+        may_die: Whether a task may fail through no fault of its own and should be repeated.
+        yielding: Whether running tasks should end soon, because others are idle or all should stop.
     """
 
     most: int
@@ -142,19 +142,19 @@ class Workers(ABC):
 
     @abstractmethod
     def submit(self, job: Job, task: Any) -> Future[Any]:
-        """Begin a task."""
+        """Start a task."""
 
     def learn(self, turnaround: float, seconds: float) -> None:
-        """Take note that a task took so long from its beginning here to its end, and so many seconds of work."""
+        """Record the seconds from a task's start here to its end, and its seconds of work."""
         return
 
     def close(self) -> None:
-        """Let go of what is this object's own."""
+        """Release resources that this object owns."""
         return
 
 
 class ThisThread(Workers):
-    """Does each task at once."""
+    """Does each task immediately."""
 
     most = 1
 
@@ -166,7 +166,7 @@ class ThisThread(Workers):
         future: Future[Any] = Future()
         try:
             future.set_result(job.do(task, self.interrupted))
-        except Exception as error:  # whoever asks for the result gets it
+        except Exception as error:  # raised to the caller who asks for the result
             future.set_exception(error)
         return future
 
@@ -197,9 +197,9 @@ class Threads(Workers):
 
 
 class Elsewhere(Workers):
-    """The workers of an executor, however many they are.
+    """The workers of an executor, of unknown number.
 
-    An executor does not say how many workers it has. As many tasks are given to it as begin at once, and some more.
+    An executor does not tell how many workers it has. It is given as many tasks as start at once, and a few more.
     """
 
     shortest = 0.1  # Dask takes ten milliseconds to hand out a task
@@ -216,22 +216,22 @@ class Elsewhere(Workers):
         return self._executor.submit(explore, self._packed[1], task)
 
     def learn(self, turnaround: float, seconds: float) -> None:
-        """Give one task more where none had to wait, and one less where they wait for long."""
-        if seconds >= self.shortest:  # of others, most of the time is that on the way
+        """Allow one more task if none had to wait, and one fewer if tasks wait for long."""
+        if seconds >= self.shortest:  # shorter tasks spend most of the time on the way
             self.most += (turnaround < 1.5 * seconds) - (turnaround > 3.0 * seconds and self.most > LEAST)
 
 
 def make_workers(workers: int | Executor, interrupted: Callable[[], bool]) -> Workers:
-    """Threads or an executor.
+    """Return the workers for a number of threads or an executor.
 
     Raises:
-        TransformError: it is neither a positive number nor an executor.
+        TransformError: The argument is neither a positive number nor an executor.
     """
     if isinstance(workers, Executor):
         return Elsewhere(workers)
     if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
         raise argument_error(workers, Integral)(
-            f"workers: expected a positive number of threads, or a concurrent.futures.Executor, found {workers!r}; of "
-            "Dask it is client.get_executor()."
+            f"workers: expected a positive number of threads, or a concurrent.futures.Executor, found {workers!r}; "
+            "with Dask, use client.get_executor()."
         )
     return ThisThread(interrupted) if workers == 1 else Threads(int(workers), interrupted)

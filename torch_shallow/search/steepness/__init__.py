@@ -1,1 +1,1 @@
-"""How steep a program is at most: the greatest slope of a domain, searched without looking at all regions."""
+"""Greatest slope of a program in a domain, searched without enumerating all regions."""

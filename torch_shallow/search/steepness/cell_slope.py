@@ -1,4 +1,4 @@
-"""What the slopes of a program are on a cell at most, with shares that are tied to the input by its linear program."""
+"""Bounds of a program's slopes on a cell, with shares that its linear program ties to the input."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from torch_shallow.search.steepness.slope_form import (
 )
 from torch_shallow.search.steepness.spectrum import bound_spectrum
 
-ROUNDS = 3  # of better weights before the linear program of a cell
-STEP = 0.3  # of the weights
+ROUNDS = 3  # of improving the weights before the linear program of a cell
+STEP = 0.3  # step size of the weights
 SMALL = 1e-5  # a neuron that reaches no further than this on one side is not tied to its share
-INTERVAL = 1e-14  # rounding of an interval, for each unit of its terms
+INTERVAL = 1e-14  # rounding error of an interval, as a share of its terms
 
 
 @compiled("contract", "reassoc", "nsz")
 def propagate(relaxation, state, lp):
-    """Tighten the bounds of neurons by intervals, and decide on those of one sign; False if there is no point."""
+    """Tighten the bounds of neurons by intervals, and decide those of one sign; return False if the cell is empty."""
     weights = relaxation.weights
     count = relaxation.biases.shape[0]
     inputs = weights.shape[1] - count
@@ -73,10 +73,10 @@ def propagate(relaxation, state, lp):
 
 @compiled("contract", "reassoc", "nsz")
 def tie_shares(relaxation, state, form):
-    """Write the part that depends on shares as an objective of the linear program; its constant part.
+    """Write the share-dependent part as an objective of the linear program; return its constant part.
 
-    On the side where z <= 0, and n = -z, the share is 0, and on the other one n = 0: so a <= 1 - n / max n, and
-    likewise a >= h / max h.
+    On the side where z <= 0 and n = -z, the share is 0; on the other side n = 0. So a <= 1 - n / max n, and likewise
+    a >= h / max h.
     """
     weights, objective = relaxation.weights, relaxation.objective
     count = relaxation.biases.shape[0]
@@ -94,7 +94,7 @@ def tie_shares(relaxation, state, form):
             continue
         constant += gain
         if state.low[j] < -SMALL:
-            slope = gain / state.low[j]  # of n = h - z
+            slope = gain / state.low[j]  # slope of n = h - z
             objective[inputs + j] += slope
             objective[inputs + count] -= slope * relaxation.biases[j]
             size = 1.0 + abs(relaxation.biases[j])
@@ -121,7 +121,7 @@ def read_shares(relaxation, state, lp, form):
 
 @compiled()
 def bound_slopes(program, ways, status, form):
-    """The bound without the linear program."""
+    """Bound the slopes without the linear program."""
     if ways.corners.shape[0]:
         most = 0.0
         for k in range(ways.corners.shape[0]):
@@ -136,7 +136,7 @@ def bound_slopes(program, ways, status, form):
 
 @compiled()
 def bound_sum(program, ways, status, form):
-    """The same of one sum of outputs."""
+    """Bound one sum of outputs without the linear program."""
     write_form(program, ways, status, form)
     directions = over_directions(program, ways, form)
     return form.totals[0] + directions + over_shares(status, form) + slack_of(program, form)
@@ -144,7 +144,7 @@ def bound_sum(program, ways, status, form):
 
 @compiled()
 def bound_cell(relaxation, state, lp, program, ways, form, target, known):
-    """The bound of a cell, or one that is at most the target; -inf if the cell is empty."""
+    """Return the bound of a cell, or one that is at most the target; -inf if the cell is empty."""
     if not propagate(relaxation, state, lp):
         return -np.inf
     rest(lp)
@@ -159,7 +159,7 @@ def bound_cell(relaxation, state, lp, program, ways, form, target, known):
         if bound <= target:
             return bound
         mix_better(program, ways, state.status, form, STEP)
-    for q in range(relaxation.objective.shape[0]):  # no objective is for all outputs
+    for q in range(relaxation.objective.shape[0]):  # the objective does not hold for all outputs
         relaxation.objective[q] = 0.0
     set_objective(lp, relaxation.objective)
     rest(lp)
@@ -168,7 +168,7 @@ def bound_cell(relaxation, state, lp, program, ways, form, target, known):
 
 @compiled()
 def bound_cone(relaxation, state, lp, program, ways, form, target, known):
-    """The bound of a cone by those at its corners, the highest first, each no further down than matters."""
+    """Bound a cone by the bounds at its corners, the highest first, each lowered no further than it matters."""
     corners, reach = ways.corners.shape[0], reach_of(ways)
     quick = min(known, bound_slopes(program, ways, state.status, form))
     if quick <= target:
@@ -190,7 +190,7 @@ def bound_cone(relaxation, state, lp, program, ways, form, target, known):
 
 @compiled()
 def bound_way(relaxation, state, lp, program, ways, form, target, known):
-    """The bound of one sum of outputs, or of the sizes of several."""
+    """Bound one sum of outputs, or the sum of the sizes of several."""
     bound = known
     for _ in range(ROUNDS):
         bound = min(bound, bound_sum(program, ways, state.status, form))

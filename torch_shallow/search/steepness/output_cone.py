@@ -1,8 +1,8 @@
-"""Cones of directions of the outputs: the greatest singular value of J is the greatest length of u J with |u| = 1.
+"""Cones of output directions: the greatest singular value of J is the greatest length of u J with |u| = 1.
 
-A cone is spanned by its corners, as many directions of length 1 as there are outputs. Since u = sum t_k u_k with
-t >= 0, u J is no longer than sum t_k times the greatest |u_k J|; and sum t_k <= c u <= |c| for any c with c u_k >= 1
-for all k. So the bounds of one output each, in the directions of the corners, bound all of the cone.
+A cone is spanned by its corners, as many unit vectors as there are outputs. Since u = sum t_k u_k with t >= 0, u J is
+no longer than sum t_k times the greatest |u_k J|; and sum t_k <= c u <= |c| for any c with c u_k >= 1 for all k. So
+bounds of one output each, in the directions of the corners, bound the whole cone.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from jaxtyping import Float
 
 from torch_shallow.compiled.decorator import compiled
 
-MOST_OUTPUTS = 2  # a sphere of more dimensions has too many cones
+MOST_OUTPUTS = 2  # a sphere of more dimensions needs too many cones
 FEWEST_NEURONS = 24  # with fewer, a bound of all outputs at once closes sooner
-NARROW = 1e-9  # a cone whose reach is above 1 by no more than this is not split
+NARROW = 1e-9  # a cone whose reach exceeds 1 by no more than this is not split
 
 
 def orthant(number: int, outputs: int) -> Float[np.ndarray, "outputs outputs"]:
-    """The corners of one of the cones to begin with; as u and -u are alike, the first sign is always the same."""
+    """Return the corners of one of the initial cones; as u and -u are equivalent, the first sign is fixed."""
     signs = [1.0] + [-1.0 if number >> k & 1 else 1.0 for k in range(outputs - 1)]
     return np.diag(signs)
 
 
 @compiled()
 def choose_corner(ways, corner):
-    """Let the ways be about the output in the direction of one of the corners."""
+    """Restrict the ways to the output in the direction of one corner."""
     ways.corner[0] = corner
     for o in range(ways.sides.shape[0]):
         ways.sides[o] = ways.corners[corner, o]
@@ -33,7 +33,7 @@ def choose_corner(ways, corner):
 
 @compiled()
 def reach_of(ways):
-    """How large the sum of the t_k is at most: 1 / min c u_k of the unit vector c in the middle."""
+    """Return the greatest sum of the t_k: 1 / min c u_k for the unit vector c in the middle."""
     outputs = ways.corners.shape[0]
     square, least = 0.0, np.inf
     for o in range(outputs):
@@ -56,7 +56,7 @@ def reach_of(ways):
 
 @compiled()
 def longest_edge(ways):
-    """The two corners that are furthest apart, as `first * outputs + second`."""
+    """Return the two corners that are furthest apart, as `first * outputs + second`."""
     outputs = ways.corners.shape[0]
     least, chosen = np.inf, 0
     for a in range(outputs):

@@ -1,4 +1,4 @@
-"""Whether a region has an interior, and a point of it."""
+"""Interior points of regions, or proofs that there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTHING = 1e-13  # a neuron whose slopes are below this, in the scaled inputs, i
 
 
 def interior_of_domain(scaled: ScaledProgram, walls: Float[np.ndarray, "rows inputs1"]) -> Float[np.ndarray, "free"]:
-    """An interior point of the domain in scaled inputs."""
+    """Return an interior point of the domain, in scaled inputs."""
     rows = _walls(scaled, walls)
     if len(rows) == 0:
         return np.zeros(scaled.num_free)
@@ -24,7 +24,7 @@ def interior_of_domain(scaled: ScaledProgram, walls: Float[np.ndarray, "rows inp
 def interior_of_region(
     scaled: ScaledProgram, walls: Float[np.ndarray, "rows inputs1"], pattern: Int8[np.ndarray, "neurons"]
 ) -> tuple[Float[np.ndarray, "free"] | None, bool]:
-    """A point inside of the region of a pattern, in scaled inputs; and whether it is proven that there is none."""
+    """Return an interior point of a pattern's region, in scaled inputs, and whether it is proven that there is none."""
     n, count = scaled.num_free, len(pattern)
     maps = np.zeros((n + count, n + 1))
     maps[:n, :n] = np.eye(n)
@@ -36,7 +36,7 @@ def interior_of_region(
             maps[n + j] = rows[j]
     rows = np.where(pattern[:, None] == 1, rows, -rows)
     constant = np.abs(rows[:, :-1]).max(axis=1, initial=0.0) <= NOTHING
-    if (constant & (rows[:, -1] < -NOTHING)).any():  # one that is 0 may count as active or not: nothing changes with it
+    if (constant & (rows[:, -1] < -NOTHING)).any():  # a constant 0 may count as active or inactive
         return None, True
     rows = np.concatenate([rows[~constant], _walls(scaled, walls)])
     point, depth = _deepest(rows)
@@ -44,16 +44,16 @@ def interior_of_region(
 
 
 def _walls(scaled: ScaledProgram, walls: Float[np.ndarray, "rows inputs1"]) -> Float[np.ndarray, "rows free1"]:
-    """The walls of a polytope over scaled inputs, without those that are constant."""
+    """Return the walls of a polytope over scaled inputs, without constant ones."""
     slopes = walls[:, scaled.free] * scaled.half[scaled.free]
     rows = np.column_stack([slopes, walls[:, :-1] @ scaled.middle + walls[:, -1]])
     return rows[np.abs(slopes).max(axis=1, initial=0.0) > 0.0]
 
 
 def _deepest(rows: Float[np.ndarray, "rows free1"]) -> tuple[Float[np.ndarray, "free"] | None, float]:
-    """The point of the cube furthest inside of half-spaces `rows @ (v, 1) >= 0`, and how far it is at most: proven.
+    """Return the point of the cube deepest inside half-spaces `rows @ (v, 1) >= 0`, and a proven bound of its depth.
 
-    The distance is that of the largest norm, up to a factor; without a point that is inside, the point is None.
+    Depth is distance in the largest norm, up to a factor. The point is None if there is none inside.
     """
     n = rows.shape[1] - 1
     sizes = np.abs(rows[:, :-1]).sum(axis=1)

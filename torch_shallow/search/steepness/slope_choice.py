@@ -1,4 +1,4 @@
-"""What a cell is decided on: neurons, entries of the direction, signs of outputs, and halves of cones of outputs."""
+"""Decisions on a cell: neurons, entries of the direction, signs of outputs, and halves of cones of outputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch_shallow.search.steepness.cell_slope import bound_slopes
 from torch_shallow.search.steepness.output_cone import NARROW, longest_edge, reach_of, split_cone
 from torch_shallow.search.steepness.slope_form import UNDECIDED, bound_changes
 
-WIDE = 0.02  # a cone whose reach is above 1 by more than this, for each dimension of it, is split first
+WIDE = 0.02  # a cone whose reach exceeds 1 by more than this per dimension is split first
 LOOKED_AT = 24  # decisions whose two sides are bounded before one is chosen
 
 
 @compiled()
 def decide_way(program, ways, decision):
-    """Decide on an entry of the direction, the sign of an output or half of a cone: numbered behind neurons."""
+    """Decide an entry of the direction, the sign of an output or half of a cone, all numbered after the neurons."""
     count, inputs = program.reads.shape
     number, side = (decision >> 1) - count, decision & 1
     if number < inputs:
@@ -32,7 +32,7 @@ def decide_way(program, ways, decision):
 
 @compiled()
 def follow(program, begun, ways, saved, depth):
-    """Write the ways of the cell at the end of the decisions, from those of the cell that the search began with."""
+    """Write the ways of the cell at the end of the decisions, starting from those of the search's first cell."""
     copy(begun.least, ways.least)
     copy(begun.most, ways.most)
     copy(begun.sides, ways.sides)
@@ -46,7 +46,7 @@ def follow(program, begun, ways, saved, depth):
 
 @compiled()
 def bound_halves(program, ways, status, form):
-    """The bounds of both halves of a cone."""
+    """Return the bounds of both halves of a cone."""
     outputs = ways.corners.shape[0]
     edge = longest_edge(ways)
     first, second = edge // outputs, edge % outputs
@@ -63,9 +63,9 @@ def bound_halves(program, ways, status, form):
 
 @compiled()
 def choose(program, ways, state, form, target):
-    """What to decide on next, with the side to go to first; -1 if all is decided."""
+    """Return the next decision, including the side to explore first; -1 if everything is decided."""
     count, inputs = program.reads.shape
-    # An output of either sign is decided on first.
+    # An output that may have either sign is decided first.
     widest, chosen = -1.0, -1
     if not program.in_ball[0]:
         for o in range(ways.sides.shape[0]):
@@ -75,7 +75,7 @@ def choose(program, ways, state, form, target):
                     widest, chosen = size, 2 * (count + inputs + o) + (form.outputs[1, o] > -form.outputs[0, o])
         if chosen >= 0:
             return chosen
-    # The entries of neurons and directions: those that lose most are bounded on both sides.
+    # Of neurons and entries of the direction, those that lose most are bounded on both sides.
     for i in range(inputs):
         lost = -1.0
         if ways.least[i] < ways.most[i] and not program.in_ball[0]:

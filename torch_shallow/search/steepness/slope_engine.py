@@ -1,4 +1,4 @@
-"""The engine that finds the greatest slope: branch and bound on the signs of neurons and on directions."""
+"""Engine that finds the greatest slope: branch and bound on the signs of neurons and on directions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from torch_shallow.search.steepness.slope_walk import (
 from torch_shallow.search.steepness.steeper_neighbours import climb, slopes_of
 from torch_shallow.search.steepness.steepness import Steepness
 
-TOLERANCE = 1e-10  # a bound has to be above the best value by this share of the steepest that the program may be
+TOLERANCE = 1e-10  # share of the program's greatest possible slope by which a bound must exceed the best value
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,9 @@ class Bounded:
     """A program on a bounded domain, with proven bounds of its neurons.
 
     Attributes:
-        scaled: the program.
-        walls: of a polytope, `walls @ (x, 1) >= 0`.
-        inner: an interior point of the domain, in scaled inputs.
+        scaled: The program.
+        walls: Half-spaces of a polytope, `walls @ (x, 1) >= 0`.
+        inner: Interior point of the domain, in scaled inputs.
     """
 
     scaled: ScaledProgram
@@ -56,20 +56,20 @@ class Bounded:
         return cls(scaled, relaxed.walls, interior_of_domain(scaled, relaxed.walls))
 
     def of_output(self, output: int) -> Bounded:
-        """The same with one output alone."""
+        """Restrict the program to one output."""
         return replace(self, scaled=replace(self.scaled, outputs=self.scaled.outputs[output : output + 1].copy()))
 
 
 class SlopeEngine:
     """Opens cells by affine bounds of their slopes and the linear programs of their relaxations.
 
-    A path begins with the number of a question, as many as the norm asks for: a column of the local models for the norm
-    1, a row for the norm inf, a cone of directions of a few outputs for the norm 2. Decisions on neurons follow, and
-    between them those on the entries of the direction, on the signs of outputs and on halves of cones.
+    A path begins with the number of a question, of which the norm sets the kind: a column of the local models for norm
+    1, a row for norm inf, a cone of directions of a few outputs for norm 2. Decisions on neurons follow, mixed with
+    decisions on entries of the direction, on signs of outputs and on halves of cones.
 
     Args:
-        asked: the question.
-        bounded: its program on its domain, where several questions are asked of that.
+        asked: The question.
+        bounded: Its program on its domain, for sharing among several questions; computed by default.
     """
 
     def __init__(self, asked: Steepness, bounded: Bounded | None = None) -> None:
@@ -94,7 +94,7 @@ class SlopeEngine:
         self._idle: SimpleQueue[_Room] = SimpleQueue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the room to work in."""
+        """Return all but the workspaces."""
         return {name: value for name, value in vars(self).items() if name != "_idle"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,16 +102,16 @@ class SlopeEngine:
 
     @property
     def task_cells(self) -> int:
-        """How many cells a task should open: those of about a tenth of a second."""
+        """Number of cells that a task should open: about a tenth of a second of work."""
         count = len(self.scaled.neurons)
         return int(np.clip(4e6 / (1 + 2 * count * (self.scaled.num_free + count)), 16, 4096))
 
     def root(self) -> OpenCell:
-        """The whole domain."""
+        """Return the whole domain, with a bound."""
         return OpenCell(np.zeros(0, dtype=np.int32), np.inf)
 
     def explore(self, task: CellTask) -> CellOutcome:
-        """Open the cells of a task, each with all that is below it before the next."""
+        """Open the cells of a task; everything below one comes before the next."""
         room, asked = self._take(), self.asked
         opened, kept, left_out = 0, list[OpenCell](), -np.inf
         x, best = None, task.incumbent
@@ -147,11 +147,11 @@ class SlopeEngine:
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
 
     def climb(self, v: Float[np.ndarray, "free"]) -> Float[np.ndarray, "free"]:
-        """A point of a region that is at least as steep as that of a point, in scaled inputs."""
+        """Return a point of a region at least as steep as that of a point, in scaled inputs."""
         return climb(self.asked, self.program, self.scaled, self.walls, v)
 
     def ways(self, question: int) -> Ways:
-        """What one of the questions is about."""
+        """Return the ways that one of the questions is about."""
         scaled, asked, outputs = self.scaled, self.asked, self.asked.program.num_outputs
         free, no_cone = scaled.free, (np.zeros((0, outputs)), np.zeros(1, dtype=np.int64))
         if asked.direction is not None:
@@ -187,25 +187,25 @@ class SlopeEngine:
     def _better(
         self, v: Float[np.ndarray, "free"], x: Float[np.ndarray, "inputs"] | None, best: float
     ) -> tuple[Float[np.ndarray, "inputs"] | None, float]:
-        """The better one of a point in scaled inputs and the best one so far."""
+        """Return the better of a point in scaled inputs and the best one so far."""
         point = self.scaled.unscaled(v)
         value = self.asked.at(point)
         return (point, value) if value > best else (x, best)
 
     def _value_of(self, pattern: Int8[np.ndarray, "neurons"]) -> float:
-        """The value of a region by its pattern, with room for rounding."""
+        """Return the value of a region by its pattern, with allowance for rounding."""
         slopes = slopes_of(self.program, pattern[None] == 1)[0]
         value = self.asked.of(slopes)
         return value + 1e-13 * (abs(value) + float(np.abs(slopes).max(initial=0.0)))
 
     def _outer(self, decisions: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
-        """Decisions by the numbers of the program's neurons."""
+        """Translate decisions to the numbers of the program's neurons."""
         ways = self.asked.program.num_neurons + np.arange(self.scaled.num_free + self.asked.program.num_outputs + 1)
         numbers = np.append(self.scaled.neurons, ways)
         return (2 * numbers[decisions >> 1] + (decisions & 1)).astype(np.int32)
 
     def inner_decisions(self, path: Int32[np.ndarray, "some"]) -> Int32[np.ndarray, "some"]:
-        """Decisions by the numbers of the scaled neurons."""
+        """Translate decisions to the numbers of the scaled neurons."""
         ways = len(self.scaled.neurons) + np.arange(self.scaled.num_free + self.asked.program.num_outputs + 1)
         numbers = np.append(self._local, ways)
         return (2 * numbers[path >> 1] + (path & 1)).astype(np.int32)
@@ -218,7 +218,7 @@ class SlopeEngine:
 
 
 class _Room:
-    """A relaxation, and room for its cells and bounds."""
+    """A relaxation, with storage for its cells and bounds."""
 
     def __init__(self, engine: SlopeEngine) -> None:
         scaled = engine.scaled
@@ -246,7 +246,7 @@ class _Room:
         self.counts = np.zeros(NUM_COUNTS, dtype=np.int64)
 
     def bound(self, engine: SlopeEngine, question: int) -> float:
-        """The bound of one of the questions on the whole domain."""
+        """Return the bound of one of the questions on the whole domain."""
         ways, status = engine.ways(question), np.full(len(engine.scaled.neurons), -1, dtype=np.int8)
         self.form.mixes[:] = 0.5
         bound_changes(engine.program, ways, status, self.form)
@@ -260,7 +260,7 @@ class _Room:
         limits: Float[np.ndarray, "4"],
         budget: int,
     ) -> None:
-        """Search a cell; what is found is in `found`, and counted in `counts`."""
+        """Search a cell; `found` holds the results, `counts` the counters."""
         work, begun, count = self.work, engine.ways(int(path[0])), len(engine.scaled.neurons)
         decisions = engine.inner_decisions(path[1:])
         work._enter(decisions[decisions < 2 * count])
@@ -286,7 +286,7 @@ class _Room:
         )
 
     def left(self) -> list[tuple[Int32[np.ndarray, "some"], float, Int8[np.ndarray, "neurons"] | None]]:
-        """Path and bound of each cell that is left, and the pattern if all is decided there."""
+        """Return the path and bound of each cell left open, and its pattern if everything is decided there."""
         found = self.found
         return [
             (
@@ -299,7 +299,7 @@ class _Room:
 
 
 def new_form(count: int, inputs: int, outputs: int, corners: int) -> SlopeForm:
-    """Room for a bound."""
+    """Allocate the arrays of a bound."""
     return SlopeForm(
         np.full((max(corners, 1), count, count + 1), 0.5),
         *(np.zeros(count), np.zeros(count), np.zeros((2, count)), np.zeros(count), np.zeros(count), np.zeros(count)),

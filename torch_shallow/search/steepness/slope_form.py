@@ -1,11 +1,11 @@
-"""What a slope of a program is on a cell at most: an affine function of shares of neurons, by backward substitution.
+"""Upper bounds of a program's slopes on a cell: affine functions of the shares of neurons, by backward substitution.
 
 The change of an input by d changes the neurons by p = a y with y = R d + W p, and the outputs by C d + O p. The share a
-of a neuron is 1 where it is active and 0 where it is not; on a cell that leaves it open it is somewhere between. There
-each product a p_i, with p_i between l and u, is below the planes u a and p_i - l (1 - a), and above l a and
-p_i - u (1 - a) (McCormick 1976). A mix of the two planes, with a weight for each entry of W, leaves an affine function
-of shares and d. With the best weights this bounds as well as the linear program that has a variable for each product,
-whose projection is the hull of each neuron (Anderson et al. 2020).
+of a neuron is 1 where it is active and 0 where it is not; on a cell that leaves it open it is in between. Each product
+a p_i with p_i between l and u lies below the planes u a and p_i - l (1 - a), and above l a and p_i - u (1 - a)
+(McCormick 1976). A mix of the two planes, with a weight for each entry of W, leaves an affine function of shares and d.
+With the best weights this bounds as well as the linear program with a variable for each product, whose projection is
+the hull of each neuron (Anderson et al. 2020).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
 
 UNDECIDED = -1
-ROUNDING = 1e-15  # of a sum, for each term and each unit of the terms that it is added up from
+ROUNDING = 1e-15  # rounding error of a sum, per term, as a share of the sizes of its terms
 
 
 class SlopeProgram(Bundle):
-    """How a program's neurons and outputs change with its inputs and with each other."""
+    """Dependence of the changes of a program's neurons and outputs on those of its inputs and on each other."""
 
     reads: np.ndarray  # float64 (neurons, inputs): R
     hidden: np.ndarray  # float64 (neurons, neurons): W, whose entries from the diagonal on are zero
@@ -31,38 +31,38 @@ class SlopeProgram(Bundle):
 
 
 class Ways(Bundle):
-    """Which changes of inputs, and which sums of outputs, a cell is about."""
+    """Changes of inputs and sums of outputs that a cell is about."""
 
     least: np.ndarray  # float64 (inputs,): bounds of d
     most: np.ndarray  # float64 (inputs,)
-    sides: np.ndarray  # float64 (outputs,): what an output is multiplied by; NaN if by either of 1 and -1
-    corners: np.ndarray  # float64 (0 or outputs, outputs): if any, of the cone of sides that the cell is about
-    corner: np.ndarray  # int64 (1,): the corner that the sides are of
+    sides: np.ndarray  # float64 (outputs,): factor of each output; NaN if it may be 1 or -1
+    corners: np.ndarray  # float64 (0 or outputs, outputs): corners of the cell's cone of sides, if it has one
+    corner: np.ndarray  # int64 (1,): the corner that gives the sides
 
 
 class SlopeForm(Bundle):
-    """The affine function, how it was made, and work space."""
+    """The affine function, the data from which it was made, and work space."""
 
     mixes: np.ndarray  # float64 (1 or outputs, neurons, neurons + 1): of each corner, the weight of the first plane of
     #   each product, inputs last
     low: np.ndarray  # float64 (neurons,): bounds of p
     high: np.ndarray  # float64 (neurons,)
     entering: np.ndarray  # float64 (2, neurons): bounds of R d
-    sizes: np.ndarray  # float64 (neurons,): of the terms of y
-    prices: np.ndarray  # float64 (neurons,): of p
-    gains: np.ndarray  # float64 (neurons,): of a
-    pulls: np.ndarray  # float64 (neurons,): in the ball, half of what a (R d) is multiplied by, of one output
+    sizes: np.ndarray  # float64 (neurons,): sizes of the terms of y
+    prices: np.ndarray  # float64 (neurons,): coefficients of p
+    gains: np.ndarray  # float64 (neurons,): coefficients of a
+    pulls: np.ndarray  # float64 (neurons,): in the ball, half of the factor of a (R d), for one output
     along: np.ndarray  # float64 (neurons,): in the ball, how far the pulls go along the columns
-    columns: np.ndarray  # float64 (inputs,): of d
+    columns: np.ndarray  # float64 (inputs,): coefficients of d
     shares: np.ndarray  # float64 (neurons,): a where the function is greatest
     changes: np.ndarray  # float64 (neurons,): p there, by the mixed planes
     direction: np.ndarray  # float64 (inputs,): d there
-    scores: np.ndarray  # float64 (neurons + inputs,): how much is lost by what is open
+    scores: np.ndarray  # float64 (neurons + inputs,): loss due to each undecided entry
     quick: np.ndarray  # float64 (outputs,): the bound at each corner without the linear program
-    outputs: np.ndarray  # float64 (3, outputs): bounds of the changes of outputs, and of the sizes of their terms
-    totals: np.ndarray  # float64 (2,): constant, and the size of all terms
-    rows: np.ndarray  # float64 (outputs, inputs): of the function of each output, what depends on d
-    rests: np.ndarray  # float64 (outputs,): the greatest value of what does not
+    outputs: np.ndarray  # float64 (3, outputs): bounds of the changes of outputs, and sizes of their terms
+    totals: np.ndarray  # float64 (2,): constant, and sum of the sizes of all terms
+    rows: np.ndarray  # float64 (outputs, inputs): d-dependent part of each output's function
+    rests: np.ndarray  # float64 (outputs,): greatest value of the rest of each output's function
     gram: np.ndarray  # float64 (2, outputs, outputs): work space
     kept: np.ndarray  # float64 (outputs,): work space
 
@@ -110,7 +110,7 @@ def bound_changes(program, ways, status, form):
 
 @compiled("contract", "reassoc", "nsz")
 def write_form(program, ways, status, form):
-    """Write gains, columns and constant of the function; `bound_changes` has been called on the cell."""
+    """Write gains, columns and constant of the function; `bound_changes` must have been called on the cell."""
     count, inputs = program.reads.shape
     is_pulled = program.in_ball[0] and (program.out.shape[0] == 1 or ways.corners.shape[0] > 0)
     constant, size = 0.0, 0.0
@@ -170,9 +170,9 @@ def write_form(program, ways, status, form):
 
 @compiled("contract", "reassoc", "nsz")
 def over_directions(program, ways, form):
-    """The greatest value of the part that depends on d; where it is goes into `direction`.
+    """Return the greatest value of the part that depends on d, and write its maximiser to `direction`.
 
-    In the ball it is the length of c + sum s_k u_k R_k, with c the columns, u the pulls, and s_k = 2 a_k - 1; a part of
+    In the ball it is the length of c + sum s_k u_k R_k, with c the columns, u the pulls, and s_k = 2 a_k - 1; part of
     it is added to the gains (see `pull`).
     """
     total, square = 0.0, 0.0
@@ -191,10 +191,10 @@ def over_directions(program, ways, form):
 
 @compiled("contract", "reassoc", "nsz")
 def pull(program, form, square):
-    """What bounds the length of c + sum s_k u_k R_k, with what depends on shares added to the gains.
+    """Bound the length of c + sum s_k u_k R_k, adding what depends on shares to the gains.
 
     Its square is at most q + 2 sum s_k u_k R_k c, where q = |c|^2 + sum |u_k u_l R_k R_l|; and the root of any t is at
-    most (t + T) / (2 T^(1/2)) for every T > 0, of which one is taken that is near to t where the function is greatest.
+    most (t + T) / (2 T^(1/2)) for every T > 0; T is chosen near t where the function is greatest.
     """
     count, inputs = program.reads.shape
     linear = 0.0
@@ -228,7 +228,7 @@ def pull(program, form, square):
 
 @compiled()
 def over_shares(status, form):
-    """The greatest value of the part that depends on the shares, each between 0 and 1, which go into `shares`."""
+    """Return the greatest value of the part that depends on shares, each between 0 and 1; write these to `shares`."""
     total = 0.0
     for k in range(form.gains.shape[0]):
         form.shares[k] = 1.0 if status[k] == 1 or form.gains[k] > 0.0 else 0.0
@@ -240,16 +240,16 @@ def over_shares(status, form):
 
 @compiled()
 def slack_of(program, form):
-    """Room for the rounding of a bound."""
+    """Return the allowance for rounding of a bound."""
     count, inputs = program.reads.shape
     return ROUNDING * 4.0 * (inputs + count) * form.totals[1]
 
 
 @compiled("contract", "reassoc", "nsz")
 def mix_better(program, ways, status, form, step):
-    """Move the weights to the plane that is lower at the shares and the direction; how much is lost is in `scores`.
+    """Move the weights to the lower plane at the current shares and direction, and write the losses to `scores`.
 
-    Of neurons, it is the part of the bound that comes of their products; of entries of d likewise.
+    The loss of a neuron, or of an entry of d, is the part of the bound due to its products.
     """
     count, inputs = program.reads.shape
     for k in range(count + inputs):

@@ -1,4 +1,4 @@
-"""How steep a program is at a point, by the pattern there."""
+"""Slope of a program at a point, by the pattern there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch_shallow.compiled.decorator import compiled
 from torch_shallow.geometry.boxed_simplex import dot
 from torch_shallow.search.steepness.spectrum import largest_singular_value
 
-NEAR = 1e-11  # a neuron this near to zero, in the units of the scaled program, has no sign
+NEAR = 1e-11  # a neuron this close to zero, in the units of the scaled program, has no certain sign
 
 
 @compiled()
 def read_pattern(relaxation, x, pattern):
-    """Write which neurons are active at a point; False where one is so near to zero that its sign is not sure."""
+    """Write which neurons are active at a point; return False if one is too close to zero to have a certain sign."""
     weights, sources = relaxation.weights, relaxation.sources
     count = relaxation.biases.shape[0]
     inputs = weights.shape[1] - count
@@ -30,7 +30,7 @@ def read_pattern(relaxation, x, pattern):
 
 @compiled("contract", "reassoc", "nsz")
 def slope_along(program, pattern, ways, form):
-    """The sum of changes of outputs where the direction is known: those of either sign by their size."""
+    """Return the sum of the changes of outputs along a known direction; an output of either sign counts by its size."""
     count, inputs = program.reads.shape
     total = 0.0
     for k in range(count + program.out.shape[0]):
@@ -56,7 +56,7 @@ def slope_along(program, pattern, ways, form):
 
 @compiled("contract", "reassoc", "nsz")
 def slope_of_sum(program, pattern, ways, form):
-    """The greatest slope of the sum of the outputs whose sides are known, in the best direction; or of one output."""
+    """Return the greatest slope, in the best direction, of the sum of outputs with known sides, or of one output."""
     best = -np.inf
     for first in range(program.out.shape[0]):
         if ways.sides[first] == ways.sides[first] and first > 0:
@@ -78,7 +78,7 @@ def slope_of_sum(program, pattern, ways, form):
 
 @compiled()
 def greatest_singular_value(program, pattern, form):
-    """That of the local model of several outputs."""
+    """Return the greatest singular value of the local model of several outputs."""
     for output in range(program.out.shape[0]):
         for o in range(program.out.shape[0]):
             form.kept[o] = 1.0 if o == output else 0.0

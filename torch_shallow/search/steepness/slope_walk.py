@@ -1,4 +1,4 @@
-"""Branch and bound on neurons and directions below a cell, depth first, in compiled code."""
+"""Depth-first branch and bound on neurons and directions below a cell, in compiled code."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from torch_shallow.search.steepness.slope_points import (
     slope_of_sum,
 )
 
-OPENED, LEFT, FOUND, SETTLED = range(4)  # what is counted
+OPENED, LEFT, FOUND, SETTLED = range(4)  # counters
 NUM_COUNTS = 4
 
 
 class SteepestFound(Bundle):
-    """What is left open, and the best point."""
+    """Cells left open, and the best point."""
 
     paths: np.ndarray  # int32 (capacity, depth)
     lengths: np.ndarray  # int64 (capacity,)
     bounds: np.ndarray  # float64 (capacity,)
-    settled: np.ndarray  # int8 (capacity, neurons): pattern of a cell in which all is decided
+    settled: np.ndarray  # int8 (capacity, neurons): pattern of a fully decided cell
     is_settled: np.ndarray  # bool (capacity,)
     x: np.ndarray  # float64 (inputs,): best point
     trial: np.ndarray  # float64 (inputs,)
@@ -39,7 +39,7 @@ class SteepestFound(Bundle):
 
 @compiled()
 def look_at(relaxation, program, ways, form, lp, found):
-    """Take the point of the linear program, a little inside of the domain, if it is better than what is known."""
+    """Take the linear program's point, moved slightly into the domain, if it is better than the best known."""
     is_better = False
     for trial in range(2):
         read_inputs(lp, found.trial)
@@ -66,7 +66,7 @@ def look_at(relaxation, program, ways, form, lp, found):
 
 @compiled()
 def leave(saved, found, counts, depth, bound):
-    """Leave the cell at the end of the decisions open."""
+    """Record the cell at the end of the decisions as left open."""
     at = counts[LEFT]
     for k in range(depth):
         found.paths[at, k] = saved.decision[k]
@@ -78,23 +78,23 @@ def leave(saved, found, counts, depth, bound):
 
 @compiled(vectorise=True)
 def walk_below(relaxation, state, lp, saved, program, begun, ways, form, spare, found, counts, limits, budget):
-    """Search the cell that the tableau is of, depth first, until all is done or the budget is used up.
+    """Search the tableau's cell, depth first, until nothing is left or the budget is used up.
 
     Args:
-        relaxation: the program and its linear relaxation.
-        state: of the neurons on the cell.
-        lp: the cell's linear program.
-        saved: room for the cells above.
-        program: how the program changes.
-        begun: the ways that the cell is about.
-        ways: work space for those of cells below.
-        form: the bound, with the weights to begin with.
-        spare: work space for points.
-        found: where to write what is left open and the best point.
-        counts: what is counted.
-        limits: how far above the best value a bound is of interest, the value that is enough, the cell's own bound, and
-            the bound from which on cells are opened.
-        budget: how many cells to open.
+        relaxation: The program and its linear relaxation.
+        state: Bounds and signs of the neurons on the cell.
+        lp: The cell's linear program.
+        saved: Storage for the cells on the path.
+        program: How the program changes.
+        begun: The ways that the cell is about.
+        ways: Work space for those of cells below.
+        form: The bound, with the weights to start from.
+        spare: Work space for points.
+        found: Where to write the cells left open and the best point.
+        counts: The counters.
+        limits: How far above the best value a bound is of interest, the value that suffices, the cell's own bound, and
+            the bound above which cells are opened.
+        budget: Number of cells to open.
     """
     depth, is_new = 0, True
     follow(program, begun, ways, saved, 0)

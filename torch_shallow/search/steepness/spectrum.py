@@ -1,4 +1,4 @@
-"""The largest singular value of the local models on a cell, of several outputs, at most."""
+"""Upper bound of the largest singular value of the local models on a cell, for several outputs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.search.steepness.slope_form import over_shares, slack_of, write_form
 
-SQUARINGS = 24  # of a matrix whose trace then tells its largest eigenvalue
-ROUNDING = 1e-14  # of each squaring, for each row
+SQUARINGS = 24  # of a matrix, after which its trace gives its largest eigenvalue
+ROUNDING = 1e-14  # rounding error of each squaring, per row
 
 
 @compiled()
 def bound_spectrum(program, ways, status, form):
-    """The bound without the linear program; the form is then that of the output by which most is lost.
+    """Return the bound without the linear program; the form is left as that of the output that loses most.
 
-    Each output has its affine function C d + s with s the greatest value over the shares, which bounds both J d and,
-    with -d, -J d. So the local model J is within C + E where no d of length 1 makes E d larger than s in any entry.
+    Each output has its affine function C d + s, with s the greatest value over the shares; it bounds J d and, with -d,
+    -J d. So the local model J is within C + E, where no d of length 1 makes any entry of E d larger than that of s.
     """
     outputs, inputs = program.out.shape[0], program.reads.shape[1]
     square, worst = 0.0, 0
@@ -45,14 +45,14 @@ def bound_spectrum(program, ways, status, form):
 
 @compiled()
 def choose_output(ways, output):
-    """Let the ways be about one output alone."""
+    """Restrict the ways to one output."""
     for o in range(ways.sides.shape[0]):
         ways.sides[o] = 1.0 if o == output else 0.0
 
 
 @compiled("contract", "reassoc", "nsz")
 def largest_singular_value(form):
-    """An upper bound of that of the rows: the m-th root of the trace of the m-th power of the Gram matrix."""
+    """Return an upper bound for the rows: the m-th root of the trace of the m-th power of the Gram matrix."""
     gram, other = form.gram[0], form.gram[1]
     outputs, inputs = form.rows.shape
     for a in range(outputs):

@@ -1,4 +1,4 @@
-"""From a region to a steeper one next to it, as long as there is one."""
+"""Climbing from a region to steeper neighbours, as long as there is one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch_shallow.search.steepness.slope_form import SlopeProgram
 from torch_shallow.search.steepness.steepness import Steepness
 
 STEPS = 64  # at most
-TRIED = 12  # neighbours of a region, the steepest ones first, of which it is asked whether they have an interior
-MORE = 1e-9  # how much steeper a neighbour has to be, relative to the region
+TRIED = 12  # neighbours of a region, the steepest first, that are tested for an interior
+MORE = 1e-9  # relative gain that makes a neighbour steeper
 
 
 def climb(
@@ -22,9 +22,9 @@ def climb(
     walls: Float[np.ndarray, "rows inputs1"],
     v: Float[np.ndarray, "free"],
 ) -> Float[np.ndarray, "free"]:
-    """An interior point of a region that is at least as steep as that of a point, in scaled inputs.
+    """Return an interior point of a region at least as steep as that of `v`, in scaled inputs.
 
-    Neighbours differ in the sign of one neuron. Whether such a region has an interior is a linear program.
+    Neighbours differ in the sign of one neuron. A linear program tells whether such a region has an interior.
     """
     pattern = pattern_at(scaled, v)
     value = asked.of(slopes_of(program, pattern[None])[0])
@@ -44,7 +44,7 @@ def climb(
 
 
 def pattern_at(scaled: ScaledProgram, v: Float[np.ndarray, "free"]) -> Bool[np.ndarray, "neurons"]:
-    """Which neurons are active at a point in scaled inputs."""
+    """Return which neurons are active at a point, in scaled inputs."""
     count, n = len(scaled.neurons), scaled.num_free
     sources = np.concatenate([v, np.zeros(count)])
     active = np.zeros(count, dtype=bool)
@@ -57,7 +57,7 @@ def pattern_at(scaled: ScaledProgram, v: Float[np.ndarray, "free"]) -> Bool[np.n
 def slopes_of(
     program: SlopeProgram, patterns: Bool[np.ndarray, "some neurons"]
 ) -> Float[np.ndarray, "some outputs inputs"]:
-    """The local models of some patterns, in the inputs that are not fixed."""
+    """Return the local models of some patterns, in the inputs that are not fixed."""
     count, inputs = program.reads.shape
     changes = np.zeros((count, len(patterns), inputs))
     for k in range(count):

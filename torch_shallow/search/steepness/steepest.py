@@ -1,4 +1,4 @@
-"""The steepest region of a domain: an exact answer when the search ends, a proven interval whenever it stops."""
+"""Steepest region of a domain: exact when the search completes, a proven interval whenever it stops earlier."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
 from torch_shallow.search.steepness.slope_engine import Bounded, SlopeEngine
 from torch_shallow.search.steepness.steepness import Steepness
 
-SAMPLES = 256  # points to begin with
-STARTS = 24  # of the steepest of which one climbs to steeper neighbours
+SAMPLES = 256  # initial points
+STARTS = 24  # number of steepest points from which to climb to steeper neighbours
 
 
 def steepest(
@@ -31,17 +31,17 @@ def steepest(
     time_limit: float | None = None,
     progress: bool = False,
 ) -> Answer:
-    """The greatest slope, in a region with an interior, of which the answer has a point.
+    """Find the greatest slope of all regions that have an interior; the answer has a point of the steepest one.
 
-    Complete, and sound up to rounding: a region counts that is wider than 1e-10 of the domain.
+    Complete, and sound up to rounding: a region counts if it is wider than 1e-10 of the domain.
 
     Args:
-        asked: the question.
-        bounded: its program on its domain, where several questions are asked of that.
-        points: interior points of regions to begin with.
-        workers: a number of threads, or any `concurrent.futures.Executor`.
-        time_limit: stop after about so many seconds; no limit if None.
-        progress: show the interval that is proven.
+        asked: The question.
+        bounded: Its program on its domain, for sharing among several questions.
+        points: Interior points of regions from which to start.
+        workers: A number of threads, or any `concurrent.futures.Executor`.
+        time_limit: Seconds after which to stop, approximately; no limit by default.
+        progress: Whether to show the proven interval.
     """
     begun = time.monotonic()
     bounded = Bounded.of(asked.program, asked.domain) if bounded is None else bounded
@@ -71,7 +71,7 @@ def steepest(
 
 
 def interior_points(bounded: Bounded) -> Float[np.ndarray, "points inputs"]:
-    """Points of a domain that lie inside of their regions, always the same ones; at least one."""
+    """Return points of a domain inside their regions, the same in every call; at least one."""
     scaled, rng = bounded.scaled, np.random.default_rng(0)
     drawn = rng.uniform(-1.0, 1.0, (SAMPLES, scaled.num_free))
     drawn[::2] = np.sign(drawn[::2]) * (1.0 - 1e-3 * np.abs(drawn[::2]))  # near corners, where slopes are unusual
@@ -83,7 +83,7 @@ def interior_points(bounded: Bounded) -> Float[np.ndarray, "points inputs"]:
 
 
 def climbed(engine: SlopeEngine, count: int) -> list[Float[np.ndarray, "inputs"]]:
-    """Interior points of steep regions: from the steepest of some points, to steeper neighbours."""
+    """Return interior points of steep regions, climbing from the steepest of some points to steeper neighbours."""
     x, scaled = interior_points(engine.bounded), engine.scaled
     slopes = local_models(engine.asked.program, x)[..., engine.asked.moving]
     best = np.argsort([-engine.asked.of(each) for each in slopes], kind="stable")[:count]
@@ -95,7 +95,7 @@ def climbed(engine: SlopeEngine, count: int) -> list[Float[np.ndarray, "inputs"]
 def local_models(
     program: ReLUProgram, x: Float[np.ndarray, "points inputs"]
 ) -> Float[np.ndarray, "points outputs inputs"]:
-    """The slopes of the outputs around each point."""
+    """Return the slopes of the outputs around each point."""
     return np.stack([program.affine_maps(pattern)[2] for pattern in program.pattern(x)])
 
 
@@ -104,8 +104,8 @@ class Steepening:
     """The job of finding the steepest region.
 
     Attributes:
-        asked: the question.
-        bounded: its program on its domain.
+        asked: The question.
+        bounded: Its program on its domain.
     """
 
     asked: Steepness
@@ -113,7 +113,7 @@ class Steepening:
 
     @cached_property
     def engine(self) -> SlopeEngine:
-        """What opens cells; each process makes its own."""
+        """The engine that opens cells; each process makes its own."""
         return SlopeEngine(self.asked, self.bounded)
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:

@@ -1,4 +1,4 @@
-"""What is asked of slopes: the greatest norm of all local models, or their greatest slope in one direction."""
+"""Question about slopes: the greatest norm of all local models, or their greatest slope in one direction."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch_shallow.program.relu_program import ReLUProgram
 
 @dataclass(frozen=True, eq=False)
 class Steepness:
-    """The greatest slope of a program in all regions of a domain that have an interior.
+    """The greatest slope of a program over all regions of a domain that have an interior.
 
-    Without a direction, it is the operator norm of the local models, from the norm of inputs to the same of outputs,
-    where inputs that the domain fixes do not count. With a direction, it is the sum of the changes of outputs along it,
-    which may be negative, or of their sizes.
+    Without a direction, it is the operator norm of the local models, with the same norm on inputs and outputs and
+    without inputs that the domain fixes. With a direction, it is the sum of the changes of outputs along it, which may
+    be negative, or of their sizes.
 
     Attributes:
-        program: the network.
-        domain: where to look; bounded.
-        norm: 1, 2 or inf.
-        direction: of the change of the input, or None.
-        is_signed: whether a change in a direction counts with its sign.
-        floor: values up to this are of no interest.
-        enough: a region of a higher value ends the search.
+        program: The network.
+        domain: The domain; bounded.
+        norm: Norm of inputs and outputs: 1, 2 or inf.
+        direction: Direction of the change of the input, or None.
+        is_signed: Whether a change in a direction counts with its sign.
+        floor: Values up to this are of no interest.
+        enough: A region of a higher value ends the search.
     """
 
     program: ReLUProgram
@@ -41,21 +41,21 @@ class Steepness:
 
     @cached_property
     def moving(self) -> Bool[np.ndarray, "inputs"]:
-        """Which inputs are not fixed."""
+        """Mask of the inputs that are not fixed."""
         lower, upper = bounding_box(self.domain, self.program.in_shape)
         moving: np.ndarray = upper > lower
         return moving
 
     def slopes_at(self, x: Float[np.ndarray, "inputs"]) -> Float[np.ndarray, "outputs moving"]:
-        """The local model around a point, in the inputs that are not fixed."""
+        """Return the local model around a point, in the inputs that are not fixed."""
         return self.program.affine_maps(self.program.pattern(x[None])[0])[2][:, self.moving]
 
     def at(self, x: Float[np.ndarray, "inputs"]) -> float:
-        """The value at an interior point of a region."""
+        """Return the value at an interior point of a region."""
         return self.of(self.slopes_at(x))
 
     def of(self, slopes: Float[np.ndarray, "outputs moving"]) -> float:
-        """The value of a local model."""
+        """Return the value of a local model."""
         if self.direction is None:
             return operator_norm(slopes, self.norm)
         changes = slopes @ self.direction[self.moving]
@@ -63,7 +63,7 @@ class Steepness:
 
 
 def operator_norm(slopes: Float[np.ndarray, "outputs inputs"], norm: float) -> float:
-    """The operator norm of a matrix, from a norm of inputs to the same of outputs."""
+    """Return the operator norm of a matrix, with the same norm on inputs and outputs."""
     if slopes.size == 0:
         return 0.0
     if norm == 2:
@@ -72,7 +72,7 @@ def operator_norm(slopes: Float[np.ndarray, "outputs inputs"], norm: float) -> f
 
 
 def steepest_direction(slopes: Float[np.ndarray, "outputs inputs"], norm: float) -> Float[np.ndarray, "inputs"]:
-    """A direction of norm 1 that a matrix makes longest."""
+    """Return a direction of norm 1 that the matrix stretches most."""
     direction = np.zeros(slopes.shape[1])
     if slopes.size == 0:
         return direction
