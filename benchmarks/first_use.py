@@ -1,8 +1,8 @@
 """First minute on a machine: processor time of first calls, with nothing compiled yet.
 
 `python -m benchmarks.first_use` prints seconds of processor time in a new process, each call made after those above
-it; then those of all the code of README.md and of the guide, in another new process. Run it in another checkout to compare: it uses
-only public functions.
+it; then those of all the code of README.md and of the guide, in another new process. Run it in another checkout to
+compare: it uses only public functions.
 """
 
 from __future__ import annotations

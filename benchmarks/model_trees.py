@@ -1,9 +1,9 @@
 """Few rules for a network: `simplify` compared with model trees fitted to 100,000 samples of the network.
 
 `python -m benchmarks.model_trees [--networks diabetes ...] [--limit SECONDS]` prints a table with three lines for each
-network: errors of 10, 5 and 2 percent of the output's range in the domain are allowed. The trees are those of linear-tree and of
-fast-model-trees (PILOT), with at least as many leaves. Their error is the largest one that our search finds in the
-boxes of their leaves; at samples alone it looks smaller. Seconds are those of the processor.
+network: errors of 10, 5 and 2 percent of the output's range in the domain are allowed. The trees are those of
+linear-tree and of fast-model-trees (PILOT), with at least as many leaves. Their error is the largest one that our
+search finds in the boxes of their leaves; at samples alone it looks smaller. Seconds are those of the processor.
 """
 
 from __future__ import annotations

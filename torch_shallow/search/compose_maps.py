@@ -46,8 +46,8 @@ def fill_maps(
 
     For each region, write its local model, if there is room for any, and the row of each cut that has it as first
     region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
-    outputs; `active` for the numbers of each stage's active neurons, `counts` for how many there are; `stale` for flags of the
-    rows of sparse stages that have to be composed.
+    outputs; `active` for the numbers of each stage's active neurons, `counts` for how many there are, and `stale` for
+    flags of the rows of sparse stages that have to be composed.
     """
     num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
     start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
