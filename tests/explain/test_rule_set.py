@@ -90,6 +90,24 @@ def test_rules_of_a_simplified_network_say_what_is_proven(outputs: int) -> None:
     assert rules.to_frame()[errors].to_numpy().tolist() == rules.errors.tolist()
 
 
+def test_rules_say_where_the_class_is_the_same() -> None:
+    model, box = network(3), Box(-1.0, 1.0)
+    asked = explain.rules(torch_shallow.simplify(model, box, same_class=True, margin=0.05))
+    assert asked.same_class is not None
+    assert asked.same_class.all()
+    assert asked.margin == 0.05
+    assert str(asked).count("same class, proven wherever it leads by more than 0.05") == len(asked)
+    simple = torch_shallow.simplify(model, box, max_regions=2)
+    unasked = explain.rules(simple)
+    assert unasked.same_class is None
+    assert "class" not in str(unasked)
+    found = simple.region_same_class  # searched for when it is read
+    known = explain.rules(simple)
+    assert known.same_class is not None
+    assert known.same_class.tolist() == found.tolist()
+    assert str(known).count("class not proven wherever it leads") == int((~found).sum()) > 0
+
+
 def test_the_table_of_a_notebook_is_escaped() -> None:
     shallow = torch_shallow.transform(network(), domain=Box(-1.0, 1.0))
     table = explain.rules(shallow, features=["a<b", "c&d"])._repr_html_()

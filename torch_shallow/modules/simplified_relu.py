@@ -52,6 +52,11 @@ class ProvenClasses:
     found: Float[Tensor, "regions"]
     inputs: Float[Tensor, "regions inputs"]
 
+    @property
+    def same(self) -> Bool[Tensor, "regions"]:
+        """For each region, whether the class is proven to be the same wherever f leads by more than the margin."""
+        return self.bounds <= self.margin
+
 
 class SimplifiedReLU(ShallowReLU):
     """A `ShallowReLU` g of few regions, made by `torch_shallow.simplify`, with proven bounds on its distance from f.
@@ -153,11 +158,21 @@ class SimplifiedReLU(ShallowReLU):
         Raises:
             TransformError: nothing was proven, or numbers of the network have changed.
         """
-        known = self._classes if self.distance is not None else None  # or an error
-        assert known is not None
-        if not isinstance(known, ProvenClasses):
-            known = self._classes = known()
+        known = self.known_classes
+        if known is None:
+            assert callable(self._classes)
+            known = self._classes = self._classes()
         return known
+
+    @property
+    def known_classes(self) -> ProvenClasses | None:
+        """Everything that is proven about classes, if it has been searched for already; else None.
+
+        Raises:
+            TransformError: nothing was proven, or numbers of the network have changed.
+        """
+        known = self._classes if self.distance is not None else None  # or an error
+        return known if isinstance(known, ProvenClasses) else None
 
     @property
     def region_same_class(self) -> Bool[Tensor, "regions"]:
@@ -165,7 +180,7 @@ class SimplifiedReLU(ShallowReLU):
 
         Without `same_class=True`, the margin is that of rounding. Where two classes of f are level, either one counts.
         """
-        return self.classes.bounds <= self.classes.margin
+        return self.classes.same
 
     @property
     def class_error(self) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor, nn
 
 from torch_shallow.display import Displayed, TextTable
@@ -48,6 +48,9 @@ class RuleSet(Displayed):
         num_rows: number of rows of data, including those in no region.
         errors: largest deviation of each output from the network that this one approximates, in each region; None if
             nothing is proven.
+        same_class: for each region, whether the class is proven to be that of this network wherever its lead is larger
+            than `margin`; None if this has not been examined.
+        margin: a lead of the network up to which the class may differ; 0 without `same_class`.
         digits: significant digits of the numbers in texts.
     """
 
@@ -59,6 +62,8 @@ class RuleSet(Displayed):
     rows: Int[np.ndarray, "regions"] | None
     num_rows: int
     errors: Float[np.ndarray, "regions outputs"] | None
+    same_class: Bool[np.ndarray, "regions"] | None
+    margin: float
     digits: int
 
     def __len__(self) -> int:
@@ -149,6 +154,9 @@ class RuleSet(Displayed):
                 "" if self.errors is None else f"   (off by at most {number(self.errors[region, output], 3)}, proven)"
             )
             yield f"    {formula}{error}"
+        if self.same_class is not None:
+            where = f" wherever it leads by more than {number(self.margin, 2)}"
+            yield f"    same class, proven{where}" if self.same_class[region] else f"    class not proven{where}"
 
     def __str__(self) -> str:
         lines = [f"{len(self):,} rule{'s'[: len(self) != 1]} (numbers rounded to {self.digits} digits)"]
@@ -183,6 +191,8 @@ class RuleSet(Displayed):
             several = len(self.output_names) > 1
             for name, errors in zip(self.output_names, self.errors.T, strict=True):
                 columns[f"error of {name}" if several else "error"] = errors.tolist()
+        if self.same_class is not None:
+            columns["same class"] = self.same_class.tolist()
         return columns
 
     def _line(self) -> str:
@@ -205,7 +215,7 @@ def _rule_set(
     digits: int,
     x: Tensor | None,
     output_names: tuple[str, ...] | None,
-    errors: Float[np.ndarray, "regions outputs"] | None,
+    simplified: SimplifiedReLU | None,
 ) -> RuleSet:
     """Rules of all regions of a function.
 
@@ -215,7 +225,7 @@ def _rule_set(
         digits: significant digits of the numbers in texts.
         x: rows of data to be counted.
         output_names: names of the outputs; numbered if None.
-        errors: error bounds for each region and output.
+        simplified: the network, if something is proven of it.
 
     Raises:
         TransformError: there are too many regions or not all of them are known, or an argument has the wrong shape.
@@ -239,7 +249,12 @@ def _rule_set(
     by_unit = weight.reshape(count, outputs, -1) / features.scale
     constants = bias.reshape(count, outputs) - by_unit @ features.mean
     every = tuple(rules_of_region(Region(function, k), features, digits) for k in range(count))
-    return RuleSet(every, features, names, by_unit, constants, rows, 0 if x is None else len(x), errors, digits)
+    errors, classes = None, None
+    if simplified is not None:
+        errors, classes = simplified.region_errors.cpu().numpy(), simplified.known_classes
+    same_class = None if classes is None else classes.same.cpu().numpy()
+    margin, num_rows = 0.0 if classes is None else classes.margin, 0 if x is None else len(x)
+    return RuleSet(every, features, names, by_unit, constants, rows, num_rows, errors, same_class, margin, digits)
 
 
 @overload
@@ -337,8 +352,8 @@ def rules(
                 f"found {max_terms}; pass one of its regions, or a network that simplify() makes."
             )
         names = None if output_names is None else tuple(output_names)
-        errors = region.region_errors.cpu().numpy() if isinstance(region, SimplifiedReLU) else None
-        return _rule_set(region.function, named, digits, x, names, errors)
+        simplified = region if isinstance(region, SimplifiedReLU) else None
+        return _rule_set(region.function, named, digits, x, names, simplified)
     for name, given in (("x", x if max_terms is None else None), ("output_names", output_names)):
         if given is not None:
             raise TransformError(f"{name}: expected None with a region, found one; pass the network for all its rules.")
