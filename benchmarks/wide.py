@@ -2,23 +2,27 @@
 
 It is the processor time of the walk alone, on one thread, over the first regions found: the same ones for each engine
 setting in both checkouts, as long as cuts are made in the same order. With `--against`, the same is measured with the
-package of another checkout, in turn, and the table has the ratio of the medians.
+package of another checkout, in turn, and the table has the ratio of the medians. With `--whole`, it is the processor
+time of `transform(..., max_regions=)`, which any checkout has, from the module to the shallow network.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -77,11 +81,43 @@ def measured(data: Path, name: str, method: str, regions: int) -> dict[str, Any]
     return {"regions": harvest.num_regions, "seconds": seconds / harvest.num_regions}
 
 
-def in_process(checkout: Path, data: Path, name: str, method: str, regions: int) -> dict[str, Any]:
+def posed(data: Path, name: str) -> dict[str, Any]:
+    """Describe a network and its box in plain numbers, for a package of any age."""
+    import torch_shallow
+
+    if name in FILES:
+        network, query = (str((data / "vnncomp" / file).resolve()) for file in FILES[name])
+        box = torch_shallow.read_vnnlib(query).domain
+        assert isinstance(box, torch_shallow.Box)
+        return {"file": network, "lower": np.ravel(box.lower).tolist(), "upper": np.ravel(box.upper).tolist()}
+    widths = [int(width) for width in name.split()[0].split("-")]
+    return {"widths": widths, "lower": [-1.0] * widths[0], "upper": [1.0] * widths[0]}
+
+
+def transformed(network: dict[str, Any], method: str, regions: int) -> dict[str, Any]:
+    """Measure all of `transform`, of the package that is imported."""
+    import torch_shallow
+
+    if "file" in network:
+        model: Any = torch_shallow.from_onnx(network["file"])
+    else:
+        torch.manual_seed(0)
+        layers = [nn.Linear(*pair) for pair in itertools.pairwise(network["widths"])]
+        model = nn.Sequential(*itertools.chain(*((layer, nn.ReLU()) for layer in layers)))[:-1].double()
+    box = torch_shallow.Box(np.array(network["lower"]), np.array(network["upper"]))
+    warnings.simplefilter("ignore")
+    for limit in (20, regions):  # the first time, something may have to be compiled
+        begun = time.process_time()
+        shallow = torch_shallow.transform(model, domain=box, method=method, max_regions=limit)
+        seconds = time.process_time() - begun
+    return {"regions": shallow.num_regions, "seconds": seconds / shallow.num_regions}
+
+
+def in_process(checkout: Path, data: Path, name: str, method: str, regions: int, *, whole: bool) -> dict[str, Any]:
     """Measure the same in a separate process, with the package of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).resolve()), "--data", str(data.resolve())]
-    command += ["--one", name, method, str(regions)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--data", str(data.resolve()), *["--whole"] * whole]
+    command += ["--one", json.dumps(posed(data, name)) if whole else name, method, str(regions)]
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -92,13 +128,16 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="root of another checkout of this repository")
     parser.add_argument("--networks", nargs="+", default=list(CASES), metavar="NAME")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--whole", action="store_true", help="time all of transform()")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER", help="with vnncomp")
     parser.add_argument("--one", nargs=3, metavar=("NAME", "METHOD", "REGIONS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.one:
-        print(json.dumps(measured(given.data, given.one[0], given.one[1], int(given.one[2]))))
+        name, method, regions = given.one
+        whole = transformed(json.loads(name), method, int(regions)) if given.whole else None
+        print(json.dumps(whole or measured(given.data, name, method, int(regions))))
         return
     checkouts = [ROOT] if given.against is None else [ROOT, given.against.resolve()]
     print("| network | engine | regions | us a region |" + (" before | before / now |" if given.against else ""))
@@ -108,7 +147,10 @@ def main() -> None:
             if (name, method) in SLOW:
                 continue
             runs = [
-                [in_process(checkout, given.data, name, method, CASES[name]) for checkout in checkouts]
+                [
+                    in_process(checkout, given.data, name, method, CASES[name], whole=given.whole)
+                    for checkout in checkouts
+                ]
                 for _ in range(given.repeats)
             ]
             if len({run["regions"] for pair in runs for run in pair}) != 1:

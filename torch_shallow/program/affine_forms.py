@@ -101,7 +101,10 @@ def _room(traced: TracedModel, num_inputs: int, chunk_bytes: int) -> int:
 
 @dataclass
 class _Run:
-    """Run a model once: one row without sources, and one row for each source of a chunk."""
+    """Run a model once: one row without sources, and one row for each source of a chunk.
+
+    In a chain, a source gets its row where it is added; else, all rows exist from the beginning.
+    """
 
     traced: TracedModel
     slopes: Sequence[Tensor]
@@ -113,10 +116,10 @@ class _Run:
 
     def run(self, base: Float[np.ndarray, "inputs"]) -> None:
         """Run to the end."""
-        count = 1 + len(self.sources)
-        rows = self._with_sources(torch.tensor(base, device=self.traced.device).repeat(count, 1), INPUT)
-        y = self.traced.run(rows.reshape(count, *self.traced.in_shape), self.at_relu)
-        self.receive_values("output", y.reshape(count, -1))
+        count = 1 if self.traced.is_chain else 1 + len(self.sources)
+        rows = self.with_sources(torch.tensor(base, device=self.traced.device).repeat(count, 1), INPUT)
+        y = self.traced.run(rows.reshape(len(rows), *self.traced.in_shape), self.at_relu)
+        self.receive_values("output", y.reshape(len(y), -1))
 
     def at_relu(self, node: Node, z: Tensor) -> Tensor:
         """Return the values that replace the result of a ReLU."""
@@ -125,7 +128,7 @@ class _Run:
         self.receive_values(layout.name, rows)
         if stage == len(self.slopes):
             raise _Arrived
-        return layout.tensor(self._with_sources(rows * self.slopes[stage], stage))
+        return layout.tensor(self.with_sources(rows * self.slopes[stage], stage))
 
     def receive_values(self, name: str, rows: Float[Tensor, "rows values"]) -> None:
         """Pass on constant and coefficients of the values of a stage, or of the output."""
@@ -138,11 +141,15 @@ class _Run:
         coefficients = rows[1:] - constant
         # Rows of a matrix product may be summed in different orders, so a constant may leave a trace of its rounding.
         coefficients[coefficients.abs() <= constant.abs().clamp(min=1.0)] = 0.0
-        self.receive(self.stage, self.chunk, constant, coefficients / self.scale)
+        known = slice(self.chunk.start, self.chunk.start + len(coefficients))
+        self.receive(self.stage, known, constant, coefficients / self.scale)
         self.stage += 1
 
-    def _with_sources(self, rows: Float[Tensor, "rows values"], stage: int) -> Float[Tensor, "rows values"]:
+    def with_sources(self, rows: Float[Tensor, "rows values"], stage: int) -> Float[Tensor, "rows values"]:
+        """Add the sources of a stage to the values after its ReLU."""
         own = np.flatnonzero(self.sources.stages == stage)
+        if self.traced.is_chain:
+            rows = torch.cat([rows, rows[:1].expand(len(own), -1)])
         rows[1 + own, self.sources.entries[own]] += self.scale
         return rows
 
@@ -214,7 +221,7 @@ def preactivation_bounds(
     if traced.layouts and traced.is_chain and len(moving) <= room:
         every, receive = slice(0, len(moving)), enclosure.total().receive
         run = _GrowingRun(traced, [], enclosure.sources, every, receive, SCALE, 0, enclosure, min(most, room))
-        with suppress(_Arrived):
+        with suppress(_Arrived), torch.no_grad():
             run.run(base)
     while len(enclosure.bounds) < len(traced.layouts) and len(enclosure.sources) <= most:
         total = enclosure.total()
@@ -240,8 +247,8 @@ class _Enclosure:
         stage = len(self.bounds)
         return _Total(stage, self.low, self.high, self.traced.layouts[stage].num_neurons, self.traced.device)
 
-    def add(self, total: _Total) -> Int[np.ndarray, "unstable"]:
-        """Add the bounds of the next stage and return its unstable neurons, which are sources from here on."""
+    def add(self, total: _Total) -> None:
+        """Add the bounds of the next stage, whose unstable neurons are sources from here on."""
         found = total.bounds(self.margin)
         unstable = np.flatnonzero(found.unstable)
         slope = found.active.astype(np.float64)
@@ -251,7 +258,6 @@ class _Enclosure:
         self.bounds.append(found)
         self.low = np.concatenate([self.low, np.zeros(len(unstable))])
         self.high = np.concatenate([self.high, -slope[unstable] * found.lower[unstable]])
-        return unstable
 
 
 @dataclass
@@ -270,15 +276,13 @@ class _GrowingRun(_Run):
         """Return the output of a ReLU, with rows for the sources that it adds."""
         stage, enclosure, total = self.stage, self.enclosure, self.enclosure.total()
         layout = self.traced.layouts[stage]
-        rows = layout.rows(z)
-        self.chunk, self.receive = slice(0, len(rows) - 1), total.receive
+        rows, self.receive = layout.rows(z), total.receive
         self.receive_values(layout.name, rows)
-        unstable = enclosure.add(total)
+        enclosure.add(total)
         if stage == len(self.traced.layouts) - 1 or len(enclosure.sources) > self.most:
             raise _Arrived
-        rows = torch.cat([rows, rows[:1].expand(len(unstable), -1)]) * enclosure.slopes[stage]
-        rows[np.arange(len(rows) - len(unstable), len(rows)), unstable] += self.scale
-        return layout.tensor(rows)
+        self.sources = enclosure.sources
+        return layout.tensor(self.with_sources(rows * enclosure.slopes[stage], stage))
 
 
 class _Total:
