@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch_shallow.certify.certificate import Claim
     from torch_shallow.search.ask import Known
     from torch_shallow.search.nearest.seeking import Seeking
+    from torch_shallow.search.runs.patience import Patience
 
 LOSS = 1e-9  # relative to the terms of a goal: what a certificate may prove less than a search
 NOTHING = 1e-3  # seconds: of a search that only opens its first cells
@@ -106,6 +107,7 @@ class Asking:
         is_over: whether no more is to be asked.
         of: whose part this is, if it is one: its time limit is the one that the user knows.
         known: what the questions so far have found, for those to come.
+        patience: what speaks up if all of them together take long; None before the first search.
     """
 
     options: SearchOptions
@@ -115,6 +117,7 @@ class Asking:
     is_over: bool = False
     of: Asking | None = None
     known: Known | None = None
+    patience: Patience | None = None
 
     @property
     def seconds(self) -> float:
@@ -179,6 +182,14 @@ class Asking:
         """What is proven at once, when no time is left."""
         return self._answer(posed, NOTHING, -1)
 
+    def patient(self) -> Patience:
+        """What speaks up if all searches together take long: one for all parts of a question."""
+        from torch_shallow.search.runs.patience import Patience  # numba takes a while to import
+
+        if self.patience is None:
+            self.patience = Patience() if self.of is None else self.of.patient()
+        return self.patience
+
     def certify(self, claims: Sequence[Claim]) -> None:
         """Prove the answers in a file, if that was asked for; without claims, or if one is not proven, there is none.
 
@@ -220,6 +231,7 @@ class Asking:
             checkpoint=file,
             progress=given.progress,
             known=self.known,
+            patience=self.patient(),
         )
         self.cells += found.cells
         return found
@@ -236,6 +248,7 @@ class Asking:
             workers=given.workers,
             time_limit=seconds,
             progress=given.progress,
+            patience=self.patient(),
         )
         self.cells += found.cells
         return found

@@ -110,7 +110,9 @@ class VisitedRegion(Region):
         if not room > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
             raise TransformError(
                 f"region {self.index}: it has no interior, for the input that visited it lies where neurons are "
-                "exactly zero; look at the region of an input beside it."
+                f"exactly zero, as where max pooling compares equal values: {int(touching.sum())} half-spaces end "
+                "there; look at the region of an input beside it, as of x + 1e-3 * (0.5 - x) * torch.rand_like(x) for "
+                "pixels from 0 to 1."
             )
         point[free] += units * step
         return point

@@ -26,6 +26,7 @@ from torch_shallow.search.runs.best_first import BestFirst, Standing
 from torch_shallow.search.runs.budget import Budget, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
 from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
+from torch_shallow.search.runs.patience import Patience
 from torch_shallow.search.runs.workers import Job, make_workers
 
 METHODS = ("auto", "rays", "relaxation", "backward", "milp")
@@ -46,6 +47,7 @@ def answer(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
     known: Known | None = None,
+    patience: Patience | None = None,
 ) -> Answer:
     """The greatest value of a question.
 
@@ -64,6 +66,7 @@ def answer(
         checkpoint: a file to keep what is found in, and to go on from if it is there.
         progress: show the interval that is proven, its width, and how many cells have been opened.
         known: what earlier questions about the same program have found, which is used and added to.
+        patience: what speaks up in a long search without a limit, where several are asked together; its own if None.
 
     Returns:
         The answer; where the search was stopped, an interval that holds the value.
@@ -101,6 +104,7 @@ def answer(
         time_limit=time_limit,
         checkpoint=checkpoint,
         progress=progress,
+        patience=patience,
     )
     if known is not None and isinstance(job.engine, RelaxationEngine):
         known.neurons = job.engine.bounded
@@ -144,6 +148,7 @@ def search_cells(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    patience: Patience | None = None,
 ) -> Answer:
     """The greatest value that cells of a domain hold, whatever the value is of: the engine knows.
 
@@ -156,6 +161,7 @@ def search_cells(
         time_limit: likewise.
         checkpoint: likewise.
         progress: likewise.
+        patience: likewise.
     """
     budget, begun = Budget(None, time_limit), time.monotonic()
     with ExitStack() as stack:
@@ -163,6 +169,8 @@ def search_cells(
         pool = make_workers(workers, interrupted)
         stack.callback(pool.close)
         standing = Standing(floor)
+        if time_limit is None and not progress:
+            stack.enter_context((patience or Patience()).watching(standing))
         standing.put([job.engine.root()])
         observers: list[Callable[[Standing, list[int], CellOutcome], None]] = []
         if checkpoint is not None:

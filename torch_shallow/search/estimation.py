@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import comb, inf, sqrt
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
@@ -16,8 +17,8 @@ from jaxtyping import Bool, Float, Int, Int32
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import engines
-from torch_shallow.search.growing_tree import Growth
 from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.schedule import WalkedTree
 from torch_shallow.search.task_output import Harvest, Quota
 
 
@@ -229,7 +230,7 @@ class Sample:
         return 0.0 if self.exact else stdev(self.totals) / sqrt(len(self.totals))
 
 
-def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 0) -> Sample | None:
+def estimate_open(problem: Problem, growth: WalkedTree[Any], seconds: float, seed: int = 0) -> Sample | None:
     """Estimate how many regions there are, from those that are known and probes of the cells that are open.
 
     Probes are made wider until one takes a fair share of the time. How many there will be is decided then, and those

@@ -69,12 +69,15 @@ class CellTask:
         budget: about how many cells to open at most; what is then left is given back. A task always opens one.
         leave_below: cells below its own whose bound is at most this are given back rather than opened: others are more
             promising.
+        seconds: after which a task whose cells take long is to end as well; infinite in a search without a limit, whose
+            result must not depend on clocks.
     """
 
     cells: tuple[OpenCell, ...]
     incumbent: float
     budget: int
     leave_below: float = -np.inf
+    seconds: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,8 @@ class Engine(Protocol):
     """Opens cells: bounds them, finds points in them, and branches.
 
     An engine is made of a question, and of bounds that anybody would find for its neurons. What it does with a task
-    depends on nothing but these and the task: not on clocks, random numbers, or earlier tasks. So the search has the
-    same result whoever does the work.
+    depends on nothing but these and the task: not on clocks (unless the task has an end by them), random numbers, or
+    earlier tasks. So the search has the same result whoever does the work.
     """
 
     @property
