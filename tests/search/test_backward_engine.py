@@ -159,3 +159,11 @@ def test_a_domain_without_bounds_is_refused() -> None:
     for domain in (WholeSpace(), Box(0.0, np.inf), Polytope([[1.0, 0.0]], [1.0])):
         with pytest.raises(TransformError, match="bounded"):
             BackwardEngine(Posed(mlp(2, 3, 1), domain))
+
+
+def test_a_task_without_time_opens_one_cell_and_gives_back_the_rest() -> None:
+    truth, _ = searched(explored(1)[0])
+    engine, whole = explored(200)
+    found = engine.explore(CellTask((engine.root(),), -np.inf, 200, seconds=1e-9))
+    assert found.cells == 1 < whole.cells
+    assert max([found.value, found.left_out, *(cell.bound for cell in found.open)]) >= truth - 1e-9

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch_shallow.certify.certificate import Claim
     from torch_shallow.search.ask import Known
     from torch_shallow.search.nearest.seeking import Seeking
+    from torch_shallow.search.runs.patience import Patience
 
 LOSS = 1e-9  # how much less than a search a certificate may prove, relative to the terms of a goal
 NOTHING = 1e-3  # time in seconds for a search that only opens its first cells
@@ -104,6 +105,7 @@ class Asking:
         is_over: whether no further question is to be asked.
         of: the run of which this is a part, if any; reasons show that run's time limit, which is the user's.
         known: what earlier questions have found about the network, for later ones.
+        patience: logs a line if all searches together take long; None before the first search.
     """
 
     options: SearchOptions
@@ -113,6 +115,7 @@ class Asking:
     is_over: bool = False
     of: Asking | None = None
     known: Known | None = None
+    patience: Patience | None = None
 
     @property
     def seconds(self) -> float:
@@ -177,6 +180,14 @@ class Asking:
         """Return what can be proven at once, when no time is left."""
         return self._answer(posed, NOTHING, -1)
 
+    def patient(self) -> Patience:
+        """Return what logs a line if all searches together take long: one object for all parts of a question."""
+        from torch_shallow.search.runs.patience import Patience  # numba takes a while to import
+
+        if self.patience is None:
+            self.patience = Patience() if self.of is None else self.of.patient()
+        return self.patience
+
     def certify(self, claims: Sequence[Claim]) -> None:
         """Prove the answers in a file, if a certificate was asked for.
 
@@ -218,6 +229,7 @@ class Asking:
             checkpoint=file,
             progress=given.progress,
             known=self.known,
+            patience=self.patient(),
         )
         self.cells += found.cells
         return found
@@ -234,6 +246,7 @@ class Asking:
             workers=given.workers,
             time_limit=seconds,
             progress=given.progress,
+            patience=self.patient(),
         )
         self.cells += found.cells
         return found

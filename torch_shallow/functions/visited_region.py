@@ -111,7 +111,9 @@ class VisitedRegion(Region):
         if not room > NO_INTERIOR * (1.0 + float(np.abs(point[free] / units).max(initial=0.0))):
             raise TransformError(
                 f"region {self.index}: expected a region with an interior, found none, since neurons are exactly zero "
-                "at the input that visited it; use the region of an input beside it."
+                "at the input that visited it, as where max pooling compares equal values "
+                f"({int(touching.sum())} half-spaces end there); use the region of an input beside it, such as "
+                "x + 1e-3 * (0.5 - x) * torch.rand_like(x) for pixels from 0 to 1."
             )
         point[free] += units * step
         return point

@@ -10,7 +10,7 @@ from torch_shallow.geometry.chart import row_space
 from torch_shallow.geometry.highs import linear_program, of_one_variable, solve, tightest
 from torch_shallow.geometry.units import lengths_around
 
-PRIMAL = 4  # HiGHS's number of the primal simplex method
+CHOOSE, PRIMAL = 0, 4  # HiGHS's numbers of its own choice, and of the primal simplex method
 
 
 def irredundant(
@@ -112,7 +112,7 @@ class _Facets:
         self._needed[row] = False
         for program in (self._program, self._all):
             if program is not None and row in program:
-                program.move(row, np.inf)
+                program.leave_out(row)
 
     def _met_first(self, step: Float[np.ndarray, "inputs"]) -> int:
         """Return the only row that forbids some step in a direction; -1 if several do at once."""
@@ -212,6 +212,11 @@ class _Program:
         else:
             self._append(row, limit)
         status = solve(self._highs, self._normals[row])
+        if status:  # from where the last one ended; anew, and by the method of HiGHS's own choice, is slower
+            self._highs.clearSolver()
+            self._highs.setOptionValue("simplex_strategy", CHOOSE)
+            status = solve(self._highs, self._normals[row])
+            self._highs.setOptionValue("simplex_strategy", PRIMAL)
         if status:
             raise TransformError(
                 f"solver: HiGHS ended with status {status!r} on a linear program for a facet; scale the inputs to "
@@ -236,6 +241,13 @@ class _Program:
             return
         column = self._bound(row, limit)
         self._highs.changeColBounds(column, self._lower[column], self._upper[column])
+
+    def leave_out(self, row: int) -> None:
+        """Let a row that is taken reach much farther; one of a single input still keeps it from going on for ever.
+
+        That others imply it is true up to rounding, of which a linear program may make an infinite step.
+        """
+        self.move(row, 2.0 * self._slack[row] + 1.0 if row in self._single else np.inf)
 
     def _append(self, row: int, limit: float) -> None:
         columns = np.flatnonzero(self._normals[row])

@@ -26,6 +26,7 @@ from torch_shallow.search.runs.best_first import BestFirst, Standing
 from torch_shallow.search.runs.budget import Budget, interruptible
 from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
 from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
+from torch_shallow.search.runs.patience import Patience
 from torch_shallow.search.runs.workers import Job, make_workers
 
 METHODS = ("auto", "rays", "relaxation", "backward", "milp")
@@ -46,6 +47,7 @@ def answer(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
     known: Known | None = None,
+    patience: Patience | None = None,
 ) -> Answer:
     """Find the greatest value of a question.
 
@@ -64,6 +66,7 @@ def answer(
         checkpoint: File in which to keep the results; if it exists, the search continues from it.
         progress: Whether to show the proven interval, its width, and the number of cells opened.
         known: Results of earlier questions about the same program, which are used and extended.
+        patience: Logs a line in a long search without a limit; shared by several questions, or its own by default.
 
     Returns:
         The answer; if the search was stopped, an interval that contains the value.
@@ -102,6 +105,7 @@ def answer(
         time_limit=time_limit,
         checkpoint=checkpoint,
         progress=progress,
+        patience=patience,
     )
     if known is not None and isinstance(job.engine, RelaxationEngine):
         known.neurons = job.engine.bounded
@@ -145,6 +149,7 @@ def search_cells(
     time_limit: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    patience: Patience | None = None,
 ) -> Answer:
     """Find the greatest value in the cells of a domain; only the engine knows what the value is.
 
@@ -157,6 +162,7 @@ def search_cells(
         time_limit: Seconds after which to stop, approximately; no limit by default.
         checkpoint: File in which to keep the results; if it exists, the search continues from it.
         progress: Whether to show the proven interval and the number of cells opened.
+        patience: Logs a line in a long search without a limit; its own by default.
     """
     budget, begun = Budget(None, time_limit), time.monotonic()
     with ExitStack() as stack:
@@ -164,6 +170,8 @@ def search_cells(
         pool = make_workers(workers, interrupted)
         stack.callback(pool.close)
         standing = Standing(floor)
+        if time_limit is None and not progress:
+            stack.enter_context((patience or Patience()).watching(standing))
         standing.put([job.engine.root()])
         observers: list[Callable[[Standing, list[int], CellOutcome], None]] = []
         if checkpoint is not None:

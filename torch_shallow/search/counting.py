@@ -18,7 +18,7 @@ from torch_shallow.search.runs.budget import TASK_SECONDS, Budget, check_seconds
 from torch_shallow.search.runs.checkpoint import Checkpoint, Codec
 from torch_shallow.search.runs.fingerprint import fingerprint_of
 from torch_shallow.search.runs.schedule import Schedule
-from torch_shallow.search.runs.watch import shown
+from torch_shallow.search.runs.watch import Forecast, shown
 from torch_shallow.search.runs.workers import Counting, Enumeration, Workers, make_workers
 
 TASK_BYTES = 1 << 25  # for the regions that a task holds at a time
@@ -45,7 +45,7 @@ def count_regions(
     """
     check_seconds("task_seconds", task_seconds)
     cells = CountedTree()
-    observers: list[Callable[[CountedTree, PieceCount], None]] = []
+    observers: list[Callable[[CountedTree, PieceCount], None]] = [Forecast(problem, cells)]
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruptible())
         at_work = make_workers(workers, interrupted)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import comb, inf, sqrt
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
@@ -16,8 +17,8 @@ from jaxtyping import Bool, Float, Int, Int32
 from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import engines
-from torch_shallow.search.growing_tree import Growth
 from torch_shallow.search.problem import Problem
+from torch_shallow.search.runs.schedule import WalkedTree
 from torch_shallow.search.task_output import Harvest, Quota
 
 
@@ -230,7 +231,7 @@ class Sample:
         return 0.0 if self.exact else stdev(self.totals) / sqrt(len(self.totals))
 
 
-def estimate_open(problem: Problem, growth: Growth, seconds: float, seed: int = 0) -> Sample | None:
+def estimate_open(problem: Problem, growth: WalkedTree[Any], seconds: float, seed: int = 0) -> Sample | None:
     """Estimate the number of regions from those that are known and from probes of the open cells.
 
     Probes are widened until one takes a fair share of the time. Their number is fixed then, and the earlier probes do

@@ -69,12 +69,15 @@ class CellTask:
         budget: Greatest number of cells to open, approximately; the rest is returned. A task opens at least one.
         leave_below: Bound up to which descendants of its cells are returned rather than opened, as others are more
             promising.
+        seconds: Time after which a task ends as well; infinite in a search without a limit, whose result must not
+            depend on clocks.
     """
 
     cells: tuple[OpenCell, ...]
     incumbent: float
     budget: int
     leave_below: float = -np.inf
+    seconds: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,8 @@ class Engine(Protocol):
     """Opens cells: bounds them, finds points in them, and branches.
 
     An engine is made from a question and from bounds of its neurons that are the same for everyone. Its results depend
-    only on these and the task, not on clocks, random numbers, or earlier tasks. So the search has the same result
-    whoever does the work.
+    only on these and the task: not on random numbers or earlier tasks, nor on clocks, unless the task has a time limit.
+    So the search has the same result whoever does the work.
     """
 
     @property

@@ -166,7 +166,15 @@ class SlopeSearch:
             asking.reason, asking.is_over = asking.reason or f"time_limit={limit}", True
         if asking.is_over:
             return None
-        found = steepest(asked, bounded, points=(), workers=options.workers, time_limit=left, progress=options.progress)
+        found = steepest(
+            asked,
+            bounded,
+            points=(),
+            workers=options.workers,
+            time_limit=left,
+            progress=options.progress,
+            patience=asking.patient(),
+        )
         asking.cells += found.cells
         if found.reason:
             limited = limit is not None and found.reason.startswith("time_limit")

@@ -137,7 +137,8 @@ class Explanation(Displayed):
     def __str__(self) -> str:
         """The explanation as text; omitted rows are counted."""
         lines = [f"Input in {self.region!r}", *_before_head(self), *_decision(self), "", *_aligned(_model(self)), ""]
-        lines += _aligned(_facets(self)) if self.facets else [NO_FACET]
+        facets = _facets(self)
+        lines += [*(_aligned(facets) if facets else []), *_touched(self)] if self.facets else [NO_FACET]
         return "\n".join([*lines, *(line for remark in _jumps(self) for line in ("", remark))])
 
     def _line(self) -> str:
@@ -146,8 +147,9 @@ class Explanation(Displayed):
     def _parts(self) -> Iterable[str | TextTable]:
         yield f"Input in {self.region!r}"
         yield from [*_before_head(self), *_decision(self)]
-        for head, *rows in [_model(self), *([_facets(self)] if self.facets else [])]:
+        for head, *rows in filter(None, [_model(self), _facets(self)]):
             yield TextTable(head, rows)
+        yield from _touched(self)
         yield from [NO_FACET] * (not self.facets) + _jumps(self)
 
 
@@ -199,7 +201,9 @@ def _model(explanation: Explanation, most: int = 10) -> list[list[str]]:
 
 
 def _facets(explanation: Explanation, most: int = 5) -> list[list[str]]:
-    facets = explanation.facets
+    facets = [facet for facet in explanation.facets if facet.distance > 0.0]
+    if not facets:
+        return []
     few = facets[:most]
     head = f"facet ({len(few)} nearest of {len(facets)})" if len(few) < len(facets) else f"facet (all {len(facets)})"
     scaled = bool((explanation.features.scale != 1.0).any())
@@ -212,6 +216,23 @@ def _facets(explanation: Explanation, most: int = 5) -> list[list[str]]:
             alone = f"{explanation.features.names[facet.feature]} {sign}{number(facet.change, DIGITS)}"
         table.append([_name(explanation, facet), distance if facet.direct else f"> {distance}", alone])
     return table
+
+
+def _touched(explanation: Explanation, most: int = 5) -> list[str]:
+    """The facets that the input lies on, which are at no distance: those of the domain, and those of neurons."""
+    on_it = [facet for facet in explanation.facets if facet.distance == 0.0]
+    ends, ties = ([facet for facet in on_it if (facet.neuron < 0) == is_end] for is_end in (True, False))
+    lines = []
+    for facets, words in (
+        (ties, "The input lies on {} of a neuron, where its region ends"),
+        (ends, "It lies on {} of the domain"),
+    ):
+        if facets:
+            names = [_name(explanation, facet).removeprefix("domain: ") for facet in facets[:most]]
+            names += [f"{len(facets) - most} more"] * (len(facets) > most)
+            count = f"{len(facets)} facet{'s'[: len(facets) != 1]}"
+            lines.append(f"{words.format(count)}: {', '.join(names)}")
+    return lines
 
 
 def _name(explanation: Explanation, facet: Facet) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
+from torch_shallow.domain import Box
 from torch_shallow.functions import Region, VisitedRegion
 from torch_shallow.functions.shape import RegionHalfSpaces, fixed_inputs
 from torch_shallow.geometry.inequalities import irredundant
 
+logger = logging.getLogger(__name__)
+
+ON_IT = 1e-13  # distance relative to the input up to which the input is on a facet
+SECONDS = 1e-7  # time of all linear programs for each input and each pair of rows
+PATIENT = 5.0  # seconds that need no announcement
 PAIRS_AT_ONCE = 1 << 22  # pairs of facets whose normals are compared in one block: 32 MB
 
 
@@ -27,7 +34,7 @@ class Facet:
         direct: whether the nearest point of the hyperplane is in the region. If so, this is the distance to the facet
             itself; else that is larger.
         feature: the entry of the flattened input that, changed alone, reaches this facet with the smallest change of
-            the network's input; None if each leaves the region through another facet, or never.
+            the network's input; None if each leaves the region through another facet, or never, or at distance 0.
         change: change of this feature in the user's units; NaN if there is none.
         normal: normal of the facet: the region's side is `normal @ x <= offset`, in inputs of the network.
         offset: right-hand side of `normal @ x <= offset`.
@@ -71,9 +78,33 @@ def _needed(
     point, fixed = point_inside(region, a, b), fixed_of(region)
     moving = np.any(a[:, ~fixed], axis=1)
     needed: np.ndarray = np.any(a, axis=1) & ~moving
+    moving &= ~_never_met(region, a, b)
     rest = b[moving] - a[moving][:, fixed] @ point[fixed]
+    seconds = SECONDS * np.count_nonzero(~fixed) * float(len(rest)) ** 2
+    if seconds > PATIENT:
+        logger.warning(
+            "%s half-spaces in %d inputs may be facets of the region; about as many linear programs tell which of them "
+            "are, in about %.0f s. In a smaller domain, such as a Box around the input, there are fewer; "
+            "shallow.local_map(x) and region.half_spaces need none of this.",
+            f"{len(rest):,}",
+            np.count_nonzero(~fixed),
+            seconds,
+        )
     needed[moving] = irredundant(a[moving][:, ~fixed], rest, point[~fixed])
     return needed
+
+
+def _never_met(
+    region: Region, a: Float[np.ndarray, "rows inputs"], b: Float[np.ndarray, "rows"]
+) -> Bool[np.ndarray, "rows"]:
+    """Which half-spaces hold a whole bounded box, beyond rounding, if that is the domain."""
+    if not isinstance(region.function.domain, Box):
+        return np.zeros(len(b), dtype=bool)
+    lower, upper = region.function.domain.bounds((a.shape[1],))
+    with np.errstate(invalid="ignore"):
+        ends = np.where(a == 0.0, 0.0, np.where(a > 0.0, a * upper, a * lower))
+    never: np.ndarray = ends.sum(axis=1) < b - 1e-9 * (np.abs(ends).sum(axis=1) + np.abs(b))
+    return never
 
 
 def point_inside(
@@ -123,7 +154,8 @@ def seen_from(
     """Facets of a region as seen from a point in it, nearest first.
 
     A point beyond a facet by less than `tolerance`, relative to the larger of the distances of the two facets compared,
-    counts as on it. `scale` gives the user's units per unit of each input.
+    counts as on it. A facet that is apart from the point by rounding alone is at distance 0. `scale` gives the user's
+    units per unit of each input.
     """
     a, b = half_spaces.numpy()
     neurons = half_spaces.neurons.cpu().numpy()
@@ -132,8 +164,11 @@ def seen_from(
     free = np.where(fixed, 0.0, a)
     norms = np.linalg.norm(free, axis=1)
     distances = slack / norms
+    on_it = distances <= ON_IT * (1.0 + np.abs(x).max(initial=0.0))
+    slack, distances = np.where(on_it, 0.0, slack), np.where(on_it, 0.0, distances)
     direct = _foot_inside(free / norms[:, None], distances, tolerance)
     features, changes = _alone(free, slack, tolerance)
+    features = np.where(on_it, -1, features)
     facets = [
         Facet(
             half_spaces.names[row],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,18 +86,27 @@ class Exploration:
         self.bounder, self.network = prepared.bounder, prepared.bounder.network
         self.best = Incumbent(prepared.posed, task.incumbent)
         self.left_out, self.opened = -np.inf, 0
+        self.begun = time.monotonic()
         self.waiting: list[Pool] = []
 
     def run(self) -> CellOutcome:
-        """Open cells, highest bounds first, until the budget is used up."""
+        """Open cells, highest bounds first, until the budget or the time is used up."""
         self._begin()
-        while self.waiting and self.opened < max(self.task.budget, 1) and self.best.value <= self.prepared.posed.enough:
-            pool = self._next(min(self.effort.batch, max(self.task.budget, 1) - self.opened))
+        while self.waiting and self.best.value <= self.prepared.posed.enough and (count := self._affordable()):
+            pool = self._next(count)
             if pool is None:
                 break
             self.opened += len(pool.paths)
             self._branch(pool)
         return self._outcome()
+
+    def _affordable(self) -> int:
+        """Return how many cells to open next: a batch, or what the rest of the budget and of the time allows."""
+        count = min(self.effort.batch, max(self.task.budget, 1) - self.opened)
+        if self.task.seconds == np.inf or not self.opened:
+            return count if self.task.seconds == np.inf else min(count, 1)
+        taken = time.monotonic() - self.begun
+        return max(0, min(count, int((self.task.seconds - taken) / taken * self.opened)))
 
     @property
     def limit(self) -> float:

@@ -165,7 +165,8 @@ class BestFirst:
             standing.left_out = max(standing.left_out, -taken[0][0])
             return
         budget = int(np.clip(standing.cells // AT_WORK, FIRST_CELLS, self.task_cells))
-        task = CellTask(tuple(entry[2] for entry in taken), standing.value, budget, standing.next_bound())
+        cells, seconds = tuple(entry[2] for entry in taken), self.budget.seconds_left(0)
+        task = CellTask(cells, standing.value, budget, standing.next_bound(), seconds)
         self.at_work.append((self._submit(task), task, taken))
 
     def _submit(self, task: CellTask) -> Future[CellOutcome]:

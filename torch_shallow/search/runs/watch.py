@@ -112,7 +112,7 @@ class FinishingTime:
 
 
 class Forecast:
-    """Logs, once in a long run, an estimate of the number of regions and of the remaining time.
+    """Logs, once in a long run, an estimate of the number of regions and of the remaining time, as far as known.
 
     The clock starts with the first piece, since code may have been compiled before.
 
@@ -123,29 +123,32 @@ class Forecast:
         seconds: Seconds to spend on the estimate.
     """
 
-    def __init__(self, problem: Problem, growth: Growth, patience: float = 20.0, seconds: float = 1.0) -> None:
+    def __init__(self, problem: Problem, growth: WalkedTree[Any], patience: float = 5.0, seconds: float = 1.0) -> None:
         self.problem, self.patience, self.seconds = problem, patience, seconds
         self.known, self.begun, self.is_told = growth.num_regions, np.inf, False
 
-    def __call__(self, growth: Growth, _: Piece) -> None:
+    def __call__(self, growth: WalkedTree[Any], _: object) -> None:
         """Estimate, if it is time and has not been done."""
         if self.begun == np.inf:
             self.known, self.begun = growth.num_regions, time.monotonic()
             return
         elapsed = time.monotonic() - self.begun
-        if self.is_told or elapsed < self.patience or not growth.open or not growth.num_regions:
+        if self.is_told or elapsed < self.patience or not growth.open:
             return
         self.is_told = True
         sample = estimate_open(self.problem, growth, self.seconds)
-        if sample is None:
-            return
         rate = (growth.num_regions - self.known) / elapsed
+        if sample is None:
+            expected = "so many in all that not even an estimate is done in this time"
+        else:
+            expected = f"about {sample.regions:,.3g} in all (standard error {sample.standard_error:,.2g})"
+            if rate:
+                left = max(0.0, sample.regions - growth.num_regions) / rate
+                expected += f", which would take about {left:,.3g} s more"
         logger.warning(
-            "%s regions so far, %.3g %% of the tree explored; about %s regions in all (standard error %s), which would "
-            "take about %s s more; max_regions, time_limit and Ctrl-C stop with what is known",
+            "%s regions so far, %.3g %% of the tree explored; %s; Ctrl-C, time_limit and max_regions stop with what is "
+            "known; a smaller domain, such as a box around one input, has fewer regions",
             f"{growth.num_regions:,}",
             100 * growth.explored,
-            f"{sample.regions:,.3g}",
-            f"{sample.standard_error:,.2g}",
-            f"{max(0.0, sample.regions - growth.num_regions) / max(rate, 1e-9):,.3g}",
+            expected,
         )

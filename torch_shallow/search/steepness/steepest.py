@@ -15,6 +15,7 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.ask import search_cells
 from torch_shallow.search.question import Answer, CellOutcome, CellTask
 from torch_shallow.search.runs.fingerprint import Setting, fingerprint_of
+from torch_shallow.search.runs.patience import Patience
 from torch_shallow.search.steepness.slope_engine import Bounded, SlopeEngine
 from torch_shallow.search.steepness.steepness import Steepness
 
@@ -30,6 +31,7 @@ def steepest(
     workers: int | Executor = 1,
     time_limit: float | None = None,
     progress: bool = False,
+    patience: Patience | None = None,
 ) -> Answer:
     """Find the greatest slope of all regions that have an interior; the answer has a point of the steepest one.
 
@@ -42,6 +44,7 @@ def steepest(
         workers: A number of threads, or any `concurrent.futures.Executor`.
         time_limit: Seconds after which to stop, approximately; no limit by default.
         progress: Whether to show the proven interval.
+        patience: Logs a line in a long search without a limit; its own by default.
     """
     begun = time.monotonic()
     bounded = Bounded.of(asked.program, asked.domain) if bounded is None else bounded
@@ -62,6 +65,7 @@ def steepest(
         workers=workers,
         time_limit=time_limit,
         progress=progress,
+        patience=patience,
     )
     seconds = time.monotonic() - begun
     if found.x is None:
