@@ -148,7 +148,7 @@ def estimate(
     # A region costs about one cut, but some of the first cuts have no regions yet.
     seconds_per_region = 2.0 * first.seconds / (growth.num_cuts + growth.num_regions)
     left = max(time_limit / 2, begun + time_limit - time.monotonic())
-    sample = estimate_open(problem, growth, left, seed)
+    sample = estimate_open(problem, growth.num_regions, list(map(growth.path, growth.open)), left, seed)
     if sample is None:
         return Estimate(upper_bound(problem), nan, nan, False, 0, nan, 0)
     pieces = 4 * 8 + first.piece.packed_patterns.shape[1] + 8 * first.piece.points.shape[1]  # bytes of a region

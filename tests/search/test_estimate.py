@@ -134,7 +134,7 @@ def test_what_is_known_and_what_is_open_are_all_there_is(regions: int, clock: Cl
     cells = [growth.path(code) for code in growth.open]
     assert growth.num_regions + Prober(problem).probe(cells, 10**6)[0] == 5028
     clock.tick = 2e-4
-    sample = estimate_open(problem, growth, 0.1)
+    sample = estimate_open(problem, growth.num_regions, list(map(growth.path, growth.open)), 0.1)
     assert min(sample.totals) > growth.num_regions
     assert sample.exact or len(sample.totals) >= LEAST_PROBES
     assert abs(sample.regions - 5028) <= 8.0 * sample.standard_error + 0.05 * 5028 * (not sample.exact)
@@ -143,7 +143,7 @@ def test_what_is_known_and_what_is_open_are_all_there_is(regions: int, clock: Cl
 def test_nothing_open_is_exact() -> None:
     problem, growth = pose(mlp(2, 5, 4, 1), WholeSpace()), Growth()
     growth.add(explore_until(lambda: False, problem, Task((ROOT,), tuple(WHOLE), Quota())).piece)
-    sample = estimate_open(problem, growth, 1.0)
+    sample = estimate_open(problem, growth.num_regions, list(map(growth.path, growth.open)), 1.0)
     assert (sample.totals, sample.exact, sample.standard_error) == ((growth.num_regions,), True, 0.0)
 
 

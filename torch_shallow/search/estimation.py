@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import comb, inf, sqrt
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
@@ -18,7 +17,6 @@ from torch_shallow.geometry.chart import Chart
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.engines import engines
 from torch_shallow.search.problem import Problem
-from torch_shallow.search.runs.schedule import WalkedTree
 from torch_shallow.search.task_output import Harvest, Quota
 
 
@@ -231,7 +229,9 @@ class Sample:
         return 0.0 if self.exact else stdev(self.totals) / sqrt(len(self.totals))
 
 
-def estimate_open(problem: Problem, growth: WalkedTree[Any], seconds: float, seed: int = 0) -> Sample | None:
+def estimate_open(
+    problem: Problem, known: int, cells: Sequence[Int32[np.ndarray, "depth"]], seconds: float, seed: int = 0
+) -> Sample | None:
     """Estimate the number of regions from those that are known and from probes of the open cells.
 
     Probes are widened until one takes a fair share of the time. Their number is fixed then, and the earlier probes do
@@ -239,14 +239,14 @@ def estimate_open(problem: Problem, growth: WalkedTree[Any], seconds: float, see
 
     Args:
         problem: The enumeration problem.
-        growth: What is known.
+        known: Number of regions found so far.
+        cells: The cuts above each open cell, from the root down, each as `2 * neuron + side`.
         seconds: Time to take, in seconds, approximately; a few probes are made in any case.
         seed: Seed for the random choices.
 
     Returns:
         The probes; None if even a few of the narrowest take more than five times as long.
     """
-    known, cells = growth.num_regions, [growth.path(code) for code in growth.open]
     prober = Prober(problem, seed)
     width, begun = 1, time.monotonic()
     deadline = begun + PATIENCE * seconds

@@ -136,7 +136,7 @@ class Forecast:
         if self.is_told or elapsed < self.patience or not growth.open:
             return
         self.is_told = True
-        sample = estimate_open(self.problem, growth, self.seconds)
+        sample = estimate_open(self.problem, growth.num_regions, list(map(growth.path, growth.open)), self.seconds)
         rate = (growth.num_regions - self.known) / elapsed
         if sample is None:
             expected = "so many in all that not even an estimate is done in this time"
