@@ -282,7 +282,7 @@ def test_what_is_too_large_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyP
     make_large(monkeypatch)
     monkeypatch.setattr(extent, "MAX_BYTES", 8 * 2 * 15)
     model = chain(3, 40, 40, 2)
-    with pytest.raises(TransformError, match=r"80 ReLUs of 3 inputs.*data=X.*Box"):
+    with pytest.raises(TransformError, match=r"80 ReLUs and 3 inputs.*data=X.*Box"):
         read_model(model)
     with pytest.raises(TransformError, match=r"domain: .* found at least \d+ .*make the box smaller"):
         read_model(model, domain=Box(-5.0, 5.0))

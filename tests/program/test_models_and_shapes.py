@@ -74,7 +74,7 @@ BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
     ({"example_input": torch.zeros(2, 0)}, "no entries"),
     ({"in_shape": ()}, "size, all positive"),
     ({"in_shape": (4, 0)}, "size, all positive"),
-    ({"in_shape": (5,), "example_input": torch.zeros(1, 4)}, "differs"),
+    ({"in_shape": (5,), "example_input": torch.zeros(1, 4)}, "the shape of one input of example_input"),
 ]
 
 

@@ -392,7 +392,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from_onnx(written(tmp_path, [node("Reshape", "x", "x")], (4,)))
     with pytest.raises(TransformError, match="joins the batch"):
         from_onnx(written(tmp_path, [node("Flatten", "x", axis=2)], (4, 2)))
-    with pytest.raises(TransformError, match=r"has unsupported attributes:  antialias_more"):
+    with pytest.raises(TransformError, match=r"has unsupported attributes: antialias_more"):
         from_onnx(written(tmp_path, [node("Relu", "x", antialias_more=1)], (4,)))
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(TransformError, match=r"pip install 'torch_shallow\[onnx\]'"):

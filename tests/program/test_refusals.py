@@ -209,13 +209,13 @@ OUTPUTS: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda m, h: None, "one tensor as its output, found NoneType"),
     (lambda m, h: h.chunk(2), "found (list|tuple)"),
     (lambda m, h: h.T, "expected the batch as the first dimension"),
-    (lambda m, h: h[:, :0], "no entries"),
+    (lambda m, h: h[:, :0], "an output with entries"),
     (lambda m, h: h.sum(), "expected the batch as the first dimension"),
     (lambda m, h: m.p, "expected the batch as the first dimension"),
     (lambda m, h: h.flatten(), "expected the batch as the first dimension"),
     (lambda m, h: torch.zeros_like(h, dtype=torch.int64), "floating-point"),
     (lambda m, h: F.relu(h.sum(0)).expand_as(h), "one batch dimension in the input of 'relu'"),
-    (lambda m, h: h / (m.p - m.p), "not finite"),
+    (lambda m, h: h / (m.p - m.p), "expected finite weights"),
 ]
 
 

@@ -40,7 +40,7 @@ class ShallowReLU(RegionNetwork):
 
     - `shallow(x)` computes the output for each input, in the dtype of `x`;
     - `shallow.locate(x)` finds the region of each input, and `shallow.local_map(x)` its affine map;
-    - `shallow.regions` lists the regions, each with its affine map, inequalities, vertices and volume;
+    - `shallow.regions` lists the regions, each with its affine map, inequalities, vertices and neighbours;
     - `shallow.certify(model)` proves how far the network can be from the model;
     - `shallow.save(path)` writes a file, which `ShallowReLU.load(path)` reads;
     - `shallow.unfreeze()` makes it trainable, and `shallow.merge()` joins regions with equal maps.
