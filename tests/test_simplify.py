@@ -17,6 +17,7 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from torch_shallow import Box, Polytope, ShallowReLU, SimplifiedReLU, TransformError, simplify, transform
+from torch_shallow.approximation import minimax
 from torch_shallow.approximation.fit import Fitter
 from torch_shallow.approximation.known_cell import KnownCell
 from torch_shallow.approximation.minimax import NearestMap
@@ -25,6 +26,7 @@ from torch_shallow.domain import Domain
 from torch_shallow.explain import Features
 from torch_shallow.explain.features import read_features
 from torch_shallow.functions import Region
+from torch_shallow.geometry.highs import solve
 
 SAMPLES = 100_000
 
@@ -456,3 +458,21 @@ def test_arguments_that_do_not_fit_are_named(
             network(3 if np.size(getattr(options.get("domain"), "lower", 0)) == 3 else 2, 4, 2),
             **{"domain": Box(-1.0, 1.0), **options},
         )
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_linear_program_that_fails_is_solved_anew(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HiGHS sometimes calls a program unbounded that has a solution, and solves it from nothing."""
+    statuses = ["Unbounded"] * failures
+
+    def failing(program: Any, cost: np.ndarray) -> str:
+        return statuses.pop() if statuses else solve(program, cost)
+
+    x = np.random.default_rng(0).uniform(-1.0, 1.0, (200, 2))
+    y = np.abs(x).sum(axis=1)
+    expected = NearestMap(-np.ones(2), np.ones(2), np.arange(2), y).fitted(x, y)
+    monkeypatch.setattr(minimax, "solve", failing)
+    affine, deviation = NearestMap(-np.ones(2), np.ones(2), np.arange(2), y).fitted(x, y)
+    assert not statuses
+    assert deviation == pytest.approx(expected[1], rel=1e-9)
+    assert np.abs(y - x @ affine[:2] - affine[2]).max() == pytest.approx(deviation, rel=1e-6)

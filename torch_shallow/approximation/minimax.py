@@ -17,18 +17,24 @@ FIRST = 3  # points per unknown in the first linear program, and in each additio
 ROUNDS = 100
 OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 LEAST = 1e-9  # smallest range of the values in a linear program, relative to their size
-PRIMAL = 4  # the simplex method of HiGHS
+DUAL, PRIMAL = 1, 4  # simplex methods of HiGHS
 EXACT = 1e-7  # share by which another point may exceed the deviation
 
 
 def solved(program: Highs, cost: Float[np.ndarray, "columns"]) -> str:
-    """Solve as `solve` does, and again by the primal simplex method if the dual one fails."""
+    """Solve as `solve` does; if that fails, anew from nothing, and then by the primal simplex method.
+
+    No cost is below 0, so a program that HiGHS calls unbounded is one where it failed.
+    """
     status = solve(program, cost)
-    if status in ("", "Infeasible", "Unbounded"):
-        return status
-    program.clearSolver()
-    program.setOptionValue("simplex_strategy", PRIMAL)
-    return solve(program, cost)
+    for strategy in (DUAL, PRIMAL):
+        if status in ("", "Infeasible"):
+            break
+        program.clearSolver()
+        program.setOptionValue("simplex_strategy", strategy)
+        status = solve(program, cost)
+    program.setOptionValue("simplex_strategy", DUAL)
+    return status
 
 
 class NearestMap:
