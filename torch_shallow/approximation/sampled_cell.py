@@ -12,7 +12,7 @@ from torch_shallow.bounds.bounding_box import bounding_box
 from torch_shallow.domain import Box, Domain, Polytope
 
 POINTS = 1500  # number of points of each cell
-AT_BOUNDS = 2 / 3  # share of the entries of new points that lie at a bound: in a corner, few of many are in between
+AT_BOUNDS = 2 / 3  # share of the entries of new points that lie at a bound where there are many; none of two or fewer
 WALKS, FIRST_WALKS = 8, 64  # steps along random lines from a known point to a new one, and from the first point
 
 
@@ -117,8 +117,10 @@ class SampledCell:
         width = self.upper - self.lower
         if not len(self.rows):
             share, bound = rng.random((missing, len(width))), rng.random((missing, len(width)))
-            share[bound < AT_BOUNDS] = 0.0
-            share[bound < AT_BOUNDS / 2] = 1.0
+            # Uniform points of many inputs are far from corners, where an affine map is worst.
+            at_bounds = AT_BOUNDS * max(0.0, 1.0 - 2.0 / max(1, np.count_nonzero(width)))
+            share[bound < at_bounds] = 0.0
+            share[bound < at_bounds / 2] = 1.0
             new = self.lower + share * width
         else:
             new = self.x[rng.integers(len(self.x), size=missing)]
