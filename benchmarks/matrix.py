@@ -1,9 +1,9 @@
 """The tests with the installed package, in fresh environments: each Python, and the lowest and newest versions allowed.
 
-The wheel and the source distribution are built and checked, and each environment gets the wheel. The tests are copied
-out of the checkout, so that they cannot import its sources. Only the standard library is needed; interpreters are
-found on PATH (`python3.10` and so on). pip reads its options from the environment, such as PIP_INDEX_URL; a plain
-`torch` may be a build with CUDA, of several gigabytes.
+The wheel and the source distribution are built and checked. Each environment gets the wheel; the tests are those of the
+source distribution, without the package, so that they import what is installed. Only the standard library is needed;
+interpreters are found on PATH (`python3.10` and so on). pip reads its options from the environment, such as
+PIP_INDEX_URL; a plain `torch` may be a build with CUDA, of several gigabytes.
 
     python -m benchmarks.matrix                     # all, one after the other
     python -m benchmarks.matrix lowest newest       # these
@@ -84,12 +84,12 @@ def main() -> None:
     if unknown:
         parser.error(f"no combination is called {', '.join(sorted(unknown))}; there are {', '.join(COMBINATIONS)}")
     folder = arguments.folder.resolve()
-    wheel = build(folder)
+    wheel, source = build(folder)
     rows: list[tuple[str, ...]] = [("combination", "Python", *SHOWN, "outcome")]
     passed = True
     for name in arguments.names or COMBINATIONS:
         try:
-            row, good = tried(COMBINATIONS[name], wheel, folder / name)
+            row, good = tried(COMBINATIONS[name], wheel, source, folder / name)
         except (OSError, subprocess.CalledProcessError) as error:
             row, good = ("", *("" for _ in SHOWN), str(error)[:200]), False
         rows.append((name, *row))
@@ -98,8 +98,8 @@ def main() -> None:
     sys.exit(not passed)
 
 
-def build(folder: Path) -> Path:
-    """Build both distributions, and look at what is in them; returns the wheel."""
+def build(folder: Path) -> tuple[Path, Path]:
+    """Build both distributions, and look at what is in them; returns the wheel and the source distribution."""
     python = new_environment(folder / "tools", sys.executable, ["build", "twine"])
     distributions = folder / "dist"
     shutil.rmtree(distributions, ignore_errors=True)
@@ -116,10 +116,10 @@ def build(folder: Path) -> Path:
     absent |= {"LICENSE", "CHANGELOG.md", "constraints.txt", "tests/zoo.py", "docs/index.md"} - sources
     if outside or absent or compiled or not any(name.endswith("licenses/LICENSE") for name in inside):
         raise SystemExit(f"distributions: not expected {outside + compiled}, expected {sorted(absent)} and a LICENSE")
-    return wheel
+    return wheel, source
 
 
-def tried(combination: Combination, wheel: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
+def tried(combination: Combination, wheel: Path, source: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
     """Install a combination, run its tests, and remove it; returns its row of the table, and whether all passed."""
     interpreter = shutil.which(f"python{combination.python}")
     if interpreter is None:
@@ -133,7 +133,7 @@ def tried(combination: Combination, wheel: Path, folder: Path) -> tuple[tuple[st
             folder / "venv", interpreter, [*pins(combination, wheel, folder), f"{wheel}{extras}", *tools]
         )
         run(python, "-m", "pip", "check")
-        outcome = tested(python, combination.tests, folder)
+        outcome = tested(python, combination.tests, source, folder)
         if combination.typed:
             outcome += typed(python, folder)
         return (*installed(python), outcome), " failed" not in outcome
@@ -161,12 +161,14 @@ def pins(combination: Combination, wheel: Path, folder: Path) -> list[str]:
     return ["-c", str(path)]
 
 
-def tested(python: Path, tests: Sequence[str], folder: Path) -> str:
-    """Run tests in a copy that has no sources of the package beside it; returns how many passed, failed and so on."""
-    copy, report = folder / "copy", folder / "report.xml"
+def tested(python: Path, tests: Sequence[str], source: Path, folder: Path) -> str:
+    """Run tests of the source distribution beside no source of the package; returns how many passed and so on."""
+    report = folder / "report.xml"
     environment = {**clean(), "NUMBA_CACHE_DIR": str(folder / "compiled")}
-    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    copy = folder / source.name.removesuffix(".tar.gz")
+    shutil.rmtree(copy / "torch_shallow")
     where = "import torch_shallow; print(torch_shallow.__file__)"
     imported = run(python, "-c", where, cwd=copy, quiet=True)
     if not Path(imported.strip()).is_relative_to(python.parents[1]):

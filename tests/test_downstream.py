@@ -52,8 +52,8 @@ from torch_shallow.export import CCode
 BOX = Box([-1.0, -1.0], [1.0, 1.0])
 
 
-def network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+def network(outputs: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, outputs))
 
 
 def test_transform_and_what_it_gives(tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_explanations() -> None:
     assert_type(explain.lipschitz_constant(model, domain=BOX), LipschitzConstant)
     assert_type(explain.monotonicity(model, domain=BOX), Monotonicity)
     assert_type(explain.segment(model, x, -x), Segment)
-    assert_type(explain.robustness_radius(model, x, domain=BOX), RobustnessRadius)
+    assert_type(explain.robustness_radius(network(2), x, domain=BOX), RobustnessRadius)
     assert_type(explain.difference(model, shallow, BOX), Difference)
-    assert_type(explain.difference(model, shallow, BOX, same_class=True), SameClass)
+    assert_type(explain.difference(network(2), network(2), BOX, same_class=True), SameClass)
 
     found = explain.output_range(model, domain=BOX)
     assert_type(found, OutputRange)
