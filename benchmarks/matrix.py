@@ -43,6 +43,8 @@ SURFACE = (
     "tests/plot/test_segment.py",
     "tests/program/test_wrappers.py",
 )
+# Old releases of libraries are warned of by new ones, and new releases warn of what will change.
+WARNINGS = ("-Wdefault::DeprecationWarning", "-Wdefault::PendingDeprecationWarning", "-Wdefault::FutureWarning")
 OF_EXTRAS = ("tests/program/test_onnx.py", "tests/search/runs/test_dask.py", "tests/test_from_sklearn.py")
 
 
@@ -133,7 +135,8 @@ def tried(combination: Combination, wheel: Path, source: Path, folder: Path) -> 
             folder / "venv", interpreter, [*pins(combination, wheel, folder), f"{wheel}{extras}", *tools]
         )
         run(python, "-m", "pip", "check")
-        outcome = tested(python, combination.tests, source, folder)
+        warnings = () if combination.versions == "constraints" else WARNINGS
+        outcome = tested(python, (*combination.tests, *warnings), source, folder)
         if combination.typed:
             outcome += typed(python, folder)
         return (*installed(python), outcome), " failed" not in outcome

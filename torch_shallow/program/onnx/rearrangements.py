@@ -23,7 +23,7 @@ def reshape(x: Value, shape: Value, *, allowzero: int = 0) -> Any:
         is_batch = i == 0 and fixed is not None and not isinstance(size, Proxy) and size == fixed and _is_batch(x)
         if keeps or is_batch:
             sizes[i] = x.tensor.size(i)
-    return torch.reshape(x.tensor, sizes)
+    return x.tensor.reshape(sizes)
 
 
 def _is_batch(x: Value) -> bool:
