@@ -1,3 +1,3 @@
 """The version of the package, for what is written into files."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
