@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick test-all bench lint notebooks docs clean
+.PHONY: demo test quick test-all matrix bench lint notebooks docs clean
 
 demo: .venv/installed-tutorials  ## train two networks, transform and certify them, print tables, draw demo.png
 	$(BIN)/python -m tutorials.demo
@@ -18,6 +18,9 @@ quick: .venv/installed-test  ## a cut through all tests, for the daily loop
 
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough --typecheck
+
+matrix:  ## the installed package with each Python and the lowest and newest versions; an hour, and gigabytes to install
+	$(PYTHON) -m benchmarks.matrix
 
 bench: .venv/installed-bench  ## side by side with other tools: a record of the ratios in record.json
 	$(BIN)/python -m benchmarks.record record.json

@@ -1,3 +1,3 @@
 """Version of the package, as written into files."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

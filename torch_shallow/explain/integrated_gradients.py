@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, overload
+from typing import Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch_shallow.functions.points import check_rows, rounding_of
 from torch_shallow.modes import outside_modes
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
+Given = TypeVar("Given", Tensor, tuple[Tensor, ...])  # attributions come as inputs are given
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float | None, ...] | None
 Target: TypeAlias = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
 
@@ -154,25 +155,27 @@ Explained = nn.Module | ExportedProgram | Callable[..., Tensor]
 @overload
 def integrated_gradients(
     f: Explained,
-    inputs: Inputs,
+    inputs: Given,
     baselines: Baselines = None,
     target: Target = None,
     *,
     return_convergence_delta: Literal[False] = False,
     tolerance: float = TOLERANCE,
-) -> Inputs: ...
+) -> Given: ...
 
 
 @overload
 def integrated_gradients(
     f: Explained,
-    inputs: Inputs,
+    inputs: Given,
     baselines: Baselines = None,
     target: Target = None,
     *,
     return_convergence_delta: Literal[True],
     tolerance: float = TOLERANCE,
-) -> tuple[Inputs, Tensor]: ...
+) -> tuple[Given, Tensor]: ...
+
+
 @outside_modes
 def integrated_gradients(
     f: Explained,

@@ -53,7 +53,7 @@ def adjacency(shallow: object, *, numbers: bool | None = None, seed: int = 0, ax
         >>> adjacency(model, ax=Figure().subplots()).get_title()
         ''
     """
-    networkx = require("networkx", "explain")
+    networkx = require("networkx", "plot")
     network = known_network(shallow)
     graph = graph_of(network)
     ax = axes_for(ax)

@@ -23,7 +23,7 @@ def reshape(x: Value, shape: Value, *, allowzero: int = 0) -> Any:
         is_batch = i == 0 and fixed is not None and not isinstance(size, Proxy) and size == fixed and _is_batch(x)
         if keeps or is_batch:
             sizes[i] = x.tensor.size(i)
-    return torch.reshape(x.tensor, sizes)
+    return x.tensor.reshape(sizes)
 
 
 def _is_batch(x: Value) -> bool:
@@ -69,13 +69,21 @@ def split(x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: i
     return torch.split(x.tensor, math.ceil(x.size(axis) / num_outputs), axis)
 
 
+def _zeros(sizes: list[Any], dtype: torch.dtype) -> Any:
+    known = next((size for size in sizes if isinstance(size, Proxy)), None)
+    if known is None:
+        return torch.full(sizes, 0, dtype=dtype)
+    # Older versions of torch do not see by themselves that a size is known only when the module runs.
+    return known.tracer.create_proxy("call_function", torch.full, (sizes, 0), {"dtype": dtype})
+
+
 def expand(x: Value, shape: Value) -> Any:
     sizes = shape.sizes
     new = max(len(sizes) - x.rank, 0)
     sizes = [1] * (x.rank - len(sizes)) + sizes
     kept = [-1 if i >= new and not isinstance(size, Proxy) and size == 1 else size for i, size in enumerate(sizes)]
     if x.is_constant:  # a tensor of the module cannot be expanded symbolically to a size that is known only at run time
-        zeros = torch.full(sizes, 0, dtype=cast(torch.dtype, x.kind))
+        zeros = _zeros(sizes, cast(torch.dtype, x.kind))
         return torch.logical_or(zeros, x.tensor) if x.kind is torch.bool else zeros + x.tensor
     return x.tensor.expand(*kept)
 
