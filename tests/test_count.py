@@ -137,7 +137,7 @@ def test_nothing_is_kept_of_cells_that_are_done() -> None:
 
 def test_a_count_says_what_it_is_not_of(tmp_path: Path) -> None:
     model, domain, _ = CASES["rays"]
-    with pytest.warns(IncompleteWarning, match="count: stopped by time_limit=1e-09: at least 1 regions"):
+    with pytest.warns(IncompleteWarning, match="count: stopped by time_limit=1e-09: at least 1 region,"):
         assert count(model, domain=domain, time_limit=1e-9, checkpoint=tmp_path / "a", **SHORT).regions == 1
     with pytest.raises(TransformError, match="another program"):
         count(network(3, 5, 6, 1), domain=domain, checkpoint=tmp_path / "a")

@@ -478,7 +478,7 @@ def test_a_net_of_skorch_is_told_what_to_pass(monkeypatch: pytest.MonkeyPatch) -
     net.module_ = nn.Linear(2, 1)
     with pytest.raises(UnsupportedOperation, match=r"is a net of skorch: .* pass net\.module_"):
         from_sklearn(make_pipeline(pre.StandardScaler(), net))
-    with pytest.raises(TypeError, match=r"found NeuralNetRegressor; pass net\.module_, the nn\.Module"):
+    with pytest.raises(TypeError, match=r"found NeuralNetRegressor; pass net\.module_, the fitted nn\.Module"):
         transform(net)
 
 

@@ -187,7 +187,7 @@ def test_two_networks_share_their_input(tmp_path: Path) -> None:
     assert torch.equal(query.model(g=g, f=f)(x), model(x))
     with pytest.raises(TransformError, match="one for each of the networks f, g, found 1"):
         query.model(f)
-    with pytest.raises(TransformError, match="the file declares 3 inputs and 9 outputs"):
+    with pytest.raises(TransformError, match="3 inputs and 9 outputs, as the file declares"):
         verify(f, query.domain, query.property)
 
 

@@ -59,15 +59,7 @@ class NotProven(ValueError):
 
 
 def bounds_of_leaves(header: dict[str, Any], nodes: Iterable[Any]) -> Iterator[Leaf]:
-    """Check a proof, given as its first line and the others, and bound |f - g| on each leaf.
-
-    Yields:
-        Each leaf with its bound.
-
-    Raises:
-        NotAProof: the lines are not a proof.
-        NotProven: a step does not hold.
-    """
+    """Check a proof, and yield each leaf with a bound of |f - g|; raise NotAProof, or NotProven if a step fails."""
     tree = _at(1, ReadTree, header)
     for line, node in enumerate(nodes, start=2):
         leaf = _at(line, tree.enter, node)
@@ -369,12 +361,7 @@ def read(path: str) -> Iterator[Any]:
 
 
 def check(path: str, claimed: float | None = None) -> tuple[bool, str]:
-    """Tell whether a file proves an E, by default the one that it claims, and describe in words what it proves.
-
-    Raises:
-        NotAProof: the file is not a proof.
-        OSError: the file cannot be read.
-    """
+    """Tell whether a file proves an E, by default its own, and describe what it proves; raise NotAProof or OSError."""
     lines = read(path)
     header: Any = next(lines, None)
     worst, number, leaves, cells = Fraction(-1), -1, 0, 0

@@ -343,12 +343,7 @@ def proven_bound(statement: ReadStatement, nodes: Iterator[tuple[int, Any]]) -> 
 
 
 def statements(lines: Iterator[Any]) -> Iterator[tuple[Any, Fraction | None]]:
-    """Yield what each statement of a file claims, and the bound that is proven.
-
-    Raises:
-        NotAProof: the lines are not a proof.
-        NotProven: a step does not hold.
-    """
+    """Yield what each statement claims, and the proven bound; raise NotAProof, or NotProven if a step fails."""
     numbered = enumerate(lines, start=1)
     nothing: dict[str, Any] = {}
     _, header = next(numbered, (1, nothing))
@@ -367,12 +362,7 @@ def statements(lines: Iterator[Any]) -> Iterator[tuple[Any, Fraction | None]]:
 
 
 def check_bounds(path: str) -> tuple[bool, str]:
-    """Tell whether a file proves everything that it claims, and describe in words what it proves.
-
-    Raises:
-        NotAProof: the file is not a proof.
-        OSError: the file cannot be read.
-    """
+    """Tell whether a file proves all that it claims, and describe what it proves; raise NotAProof or OSError."""
     try:
         found = list(statements(check.read(path)))
     except check.NotProven as failure:

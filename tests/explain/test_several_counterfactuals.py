@@ -91,7 +91,7 @@ def test_what_cannot_be_asked_is_said() -> None:
     model, x = scores(0), torch.zeros(2, 3, dtype=torch.float64)
     with pytest.raises(TransformError, match=r"for one, pass x\[None\]"):
         nearest_counterfactuals(model, x[0], AtLeast(0.0))
-    with pytest.raises(TransformError, match="expected one for each of the 2 inputs, found 1"):
+    with pytest.raises(TransformError, match="expected one target for each of the 2 inputs, found 1"):
         nearest_counterfactuals(model, x, [AtLeast(0.0)])
     with pytest.raises(TransformError, match="count: expected a positive integer, found 0"):
         nearest_counterfactuals(model, x, AtLeast(0.0), count=0)

@@ -261,10 +261,10 @@ def test_a_game_that_is_too_large_is_refused_with_its_size():
     torch.manual_seed(0)
     model = chain(30, 40, 1)
     x, background = 3.0 * torch.randn(1, 30), 3.0 * torch.randn(1, 30)
-    with pytest.raises(TransformError, match=r"max_players: 30 features reach"):
+    with pytest.raises(TransformError, match=r"max_players: .* 30 features reach"):
         shap_values(model, x, background, max_players=13)
     shallow = torch_shallow.transform(chain(4, 3, 1)).unfreeze()
-    with pytest.raises(TransformError, match="max_players: 4 features"):
+    with pytest.raises(TransformError, match=r"max_players: .* found 4"):
         shap_values(shallow, torch.randn(1, 4), torch.randn(1, 4), max_players=3)
     assert shap_values(chain(13, 40, 1), x[:, :13], background[:, :13], max_players=13).values.shape == (1, 13)
 
@@ -375,7 +375,7 @@ def test_max_players_is_about_coalitions_only():
     model = chain(3, 8, 1)
     found = shap_values(model, x, background, max_players=3).values
     assert np.array_equal(found, shap_values(model, x, background).values)
-    with pytest.raises(TransformError, match="max_players: 3 features"):
+    with pytest.raises(TransformError, match=r"max_players: .* 3 features"):
         shap_values(model, x, background, max_players=1)
 
 

@@ -58,7 +58,7 @@ def test_facets_in_many_dimensions() -> None:
         normal, bound = region.half_spaces.A[row], region.half_spaces.b[row]
         step = (bound - normal @ point) / (normal @ normal) * normal
         assert (facets.A @ (point + 1.01 * step) > facets.b).any()
-    with pytest.raises(TransformError, match="more than 50 vertices and rays"):
+    with pytest.raises(TransformError, match="at most 50 vertices and rays"):
         region.vertices(max_rays=50)
 
 

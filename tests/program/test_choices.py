@@ -107,7 +107,7 @@ JUMPS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "something else": (lambda m, h: torch.where(h > 0, h.flip(1), 0.0), "could not be shown"),
     "two comparisons": (lambda m, h: h * ((h > 0) & (h.flip(1) > 0)), "chooses by two values"),
     "unsupported": (lambda m, h: (h > 0).float().softmax(1) * h, "compares"),
-    "infinite": (lambda m, h: torch.where(h > 0, h, -torch.inf), "not finite"),
+    "infinite": (lambda m, h: torch.where(h > 0, h, -torch.inf), "not all finite"),
     "overwritten": (overwritten, "could not be shown"),
     "overwritten through a view": (overwritten_through_a_view, "could not be shown"),
     "square": (lambda m, h: torch.where(h > 0, h * h, 0.0), "multiplies two values"),

@@ -378,7 +378,7 @@ def test_flattening_from_the_batch_on_is_that_of_one_input() -> None:
         ([node("Add", "x z")], {}, r"Add \(at the_Add\) uses 'z', which is neither"),
         ([helper.make_node("Add", ["x", ""], ["y"])], {}, r"Add \(at y\) lacks b"),
         ([node("Gather", "x x", axis=1)], {}, r"Gather \(at the_Gather\) fails .* onnx\.checker"),
-        ([node("Cast", "x", to=TensorProto.STRING)], {}, "type of number 8"),
+        ([node("Cast", "x", to=TensorProto.STRING)], {}, "type number 8"),
         ([node("Shrink", "x", bias=0.1, lambd=0.5)], {}, "jumps, as its bias .* make both the same"),
         ([node("ScatterND", "x i u", reduction="max")], {"i": ints(0)[:, None], "u": floats(1, 4)}, "reduction 'max'"),
         ([node("TopK", "x k", "y i", axis=1)], {"k": ints(9)}, r"TopK \(at .*\) fails"),

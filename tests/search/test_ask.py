@@ -194,6 +194,9 @@ def test_a_time_limit_gives_an_interval_and_a_checkpoint_goes_on(long_one: Posed
         def exceeded(self, _: int) -> str:
             return "time_limit" if next(self.looks) > 22 else ""
 
+        def seconds_left(self, _: int) -> float:
+            return np.inf
+
     monkeypatch.setattr("torch_shallow.search.ask.Budget", lambda *_: Budget())
     while not known or known[-1].reason:
         known.append(answer(long_one, method="relaxation", checkpoint=file))

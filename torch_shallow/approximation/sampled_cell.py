@@ -118,7 +118,7 @@ class SampledCell:
         if not len(self.rows):
             share, bound = rng.random((missing, len(width))), rng.random((missing, len(width)))
             # Uniform points of many inputs are far from corners, where an affine map is worst.
-            at_bounds = AT_BOUNDS * max(0.0, 1.0 - 2.0 / max(1, np.count_nonzero(width)))
+            at_bounds = AT_BOUNDS * max(0.0, 1.0 - 2.0 / max(1, int(np.count_nonzero(width))))
             share[bound < at_bounds] = 0.0
             share[bound < at_bounds / 2] = 1.0
             new = self.lower + share * width
