@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from torch_shallow import check
-from torch_shallow.certify.proof_data import ProofData, proof_data
+from torch_shallow.certify.proof_data import Place, ProofData, proof_data
 from torch_shallow.functions import TreeFunction
 from torch_shallow.search.partition import activation_partition
 
@@ -36,12 +36,14 @@ class Proof:
         errors: what is proven on each region.
         relative_to_size: the bounds are to be multiplied by 1 + |x|_1, as the domain is not bounded.
         found: the multipliers; None if they were not kept.
+        better: what is to be written instead for some neurons at some nodes.
     """
 
     data: ProofData
     errors: Float[np.ndarray, "regions"]
     relative_to_size: bool
     found: Settled | None
+    better: Mapping[Place, list[Any]] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -74,7 +76,7 @@ class Proof:
         """
         if self.found is None:
             raise ValueError("proof: expected one that was made with keep=True, found one without multipliers.")
-        return self.data.nodes(self.found, regions)
+        return self.data.nodes(self.found, regions, self.better)
 
     def exact_errors(self, regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
         """What is proven on some regions in exact arithmetic, with the same multipliers; slower, and less."""
@@ -115,6 +117,17 @@ def prove(function: TreeFunction, *, keep: bool = True) -> Proof:
 
 def prove_data(data: ProofData, *, keep: bool) -> Proof:
     """The same for a function and a program as arrays."""
+    from torch_shallow.certify.exact_multipliers import with_exact_multipliers
+
+    proof = _walked(data, keep)
+    if not proof.error > data.rounding_error:
+        return proof
+    kept = proof if keep else _walked(data, True)
+    better = with_exact_multipliers(kept, data.rounding_error, together=keep)
+    return better if keep else replace(better, found=None)
+
+
+def _walked(data: ProofData, keep: bool) -> Proof:
     # Imported here because numba takes a while.
     from torch_shallow.certify.error_walk import DONE, follow
 
