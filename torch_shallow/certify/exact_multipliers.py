@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from torch_shallow import check
+from torch_shallow.certify.error_proof import Proof
 from torch_shallow.certify.proof_data import Place, code_of
 from torch_shallow.geometry.dyadic import shortened, smallest_residual
 from torch_shallow.geometry.exact_cell import MOST_COORDINATES
-
-if TYPE_CHECKING:
-    from torch_shallow.certify.prover import Proof
 
 FEW = 50  # bits: what a neuron may be off, relative to its row, without being looked at again
 MOST_REGIONS = 1000  # that are looked at
