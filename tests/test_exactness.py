@@ -6,10 +6,12 @@ import copy
 import dataclasses
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 import torch_shallow
 from tests.arrangements import ARRANGEMENTS, Arrangement
@@ -28,7 +30,10 @@ from tests.exact_reference import (
 )
 from tests.hard_networks import EXAMPLES, FAMILIES, OVERFLOWING, HardNetwork, fixed, hard_network, scaled
 from tests.reference import brute_force_patterns
+from torch_shallow import check
+from torch_shallow.certify.prover import prove
 from torch_shallow.domain import Box
+from torch_shallow.geometry.dyadic import smallest_residual
 from torch_shallow.program.model import read_model
 
 RANDOM = [hard_network(family, seed) for family in FAMILIES for seed in range(12)]
@@ -38,6 +43,9 @@ NEAR_MISSES = [  # certify failed them once, though they are right
     *(hard_network("near duplicates", seed) for seed in (1041, 1085, 1157, 1178)),
     *(hard_network("small integers", seed) for seed in (1180, 1194)),
     hard_network("decayed", 1155),
+    *(hard_network("near duplicates", seed) for seed in (343, 599, 821, 1252)),
+    *(hard_network("far boxes", seed) for seed in (314, 940)),
+    hard_network("steep slivers", 770),
 ]
 
 
@@ -69,6 +77,31 @@ def test_certify_passes_what_is_right(network: HardNetwork) -> None:
     certificate = shallow_of(network).certify(network.model()).require()
     assert certificate.max_error is not None
     assert true_error(shallow_of(network), network.layers, cells_of(network)).value <= certificate.max_error
+
+
+@pytest.mark.parametrize(("family", "seed"), [("near duplicates", 1252), ("near duplicates", 343)])
+def test_multipliers_of_exact_arithmetic_are_written_to_the_file(family: str, seed: int, tmp_path: Path) -> None:
+    proof = prove(shallow_of(hard_network(family, seed)).function)
+    assert proof.better
+    proof.save(tmp_path / "proof.json")
+    proven, words = check.check(str(tmp_path / "proof.json"), proof.error)
+    assert proven, words
+    assert proof.error <= proof.data.rounding_error
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_smallest_residual_is_that_of_the_dual_program(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, weights = rng.integers(-9, 10, (6, 3)), rng.integers(1, 5, 3)
+    target = rng.integers(0, 3, 6) @ rows if seed % 2 else rng.integers(-9, 10, 3)
+    numbers, divisor = smallest_residual(rows.tolist(), target.tolist(), weights.tolist())
+    assert divisor > 0
+    assert min(numbers) >= 0
+    left = [Fraction(int(t)) - Fraction(v, divisor) for t, v in zip(target, (numbers @ rows).tolist(), strict=True)]
+    least = sum(abs(v) * int(w) for v, w in zip(left, weights, strict=True))
+    dual = linprog(-target, A_ub=rows, b_ub=np.zeros(6), bounds=[(-w, w) for w in weights])
+    assert float(least) == pytest.approx(-dual.fun, abs=1e-9)
+    assert seed % 2 == 0 or least == 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ import torch_shallow
 from tests.cases import examples
 from tests.search.programs import draw_domain, draw_program, mlp
 from torch_shallow import check
-from torch_shallow.certify.prover import Proof, prove
+from torch_shallow.certify.error_proof import Proof
+from torch_shallow.certify.prover import prove
 from torch_shallow.domain import Box, Domain, Polytope
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction

@@ -215,6 +215,42 @@ class Examined:
         """Mask of the regions whose margin exceeds rounding, so that float64 can tell points inside from others."""
         return self.margins[0] > THIN
 
+    def measured_margins(self, regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
+        """The margins, where a half-space whose terms cancel is as long as `NeuronRows.sizes` says, not of length 1."""
+        found: list[float] = []
+        for block in self.blocks(regions, self.program.num_neurons * (self.chart.num_coordinates + 1)):
+            neurons, points = self.neuron_rows(block), self.partition.points[block]
+            shares = np.linalg.norm(neurons.rows, axis=1) / np.where(neurons.sizes > 0.0, neurons.sizes, 1.0)
+            for region, point, share in zip(block.tolist(), points, shares, strict=True):
+                v, least, code = (
+                    np.append(point, 1.0) / np.sqrt(1.0 + point @ point),
+                    np.inf,
+                    self.paths.regions[region],
+                )
+                while code >= 0:
+                    value = self.cut_rows[code // 2] @ v * share[self.partition.cut_neurons[code // 2]]
+                    least, code = min(least, value if code % 2 else -value), self.paths.cuts[code // 2]
+                found.append(least)
+        return np.array(found)
+
+    def doubts(self, regions: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some neurons"]:
+        """How large a value of the other sign may be that enters a neuron at regions' interior points.
+
+        So much is left out by the search where no output is off by more than rounding, as is proven. It is 0 where
+        nothing is proven.
+        """
+        network = self.program.network
+        found = np.zeros((len(regions), len(network.active)))
+        if self.errors is not None:
+            lengths = np.sqrt(1.0 + (self.partition.points[regions] ** 2).sum(axis=1, keepdims=True))
+            found[:, network.neurons] = self.left_out * lengths * self.neuron_rows(regions).sizes
+        return found
+
+    @property
+    def left_out(self) -> float:
+        """The size of what the search leaves out of a cell, relative to it."""
+        return min(self.tolerance, self.partition.search.tolerance)
+
     @cached_property
     def clear_regions(self) -> Int[np.ndarray, "some"]:
         """Regions whose interior point has the model's pattern and Jacobian: thick ones, with no neuron left out."""
@@ -268,7 +304,7 @@ class Examined:
         for stage, start, stop in zip(program.stages, program.offsets, program.offsets[1:], strict=False):
             weight, hidden = stage.weight[:, :d], stage.weight[:, d:]
             rows = sources.reshape(count * dimension, start) @ hidden.T
-            rows = rows.reshape(count, dimension, -1) + chart.pull_back(weight, stage.bias).T
+            rows = rows.reshape(count, dimension, stop - start) + chart.pull_back(weight, stage.bias).T
             outer = np.abs(weight) @ np.abs(chart.origin) + np.abs(stage.bias)
             outer += np.linalg.norm(weight @ chart.directions.T, axis=1)
             sizes = np.maximum(np.linalg.norm(rows, axis=1), 1e-4 * (source_sizes @ np.abs(hidden).T + outer))

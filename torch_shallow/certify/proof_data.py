@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,16 @@ from torch_shallow.search.partition import Partition
 if TYPE_CHECKING:
     from torch_shallow.certify.bounded_rows import Facts, Way
     from torch_shallow.certify.error_walk import Settled
+
+
+Place = tuple[int, int]  # a node, as a cut or ~region, and a neuron that is settled there, as k if active, else ~k
+OF_TERMS = 2.0**-48  # an error of this share of the terms that outputs are added up from is that of stored numbers
+UNDERFLOW = 1e-280  # more than it can do to a bound, where all terms are 0
+
+
+def code_of(entry: Any) -> int:
+    """The neuron of what is written of one that is settled."""
+    return int(entry[0] if type(entry) is list else entry)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,23 @@ class ProofData:
         program = self.partition.program
         return 3 * program.num_inputs + program.num_neurons + len(self.domain.rows) + 32
 
+    @cached_property
+    def size_of_terms(self) -> float:
+        """Return the largest sum of the sizes of all terms of an output, in units of the errors."""
+        program, domain = self.partition.program, self.domain
+        reach = np.ones(program.num_inputs)
+        if self.bounded:
+            reach = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
+        with np.errstate(over="ignore"):
+            for stage in program.stages:
+                reach = np.concatenate([reach, np.abs(stage.weight) @ reach + np.abs(stage.bias)])
+            return float((np.abs(program.out_weight) @ reach + np.abs(program.out_bias)).max(initial=0.0))
+
+    @cached_property
+    def rounding_error(self) -> float:
+        """Return the size of a bound that rounding of stored numbers explains."""
+        return OF_TERMS * self.size_of_terms + UNDERFLOW
+
     def header(self) -> dict[str, Any]:
         """Return the first line of the file: everything except the tree."""
         program = self.partition.program
@@ -78,8 +105,16 @@ class ProofData:
             "skip": None if self.skip is None else self.skip.tolist(),
         }
 
-    def nodes(self, found: Settled, regions: Int[np.ndarray, "some"] | None) -> Iterator[list[Any]]:
-        """Yield the other lines; if regions are given, subtrees without any of them are open."""
+    def nodes(
+        self, found: Settled, regions: Int[np.ndarray, "some"] | None, better: Mapping[Place, list[Any]]
+    ) -> Iterator[list[Any]]:
+        """Yield the other lines; if regions are given, subtrees without any of them are open.
+
+        Args:
+            found: The results of the walk.
+            regions: The regions, or None for all.
+            better: Entries that replace those of some neurons at some nodes.
+        """
         wanted, wanted_regions = self._above(regions)
         ends, starts, skipped = found.records[:, 1], 0, 0
         for node, end in found.nodes:
@@ -93,6 +128,7 @@ class ProofData:
                 yield ["open"]
                 continue
             settled = self._settled(found, start, end, ends[start - 1] if start else 0)
+            settled = [better.get((int(node), code_of(entry)), entry) for entry in settled]
             if is_cut:
                 yield ["cut", int(node), self.rows[node].tolist(), settled]
             else:

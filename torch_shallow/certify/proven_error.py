@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
 
 from torch_shallow.certify.equality import Places
 from torch_shallow.certify.examined import Examined
 from torch_shallow.certify.report import Check, Failure, Tally
 from torch_shallow.program.relu_program import ReLUProgram
-
-OF_TERMS = 2.0**-48  # an error of this share of the outputs' terms is that of stored numbers
-UNDERFLOW = 1e-280  # exceeds the effect of underflow on a bound, where all terms are 0
 
 
 def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -> tuple[Check, Examined]:
@@ -27,7 +23,7 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         places: Points that tell how large the outputs are.
     """
     # Imported only when used: compiled code, and the checker, which is a command of its own.
-    from torch_shallow.certify.proof_data import proof_data
+    from torch_shallow.certify.proof_data import UNDERFLOW, proof_data
     from torch_shallow.certify.prover import prove_data
     from torch_shallow.search.problem import ROUNDING
 
@@ -39,14 +35,8 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
         return tally.check("proven error", claim, "regions", 0, count), subject
     data = proof_data(subject.function, replace(subject.partition, program=program))
     proof = prove_data(data, keep=False)
-    reach = (
-        np.maximum(np.abs(data.domain.lower), np.abs(data.domain.upper))
-        if data.bounded
-        else np.ones(len(data.domain.lower))
-    )
-    terms = _size_of_terms(program, reach)
     outputs = _size_of_outputs(subject, places, data.bounded)
-    limit = max(subject.tolerance * outputs, OF_TERMS * terms) + UNDERFLOW
+    limit = max(subject.tolerance * outputs, data.rounding_error)
     tally.measure(proof.errors)
     message = f"the output may be off by {{:.3g}}{proof.unit}, as far as multipliers prove"
     tally.add_where(~(proof.errors <= limit), message, proof.errors, region=range(count))
@@ -54,7 +44,8 @@ def check_error(subject: Examined, program: ReLUProgram, places: list[Places]) -
     if program.whole is not None:
         note = "of the neurons that can change sign in the box"
     allowed = np.where(proof.errors <= limit, proof.errors, 0.0)
-    proven = replace(subject, errors=allowed, errors_grow=proof.relative_to_size, rounding=ROUNDING * terms + UNDERFLOW)
+    rounding = ROUNDING * data.size_of_terms + UNDERFLOW
+    proven = replace(subject, errors=allowed, errors_grow=proof.relative_to_size, rounding=rounding)
     return tally.check("proven error", claim, "regions", count, count, limit, note), proven
 
 
@@ -68,11 +59,3 @@ def _size_of_outputs(subject: Examined, places: list[Places], bounded: bool) -> 
             sizes = sizes if bounded else sizes / (1.0 + np.abs(x).sum(axis=1))
             largest = max(largest, float(np.nan_to_num(sizes, nan=0.0).max(initial=0.0)))
     return largest
-
-
-def _size_of_terms(program: ReLUProgram, reach: Float[np.ndarray, "inputs"]) -> float:
-    """Return the largest sum of the sizes of all terms of an output, at inputs of the given sizes."""
-    with np.errstate(over="ignore"):
-        for stage in program.stages:
-            reach = np.concatenate([reach, np.abs(stage.weight) @ reach + np.abs(stage.bias)])
-        return float((np.abs(program.out_weight) @ reach + np.abs(program.out_bias)).max(initial=0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -81,22 +82,65 @@ def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | Non
     # What the sum of all artificial variables still has to remove from each column; its own value is the last entry.
     cost = [-sum(line[j] for line in table) for j in range(count)]
     cost += [0] * dimension + [-sum(line[-1] for line in table)]
-    basic, determinant = list(range(count, count + dimension)), 1
+    basic = list(range(count, count + dimension))
+    determinant = _minimise(table, cost, basic, count)
+    if cost[-1] == 0:
+        return None
+    # The prices of the equations are 1 minus the reduced costs of the artificial variables.
+    return shortened([flips[k] * (cost[count + k] - determinant) for k in range(dimension)])
+
+
+def smallest_residual(rows: Sequence[Vector], target: Vector, weights: Vector) -> tuple[Vector, int]:
+    """Find multipliers `y >= 0` that minimise the sum of the sizes of `target - y @ rows` times positive weights.
+
+    The method is the simplex method of `point_where_positive`; the residual may have either sign.
+
+    Returns:
+        Integers, and the positive integer by which to divide them.
+    """
+    dimension, count = len(target), len(rows)
+    flips = [-1 if entry < 0 else 1 for entry in target]
+    table = []
+    for k, flip in enumerate(flips):
+        over, under = ([sign * flip * int(k == j) for j in range(dimension)] for sign in (1, -1))
+        table.append([*(flip * row[k] for row in rows), *over, *under, flip * target[k]])
+    basic = [count + k + dimension * (flip < 0) for k, flip in enumerate(flips)]
+    columns = zip(*table, strict=True)
+    cost = [-sum(map(mul, weights, column)) for column in columns]
+    for j, weight in enumerate([*weights, *weights], start=count):
+        cost[j] += weight
+    determinant = _minimise(table, cost, basic, count + 2 * dimension)
+    multipliers = [0] * count
+    for k, column in enumerate(basic):
+        if column < count:
+            multipliers[column] = table[k][-1]
+    return multipliers, determinant
+
+
+def _minimise(table: list[Vector], cost: Vector, basic: list[int], columns: int) -> int:
+    """Exchange basic variables until the cost, which is never negative, is zero or minimal; return the common divisor.
+
+    Args:
+        table: The equations with their right-hand sides last, which are not negative.
+        cost: Reduced costs; the last entry is minus the cost.
+        basic: The variable of each equation.
+        columns: Number of variables that may enter.
+    """
+    determinant = 1
     while cost[-1] < 0:
-        column = next((j for j in range(count) if cost[j] < 0), None)
+        column = next((j for j in range(columns) if cost[j] < 0), None)
         if column is None:
-            # The prices of the equations are 1 minus the reduced costs of the artificial variables.
-            return shortened([flips[k] * (cost[count + k] - determinant) for k in range(dimension)])
+            break
         leaving = None
-        for k in range(dimension):
-            if table[k][column] <= 0:
+        for k, line in enumerate(table):
+            if line[column] <= 0:
                 continue
             if leaving is not None:
-                here, there = table[k][-1] * table[leaving][column], table[leaving][-1] * table[k][column]
+                here, there = line[-1] * table[leaving][column], table[leaving][-1] * line[column]
                 if here > there or (here == there and basic[k] > basic[leaving]):
                     continue
             leaving = k
-        assert leaving is not None  # the sum of the artificial variables never falls below zero
+        assert leaving is not None  # the cost is never below zero
         pivot_row = table[leaving]
         pivot = pivot_row[column]
         for line in (*table, cost):
@@ -105,4 +149,4 @@ def point_where_positive(rows: Sequence[Vector], target: Vector) -> Vector | Non
                 for j, entry in enumerate(pivot_row):
                     line[j] = (line[j] * pivot - share * entry) // determinant
         determinant, basic[leaving] = pivot, column
-    return None
+    return determinant
