@@ -193,10 +193,10 @@ def test_cells_are_handed_over_in_mid_flight(domain: Domain, max_rays: int) -> N
 
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)
 def test_programs_that_fail_go_to_the_solver(monkeypatch: pytest.MonkeyPatch, domain: Domain) -> None:
-    rng, decide, asked = np.random.default_rng(0), simplex_walk.maximise, []
+    rng, decide, asked = np.random.default_rng(0), simplex_walk.solve, []
     monkeypatch.setattr(by_simplex, "walk_by_simplex", simplex_walk.walk_by_simplex.py_func)
     monkeypatch.setattr(simplex_walk, "two_signs", simplex_walk.two_signs.py_func)
-    monkeypatch.setattr(simplex_walk, "maximise", lambda *program: FAILED if rng.random() < 0.5 else decide(*program))
+    monkeypatch.setattr(simplex_walk, "solve", lambda *program: FAILED if rng.random() < 0.5 else decide(*program))
     monkeypatch.setattr(by_simplex, "by_highs", lambda *program: asked.append(program) or by_highs(*program))
     program = mlp(3, 6, 5, 1)
     partition = ENGINES["simplex"](program, domain)

@@ -9,6 +9,7 @@ from scipy.optimize import linprog
 
 from tests.cases import examples
 from torch_shallow.geometry.dual_simplex import ABOVE, BELOW, FAILED, maximise
+from torch_shallow.geometry.only_maximum import only_maximum
 from torch_shallow.search.engines.simplex_engine import _room
 
 
@@ -93,3 +94,50 @@ def test_no_wrong_answer_on_half_spaces_that_are_nearly_parallel(seed: int, dime
         assert answer in (ABOVE, FAILED)
         answer = maximise(simplex, 12, objective, -solved.fun + 1e-6, 1e-10)
         assert answer in (BELOW, FAILED)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 6),
+    st.integers(0, 12),
+    st.sampled_from(["generic", "degenerate", "repeated"]),
+)
+@examples(200)
+def test_the_first_basis_changes_neither_the_answer_nor_an_only_maximum(
+    seed: int, dimension: int, count: int, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = draw_rows(rng, count, dimension, kind)
+    objective = unit(rng.standard_normal(dimension))
+    bounds = [(-1.0, 1.0)] * (dimension - 1) + [(1.0, 1.0)]
+    maximum = -linprog(-objective, -rows, np.zeros(len(rows)), bounds=bounds, method="highs").fun
+    points = []
+    for _ in range(4):
+        simplex = _room(np.zeros((0, dimension)), fixed_t=True)
+        simplex.rows[: len(rows)] = rows
+        chosen = rng.permutation(len(rows))[: rng.integers(0, dimension)]
+        simplex.start[: len(chosen) + 1] = [len(chosen), *chosen]
+        simplex.stays[:] = rng.integers(0, 2, dimension)
+        assert maximise(simplex, len(rows), objective, maximum + 1e-3, 1e-10) == BELOW
+        assert maximise(simplex, len(rows), objective, maximum - 1e-3, 1e-10) == ABOVE
+        if only_maximum(simplex, len(rows), objective) > -np.inf:
+            points.append(simplex.point.copy())
+            assert np.isclose(objective @ points[-1], maximum)
+            assert np.all(rows @ points[-1] >= -1e-10)
+    assert len(points) in (0, 4)
+    assert all(np.array_equal(point, points[0]) for point in points)
+    if kind == "generic":
+        assert len(points) == 4
+
+
+def test_a_maximum_on_an_edge_or_at_a_vertex_of_too_many_half_spaces_is_not_the_only_one() -> None:
+    simplex = _room(np.zeros((0, 3)), fixed_t=True)
+    simplex.rows[:3] = unit(np.array([[-1.0, 0.0, 0.5], [-1.0, -1.0, 1.0], [-1.0, 1.0, 0.0]]))
+    edge, vertex = np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.1, 0.0])
+    assert maximise(simplex, 1, edge, 0.0, 1e-10) == ABOVE
+    assert only_maximum(simplex, 1, edge) == -np.inf
+    assert maximise(simplex, 3, vertex, 0.0, 1e-10) == ABOVE
+    assert only_maximum(simplex, 3, vertex) == -np.inf
+    assert maximise(simplex, 1, vertex, 0.0, 1e-10) == ABOVE
+    assert only_maximum(simplex, 1, vertex) == 0.6
+    assert np.array_equal(simplex.point, [0.5, 1.0, 1.0])

@@ -44,6 +44,7 @@ class BoxedProgram(Bundle):
     value: np.ndarray  # float64 (rows + 1,): value of each row's variable, and of the objective
     ratios: np.ndarray  # float64 (columns,): work space
     order: np.ndarray  # int64 (columns,): work space
+    pivots: np.ndarray  # float64 (columns + 1,): work space
     out: np.ndarray  # int64 (2,): row that proves that there is no point; 1 if its variable is below its bound
 
 
@@ -61,6 +62,7 @@ def room(columns: int, rows: int) -> BoxedProgram:
         np.zeros(rows + 1),
         np.zeros(columns),
         np.zeros(columns, dtype=np.int64),
+        np.zeros(columns + 1),
         np.zeros(2, dtype=np.int64),
     )
 
@@ -128,11 +130,13 @@ def pivot(lp, row, column):
     """Exchange the variable of a row with that of a column, without updating values."""
     tableau, rows = lp.tableau, lp.basic.shape[0]
     width = tableau.shape[1]
-    own = tableau[row]
-    factor = 1.0 / own[column]
+    own = lp.pivots  # a copy of the row: the compiler vectorises the loop below if no other row can overlap it
+    factor = 1.0 / tableau[row, column]
     for q in range(width):
-        own[q] *= -factor
+        own[q] = -factor * tableau[row, q]
     own[column] = factor
+    for q in range(width):
+        tableau[row, q] = own[q]
     for r in range(rows + 1):
         if r != row:
             other = tableau[r]

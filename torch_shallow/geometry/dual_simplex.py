@@ -5,8 +5,8 @@ advance. The bounded dual simplex method (Lemke 1954; Koberstein 2005) needs no 
 half-spaces slack, each variable at its better bound is dual feasible. A step continues from bound to bound as long as
 that helps (the long-step rule: Maros 2003), so a box of hundreds of variables takes about as many pivots as it is cut
 by half-spaces. Every pivot lowers an upper bound of the maximum, so most programs end early, once the bound is below
-the target. Answers are checked rather than trusted: a point by evaluating the inequalities, a bound by weak duality on
-the original data.
+the target. A program may start from the basis where a similar one ended. Answers are checked rather than trusted: a
+point by evaluating the inequalities, a bound by weak duality on the original data.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ FAILED = 2  # neither could be shown
 
 FEASIBILITY = 1e-12
 SMALLEST_PIVOT = 1e-9
+LEAST_ENTRY = 1e-3  # half-spaces have length 1; one that depends less on each variable is not put into a first basis
 
 
 class Simplex(Bundle):
@@ -34,6 +35,10 @@ class Simplex(Bundle):
     lower: np.ndarray  # float64 (dimension,)
     upper: np.ndarray  # float64 (dimension,)
     rows: np.ndarray  # float64 (capacity, dimension): half-spaces `rows @ y >= 0`
+    start: np.ndarray  # int64 (dimension + 1,): number of half-spaces that are at 0 in the first basis, and these
+    stays: (
+        np.ndarray
+    )  # uint8 (dimension,): whether a variable is at a bound there, like all if there are no half-spaces
     tableau: np.ndarray  # float64 (dimension, capacity)
     cost: np.ndarray  # float64 (dimension,): the objective in the variables of the columns
     basic: np.ndarray  # int64 (capacity,): variable of each tableau row; half-space j is variable dimension + j
@@ -50,21 +55,23 @@ class Simplex(Bundle):
     slopes: np.ndarray  # float64 (dimension,)
     reaches: np.ndarray  # float64 (dimension,)
     order: np.ndarray  # int64 (dimension,)
+    pivots: np.ndarray  # float64 (capacity,)
 
 
-LANES = 16  # number of rows processed at a time
+LANES = 8  # number of rows processed at a time
 
 
 def room(lower: Float[np.ndarray, "dimension"], upper: Float[np.ndarray, "dimension"], capacity: int) -> Simplex:
     """Allocate linear programs with given bounds and at least `capacity` half-spaces."""
     dimension, capacity = len(lower), -(-max(capacity, 1) // LANES) * LANES
     at, point, objective, price, ratios, slopes, reaches, cost = np.zeros((8, dimension))
-    values, least, most = np.zeros((3, capacity))
-    basic, loose, order = (np.zeros(size, dtype=np.int64) for size in (capacity, dimension, dimension))
+    values, least, most, pivots = np.zeros((4, capacity))
+    sizes = capacity, dimension, dimension, dimension + 1
+    basic, loose, order, start = (np.zeros(size, dtype=np.int64) for size in sizes)
     rows, tableau = np.zeros((capacity, dimension)), np.zeros((dimension, capacity))
-    rests_high = np.zeros(dimension, dtype=np.uint8)
-    of_rows = rows, tableau, cost, basic, values, least, most
-    work = price, ratios, slopes, reaches, order
+    rests_high, stays = np.zeros((2, dimension), dtype=np.uint8)
+    of_rows = rows, start, stays, tableau, cost, basic, values, least, most
+    work = price, ratios, slopes, reaches, order, pivots
     return Simplex(lower, upper, *of_rows, loose, at, rests_high, point, objective, *work)
 
 
@@ -90,7 +97,7 @@ def maximise(simplex, count, objective, target, tolerance):
             evaluate_rows(simplex, wide)
             fresh, worst = True, worst_violation(simplex, wide)
         if worst <= FEASIBILITY:
-            return ABOVE if feasible_point(simplex, count, objective) > target else FAILED
+            return ABOVE if written_point(simplex, count, objective) > target else FAILED
         row = 0
         while row < count and max(simplex.least[row] - simplex.values[row], above(simplex, row)) < worst:
             row += 1
@@ -107,7 +114,7 @@ def maximise(simplex, count, objective, target, tolerance):
 
 @compiled()
 def begin(simplex, count, wide, objective):
-    """Start with all half-spaces slack, each variable at its better bound, and rows after the last never violated."""
+    """Start with the half-spaces of `start` at 0 and the others slack, and rows after the last never violated."""
     tableau, dimension = simplex.tableau, objective.shape[0]
     for j in range(wide):
         simplex.basic[j] = dimension + j
@@ -120,9 +127,42 @@ def begin(simplex, count, wide, objective):
             tableau[i, j] = 0.0
         simplex.cost[i] = objective[i]
         simplex.loose[i] = i
-        simplex.rests_high[i] = objective[i] > 0.0
-        simplex.at[i] = simplex.upper[i] if objective[i] > 0.0 else simplex.lower[i]
+    for at in range(simplex.start[0]):
+        lean_on(simplex, wide, simplex.start[at + 1])
+    rest(simplex)
     evaluate_rows(simplex, wide)
+
+
+@compiled("contract", "nsz")
+def lean_on(simplex, wide, row):
+    """Put a half-space among the variables of columns, in place of the one that it depends on most."""
+    tableau, dimension = simplex.tableau, simplex.lower.shape[0]
+    column, largest = -1, LEAST_ENTRY
+    for i in range(dimension):
+        variable = simplex.loose[i]
+        if variable >= dimension or simplex.stays[variable] or simplex.lower[variable] == simplex.upper[variable]:
+            continue
+        if abs(tableau[i, row]) > largest:
+            column, largest = i, abs(tableau[i, row])
+    if column >= 0:
+        swap(simplex, wide, row, column)
+
+
+@compiled()
+def rest(simplex):
+    """Set the variables of columns to their better bounds; a half-space has an upper one that no point attains."""
+    dimension = simplex.lower.shape[0]
+    for i in range(dimension):
+        variable, high = simplex.loose[i], simplex.cost[i] > 0.0
+        simplex.rests_high[i] = high
+        if variable < dimension:
+            simplex.at[i] = simplex.upper[variable] if high else simplex.lower[variable]
+        else:
+            simplex.at[i] = 1.0 if high else 0.0
+            if high:
+                half_space = simplex.rows[variable - dimension]
+                for k in range(dimension):
+                    simplex.at[i] += max(half_space[k] * simplex.lower[k], half_space[k] * simplex.upper[k])
 
 
 @compiled("contract", "nsz")
@@ -144,8 +184,8 @@ def add_column(simplex, wide, column, step):
 
 @compiled("contract", "reassoc", "nsz", "nnan")
 def worst_violation(simplex, wide):
-    """Return the greatest violation of a row variable's bounds."""
-    values, least, most, worst = simplex.values, simplex.least, simplex.most, 0.0
+    """Return the greatest violation of a row variable's bounds; it is negative if all are between them."""
+    values, least, most, worst = simplex.values, simplex.least, simplex.most, -np.inf
     for j in range(wide):
         worst = max(worst, max(least[j] - values[j], values[j] - most[j]))
     return worst
@@ -217,17 +257,25 @@ def entering(simplex, wide, row, rising, violation):
 @compiled("contract", "nsz")
 def pivot(simplex, wide, row, column, rising):
     """Exchange the variable of a row, which moves to its violated bound, with that of a column."""
-    tableau, dimension, pivots = simplex.tableau, simplex.lower.shape[0], simplex.tableau[column]
-    factor = 1.0 / pivots[row]
     goal = simplex.least[row] if rising else simplex.most[row]
-    step = (goal - simplex.values[row]) * factor
+    step = (goal - simplex.values[row]) / simplex.tableau[column, row]
     add_column(simplex, wide, column, step)
-    entered, left = simplex.loose[column], simplex.basic[row]
     simplex.values[row] = simplex.at[column] + step
+    simplex.at[column], simplex.rests_high[column] = goal, not rising
+    swap(simplex, wide, row, column)
+
+
+@compiled("contract", "nsz")
+def swap(simplex, wide, row, column):
+    """Exchange the variable of a row with that of a column in the tableau."""
+    tableau, dimension, pivots = simplex.tableau, simplex.lower.shape[0], simplex.pivots
+    for j in range(wide):  # a copy, so that the compiler sees that no other column overlaps it
+        pivots[j] = tableau[column, j]
+    factor = 1.0 / pivots[row]
+    entered, left = simplex.loose[column], simplex.basic[row]
     simplex.least[row] = simplex.lower[entered] if entered < dimension else 0.0
     simplex.most[row] = simplex.upper[entered] if entered < dimension else np.inf
     simplex.basic[row], simplex.loose[column] = entered, left
-    simplex.at[column], simplex.rests_high[column] = goal, not rising
     for i in range(dimension):
         if i != column:
             share, entries = -factor * tableau[i, row], tableau[i]
@@ -237,8 +285,8 @@ def pivot(simplex, wide, row, column, rising):
             entries[row] = share
             simplex.cost[i] += share * simplex.cost[column]
     for j in range(wide):
-        pivots[j] *= factor
-    pivots[row] = factor
+        tableau[column, j] = factor * pivots[j]
+    tableau[column, row] = factor
     simplex.cost[column] *= factor
 
 
@@ -261,16 +309,22 @@ def proven_bound(simplex, objective):
 
 
 @compiled()
-def feasible_point(simplex, count, objective):
-    """Write the tableau's point, clipped to its bounds, and return its objective; -inf if it violates a half-space."""
-    dimension, point = objective.shape[0], simplex.point
+def written_point(simplex, count, objective):
+    """Write the tableau's point and return its objective; -inf if it violates a half-space."""
+    dimension = objective.shape[0]
     for i in range(dimension):
         if simplex.loose[i] < dimension:
-            point[simplex.loose[i]] = simplex.at[i]
+            simplex.point[simplex.loose[i]] = simplex.at[i]
     for j in range(count):
         if simplex.basic[j] < dimension:
-            point[simplex.basic[j]] = simplex.values[j]
-    total = 0.0
+            simplex.point[simplex.basic[j]] = simplex.values[j]
+    return feasible_point(simplex, count, objective)
+
+
+@compiled("contract", "reassoc", "nsz")
+def feasible_point(simplex, count, objective):
+    """Clip the point to its bounds and return its objective; -inf if it violates a half-space."""
+    dimension, point, total = objective.shape[0], simplex.point, 0.0
     for i in range(dimension):
         point[i] = min(max(point[i], simplex.lower[i]), simplex.upper[i])
         total += objective[i] * point[i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -184,7 +185,7 @@ class Harvest:
         """
         steps = []
         while parent >= 0:
-            at = int(np.searchsorted(self._first_cuts, parent // 2, side="right")) - 1
+            at = bisect_right(self._first_cuts, parent // 2) - 1
             parents, neurons = self._blocks[at][:2]
             row = parent // 2 - self._first_cuts[at]
             steps.append((int(neurons[row]), parent % 2))

@@ -176,6 +176,7 @@ class SimplexWalk(CompiledWalk):
         self.simplex.rows[len(self.domain_rows) : depth] = start.rows / np.where(norms > 0.0, norms, 1.0)
         cells, network, offsets = self.stack, self.network, self.network.offsets
         cells.num_proofs[:] = 0
+        cells.bases[:] = -1 - np.arange(self.dimension)
         given = np.arange(depth)  # on the path of every cell of this walk
         cells.codes[:depth] = 2 * int(offsets[-1]) + given
         cells.places[cells.codes[:depth]] = given
@@ -234,6 +235,7 @@ def _stack(network: PackedProgram, dimension: int, rows: int, max_points: int) -
         np.zeros(2 * neurons + rows, dtype=np.int64),
         np.zeros((2 * neurons, PROOFS, dimension + 1), dtype=np.int64),
         np.zeros((2 * neurons, PROOFS, dimension)),
+        np.zeros((2 * neurons, dimension), dtype=np.int64),
         np.zeros(2 * neurons, dtype=np.int64),
         np.zeros(neurons, dtype=np.int64),
     )

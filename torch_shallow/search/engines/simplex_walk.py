@@ -6,7 +6,8 @@ import numpy as np
 
 from torch_shallow.compiled.bundle import Bundle
 from torch_shallow.compiled.decorator import compiled
-from torch_shallow.geometry.dual_simplex import BELOW, FAILED, maximise
+from torch_shallow.geometry.dual_simplex import ABOVE, BELOW, FAILED, maximise
+from torch_shallow.geometry.only_maximum import only_maximum
 from torch_shallow.search.problem import compose, pack_pattern, write_doubts
 from torch_shallow.search.task_output import (
     CUT_ROWS,
@@ -51,6 +52,7 @@ class CellStack(Bundle):
     places: np.ndarray  # int64 (codes,): last position of each on a path
     proofs: np.ndarray  # int64 (2 * neurons, PROOFS, dimension + 1): number of half-spaces, and their codes
     multipliers: np.ndarray  # float64 (2 * neurons, PROOFS, dimension): multipliers of these half-spaces
+    bases: np.ndarray  # int64 (2 * neurons, dimension): basis of the last program: codes, or -1 - k for variable k
     num_proofs: np.ndarray  # int64 (2 * neurons,): number of proofs found; the latest ones are kept
     active: np.ndarray  # int64 (neurons,): work space
 
@@ -120,6 +122,35 @@ def keep_proof(simplex, cells, which):
 
 
 @compiled()
+def solve(simplex, cells, count, which, doubt):
+    """Maximise the objective from the basis of the last program of the same neuron and sign; return the answer.
+
+    The point, if there is one, does not depend on programs solved before.
+    """
+    dimension, basis = simplex.lower.shape[0], cells.bases[which]
+    simplex.start[0] = 0
+    for k in range(dimension):
+        simplex.stays[k] = 0
+    for i in range(dimension):
+        if basis[i] < 0:
+            simplex.stays[-1 - basis[i]] = 1
+        elif cells.places[basis[i]] < count and cells.codes[cells.places[basis[i]]] == basis[i]:
+            simplex.start[0] += 1
+            simplex.start[simplex.start[0]] = cells.places[basis[i]]
+    answer = maximise(simplex, count, simplex.objective, doubt, 0.1 * doubt)
+    for i in range(dimension):
+        variable = simplex.loose[i]
+        basis[i] = -1 - variable if variable < dimension else cells.codes[variable - dimension]
+    if answer == FAILED and simplex.start[0] > 0:
+        simplex.start[0] = 0
+        answer = maximise(simplex, count, simplex.objective, doubt, 0.1 * doubt)
+    if answer == ABOVE and only_maximum(simplex, count, simplex.objective) <= doubt:
+        simplex.start[0] = 0
+        answer = maximise(simplex, count, simplex.objective, doubt, 0.1 * doubt)
+    return answer
+
+
+@compiled()
 def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, ask):
     """Decide whether the unit row of a neuron takes both signs on a cell, by its points or else by linear programs.
 
@@ -146,7 +177,7 @@ def two_signs(simplex, cells, frame, neuron, row, max_points, tolerance, doubt, 
         if not ask:
             if proven_before(simplex, cells, frame[ROWS], which, simplex.objective):
                 return 0 if sign > 0.0 else 1
-            answer = maximise(simplex, frame[ROWS], simplex.objective, doubt, 0.1 * doubt)
+            answer = solve(simplex, cells, frame[ROWS], which, doubt)
             if answer == BELOW:
                 keep_proof(simplex, cells, which)
         if answer == FAILED:
