@@ -74,6 +74,10 @@ class EntryLibrary(JITCodeLibrary):  # type: ignore[misc]
     _linking_libraries: list[Any]
 
     def _optimize_final_module(self) -> None:
+        # Otherwise, all entry points would call the code of a function that was loaded first, vectorised or not.
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = "internal"
         # numba optimises twice, first for reference counts, of which there are none here.
         made = self._codegen._module_pass_manager(loop_vectorize=self.vectorised)
         if isinstance(made, tuple):

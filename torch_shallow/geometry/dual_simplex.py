@@ -128,14 +128,14 @@ def begin(simplex, count, wide, objective):
         simplex.cost[i] = objective[i]
         simplex.loose[i] = i
     for at in range(simplex.start[0]):
-        lean_on(simplex, wide, simplex.start[at + 1])
+        tighten(simplex, wide, simplex.start[at + 1])
     rest(simplex)
     evaluate_rows(simplex, wide)
 
 
 @compiled("contract", "nsz")
-def lean_on(simplex, wide, row):
-    """Put a half-space among the variables of columns, in place of the one that it depends on most."""
+def tighten(simplex, wide, row):
+    """Make a half-space tight, in place of the bound of the variable that it depends on most."""
     tableau, dimension = simplex.tableau, simplex.lower.shape[0]
     column, largest = -1, LEAST_ENTRY
     for i in range(dimension):
