@@ -158,6 +158,28 @@ def test_a_function_below_has_no_machine_code_of_its_own(monkeypatch, tmp_path):
     assert total.py_func(np.ones(3)) == 3.0
 
 
+def test_an_entry_point_calls_only_code_of_its_own(monkeypatch, tmp_path):
+    """Otherwise it would call what another one has loaded before, perhaps compiled in another way."""
+    forget_what_is_on_disk(monkeypatch, tmp_path)
+    steps = "".join(f"    a[{i % 7}] = a[{i % 5}] * 1.5 + a[{i % 3}] / (1.0 + a[{i % 7}])\n" for i in range(100))
+    source = f"""
+@compiled()
+def too_long_to_inline(a):
+{steps}    return a[0]
+
+@compiled()
+def entry(a):
+    return too_long_to_inline(a) + too_long_to_inline(a)
+"""
+    scope = {"compiled": compiled, "__name__": __name__}
+    exec(compile(source, __file__, "exec"), scope)
+    scope["entry"](np.ones(7))
+    (made,) = scope["entry"].overloads.values()
+    code = made.library.get_llvm_str()
+    assert "define internal" in code
+    assert "define linkonce_odr" not in code
+
+
 def test_a_function_that_needs_what_is_around_it_is_refused():
     def make(number):
         @compiled()
