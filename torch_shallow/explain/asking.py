@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -163,6 +165,8 @@ class Asking:
         return self._in_time(lambda seconds: self._search(job, seconds), 1.0)
 
     def _in_time(self, find: Callable[[float | None], Answer], share: float) -> Answer | None:
+        import torch_shallow.search.ask  # noqa: F401 -- numba takes a while to import, and the clock is read after it
+
         limit, left = self.options.time_limit, None
         if limit is not None:
             left = share * (limit - self.seconds)
@@ -185,8 +189,17 @@ class Asking:
         from torch_shallow.search.runs.patience import Patience  # numba takes a while to import
 
         if self.patience is None:
-            self.patience = Patience() if self.of is None else self.of.patient()
+            self.patience = Patience(begun=self.begun) if self.of is None else self.of.patient()
         return self.patience
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Log a line if what is done here and in the searches takes long, and there is neither a limit nor progress."""
+        if self.options.time_limit is not None or self.options.progress:
+            yield
+            return
+        with self.patient().watching():
+            yield
 
     def certify(self, claims: Sequence[Claim]) -> None:
         """Prove the answers in a file, if a certificate was asked for.
@@ -216,7 +229,9 @@ class Asking:
     def _answer(self, posed: Posed, seconds: float | None, number: int | None) -> Answer:
         from torch_shallow.search.ask import Known, answer  # numba takes a while to import
 
-        self.known, given = self.known or Known(), self.options
+        given = self.options
+        if self.known is None:
+            self.known = Known(until=np.inf if given.time_limit is None else self.begun + given.time_limit)
         file = given.checkpoint
         if file is not None and number is not None:
             file = None if number < 0 else f"{os.fspath(file)}.{number}"
