@@ -57,7 +57,7 @@ class ClassFitter(Fitter):
         fitted = ClassMaps(self.classes, self.weight, self.margin, room)
         for _ in range(ROUNDS):
             fit = self._best(cell, y, *fitted.fitted(cell, y, self._terms(cell, y, fitted)))
-            if np.isinf(self.max_error) or self.found(fit) > self.margin:
+            if np.isinf(self.max_error) or self.found(fit) > self.margin or self.is_late:
                 break
             more = worst_points(self._network, cell, fit.maps, y)
             cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])

@@ -119,7 +119,7 @@ class Growing:
             most = count + PROVABLE * (limit - now) / (2.0 * self._each) if self._each else np.inf
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
-            if self.asking.is_over or self.asking.seconds > until or count > most:
+            if self.asking.is_over or self.asking.seconds > until or count > most or self.fitter.is_late:
                 return self._out_of_time
             leaf = heapq.heappop(open_ones)[-1]
             if self._error(leaf) <= self.goal and leaf.attempts < ATTEMPTS:
@@ -249,7 +249,7 @@ class Growing:
         cell = leaf.fit.cell.filled(self.rng)
         at = leaf.fit.at if leaf.fit.lead_at is None else np.concatenate([leaf.fit.at, leaf.fit.lead_at[None]])
         seen = cell.for_cuts(self.rng)
-        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal)
+        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal, self.fitter.until)
         if cut is None:
             return False
         parts = [cell.side(cut, active, self.rng) for active in (False, True)]
