@@ -124,6 +124,12 @@ class Asking:
         """Time taken so far, in seconds."""
         return time.monotonic() - self.begun
 
+    @property
+    def until(self) -> float:
+        """Time on the monotonic clock at which the time is used up, in seconds; infinite without a limit."""
+        limit = self.options.time_limit
+        return np.inf if limit is None else self.begun + limit
+
     def no_time_left(self) -> str:
         """Return the reason to stop if the time is used up; else an empty string."""
         limit = self.options.time_limit
@@ -231,7 +237,7 @@ class Asking:
 
         given = self.options
         if self.known is None:
-            self.known = Known(until=np.inf if given.time_limit is None else self.begun + given.time_limit)
+            self.known = Known(until=self.until)
         file = given.checkpoint
         if file is not None and number is not None:
             file = None if number < 0 else f"{os.fspath(file)}.{number}"

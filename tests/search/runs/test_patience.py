@@ -56,7 +56,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Patience]:
     calls = list[Patience]()
 
     @contextmanager
-    def watching(self: Patience, _: Standing) -> Iterator[None]:
+    def watching(self: Patience, _: Standing | None = None) -> Iterator[None]:
         calls.append(self)
         yield
 

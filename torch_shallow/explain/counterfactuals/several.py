@@ -192,7 +192,7 @@ def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking
                 heapq.heappush(left, (max(nearest.distance, one.distance), next(number), nearest, fixed))
         return True
 
-    whole = divide(first, first, frozenset())
+    whole = count == 1 or divide(first, first, frozenset())
     while whole and left and len(found) < count:
         _, _, one, stays = heapq.heappop(left)
         before = next((other for other in found if set(other.changes) <= set(one.changes)), None)
