@@ -279,9 +279,7 @@ class RelaxationRoom:
             bound_neuron(relaxation, state, lp, j)
         return state.low, state.high
 
-    def bounds_of_distances(
-        self, scaled: ScaledProgram, pairs: PairedRows, until: float = np.inf
-    ) -> PairedRows:
+    def bounds_of_distances(self, scaled: ScaledProgram, pairs: PairedRows, until: float = np.inf) -> PairedRows:
         """Return the pairs, with their distances bounded by linear programs over the domain."""
         distances, rounding = pairs.distances(scaled)
         least, most = pairs.least.copy(), pairs.most.copy()

@@ -15,9 +15,7 @@ TRIED = 24  # greatest number of regions tried behind facets
 NEARER = 1e-9  # relative: each step must lead nearer by this share
 
 
-def descended(
-    regions: RegionPoints, u: Vector, cutoff: float, until: float = np.inf
-) -> tuple[float, Vector | None]:
+def descended(regions: RegionPoints, u: Vector, cutoff: float, until: float = np.inf) -> tuple[float, Vector | None]:
     """Find the nearest point of the region of a point, then of a region behind one of its facets, and so on.
 
     Args:

@@ -14,7 +14,6 @@ from torch_shallow.search.nearest.near_engine import EFFORT, NearestEngine
 from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.question import CellOutcome, CellTask
 
-
 NEURONS = 0.5  # share of the remaining time in which neurons may be bounded before cells are opened
 
 

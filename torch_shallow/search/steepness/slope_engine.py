@@ -139,7 +139,8 @@ class SlopeEngine:
                 self._pace = (time.monotonic() - begun) / max(1, int(room.counts[OPENED]))
             left_out = max(left_out, float(room.found.best[1]))
             if room.counts[FOUND]:
-                x, best = self._better(self.climb(room.found.x, until) if best < asked.enough else room.found.x, x, best)
+                point = self.climb(room.found.x, until) if best < asked.enough else room.found.x
+                x, best = self._better(point, x, best)
             for below, bound, pattern in room.left():
                 path = np.concatenate([cell.path, self._outer(below)]).astype(np.int32)
                 if pattern is None:
