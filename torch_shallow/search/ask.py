@@ -246,7 +246,9 @@ class Asked:
     def engine(self) -> Engine:
         """The engine that opens cells; each process makes its own."""
         if self.method != "auto":
-            return {"rays": self._rays, "relaxation": self._relaxation, "backward": self._backward}[self.method]()
+            made: dict[str, Callable[[], Engine]]
+            made = {"rays": self._rays, "relaxation": self._relaxation, "backward": self._backward}
+            return made[self.method]()
         program, domain = self.posed.program, self.posed.domain
         free = program.num_inputs
         if isinstance(domain, Box):

@@ -42,9 +42,12 @@ class Patience:
         Args:
             standing: how far the search is; None for the work before it.
         """
-        self.standing = standing
+        before, self.standing = self.standing, standing
         if self._clock is not None or self.is_told:
-            yield
+            try:
+                yield
+            finally:
+                self.standing = before
             return
         self._clock = threading.Timer(max(0.0, self.seconds - (time.monotonic() - self.begun)), self._tell)
         self._clock.daemon = True
@@ -53,14 +56,15 @@ class Patience:
             yield
         finally:
             self._clock.cancel()
-            self._clock = None
+            self._clock, self.standing = None, before
 
     def _tell(self) -> None:
         self.is_told, standing = True, self.standing
         logger.warning(
-            "the search goes on after %.0f s (%s), and nobody can tell whether it takes seconds or years more. Ctrl-C "
-            "now, or time_limit= in the next call, ends it with what is proven by then; in a smaller domain, such as a "
-            "Box around one input, there are fewer cells.",
+            "the search goes on after %.0f s (%s), and nobody can tell whether it takes seconds or years more. %s in "
+            "the next call ends it with what is proven by then; in a smaller domain, such as a Box around one input, "
+            "there are fewer cells.",
             time.monotonic() - self.begun,
             f"{standing.cells:,} cells opened" if standing and standing.cells else "its first cells are not done",
+            "Ctrl-C now or time_limit=" if standing else "time_limit=",
         )
