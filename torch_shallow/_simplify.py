@@ -36,7 +36,6 @@ CUTS = ("features", "neurons", "both")
 PRECISION = 0.05  # allowed distance of errors from the least ones, and of bounds from errors, as a share
 ALL_MET = 2  # with at most this many inputs, thresholds follow each boundary
 NOTHING = 1e-9  # an error of this share of an output's range needs no further cut
-FITTING = 0.9  # share of a time limit after which maps are no longer improved before they are proven
 
 
 @outside_modes
@@ -149,11 +148,10 @@ def simplify(
     cell = SampledCell.of(subject.domain, program.in_shape, chart.lift(chart.inner[None])[0], rng)
     function = None if same_class else _known_everywhere(model, subject)
     known = None if function is None else KnownCell.whole(function)
-    until = np.inf if time_limit is None else asking.begun + FITTING * time_limit
     classes, basis = Classes(program, subject.domain), (program, weights, named, max_terms, PRECISION)
     if same_class:
         goal = max(margin, classes.none)
-        fitter: Fitter = ClassFitter(*basis, classes, goal, np.inf if max_error is None else max_error, until=until)
+        fitter: Fitter = ClassFitter(*basis, classes, goal, np.inf if max_error is None else max_error)
         endless = margin == 0.0 and cuts == "features" and int((upper > lower).sum()) > ALL_MET
         if endless and max_regions is None and time_limit is None:
             raise TransformError(
@@ -163,7 +161,7 @@ def simplify(
             )
     else:
         least = NOTHING * float((np.abs(program(cell.x)).max(axis=0) / weights).max(initial=0.0))
-        goal, fitter = max(least, 0.0 if max_error is None else max_error), Fitter(*basis, until=until)
+        goal, fitter = max(least, 0.0 if max_error is None else max_error), Fitter(*basis)
     with _shown(progress) as show, asking.watched():
         growing = Growing(
             fitter,
