@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +39,8 @@ NOTHING = 1e-3  # time in seconds for a search that only opens its first cells
 class SearchOptions:
     """Arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
 
-    With `certificate`, `Asking.certify` proves the answers in a file of that name.
+    With `certificate`, `Asking.certify` proves the answers in a file of that name. `begun` is the time on the monotonic
+    clock when they were given.
 
     Raises:
         TransformError: the time limit is not positive, or the certificate is not the path of a file in a folder.
@@ -52,6 +53,7 @@ class SearchOptions:
     checkpoint: str | os.PathLike[str] | None = None
     progress: bool = False
     certificate: str | os.PathLike[str] | None = None
+    begun: float = field(default_factory=time.monotonic, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
@@ -67,7 +69,9 @@ class SearchOptions:
         Raises:
             TransformError: an option was given.
         """
-        given = [name for name, value in vars(self).items() if value != getattr(SearchOptions(), name)]
+        default = SearchOptions()
+        names = [each.name for each in fields(self) if each.compare]
+        given = [name for name in names if getattr(self, name) != getattr(default, name)]
         if given:
             raise TransformError(
                 f"{', '.join(given)}: expected none of these for {where}, found {given[0]}="

@@ -187,7 +187,7 @@ def _by_search(
     subject: Subject, norm: int | float, rows: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions
 ) -> LipschitzConstant:
     """Lipschitz constant of a deep model, by a search."""
-    begun = time.monotonic()
+    begun = options.begun
     from torch_shallow.search.steepness.steepest import steepest  # numba takes a while to import
 
     program = subject.program if rows is None else with_combinations(subject.program, rows)
