@@ -26,7 +26,7 @@ class Estimate(Displayed):
         upper_bound: a proven upper bound on the number of regions, whatever the weights (Serra et al., 2018, Theorem
             1).
         regions: the estimated number of activation regions: unbiased, and exact if `exact`. If even a few probes would
-            take more than five times the time limit, `regions`, `standard_error` and `seconds` are NaN and `bytes` is
+            take more than three times the time limit, `regions`, `standard_error` and `seconds` are NaN and `bytes` is
             0.
         standard_error: the standard error of `regions`, itself estimated from `probes` samples.
         exact: whether all regions were found within the time limit.

@@ -162,7 +162,7 @@ def simplify(
     else:
         least = NOTHING * float((np.abs(program(cell.x)).max(axis=0) / weights).max(initial=0.0))
         goal, fitter = max(least, 0.0 if max_error is None else max_error), Fitter(*basis)
-    with _shown(progress) as show:
+    with _shown(progress) as show, asking.watched():
         growing = Growing(
             fitter,
             CandidateCuts(program, cuts, named, weights, classes if same_class else None),

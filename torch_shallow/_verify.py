@@ -94,10 +94,10 @@ def verify(
             "property: expected AtLeast, AtMost, Between, Wins or Linear, combined by &, | and ~, or Monotone alone, "
             f"found {type(property).__name__}."
         )
+    asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate))
     subject = subject_of(model, domain, example_input)
     program = subject.program
     where = Box(-float("inf"), float("inf")) if isinstance(subject.domain, WholeSpace) else subject.domain
-    asking = Asking(SearchOptions(method, solver, workers, time_limit, checkpoint, progress, certificate))
     if isinstance(property, Monotone):
         return monotone_verdict(subject, property, asking)
     formula = negated(property.formula(program.num_inputs, program.num_outputs))

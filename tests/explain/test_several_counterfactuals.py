@@ -13,6 +13,8 @@ from tests.zoo import chain
 from torch_shallow import Box, TransformError, transform
 from torch_shallow.errors import WrongTypeError
 from torch_shallow.explain import AtLeast, NearestCounterfactuals, counterfactual, nearest_counterfactuals
+from torch_shallow.explain.counterfactuals import several
+from torch_shallow.explain.counterfactuals.asked_network import AskedNetwork
 
 BOX = Box(-2.0, 2.0)
 
@@ -42,6 +44,32 @@ def by_sets(model: torch.nn.Module, x: torch.Tensor, level: float, norm: float, 
         distances.append(distance)
         before.append(changed)
     return distances
+
+
+def test_what_the_next_one_takes_is_said_before_it_starts(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = scores(0), torch.full((1, 3), 0.1, dtype=torch.float64)
+    target = AtLeast(float(model(x).detach()) + 0.05)
+    monkeypatch.setattr(several, "LONG", 0.0)
+    for more in ({"count": 1}, {"count": 2, "time_limit": 1e6}):
+        nearest_counterfactuals(model, x, target, within=BOX, **more)
+        assert not caplog.records
+    ((first, _),) = nearest_counterfactuals(model, x, target, within=BOX, count=2).found
+    (line,) = caplog.messages
+    assert f"changes {len(first.changes)} features" in line
+    assert "time_limit=" in line
+
+
+def test_the_nearest_alone_takes_one_search_and_is_that_of_counterfactual(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = scores(0), torch.full((3,), 0.1, dtype=torch.float64)
+    target, searches, nearest = AtLeast(float(model(x).detach()) + 0.05), [], AskedNetwork.nearest
+    alone = counterfactual(model, x, target, within=BOX)
+    monkeypatch.setattr(AskedNetwork, "nearest", lambda *given: searches.append(given) or nearest(*given))
+    ((found,),) = nearest_counterfactuals(model, x[None], target, within=BOX).found
+    assert found.x.equal(alone.x)
+    assert found.bound == alone.bound
+    assert len(searches) == 1
 
 
 @pytest.mark.parametrize("norm", [1, 2, math.inf])

@@ -16,6 +16,7 @@ import torch
 from tests import zoo
 from tests.search.questions import asked, greatest_of_regions, random_question
 from torch_shallow import Box, Polytope, TransformError, WholeSpace
+from torch_shallow.bounds.preactivations import BoxBounds
 from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram, Stage
 from torch_shallow.search.ask import METHODS, Known, answer
@@ -268,3 +269,20 @@ def test_neurons_are_bounded_once_for_all_questions_about_them(monkeypatch: pyte
     assert len(made) == 4 + 1
     other = Posed(posed.program, Box(-1.0, 0.5))
     assert answer(other, method="relaxation", known=known).value == answer(other, method="relaxation").value
+
+
+def test_backward_bounds_of_neurons_are_shared_by_all_questions_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = network(3, 6, 6, 3)
+    domain, made, bounded = Box(-1.0, 1.0), [], BoxBounds.of
+    monkeypatch.setattr(BoxBounds, "of", lambda *given, **more: made.append(given) or bounded(*given, **more))
+    known = Known()
+    for output in (0, 1):
+        weight, bias = program.out_weight[output, None], program.out_bias[output, None]
+        posed = Posed(replace(program, out_shape=(1,), out_weight=weight, out_bias=bias), domain)
+        alone, again = (answer(posed, method="backward", known=given) for given in (None, known))
+        assert (alone.value, alone.bound, alone.cells) == (again.value, again.bound, again.cells)
+        assert np.array_equal(alone.x, again.x)
+    assert len(made) == 2 + 1
+    other = Posed(posed.program, Box(-1.0, 0.5))
+    assert answer(other, method="backward", known=known).value == answer(other, method="backward").value
+    assert len(made) == 2 + 1 + 2

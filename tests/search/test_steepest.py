@@ -8,7 +8,8 @@ import pytest
 from tests.search.questions import random_question
 from torch_shallow.search.enumerate import enumerate_regions
 from torch_shallow.search.steepness import slope_engine
-from torch_shallow.search.steepness.slope_engine import Bounded
+from torch_shallow.search.steepness.slope_engine import Bounded, SlopeEngine
+from torch_shallow.search.steepness.steeper_neighbours import neighbouring_slopes, slopes_of
 from torch_shallow.search.steepness.steepest import interior_points, local_models, steepest
 from torch_shallow.search.steepness.steepness import Steepness
 
@@ -79,3 +80,14 @@ def test_threads_change_nothing() -> None:
     posed = random_question(28)
     one, two = (steepest(Steepness(posed.program, posed.domain), workers=workers) for workers in (1, 2))
     assert (one.value, one.bound, one.cells) == (two.value, two.bound, two.cells)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_slopes_of_neighbours_are_those_of_their_patterns(seed: int) -> None:
+    posed = random_question(seed)
+    engine = SlopeEngine(Steepness(posed.program, posed.domain))
+    count = len(engine.scaled.neurons)
+    pattern = np.random.default_rng(seed).random(count) < 0.5
+    own, others = neighbouring_slopes(engine.program, pattern)
+    expected = slopes_of(engine.program, np.concatenate([pattern[None], pattern ^ np.eye(count, dtype=bool)]))
+    assert np.allclose(np.concatenate([own[None], others]), expected, rtol=1e-12, atol=1e-12)

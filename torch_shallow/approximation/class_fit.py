@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +48,7 @@ class ClassFitter(Fitter):
         """Return the goal where it seems to be reached, and elsewhere a bound near the worst of all."""
         return np.where(found <= self.margin, self.margin, super().near(found))
 
-    def fit(self, cell: SampledCell, goal: float) -> Fit:
+    def fit(self, cell: SampledCell, goal: float, until: float = np.inf) -> Fit:
         """Find maps with the class of the network at all points, as near to it as possible; nothing is proven."""
         del goal  # there is only one goal
         y = self.program(cell.x)
@@ -57,7 +58,7 @@ class ClassFitter(Fitter):
         fitted = ClassMaps(self.classes, self.weight, self.margin, room)
         for _ in range(ROUNDS):
             fit = self._best(cell, y, *fitted.fitted(cell, y, self._terms(cell, y, fitted)))
-            if np.isinf(self.max_error) or self.found(fit) > self.margin:
+            if np.isinf(self.max_error) or self.found(fit) > self.margin or time.monotonic() >= until:
                 break
             more = worst_points(self._network, cell, fit.maps, y)
             cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])

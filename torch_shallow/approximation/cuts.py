@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +49,7 @@ class CandidateCuts:
         y: Float[np.ndarray, "points outputs"],
         at: Float[np.ndarray, "some inputs"],
         goal: float,
+        until: float = np.inf,
     ) -> Float[np.ndarray, "homogeneous"] | None:
         """Return the cut on whose sides affine maps leave the least deviation; None if none has points on both.
 
@@ -56,6 +58,7 @@ class CandidateCuts:
             y: outputs of the network at its points.
             at: points around which neurons of later stages are tried.
             goal: the error that is allowed; 0 if none is.
+            until: time on the monotonic clock from which on the best cut so far will do; least squares give the first.
         """
         if len(y) > MOST_POINTS:
             some = np.random.default_rng(0).choice(len(y), MOST_POINTS, replace=False)
@@ -82,7 +85,7 @@ class CandidateCuts:
         few = np.argsort(costs, kind="stable")[:LOOKED_AT]
         best, least = int(few[0]), np.inf
         for cut in few.tolist():
-            cost = self._deviations(cell, values, allowed, sides[:, cut], goal, least)
+            cost = self._deviations(cell, values, allowed, sides[:, cut], goal, least, until)
             if cost < least:
                 best, least = cut, cost
         return rows[best]
@@ -150,13 +153,19 @@ class CandidateCuts:
         active: np.ndarray,
         goal: float,
         most: float,
+        until: float,
     ) -> float:
-        """Return the cost that the nearest affine maps leave on both sides of a cut, or inf if at least `most`."""
+        """Return the cost that the nearest affine maps leave on both sides of a cut.
+
+        It is inf if it is at least `most`, or unknown by the end of the time.
+        """
         cost, every = 0.0, np.flatnonzero(cell.upper > cell.lower)
         for some in (active, ~active):
             x, y, units = cell.x[some], values[some], allowed[some]
             worst = 0.0
             for v in y.T:
+                if time.monotonic() >= until:
+                    return np.inf
                 nearest = NearestMap(cell.lower, cell.upper, every, v)
                 worst = max(worst, nearest.fitted(x, v, units)[1])
                 if cost + _cost(worst, goal) >= most:

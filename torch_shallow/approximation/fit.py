@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -95,7 +96,7 @@ class Fitter:
         """Return bounds that are near enough to what was found of the cells."""
         return np.full(len(found), (1.0 + self.precision) * found.max())
 
-    def fit(self, cell: SampledCell, goal: float) -> Fit:
+    def fit(self, cell: SampledCell, goal: float, until: float = np.inf) -> Fit:
         """Find a map with an error below the goal at all points, or one with nearly the least error; nothing is proven.
 
         Where no map can reach the goal, any map whose error is roughly the least one is enough.
@@ -103,26 +104,28 @@ class Fitter:
         Args:
             cell: the cell.
             goal: an error that is small enough; infinite for the least error.
+            until: time on the monotonic clock from which on the first maps that are found will do.
         """
         d, best = self.program.num_inputs, None
         least, y = 0.0, self.program(cell.x)
         every = np.flatnonzero(cell.upper > cell.lower)
         nearest = [NearestMap(cell.lower, cell.upper, every, v) for v in y.T]
         for _ in range(ROUNDS):
-            fitted = [one.fitted(cell.x, v) for one, v in zip(nearest, y.T, strict=True)]
+            fitted = [one.fitted(cell.x, v, until=until) for one, v in zip(nearest, y.T, strict=True)]
             if self.max_terms is not None:
                 for output, (affine, _) in enumerate(fitted):
                     if np.count_nonzero(affine[:d]) > self.max_terms:
                         sizes = np.abs(affine[:d]) * (cell.upper - cell.lower)
                         terms = np.sort(np.argsort(-sizes, kind="stable")[: self.max_terms])
                         nearest[output] = NearestMap(cell.lower, cell.upper, terms, y[:, output])
-                        fitted[output] = nearest[output].fitted(cell.x, y[:, output])
+                        fitted[output] = nearest[output].fitted(cell.x, y[:, output], until=until)
             least = max(least, self.worst(np.array([deviation for _, deviation in fitted])))
             limits = np.full(len(fitted), 0.0) if np.isinf(goal) else goal * self.weight
             maps = np.array(
                 [self._rounded(cell, *one, limit) for one, limit in zip(fitted, limits.tolist(), strict=True)]
             ).reshape(-1, d + 1)
-            more = cell.x[:0] if cell.is_known else worst_points(self._network, cell, maps, y)
+            is_late = time.monotonic() >= until
+            more = cell.x[:0] if cell.is_known or is_late else worst_points(self._network, cell, maps, y)
             cell, y = cell.with_points(more), np.concatenate([y, self.program(more)])
             errors = np.abs(y - cell.x @ maps[:, :d].T - maps[:, d])
             found, at = errors.max(axis=0), cell.x[errors.argmax(axis=0)]
@@ -130,7 +133,7 @@ class Fitter:
                 best = Fit(cell, maps, found, at, np.full(len(maps), np.inf), least)
             near = (1.0 + (self.precision if np.isinf(goal) else ROUGHLY)) * least
             enough = near if np.isinf(goal) or least > goal else goal
-            if cell.is_known or self.worst(best.found) <= enough:
+            if cell.is_known or self.worst(best.found) <= enough or is_late:
                 break
         assert best is not None
         return replace(best, cell=cell, least=least)

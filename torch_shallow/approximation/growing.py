@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ ATTEMPTS = 12  # attempts to fit and prove the map of a cell
 FIRST_TURN = 0.04  # share of the time limit; each turn is as long as all before it, so that much is proven early
 GROWING = 0.5  # largest share of the remaining time; the rest is for proofs
 PROVABLE = 0.5  # share of the remaining time that the proofs of new leaves may be expected to take
+FIRST_FIT = 0.3  # share of the time limit beyond which the map of the whole domain is proven before it is cut
 SPARE = 0.1  # a remaining share of the time limit below this is too little for another turn
 PROOFS = 2  # proofs of leaves take one of this many parts of the remaining time; the rest is for nodes above
 ONE_PROOF = 10  # a proof may take one of this many parts of the remaining time while the tree grows
@@ -91,7 +93,7 @@ class Growing:
 
         With a time limit, growing and proving alternate.
         """
-        root = Node(self.fitter.fit(cell, self.goal))
+        root = Node(self.fitter.fit(cell, self.goal, self._soon))
         while True:
             reason = self._cut_worst(root)
             if not self._prove_all(root.leaves, self.asking.part(PROOFS)):
@@ -116,6 +118,8 @@ class Growing:
         until, most = np.inf, np.inf
         if limit is not None:
             until = now + min(max(FIRST_TURN * limit, now), GROWING * (limit - now))
+            if root.below is None and now > FIRST_FIT * limit:
+                return self._out_of_time  # what took so long to fit is proven first
             most = count + PROVABLE * (limit - now) / (2.0 * self._each) if self._each else np.inf
         while open_ones:
             self.show(count, self._error(open_ones[0][-1]))
@@ -142,6 +146,12 @@ class Growing:
         return self.fitter.found(leaf.fit)
 
     @property
+    def _soon(self) -> float:
+        """Time on the monotonic clock at which a fit ends: half of the remaining time is for its proof."""
+        now = time.monotonic()
+        return now + GROWING * max(0.0, self.asking.until - now)
+
+    @property
     def _out_of_time(self) -> str:
         return self.asking.reason or f"time_limit={self.asking.options.time_limit}"
 
@@ -153,7 +163,7 @@ class Growing:
         self._take_note(part)
         if self._error(leaf) <= self.goal:
             return True  # proven, or stopped and then proven at the end
-        leaf.fit = self.fitter.fit(leaf.fit.cell, self.goal)
+        leaf.fit = self.fitter.fit(leaf.fit.cell, self.goal, self._soon)
         return False
 
     def _take_note(self, part: Asking) -> None:
@@ -188,7 +198,7 @@ class Growing:
             number = int(rest[np.lexsort((-errors[rest], stops[rest]))[0]])
             leaf, part = leaves[number], asking.part(len(rest))
             if errors[number] > self.goal and not leaf.is_nearest:
-                leaf.fit, leaf.is_nearest = fitter.fit(leaf.fit.cell, np.inf), True
+                leaf.fit, leaf.is_nearest = fitter.fit(leaf.fit.cell, np.inf, self._soon), True
             else:
                 leaf.attempts += 1
                 is_last = leaf.attempts > 2 * ATTEMPTS
@@ -211,7 +221,7 @@ class Growing:
                 continue
             part = self.asking.part(AGAIN if is_again else ONE_PROOF)
             if not is_again and not part.no_time_left():
-                node.fit = self.fitter.fit(node.fit.cell, np.inf)
+                node.fit = self.fitter.fit(node.fit.cell, np.inf, self._soon)
             self._keep(node, self.fitter.proven(node.fit, np.inf, part))
             self.asking.add(part)
             if is_again and not part.is_over:
@@ -249,10 +259,11 @@ class Growing:
         cell = leaf.fit.cell.filled(self.rng)
         at = leaf.fit.at if leaf.fit.lead_at is None else np.concatenate([leaf.fit.at, leaf.fit.lead_at[None]])
         seen = cell.for_cuts(self.rng)
-        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal)
+        cut = self.cuts.best(seen, self.fitter.program(seen.x), at, self.goal, self._soon)
         if cut is None:
             return False
         parts = [cell.side(cut, active, self.rng) for active in (False, True)]
         leaf.cut = cut
-        leaf.below = Node(self.fitter.fit(parts[0], self.goal)), Node(self.fitter.fit(parts[1], self.goal))
+        fits = [self.fitter.fit(part, self.goal, self._soon) for part in parts]
+        leaf.below = Node(fits[0]), Node(fits[1])
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +73,7 @@ class NearestMap:
         x: Float[np.ndarray, "points inputs"],
         y: Float[np.ndarray, "points"],
         allowed: Float[np.ndarray, "points"] | None = None,
+        until: float = np.inf,
     ) -> tuple[Float[np.ndarray, "homogeneous"], float]:
         """Return the function nearest to the values at all points.
 
@@ -79,6 +81,8 @@ class NearestMap:
             x: the points of the last call, optionally followed by more.
             y: values at the points.
             allowed: units in which deviations are measured; those of the values if None.
+            until: time on the monotonic clock from which on the nearest function at some of the points will do, or, if
+                there is none yet, that of least squares.
 
         Returns:
             Coefficients and constant, and a lower bound on the deviation of any affine function of these terms.
@@ -91,10 +95,14 @@ class NearestMap:
         if allowed is not None:
             unit = float(allowed.max())
             units = allowed / unit
+        solution, least = np.zeros(rows.shape[1] + 1), 0.0
         if not len(self._chosen):
             start, *_ = np.linalg.lstsq(rows, values, rcond=None)
+            solution[:-1] = start
             self._choose(rows, values, units, np.argsort(-np.abs(values - rows @ start) / units))
         for _ in range(ROUNDS):
+            if time.monotonic() >= until and solution.any():
+                break
             status = solved(self._program, self._cost)
             if status:
                 raise TransformError(
@@ -102,6 +110,7 @@ class NearestMap:
                     "inputs and outputs."
                 )
             solution = np.array(self._program.getSolution().col_value)
+            least = float(solution[-1])
             apart = np.abs(values - rows @ solution[:-1]) / units
             apart[self._chosen] = 0.0
             worse = np.flatnonzero(apart > solution[-1] * (1.0 + EXACT) + 1e-12)
@@ -111,7 +120,7 @@ class NearestMap:
         weights = np.zeros(x.shape[1])
         weights[self.terms] = self.height * solution[:-2] / self.half[self.terms]
         constant = self.level + self.height * solution[-2] - float(weights @ self.middle)
-        return np.append(weights, constant), self.height * float(solution[-1]) / unit
+        return np.append(weights, constant), self.height * least / unit
 
     def _choose(
         self,

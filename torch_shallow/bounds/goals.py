@@ -48,6 +48,16 @@ class Goals:
         """Return the weights of given shares and multipliers."""
         return torch.cat([shares.log().clamp(min=UNUSED), multipliers / self.scale], dim=-1)
 
+    def weights_of_one(self, goal: int) -> Float[Tensor, "1 1 weights"]:
+        """Return the weights of one goal alone, without constraints."""
+        shares, multipliers = torch.zeros_like(self.sizes[: self.num_goals]), torch.zeros_like(self.scale)
+        shares[goal] = 1.0
+        return self.weights_of(shares, multipliers)[None, None]
+
+    def values(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch goals"]:
+        """Return the goals at some inputs."""
+        return self.network(x)[1][..., : self.num_goals]
+
     def factors(self, weights: Float[Tensor, "*batch weights"]) -> Float[Tensor, "*batch outputs"]:
         """Return shares and multipliers."""
         shares = torch.softmax(weights[..., : self.num_goals], dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -79,6 +80,7 @@ class Descent:
         patience: Number of steps after which to check for the end, repeatedly.
         progress: The descent ends if the total excess of the bounds has fallen by less than this share since the last
             check.
+        until: Time on the monotonic clock, in seconds, at which the descent ends with the best it has.
     """
 
     steps: int
@@ -87,6 +89,12 @@ class Descent:
     end: float = 0.1
     patience: int = 4
     progress: float = 0.0
+    until: float = math.inf
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time for this descent is over."""
+        return time.monotonic() >= self.until
 
 
 def flat_or_steep(lines: Lines) -> Float[Tensor, "cells 1 neurons"]:
@@ -123,7 +131,7 @@ def descend(
         else:
             better = found.bound < bounds
             best, bounds = now.where(better, best), torch.minimum(found.bound, bounds)
-        if step == schedule.steps:
+        if step == schedule.steps or schedule.is_late:
             break
         if step % schedule.patience == 0:
             before, above = above, float((bounds - enough).clamp(min=0.0).sum())

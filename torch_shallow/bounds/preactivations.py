@@ -54,7 +54,8 @@ class BoxBounds:
 
         Args:
             network: The network in its box.
-            schedule: How to choose the slopes for the bounds of each neuron.
+            schedule: How to choose the slopes for the bounds of each neuron. Once it is late, the neurons of further
+                stages keep the bounds of intervals.
             chunk: Greatest number of entries of a tensor.
             coupling: Pairs of neurons that are bounded together, if any.
         """
@@ -65,7 +66,7 @@ class BoxBounds:
             at = network.stages[number - 1].neurons
             cell = CellBounds(lower[None], upper[None], torch.zeros_like(lower)[None], coupling).tied()
             neurons = torch.nonzero(cell.relaxed[0, at])[:, 0]
-            if not len(neurons):
+            if not len(neurons) or schedule.is_late:
                 continue
             before = network.stages[number - 1].start
             slopes = flat_or_steep(Lines.of(cell))[0, :, :before].expand(2 * len(neurons), -1)

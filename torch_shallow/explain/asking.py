@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -37,7 +39,8 @@ NOTHING = 1e-3  # time in seconds for a search that only opens its first cells
 class SearchOptions:
     """Arguments of `torch_shallow.search.ask.answer`, as a user gave them for all questions together.
 
-    With `certificate`, `Asking.certify` proves the answers in a file of that name.
+    With `certificate`, `Asking.certify` proves the answers in a file of that name. `begun` is the time on the monotonic
+    clock when they were given.
 
     Raises:
         TransformError: the time limit is not positive, or the certificate is not the path of a file in a folder.
@@ -50,6 +53,7 @@ class SearchOptions:
     checkpoint: str | os.PathLike[str] | None = None
     progress: bool = False
     certificate: str | os.PathLike[str] | None = None
+    begun: float = field(default_factory=time.monotonic, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
@@ -65,7 +69,9 @@ class SearchOptions:
         Raises:
             TransformError: an option was given.
         """
-        given = [name for name, value in vars(self).items() if value != getattr(SearchOptions(), name)]
+        default = SearchOptions()
+        names = [each.name for each in fields(self) if each.compare]
+        given = [name for name in names if getattr(self, name) != getattr(default, name)]
         if given:
             raise TransformError(
                 f"{', '.join(given)}: expected none of these for {where}, found {given[0]}="
@@ -122,6 +128,12 @@ class Asking:
         """Time taken so far, in seconds."""
         return time.monotonic() - self.begun
 
+    @property
+    def until(self) -> float:
+        """Time on the monotonic clock at which the time is used up, in seconds; infinite without a limit."""
+        limit = self.options.time_limit
+        return np.inf if limit is None else self.begun + limit
+
     def no_time_left(self) -> str:
         """Return the reason to stop if the time is used up; else an empty string."""
         limit = self.options.time_limit
@@ -163,6 +175,8 @@ class Asking:
         return self._in_time(lambda seconds: self._search(job, seconds), 1.0)
 
     def _in_time(self, find: Callable[[float | None], Answer], share: float) -> Answer | None:
+        import torch_shallow.search.ask  # noqa: F401 -- numba takes a while to import, and the clock is read after it
+
         limit, left = self.options.time_limit, None
         if limit is not None:
             left = share * (limit - self.seconds)
@@ -185,8 +199,17 @@ class Asking:
         from torch_shallow.search.runs.patience import Patience  # numba takes a while to import
 
         if self.patience is None:
-            self.patience = Patience() if self.of is None else self.of.patient()
+            self.patience = Patience(begun=self.begun) if self.of is None else self.of.patient()
         return self.patience
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Log a line if what is done here and in the searches takes long, and there is neither a limit nor progress."""
+        if self.options.time_limit is not None or self.options.progress:
+            yield
+            return
+        with self.patient().watching():
+            yield
 
     def certify(self, claims: Sequence[Claim]) -> None:
         """Prove the answers in a file, if a certificate was asked for.
@@ -216,7 +239,9 @@ class Asking:
     def _answer(self, posed: Posed, seconds: float | None, number: int | None) -> Answer:
         from torch_shallow.search.ask import Known, answer  # numba takes a while to import
 
-        self.known, given = self.known or Known(), self.options
+        given = self.options
+        if self.known is None:
+            self.known = Known(until=self.until)
         file = given.checkpoint
         if file is not None and number is not None:
             file = None if number < 0 else f"{os.fspath(file)}.{number}"

@@ -247,7 +247,7 @@ def difference(
         if regions or at_most is not None or certificate is not None:
             names = "regions, at_most, certificate"
             raise TransformError(f"{names}: expected none of these with same_class=True, found one; leave it out.")
-        return same_class_everywhere(networks, margin, Asking(options))
+        return same_class_everywhere(networks, margin, Asking(options, options.begun))
     bounded = is_bounded(networks.domain, networks.a.program.in_shape)
     if regions or not bounded or (regions is None and networks.is_known):
         replace(options, workers=1).refuse("a comparison by all regions, which needs no search")
@@ -260,7 +260,7 @@ def difference(
                 "workers: expected a number where all regions are examined, found an executor; pass the number to use."
             )
         return _by_regions(networks, workers, max_rays, tolerance)
-    found, exact = searched_range(networks.difference, at_most, tolerance, Asking(options))
+    found, exact = searched_range(networks.difference, at_most, tolerance, Asking(options, options.begun))
     return _of_range(found, exact, None)
 
 

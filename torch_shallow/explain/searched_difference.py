@@ -44,7 +44,7 @@ def searched_range(
         output, sign = number // 2, 1.0 if number % 2 else -1.0
         weight, bias = sign * program.out_weight[output, None], sign * program.out_bias[output, None]
         of_one = replace(program, out_shape=(1,), out_weight=weight, out_bias=bias)
-        x, value = _climbed(of_one, domain, points)
+        x, value = _climbed(of_one, domain, points, 0 if asking.no_time_left() else CLIMBS)
         posed = _beyond(Posed(of_one, domain), value, at_most, tolerance)
         found = None
         if value <= posed.enough:
@@ -103,12 +103,12 @@ def _beyond(posed: Posed, value: float, at_most: float | None, tolerance: float)
 
 
 def _climbed(
-    program: ReLUProgram, domain: Domain, points: Float[np.ndarray, "points inputs"]
+    program: ReLUProgram, domain: Domain, points: Float[np.ndarray, "points inputs"], steps: int
 ) -> tuple[Float[np.ndarray, "inputs"], float]:
-    """The best of some points and its value; in a box, after climbing from each of them."""
-    if isinstance(domain, Box):
+    """The best of some points and its value; in a box, after climbing from each of them by some steps."""
+    if steps and isinstance(domain, Box):
         network = StagedNetwork.of(program, *domain.bounds(program.in_shape))
-        points = np.concatenate([points, climb(network, 1, torch.from_numpy(points), CLIMBS).numpy()])
+        points = np.concatenate([points, climb(network, 1, torch.from_numpy(points), steps).numpy()])
     values = program(points)[:, 0]
     return points[values.argmax()], float(values.max())
 

@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from torch_shallow.bounds.bounding_box import bounding_box, is_bounded
+from torch_shallow.bounds.preactivations import BoxBounds
 from torch_shallow.domain import Box
 from torch_shallow.errors import TransformError
 from torch_shallow.search.by_regions import answer_by_regions
 from torch_shallow.search.engines.backward_engine import BackwardEngine
 from torch_shallow.search.engines.bounded_ray_engine import RayBounder
+from torch_shallow.search.engines.exploration import Effort
 from torch_shallow.search.engines.relaxation_engine import BoundedNeurons, RelaxationEngine
 from torch_shallow.search.milp import answer_by_milp
 from torch_shallow.search.question import Answer, CellOutcome, CellTask, Engine, OpenCell, Posed
@@ -34,6 +36,7 @@ METHODS = ("auto", "rays", "relaxation", "backward", "milp")
 FEW_INPUTS = 6  # up to this many, cells are best given by their vertices
 FEW_INPUTS_OF_MANY_NEURONS, SOME_NEURONS = 8, 64  # the same limit if there are more neurons than the second number
 MANY_INPUTS, MANY_NEURONS = 64, 200  # with more of either, the linear programs of cells take too long
+NEURONS = 0.5  # share of the remaining time in which neurons may be bounded before cells are opened
 MANY_PAIRS = 40  # with more, bounding their distances anew in each cell pays, which linear programs do not do
 
 
@@ -95,7 +98,10 @@ def answer(
         "enough": posed.enough,
         "slack": posed.slack,
     }
-    job = Asked(posed, method, None if known is None else known.about(posed))
+    begun, known = time.monotonic(), known or Known()
+    known.turn_to(posed)
+    until = np.inf if time_limit is None else begun + time_limit
+    job = Asked(posed, method, known, until)
     found = search_cells(
         job,
         lambda: fingerprint_of(posed.program, None, posed.domain, settings),
@@ -107,8 +113,7 @@ def answer(
         progress=progress,
         patience=patience,
     )
-    if known is not None and isinstance(job.engine, RelaxationEngine):
-        known.neurons = job.engine.bounded
+    known.learn(job.engine)
     if found.x is None:
         return found
     value = float(posed.value(found.x[None])[0])
@@ -117,17 +122,41 @@ def answer(
 
 @dataclass(eq=False)
 class Known:
-    """Results of questions about one program in one domain that do not depend on what they ask of its outputs.
+    """Bounds of the neurons of one program in one domain, which do not depend on what is asked of its outputs.
 
     Attributes:
-        neurons: Bounds of its neurons by linear programs; None as long as nothing is known.
+        posed: A question about these neurons; None as long as nothing is known.
+        neurons: Their bounds by linear programs; None if unknown.
+        box: Their backward bounds; None if unknown.
+        until: Time on the monotonic clock by which all questions should be answered.
     """
 
+    posed: Posed | None = None
     neurons: BoundedNeurons | None = None
+    box: BoxBounds | None = None
+    until: float = np.inf
 
-    def about(self, posed: Posed) -> BoundedNeurons | None:
-        """Return what is known about the neurons of a question; None if it is about other neurons."""
-        return self.neurons if self.neurons is not None and self.neurons.are_of(posed) else None
+    def turn_to(self, posed: Posed) -> None:
+        """Forget the bounds if a question is about other neurons."""
+        if self.posed is None or not self.posed.is_about_neurons_of(posed):
+            self.neurons = self.box = None
+        self.posed = posed
+
+    def learn(self, engine: Engine) -> None:
+        """Keep the bounds that an engine has computed."""
+        if isinstance(engine, RelaxationEngine):
+            self.neurons = engine.bounded
+        elif isinstance(engine, BackwardEngine):
+            self.box = engine.bounded
+
+    def bounded_by(self, until: float) -> float:
+        """Return the time by which neurons should be bounded, so that there is time left for a question about them.
+
+        Args:
+            until: Time by which this question should be answered; all of them share the bounds.
+        """
+        now, until = time.monotonic(), until if self.until == np.inf else self.until
+        return now + NEURONS * max(0.0, until - now)
 
 
 @runtime_checkable
@@ -205,32 +234,42 @@ class Asked:
         posed: The question.
         method: The engine that opens cells.
         known: What is known about its neurons.
+        until: Time on the monotonic clock by which it should be answered.
     """
 
     posed: Posed
     method: str
-    known: BoundedNeurons | None = None
+    known: Known = field(default_factory=lambda: Known())
+    until: float = np.inf
 
     @cached_property
     def engine(self) -> Engine:
         """The engine that opens cells; each process makes its own."""
         if self.method != "auto":
-            return self._relaxation if self.method == "relaxation" else _ENGINES[self.method](self.posed)
+            made: dict[str, Callable[[], Engine]]
+            made = {"rays": self._rays, "relaxation": self._relaxation, "backward": self._backward}
+            return made[self.method]()
         program, domain = self.posed.program, self.posed.domain
         free = program.num_inputs
         if isinstance(domain, Box):
             free = int(np.subtract(*domain.bounds(program.in_shape)).astype(bool).sum())
         neurons = program.num_neurons
         if free <= FEW_INPUTS or (free <= FEW_INPUTS_OF_MANY_NEURONS and neurons > SOME_NEURONS):
-            return RayBounder(self.posed)
+            return self._rays()
         has_many_pairs = program.pairs is not None and len(program.pairs) > MANY_PAIRS and isinstance(domain, Box)
         if free <= MANY_INPUTS and neurons <= MANY_NEURONS and not has_many_pairs:
-            return self._relaxation
-        return BackwardEngine(self.posed)
+            return self._relaxation()
+        return self._backward()
 
-    @property
+    def _rays(self) -> RayBounder:
+        return RayBounder(self.posed)
+
     def _relaxation(self) -> RelaxationEngine:
-        return RelaxationEngine(self.posed, self.known)
+        return RelaxationEngine(self.posed, self.known.neurons, self.known.bounded_by(self.until))
+
+    def _backward(self) -> BackwardEngine:
+        effort = Effort().until(self.known.bounded_by(self.until), self.until)
+        return BackwardEngine(self.posed, effort, known=self.known.box)
 
     def do(self, task: CellTask, interrupted: Callable[[], bool]) -> CellOutcome:
         """Open the cells of a task."""
@@ -239,14 +278,9 @@ class Asked:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: an engine, or the data to make one."""
-        state: dict[str, Any] = {"posed": self.posed, "method": self.method}
-        return state | ({"engine": self.engine} if isinstance(self.engine, RelaxationEngine) else {})
-
-
-_ENGINES: dict[str, Callable[[Posed], Engine]] = {
-    "rays": RayBounder,
-    "backward": BackwardEngine,
-}
+        engine, known, state = self.engine, Known(), {"posed": self.posed, "method": self.method, "until": np.inf}
+        known.learn(engine)
+        return state | ({"engine": engine} if isinstance(engine, RelaxationEngine) else {"known": known})
 
 
 def _check_alone(workers: int | Executor, checkpoint: object) -> None:

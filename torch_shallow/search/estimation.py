@@ -202,7 +202,7 @@ class Prober:
 
 
 LEAST_PROBES = 4  # fewer say nothing about their spread
-PATIENCE = 5.0  # a few probes may take this many times the time asked for
+PATIENCE = 3.0  # a few probes may take this many times the time asked for
 MOST_PROBES = 24  # enough for the spread; with more time, wider probes tell more about the number
 
 
@@ -245,7 +245,7 @@ def estimate_open(
         seed: Seed for the random choices.
 
     Returns:
-        The probes; None if even a few of the narrowest take more than five times as long.
+        The probes; None if even a few of the narrowest take, or would take, more than three times as long.
     """
     prober = Prober(problem, seed)
     width, begun = 1, time.monotonic()
@@ -258,6 +258,8 @@ def estimate_open(
             return None
         if probe[1]:
             return Sample((known + probe[0],), exact=True)
+        if now + LEAST_PROBES * (now - last) > deadline:
+            return None
         if MOST_PROBES * (now - last) > seconds or now - begun > seconds / 4:
             break
         width *= 2

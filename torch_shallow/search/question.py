@@ -37,6 +37,11 @@ class Posed:
     enough: float = np.inf
     slack: float = 0.0
 
+    def is_about_neurons_of(self, other: Posed) -> bool:
+        """Return whether another question concerns the same neurons in the same domain, whatever its outputs are."""
+        own, given = self.program, other.program
+        return own.stages is given.stages and own.pairs is given.pairs and self.domain is other.domain
+
     def value(self, x: Float[np.ndarray, "points inputs"]) -> Float[np.ndarray, "points"]:
         """Return the value at each row, as the program computes it; -inf where a constraint is violated."""
         y = self.program(x)

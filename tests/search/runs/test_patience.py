@@ -50,13 +50,32 @@ def test_it_speaks_up_once_while_a_search_goes_on(monkeypatch: pytest.MonkeyPatc
     assert "time_limit=" in line
 
 
+def test_searches_within_what_is_watched_share_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, spoken = list[str](), threading.Event()
+
+    def warning(message: str, *arguments: object) -> None:
+        said.append(message % arguments)
+        spoken.set()
+
+    monkeypatch.setattr(patience.logger, "warning", warning)
+    watched = Patience(seconds=0.0)
+    with watched.watching():
+        assert spoken.wait(60.0)
+        with watched.watching(Standing(0.0, cells=5)):
+            pass
+    with watched.watching(Standing(0.0, cells=5)):
+        pass
+    (line,) = said
+    assert "first cells" in line
+
+
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Patience]:
     """Whoever watches a search, each time."""
     calls = list[Patience]()
 
     @contextmanager
-    def watching(self: Patience, _: Standing) -> Iterator[None]:
+    def watching(self: Patience, _: Standing | None = None) -> Iterator[None]:
         calls.append(self)
         yield
 

@@ -74,7 +74,7 @@ class DeepSearch:
         program = replace(program, out_bias=program.out_bias - margin)
         slack = np.where(margin > 0.0, 0.5 * margin, sought.slack)
         sought = replace(sought, program=program, slack=slack, lower=found.lower, upper=found.upper, whole=None)
-        return descended(RegionPoints(sought), point, reach)[1]
+        return descended(RegionPoints(sought), point, reach, self.asking.until)[1]
 
 
 def whole_numbers(problem: Changes) -> WholeNumbers | None:

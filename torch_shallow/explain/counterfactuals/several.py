@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from torch_shallow.explain.counterfactuals.targets import Counterfactual, Target
 from torch_shallow.explain.features import Features
 from torch_shallow.explain.function import known_function, read_function
 from torch_shallow.modes import outside_modes
+
+logger = logging.getLogger(__name__)
+
+LONG = 10.0  # seconds from which on it is said what is to come
 
 Entry: TypeAlias = tuple[float, int, Counterfactual, frozenset[int]]  # in the heap; the last are inputs that stay
 
@@ -166,6 +171,20 @@ def nearest_counterfactuals(
     return NearestCounterfactuals(tuple(found), tuple(reasons), asking.cells, asking.seconds)
 
 
+def _announce(first: Counterfactual, asking: Asking) -> None:
+    """Log what the second counterfactual will take if that is long, and there is neither a limit nor progress."""
+    searches, options = len(first.changes), asking.options
+    expected = searches * first.seconds
+    if options.time_limit is None and not options.progress and expected > LONG:
+        logger.warning(
+            "the nearest counterfactual changes %d features, and for the next one each of them is held in turn: as "
+            "many searches, about %.0f s if each takes as long as the first; norm=1 changes fewer features, fixed= "
+            "holds some, and time_limit= ends with what is found by then.",
+            searches,
+            expected,
+        )
+
+
 def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking) -> tuple[Counterfactual, ...]:
     """Up to `count` counterfactuals of one input, nearest first, each keeping some feature of each earlier one."""
     names = problem.features.names
@@ -192,7 +211,9 @@ def _different(asked: AskedNetwork, problem: Changes, count: int, asking: Asking
                 heapq.heappush(left, (max(nearest.distance, one.distance), next(number), nearest, fixed))
         return True
 
-    whole = divide(first, first, frozenset())
+    if count > 1:
+        _announce(first, asking)
+    whole = count == 1 or divide(first, first, frozenset())
     while whole and left and len(found) < count:
         _, _, one, stays = heapq.heappop(left)
         before = next((other for other in found if set(other.changes) <= set(one.changes)), None)

@@ -187,12 +187,14 @@ def _by_search(
     subject: Subject, norm: int | float, rows: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions
 ) -> LipschitzConstant:
     """Lipschitz constant of a deep model, by a search."""
+    begun = options.begun
     from torch_shallow.search.steepness.steepest import steepest  # numba takes a while to import
 
-    begun = time.monotonic()
     program = subject.program if rows is None else with_combinations(subject.program, rows)
     asked = Steepness(program, subject.domain, float(norm))
-    found = steepest(asked, workers=options.workers, time_limit=options.time_limit, progress=options.progress)
+    found = steepest(
+        asked, workers=options.workers, time_limit=options.time_limit, progress=options.progress, begun=begun
+    )
     assert found.x is not None  # the search starts from some points
     direction = np.zeros(program.num_inputs)
     direction[asked.moving] = steepest_direction(asked.slopes_at(found.x), norm)

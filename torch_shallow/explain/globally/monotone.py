@@ -383,7 +383,7 @@ def _by_search(
     subject: Subject, features: Features, tolerance: float, exact_slopes: bool, options: SearchOptions
 ) -> Monotonicity:
     """Monotonicity of a deep model, by a search."""
-    program, asking = subject.program, Asking(options)
+    program, asking = subject.program, Asking(options, options.begun)
     rounding = rounding_of_slopes(program, tolerance)
     wanted = np.ones((2, *rounding.shape), dtype=bool)
     ends = SlopeSearch(program, subject.domain, asking).ends(rounding, wanted, exact_slopes)

@@ -185,7 +185,7 @@ def combinations(of: object, outputs: int) -> Float[np.ndarray, "rows outputs"]:
 
 def _searched(subject: Subject, of: Float[np.ndarray, "rows outputs"] | None, options: SearchOptions) -> OutputRange:
     """Range by a search."""
-    asking = Asking(options)
+    asking = Asking(options, options.begun)
     program = subject.program if of is None else with_combinations(subject.program, of)
     pairs = extremes(program, subject.domain, asking)
     shape, place = program.out_shape, (*program.out_shape, *program.in_shape)

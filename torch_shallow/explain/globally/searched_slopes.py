@@ -24,6 +24,8 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer
 from torch_shallow.search.steepness.steepness import Steepness
 
+NEURONS = 0.5  # share of a time limit after which neurons are bounded
+
 if TYPE_CHECKING:
     from torch_shallow.search.steepness.slope_engine import Bounded
 
@@ -107,7 +109,10 @@ class SlopeSearch:
         """The program with bounds on the domain."""
         from torch_shallow.search.steepness.slope_engine import Bounded  # numba takes a while to import
 
-        return Bounded.of(self.program, self.domain)
+        limit = self.asking.options.time_limit
+        until = np.inf if limit is None else self.asking.begun + NEURONS * limit
+        with self.asking.watched():
+            return Bounded.of(self.program, self.domain, until)
 
     def ends(
         self,

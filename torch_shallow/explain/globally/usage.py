@@ -213,7 +213,7 @@ def unused_features(
 
 def _by_search(subject: Subject, features: Features, tolerance: float, options: SearchOptions) -> UnusedFeatures:
     """Inputs that are never used, by a search."""
-    program, asking = subject.program, Asking(options)
+    program, asking = subject.program, Asking(options, options.begun)
     rounding = rounding_of_slopes(program, tolerance)
     search = SlopeSearch(program, subject.domain, asking)
     shape = (2, *rounding.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch_shallow.search.runs.schedule import INTERRUPTED
 
 GROWTH = 2.0  # ratio of successive radii where nothing is known
 RUNG = 1.25  # ratio of successive radii below the nearest known point
+AT_ONCE = 0.4  # the same, where no time is left
 SHRINK = 0.7  # ratio of successive radii until the bound alone shows that a ball is empty
 FIRST = 1e-2  # radius of the first ball where nothing is known, in lengths of the input
 FARTHEST = 1e6  # radius of the last ball where the domain is unbounded, in lengths of the input
@@ -69,7 +71,7 @@ class GrowingBalls:
 
         The first Ctrl-C ends the search with what is proven by then; the second raises KeyboardInterrupt.
         """
-        with interruptible() as interrupted:
+        with interruptible() as interrupted, self.asking.watched():
             self._run(interrupted)
         if self.best is None and self.lower >= self.farthest:
             self.lower = np.inf
@@ -110,19 +112,22 @@ class GrowingBalls:
         for _ in range(TRIED):
             job = self._job(radius)
             proven = self._proven(job)
-            if proven >= job.sought.reach or job.undecided <= MANY_NEURONS or self._is_settled() or interrupted():
+            if proven >= job.sought.reach or job.undecided <= MANY_NEURONS or self._is_settled():
+                break
+            if interrupted() or self.asking.no_time_left():
                 break
             radius *= SHRINK
         return radius
 
     def _prove_at_once(self) -> None:
         """Prove some bound where no search has begun."""
-        radius = min(self.distance, self.farthest, FIRST * self.vantage.length)
+        radius = min(self.distance, self.farthest)
+        radius = radius if radius < np.inf else FIRST * self.vantage.length
         for _ in range(TRIED):
             if self.lower > 0.0:
                 return
             self._proven(self._job(radius))
-            radius *= SHRINK
+            radius *= AT_ONCE
 
     def _proven(self, job: Seeking) -> float:
         """Bound that a ball proves without a search, which is recorded."""
@@ -148,7 +153,7 @@ class GrowingBalls:
         reach = (1.0 - NEARER) * self.distance if radius >= self.distance else radius
         self.radius = max(self.radius, reach)
         if self._last is None or self._last.sought.reach != reach:
-            self._last = Seeking(self.sought(reach))
+            self._last = Seeking(self.sought(reach), self.asking.until)
         return self._last
 
     def sought(self, reach: float) -> Sought:
@@ -174,9 +179,15 @@ class GrowingBalls:
         sought = self.sought(reached.distance).single[reached.target]
         regions = RegionPoints(sought)
         if regions.is_cheap:
-            _, point = descended(regions, reached.u, reached.distance)
+            _, point = descended(regions, reached.u, reached.distance, self._halfway)
             if point is not None:
                 self._take(point)
+
+    @property
+    def _halfway(self) -> float:
+        """Time on the monotonic clock by which half of the remaining time is used up."""
+        now = time.monotonic()
+        return now + 0.5 * max(0.0, self.asking.until - now)
 
     def _take(self, u: Vector) -> None:
         distance = float(np.linalg.norm(u, self.norm))

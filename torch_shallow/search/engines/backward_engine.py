@@ -31,13 +31,21 @@ class BackwardEngine:
         posed: The question.
         effort: How much work goes into each step.
         device: Where the tensors live.
+        known: Known bounds of its neurons in the box; computed by default.
 
     Raises:
         TransformError: The domain is not bounded.
     """
 
-    def __init__(self, posed: Posed, effort: Effort | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        posed: Posed,
+        effort: Effort | None = None,
+        device: torch.device | str = "cpu",
+        known: BoxBounds | None = None,
+    ) -> None:
         self.posed, self.lengths = in_own_lengths(boxed(posed))
+        self.known = known
         self.effort = effort or Effort()
         program = self.posed.program
         lower, upper = self.posed.domain.bounds(program.in_shape)  # type: ignore[attr-defined]
@@ -45,9 +53,16 @@ class BackwardEngine:
         self.network = StagedNetwork.of(wider, lower, upper, device)
 
     @cached_property
+    def bounded(self) -> BoxBounds:
+        """Bounds of all neurons in the box; they do not depend on the outputs."""
+        if self.known is not None:
+            return self.known.with_outputs(self.network)
+        return BoxBounds.of(self.network, self.effort.box, coupling=self.coupling)
+
+    @cached_property
     def prepared(self) -> Prepared:
         """What is known about the whole box."""
-        box = BoxBounds.of(self.network, self.effort.box, coupling=self.coupling)
+        box = self.bounded
         goals = Goals(self.network, self.posed.num_goals, box.sizes[-1])
         bounder = CellBounder(self.network, box, goals, self.effort.cell)
         cell, start = bounder.whole

@@ -45,6 +45,16 @@ class Effort:
     few: int = 10
     tolerance: float = 1e-10
 
+    def until(self, bounds: float, cells: float) -> Effort:
+        """Return the same effort, ended by the monotonic clock.
+
+        Args:
+            bounds: Time at which the neurons should be bounded, in seconds.
+            cells: Time at which cells should be bounded.
+        """
+        root, cell = (replace(schedule, until=cells) for schedule in (self.root, self.cell))
+        return replace(self, box=replace(self.box, until=bounds), root=root, cell=cell)
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -92,6 +102,8 @@ class Exploration:
     def run(self) -> CellOutcome:
         """Open cells, highest bounds first, until the budget or the time is used up."""
         self._begin()
+        if self.is_late:
+            self.opened = max(self.opened, 1)  # its cells are bounded, which has to do
         while self.waiting and self.best.value <= self.prepared.posed.enough and (count := self._affordable()):
             pool = self._next(count)
             if pool is None:
@@ -107,6 +119,11 @@ class Exploration:
             return count if self.task.seconds == np.inf else min(count, 1)
         taken = time.monotonic() - self.begun
         return max(0, min(count, int((self.task.seconds - taken) / taken * self.opened)))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time of the task is used up."""
+        return time.monotonic() - self.begun >= self.task.seconds
 
     @property
     def limit(self) -> float:
@@ -133,7 +150,8 @@ class Exploration:
     def _look_first(self) -> None:
         """Climb from the centre of the box and from its relaxed maximum."""
         starts = torch.cat([self.network.middle[None], self.prepared.whole.x])
-        self._polish(climb(self.network, self.prepared.posed.num_goals, starts, 4 * self.effort.climbs))
+        steps = 0 if self.is_late else 4 * self.effort.climbs
+        self._polish(climb(self.network, self.prepared.posed.num_goals, starts, steps))
 
     def _decided(self, cells: CellBounds, paths: list[tuple[int, ...]]) -> CellBounds:
         lower, upper, side = cells.lower.clone(), cells.upper.clone(), cells.side.clone()
@@ -167,6 +185,9 @@ class Exploration:
     def _look(self, x: Float[Tensor, "points inputs"]) -> None:
         """Climb from the best of the given points."""
         network, num_goals = self.network, self.prepared.posed.num_goals
+        if self.is_late:
+            self.best.offer(x)
+            return
         values = network(x)[1][:, :num_goals].amin(dim=1)
         top = values.argsort(descending=True, stable=True)[:4]
         self._polish(climb(network, num_goals, x[top], self.effort.climbs))
@@ -181,7 +202,7 @@ class Exploration:
         if network.num_neurons * len(network.lower) > self.effort.polished:
             return
         x = x[network(x)[1][:, :num_goals].amin(dim=1).argmax()]
-        for _ in range(10):
+        for _ in range(0 if self.is_late else 10):
             solution = self.bounder.in_region(x)
             if solution is None:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -63,8 +64,14 @@ class BoundedNeurons:
     pairs: PairedRows
 
     @classmethod
-    def of(cls, program: ReLUProgram, domain: Domain) -> BoundedNeurons:
-        """Bound the neurons stage by stage (Tjeng et al. 2019)."""
+    def of(cls, program: ReLUProgram, domain: Domain, until: float = np.inf) -> BoundedNeurons:
+        """Bound the neurons stage by stage (Tjeng et al. 2019).
+
+        Args:
+            program: The program.
+            domain: A box, or a polytope whose bounding box is finite.
+            until: Time on the monotonic clock from which on neurons keep the bounds they have.
+        """
         lower, upper = bounding_box(domain, program.in_shape)
         normals, offsets = np.zeros((0, len(lower))), np.zeros(0)
         if not isinstance(domain, Box):
@@ -76,17 +83,12 @@ class BoundedNeurons:
             # Without constraints: a neuron may have one sign where they hold and the other sign elsewhere.
             nothing = replace(scaled, outputs=np.zeros((1, scaled.outputs.shape[1])))
             work = RelaxationRoom(nothing, 1, walls, np.zeros(1), 1, pairs)
-            low, high = work.bounds_of_neurons()
+            low, high = work.bounds_of_neurons(until)
             rounds.append((low.copy(), high.copy()))
-            nearer = work.bounds_of_distances(scaled, pairs)
+            nearer = work.bounds_of_distances(scaled, pairs, until)
             before, scaled = scaled, scaled.folded(low, high)
             pairs = nearer.within(program, before, scaled)
         return cls(program, domain, walls, tuple(rounds), pairs)
-
-    def are_of(self, posed: Posed) -> bool:
-        """Return whether a question concerns the same neurons in the same domain."""
-        own, other = self.program, posed.program
-        return own.stages is other.stages and own.pairs is other.pairs and self.domain is posed.domain
 
     def scaled(self, program: ReLUProgram) -> ScaledProgram:
         """Return a program with these neurons and any outputs, scaled and folded by the known bounds of the neurons."""
@@ -102,11 +104,12 @@ class RelaxationEngine:
     Args:
         posed: The question; its domain is a box, or a polytope whose bounding box is finite.
         known: Known bounds of its neurons; computed by default.
+        until: Time on the monotonic clock by which its neurons should be bounded.
     """
 
-    def __init__(self, posed: Posed, known: BoundedNeurons | None = None) -> None:
+    def __init__(self, posed: Posed, known: BoundedNeurons | None = None, until: float = np.inf) -> None:
         self.posed = posed
-        self.bounded = BoundedNeurons.of(posed.program, posed.domain) if known is None else known
+        self.bounded = BoundedNeurons.of(posed.program, posed.domain, until) if known is None else known
         self.walls, self.pairs = self.bounded.walls, self.bounded.pairs
         scaled = self.bounded.scaled(posed.program)
         # Goals share one unit; each constraint has its own.
@@ -260,23 +263,29 @@ class RelaxationRoom:
         left, found = self.counts[LEFT], self.found
         return found.paths[:left], found.lengths[:left], found.bounds[:left]
 
-    def bounds_of_neurons(self) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
+    def bounds_of_neurons(
+        self, until: float = np.inf
+    ) -> tuple[Float[np.ndarray, "neurons"], Float[np.ndarray, "neurons"]]:
         """Bound all neurons by linear programs over the domain; the bounds of earlier neurons help the later ones."""
         lp, relaxation, state = self.lp, self.relaxation, self.state
         count = len(relaxation.biases)
         inputs = relaxation.weights.shape[1] - count
         for j in np.flatnonzero(relaxation.weights[:, inputs:].any(axis=1) | bool(len(self.walls))):
+            if time.monotonic() >= until:
+                break
             row = np.append(relaxation.weights[j], relaxation.biases[j])
             state.high[j] = min(state.high[j], self._greatest(row))
             state.low[j] = max(state.low[j], -self._greatest(-row))
             bound_neuron(relaxation, state, lp, j)
         return state.low, state.high
 
-    def bounds_of_distances(self, scaled: ScaledProgram, pairs: PairedRows) -> PairedRows:
+    def bounds_of_distances(self, scaled: ScaledProgram, pairs: PairedRows, until: float = np.inf) -> PairedRows:
         """Return the pairs, with their distances bounded by linear programs over the domain."""
         distances, rounding = pairs.distances(scaled)
         least, most = pairs.least.copy(), pairs.most.copy()
         for k, distance in enumerate(distances):
+            if time.monotonic() >= until:
+                break
             most[k] = min(most[k], self._greatest(distance) + rounding[k])
             least[k] = max(least[k], -self._greatest(-distance) - rounding[k])
         return replace(pairs, least=least, most=most)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from torch_shallow.search.nearest.region_point import RegionPoints
@@ -13,13 +15,14 @@ TRIED = 24  # greatest number of regions tried behind facets
 NEARER = 1e-9  # relative: each step must lead nearer by this share
 
 
-def descended(regions: RegionPoints, u: Vector, cutoff: float) -> tuple[float, Vector | None]:
+def descended(regions: RegionPoints, u: Vector, cutoff: float, until: float = np.inf) -> tuple[float, Vector | None]:
     """Find the nearest point of the region of a point, then of a region behind one of its facets, and so on.
 
     Args:
         regions: The question.
         u: Starting point.
         cutoff: Distance from which on points do not count.
+        until: Time on the monotonic clock at which to stop, once the region of the point has been looked at.
 
     Returns:
         Distance and point of the best; infinity and None if there is none.
@@ -45,6 +48,8 @@ def descended(regions: RegionPoints, u: Vector, cutoff: float) -> tuple[float, V
         sizes = TOUCHING * _terms(regions, best)
         facets = np.flatnonzero(np.abs(z) <= sizes)
         for j in facets[:TRIED].tolist():
+            if time.monotonic() >= until:
+                return distance, best
             other = pattern.copy()
             other[j] = not other[j]
             if attempt(other):

@@ -22,6 +22,7 @@ from torch_shallow.search.question import CellOutcome, CellTask, OpenCell
 TASK_CELLS = 256
 TASK_NUMBERS = 2_000_000  # approximate number of weights in all cells of a task together
 ROUNDING = 1e-15  # relative rounding error of a distance
+EFFORT = Effort(cell=Descent(16, end=0.3, progress=0.03))
 
 
 class NearestEngine:
@@ -42,7 +43,7 @@ class NearestEngine:
         program, self.cuts = sought.program.balanced, sought.cuts
         self.sought = replace(sought, program=program if self.cuts is None else self.cuts.behind(program))
         self.device = device
-        self.effort = effort or Effort(cell=Descent(16, end=0.3, progress=0.03))
+        self.effort = effort or EFFORT
 
     @cached_property
     def prepared(self) -> tuple[Prepared, ...]:
@@ -56,6 +57,8 @@ class NearestEngine:
             goals = Goals(network, single.num_goals, box.sizes[-1])
             bounder = BallBounder(network, box, goals, self.effort.cell)
             cell, start = bounder.whole
+            if self.effort.root.is_late:  # no step will find better weights
+                start = start._replace(weights=goals.weights_of_one(int(goals.values(network.middle).argmin())))
             ceiling = torch.full((1,), torch.inf, dtype=torch.float64, device=cell.lower.device)
             whole = bounder.bounded(cell, start, ceiling, single.floor, self.effort.root)
             prepared.append(Prepared(single, self.effort, bounder, whole, ROUNDING * sought.reach))

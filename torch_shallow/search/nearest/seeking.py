@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch_shallow.search.nearest.near_engine import NearestEngine
+import numpy as np
+
+from torch_shallow.search.nearest.near_engine import EFFORT, NearestEngine
 from torch_shallow.search.nearest.sought import Sought
 from torch_shallow.search.question import CellOutcome, CellTask
+
+NEURONS = 0.5  # share of the remaining time in which neurons may be bounded before cells are opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,14 +23,17 @@ class Seeking:
 
     Attributes:
         sought: The question.
+        until: Time on the monotonic clock by which it should be answered.
     """
 
     sought: Sought
+    until: float = np.inf
 
     @cached_property
     def engine(self) -> NearestEngine:
         """The engine that opens cells; each process makes its own."""
-        return NearestEngine(self.sought)
+        now = time.monotonic()
+        return NearestEngine(self.sought, EFFORT.until(now + NEURONS * max(0.0, self.until - now), self.until))
 
     @property
     def proven(self) -> float:

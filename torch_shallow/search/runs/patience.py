@@ -23,35 +23,48 @@ class Patience:
     Attributes:
         seconds: after which a question is a long one.
         begun: when it was asked.
+        standing: how far its present search is; None before the first one.
         is_told: whether it has been said.
     """
 
     seconds: float = 5.0
     begun: float = field(default_factory=lambda: time.monotonic())  # looked up late: tests have a clock of their own
+    standing: Standing | None = None
     is_told: bool = False
+    _clock: threading.Timer | None = None
 
     @contextmanager
-    def watching(self, standing: Standing) -> Iterator[None]:
+    def watching(self, standing: Standing | None = None) -> Iterator[None]:
         """Speak up, by a clock of its own, if it is time before a search ends: its first cells alone may take long.
 
+        Searches within one that is watched share its clock.
+
         Args:
-            standing: how far the search is.
+            standing: how far the search is; None for the work before it.
         """
-        clock = threading.Timer(max(0.0, self.seconds - (time.monotonic() - self.begun)), self._tell, [standing])
-        clock.daemon = True
-        if not self.is_told:
-            clock.start()
+        before, self.standing = self.standing, standing
+        if self._clock is not None or self.is_told:
+            try:
+                yield
+            finally:
+                self.standing = before
+            return
+        self._clock = threading.Timer(max(0.0, self.seconds - (time.monotonic() - self.begun)), self._tell)
+        self._clock.daemon = True
+        self._clock.start()
         try:
             yield
         finally:
-            clock.cancel()
+            self._clock.cancel()
+            self._clock, self.standing = None, before
 
-    def _tell(self, standing: Standing) -> None:
-        self.is_told = True
+    def _tell(self) -> None:
+        self.is_told, standing = True, self.standing
         logger.warning(
-            "the search goes on after %.0f s (%s), and nobody can tell whether it takes seconds or years more. Ctrl-C "
-            "now, or time_limit= in the next call, ends it with what is proven by then; in a smaller domain, such as a "
-            "Box around one input, there are fewer cells.",
+            "the search goes on after %.0f s (%s), and nobody can tell whether it takes seconds or years more. %s in "
+            "the next call ends it with what is proven by then; in a smaller domain, such as a Box around one input, "
+            "there are fewer cells.",
             time.monotonic() - self.begun,
-            f"{standing.cells:,} cells opened" if standing.cells else "its first cells are not done",
+            f"{standing.cells:,} cells opened" if standing and standing.cells else "its first cells are not done",
+            "Ctrl-C now or time_limit=" if standing else "time_limit=",
         )

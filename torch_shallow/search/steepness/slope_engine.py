@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -49,9 +50,9 @@ class Bounded:
     inner: Float[np.ndarray, "free"]
 
     @classmethod
-    def of(cls, program: ReLUProgram, domain: Domain) -> Bounded:
-        """Bound the neurons."""
-        relaxed = RelaxationEngine(Posed(program, domain, num_goals=program.num_outputs))
+    def of(cls, program: ReLUProgram, domain: Domain, until: float = np.inf) -> Bounded:
+        """Bound the neurons; from `until` on the monotonic clock, they keep the bounds they have."""
+        relaxed = RelaxationEngine(Posed(program, domain, num_goals=program.num_outputs), until=until)
         scaled = replace(relaxed.scaled, outputs=relaxed.scaled.outputs * relaxed.unit)
         return cls(scaled, relaxed.walls, interior_of_domain(scaled, relaxed.walls))
 
@@ -91,6 +92,7 @@ class SlopeEngine:
         )
         self._local = np.full(program.num_neurons, -1)
         self._local[scaled.neurons] = np.arange(len(scaled.neurons))
+        self._pace = np.inf  # seconds for a cell of the last task that had a time limit
         self._idle: SimpleQueue[_Room] = SimpleQueue()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class SlopeEngine:
 
     def explore(self, task: CellTask) -> CellOutcome:
         """Open the cells of a task; everything below one comes before the next."""
-        room, asked = self._take(), self.asked
+        room, asked, until = self._take(), self.asked, time.monotonic() + task.seconds
         opened, kept, left_out = 0, list[OpenCell](), -np.inf
         x, best = None, task.incumbent
         for cell in task.cells:
@@ -128,11 +130,17 @@ class SlopeEngine:
                 kept.append(cell)
                 continue
             limits = np.array([self._tolerance(best), asked.enough, cell.bound, task.leave_below])
-            room.search(self, cell.path, best, limits, task.budget - opened)
+            budget, begun = task.budget - opened, time.monotonic()
+            if until < np.inf:
+                budget = min(budget, max(1, int((until - begun) / self._pace)))
+            room.search(self, cell.path, best, limits, budget)
             opened += int(room.counts[OPENED])
+            if until < np.inf:
+                self._pace = (time.monotonic() - begun) / max(1, int(room.counts[OPENED]))
             left_out = max(left_out, float(room.found.best[1]))
             if room.counts[FOUND]:
-                x, best = self._better(self.climb(room.found.x) if best < asked.enough else room.found.x, x, best)
+                point = self.climb(room.found.x, until) if best < asked.enough else room.found.x
+                x, best = self._better(point, x, best)
             for below, bound, pattern in room.left():
                 path = np.concatenate([cell.path, self._outer(below)]).astype(np.int32)
                 if pattern is None:
@@ -146,9 +154,9 @@ class SlopeEngine:
         self._idle.put(room)
         return CellOutcome(tuple(kept), x, best if x is not None else -np.inf, opened, left_out)
 
-    def climb(self, v: Float[np.ndarray, "free"]) -> Float[np.ndarray, "free"]:
-        """Return a point of a region at least as steep as that of a point, in scaled inputs."""
-        return climb(self.asked, self.program, self.scaled, self.walls, v)
+    def climb(self, v: Float[np.ndarray, "free"], until: float = np.inf) -> Float[np.ndarray, "free"]:
+        """Return a point of a region at least as steep as that of a point, in scaled inputs; see `climb`."""
+        return climb(self.asked, self.program, self.scaled, self.walls, v, until)
 
     def ways(self, question: int) -> Ways:
         """Return the ways that one of the questions is about."""

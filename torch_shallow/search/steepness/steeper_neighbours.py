@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -21,16 +23,29 @@ def climb(
     scaled: ScaledProgram,
     walls: Float[np.ndarray, "rows inputs1"],
     v: Float[np.ndarray, "free"],
+    until: float = np.inf,
 ) -> Float[np.ndarray, "free"]:
     """Return an interior point of a region at least as steep as that of `v`, in scaled inputs.
 
     Neighbours differ in the sign of one neuron. A linear program tells whether such a region has an interior.
+
+    Args:
+        asked: What is steep.
+        program: The slopes of the network.
+        scaled: The network in scaled inputs.
+        walls: Half-spaces of the domain, `walls @ (x, 1) >= 0`.
+        v: An interior point of a region.
+        until: Time on the monotonic clock at which to stop.
     """
     pattern = pattern_at(scaled, v)
-    value = asked.of(slopes_of(program, pattern[None])[0])
+    value = -np.inf
     for _ in range(STEPS):
+        if time.monotonic() >= until:
+            return v
+        own, others = neighbouring_slopes(program, pattern)
+        value = max(value, asked.of(own))
         neighbours = pattern ^ np.eye(len(pattern), dtype=bool)
-        values = np.array([asked.of(slopes) for slopes in slopes_of(program, neighbours)])
+        values = np.array([asked.of(slopes) for slopes in others])
         for j in np.argsort(-values, kind="stable")[:TRIED]:
             if values[j] <= value + MORE * abs(value):
                 return v
@@ -52,6 +67,25 @@ def pattern_at(scaled: ScaledProgram, v: Float[np.ndarray, "free"]) -> Bool[np.n
         z = scaled.weights[j] @ sources + scaled.biases[j]
         sources[n + j], active[j] = max(z, 0.0), z > 0.0
     return active
+
+
+def neighbouring_slopes(
+    program: SlopeProgram, pattern: Bool[np.ndarray, "neurons"]
+) -> tuple[Float[np.ndarray, "outputs inputs"], Float[np.ndarray, "neurons outputs inputs"]]:
+    """Return the local model of a pattern, and those of all patterns that differ from it in one neuron.
+
+    The neuron adds or removes a single product: what its activation does to the outputs, times its own slopes.
+    """
+    count, inputs = program.reads.shape
+    entering, leaving, effect = np.zeros((count, inputs)), np.zeros((count, inputs)), program.out.copy()
+    for k in range(count):
+        entering[k] = program.reads[k] + program.hidden[k, :k] @ leaving[:k]
+        leaving[k] = pattern[k] * entering[k]
+    for k in np.flatnonzero(pattern)[::-1]:
+        effect[:, :k] += np.outer(effect[:, k], program.hidden[k, :k])
+    own: np.ndarray = program.skip + program.out @ leaving
+    signed = np.where(pattern, -1.0, 1.0) * effect
+    return own, own + signed.T[:, :, None] * entering[:, None]
 
 
 def slopes_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +21,8 @@ from torch_shallow.search.steepness.slope_engine import Bounded, SlopeEngine
 from torch_shallow.search.steepness.steepness import Steepness
 
 SAMPLES = 256  # initial points
+NEURONS, CLIMBING = 0.4, 0.6  # shares of a time limit after which neurons are bounded, and points have climbed
+NOTHING = 1e-3  # time in seconds for a search that only opens its first cells
 STARTS = 24  # number of steepest points from which to climb to steeper neighbours
 
 
@@ -32,6 +35,7 @@ def steepest(
     time_limit: float | None = None,
     progress: bool = False,
     patience: Patience | None = None,
+    begun: float | None = None,
 ) -> Answer:
     """Find the greatest slope of all regions that have an interior; the answer has a point of the steepest one.
 
@@ -45,15 +49,25 @@ def steepest(
         time_limit: Seconds after which to stop, approximately; no limit by default.
         progress: Whether to show the proven interval.
         patience: Logs a line in a long search without a limit; its own by default.
+        begun: Time on the monotonic clock at which the time limit starts; now by default.
     """
-    begun = time.monotonic()
-    bounded = Bounded.of(asked.program, asked.domain) if bounded is None else bounded
+    begun = time.monotonic() if begun is None else begun
+    patience = patience or Patience(begun=begun)
+
+    def after(share: float) -> float:
+        """Return the time when this share of the limit is used up."""
+        return np.inf if time_limit is None else begun + share * time_limit
+
     x, value = None, asked.floor
-    job = Steepening(asked, bounded)
-    for point in climbed(job.engine, STARTS) if points is None else points:
-        slope = asked.at(point)
-        if slope > value:
-            x, value = point, slope
+    with ExitStack() as stack:
+        if time_limit is None and not progress:
+            stack.enter_context(patience.watching())
+        bounded = Bounded.of(asked.program, asked.domain, after(NEURONS)) if bounded is None else bounded
+        job = Steepening(asked, bounded)
+        for point in climbed(job.engine, STARTS, after(CLIMBING)) if points is None else points:
+            slope = asked.at(point)
+            if slope > value:
+                x, value = point, slope
     settings: dict[str, Setting] = {"norm": asked.norm, "floor": value, "enough": asked.enough}
     if x is not None and value > asked.enough:
         return Answer(x, value, np.inf, 0, time.monotonic() - begun)
@@ -63,10 +77,12 @@ def steepest(
         floor=value,
         enough=asked.enough,
         workers=workers,
-        time_limit=time_limit,
+        time_limit=None if time_limit is None else max(NOTHING, begun + time_limit - time.monotonic()),
         progress=progress,
         patience=patience,
     )
+    if found.reason.startswith("time_limit"):
+        found = replace(found, reason=f"time_limit={time_limit}")
     seconds = time.monotonic() - begun
     if found.x is None:
         value = value if x is not None else -np.inf
@@ -86,13 +102,19 @@ def interior_points(bounded: Bounded) -> Float[np.ndarray, "points inputs"]:
     return np.stack([scaled.unscaled(v) for v in np.concatenate([nearby, drawn[inside]])])
 
 
-def climbed(engine: SlopeEngine, count: int) -> list[Float[np.ndarray, "inputs"]]:
-    """Return interior points of steep regions, climbing from the steepest of some points to steeper neighbours."""
+def climbed(engine: SlopeEngine, count: int, until: float = np.inf) -> list[Float[np.ndarray, "inputs"]]:
+    """Return interior points of steep regions, climbing from the steepest of some points to steeper neighbours.
+
+    Args:
+        engine: The engine, which knows the question.
+        count: Number of points from which to climb.
+        until: Time on the monotonic clock at which to stop.
+    """
     x, scaled = interior_points(engine.bounded), engine.scaled
     slopes = local_models(engine.asked.program, x)[..., engine.asked.moving]
     best = np.argsort([-engine.asked.of(each) for each in slopes], kind="stable")[:count]
     half, middle = scaled.half[scaled.free], scaled.middle[scaled.free]
-    tops = [scaled.unscaled(engine.climb((point[scaled.free] - middle) / half)) for point in x[best]]
+    tops = [scaled.unscaled(engine.climb((point[scaled.free] - middle) / half, until)) for point in x[best]]
     return [*x[best[:1]], *tops]
 
 
