@@ -24,10 +24,10 @@ from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.search.question import Answer
 from torch_shallow.search.steepness.steepness import Steepness
 
-NEURONS = 0.5  # share of a time limit after which neurons are bounded
-
 if TYPE_CHECKING:
     from torch_shallow.search.steepness.slope_engine import Bounded
+
+NEURONS = 0.5  # share of a time limit that bounding the neurons may take
 
 
 def searched_subject(
