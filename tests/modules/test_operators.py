@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.cases import thinned
 from tests.modules.torch_networks import NAMES, network, points, points_and_outsiders, shared
+from torch_shallow import transform
 from torch_shallow.functions import operators as threads
 from torch_shallow.functions import tree_function
 from torch_shallow.functions.operators import ROWS_AT_ONCE, share_rows
@@ -194,6 +195,21 @@ def test_blocks_of_any_tree_end_where_its_cuts_do(
     assert torch.equal(region, expected)
     values = torch.ops.torch_shallow.select(weights, biases.double(), region, x, False)
     torch.testing.assert_close(y, values, rtol=0.0, atol=0.0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_may_read_nothing(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    shallow, x = transform(model), torch.randn(1000, 5).to(dtype)
+    assert shallow.half_spaces.projection.shape == (0, 5)
+    x[::7, 2], x[::11, 4] = torch.nan, torch.inf
+    y = shallow(x)
+    known = x.isfinite().all(1)
+    assert torch.equal(y[known], model(torch.zeros(5, dtype=torch.float64)).to(dtype).expand(int(known.sum()), 2))
+    assert y[~known].isnan().all()
+    assert torch.equal(shallow.locate(x) >= 0, known)
 
 
 def test_blocks_follow_their_tensors() -> None:

@@ -1,9 +1,9 @@
 """Define the compiled loops by which points descend a tree by eight half-spaces at once.
 
 A part of the tree around one of its cuts, with few half-spaces, is a group. Its half-spaces are the rows of one block
-of eight, or of two, as `compiled.vectors` has them. Their signs at a point are the bits of an index into the group's
-table, which has the leaf or the group below. So a point that passes fourteen cuts of a balanced tree reads two or three
-groups, and nothing on its way depends on a branch that no processor could predict.
+of eight, or in large trees of two, as `compiled.vectors` has them. Their signs at a point are the bits of an index into
+the group's table, which has the leaf or the group below. So a point that passes fourteen cuts of a balanced tree reads
+two or three groups, and nothing on its way depends on a branch that no processor could predict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
 from torch_shallow.compiled.vectors import LANES, positive_sums, write_sums
-from torch_shallow.functions.operators.kernels import descend_rows, keep_inside_box, keep_inside_polytope, prefetch
+from torch_shallow.functions.operators.kernels import (
+    FAR,
+    descend_rows,
+    keep_inside_box,
+    keep_inside_polytope,
+    prefetch,
+)
 
 SHARE = 8  # a half-space of the first block divides at least an eighth of the leaves below the group's root,
 SECOND_SHARE = 4  # one of the second block half of them, since all points of the group pay for that block
@@ -24,7 +30,8 @@ def form_groups(tree, leaves, roots, group_of, groups, slots, lane, gain, head, 
     """Divide a tree into groups, from the root down, and return the numbers of groups, blocks and table entries.
 
     A group takes the half-space that divides most leaves below its root, again and again. The cuts below it that use
-    others are the roots of further groups.
+    others are the roots of further groups. Second blocks make groups fewer and larger, which pays where they are read
+    from memory; elsewhere it does not, since a processor cannot predict who has one.
 
     Args:
         tree: children and half-space of each cut, as in `locate`; there is at least one cut.
@@ -44,12 +51,13 @@ def form_groups(tree, leaves, roots, group_of, groups, slots, lane, gain, head, 
         for side in range(2):
             child = tree[cut, side]
             leaves[cut] += leaves[child] if child >= 0 else 1
+    most = 2 * LANES if tree.shape[0] > FAR else LANES
     roots[0], group_of[0] = 0, 0
     found, done, blocks, entries = 1, 0, 0, 0
     while done < found:
         root, first, size, inside = roots[done], LANES * blocks, 0, 0
         waiting = add_cut(tree, leaves, root, gain, head, following, names, 0)
-        while size < 2 * LANES and waiting > 0 and 2 << size <= ENTRIES * (inside + 1):
+        while size < most and waiting > 0 and 2 << size <= ENTRIES * (inside + 1):
             best = 0
             for i in range(1, waiting):
                 if gain[names[i]] > gain[names[best]]:
@@ -117,13 +125,33 @@ def fill_tables(tree, roots, group_of, groups, slots, lane, table):
 
 
 @compiled("contract", "nsz")
-def descend_groups(u, blocks, groups, table, region, points, nodes):
-    """Write the region of each point, as `descend_rows` does, but from group to group; open cells are `regions`."""
-    moving = region.shape[0]
+def descend_groups(u, blocks, groups, table, region, start, stop, points, nodes):
+    """Write the region of each of a range of points, as `descend_rows` does, but from group to group.
+
+    There is room for all points of the range in `points` and `nodes`. In an open cell, the region is their number.
+    """
+    moving = stop - start
     for i in range(moving):
-        points[i], nodes[i] = i, 0
+        points[i], nodes[i] = start + i, 0
     while moving > 0:
-        left = 0
+        moving = pass_groups(u, blocks, groups, table, region, points, nodes, moving)
+
+
+@compiled("contract", "nsz")
+def pass_groups(u, blocks, groups, table, region, points, nodes, moving):
+    """Advance points by one group each, and return how many have not arrived, as `descend_once` does.
+
+    If no group has a second block, the number of a group is that of its block.
+    """
+    left = 0
+    if blocks.shape[0] == groups.shape[0]:
+        for i in range(moving):
+            point, node = points[i], nodes[i]
+            below = np.int64(table[groups[node, 1] + positive_sums(blocks, node, u, point)])
+            region[point] = ~below
+            points[left], nodes[left] = point, below
+            left += below >= 0
+    else:
         for i in range(moving):
             point, group = points[i], groups[nodes[i]]
             signs = positive_sums(blocks, group[0], u, point)
@@ -133,7 +161,7 @@ def descend_groups(u, blocks, groups, table, region, points, nodes):
             region[point] = ~below
             points[left], nodes[left] = point, below
             left += below >= 0
-        moving = left
+    return left
 
 
 @compiled()
@@ -145,21 +173,66 @@ def project_rows(x, projection, u, start, stop, shift):
 
 
 @compiled()
-def copy_rows(x, u, start, stop):
-    """Copy points to the first rows of `u`, which have the same width."""
-    width = x.shape[1]
-    source, target = x.reshape(x.shape[0] * width), u.reshape(u.shape[0] * width)
-    for i in range((stop - start) * width):
-        target[i] = source[start * width + i]
-
-
-@compiled()
-def all_finite(u, count):
-    """Tell whether all entries of the first rows are finite."""
-    entries, unusual = u.reshape(u.shape[0] * u.shape[1]), False
-    for i in range(count * u.shape[1]):
+def all_finite(u, start, stop):
+    """Tell whether all entries of some rows are finite."""
+    width = u.shape[1]
+    entries, unusual = u.reshape(u.shape[0] * width), False
+    for i in range(start * width, stop * width):
         unusual |= not abs(entries[i]) < np.inf
     return not unusual
+
+
+@compiled("contract", "nsz")
+def evaluate_together(
+    u,
+    row,
+    x,
+    half_spaces,
+    tree,
+    blocks,
+    groups,
+    table,
+    weights,
+    biases,
+    first_limit,
+    second_limit,
+    in_box,
+    slack,
+    rounding,
+    regions,
+    region,
+    y,
+    first,
+    last,
+    points,
+    nodes,
+):
+    """Evaluate the points from `first` to before `last`, whose coordinates are the rows of `u` from `row` on.
+
+    The other arguments are those of `evaluate_rows`.
+    """
+    known, end = region[first - row :], row + last - first
+    if groups.shape[0] > 0:
+        descend_groups(u, blocks, groups, table, known, row, end, points, nodes)
+    else:
+        descend_rows(u, half_spaces, tree, regions, known, row, end, points, nodes)
+    for i in range(row, end):
+        known[i] = known[i] if known[i] < regions else -1
+        prefetch(weights, known[i])
+        prefetch(biases, known[i])
+    if in_box:
+        keep_inside_box(x, first_limit[0], second_limit, slack, rounding, region, first, last)
+    elif first_limit.shape[0] > 0 or not all_finite(u, row, end):
+        keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
+    for i in range(row, end):
+        k = known[i]
+        for o in range(weights.shape[1]):
+            total = np.nan
+            if k >= 0:
+                total = biases[k, o]
+                for c in range(weights.shape[2]):
+                    total += weights[k, o, c] * u[i, c]
+            y[i - row + first, o] = total
 
 
 @compiled("contract", "nsz")
@@ -191,7 +264,7 @@ def evaluate_rows(
 
     Args:
         x: the points.
-        projection: blocks of the matrix of the coordinates; none if the coordinates are the point itself.
+        projection: blocks of the matrix of the coordinates; none if the points themselves are read, or nothing of them.
         half_spaces: rows of half-spaces, as in `locate`.
         tree: the cuts, as in `locate`.
         blocks: blocks of half-spaces.
@@ -209,37 +282,61 @@ def evaluate_rows(
         y: is filled with values.
         start: first point.
         stop: end of the range.
-        u: room for the coordinates of the points that run together, in rows of their number, or, with a projection, of
-            the next multiple of eight.
+        u: room for the coordinates of the points that run together; its width is a multiple of eight. Only its height
+            matters if there is no projection.
         points: room for the points in progress.
         nodes: room for their places in the tree.
     """
-    coordinates = weights.shape[2]
     for first in range(start, stop, u.shape[0]):
         last = min(first + u.shape[0], stop)
-        count, known = last - first, region[first:last]
         if projection.shape[0] > 0:
             project_rows(x, projection, u, first, last, first)
+            evaluate_together(
+                u,
+                0,
+                x,
+                half_spaces,
+                tree,
+                blocks,
+                groups,
+                table,
+                weights,
+                biases,
+                first_limit,
+                second_limit,
+                in_box,
+                slack,
+                rounding,
+                regions,
+                region,
+                y,
+                first,
+                last,
+                points,
+                nodes,
+            )
         else:
-            copy_rows(x, u, first, last)
-        if groups.shape[0] > 0:
-            descend_groups(u, blocks, groups, table, known, points, nodes)
-        else:
-            descend_rows(u, half_spaces, tree, regions, known, 0, count, points, nodes)
-        for i in range(count):
-            known[i] = known[i] if known[i] < regions else -1
-            prefetch(weights, known[i])
-            prefetch(biases, known[i])
-        if in_box:
-            keep_inside_box(x, first_limit[0], second_limit, slack, rounding, region, first, last)
-        elif first_limit.shape[0] > 0 or coordinates == 0 or not all_finite(u, count):
-            keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
-        for i in range(count):
-            k = known[i]
-            for o in range(weights.shape[1]):
-                total = np.nan
-                if k >= 0:
-                    total = biases[k, o]
-                    for c in range(coordinates):
-                        total += weights[k, o, c] * u[i, c]
-                y[first + i, o] = total
+            evaluate_together(
+                x,
+                first,
+                x,
+                half_spaces,
+                tree,
+                blocks,
+                groups,
+                table,
+                weights,
+                biases,
+                first_limit,
+                second_limit,
+                in_box,
+                slack,
+                rounding,
+                regions,
+                region,
+                y,
+                first,
+                last,
+                points,
+                nodes,
+            )

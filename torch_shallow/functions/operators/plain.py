@@ -155,8 +155,7 @@ class _Kept:
         from torch_shallow.functions.operators.block_kernels import evaluate_rows
 
         self.evaluate_rows, self.tensors, self.state, self.points = evaluate_rows, tensors, state, 0
-        _, self.outputs, width = tensors.weights.shape
-        self.width = width if tensors.projection is None else _room(width)
+        self.outputs = tensors.weights.shape[1]
         lower, upper = tensors.first_limit, tensors.second_limit
         if lower is None or upper is None:
             limits = np.zeros((0, 0)), np.zeros(0), False  # those of all of R^n
@@ -165,7 +164,7 @@ class _Kept:
         projection = np.zeros((0, 0)) if tensors.projection is None else _array(tensors.projection)
         self._tree = _array(tensors.half_spaces), _array(tensors.tree)
         self._rest = _array(tensors.weights), _array(tensors.biases), *limits
-        self._projection = projection_blocks(projection)
+        self._projection, self.width = projection_blocks(projection), _room(len(projection))
         self._arrange(no_blocks())
 
     def _arrange(self, blocks: TreeBlocks) -> None:
