@@ -90,6 +90,10 @@ def _transform() -> None:
             x = torch.zeros(1, 2, dtype=dtype, requires_grad=True)
             shallow(x).sum().backward()
     whole.merge()
+    wide = transform(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))  # it reads one coordinate
+    for dtype in (torch.float64, torch.float32):
+        wide.locate(torch.zeros(1, 2, dtype=dtype))
+        whole(torch.zeros(whole.num_regions, 2, dtype=dtype))
     trained = whole.unfreeze()
     for dtype in (torch.float64, torch.float32):
         trained(torch.zeros(1, 2, dtype=dtype)).sum().backward()

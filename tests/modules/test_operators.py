@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 import weakref
 from collections.abc import Callable
@@ -17,13 +19,16 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.cases import thinned
-from tests.modules.torch_networks import NAMES, points, points_and_outsiders, shared
+from tests.modules.torch_networks import NAMES, network, points, points_and_outsiders, shared
+from torch_shallow import transform
 from torch_shallow.functions import operators as threads
 from torch_shallow.functions import tree_function
 from torch_shallow.functions.operators import ROWS_AT_ONCE, share_rows
 from torch_shallow.functions.operators.locate import level_by_level
-from torch_shallow.functions.operators.plain import is_plain
+from torch_shallow.functions.operators.plain import PlainTree, TreeTensors, is_plain, project
 from torch_shallow.functions.operators.select import gathered, scattered
+
+SAME = {"rtol": 0.0, "atol": 0.0}
 
 
 def random_tree(cuts: int, rng: np.random.Generator, open_share: float = 0.0) -> tuple[Tensor, int]:
@@ -110,18 +115,137 @@ def test_plain_tensors_get_the_same_bits_in_one_loop(
     shallow = shared(name)
     x = torch.cat([points_and_outsiders(name), points(name)]).to(dtype)
     batches = (x, x[:1], x[0], x[:0])
-    plain, calls = tree_function.evaluate_plain, []
+    plain, calls = PlainTree.evaluate, []
 
     def counted(*arguments: Any) -> Any:
         calls.append(1)
         return plain(*arguments)
 
-    monkeypatch.setattr(tree_function, "evaluate_plain", counted)
+    monkeypatch.setattr(PlainTree, "evaluate", counted)
     found = [shallow(batch) for batch in batches]
     assert len(calls) == (0 if shallow.dense else len(batches))
     monkeypatch.setattr(tree_function, "is_plain", lambda *_: False)
     for batch, y in zip(batches, found, strict=True):
         torch.testing.assert_close(y, shallow(batch), rtol=0.0, atol=0.0, equal_nan=True)
+
+
+def near_the_cuts(name: str, dtype: torch.dtype) -> Tensor:
+    """Points on the half-spaces' boundaries as nearly as numbers allow, their neighbours, and points of all sizes."""
+    shallow, rows = shared(name), shared(name).half_spaces.rows
+    inner = points(name, len(rows)).flatten(1)
+    back = shallow.half_spaces.projection
+    normals = rows[:, :-1] if back is None else rows[:, :-1] @ back
+    height = (normals * inner).sum(1) + rows[:, -1]
+    on_cuts = (inner - (height / normals.square().sum(1))[:, None] * normals).to(dtype)
+    far = torch.full_like(on_cuts, torch.inf)
+    sizes = [inner.to(dtype) * factor for factor in (0.0, -0.0, 1e-40, 1e-12, 1e12, 1e38, float("nan"), float("inf"))]
+    return torch.cat([on_cuts, torch.nextafter(on_cuts, far), torch.nextafter(on_cuts, -far), *sizes])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("dense")])
+def test_eight_half_spaces_at_once_decide_as_each_does(name: str, dtype: torch.dtype) -> None:
+    """The first few points descend cut by cut, the others by blocks."""
+    shallow = network(name)
+    x = torch.cat([near_the_cuts(name, dtype), points_and_outsiders(name).flatten(1).to(dtype)])
+    x = x.reshape(-1, *shallow.in_shape)
+    few = (shallow.num_cuts - 1) // 2
+    by_cuts = []
+    for part in x.split(max(few, 1)):
+        shallow.indicator.plain = PlainTree()
+        by_cuts.append(shallow(part))
+        assert few == 0 or shallow.num_cuts == 0 or not shallow.indicator.plain._kept.in_blocks
+    y = shallow(torch.cat([x] * (1 + shallow.num_cuts // len(x))))[: len(x)]
+    assert shallow.indicator.plain._kept.in_blocks == (shallow.num_cuts > 0)
+    torch.testing.assert_close(y, torch.cat(by_cuts), rtol=0.0, atol=0.0, equal_nan=True)
+    region = shallow.locate(x)
+    assert torch.equal(y.flatten(1).isnan().all(1), region < 0)
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(0, 40),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.sampled_from(["space", "box", "polytope"]),
+    st.data(),
+)
+def test_blocks_of_any_tree_end_where_its_cuts_do(
+    cuts: int, count: int, inputs: int, outputs: int, kind: str, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    half_spaces = int(rng.integers(1, cuts + 2))
+    rows = torch.from_numpy(rng.integers(-3, 4, (half_spaces, inputs + 1)).astype(np.float64))
+    children, regions = random_tree(cuts, rng, data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    tree = torch.column_stack([children, torch.from_numpy(rng.integers(0, half_spaces, cuts))])
+    x = torch.from_numpy(rng.choice([0.0, 1.0, -1.0, 0.5, 3.0, np.nan, np.inf], (max(count, cuts), inputs)))
+    x = x.to(data.draw(st.sampled_from([torch.float32, torch.float64])))
+    limits: tuple[Tensor | None, Tensor | None] = (None, None)
+    if kind == "box":
+        limits = (torch.full((inputs,), -1.0, dtype=torch.float64), torch.full((inputs,), 1.0, dtype=torch.float64))
+    elif kind == "polytope":
+        limits = (torch.from_numpy(rng.integers(-1, 2, (3, inputs)).astype(np.float64)), torch.ones(3).double())
+    weights, biases = torch.from_numpy(rng.standard_normal((regions, outputs, inputs))), torch.zeros(regions, outputs)
+    tensors = TreeTensors(None, rows, tree, *limits, weights, biases.double())
+    plain = PlainTree()
+    y, region = plain.evaluate(x, tensors, regions, 1e-7)
+    assert plain._kept is not None
+    assert plain._kept.in_blocks
+    expected = torch.ops.torch_shallow.locate(x, x, *limits, rows, tree, cuts, regions, 1e-7)
+    assert torch.equal(region, expected)
+    values = torch.ops.torch_shallow.select(weights, biases.double(), region, x, False)
+    torch.testing.assert_close(y, values, rtol=0.0, atol=0.0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_may_read_nothing(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    shallow, x = transform(model), torch.randn(1000, 5).to(dtype)
+    assert shallow.half_spaces.projection.shape == (0, 5)
+    x[::7, 2], x[::11, 4] = torch.nan, torch.inf
+    y = shallow(x)
+    known = x.isfinite().all(1)
+    assert torch.equal(y[known], model(torch.zeros(5, dtype=torch.float64)).to(dtype).expand(int(known.sum()), 2))
+    assert y[~known].isnan().all()
+    assert torch.equal(shallow.locate(x) >= 0, known)
+
+
+def test_blocks_follow_their_tensors() -> None:
+    name = "descent in a box"
+    shallow, x = network(name), points(name, 2000)
+    before = shallow(x)
+    for change in (
+        lambda: shallow.half_spaces.rows.neg_(),
+        lambda: setattr(shallow.half_spaces, "rows", -shallow.half_spaces.rows),
+        lambda: shallow.indicator.tree.copy_(shallow.indicator.tree[:, [1, 0, 2]]),
+        lambda: shallow.second_limit.fill_(0.0),
+        lambda: shallow.selection.weights.mul_(2.0),
+        lambda: setattr(shallow.selection, "weights", shallow.selection.weights.mT.contiguous().mT),
+        lambda: shallow.selection.weights.mul_(0.5),
+    ):
+        with torch.inference_mode():
+            change()
+        y = shallow(x)
+        assert shallow.indicator.plain._kept.in_blocks
+        shallow.indicator.plain = PlainTree()
+        torch.testing.assert_close(y, torch.cat([shallow(point) for point in x.split(1)]), equal_nan=True, **SAME)
+    assert not torch.equal(before, y)
+    for copied in (copy.deepcopy(shallow), pickle.loads(pickle.dumps(shallow))):
+        assert copied.indicator.plain._kept is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("coordinates", "inputs"), [(0, 3), (1, 1), (7, 20), (8, 3), (17, 40)])
+def test_projected_points_are_products(coordinates: int, inputs: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(coordinates, inputs, dtype=torch.float64, generator=generator)
+    x = torch.randn(9, inputs, generator=generator).to(dtype)
+    u = project(x, matrix)
+    assert u.is_contiguous()
+    torch.testing.assert_close(u, x.double() @ matrix.T)
+    assert torch.equal(project(x[:1], matrix), u[:1])
 
 
 class Watched(TorchDispatchMode):

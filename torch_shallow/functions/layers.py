@@ -13,6 +13,7 @@ from torch.nn.functional import linear, pad
 
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.operators.locate import locate
+from torch_shallow.functions.operators.plain import PlainTree, is_plain, project
 from torch_shallow.functions.operators.select import select
 from torch_shallow.geometry.tree import Tree
 from torch_shallow.program.model import hash_tensors
@@ -132,7 +133,11 @@ class HalfSpaces(OwnState):
 
     def coordinates(self, x: Float[Tensor, "points inputs"]) -> Float[Tensor, "points coordinates"]:
         """Return the coordinates that the network reads of the input; float64 unless they are the input itself."""
-        return x if self.projection is None else linear(x.to(torch.float64), self.projection)
+        if self.projection is None:
+            return x
+        if is_plain(x, self.projection):
+            return project(x, self.projection)
+        return linear(x.to(torch.float64), self.projection)
 
     def forward(self, u: Float[Tensor, "points coordinates"]) -> Float[Tensor, "points half_spaces"]:
         """Return the pre-activation of each half-space, positive inside it, float64."""
@@ -169,6 +174,7 @@ class Indicator(OwnState):
         tree = np.column_stack([partition.children, half_spaces]).astype(np.int64, copy=False)
         self.register_buffer("tree", torch.from_numpy(tree))
         self.depth = partition.depth
+        self.plain = PlainTree()
         self._made = hash_tensors({"tree": self.tree})  # the tree itself may be overwritten
 
     def forward(

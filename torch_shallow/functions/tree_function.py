@@ -14,7 +14,7 @@ from torch import Size, Tensor
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
-from torch_shallow.functions.operators.plain import evaluate_plain, is_plain, is_watched
+from torch_shallow.functions.operators.plain import TreeTensors, is_plain, is_watched, part
 from torch_shallow.functions.piecewise_affine import LayeredFunction, Layers
 from torch_shallow.functions.points import flatten_points, rounding_of, unflatten
 from torch_shallow.geometry.chart import cut_rows
@@ -136,17 +136,25 @@ class TreeFunction(LayeredFunction):
     ) -> tuple[Float[Tensor, "points outputs"], Int64[Tensor, "points"]]:
         """Return the output for each input, as rows, float64 if there is a head, and its region."""
         layers, points = self.layers, flatten_points(x, in_shape=self.in_shape)
+        maps, indicator, rounding = part(layers, "selection"), part(layers, "indicator"), rounding_of(x)
+        if not layers.dense and isinstance(maps, Selection) and not is_watched(indicator, maps):
+            first, skip = part(layers, "half_spaces"), part(maps, "skip")
+            tensors = TreeTensors(
+                part(first, "projection"),
+                part(first, "rows"),
+                part(indicator, "tree"),
+                part(layers, "first_limit"),
+                part(layers, "second_limit"),
+                part(maps, "weights"),
+                part(maps, "biases"),
+            )
+            if is_plain(points, tensors.projection, tensors.half_spaces, tensors.weights, tensors.biases, skip):
+                rows = points if skip is None and part(layers, "head") is None else points.to(torch.float64)
+                y, region = indicator.plain.evaluate(rows, tensors, indicator.num_regions, rounding)
+                return (y if skip is None else maps.with_skip(y, points)), region
         u = layers.half_spaces.coordinates(points)
         if layers.head is not None:
             u = u.to(torch.float64)  # otherwise the input of the head would be rounded
-        rounding, maps = rounding_of(x), layers.selection
-        if not layers.dense and isinstance(maps, Selection) and not is_watched(layers.indicator, maps):
-            tensors = (layers.half_spaces.rows, maps.weights, maps.biases)
-            if is_plain(points, *tensors, maps.skip):
-                limits = layers.first_limit, layers.second_limit
-                tree, regions = layers.indicator.tree, self.num_regions
-                y, region = evaluate_plain(u, points, limits, tensors[0], tree, regions, tensors[1:], rounding)
-                return maps.with_skip(y, points), region
         region = self._region(u, points, rounding)
         return maps(region, u, points), region
 

@@ -43,8 +43,8 @@ def descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nod
 
     In an open cell, which is `regions` in the tree, the region is -1.
 
-    A row of `half_spaces` is a normal and an offset. `points` and `nodes` have room for the `TOGETHER` points in
-    progress and their present nodes.
+    A row of `half_spaces` is a normal and an offset; further columns of `u` are not read. `points` and `nodes` have
+    room for the `TOGETHER` points in progress and their present nodes.
     """
     for first in range(start, stop, TOGETHER):
         moving = min(TOGETHER, stop - first)
@@ -69,7 +69,7 @@ def descend_once(u, half_spaces, tree, region, points, nodes, moving):
     prefetched while other points advance, and half-spaces, whose indices are stored in the cuts, once all cuts have
     arrived.
     """
-    left, last = 0, u.shape[1]
+    left, last = 0, half_spaces.shape[1] - 1
     if tree.shape[0] > FAR:
         for i in range(moving):
             prefetch(half_spaces, tree[nodes[i], 2])
@@ -145,42 +145,6 @@ def select_rows(weights, biases, region, u, y, start, stop):
                 for c in range(coordinates):
                     total += weights[k, o, c] * u[p, c]
                 y[p, o] = total
-
-
-@compiled()
-def evaluate_in_box(
-    u,
-    x,
-    half_spaces,
-    tree,
-    weights,
-    biases,
-    region,
-    y,
-    lower,
-    upper,
-    slack,
-    rounding,
-    regions,
-    start,
-    stop,
-    points,
-    nodes,
-):
-    """Write the region of a range of points, and the value of that region's affine map."""
-    descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
-    keep_inside_box(x, lower, upper, slack, rounding, region, start, stop)
-    select_rows(weights, biases, region, u, y, start, stop)
-
-
-@compiled()
-def evaluate_in_polytope(
-    u, x, half_spaces, tree, weights, biases, region, y, a, b, slack, rounding, regions, start, stop, points, nodes
-):
-    """Write the region and the value as `evaluate_in_box` does, in the domain `a x <= b`."""
-    descend_rows(u, half_spaces, tree, regions, region, start, stop, points, nodes)
-    keep_inside_polytope(x, a, b, slack, region, start, stop)
-    select_rows(weights, biases, region, u, y, start, stop)
 
 
 @compiled("contract", "nsz")
