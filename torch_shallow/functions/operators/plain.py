@@ -101,8 +101,8 @@ class PlainTree:
 
     Once as many points have been evaluated as the tree has cuts, its half-spaces are copied into blocks of eight, by
     which each further point takes about a quarter of the time, with the same results. What is kept is prepared anew
-    when a tensor is another one, or has been changed by torch; changes of its memory by others, such as NumPy, are not
-    noticed. It is neither copied nor pickled.
+    when a tensor is another one, or has been changed by torch; changes of its memory by others, such as NumPy, or
+    through `.data`, are not noticed. It is neither copied nor pickled.
     """
 
     def __init__(self) -> None:
