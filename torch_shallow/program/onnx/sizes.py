@@ -31,7 +31,7 @@ def size(x: Value) -> np.ndarray:
 
 def constant_of_shape(sizes: Value, *, value: np.ndarray | None = None) -> Any:
     fill = np.zeros(1, np.float32) if value is None else value
-    return torch.full(sizes.sizes, fill.item(), dtype=torch.from_numpy(fill).dtype)
+    return torch.full(sizes.sizes, fill.item(), dtype=torch.from_numpy(fill.copy()).dtype)
 
 
 def number_range(start: Value, limit: Value, delta: Value) -> Any:
