@@ -85,9 +85,9 @@ COMBINATIONS = {
     "constraints-3.11": Combination("3.11", "constraints", tests=("-m", "quick and not slow"), typed=True),
     "constraints-3.12": Combination("3.12", "constraints"),
     "newest": Combination("3.13", "newest"),
-    "explain": only("explain", "tests/explain/test_table.py", "tests/test_from_sklearn.py"),
+    "explain": only("explain", "tests/explain/test_table.py", "tests/explain/test_adjacency.py"),
     "plot": only("plot", "tests/plot/test_segment.py"),
-    "onnx": only("onnx", "tests/program/test_onnx.py"),
+    "onnx": only("onnx"),
     "dask": only("dask", "tests/search/runs/test_dask.py"),
 }
 
