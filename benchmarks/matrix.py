@@ -54,6 +54,9 @@ WARNINGS = (
 )
 OF_EXTRAS = ("tests/program/test_onnx.py", "tests/search/runs/test_dask.py", "tests/test_from_sklearn.py")
 
+# These read the source of the package, or need what only the tutorials need.
+NOT_OF_A_WHEEL = ("--ignore=tests/test_documentation.py", "--ignore=tests/test_tutorials.py")
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -82,7 +85,9 @@ def only(extra: str, *tests: str) -> Combination:
 COMBINATIONS = {
     "bare": Combination("3.11", "constraints", extras="", tests=SURFACE),
     "lowest": Combination("3.10", "lowest"),
-    "constraints-3.11": Combination("3.11", "constraints", tests=("-m", "quick and not slow"), typed=True),
+    "constraints-3.11": Combination(
+        "3.11", "constraints", tests=("-m", "quick and not slow", *NOT_OF_A_WHEEL), typed=True
+    ),
     "constraints-3.12": Combination("3.12", "constraints"),
     "newest": Combination("3.13", "newest"),
     "explain": only("explain", "tests/explain/test_table.py", "tests/explain/test_adjacency.py"),
