@@ -19,7 +19,7 @@ quick: .venv/installed-test  ## a cut through all tests, for the daily loop
 test-all: .venv/installed-test  ## every test, with new random examples each time
 	$(BIN)/python -m pytest --hypothesis-profile=thorough --typecheck
 
-matrix:  ## the installed package with each Python and the lowest and newest versions; an hour, and gigabytes to install
+matrix:  ## the installed package with each Python, the lowest and newest versions, and each extra; two hours, gigabytes
 	$(PYTHON) -m benchmarks.matrix
 
 bench: .venv/installed-bench  ## side by side with other tools: a record of the ratios in record.json

@@ -1,4 +1,4 @@
-"""The tests with the installed package, in fresh environments: each Python, and the lowest and newest versions allowed.
+"""The tests with the installed package, in fresh environments: each Python, lowest and newest versions, each extra.
 
 The wheel and the source distribution are built and checked. Each environment gets the wheel; the tests are those of the
 source distribution, without the package, so that they import what is installed. Only the standard library is needed;
@@ -38,14 +38,24 @@ SURFACE = (
     "tests/test_region.py",
     "tests/test_domain.py",
     "tests/test_constraints.py",
+    "tests/test_extras.py",
     "tests/modules/test_files_hash.py",
     "tests/explain/test_table.py",
     "tests/plot/test_segment.py",
     "tests/program/test_wrappers.py",
 )
-# Old releases of libraries are warned of by new ones, and new releases warn of what will change.
-WARNINGS = ("-Wdefault::DeprecationWarning", "-Wdefault::PendingDeprecationWarning", "-Wdefault::FutureWarning")
+# Old releases of libraries are warned of by new ones, and new releases warn of what will change; torch.compile warns of
+# the first release of Python 3.13.
+WARNINGS = (
+    "-Wdefault::DeprecationWarning",
+    "-Wdefault::PendingDeprecationWarning",
+    "-Wdefault::FutureWarning",
+    "-Wdefault:Guards may run slower:RuntimeWarning",
+)
 OF_EXTRAS = ("tests/program/test_onnx.py", "tests/search/runs/test_dask.py", "tests/test_from_sklearn.py")
+
+# These read the source of the package, or need what only the tutorials need.
+NOT_OF_A_WHEEL = ("--ignore=tests/test_documentation.py", "--ignore=tests/test_tutorials.py")
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,23 @@ class Combination:
     typed: bool = False
 
 
+def only(extra: str, *tests: str) -> Combination:
+    """One extra by itself: what it brings works, and what needs another one says which."""
+    return Combination("3.11", "constraints", extra, ("tests/test_extras.py", *tests))
+
+
 COMBINATIONS = {
     "bare": Combination("3.11", "constraints", extras="", tests=SURFACE),
     "lowest": Combination("3.10", "lowest"),
-    "constraints-3.11": Combination("3.11", "constraints", tests=("-m", "quick and not slow"), typed=True),
+    "constraints-3.11": Combination(
+        "3.11", "constraints", tests=("-m", "quick and not slow", *NOT_OF_A_WHEEL), typed=True
+    ),
     "constraints-3.12": Combination("3.12", "constraints"),
     "newest": Combination("3.13", "newest"),
+    "explain": only("explain", "tests/explain/test_table.py", "tests/explain/test_adjacency.py"),
+    "plot": only("plot", "tests/plot/test_segment.py"),
+    "onnx": only("onnx"),
+    "dask": only("dask", "tests/search/runs/test_dask.py"),
 }
 
 

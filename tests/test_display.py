@@ -208,3 +208,17 @@ def test_long_lines_are_cut_and_numbers_stand_to_the_right() -> None:
     assert len(repr(Long())) < 140
     page = as_html([TextTable(["name", "value"], [["a", "1,234.5"], ["b", "-1e-3"]])])
     assert re.findall(r"<td style='text-align: (\w+)", page) == ["left", "right"] * 2
+
+
+def test_one_of_something_is_singular() -> None:
+    half = torch_shallow.transform(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)))
+    assert repr(half) == (
+        "ShallowReLU(\n"
+        "  (1,) -> (1,), 2 activation regions, 1 cut by 1 half-space, domain R^n\n"
+        "  (half_spaces): HalfSpaces(1 half-space in 1 coordinate)\n"
+        "  (indicator): Indicator(2 regions, 1 cut, tree descent)\n"
+        "  (selection): Selection(2 local models, 1 coordinate to 1 output)\n"
+        ")"
+    )
+    whole = torch_shallow.transform(nn.Linear(2, 2))
+    assert whole.function.describe() == "(2,) -> (2,), 1 activation region, 0 cuts by 0 half-spaces, domain R^n"

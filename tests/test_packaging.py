@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,13 @@ def test_pages_install_extras_that_exist_from_a_clone(page: Path) -> None:
     installed = re.findall(r"pip install (?:-\S+ )*([^\s`]*)\[([\w,]+)\]", text)
     assert {extra for _, extras in installed for extra in extras.split(",")} <= set(EXTRAS)
     assert {source for source, _ in installed} <= {"'."}, "the package is on no index: install it from a clone"
+
+
+def test_what_an_index_shows_has_no_link_that_needs_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setattr(pytest.importorskip("setuptools"), "setup", given.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    readme, shown = (ROOT / "README.md").read_text(encoding="utf-8"), given["long_description"]
+    assert re.findall(r"\]\((?!https?://)[^)]*\)|<img|:\n\n\*", shown) == []
+    assert re.findall(r"\]\(https?://[^)]*\)", shown) == re.findall(r"\]\(https?://[^)]*\)", readme) != []
+    assert re.findall(r"```\w+\n.*?```", shown, re.S) == re.findall(r"```\w+\n.*?```", readme, re.S)

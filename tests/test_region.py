@@ -219,7 +219,7 @@ def test_names_of_half_spaces() -> None:
     assert last.facets().names == ("stage 2 neuron 0 active", "domain")
     assert last.vertices().flatten().sort().values.tolist() == [1.0, 3.0]
     assert repr(last) == f"Region({last.index} of 3: 2 of 2 neurons active, 2 cuts above)"
-    assert repr(last.facets()) == ("RegionHalfSpaces(A x <= b in 1 inputs, 2 rows: stage 2 neuron 0 active, domain)")
+    assert repr(last.facets()) == ("RegionHalfSpaces(A x <= b in 1 input, 2 rows: stage 2 neuron 0 active, domain)")
 
 
 def test_the_order_of_half_spaces_does_not_matter() -> None:

@@ -45,6 +45,16 @@ class Displayed:
         return as_html(self._parts())
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun in the singular or the plural.
+
+    Example:
+        >>> counted(1, "cut"), counted(2, "cut")
+        ('1 cut', '2 cuts')
+    """
+    return f"{number} {noun}{'s'[: number != 1]}"
+
+
 def as_html(parts: Iterable[str | TextTable]) -> str:
     """Format texts and tables as HTML that sets no colours, so that it is readable in light and dark notebooks.
 

@@ -14,6 +14,8 @@ from torch_shallow import Box, ShallowReLU, TransformError, transform
 from torch_shallow.errors import IncompleteWarning
 from torch_shallow.explain.table import region_table
 
+pytest.importorskip("pandas")
+
 
 def networks(*sizes: int) -> list[ShallowReLU]:
     """One function: of all regions, merged, incomplete, and of visited regions."""

@@ -187,3 +187,18 @@ def test_limits_that_are_none(monkeypatch):
     for samples in (2.5, True, 1):
         with pytest.raises(TransformError, match=r"^samples: expected 2 or more"):
             moments(model, Box(-1.0, 1.0), samples=samples)
+
+
+def test_a_network_of_images_takes_an_example():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 1, (1, 2)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 1)).double()
+    domain, example = Box(-1.0, 1.0), torch.zeros(1, 1, 2, 3).double()
+    for question in (volumes, moments, lambda *a, **k: moments(*a, **k, samples=100)):
+        with pytest.raises(TransformError, match=r"^example_input: needed, .* pass a batch of inputs"):
+            question(model, domain)
+    found = volumes(model, domain, example_input=example)
+    assert found.values.sum().item() == pytest.approx(2.0**6)
+    exact = moments(model, domain, example_input=example)
+    sampled = moments(model, domain, example_input=example, samples=20_000)
+    assert (exact.mean - sampled.mean).abs() <= 5.0 * sampled.standard_error
+    assert sampled.variance == pytest.approx(exact.variance, rel=0.1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.functional import linear
 
+from torch_shallow.display import counted
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.layers import OwnState, one_node
 from torch_shallow.geometry.chart import right_inverse
@@ -181,8 +182,8 @@ class ComposedSelection(OwnState):
     def extra_repr(self) -> str:
         """Describe the number of local models and their size."""
         return (
-            f"{len(self)} local models on demand, {self.num_coordinates} coordinates to {self.num_outputs} outputs "
-            f"through {self.num_neurons} neurons"
+            f"{counted(len(self), 'local model')} on demand, {counted(self.num_coordinates, 'coordinate')} to "
+            f"{counted(self.num_outputs, 'output')} through {counted(self.num_neurons, 'neuron')}"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.functional import linear, pad
 
+from torch_shallow.display import counted
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.operators.locate import locate
 from torch_shallow.functions.operators.plain import PlainTree, is_plain, project
@@ -148,7 +149,7 @@ class HalfSpaces(OwnState):
 
     def extra_repr(self) -> str:
         """Describe the number of half-spaces."""
-        return f"{self.normals.shape[0]} half-spaces in {self.normals.shape[1]} coordinates"
+        return f"{counted(len(self.normals), 'half-space')} in {counted(self.normals.shape[1], 'coordinate')}"
 
 
 class Indicator(OwnState):
@@ -209,7 +210,7 @@ class Indicator(OwnState):
 
     def extra_repr(self) -> str:
         """Describe the numbers of regions and cuts, and how a region is found."""
-        return f"{self.num_regions} regions, {len(self.tree)} cuts, tree descent"
+        return f"{counted(self.num_regions, 'region')}, {counted(len(self.tree), 'cut')}, tree descent"
 
 
 class DenseIndicator(Indicator):
@@ -249,7 +250,7 @@ class DenseIndicator(Indicator):
 
     def extra_repr(self) -> str:
         """Describe the numbers of regions and cuts, and how a region is found."""
-        return f"{self.num_regions} regions, {len(self.tree)} cuts, dense masks"
+        return f"{counted(self.num_regions, 'region')}, {counted(len(self.tree), 'cut')}, dense masks"
 
 
 class Selection(nn.Module):
@@ -294,7 +295,8 @@ class Selection(nn.Module):
     def extra_repr(self) -> str:
         """Describe the number of local models and their size."""
         regions, outputs, coordinates = self.weights.shape
-        return f"{regions} local models, {coordinates} coordinates to {outputs} outputs"
+        sizes = f"{counted(coordinates, 'coordinate')} to {counted(outputs, 'output')}"
+        return f"{counted(regions, 'local model')}, {sizes}"
 
 
 def _tensor(array: Float[np.ndarray, "..."]) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 from torch import Tensor, nn
 
+from torch_shallow.display import counted
+
 FEW = 16  # at most this many candidates are compared as a whole
 
 
@@ -101,7 +103,7 @@ class Patterns(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the numbers of patterns and neurons."""
-        return f"{len(self)} patterns of {self.num_neurons} neurons"
+        return f"{counted(len(self), 'pattern')} of {counted(self.num_neurons, 'neuron')}"
 
 
 def pack(bits: Bool[Tensor, "rows neurons"]) -> UInt8[np.ndarray, "rows bytes"]:
@@ -154,4 +156,4 @@ class LocalModels(nn.Module):
     def extra_repr(self) -> str:
         """Describe the number of maps and their size."""
         regions, outputs, inputs = self.weights.shape
-        return f"{regions} local models, {inputs} inputs to {outputs} outputs"
+        return f"{counted(regions, 'local model')}, {counted(inputs, 'input')} to {counted(outputs, 'output')}"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torch_shallow.display import TextTable, as_html
+from torch_shallow.display import TextTable, as_html, counted
 from torch_shallow.domain import Polytope
 from torch_shallow.errors import TransformError, WrongTypeError, argument_error
 from torch_shallow.functions.piecewise_affine import PiecewiseAffine
@@ -57,7 +57,7 @@ class Region:
         if isinstance(partition, Partition) and partition.mixed is None:
             pattern = self.pattern
             neurons = f"{int(pattern.sum())} of {len(pattern)} neurons active, "
-        return f"Region({self.index} of {self.function.num_regions}: {neurons}{cuts} cut{'s'[: cuts != 1]} above)"
+        return f"Region({self.index} of {self.function.num_regions}: {neurons}{counted(cuts, 'cut')} above)"
 
     def _repr_html_(self) -> str:
         weight, bias = self.function.affine_maps(torch.tensor([self.index]))

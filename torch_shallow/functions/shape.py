@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from torch_shallow.display import counted
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.tree_function import TreeFunction
@@ -40,7 +41,8 @@ class RegionHalfSpaces:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"RegionHalfSpaces(A x <= b in {self.A.shape[1]} inputs, {len(self)} rows: {', '.join(self.names)})"
+        inputs, rows = counted(self.A.shape[1], "input"), counted(len(self), "row")
+        return f"RegionHalfSpaces(A x <= b in {inputs}, {rows}: {', '.join(self.names)})"
 
     def numpy(self) -> tuple[Float[np.ndarray, "rows inputs"], Float[np.ndarray, "rows"]]:
         """Return `A` and `b` as arrays."""

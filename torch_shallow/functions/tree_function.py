@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Size, Tensor
 
+from torch_shallow.display import counted
 from torch_shallow.domain import Domain, inside
 from torch_shallow.functions.composed import ComposedSelection
 from torch_shallow.functions.layers import HalfSpaces, Indicator, Selection
@@ -210,8 +211,9 @@ class TreeFunction(LayeredFunction):
         """Describe inputs, outputs (after the head, if that shape is given), regions, cuts and domain in one line."""
         tree, cells = self.tree, len(self.tree.open_cells)
         return (
-            f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, {self.num_regions} {tree.kind}, "
-            f"{tree.num_cuts} cuts by {self.num_half_spaces} half-spaces, domain {self.domain!r}"
-            + f", incomplete: {cells} unexplored cell{'s'[: cells != 1]}" * (cells > 0)
+            f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, "
+            f"{counted(self.num_regions, tree.kind)}, {counted(tree.num_cuts, 'cut')} by "
+            f"{counted(self.num_half_spaces, 'half-space')}, domain {self.domain!r}"
+            + f", incomplete: {counted(cells, 'unexplored cell')}" * (cells > 0)
             + ", may be discontinuous" * self.may_be_discontinuous
         )

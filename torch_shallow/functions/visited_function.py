@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from torch_shallow.display import counted
 from torch_shallow.domain import Domain, inside
 from torch_shallow.errors import TransformError
 from torch_shallow.functions.deep_function import DeepFunction, clean_neuron_maps, local_maps
@@ -179,10 +180,9 @@ class VisitedFunction(LayeredFunction):
     def describe(self, out_shape: tuple[int, ...] | None = None) -> str:
         """Describe inputs, outputs (after the head, if its shape is given), regions, neurons and domain in a line."""
         return (
-            f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, {self.num_regions} visited "
-            f"activation regions of {self.deep.num_neurons} neurons, domain {self.domain!r}"
-            + ", may be discontinuous"
-            * self.may_be_discontinuous
+            f"{self.in_shape} -> {self.out_shape if out_shape is None else out_shape}, "
+            f"{counted(self.num_regions, 'visited activation region')} of {counted(self.deep.num_neurons, 'neuron')}, "
+            f"domain {self.domain!r}" + ", may be discontinuous" * self.may_be_discontinuous
         )
 
 

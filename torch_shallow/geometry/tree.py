@@ -48,7 +48,7 @@ class Tree(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """Description of the regions in words."""
+        """Name of a region of this tree."""
 
     @abstractmethod
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
@@ -129,8 +129,8 @@ class FreeTree(Tree):
 
     @property
     def kind(self) -> str:
-        """Description of the regions in words."""
-        return "regions"
+        """Name of a region of this tree."""
+        return "region"
 
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
         """Return -1, for no neuron, for each given cut."""

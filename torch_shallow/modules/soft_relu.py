@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
+from torch_shallow.display import counted
 from torch_shallow.domain import inside
 from torch_shallow.errors import TransformError
 from torch_shallow.functions import TreeFunction, require_all_regions
@@ -344,8 +345,8 @@ class SoftReLU(Network):
     def extra_repr(self) -> str:
         """Describe inputs, outputs, regions, sharpness and domain."""
         return (
-            f"{self.in_shape} -> {self.out_shape}, {len(self.biases)} regions, {len(self.offsets)} soft half-spaces of "
-            f"sharpness {self.sharpness:g}, domain {self.domain!r}"
+            f"{self.in_shape} -> {self.out_shape}, {counted(len(self.biases), 'region')}, "
+            f"{counted(len(self.offsets), 'soft half-space')} of sharpness {self.sharpness:g}, domain {self.domain!r}"
         )
 
 

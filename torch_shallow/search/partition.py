@@ -74,8 +74,8 @@ class Partition(Tree):
 
     @property
     def kind(self) -> str:
-        """Description of the regions in words."""
-        return "activation regions" if self.mixed is None else "regions (merged activation regions)"
+        """Name of a region of this tree."""
+        return "activation region" if self.mixed is None else "merged region"
 
     def neurons(self, cuts: Sequence[int]) -> Int[np.ndarray, "some"]:
         """Return the neurons that make the given cuts, numbered through all stages of the whole network."""

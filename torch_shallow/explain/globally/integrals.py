@@ -12,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from torch_shallow._transform import transform_all
 from torch_shallow.display import Displayed
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.function import known_function, known_network, outputs_at, read_function
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
+from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.polyhedron import lines_and_rays
 from torch_shallow.modes import outside_modes
 
@@ -177,6 +179,7 @@ def volumes(
     shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
+    example_input: Tensor | None = None,
     max_rays: int = 1024,
     max_simplices: int = 100_000_000,
     tolerance: float = 1e-10,
@@ -189,6 +192,7 @@ def volumes(
     Args:
         shallow: a network that knows all regions of its domain, or a model, which is transformed.
         domain: for a model, the domain to examine; all of R^n if None.
+        example_input: for a model, a batch of inputs, needed where the model does not tell the shape of one.
         max_rays: largest number of vertices and rays of a cell.
         max_simplices: largest number of simplices of all regions together; about four million are made in a second.
         tolerance: tolerance in chart coordinates, in which lengths are about one; a thinner region has volume 0, and a
@@ -209,7 +213,7 @@ def volumes(
         >>> abs(float(found.values.sum()) - 4.0) < 1e-9
         True
     """
-    subject = InChart(known_network(shallow, domain))
+    subject = InChart(_whole(shallow, domain, example_input))
     found = integrals(subject, max_rays, max_simplices, tolerance)
     values = np.where(found.volume > 0.0, found.volume, 1.0) * found.factor * (found.volume > 0.0)
     if np.isinf(found.factor):
@@ -266,6 +270,7 @@ def moments(
     shallow: nn.Module | ExportedProgram | Callable[..., Tensor],
     domain: Domain | None = None,
     *,
+    example_input: Tensor | None = None,
     samples: int | None = None,
     seed: int = 0,
     max_rays: int = 1024,
@@ -281,6 +286,7 @@ def moments(
         shallow: a network that knows all regions of its domain, or a model, which is transformed. With `samples`, a
             model is only evaluated, and may have any size.
         domain: for a model, the domain to examine; it must be bounded.
+        example_input: for a model, a batch of inputs, needed where the model does not tell the shape of one.
         samples: number of independent random points of a `Box` from which to estimate the moments; at least 2. If None,
             the moments are exact.
         seed: seed for the random points.
@@ -308,8 +314,8 @@ def moments(
         (0.5, 0.083333333)
     """
     if samples is not None:
-        return _sampled(shallow, domain, samples, seed)
-    subject = InChart(known_network(shallow, domain))
+        return _sampled(shallow, domain, example_input, samples, seed)
+    subject = InChart(_whole(shallow, domain, example_input))
     found = integrals(subject, max_rays, max_simplices, tolerance)
     if not np.isfinite(found.total):
         raise TransformError(
@@ -343,9 +349,21 @@ def moments(
     )
 
 
+def _whole(
+    f: nn.Module | ExportedProgram | Callable[..., Tensor], domain: Domain | None, example_input: Tensor | None
+) -> TreeFunction:
+    if known_function(f) is None and isinstance(f, nn.Module | ExportedProgram):
+        return transform_all(f, example_input, domain=domain).function
+    return known_network(f, domain)
+
+
 @torch.no_grad()
 def _sampled(
-    f: nn.Module | ExportedProgram | Callable[..., Tensor], domain: Domain | None, samples: int, seed: int
+    f: nn.Module | ExportedProgram | Callable[..., Tensor],
+    domain: Domain | None,
+    example_input: Tensor | None,
+    samples: int,
+    seed: int,
 ) -> Moments:
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise argument_error(samples, int)(
@@ -355,7 +373,7 @@ def _sampled(
     if known is not None:
         known = known_network(known, domain)
         domain = known.domain
-    function = read_function(f if known is None else known, name="shallow")
+    function = read_function(f if known is None else known, example_input, "shallow", "example_input")
     if not isinstance(domain, Box):
         raise argument_error(domain, Domain, type(None))(
             f"domain: expected a bounded Box, from which random points can be drawn, found {domain!r}; pass one."

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from torch_shallow.errors import FileError, MissingPackageError, TransformError, WrongTypeError
+from torch_shallow.errors import FileError, TransformError, WrongTypeError
+from torch_shallow.optional import require
 from torch_shallow.program.onnx.graph_reader import Reader, needed, used_names
 
 _log = logging.getLogger(__name__)
@@ -208,11 +209,7 @@ def from_onnx(model: str | PathLike[str] | Any, *, output: str | None = None, ve
 
 def _load(source: Any) -> Any:
     """Load a model, or copy the given one, so that it may be changed."""
-    try:
-        import onnx
-    except ImportError as error:
-        needed_for = "model: reading ONNX files needs the package onnx; run pip install 'torch_shallow[onnx]'."
-        raise MissingPackageError(needed_for) from error
+    onnx: Any = require("onnx", "onnx")
     model = onnx.ModelProto()
     if isinstance(source, onnx.ModelProto):
         model.CopyFrom(source)

@@ -11,6 +11,7 @@ import torch
 from torch.fx import Proxy
 from torch.nn import functional
 
+from torch_shallow.program.onnx.sizes import filled
 from torch_shallow.program.onnx.value import NotRead, Value, axes_or_all, constant_or
 
 
@@ -69,21 +70,13 @@ def split(x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: i
     return torch.split(x.tensor, math.ceil(x.size(axis) / num_outputs), axis)
 
 
-def _zeros(sizes: list[Any], dtype: torch.dtype) -> Any:
-    known = next((size for size in sizes if isinstance(size, Proxy)), None)
-    if known is None:
-        return torch.full(sizes, 0, dtype=dtype)
-    # Older versions of torch do not see by themselves that a size is known only when the module runs.
-    return known.tracer.create_proxy("call_function", torch.full, (sizes, 0), {"dtype": dtype})
-
-
 def expand(x: Value, shape: Value) -> Any:
     sizes = shape.sizes
     new = max(len(sizes) - x.rank, 0)
     sizes = [1] * (x.rank - len(sizes)) + sizes
     kept = [-1 if i >= new and not isinstance(size, Proxy) and size == 1 else size for i, size in enumerate(sizes)]
     if x.is_constant:  # a tensor of the module cannot be expanded symbolically to a size that is known only at run time
-        zeros = _zeros(sizes, cast(torch.dtype, x.kind))
+        zeros = filled(sizes, 0, cast(torch.dtype, x.kind))
         return torch.logical_or(zeros, x.tensor) if x.kind is torch.bool else zeros + x.tensor
     return x.tensor.expand(*kept)
 

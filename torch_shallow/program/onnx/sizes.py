@@ -29,9 +29,17 @@ def size(x: Value) -> np.ndarray:
     return found
 
 
+def filled(sizes: list[Any], fill: float, dtype: torch.dtype) -> Any:
+    known = next((size for size in sizes if isinstance(size, Proxy)), None)
+    if known is None:
+        return torch.full(sizes, fill, dtype=dtype)
+    # Older versions of torch do not see by themselves that a size is known only when the module runs.
+    return known.tracer.create_proxy("call_function", torch.full, (sizes, fill), {"dtype": dtype})
+
+
 def constant_of_shape(sizes: Value, *, value: np.ndarray | None = None) -> Any:
     fill = np.zeros(1, np.float32) if value is None else value
-    return torch.full(sizes.sizes, fill.item(), dtype=torch.from_numpy(fill).dtype)
+    return filled(sizes.sizes, fill.item(), torch.from_numpy(fill.copy()).dtype)
 
 
 def number_range(start: Value, limit: Value, delta: Value) -> Any:

@@ -14,6 +14,7 @@ from torch.fx import Graph, Node, Proxy
 from torch.fx.node import map_arg
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
+from torch_shallow.errors import TransformError
 from torch_shallow.program.graph.accounting import Accounts, Refusal
 from torch_shallow.program.graph.identify import Operation, first_argument, identify
 from torch_shallow.program.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
@@ -138,6 +139,8 @@ class Writer(GraphAppendingTracer):
             values[slot] = map_arg(values[slot], partial(self._value, constant=kind == "-"))
         try:
             result = function(self.shapes, *values)
+        except TransformError:  # the shape of the input is not known, which is no fault of the operation
+            raise
         except (IndexError, TypeError, ValueError, TraceError) as error:
             raise NotRewritable(
                 f"has arguments that do not fit its input ({error}); run the model on an example to see"
