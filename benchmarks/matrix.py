@@ -93,7 +93,7 @@ COMBINATIONS = {
     "explain": only("explain", "tests/explain/test_table.py", "tests/explain/test_adjacency.py"),
     "plot": only("plot", "tests/plot/test_segment.py"),
     "onnx": only("onnx"),
-    "dask": only("dask", "tests/search/runs/test_dask.py"),
+    "dask": only("dask", "-m", "slow or not slow", "tests/search/runs/test_dask.py"),
 }
 
 
