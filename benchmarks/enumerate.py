@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Measurement, measure
-from benchmarks.networks import ACAS_XU, ACAS_XU_FOLDER, BOXES, WHOLE_SPACE, load
+from benchmarks.networks import ACAS_XU, ACAS_XU_FOLDER, BOXES, VNN_COMP, WHOLE_SPACE, load
+from benchmarks.wide import DATA
 
 SMALL = 20_000  # regions
 PEERS = ("affinitree", "relucent", "nnenum")
@@ -89,7 +90,8 @@ def plan(peers: list[str], networks: list[str] | None, *, quick: bool) -> Iterat
         The rows in the order of the table.
     """
     acas_xu = ACAS_XU if ACAS_XU_FOLDER.is_dir() else {}
-    for case in networks or [*WHOLE_SPACE, *BOXES, *acas_xu]:
+    vnn_comp = VNN_COMP if DATA.is_dir() else {}
+    for case in networks or [*WHOLE_SPACE, *BOXES, *acas_xu, *vnn_comp]:
         unbounded = load(case).box is None
         large = networks is None and WHOLE_SPACE.get(case, SMALL) > SMALL
         if quick and networks is None and (large or not unbounded):

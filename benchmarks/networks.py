@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import nn
 
 import torch_shallow
+from benchmarks.wide import DATA, FILES
 from torch_shallow.program.model import read_model
 
 ACAS_XU_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "acasxu"
@@ -28,6 +29,7 @@ WHOLE_SPACE = {
 }
 BOXES = {"10-10-10-1 on [-1,1]^10": 24954}
 ACAS_XU = {"ACAS Xu 1_1 property 3": 71930}
+VNN_COMP = {"gcas in 0.3 of its box": 13899, "dubinsrejoin in 0.2 of its box": 30082}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
     """Return the case of a name: `"3-16-16-1"`, `"10-10-10-1 on [-1,1]^10"` or `"ACAS Xu 1_1 property 3"`.
 
     Args:
-        name: Widths of a random network, on R^n or on a cube about 0; or a network and a property of ACAS Xu.
+        name: Widths of a random network, on R^n or on a cube about 0; a network and a property of ACAS Xu; or another
+            network of VNN-COMP, as in `"gcas in 0.3 of its box"`, a box of this share of the sides about the middle.
         acas_xu: Folder of the ACAS Xu networks (ONNX) and properties (VNN-LIB).
 
     Raises:
@@ -81,13 +84,20 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
         network, number = found.groups()
         model = read_onnx(acas_xu / f"ACASXU_run2a_{network}_batch_2000.onnx")
         return Case(name, model, read_box(acas_xu / f"prop_{number}.vnnlib"), ACAS_XU.get(name))
+    if found := re.fullmatch(rf"({'|'.join(FILES)}) in ([\d.]+) of its box", name):
+        network, query = (DATA / "vnncomp" / file for file in FILES[found[1]])
+        domain = torch_shallow.read_vnnlib(str(query)).domain
+        assert isinstance(domain, torch_shallow.Box)
+        sides = np.stack([np.ravel(domain.lower), np.ravel(domain.upper)], axis=1)
+        middle = sides.mean(axis=1, keepdims=True)
+        return Case(name, read_onnx(network), middle + float(found[2]) * (sides - middle), VNN_COMP.get(name))
     if found := re.fullmatch(r"([\d-]+)(?: on \[-([\d.]+),\2\]\^\d+)?", name):
         widths = tuple(int(width) for width in found[1].split("-"))
         box = None if found[2] is None else np.tile([-float(found[2]), float(found[2])], (widths[0], 1))
         return Case(name, random_mlp(widths), box, (WHOLE_SPACE | BOXES).get(name))
     raise ValueError(
-        "name: expected widths such as '3-16-16-1', widths and a cube such as '3-16-16-1 on [-1,1]^3', or "
-        f"'ACAS Xu 1_1 property 3', found {name!r}."
+        "name: expected widths such as '3-16-16-1', widths and a cube such as '3-16-16-1 on [-1,1]^3', 'ACAS Xu 1_1 "
+        f"property 3', or 'gcas in 0.3 of its box', found {name!r}."
     )
 
 
