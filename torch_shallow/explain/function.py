@@ -187,13 +187,16 @@ def check_searchable(known: TreeFunction | VisitedFunction) -> None:
         )
 
 
-def known_network(f: object, domain: Domain | None = None, name: str = "shallow") -> TreeFunction:
+def known_network(
+    f: object, domain: Domain | None = None, name: str = "shallow", example_input: Tensor | None = None
+) -> TreeFunction:
     """Return a function whose regions are all known, transforming a model if necessary.
 
     Args:
         f: a complete `ShallowReLU` or its function, or a model, which is transformed.
         domain: the domain in which a model is transformed; for a shallow network None, or its own domain.
         name: name of the argument, for error messages.
+        example_input: a batch of inputs, where a model does not tell the shape of one.
 
     Raises:
         WrongTypeError: `f` is not a network of regions, or `domain` not a domain.
@@ -205,9 +208,9 @@ def known_network(f: object, domain: Domain | None = None, name: str = "shallow"
     known = known_function(f)
     if known is None and isinstance(f, nn.Module | ExportedProgram):
         try:
-            return transform_all(f, domain=domain).function
+            return transform_all(f, example_input, domain=domain).function
         except TransformError as error:
-            if not str(error).startswith("example_input:"):
+            if example_input is not None or not str(error).startswith("example_input:"):
                 raise
             raise TransformError(
                 f"{name}: expected a model that tells the shape of its input, found one that does not; pass "

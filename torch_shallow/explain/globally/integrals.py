@@ -12,13 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from torch_shallow._transform import transform_all
 from torch_shallow.display import Displayed
 from torch_shallow.domain import Box, Domain
 from torch_shallow.errors import TransformError, argument_error
 from torch_shallow.explain.function import known_function, known_network, outputs_at, read_function
 from torch_shallow.explain.globally.in_chart import InChart, check_limits
-from torch_shallow.functions import TreeFunction
 from torch_shallow.geometry.polyhedron import lines_and_rays
 from torch_shallow.modes import outside_modes
 
@@ -213,7 +211,7 @@ def volumes(
         >>> abs(float(found.values.sum()) - 4.0) < 1e-9
         True
     """
-    subject = InChart(_whole(shallow, domain, example_input))
+    subject = InChart(known_network(shallow, domain, "shallow", example_input))
     found = integrals(subject, max_rays, max_simplices, tolerance)
     values = np.where(found.volume > 0.0, found.volume, 1.0) * found.factor * (found.volume > 0.0)
     if np.isinf(found.factor):
@@ -315,7 +313,7 @@ def moments(
     """
     if samples is not None:
         return _sampled(shallow, domain, example_input, samples, seed)
-    subject = InChart(_whole(shallow, domain, example_input))
+    subject = InChart(known_network(shallow, domain, "shallow", example_input))
     found = integrals(subject, max_rays, max_simplices, tolerance)
     if not np.isfinite(found.total):
         raise TransformError(
@@ -347,14 +345,6 @@ def moments(
         True,
         subject.function.head is not None,
     )
-
-
-def _whole(
-    f: nn.Module | ExportedProgram | Callable[..., Tensor], domain: Domain | None, example_input: Tensor | None
-) -> TreeFunction:
-    if known_function(f) is None and isinstance(f, nn.Module | ExportedProgram):
-        return transform_all(f, example_input, domain=domain).function
-    return known_network(f, domain)
 
 
 @torch.no_grad()
