@@ -194,7 +194,7 @@ def test_a_network_of_images_takes_an_example():
     model = nn.Sequential(nn.Conv2d(1, 1, (1, 2)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 1)).double()
     domain, example = Box(-1.0, 1.0), torch.zeros(1, 1, 2, 3).double()
     for question in (volumes, moments, lambda *a, **k: moments(*a, **k, samples=100)):
-        with pytest.raises(TransformError, match=r"pass torch_shallow\.transform\(model, example_input|^example_input: needed"):
+        with pytest.raises(TransformError, match=r"pass .*\(model, example_input|^example_input: needed"):
             question(model, domain)
     found = volumes(model, domain, example_input=example)
     assert found.values.sum().item() == pytest.approx(2.0**6)
