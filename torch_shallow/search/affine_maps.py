@@ -138,6 +138,7 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
             np.empty(neurons, dtype=np.int64),
             np.empty(len(program.stages), dtype=np.int64),
             np.empty(neurons + outputs, dtype=np.uint8),
+            np.empty(q + 1),
             start,
             stop,
         )

@@ -37,7 +37,21 @@ def sort_cuts(first, order, ends):
 
 @compiled(vectorise=True)
 def fill_maps(
-    network, order, ends, cut_neurons, patterns, cut_rows, weights, biases, rows, active, counts, stale, start, stop
+    network,
+    order,
+    ends,
+    cut_neurons,
+    patterns,
+    cut_rows,
+    weights,
+    biases,
+    rows,
+    active,
+    counts,
+    stale,
+    before,
+    start,
+    stop,
 ):
     """Process a range of regions, recomposing what has changed from one to the next.
 
@@ -46,8 +60,8 @@ def fill_maps(
 
     For each region, write its local model, if there is room for any, and the row of each cut that has it as first
     region: all stages on the path of the cut are composed there. `rows` has room for the rows of all neurons and
-    outputs; `active` for the numbers of each stage's active neurons, `counts` for how many there are, and `stale` for
-    flags of the rows of sparse stages that have to be composed.
+    outputs; `active` for the numbers of each stage's active neurons, `counts` for how many there are (-1 where they are
+    not listed), `stale` for flags of the rows of sparse stages that have to be composed, and `before` for one row.
     """
     num_stages, dimension = network.sizes.shape[0] - 1, cut_rows.shape[1]
     start_of_output, outputs = network.offsets[num_stages] * dimension, weights.shape[1]
@@ -57,7 +71,7 @@ def fill_maps(
             continue
         stage = 0
         if last < 0:
-            compose(network, rows, active, counts, 0)
+            compose(network, patterns, region, rows, active, counts, 0)
             for neuron in range(stale.shape[0]):
                 stale[neuron] = 1
         else:
@@ -67,19 +81,19 @@ def fill_maps(
             if network.sources.shape[0] > 0:
                 mark_changed(network, patterns, last, region, stage, stale)
         while stage < num_stages:
-            list_active(network, patterns, region, stage, active, counts)
+            counts[stage] = -1  # not listed yet
             stage += 1
             if network.sparse[stage] == 1:
-                compose_stale(network, patterns, region, rows, stage, stale)
+                compose_stale(network, patterns, region, rows, stage, stale, before)
             elif stage < num_stages:
-                compose(network, rows, active, counts, stage)
+                compose(network, patterns, region, rows, active, counts, stage)
                 if network.sources.shape[0] > 0:
                     for neuron in range(network.offsets[stage], network.offsets[stage + 1]):
                         mark_readers(network, neuron, stale)
         last = region
         if weights.shape[0] > 0:
             if network.sparse[num_stages] == 0:
-                compose(network, rows, active, counts, num_stages)
+                compose(network, patterns, region, rows, active, counts, num_stages)
             for k in range(dimension - 1):
                 for o in range(outputs):
                     weights[region, o, k] = rows[start_of_output + k * outputs + o]
@@ -134,25 +148,33 @@ def mark_changed(network, patterns, last, region, stage, stale):
 
 
 @compiled()
-def compose_stale(network, patterns, region, rows, stage, stale):
-    """Compose the flagged rows of a sparse stage, and flag the rows that read them."""
+def compose_stale(network, patterns, region, rows, stage, stale, before):
+    """Compose the flagged rows of a sparse stage, and flag the rows that read those that have changed."""
     dimension, n, offset = network.own_rows.shape[1], network.sizes[stage], network.offsets[stage]
     is_last = stage == network.sizes.shape[0] - 1
-    for neuron in range(offset, offset + n):
-        if stale[neuron] == 0:
-            continue
+    neuron, end = offset - 1, offset + n
+    while True:
+        neuron += 1
+        while neuron < end and stale[neuron] == 0:
+            neuron += 1
+        if neuron == end:
+            break
         stale[neuron], place = 0, offset * (dimension - 1) + neuron
         for k in range(dimension):
+            before[k] = rows[place + k * n]
             rows[place + k * n] = network.own_rows[neuron, k]
         for at in range(network.source_starts[neuron], network.source_starts[neuron + 1]):
             source, weight = network.sources[at], network.source_weights[at]
             if is_active(patterns, region, source) == 1:
-                before = network.stage_of[source]
-                there, step = network.offsets[before] * (dimension - 1) + source, network.sizes[before]
+                earlier = network.stage_of[source]
+                there, step = network.offsets[earlier] * (dimension - 1) + source, network.sizes[earlier]
                 for k in range(dimension):
                     rows[place + k * n] += weight * rows[there + k * step]
         if not is_last and is_active(patterns, region, neuron) == 1:
-            mark_readers(network, neuron, stale)
+            for k in range(dimension):
+                if rows[place + k * n] != before[k]:
+                    mark_readers(network, neuron, stale)
+                    break
 
 
 @compiled()
@@ -167,8 +189,8 @@ def list_active(network, patterns, region, stage, active, counts):
 
 
 @compiled()
-def compose(network, all_rows, active, counts, stage):
-    """Write the rows of a stage's pre-activations, given the active neurons of the stages before."""
+def compose(network, patterns, region, all_rows, active, counts, stage):
+    """Write the rows of a stage's pre-activations, and list the active neurons of the stages that it reads."""
     n, offset = network.sizes[stage], network.offsets[stage]
     dimension = all_rows.shape[0] // max(network.offsets[network.sizes.shape[0]], 1)
     rows = all_rows[offset * dimension : (offset + n) * dimension].reshape(dimension, n)
@@ -176,4 +198,6 @@ def compose(network, all_rows, active, counts, stage):
     for block in range(network.block_starts[stage], network.block_starts[stage + 1]):
         source = network.block_sources[block]
         first = network.offsets[source]
+        if counts[source] < 0:
+            list_active(network, patterns, region, source, active, counts)
         add_block(network, rows, all_rows, block, active[first : first + counts[source]])
