@@ -248,8 +248,8 @@ def neuron_maps(
     weight = torch.zeros(ends[-1], neurons.num_inputs, dtype=torch.float64, device=traced.device)
     bias = torch.zeros_like(weight[:, 0])
 
-    def receive(stage: int, chunk: slice, constant: Tensor, coefficients: Tensor) -> None:
-        weight[ends[stage] : ends[stage + 1], chunk] = coefficients.T
+    def receive(stage: int, sources: np.ndarray, constant: Tensor, coefficients: Tensor) -> None:
+        weight[ends[stage] : ends[stage + 1], sources] = coefficients.T
         bias[ends[stage] : ends[stage + 1]] = constant
 
     of_stages = slopes.split([layout.num_neurons for layout in traced.layouts])

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from torch_shallow.errors import TransformError
+from torch_shallow.program.model_copy import is_finite
+from torch_shallow.program.sparse_products import SkippingZeros
 from torch_shallow.program.traced import TracedModel
 
 SCALE = 2.0**200  # size of a source in a run
@@ -44,7 +46,7 @@ class Sources:
         return Sources(np.full(len(entries), stage), entries)
 
 
-Receiver = Callable[[int, slice, Float[Tensor, "values"], Float[Tensor, "some values"]], None]
+Receiver = Callable[[int, Int[np.ndarray, "some"], Float[Tensor, "values"], Float[Tensor, "some values"]], None]
 
 
 class _Arrived(BaseException):
@@ -73,8 +75,9 @@ def push(
         slopes: slopes of the neurons of the first stages. The run ends after these stages.
         sources: the variables.
         base: the input at which all sources are 0.
-        receive: called for each chunk of the sources with the index of a stage, in order, the chunk, and constant and
-            coefficients of the values that enter the stage's ReLU; after all stages, with those of the output.
+        receive: called for each chunk of the sources with the index of a stage, in order, the ascending numbers of the
+            sources of the chunk on which the values may depend, and constant and coefficients of the values that enter
+            the stage's ReLU; after all stages, with those of the output.
         scale: a power of two; a coefficient below its reciprocal (times the constant, if above 1) reads as 0.
         chunk_bytes: largest size of the widest tensor of a run, in bytes.
 
@@ -103,7 +106,8 @@ def _room(traced: TracedModel, num_inputs: int, chunk_bytes: int) -> int:
 class _Run:
     """Run a model once: one row without sources, and one row for each source of a chunk.
 
-    In a chain, a source gets its row where it is added; else, all rows exist from the beginning.
+    In a chain, a source gets its row where it is added, and loses it where nothing depends on it any more; else, all
+    rows exist from the beginning.
     """
 
     traced: TracedModel
@@ -113,26 +117,34 @@ class _Run:
     receive: Receiver
     scale: float
     stage: int
+    present: Int[np.ndarray, "rows"] = field(init=False)  # the source of each row but the first
 
     def run(self, base: Float[np.ndarray, "inputs"]) -> None:
         """Run to the end."""
         count = 1 if self.traced.is_chain else 1 + len(self.sources)
+        self.present = np.arange(count - 1)
         rows = self.with_sources(torch.tensor(base, device=self.traced.device).repeat(count, 1), INPUT)
-        y = self.traced.run(rows.reshape(len(rows), *self.traced.in_shape), self.at_relu)
+        with SkippingZeros():
+            y = self.traced.run(rows.reshape(len(rows), *self.traced.in_shape), self.at_relu)
         self.receive_values("output", y.reshape(len(y), -1))
 
     def at_relu(self, node: Node, z: Tensor) -> Tensor:
         """Return the values that replace the result of a ReLU."""
         stage, layout = self.stage, self.traced.layouts[self.stage]
         rows = layout.rows(z)
-        self.receive_values(layout.name, rows)
+        coefficients = self.receive_values(layout.name, rows)
         if stage == len(self.slopes):
             raise _Arrived
-        return layout.tensor(self.with_sources(rows * self.slopes[stage], stage))
+        slopes = self.slopes[stage]
+        if self.traced.is_chain:
+            remains = coefficients[:, slopes != 0.0].any(dim=1).cpu().numpy()
+            if not remains.all():
+                rows, self.present = rows[np.append(0, 1 + np.flatnonzero(remains))], self.present[remains]
+        return layout.tensor(self.with_sources(rows * slopes, stage))
 
-    def receive_values(self, name: str, rows: Float[Tensor, "rows values"]) -> None:
-        """Pass on constant and coefficients of the values of a stage, or of the output."""
-        if not rows.isfinite().all():
+    def receive_values(self, name: str, rows: Float[Tensor, "rows values"]) -> Float[Tensor, "sources values"]:
+        """Pass on constant and coefficients of the values of a stage, or of the output, and return the coefficients."""
+        if not is_finite(rows):
             raise TransformError(
                 f"model: expected finite weights and biases, found others in the affine function before {name!r}; look "
                 "for an overflow or a division by zero in the constants of its layers."
@@ -140,17 +152,20 @@ class _Run:
         constant = rows[0]
         coefficients = rows[1:] - constant
         # Rows of a matrix product may be summed in different orders, so a constant may leave a trace of its rounding.
-        coefficients[coefficients.abs() <= constant.abs().clamp(min=1.0)] = 0.0
-        known = slice(self.chunk.start, self.chunk.start + len(coefficients))
-        self.receive(self.stage, known, constant, coefficients / self.scale)
+        coefficients.masked_fill_(coefficients.abs() <= constant.abs().clamp(min=1.0), 0.0).div_(self.scale)
+        self.receive(self.stage, self.chunk.start + self.present, constant, coefficients)
         self.stage += 1
+        return coefficients
 
     def with_sources(self, rows: Float[Tensor, "rows values"], stage: int) -> Float[Tensor, "rows values"]:
         """Add the sources of a stage to the values after its ReLU."""
         own = np.flatnonzero(self.sources.stages == stage)
+        places = 1 + own
         if self.traced.is_chain:
+            places = np.arange(len(rows), len(rows) + len(own))
             rows = torch.cat([rows, rows[:1].expand(len(own), -1)])
-        rows[1 + own, self.sources.entries[own]] += self.scale
+            self.present = np.concatenate([self.present, own])
+        rows[places, self.sources.entries[own]] += self.scale
         return rows
 
 
@@ -298,13 +313,17 @@ class _Total:
         self.radius_and_terms = torch.zeros(2, num_neurons, dtype=torch.float64, device=device)
 
     def receive(
-        self, stage: int, chunk: slice, constant: Float[Tensor, "neurons"], coefficients: Float[Tensor, "some neurons"]
+        self,
+        stage: int,
+        sources: Int[np.ndarray, "some"],
+        constant: Float[Tensor, "neurons"],
+        coefficients: Float[Tensor, "some neurons"],
     ) -> None:
-        """Add the contribution of a chunk."""
+        """Add the contribution of some sources."""
         if stage == self.stage:
             self.constant = constant.clone()
-            self.centre += self.middle[chunk] @ coefficients
-            self.radius_and_terms += self.sizes[:, chunk] @ coefficients.abs()
+            self.centre += self.middle[sources] @ coefficients
+            self.radius_and_terms += self.sizes[:, sources] @ coefficients.abs()
 
     def bounds(self, margin: float) -> StageBounds:
         """Return the bounds after all chunks have been added."""

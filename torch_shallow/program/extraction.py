@@ -7,7 +7,7 @@ from math import isqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Size, Tensor
 
 from torch_shallow.domain import Box, Domain
@@ -72,13 +72,16 @@ class _Reader:
         self.biases = [np.zeros(len(entries)) for entries in kept]
 
     def receive(
-        self, stage: int, chunk: slice, constant: Float[Tensor, "values"], coefficients: Float[Tensor, "some values"]
+        self,
+        stage: int,
+        sources: Int[np.ndarray, "some"],
+        constant: Float[Tensor, "values"],
+        coefficients: Float[Tensor, "some values"],
     ) -> None:
-        """Store the coefficients of a chunk of the sources."""
+        """Store the coefficients of some sources, whose numbers ascend."""
         weight, kept = self.weights[stage], self.kept[stage]
-        stop = min(chunk.stop, weight.shape[1])
-        if chunk.start < stop:
-            weight[:, chunk.start : stop] = coefficients[: stop - chunk.start, kept].T.cpu().numpy()
+        earlier = int(np.searchsorted(sources, weight.shape[1]))
+        weight[:, sources[:earlier]] = coefficients[:earlier, kept].T.cpu().numpy()
         self.biases[stage] = constant[kept].cpu().numpy()
 
 

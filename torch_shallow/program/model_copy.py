@@ -110,11 +110,18 @@ def _not_a_weight(tensor: Tensor, parameter: bool, may_be_infinite: bool = False
         return f"is complex ({tensor.dtype}): only real models are piecewise linear"
     if not tensor.is_floating_point():
         return f"is an integer parameter ({tensor.dtype}): convert the model with model.float()" if parameter else ""
-    # A sum is finite unless an entry is not (or it overflows), so the usual case takes one pass without temporaries.
-    if tensor.sum().isfinite() or tensor.isfinite().all():
+    if is_finite(tensor):
         return ""
     kinds = [kind for kind, any_ in (("NaN", tensor.isnan().any()), ("inf", tensor.isinf().any())) if any_]
     return "" if may_be_infinite and kinds == ["inf"] else f"contains {' and '.join(kinds)}"
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether all entries are finite.
+
+    A sum is finite unless an entry is not (or it overflows), so the usual case takes one pass without temporaries.
+    """
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def is_torch_made(hook: object) -> bool:
@@ -149,6 +156,10 @@ def copy_with_parts(
         # Hooks may hold anything (a writer, recorded activations), so they are not copied.
         for kind in _HOOKS:
             memo[id(getattr(module, kind))] = OrderedDict()
+        # Most dictionaries of a module are empty, and deepcopy takes a while for each.
+        for value in vars(module).values():
+            if type(value) in (dict, OrderedDict, set) and not value:
+                memo[id(value)] = type(value)()
     try:
         with precision, torch.no_grad():
             _keep_derived_tensors(model, memo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -20,7 +21,14 @@ class InFloat64(TorchFunctionMode):
     """A context in which every floating-point tensor that torch creates, copies or casts is float64.
 
     A value of lower precision is converted exactly; a cast to a lower precision keeps the value.
+
+    Attributes:
+        has_converted: whether it has changed anything; code for which it has not computes the same without it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_converted = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -29,11 +37,16 @@ class InFloat64(TorchFunctionMode):
         if func is Tensor.__deepcopy__:
             return _deepcopy(*args)
         if func in _CASTS:
-            func = Tensor.double
+            func, self.has_converted = Tensor.double, True
         if not _writes(getattr(func, "__name__", "")):
-            args = tuple([_raised(value) for value in args])
-            kwargs = {name: _raised(value) for name, value in kwargs.items()} if kwargs else {}
-        return _raised(func(*args, **(kwargs or {})))
+            args = tuple([self._raised(value) for value in args])
+            kwargs = {name: self._raised(value) for name, value in kwargs.items()} if kwargs else {}
+        return self._raised(func(*args, **(kwargs or {})))
+
+    def _raised(self, value: Any) -> Any:
+        raised = _raised(value)
+        self.has_converted |= raised is not value
+        return raised
 
 
 def write_in_float64(module: GraphModule, example: Tensor) -> None:
@@ -83,7 +96,8 @@ def _raised(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return torch.float64 if value in _LOWER else value
     if type(value) in (list, tuple) and any(isinstance(item, Tensor) for item in value):
-        return type(value)(_raised(item) for item in value)
+        raised = type(value)(_raised(item) for item in value)
+        return value if all(map(is_, raised, value)) else raised
     return value
 
 

@@ -17,7 +17,7 @@ from torch_shallow.program.exported import export_model
 from torch_shallow.program.graph.accounting import Accounts, Refusal, account
 from torch_shallow.program.graph.symbolic import PLACE, CannotTrace, symbolic_trace
 from torch_shallow.program.head import split_head
-from torch_shallow.program.model_copy import copy_model
+from torch_shallow.program.model_copy import copy_model, is_finite
 from torch_shallow.program.rewriting.choices import rewrite_choices
 from torch_shallow.program.rewriting.rewrite import STAGE, Writer, attribute_of, module_path, rewrite
 from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable
@@ -139,7 +139,7 @@ def _refuse_infinities(root: nn.Module, graph: Graph) -> None:
     """Check that constants with infinite entries remain only as bounds."""
     for node in graph.nodes:
         value = attribute_of(root, node) if node.op == "get_attr" and node.users else None
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.to_dense().isfinite().all():
+        if isinstance(value, Tensor) and value.is_floating_point() and not is_finite(value.to_dense()):
             raise TransformError(
                 f"model: expected finite numbers, found that {node.target} contains inf and is not only a bound, as in "
                 "clamp(); use large numbers instead (such as a mask of -1e4)."

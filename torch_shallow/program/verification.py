@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ def verify(
     # Points of ordinary size, and points of ordinary size in the program's units.
     lengths = [scale * units for units in (np.ones(program.num_inputs), _units(program)) for scale in _SCALES]
     x = np.concatenate([_points(program, domain, rng, length) for length in lengths])
-    expected = _forward(model, program.in_shape, x)
+    precision = InFloat64()
+    expected = _forward(model, program.in_shape, x, precision)
     if head is None:
         _check_finite(expected[len(x) // 2 :], x[len(x) // 2 :])
     found = _outputs(program, head, x)
@@ -70,7 +72,8 @@ def verify(
     worst = 1e3 * tolerance * np.maximum(1.0 + ordinary.max(), size)
 
     picked = list(range(0, len(x), 4))
-    alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1]) for i in picked])
+    needed = precision if precision.has_converted else nullcontext()
+    alone = np.concatenate([_forward(model, program.in_shape, x[i : i + 1], needed) for i in picked])
     # The rounding of the program counts only if its values are the model's.
     between_rows = 100 * np.where(np.abs(found - expected) <= allowed, allowed, tolerance * size)
     _compare(x[picked], alone, expected[picked], between_rows[picked], MIXES_ROWS)
@@ -218,16 +221,19 @@ def _outputs(
 ) -> Float[np.ndarray, "points values"]:
     """Compute the program, followed by the head."""
     y = program(x)
-    return y if head is None else _forward(head, program.out_shape, y)
+    return y if head is None else _forward(head, program.out_shape, y, InFloat64())
 
 
 def _forward(
-    module: nn.Module, in_shape: tuple[int, ...], x: Float[np.ndarray, "points inputs"]
+    module: nn.Module,
+    in_shape: tuple[int, ...],
+    x: Float[np.ndarray, "points inputs"],
+    precision: AbstractContextManager[object],
 ) -> Float[np.ndarray, "points values"]:
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
     batch = torch.from_numpy(x.copy()).reshape(-1, *in_shape).to(device)
     try:
-        with InFloat64(), torch.no_grad():
+        with precision, torch.no_grad():
             y = module(batch)
     except Exception as error:
         raise TransformError(

@@ -6,6 +6,7 @@ import builtins
 import math
 import operator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -152,12 +153,21 @@ def _refuse_random(node: Node, name: str) -> str:
         if argument(node, position, "train" if node.target is getattr(torch, name, None) else word, default):
             return f"has {word}=True; call model.eval() first and pass {word}=self.training"
         return ""
-    for packet in (getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name + "_", None)):
-        if packet is not None and any(
-            torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags for overload in packet.overloads()
-        ):
-            return "draws random numbers, so the model is not a function; draw them once and keep them in a buffer"
-    return ""
+    if not _draws(name):
+        return ""
+    return "draws random numbers, so the model is not a function; draw them once and keep them in a buffer"
+
+
+@cache
+def _draws(name: str) -> bool:
+    """Tell whether an operation of torch with this name draws random numbers."""
+    packets = (getattr(torch.ops.aten, spelling, None) for spelling in (name, name + "_"))
+    return any(
+        torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
+        for packet in packets
+        if packet is not None
+        for overload in packet.overloads()
+    )
 
 
 def refuse_dependent(node: Node, operation: Operation) -> str:

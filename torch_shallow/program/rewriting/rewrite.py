@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from inspect import Parameter, signature
 from operator import attrgetter
 from typing import Any, cast
@@ -19,6 +19,7 @@ from torch_shallow.program.graph.accounting import Accounts, Refusal
 from torch_shallow.program.graph.identify import Operation, first_argument, identify
 from torch_shallow.program.graph.operations import PIECEWISE_MODULES, PIECEWISE_RULES, Rule
 from torch_shallow.program.graph.symbolic import PLACE, value_of
+from torch_shallow.program.model_copy import is_finite
 from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.rewriting.piecewise import WRITTEN, Bound
 from torch_shallow.program.rewriting.shapes import KnownShapes, NotRewritable, Shapes
@@ -164,7 +165,7 @@ class Writer(GraphAppendingTracer):
     def _bound(self, node: Node) -> Bound | None:
         """Return a constant with infinite entries as bounds, finite or not; None if all entries are finite."""
         value = attribute_of(self.root, node)
-        if not isinstance(value, Tensor) or not value.is_floating_point() or value.to_dense().isfinite().all():
+        if not isinstance(value, Tensor) or not value.is_floating_point() or is_finite(value.to_dense()):
             return None
         finite = value.isfinite()
         signs = {float(sign) for sign in value[~finite].sign().unique()}
@@ -244,14 +245,20 @@ def in_order(rule: Rule, function: Callable[..., Any], args: tuple[Any, ...], kw
     if len(args) > len(rule.parameters) or unknown:
         found = ", ".join(unknown) or args[len(rule.parameters) :]
         raise NotRewritable(f"has unsupported arguments: {found}")
-    parameters = [p for p in signature(function).parameters.values() if p.kind is not Parameter.KEYWORD_ONLY][1:]
     values = list(args)
-    for name, parameter in list(zip(rule.parameters, parameters, strict=True))[len(args) :]:
-        value = kwargs.get(name, parameter.default)
+    for name, default in list(zip(rule.parameters, _defaults(function), strict=True))[len(args) :]:
+        value = kwargs.get(name, default)
         if value is Parameter.empty:
             raise NotRewritable(f"is called without its argument {name!r}")
         values.append(value)
     return values
+
+
+@cache
+def _defaults(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the defaults of the arguments by position of a function, after the first one."""
+    parameters = signature(function).parameters.values()
+    return tuple(p.default for p in parameters if p.kind is not Parameter.KEYWORD_ONLY)[1:]
 
 
 def _gives_indices(node: Node, operation: Operation) -> bool:

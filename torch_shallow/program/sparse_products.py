@@ -1,0 +1,58 @@
+"""Multiply many rows by matrices that are nearly all zeros, such as those of lattice networks and of pruned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+MANY_ROWS, MANY_ENTRIES = 64, 1 << 14  # smaller products do not take long
+FEW, SHARE = 8, 16  # most entries of a column that are not zero, and of all its entries at most one in this many
+
+_PRODUCTS = frozenset({torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__})
+_LINEAR = torch.nn.functional.linear
+
+
+class SkippingZeros(TorchFunctionMode):
+    """A context in which products of many rows with a large matrix of few entries read only those entries.
+
+    The matrix must be finite, since the product of zero and infinity is left out, too.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, or do its work."""
+        is_product, is_linear = func in _PRODUCTS, func is _LINEAR
+        if (is_product or is_linear) and len(args) > 1 and not kwargs:
+            rows, matrix, *bias = args
+            product = sparse_product(rows, matrix.T if is_linear else matrix)
+            if product is not None:
+                return product if not bias or bias[0] is None else product + bias[0]
+        return func(*args, **(kwargs or {}))
+
+
+def sparse_product(rows: Tensor, matrix: Tensor) -> Float[Tensor, "rows columns"] | None:
+    """Return `rows @ matrix`, added up over the entries of the matrix that are not zero; None if it has too many."""
+    if rows.dim() != 2 or matrix.dim() != 2 or len(rows) < MANY_ROWS or matrix.numel() < MANY_ENTRIES:
+        return None
+    height, width = matrix.shape
+    most = min(FEW, height // SHARE)
+    if matrix.count_nonzero() > most * width:
+        return None
+    columns, places = matrix.T.nonzero().unbind(1)
+    counts = columns.bincount(minlength=width)
+    largest = int(counts.max())
+    if largest > most:
+        return None
+    turns = torch.arange(len(columns), device=columns.device) - (counts.cumsum(0) - counts)[columns]
+    read, weights = places.new_zeros(largest, width), matrix.new_zeros(largest, width)
+    read[turns, columns], weights[turns, columns] = places, matrix[places, columns]
+    product = rows.new_zeros(len(rows), width)
+    for place, weight in zip(read, weights, strict=True):
+        product.addcmul_(rows[:, place], weight)
+    return product
