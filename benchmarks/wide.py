@@ -48,6 +48,16 @@ CASES = {  # number of regions to find
     "dubinsrejoin": 15_000,
     "tllverifybench N=16": 300_000,
     "tllverifybench N=24": 300_000,
+    "3-16-16-1": 10_000,
+    "4-10-10-1": 10_000,
+    "6-8-8-1": 20_000,
+    "10-8-8-1": 20_000,
+    "20-10-10-1": 150_000,
+    "5-16-16-1": 300_000,
+    "6-16-16-1": 300_000,
+    "8-32-32-1": 30_000,
+    "9-16-16-1": 20_000,
+    "12-16-16-1": 10_000,
 }
 METHODS = ("auto", "double-description", "lp")
 SLOW = {("gcas", "double-description")}  # milliseconds per region
@@ -62,14 +72,14 @@ def measured(data: Path, name: str, method: str, regions: int) -> dict[str, Any]
     from torch_shallow.search.enumerate import pose
     from torch_shallow.search.task_output import Harvest, Quota
 
+    domain: torch_shallow.Box | torch_shallow.WholeSpace
     if name in FILES:
         network, query = (str(data / "vnncomp" / file) for file in FILES[name])
         domain = torch_shallow.read_vnnlib(query).domain
         program = read_model(torch_shallow.from_onnx(network), domain=domain)
     else:
         case = load(name)
-        assert case.box is not None
-        domain = torch_shallow.Box(*case.box.T)
+        domain = torch_shallow.WholeSpace() if case.box is None else torch_shallow.Box(*case.box.T)
         program = read_model(case.model, domain=domain)
     problem = pose(program, domain, method)
     for limit in (20, regions):  # the first time, something may have to be compiled
@@ -91,7 +101,8 @@ def posed(data: Path, name: str) -> dict[str, Any]:
         assert isinstance(box, torch_shallow.Box)
         return {"file": network, "lower": np.ravel(box.lower).tolist(), "upper": np.ravel(box.upper).tolist()}
     widths = [int(width) for width in name.split()[0].split("-")]
-    return {"widths": widths, "lower": [-1.0] * widths[0], "upper": [1.0] * widths[0]}
+    limit = 1.0 if "on" in name else np.inf
+    return {"widths": widths, "lower": [-limit] * widths[0], "upper": [limit] * widths[0]}
 
 
 def transformed(network: dict[str, Any], method: str, regions: int) -> dict[str, Any]:
@@ -104,7 +115,8 @@ def transformed(network: dict[str, Any], method: str, regions: int) -> dict[str,
         torch.manual_seed(0)
         layers = [nn.Linear(*pair) for pair in itertools.pairwise(network["widths"])]
         model = nn.Sequential(*itertools.chain(*((layer, nn.ReLU()) for layer in layers)))[:-1].double()
-    box = torch_shallow.Box(np.array(network["lower"]), np.array(network["upper"]))
+    lower, upper = np.array(network["lower"]), np.array(network["upper"])
+    box = torch_shallow.Box(lower, upper) if np.isfinite(lower).all() else None  # None for all of R^n
     warnings.simplefilter("ignore")
     for limit in (20, regions):  # the first time, something may have to be compiled
         begun = time.process_time()

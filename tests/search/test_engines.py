@@ -18,6 +18,7 @@ from torch_shallow.domain import Box, Domain, WholeSpace
 from torch_shallow.geometry.dual_simplex import FAILED
 from torch_shallow.program.model import read_model
 from torch_shallow.program.relu_program import ReLUProgram
+from torch_shallow.search.engines import ray_engine
 from torch_shallow.search.engines import simplex_engine as by_simplex
 from torch_shallow.search.engines import simplex_walk as simplex_walk
 from torch_shallow.search.engines.ray_engine import RayWalk
@@ -189,6 +190,19 @@ def test_cells_are_handed_over_in_mid_flight(domain: Domain, max_rays: int) -> N
     assert_tree(partition)
     assert_interior(partition)
     assert patterns_of(partition) == patterns_of(ENGINES["rays"](program, domain))
+
+
+def test_cells_of_many_rays_change_early_where_many_neurons_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, domain = mlp(4, 6, 13, 1), WholeSpace()
+    monkeypatch.setattr(ray_engine, "MANY_RAYS", 8)
+    partition = enumerate_regions(program, domain, method="auto")
+    assert set(partition.method) == {"double-description", "simplex"}
+    assert_tree(partition)
+    assert_interior(partition)
+    monkeypatch.undo()
+    alone = enumerate_regions(program, domain, method="double-description")
+    assert set(alone.method) == {"double-description"}
+    assert patterns_of(partition) == patterns_of(alone)
 
 
 @pytest.mark.parametrize("domain", [WholeSpace(), Box(-1.0, 1.0)], ids=str)

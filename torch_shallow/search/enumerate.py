@@ -81,7 +81,8 @@ def enumerate_regions(
             proves each answer, and HiGHS for programs that it cannot settle.
         tolerance: A pre-activation cuts a cell if it exceeds this share of the size of its row on both sides; between
             this and rounding, exact arithmetic decides (`ExactWalk`), unless outputs hardly change.
-        max_rays: With `"auto"`, cells with more rays than this change to half-spaces.
+        max_rays: With `"auto"`, cells with more rays than this change to half-spaces, as do cells with fewer where that
+            takes less time.
         max_error: How much of an output such decisions may lose in a box; by default, a small share of its size.
         max_regions: Greatest number of regions to find; no limit by default.
         time_limit: Seconds in which the regions are found and the network is made from them; no limit by default.

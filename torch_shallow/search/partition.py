@@ -25,7 +25,8 @@ class Search:
             HiGHS for programs that it cannot settle.
         tolerance: A pre-activation cuts a cell if it exceeds this share of the size of its row on both sides; values
             nearer to zero may be decided by exact arithmetic.
-        max_rays: A cell with more rays changes to half-spaces; None for no limit.
+        max_rays: A cell with more rays changes to half-spaces, as does one with fewer where that takes less time; None
+            if none shall change.
         max_error: How much of an output may be lost in a bounded box by not deciding values nearer to zero; None for a
             share of the size of the output (see `harmless_values`).
     """

@@ -30,6 +30,10 @@ from torch_shallow.search.engines.ray_walk import (
 from torch_shallow.search.problem import Cell, Problem
 from torch_shallow.search.task_output import CUTS, NEED_FRAMES, TOP, UNDECIDED, CompiledWalk, Found, Harvest
 
+# Linear programs find the regions of a cell sooner if these have more rays than this. On average, a cell between many
+# hyperplanes in R^n has 2^n vertices, so only for n > 7 a cell with more rays will not soon have fewer.
+MANY_RAYS = 128
+
 
 class RayWalk(CompiledWalk):
     """Walks the domain, or what is below a path, and gives the cuts and regions to a harvest.
@@ -40,7 +44,7 @@ class RayWalk(CompiledWalk):
     Args:
         problem: The enumeration problem.
         harvest: Where to append the results.
-        hand_over: Called with each cell that has more rays than allowed; it must append everything below the cell to
+        hand_over: Called with each cell that shall change to half-spaces; it must append everything below the cell to
             the harvest.
     """
 
@@ -83,7 +87,10 @@ class RayWalk(CompiledWalk):
 
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
         search, storage = self.problem.search, self.storage
-        limit = np.iinfo(np.int64).max if search.max_rays is None else search.max_rays
+        most = np.iinfo(np.int64).max if search.max_rays is None else search.max_rays
+        many = most
+        if search.max_rays is not None and 2**self.problem.chart.num_coordinates > MANY_RAYS:
+            many = min(most, MANY_RAYS)
         path = self.harvest.given
         return int(
             walk(
@@ -94,7 +101,8 @@ class RayWalk(CompiledWalk):
                 found,
                 counts,
                 search.tolerance,
-                limit,
+                most,
+                many,
                 path,
             )
         )

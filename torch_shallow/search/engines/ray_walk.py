@@ -27,6 +27,7 @@ DOUBT = 15  # only exact arithmetic can tell whether the top cell's first open n
 
 FLATNESS = 1e-4  # a ray is flat if all its values are within this share of the tolerance: zero up to rounding
 FEW = 8  # a cell with more open neurons has them all examined at once
+WORTHWHILE = 12  # half-spaces are worth the change to them, a quarter of a millisecond, with so many neurons left
 
 # Columns of the stack of cells.
 START, LINES, RAYS, STAGE, LEFT, OPEN, STATE, NEURON, SIDE, UP, MARK, PARENT, POOL_TOP, SPENT, DEPTH = range(15)
@@ -282,8 +283,11 @@ def write_region(cones, stack, frame, found, row):
 
 
 @compiled(vectorise=True)
-def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, path):
+def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, many_rays, path):
     """Walk until nothing is left, the output is full, or an array has to grow; the next call goes on from there.
+
+    A cell with more than `max_rays` rays is handed over, and so is one with more than `many_rays` where it has as many
+    neurons left as make the change worthwhile.
 
     The first cuts follow `path`, as in `guided_side`: only the cell on the given side is walked, and its cut is not
     recorded.
@@ -312,7 +316,8 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, pat
             return NEED_FRAMES
         if frame[LINES] + frame[RAYS] > values.shape[0]:
             return NEED_PAIRS
-        if frame[RAYS] > max_rays:
+        left = frame[OPEN] + network.offsets[network.sizes.shape[0]] - network.offsets[frame[STAGE]]
+        if frame[RAYS] > (many_rays if left >= WORTHWHILE else max_rays):
             return TOO_MANY_RAYS
         if frame[STATE] == ON_TRAIL:
             if frame[OPEN] > FEW:
