@@ -29,7 +29,7 @@ from torch_shallow.program.precision import InFloat64
 from torch_shallow.program.relu_program import ReLUProgram
 from torch_shallow.program.traced import TracedModel
 from torch_shallow.program.tracer import TakenApart, trace_copy
-from torch_shallow.program.verification import verify, verify_in_own_precision
+from torch_shallow.program.verification import own_dtype, verify, verify_in_own_precision
 
 
 def weights_hash(model: nn.Module | ExportedProgram) -> str:
@@ -184,9 +184,17 @@ class Model:
             TransformError: the program would be too large, or differs from the model.
         """
         program = read_within(self.traced, domain)
-        verify(program, self.traced.root, domain, self.traced.head)
-        verify_in_own_precision(program, self.in_own_precision, self.example_input, domain, self.traced.head)
+        computes_the_same = verify(program, self.traced.root, domain, self.traced.head)
+        if not (computes_the_same and self._is_float64):
+            verify_in_own_precision(program, self.in_own_precision, self.example_input, domain, self.traced.head)
         return program
+
+    @property
+    def _is_float64(self) -> bool:
+        """Whether all numbers of the model, and its inputs, are float64."""
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        own = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        return own | {own_dtype(self.module, self.example_input)} == {torch.float64}
 
 
 def read_model(

@@ -34,7 +34,7 @@ def verify(
     domain: Domain | None = None,
     head: nn.Module | None = None,
     tolerance: float = 1e-9,
-) -> None:
+) -> bool:
     """Compare program and model at random points, in a batch and one at a time.
 
     Args:
@@ -45,6 +45,9 @@ def verify(
         tolerance: largest difference allowed, relative to the size of the output over the points of one scale, plus a
             thousandth of it relative to the size of the terms that are summed, in any layer. Between a batch and single
             rows, a hundred times as much is allowed for rounding.
+
+    Returns:
+        Whether the model computes in float64 by itself, so that it computes the same outside `InFloat64`.
 
     Raises:
         TransformError: the two differ, or the model's rows depend on each other; the message says by how much and
@@ -86,6 +89,7 @@ def verify(
         f"constants as large as {terms.max():.1g} cancel in it, which leaves too few digits of float64 for the rest; "
         "use smaller ones (such as a mask of -1e4 in place of -1e30)",
     )
+    return not precision.has_converted
 
 
 def verify_in_own_precision(

@@ -78,8 +78,10 @@ def rewrite_choices(writer: Writer, behind: set[Node]) -> None:
         writer: the writer of the graph.
         behind: the nodes after a head, which are left unchanged.
     """
-    for expands in (False, True):
-        _Choices(writer, behind, expands).resolve()
+    calls = (node for node in writer.graph.nodes if node.op.startswith("call_"))
+    if any(identify(writer.root, node).name in _STARTS for node in calls):
+        for expands in (False, True):
+            _Choices(writer, behind, expands).resolve()
 
 
 class _Choices:
