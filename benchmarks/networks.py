@@ -73,8 +73,9 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
     """Return the case of a name: `"3-16-16-1"`, `"10-10-10-1 on [-1,1]^10"` or `"ACAS Xu 1_1 property 3"`.
 
     Args:
-        name: Widths of a random network, on R^n or on a cube about 0; a network and a property of ACAS Xu; or another
-            network of VNN-COMP, as in `"gcas in 0.3 of its box"`, a box of this share of the sides about the middle.
+        name: Widths of a random network, on R^n or on a cube about 0, perhaps followed by `", seed 1"`; a network and a
+            property of ACAS Xu; or another network of VNN-COMP, as in `"gcas in 0.3 of its box"`, a box of this share
+            of the sides about the middle.
         acas_xu: Folder of the ACAS Xu networks (ONNX) and properties (VNN-LIB).
 
     Raises:
@@ -91,10 +92,10 @@ def load(name: str, acas_xu: Path = ACAS_XU_FOLDER) -> Case:
         sides = np.stack([np.ravel(domain.lower), np.ravel(domain.upper)], axis=1)
         middle = sides.mean(axis=1, keepdims=True)
         return Case(name, read_onnx(network), middle + float(found[2]) * (sides - middle), VNN_COMP.get(name))
-    if found := re.fullmatch(r"([\d-]+)(?: on \[-([\d.]+),\2\]\^\d+)?", name):
+    if found := re.fullmatch(r"([\d-]+)(?: on \[-([\d.]+),\2\]\^\d+)?(?:, seed (\d+))?", name):
         widths = tuple(int(width) for width in found[1].split("-"))
         box = None if found[2] is None else np.tile([-float(found[2]), float(found[2])], (widths[0], 1))
-        return Case(name, random_mlp(widths), box, (WHOLE_SPACE | BOXES).get(name))
+        return Case(name, random_mlp(widths, int(found[3] or 0)), box, (WHOLE_SPACE | BOXES).get(name))
     raise ValueError(
         "name: expected widths such as '3-16-16-1', widths and a cube such as '3-16-16-1 on [-1,1]^3', 'ACAS Xu 1_1 "
         f"property 3', or 'gcas in 0.3 of its box', found {name!r}."
