@@ -54,7 +54,7 @@ def enumerate_regions(
     method: str = "auto",
     solver: str | None = None,
     tolerance: float = 1e-10,
-    max_rays: int = 1024,
+    max_rays: int = 4096,
     max_error: float | None = None,
     max_regions: int | None = None,
     time_limit: float | None = None,
@@ -135,7 +135,7 @@ def pose(
     method: str = "auto",
     solver: str | None = None,
     tolerance: float = 1e-10,
-    max_rays: int = 1024,
+    max_rays: int = 4096,
     max_error: float | None = None,
 ) -> Problem:
     """Set up the problem to enumerate, from the arguments of `enumerate_regions`.

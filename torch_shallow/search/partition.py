@@ -34,7 +34,7 @@ class Search:
     by_rays: bool = True
     solver: str | None = None
     tolerance: float = 1e-10
-    max_rays: int | None = 1024
+    max_rays: int | None = 4096
     max_error: float | None = None
 
 
