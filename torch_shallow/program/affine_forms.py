@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from torch_shallow.errors import TransformError
 from torch_shallow.program.model_copy import is_finite
-from torch_shallow.program.sparse_products import SkippingZeros
+from torch_shallow.program.sparse_products import skipping_zeros
 from torch_shallow.program.traced import TracedModel
 
 SCALE = 2.0**200  # size of a source in a run
@@ -124,7 +124,7 @@ class _Run:
         count = 1 if self.traced.is_chain else 1 + len(self.sources)
         self.present = np.arange(count - 1)
         rows = self.with_sources(torch.tensor(base, device=self.traced.device).repeat(count, 1), INPUT)
-        with SkippingZeros():
+        with skipping_zeros(self.traced.root):
             y = self.traced.run(rows.reshape(len(rows), *self.traced.in_shape), self.at_relu)
         self.receive_values("output", y.reshape(len(y), -1))
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 MANY_ROWS, MANY_ENTRIES = 64, 1 << 14  # smaller products do not take long
 FEW, SHARE = 8, 16  # most entries of a column that are not zero, and of all its entries at most one in this many
 
 _PRODUCTS = frozenset({torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__})
-_LINEAR = torch.nn.functional.linear
+_LINEAR = nn.functional.linear
+
+
+def skipping_zeros(model: nn.Module) -> AbstractContextManager[object]:
+    """Return the context `SkippingZeros`, or one that does nothing if the model has no large matrix."""
+    tensors = (*model.parameters(), *model.buffers())
+    large = any(tensor.dim() == 2 and tensor.numel() >= MANY_ENTRIES for tensor in tensors)
+    return SkippingZeros() if large else nullcontext()
 
 
 class SkippingZeros(TorchFunctionMode):
