@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
+from torch_shallow.compiled.team import share
 from torch_shallow.compiled.vectors import LANES, positive_sums, write_sums
 from torch_shallow.functions.operators.kernels import (
     FAR,
@@ -165,8 +166,14 @@ def pass_groups(u, blocks, groups, table, region, points, nodes, moving):
 
 
 @compiled()
-def project_rows(x, projection, u, start, stop, shift):
-    """Write the coordinates of points, by blocks of the projection; `u` has the first `shift` points left out."""
+def project_rows(team, threads, size, start, stop, x, projection, u):
+    """Write the coordinates of points, by blocks of the projection."""
+    share(team, threads, size, start, stop, project_range, (x, projection, u, 0))
+
+
+@compiled()
+def project_range(thread, start, stop, x, projection, u, shift):
+    """Write the coordinates of a range of points; `u` has the first `shift` points left out."""
     for p in range(start, stop):
         for block in range(projection.shape[0]):
             write_sums(projection, block, x, p, u, p - shift)
@@ -237,6 +244,11 @@ def evaluate_together(
 
 @compiled("contract", "nsz")
 def evaluate_rows(
+    team,
+    threads,
+    size,
+    start,
+    stop,
     x,
     projection,
     half_spaces,
@@ -254,15 +266,17 @@ def evaluate_rows(
     regions,
     region,
     y,
-    start,
-    stop,
     u,
-    points,
-    nodes,
+    places,
 ):
     """Write the region of each of a range of points, and the value of its affine map; NaN where there is none.
 
     Args:
+        team: with the four that follow, as `share` takes them.
+        threads: most threads.
+        size: number of points to be taken at once.
+        start: first point.
+        stop: end of the range.
         x: the points.
         projection: blocks of the matrix of the coordinates; none if the points themselves are read, or nothing of them.
         half_spaces: rows of half-spaces, as in `locate`.
@@ -280,17 +294,65 @@ def evaluate_rows(
         regions: number of regions.
         region: is filled with regions.
         y: is filled with values.
-        start: first point.
-        stop: end of the range.
-        u: room for the coordinates of the points that run together; its width is a multiple of eight. Only its height
-            matters if there is no projection.
-        points: room for the points in progress.
-        nodes: room for their places in the tree.
+        u: room for the coordinates of the points that run together, for each thread; its width is a multiple of eight.
+            Only its height matters if there is no projection.
+        places: room for the points in progress and for their places in the tree, for each thread.
     """
+    arguments = (
+        x,
+        projection,
+        half_spaces,
+        tree,
+        blocks,
+        groups,
+        table,
+        weights,
+        biases,
+        first_limit,
+        second_limit,
+        in_box,
+        slack,
+        rounding,
+        regions,
+        region,
+        y,
+        u,
+        places,
+    )
+    share(team, threads, size, start, stop, evaluate_range, arguments)
+
+
+@compiled("contract", "nsz")
+def evaluate_range(
+    thread,
+    start,
+    stop,
+    x,
+    projection,
+    half_spaces,
+    tree,
+    blocks,
+    groups,
+    table,
+    weights,
+    biases,
+    first_limit,
+    second_limit,
+    in_box,
+    slack,
+    rounding,
+    regions,
+    region,
+    y,
+    rooms,
+    places,
+):
+    """Evaluate a range of points in the room of a thread. The other arguments are those of `evaluate_rows`."""
+    u, points, nodes = rooms[thread], places[thread, 0], places[thread, 1]
     for first in range(start, stop, u.shape[0]):
         last = min(first + u.shape[0], stop)
         if projection.shape[0] > 0:
-            project_rows(x, projection, u, first, last, first)
+            project_range(thread, first, last, x, projection, u, first)
             evaluate_together(
                 u,
                 0,
