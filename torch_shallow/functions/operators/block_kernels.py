@@ -142,27 +142,37 @@ def descend_groups(u, blocks, groups, table, region, start, stop, points, nodes)
 def pass_groups(u, blocks, groups, table, region, points, nodes, moving):
     """Advance points by one group each, and return how many have not arrived, as `descend_once` does.
 
-    If no group has a second block, the number of a group is that of its block.
+    Four points at once take less time than one after another. If no group has a second block, the number of a group is
+    that of its block.
     """
-    left = 0
-    if blocks.shape[0] == groups.shape[0]:
-        for i in range(moving):
-            point, node = points[i], nodes[i]
-            below = np.int64(table[groups[node, 1] + positive_sums(blocks, node, u, point)])
-            region[point] = ~below
-            points[left], nodes[left] = point, below
-            left += below >= 0
-    else:
-        for i in range(moving):
-            point, group = points[i], groups[nodes[i]]
-            signs = positive_sums(blocks, group[0], u, point)
-            if group[2] > LANES:
-                signs |= positive_sums(blocks, group[0] + 1, u, point) << LANES
-            below = np.int64(table[group[1] + signs])
-            region[point] = ~below
-            points[left], nodes[left] = point, below
-            left += below >= 0
+    left, fours, double = 0, moving - moving % 4, blocks.shape[0] > groups.shape[0]
+    for i in range(0, fours, 4):
+        a, b, c, d = points[i], points[i + 1], points[i + 2], points[i + 3]
+        at_a, at_b, at_c, at_d = nodes[i], nodes[i + 1], nodes[i + 2], nodes[i + 3]
+        first = at_a, at_b, at_c, at_d
+        if double:
+            first = groups[at_a, 0], groups[at_b, 0], groups[at_c, 0], groups[at_d, 0]
+        of_a, of_b, of_c, of_d = positive_sums(blocks, first, u, (a, b, c, d))
+        left = pass_group(u, blocks, groups, table, region, points, nodes, a, at_a, of_a, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, b, at_b, of_b, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, c, at_c, of_c, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, d, at_d, of_d, double, left)
+    for i in range(fours, moving):
+        point, node = points[i], nodes[i]
+        signs = positive_sums(blocks, groups[node, 0], u, point)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, point, node, signs, double, left)
     return left
+
+
+@compiled("contract", "nsz")
+def pass_group(u, blocks, groups, table, region, points, nodes, point, node, signs, double, left):
+    """Advance a point, given its signs in the group's first block, and return how many have not arrived so far."""
+    if double and groups[node, 2] > LANES:
+        signs |= positive_sums(blocks, groups[node, 0] + 1, u, point) << LANES
+    below = np.int64(table[groups[node, 1] + signs])
+    region[point] = ~below
+    points[left], nodes[left] = point, below
+    return left + (below >= 0)
 
 
 @compiled()
@@ -179,13 +189,20 @@ def project_range(thread, start, stop, x, projection, u, shift):
             write_sums(projection, block, x, p, u, p - shift)
 
 
-@compiled()
-def all_finite(u, start, stop):
-    """Tell whether all entries of some rows are finite."""
-    width = u.shape[1]
-    entries, unusual = u.reshape(u.shape[0] * width), False
-    for i in range(start * width, stop * width):
-        unusual |= not abs(entries[i]) < np.inf
+@compiled("contract", "nsz")
+def write_values(u, row, weights, biases, region, y, first, last):
+    """Write the value of each point's affine map, NaN where there is no region, and tell whether others are finite."""
+    unusual = False
+    for p in range(first, last):
+        k = region[p]
+        for o in range(weights.shape[1]):
+            total = np.nan
+            if k >= 0:
+                total = biases[k, o]
+                for c in range(weights.shape[2]):
+                    total += weights[k, o, c] * u[row + p - first, c]
+                unusual |= not abs(total) < np.inf
+            y[p, o] = total
     return not unusual
 
 
@@ -229,17 +246,12 @@ def evaluate_together(
         prefetch(biases, known[i])
     if in_box:
         keep_inside_box(x, first_limit[0], second_limit, slack, rounding, region, first, last)
-    elif first_limit.shape[0] > 0 or not all_finite(u, row, end):
+    elif first_limit.shape[0] > 0 or weights.shape[1] * weights.shape[2] == 0:
         keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
-    for i in range(row, end):
-        k = known[i]
-        for o in range(weights.shape[1]):
-            total = np.nan
-            if k >= 0:
-                total = biases[k, o]
-                for c in range(weights.shape[2]):
-                    total += weights[k, o, c] * u[i, c]
-            y[i - row + first, o] = total
+    finite = write_values(u, row, weights, biases, region, y, first, last)
+    if not (finite or in_box):  # a coordinate that is not finite makes each value infinite or NaN
+        keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
+        write_values(u, row, weights, biases, region, y, first, last)
 
 
 @compiled("contract", "nsz")
