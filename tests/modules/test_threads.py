@@ -125,7 +125,7 @@ def test_an_error_is_raised(three_threads: str) -> None:
         if part.start >= 3 * ROWS_OF_A_NEW_THREAD:
             raise ValueError("row")
 
-    rows = 100 * ROWS_IN_A_CALL
+    rows = 40 * ROWS_IN_A_CALL
     with pytest.raises(ValueError, match="row"):
         share_rows(rows, work)
     assert max(begun) < rows // 2
@@ -135,7 +135,7 @@ def test_an_error_is_raised(three_threads: str) -> None:
 
 
 def test_an_interrupt_ends_the_call(three_threads: str) -> None:
-    rows, begun = 300 * ROWS_IN_A_CALL, []
+    rows, begun = 40 * ROWS_IN_A_CALL, []
 
     def work(part: Share) -> None:
         if threading.get_ident() == threading.main_thread().ident:

@@ -1,7 +1,8 @@
 """Divide rows among as many threads as torch uses: torch's own threads where that is possible, else new ones.
 
 After each of its operations, torch's threads keep their cores busy for some milliseconds, in case another operation
-follows. During that time new threads get no core, whereas torch's own begin within microseconds.
+follows. During that time new threads get no core, whereas torch's own begin within microseconds. The price is that of
+torch's operations: all threads of the team are waited for, which takes milliseconds where others use their cores.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import NamedTuple
 
 import torch
 
-FEWEST_ROWS = 512  # to wake a second thread of torch takes as long as some hundred rows
+FEWEST_ROWS = 1024  # fewer take about as long on two threads, and longer where other processes keep all cores busy
 ROWS_AT_ONCE = 256  # a thread of torch takes as many again and again
-ROWS_IN_A_CALL = 1 << 14  # for each of torch's threads: an interrupt waits until they are done, some milliseconds
+ROWS_IN_A_CALL = 1 << 16  # for each of torch's threads; an interrupt waits for them, some milliseconds
 ROWS_OF_A_NEW_THREAD = 4096  # to start a new thread takes as long as about a thousand rows
 
 
