@@ -54,7 +54,11 @@ def share_rows(rows: int, work: Callable[[Share], object]) -> None:
         rows: the number of rows.
         work: calls a compiled loop, which releases the GIL.
     """
-    threads = torch.get_num_threads() if rows > FEWEST_ROWS else 1
+    if rows <= FEWEST_ROWS:
+        if rows:
+            work(Share(0, 1, rows, 0, rows))
+        return
+    threads = torch.get_num_threads()
     team = TEAM if threads > 1 and os.getpid() == PROCESS else 0
     if threads > 1 and not team:
         _share_with_new_threads(rows, work, threads)
