@@ -18,6 +18,16 @@ def both(blocks, points, sums, signs):
 
 
 @compiled("contract", "nsz")
+def three_at_once(blocks, points, signs):
+    last = points.shape[0] - 1
+    for point in range(points.shape[0]):
+        a, _, c = positive_sums(blocks, (0, 1, 2), points, (point, last, last - point))
+        signs[point, 0], signs[last - point, 2] = a, c
+        _, b = positive_sums(blocks, (2, 1), points, (0, point))
+        signs[point, 1] = b
+
+
+@compiled("contract", "nsz")
 def one_by_one(blocks, points, sums):
     last = blocks.shape[1] - 1
     for point in range(points.shape[0]):
@@ -47,3 +57,6 @@ def test_sums_and_signs_are_those_of_a_loop(columns, dtype):
         np.testing.assert_array_equal(sums[unlike], expected[unlike])  # NaN and infinities
         bits = signs[:, :, None] >> np.arange(LANES) & 1
         np.testing.assert_array_equal(bits.reshape(20, -1) == 1, expected > 0.0)
+        again = np.empty_like(signs)
+        three_at_once(blocks, points, again)
+        np.testing.assert_array_equal(again, signs)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.cases import thinned
 from tests.modules.torch_networks import NAMES, network, points, points_and_outsiders, shared
 from torch_shallow import transform
-from torch_shallow.functions import operators as threads
 from torch_shallow.functions import tree_function
-from torch_shallow.functions.operators import ROWS_AT_ONCE, share_rows
 from torch_shallow.functions.operators.locate import level_by_level
 from torch_shallow.functions.operators.plain import PlainTree, TreeTensors, is_plain, project
 from torch_shallow.functions.operators.select import gathered, scattered
@@ -290,44 +286,3 @@ def test_who_watches_derives_or_traces_has_operators() -> None:
     assert not any(asked)
     with torch.no_grad():
         assert is_plain(x.clone().requires_grad_(), *tensors)
-
-
-@pytest.mark.usefixtures("several_threads")
-@pytest.mark.parametrize("rows", [0, 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 5 * ROWS_AT_ONCE - 1])
-def test_every_row_is_worked_on_once(rows: int) -> None:
-    done = np.zeros(rows, dtype=int)
-
-    def work(start: int, stop: int) -> None:
-        done[start:stop] += 1
-
-    share_rows(rows, work)
-    assert (done == 1).all()
-
-
-@pytest.mark.usefixtures("several_threads")
-def test_an_error_in_any_thread_is_raised() -> None:
-    def work(start: int, stop: int) -> None:
-        if start == 3 * ROWS_AT_ONCE:
-            raise ValueError("row")
-
-    with pytest.raises(ValueError, match="row"):
-        share_rows(8 * ROWS_AT_ONCE, work)
-
-
-def test_a_thread_that_comes_late_holds_nothing_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    late: list[Callable[[], object]] = []
-    monkeypatch.setattr(threads, "start_new_thread", lambda function, _: late.append(function))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    x = torch.zeros(3 * threads.ROWS_AT_ONCE)
-    alive = weakref.ref(x)
-
-    def call(x: Tensor) -> None:
-        threads.share_rows(len(x), lambda start, stop: x[start:stop].add_(1.0))
-        assert bool((x == 1.0).all())
-
-    call(x)
-    del x
-    assert len(late) == 2
-    assert alive() is None
-    for helper in late:
-        helper()

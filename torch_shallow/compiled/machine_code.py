@@ -153,7 +153,7 @@ class VectorisingCompiler(EntryCompiler):
     library = VectorisedLibrary
 
 
-HOW = ("bundle.py", "decorator.py", "machine_code.py", "vectors.py", "view.py")
+HOW = ("bundle.py", "decorator.py", "machine_code.py", "team.py", "vectors.py", "view.py")
 
 
 class _Place(CompileResultCacheImpl):  # type: ignore[misc]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from torch_shallow.compiled.decorator import compiled
+from torch_shallow.compiled.team import share
 from torch_shallow.compiled.vectors import LANES, positive_sums, write_sums
 from torch_shallow.functions.operators.kernels import (
     FAR,
@@ -141,44 +142,67 @@ def descend_groups(u, blocks, groups, table, region, start, stop, points, nodes)
 def pass_groups(u, blocks, groups, table, region, points, nodes, moving):
     """Advance points by one group each, and return how many have not arrived, as `descend_once` does.
 
-    If no group has a second block, the number of a group is that of its block.
+    Four points at once take less time than one after another. If no group has a second block, the number of a group is
+    that of its block.
     """
-    left = 0
-    if blocks.shape[0] == groups.shape[0]:
-        for i in range(moving):
-            point, node = points[i], nodes[i]
-            below = np.int64(table[groups[node, 1] + positive_sums(blocks, node, u, point)])
-            region[point] = ~below
-            points[left], nodes[left] = point, below
-            left += below >= 0
-    else:
-        for i in range(moving):
-            point, group = points[i], groups[nodes[i]]
-            signs = positive_sums(blocks, group[0], u, point)
-            if group[2] > LANES:
-                signs |= positive_sums(blocks, group[0] + 1, u, point) << LANES
-            below = np.int64(table[group[1] + signs])
-            region[point] = ~below
-            points[left], nodes[left] = point, below
-            left += below >= 0
+    left, fours, double = 0, moving - moving % 4, blocks.shape[0] > groups.shape[0]
+    for i in range(0, fours, 4):
+        a, b, c, d = points[i], points[i + 1], points[i + 2], points[i + 3]
+        at_a, at_b, at_c, at_d = nodes[i], nodes[i + 1], nodes[i + 2], nodes[i + 3]
+        first = at_a, at_b, at_c, at_d
+        if double:
+            first = groups[at_a, 0], groups[at_b, 0], groups[at_c, 0], groups[at_d, 0]
+        of_a, of_b, of_c, of_d = positive_sums(blocks, first, u, (a, b, c, d))
+        left = pass_group(u, blocks, groups, table, region, points, nodes, a, at_a, of_a, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, b, at_b, of_b, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, c, at_c, of_c, double, left)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, d, at_d, of_d, double, left)
+    for i in range(fours, moving):
+        point, node = points[i], nodes[i]
+        signs = positive_sums(blocks, groups[node, 0], u, point)
+        left = pass_group(u, blocks, groups, table, region, points, nodes, point, node, signs, double, left)
     return left
 
 
+@compiled("contract", "nsz")
+def pass_group(u, blocks, groups, table, region, points, nodes, point, node, signs, double, left):
+    """Advance a point, given its signs in the group's first block, and return how many have not arrived so far."""
+    if double and groups[node, 2] > LANES:
+        signs |= positive_sums(blocks, groups[node, 0] + 1, u, point) << LANES
+    below = np.int64(table[groups[node, 1] + signs])
+    region[point] = ~below
+    points[left], nodes[left] = point, below
+    return left + (below >= 0)
+
+
 @compiled()
-def project_rows(x, projection, u, start, stop, shift):
-    """Write the coordinates of points, by blocks of the projection; `u` has the first `shift` points left out."""
+def project_rows(team, threads, size, start, stop, x, projection, u):
+    """Write the coordinates of points, by blocks of the projection."""
+    share(team, threads, size, start, stop, project_range, (x, projection, u, 0))
+
+
+@compiled()
+def project_range(thread, start, stop, x, projection, u, shift):
+    """Write the coordinates of a range of points; `u` has the first `shift` points left out."""
     for p in range(start, stop):
         for block in range(projection.shape[0]):
             write_sums(projection, block, x, p, u, p - shift)
 
 
-@compiled()
-def all_finite(u, start, stop):
-    """Tell whether all entries of some rows are finite."""
-    width = u.shape[1]
-    entries, unusual = u.reshape(u.shape[0] * width), False
-    for i in range(start * width, stop * width):
-        unusual |= not abs(entries[i]) < np.inf
+@compiled("contract", "nsz")
+def write_values(u, row, weights, biases, region, y, first, last):
+    """Write the value of each point's affine map, NaN where there is no region, and tell whether others are finite."""
+    unusual = False
+    for p in range(first, last):
+        k = region[p]
+        for o in range(weights.shape[1]):
+            total = np.nan
+            if k >= 0:
+                total = biases[k, o]
+                for c in range(weights.shape[2]):
+                    total += weights[k, o, c] * u[row + p - first, c]
+                unusual |= not abs(total) < np.inf
+            y[p, o] = total
     return not unusual
 
 
@@ -222,21 +246,21 @@ def evaluate_together(
         prefetch(biases, known[i])
     if in_box:
         keep_inside_box(x, first_limit[0], second_limit, slack, rounding, region, first, last)
-    elif first_limit.shape[0] > 0 or not all_finite(u, row, end):
+    elif first_limit.shape[0] > 0 or weights.shape[1] * weights.shape[2] == 0:
         keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
-    for i in range(row, end):
-        k = known[i]
-        for o in range(weights.shape[1]):
-            total = np.nan
-            if k >= 0:
-                total = biases[k, o]
-                for c in range(weights.shape[2]):
-                    total += weights[k, o, c] * u[i, c]
-            y[i - row + first, o] = total
+    finite = write_values(u, row, weights, biases, region, y, first, last)
+    if not (finite or in_box):  # a coordinate that is not finite makes each value infinite or NaN
+        keep_inside_polytope(x, first_limit, second_limit, slack, region, first, last)
+        write_values(u, row, weights, biases, region, y, first, last)
 
 
 @compiled("contract", "nsz")
 def evaluate_rows(
+    team,
+    threads,
+    size,
+    start,
+    stop,
     x,
     projection,
     half_spaces,
@@ -254,15 +278,17 @@ def evaluate_rows(
     regions,
     region,
     y,
-    start,
-    stop,
     u,
-    points,
-    nodes,
+    places,
 ):
     """Write the region of each of a range of points, and the value of its affine map; NaN where there is none.
 
     Args:
+        team: with the four that follow, as `share` takes them.
+        threads: most threads.
+        size: number of points to be taken at once.
+        start: first point.
+        stop: end of the range.
         x: the points.
         projection: blocks of the matrix of the coordinates; none if the points themselves are read, or nothing of them.
         half_spaces: rows of half-spaces, as in `locate`.
@@ -280,17 +306,65 @@ def evaluate_rows(
         regions: number of regions.
         region: is filled with regions.
         y: is filled with values.
-        start: first point.
-        stop: end of the range.
-        u: room for the coordinates of the points that run together; its width is a multiple of eight. Only its height
-            matters if there is no projection.
-        points: room for the points in progress.
-        nodes: room for their places in the tree.
+        u: room for the coordinates of the points that run together, for each thread; its width is a multiple of eight.
+            Only its height matters if there is no projection.
+        places: room for the points in progress and for their places in the tree, for each thread.
     """
+    arguments = (
+        x,
+        projection,
+        half_spaces,
+        tree,
+        blocks,
+        groups,
+        table,
+        weights,
+        biases,
+        first_limit,
+        second_limit,
+        in_box,
+        slack,
+        rounding,
+        regions,
+        region,
+        y,
+        u,
+        places,
+    )
+    share(team, threads, size, start, stop, evaluate_range, arguments)
+
+
+@compiled("contract", "nsz")
+def evaluate_range(
+    thread,
+    start,
+    stop,
+    x,
+    projection,
+    half_spaces,
+    tree,
+    blocks,
+    groups,
+    table,
+    weights,
+    biases,
+    first_limit,
+    second_limit,
+    in_box,
+    slack,
+    rounding,
+    regions,
+    region,
+    y,
+    rooms,
+    places,
+):
+    """Evaluate a range of points in the room of a thread. The other arguments are those of `evaluate_rows`."""
+    u, points, nodes = rooms[thread], places[thread, 0], places[thread, 1]
     for first in range(start, stop, u.shape[0]):
         last = min(first + u.shape[0], stop)
         if projection.shape[0] > 0:
-            project_rows(x, projection, u, first, last, first)
+            project_range(thread, first, last, x, projection, u, first)
             evaluate_together(
                 u,
                 0,

@@ -8,6 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from torch_shallow.compiled.decorator import compiled
+from torch_shallow.compiled.team import share
 from torch_shallow.compiled.view import take_apart
 
 
@@ -35,6 +36,90 @@ def prefetch(typing_context, view, row):
 TOGETHER = 64  # points that descend the tree together: while one waits for memory, the others continue
 FAR = 1 << 15  # a tree with more cuts than this exceeds the core's own cache, so it is prefetched
 AHEAD = 8  # number of points whose local models are prefetched
+
+
+@compiled("contract", "nsz")
+def locate_rows(
+    team,
+    threads,
+    size,
+    start,
+    stop,
+    u,
+    x,
+    half_spaces,
+    tree,
+    first_limit,
+    second_limit,
+    in_box,
+    slack,
+    rounding,
+    regions,
+    region,
+    places,
+):
+    """Write the region of each point; -1 in an open cell and outside the domain.
+
+    Args:
+        team: with the four that follow, as `share` takes them.
+        threads: most threads.
+        size: number of points to be taken at once.
+        start: first point.
+        stop: end of the points.
+        u: the coordinates that the cuts read.
+        x: the points.
+        half_spaces: rows of half-spaces.
+        tree: the cuts, as in `locate`.
+        first_limit: lower bounds of a box, as one row; or coefficients of inequalities, perhaps none.
+        second_limit: upper bounds, or right-hand sides.
+        in_box: whether the limits are those of a box.
+        slack: how far a point may lie outside, as in `inside`.
+        rounding: the unit of rounding of the points, as in `inside`.
+        regions: number of regions.
+        region: is filled with regions.
+        places: room for `TOGETHER` points in progress and for their nodes, for each thread.
+    """
+    arguments = (
+        u,
+        x,
+        half_spaces,
+        tree,
+        first_limit,
+        second_limit,
+        in_box,
+        slack,
+        rounding,
+        regions,
+        region,
+        places,
+    )
+    share(team, threads, size, start, stop, locate_range, arguments)
+
+
+@compiled("contract", "nsz")
+def locate_range(
+    thread,
+    start,
+    stop,
+    u,
+    x,
+    half_spaces,
+    tree,
+    first_limit,
+    second_limit,
+    in_box,
+    slack,
+    rounding,
+    regions,
+    region,
+    places,
+):
+    """Locate a range of points in the room of a thread. The other arguments are those of `locate_rows`."""
+    descend_rows(u, half_spaces, tree, regions, region, start, stop, places[thread, 0], places[thread, 1])
+    if in_box:
+        keep_inside_box(x, first_limit[0], second_limit, slack, rounding, region, start, stop)
+    else:
+        keep_inside_polytope(x, first_limit, second_limit, slack, region, start, stop)
 
 
 @compiled("contract", "nsz")
@@ -130,7 +215,13 @@ def keep_inside_polytope(x, a, b, slack, region, start, stop):
 
 
 @compiled("contract", "nsz")
-def select_rows(weights, biases, region, u, y, start, stop):
+def select_rows(team, threads, size, start, stop, weights, biases, region, u, y):
+    """Write the values of a range of points, as `select_range` does, by a team as `share` takes it."""
+    share(team, threads, size, start, stop, select_range, (weights, biases, region, u, y))
+
+
+@compiled("contract", "nsz")
+def select_range(thread, start, stop, weights, biases, region, u, y):
     """Write the value of the affine map of each point's region; outside NaN, or 0 if there are no biases."""
     outputs, coordinates, constant = weights.shape[1], weights.shape[2], biases.shape[0] > 0
     for p in range(start, stop):
@@ -148,7 +239,13 @@ def select_rows(weights, biases, region, u, y, start, stop):
 
 
 @compiled("contract", "nsz")
-def select_rows_transposed(weights, region, g, u, start, stop):
+def select_rows_transposed(team, threads, size, start, stop, weights, region, g, u):
+    """Write the values of a range of points, as `select_range_transposed` does, by a team as `share` takes it."""
+    share(team, threads, size, start, stop, select_range_transposed, (weights, region, g, u))
+
+
+@compiled("contract", "nsz")
+def select_range_transposed(thread, start, stop, weights, region, g, u):
     """Write the value at `g` of the transposed linear map of each point's region; 0 outside. `u` is float64."""
     outputs, coordinates = weights.shape[1], weights.shape[2]
     for p in range(start, stop):

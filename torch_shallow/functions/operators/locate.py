@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torch_shallow.domain import TOLERANCE, inside
-from torch_shallow.functions.operators import share_rows, vmap_over_rows
+from torch_shallow.functions.operators import vmap_over_rows
+from torch_shallow.functions.operators.threads import Share, share_rows
 
 NAME = "torch_shallow::locate"
 torch.library.define(
@@ -89,23 +90,20 @@ def _compiled(
     rounding: float,
 ) -> Tensor:
     # Imported here because numba takes a while.
-    from torch_shallow.functions.operators.kernels import TOGETHER, descend_rows, keep_inside_box, keep_inside_polytope
+    from torch_shallow.functions.operators.kernels import TOGETHER, locate_rows
 
     rows, points = u.contiguous().numpy(), x.contiguous().numpy()
     cuts = half_spaces.to(torch.float64).contiguous().numpy(), tree.contiguous().numpy()
     found = torch.empty(len(rows), dtype=torch.int64)
-    region, slack = found.numpy(), max(TOLERANCE, rounding)
     if first_limit is None or second_limit is None:
-        limits = np.zeros((0, points.shape[1])), np.zeros(0)
+        limits = np.zeros((0, points.shape[1])), np.zeros(0), False
     else:
-        limits = first_limit.contiguous().numpy(), second_limit.contiguous().numpy()
+        in_box = first_limit.dim() == 1
+        limits = np.atleast_2d(first_limit.contiguous().numpy()), second_limit.contiguous().numpy(), in_box
+    arrays = (rows, points, *cuts, *limits, max(TOLERANCE, rounding), rounding, regions, found.numpy())
 
-    def work(start: int, stop: int) -> None:
-        descend_rows(rows, *cuts, regions, region, start, stop, *np.empty((2, TOGETHER), dtype=np.int64))
-        if limits[0].ndim == 2:
-            keep_inside_polytope(points, *limits, slack, region, start, stop)
-        else:
-            keep_inside_box(points, *limits, slack, rounding, region, start, stop)
+    def work(part: Share) -> None:
+        locate_rows(*part, *arrays, np.empty((part.threads, 2, TOGETHER), dtype=np.int64))
 
     share_rows(len(rows), work)
     return found

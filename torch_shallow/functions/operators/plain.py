@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as global_hooks
 
 from torch_shallow.domain import TOLERANCE
-from torch_shallow.functions.operators import share_rows
+from torch_shallow.functions.operators.threads import Share, share_rows
 from torch_shallow.functions.operators.tree_blocks import (
     EIGHT,
     TreeBlocks,
@@ -127,15 +127,13 @@ class PlainTree:
         y, region = x.new_empty((count, kept.outputs)), np.empty(count, dtype=np.int64)
         arrays = (_array(x), *kept.arrays, max(TOLERANCE, rounding), rounding, regions, region, y.numpy())
 
-        def work(start: int, stop: int) -> None:
-            together = min(TOGETHER, stop - start)
-            places = np.empty((2, together), dtype=np.int64)
-            kept.evaluate_rows(*arrays, start, stop, np.empty((together, kept.width)), places[0], places[1])
+        together = min(TOGETHER, count)
 
-        if count == 1:
-            work(0, 1)
-        else:
-            share_rows(count, work)
+        def work(part: Share) -> None:
+            u, places = np.empty((part.threads, together, kept.width)), np.empty((part.threads, 2, together), np.int64)
+            kept.evaluate_rows(*part, *arrays, u, places)
+
+        share_rows(count, work)
         return y, torch.from_numpy(region)
 
     def _prepared(self, tensors: TreeTensors, count: int) -> _Kept:
@@ -201,7 +199,7 @@ def project(
     matrix = _array(projection)
     blocks = projection_blocks(matrix)
     u = np.empty((len(points), _room(len(matrix))))
-    share_rows(len(points), lambda start, stop: project_rows(points, blocks, u, start, stop, 0))
+    share_rows(len(points), lambda part: project_rows(*part, points, blocks, u))
     return torch.from_numpy(np.ascontiguousarray(u[:, : len(matrix)]))
 
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from torch_shallow.functions.operators import batch_first, share_rows, vmap_over_rows
+from torch_shallow.functions.operators import batch_first, vmap_over_rows
+from torch_shallow.functions.operators.threads import share_rows
 
 SELECT, COLLECT = "torch_shallow::select", "torch_shallow::collect"
 torch.library.define(SELECT, "(Tensor weights, Tensor? biases, Tensor region, Tensor u, bool transposed) -> Tensor")
@@ -67,12 +68,12 @@ def _compiled_select(weights: Tensor, biases: Tensor | None, region: Tensor, u: 
     maps, rows, where = (tensor.contiguous().numpy() for tensor in (weights.to(torch.float64), u, region))
     y = torch.empty(len(rows), maps.shape[2 if transposed else 1], dtype=torch.float64 if transposed else u.dtype)
     if transposed:
-        share_rows(len(rows), lambda start, stop: select_rows_transposed(maps, where, rows, y.numpy(), start, stop))
+        share_rows(len(rows), lambda part: select_rows_transposed(*part, maps, where, rows, y.numpy()))
         return y.to(u.dtype)
     constants = (
         weights.new_empty(0, maps.shape[1]) if biases is None else biases.to(torch.float64).contiguous()
     ).numpy()
-    share_rows(len(rows), lambda start, stop: select_rows(maps, constants, where, rows, y.numpy(), start, stop))
+    share_rows(len(rows), lambda part: select_rows(*part, maps, constants, where, rows, y.numpy()))
     return y
 
 
