@@ -120,10 +120,12 @@ def _questions() -> None:
     from torch_shallow.search.ask import Asked
     from torch_shallow.search.question import CellTask, Posed
 
-    program = activation_partition(_in_a_box().partition).program
+    box = domain.Box(-10.0, 10.0)  # large, so that neurons of the second layer take both signs
+    program = activation_partition(transform(_model(), domain=box).partition).program
     for method in ("rays", "relaxation"):
-        engine = Asked(Posed(program, BOX, 2), method).engine
-        engine.explore(CellTask((engine.root(),), -float("inf"), 200))
+        engine = Asked(Posed(program, box, 2), method).engine
+        left = engine.explore(CellTask((engine.root(),), -float("inf"), 1)).open
+        engine.explore(CellTask(left, -float("inf"), 200))
 
 
 def _counterfactuals() -> None:

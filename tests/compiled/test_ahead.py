@@ -24,9 +24,9 @@ def run(arguments: list[str], cache: Path) -> subprocess.CompletedProcess[str]:
 def test_what_the_readme_shows_compiles_nothing_afterwards(tmp_path):
     assert "functions compiled in" in run(["-m", "torch_shallow", "compile"], tmp_path).stdout
     assert run(["-m", "torch_shallow", "compile"], tmp_path).stdout == "All code is already compiled.\n"
-    shown = run(["-m", "benchmarks.first_use", "readme"], tmp_path)
+    shown = run(["-m", "benchmarks.first_use", "pages"], tmp_path)
     assert "compiles its inner loops" not in shown.stderr
-    assert "compiles its inner loops" in run(["-m", "benchmarks.first_use", "readme"], tmp_path / "empty").stderr
+    assert "compiles its inner loops" in run(["-m", "benchmarks.first_use", "pages"], tmp_path / "empty").stderr
 
 
 @pytest.mark.parametrize(
