@@ -28,7 +28,7 @@ UNDECIDED = 2  # status of a neuron that may take both signs on a cell; otherwis
 TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
 NUM_COUNTS = 4
 
-BLOCK = 1 << 15
+BLOCK, BLOCK_BYTES = 1 << 15, 1 << 24  # most rows of a block, and most bytes unless that would be few rows
 
 
 class Found(Bundle):
@@ -39,10 +39,6 @@ class Found(Bundle):
     region_parents: np.ndarray  # int64
     patterns: np.ndarray  # uint8 (capacity, bytes)
     points: np.ndarray  # float64 (capacity, dimension - 1)
-
-    def first(self, cuts: int, regions: int) -> Found:
-        """Return the first rows for cuts and for regions."""
-        return Found(*(array[:rows] for array, rows in zip(self, (cuts, cuts, *(3 * [regions])), strict=True)))
 
 
 @compiled()
@@ -86,6 +82,7 @@ class Harvest:
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.quota, self.interrupted = quota, interrupted
         self._cut_rows, self._region_rows = FIRST_CUTS, FIRST_REGIONS
+        self._free: tuple[np.ndarray, ...] | None = None  # what is left of the block that is being filled
         self.clear()
 
     def clear(self) -> None:
@@ -115,15 +112,30 @@ class Harvest:
         limits = ((self.quota.cuts, cuts), (self.quota.regions, regions))
         return min((float(limit - found) for limit, found in limits if limit is not None), default=float("inf"))
 
-    def room(self, found: Found) -> Found:
-        """Return the part of a block that should be filled before the next check of the clock."""
-        self._looked = time.monotonic()
-        left = self._left(self.num_cuts, self.num_regions)
-        cuts, regions = (int(max(1, min(n, left, len(found.points)))) for n in (self._cut_rows, self._region_rows))
-        return found.first(cuts, regions)
+    def room(self, width: int, coordinates: int) -> Found:
+        """Return arrays that should be filled before the next check of the clock.
 
-    def take(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
-        """Append what a compiled walk has written since the last call."""
+        Args:
+            width: Number of bytes of a pattern.
+            coordinates: Number of coordinates of a point.
+        """
+        self._looked = time.monotonic()
+        if self._free is None or not (len(self._free[0]) and len(self._free[-1])):
+            size = max(1024, min(BLOCK, BLOCK_BYTES // (8 * (coordinates + 1) + width)))
+            parents_and_neurons = np.empty((3, size), dtype=np.int64)
+            self._free = *parents_and_neurons, np.empty((size, width), dtype=np.uint8), np.empty((size, coordinates))
+        left = self._left(self.num_cuts, self.num_regions)
+        cuts, regions = (int(max(1, min(rows, left))) for rows in (self._cut_rows, self._region_rows))
+        return Found(*self._parts(slice(cuts), slice(regions)))
+
+    def _parts(self, cuts: slice, regions: slice) -> tuple[np.ndarray, ...]:
+        """Return some rows of what is left of the block."""
+        assert self._free is not None
+        of_cuts, of_regions = self._free[:2], self._free[2:]
+        return *(array[cuts] for array in of_cuts), *(array[regions] for array in of_regions)
+
+    def take(self, engine: str, counts: Int[np.ndarray, "counts"]) -> None:
+        """Append what a compiled walk has written to its room."""
         cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
         seconds = time.monotonic() - self._looked
         # The time of cuts before the first region says nothing about the time that regions take.
@@ -132,15 +144,8 @@ class Harvest:
             self._region_rows = min(self._region_rows * (8 if regions >= self._region_rows else 1), BLOCK)
         elif seconds > RESPONSE * 2:
             self._cut_rows, self._region_rows = max(self._cut_rows // 4, 1), max(self._region_rows // 4, 1)
-        # Copies, since a view would keep a whole block alive for a few rows.
-        self.add(
-            engine,
-            found.cut_parents[:cuts],
-            found.cut_neurons[:cuts].copy(),
-            found.region_parents[:regions],
-            found.patterns[:regions].copy(),
-            found.points[:regions].copy(),
-        )
+        self.add(engine, *self._parts(slice(cuts), slice(regions)))
+        self._free = self._parts(slice(cuts, None), slice(regions, None))
         counts[CUT_ROWS] = counts[REGION_ROWS] = 0
 
     def add(
@@ -195,16 +200,15 @@ class Harvest:
 
     def piece(self, starts: Int[np.ndarray, "starts"]) -> Piece:
         """Return everything that was found below some cells of the whole tree."""
-        cut_parents, cut_neurons, region_parents, patterns, points = (
-            np.concatenate(column) for column in zip(*self._blocks, strict=True)
-        )
+        *codes, patterns, points = zip(*self._blocks, strict=True)
         # Small, to send quickly; only a task of billions of cuts needs larger numbers.
+        code = np.int32 if self.num_cuts < 1 << 30 else np.int64
         cut_parents, cut_neurons, region_parents = (
-            codes.astype(np.int32) if self.num_cuts < 1 << 30 else codes
-            for codes in (cut_parents, cut_neurons, region_parents)
+            np.concatenate(each, dtype=code, casting="same_kind") for each in codes
         )
         open_parents = np.concatenate([np.zeros(0, dtype=np.int64), *self._open])
-        return Piece(starts, cut_parents, cut_neurons, region_parents, patterns, points, open_parents, self._method)
+        regions = region_parents, np.concatenate(patterns), np.concatenate(points)
+        return Piece(starts, cut_parents, cut_neurons, *regions, open_parents, self._method)
 
 
 def off_path() -> TransformError:
@@ -229,11 +233,6 @@ class CompiledWalk(ABC):
 
     def __init__(self, problem: Problem, harvest: Harvest) -> None:
         self.problem, self.harvest = problem, harvest
-        neurons, coordinates = problem.program.num_neurons, problem.chart.num_coordinates
-        size = max(1024, min(BLOCK, (1 << 24) // (8 * (coordinates + 1) + neurons // 8)))
-        cut_parents, cut_neurons, region_parents = np.zeros((3, size), dtype=np.int64)
-        patterns = np.zeros((size, (neurons + 7) // 8), dtype=np.uint8)
-        self.found = Found(cut_parents, cut_neurons, region_parents, patterns, np.zeros((size, coordinates)))
 
     @abstractmethod
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
@@ -246,10 +245,11 @@ class CompiledWalk(ABC):
     def _walk_all(self) -> None:
         """Walk everything that is below both the one cell on the stack and the path of the harvest."""
         harvest, counts = self.harvest, np.zeros(NUM_COUNTS, dtype=np.int64)
+        sizes = (self.problem.program.num_neurons + 7) // 8, self.problem.chart.num_coordinates
         counts[CUTS] = harvest.num_cuts
         while True:
-            status = self._walk(harvest.room(self.found), counts)
-            harvest.take(self.engine, self.found, counts)
+            status = self._walk(harvest.room(*sizes), counts)
+            harvest.take(self.engine, counts)
             if status == DONE:
                 return
             if status == OFF_PATH:

@@ -12,21 +12,19 @@ from torch import nn
 from torch_shallow import Box, IncompleteWarning, transform
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.runs.watch import FinishingTime
-from torch_shallow.search.task_output import CUT_ROWS, NUM_COUNTS, REGION_ROWS, Found, Harvest, Quota
+from torch_shallow.search.task_output import CUT_ROWS, NUM_COUNTS, REGION_ROWS, Harvest, Quota
 
 
 def room_after(calls: list[tuple[int, int]]) -> tuple[int, int]:
     """How many cuts and regions a walk may find at once, after calls that found so many and took no time."""
-    space = 1 << 16
-    parents, neurons = np.full((2, space), -1), np.zeros(space, dtype=np.int64)
-    found = Found(parents[0], neurons, parents[1], np.zeros((space, 1), dtype=np.uint8), np.zeros((space, 1)))
     harvest = Harvest(Quota())
     for cuts, regions in calls:
-        room = harvest.room(found)
+        room = harvest.room(1, 1)
+        room.cut_parents[:] = room.region_parents[:] = -1
         counts = np.zeros(NUM_COUNTS, dtype=np.int64)
         counts[CUT_ROWS], counts[REGION_ROWS] = min(cuts, len(room.cut_neurons)), min(regions, len(room.points))
-        harvest.take("rays", room, counts)
-    room = harvest.room(found)
+        harvest.take("rays", counts)
+    room = harvest.room(1, 1)
     return len(room.cut_neurons), len(room.points)
 
 
