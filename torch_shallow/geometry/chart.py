@@ -85,7 +85,9 @@ class Chart:
         self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
     ) -> Float[np.ndarray, "rows homogeneous"]:
         """Express the affine functions `weight x + bias` as linear functions of `[v, 1]`."""
-        return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
+        rows = np.empty((len(weight), self.num_coordinates + 1))
+        rows[:, :-1], rows[:, -1] = weight @ self.directions.T, weight @ self.origin + bias
+        return rows
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -48,60 +48,52 @@ class PackedProgram(Bundle):
 
 def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neurons"] | None = None) -> PackedProgram:
     """Lay a program out for the compiled walk, in chart coordinates; every value counts unless `harmless` is given."""
-    d = program.num_inputs
-    inputs, hidden, starts, sources, offsets = [], [], [0], [], []
-    input_sizes, hidden_norms = [], []
-    size = 0
-    for stage in program.stages:
-        weight, bias = stage.weight[:, :d], stage.bias
-        inputs.append(chart.pull_back(weight, bias).T.reshape(-1))
-        input_sizes.append(
-            np.abs(weight) @ np.abs(chart.origin) + np.abs(bias) + np.linalg.norm(weight @ chart.directions.T, axis=1)
-        )
-        hidden_norms.append(np.linalg.norm(stage.weight[:, d:], axis=1))
-        for source in range(len(inputs) - 1):
-            block = stage.weight[:, d + program.offsets[source] : d + program.offsets[source + 1]]
-            if block.any():
-                sources.append(source)
-                offsets.append(size)
-                hidden.append(block.T.reshape(-1))
-                size += block.size
-        starts.append(len(sources))
+    d, offsets = program.num_inputs, program.offsets
+    sizes = np.array([stage.num_neurons for stage in program.stages], dtype=np.int64)
+    inputs, input_sizes, hidden_norms = [], [], []
+    blocks: list[list[tuple[int, np.ndarray]]] = []  # for each stage, those that are not zero, and the stages they read
+    for number, stage in enumerate(program.stages):
+        weight, bias, hidden = stage.weight[:, :d], stage.bias, stage.weight[:, d:]
+        rows = chart.pull_back(weight, bias)
+        inputs.append(rows.T.reshape(-1))
+        input_sizes.append(np.abs(weight) @ np.abs(chart.origin) + np.abs(bias) + np.linalg.norm(rows[:, :-1], axis=1))
+        hidden_norms.append(np.linalg.norm(hidden, axis=1))
+        read = ((source, hidden[:, offsets[source] : offsets[source + 1]]) for source in range(number))
+        blocks.append([(source, block) for source, block in read if block.any()])
+    in_order = [block for of_stage in blocks for block in of_stage]
 
     def join(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.zeros(0), *parts])
 
-    def integers(values: list[int]) -> np.ndarray:
-        return np.array(values, dtype=np.int64)
+    def starts(lengths: list[int]) -> np.ndarray:
+        return np.array([0, *accumulate(lengths)], dtype=np.int64)
 
     return PackedProgram(
-        integers([stage.num_neurons for stage in program.stages]),
-        integers(list(program.offsets)),
+        sizes,
+        np.array(offsets),
         join(inputs),
-        _closed(program),
-        integers(starts),
-        integers(sources),
-        integers(offsets),
-        join(hidden),
+        _closed(program, blocks),
+        starts([len(of_stage) for of_stage in blocks]),
+        np.array([source for source, _ in in_order], dtype=np.int64),
+        starts([block.size for _, block in in_order])[:-1],
+        join([block.T.reshape(-1) for _, block in in_order]),
         join(input_sizes),
         join(hidden_norms),
         np.full(program.num_neurons, np.inf) if harmless is None else harmless,
-        np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages]),
-        *_sources(program, chart),
+        np.repeat(np.arange(len(blocks)), sizes),
+        *_sources(program, chart, blocks),
     )
 
 
-def _sources(program: ReLUProgram, chart: Chart) -> tuple[np.ndarray, ...]:
+def _sources(program: ReLUProgram, chart: Chart, blocks: list[list[tuple[int, np.ndarray]]]) -> tuple[np.ndarray, ...]:
     """Return the fields of a `PackedProgram` that say which stages are sparse, and what their neurons read."""
     d, neurons = program.num_inputs, program.num_neurons
     sparse, targets, sources, weights = [], [], [], []
     for number, (stage, offset) in enumerate(zip(program.stages, program.offsets, strict=False)):
-        hidden = stage.weight[:, d:]
-        read = [hidden[:, a:b] for a, b in pairwise(program.offsets[: number + 1])]
-        size = sum(block.size for block in read if block.any())
-        rows, columns = np.nonzero(hidden) if number else (np.zeros(0, dtype=np.int64),) * 2
-        sparse.append(number > 0 and len(rows) <= min(SPARSE * size, FEW * len(hidden)))
+        hidden, size = stage.weight[:, d:], sum(block.size for _, block in blocks[number])
+        sparse.append(number > 0 and np.count_nonzero(hidden) <= min(SPARSE * size, FEW * len(hidden)))
         if sparse[-1]:
+            rows, columns = np.nonzero(hidden)
             targets.append(offset + rows)
             sources.append(columns)
             weights.append(hidden[rows, columns])
@@ -149,19 +141,14 @@ def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None 
         return HARMLESS / most
 
 
-def _closed(program: ReLUProgram) -> np.ndarray:
+def _closed(program: ReLUProgram, blocks: list[list[tuple[int, np.ndarray]]]) -> np.ndarray:
     """Return whether all stages after each stage read neither the input nor any stage before that stage."""
-    d, offsets = program.num_inputs, program.offsets
-    first_read = [
-        np.flatnonzero(stage.weight.any(axis=0)).min(initial=stage.weight.shape[1]) for stage in program.stages
-    ]
-    return np.array(
-        [
-            all(first_read[later] >= d + offsets[s] for later in range(s + 1, len(offsets) - 1))
-            for s in range(len(first_read))
-        ],
-        dtype=np.uint8,
-    )
+    d, closed, first_read = program.num_inputs, [], len(blocks)  # by the stages after the present one
+    for number in reversed(range(len(blocks))):
+        closed.append(first_read >= number)
+        sources = [source for source, _ in blocks[number]]
+        first_read = min(first_read, -1 if program.stages[number].weight[:, :d].any() else min(sources, default=number))
+    return np.array(closed[::-1], dtype=np.uint8)
 
 
 @compiled("contract", "nsz")
