@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import shake_128
+
 import numpy as np
 from jaxtyping import Float, UInt64
 
@@ -42,7 +44,7 @@ class ConeStorage:
     def _scratch(self, rays: int) -> Scratch:
         pairs = 4 * rays
         slots = 4 * rays * max(4, 1 << int(np.ceil(np.log2(self.cones.pool.shape[1]))))
-        codes = np.random.default_rng(0).integers(1 << 63, size=64 * self.words, dtype=np.uint64)
+        codes = np.frombuffer(shake_128().digest(8 * 64 * self.words), dtype=np.uint64).copy()
         return Scratch(
             np.empty(rays),
             np.empty(rays + 1, dtype=np.int32),
