@@ -99,8 +99,9 @@ def _sources(program: ReLUProgram, chart: Chart, blocks: list[list[tuple[int, np
             weights.append(hidden[rows, columns])
     none = np.zeros(0, dtype=np.int64)
     target, source = (np.concatenate([none, *parts]) for parts in (targets, sources))
-    by_source = np.argsort(source, kind="stable")
-    starts = [np.append(0, np.cumsum(np.bincount(of, minlength=neurons))) for of in (target, source)]
+    starts = np.zeros((2, neurons + 1), dtype=np.int64)
+    for of, start in zip((target, source), starts, strict=True):
+        np.cumsum(np.bincount(of, minlength=neurons), out=start[1:])
     return (
         chart.pull_back(program.reads, program.biases) if any(sparse) else np.zeros((0, chart.num_coordinates + 1)),
         np.array(sparse, dtype=np.uint8),
@@ -108,7 +109,7 @@ def _sources(program: ReLUProgram, chart: Chart, blocks: list[list[tuple[int, np
         source,
         np.concatenate([np.zeros(0), *weights]),
         starts[1],
-        target[by_source],
+        target[np.argsort(source, kind="stable")],
     )
 
 
