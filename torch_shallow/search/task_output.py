@@ -24,9 +24,9 @@ NEED_FRAMES = 13  # the stack is full
 OFF_PATH = 14  # the first cuts are not those of the path
 UNDECIDED = 2  # status of a neuron that may take both signs on a cell; otherwise 0 or 1
 
-# Counts of a walk: top of its stack, cuts found in all calls, and rows of `Found` in use.
-TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
-NUM_COUNTS = 4
+# Counts of a walk: top of its stack, cuts found in all calls, rows of `Found` in use, and rows that may be in use.
+TOP, CUTS, CUT_ROWS, REGION_ROWS, MOST_CUT_ROWS, MOST_REGION_ROWS = range(6)
+NUM_COUNTS = 6
 
 BLOCK, BLOCK_BYTES = 1 << 15, 1 << 24  # most rows of a block, and most bytes unless that would be few rows
 
@@ -54,6 +54,7 @@ def guided_side(path, depth, neuron):
 
 FIRST_CUTS, FIRST_REGIONS = 4, 1  # room given to a walk at first: a single cut or region may take a second
 RESPONSE = 0.05  # seconds that a compiled walk should take between two checks of the clock
+MOST_GROWTH = 64  # the room for a walk grows by at most this factor from one check to the next
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Harvest:
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.quota, self.interrupted = quota, interrupted
         self._cut_rows, self._region_rows = FIRST_CUTS, FIRST_REGIONS
-        self._free: tuple[np.ndarray, ...] | None = None  # what is left of the block that is being filled
+        self._block: Found | None = None  # the arrays that walks write to, and their numbers of rows in use
+        self._used = 0, 0
         self.clear()
 
     def clear(self) -> None:
@@ -112,41 +114,48 @@ class Harvest:
         limits = ((self.quota.cuts, cuts), (self.quota.regions, regions))
         return min((float(limit - found) for limit, found in limits if limit is not None), default=float("inf"))
 
-    def room(self, width: int, coordinates: int) -> Found:
-        """Return arrays that should be filled before the next check of the clock.
+    def room(self, counts: Int[np.ndarray, "counts"], width: int, coordinates: int) -> Found:
+        """Return the arrays that a walk should write to, and set how far, up to the next check of the clock.
 
         Args:
+            counts: The counts of the walk.
             width: Number of bytes of a pattern.
             coordinates: Number of coordinates of a point.
         """
         self._looked = time.monotonic()
-        if self._free is None or not (len(self._free[0]) and len(self._free[-1])):
+        if self._block is None or max(self._used) == len(self._block.points):
             size = max(1024, min(BLOCK, BLOCK_BYTES // (8 * (coordinates + 1) + width)))
-            parents_and_neurons = np.empty((3, size), dtype=np.int64)
-            self._free = *parents_and_neurons, np.empty((size, width), dtype=np.uint8), np.empty((size, coordinates))
-        left = self._left(self.num_cuts, self.num_regions)
-        cuts, regions = (int(max(1, min(rows, left))) for rows in (self._cut_rows, self._region_rows))
-        return Found(*self._parts(slice(cuts), slice(regions)))
+            cut_parents, cut_neurons, region_parents = np.empty((3, size), dtype=np.int64)
+            patterns, points = np.empty((size, width), dtype=np.uint8), np.empty((size, coordinates))
+            self._block, self._used = Found(cut_parents, cut_neurons, region_parents, patterns, points), (0, 0)
+        size, left = len(self._block.points), self._left(self.num_cuts, self.num_regions)
+        counts[CUT_ROWS], counts[REGION_ROWS] = cuts, regions = self._used
+        counts[MOST_CUT_ROWS] = min(size, cuts + max(1, min(self._cut_rows, left)))
+        counts[MOST_REGION_ROWS] = min(size, regions + max(1, min(self._region_rows, left)))
+        return self._block
 
-    def _parts(self, cuts: slice, regions: slice) -> tuple[np.ndarray, ...]:
-        """Return some rows of what is left of the block."""
-        assert self._free is not None
-        of_cuts, of_regions = self._free[:2], self._free[2:]
-        return *(array[cuts] for array in of_cuts), *(array[regions] for array in of_regions)
-
-    def take(self, engine: str, counts: Int[np.ndarray, "counts"]) -> None:
-        """Append what a compiled walk has written to its room."""
-        cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
+    def take(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
+        """Append what a walk has written since it was given room."""
+        before, self._used = self._used, (int(counts[CUT_ROWS]), int(counts[REGION_ROWS]))
+        of_cuts, of_regions = map(slice, before, self._used)
+        cuts, regions = (end - start for start, end in zip(before, self._used, strict=True))
         seconds = time.monotonic() - self._looked
+        more = int(min(MOST_GROWTH, RESPONSE / max(seconds, 1e-9)))
         # The time of cuts before the first region says nothing about the time that regions take.
-        if seconds < RESPONSE / 2:
-            self._cut_rows = min(self._cut_rows * (8 if cuts >= self._cut_rows else 1), BLOCK)
-            self._region_rows = min(self._region_rows * (8 if regions >= self._region_rows else 1), BLOCK)
+        if more > 1:
+            self._region_rows = min(self._region_rows * (more if regions >= self._region_rows else 1), BLOCK)
+            self._cut_rows = min(self._cut_rows * (more if cuts >= self._cut_rows else 1), BLOCK)
+            self._cut_rows = max(self._cut_rows, self._region_rows)  # regions come with about as many cuts
         elif seconds > RESPONSE * 2:
             self._cut_rows, self._region_rows = max(self._cut_rows // 4, 1), max(self._region_rows // 4, 1)
-        self.add(engine, *self._parts(slice(cuts), slice(regions)))
-        self._free = self._parts(slice(cuts, None), slice(regions, None))
-        counts[CUT_ROWS] = counts[REGION_ROWS] = 0
+        self.add(
+            engine,
+            found.cut_parents[of_cuts],
+            found.cut_neurons[of_cuts],
+            found.region_parents[of_regions],
+            found.patterns[of_regions],
+            found.points[of_regions],
+        )
 
     def add(
         self,
@@ -176,10 +185,14 @@ class Harvest:
         self._open.append(np.where(parents >= 0, parents, -1 - self._start))
 
     def _placed(self, parents: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
-        given = parents < 0
+        given = np.flatnonzero(parents < 0)
+        if len(given) == 0:
+            return parents
         if (parents[given] != -1 - len(self.given)).any():
             raise off_path()
-        return np.where(given, -1 - self._start, parents)
+        placed = parents.copy()
+        placed[given] = -1 - self._start
+        return placed
 
     def path(self, parent: int, depth: int) -> list[tuple[int, int]]:
         """Return the cuts above a cell, from the root down, each as its neuron and the side taken (1: active).
@@ -248,8 +261,9 @@ class CompiledWalk(ABC):
         sizes = (self.problem.program.num_neurons + 7) // 8, self.problem.chart.num_coordinates
         counts[CUTS] = harvest.num_cuts
         while True:
-            status = self._walk(harvest.room(*sizes), counts)
-            harvest.take(self.engine, counts)
+            found = harvest.room(counts, *sizes)
+            status = self._walk(found, counts)
+            harvest.take(self.engine, found, counts)
             if status == DONE:
                 return
             if status == OFF_PATH:
