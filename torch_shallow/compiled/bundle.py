@@ -31,8 +31,9 @@ Same = TypeVar("Same", bound="Bundle")
 class Bundle:
     """Base class for lists of fields: C-contiguous arrays, other bundles, and real numbers.
 
-    A subclass names its fields by annotations. Like a NamedTuple, a bundle cannot be changed, but its arrays can;
-    `replaced` makes another one. Compiled code reads fields by name, and writes into the arrays.
+    A subclass names its fields by annotations; those of its base come first. Like a NamedTuple, a bundle cannot be
+    changed, but its arrays can; `replaced` makes another one. Compiled code reads fields by name, and writes into the
+    arrays.
 
     Raises:
         TypeError: The values are not those of the fields, or one has an unsupported type.
@@ -52,7 +53,7 @@ class Bundle:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._fields = tuple(get_annotations(cls))
+        cls._fields += tuple(get_annotations(cls))
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dict(zip(self._fields, values, strict=False)) | named
