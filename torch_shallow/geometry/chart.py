@@ -144,7 +144,7 @@ def row_space(
     scaled = scaled[scaled.any(axis=1)]
     scaled = np.ldexp(scaled, -np.frexp(np.abs(scaled).max(axis=1, keepdims=True))[1])
     _, singular, basis = np.linalg.svd(scaled, full_matrices=False)
-    rank = int(np.sum(singular > singular[0] * max(matrix.shape) * np.finfo(np.float64).eps))
+    rank = np.count_nonzero(singular > singular[0] * max(matrix.shape) * np.finfo(np.float64).eps)
     return axes if rank == len(used) else basis[:rank] @ axes
 
 
