@@ -275,13 +275,6 @@ def add_block(network, rows, maps, block, active):
     dimension, n = rows.shape
     source_rows = maps[first * dimension : (first + n_source) * dimension].reshape(dimension, n_source)
     weights = network.hidden[at : at + n_source * n].reshape(n_source, n)
-    if n == 1:  # the same sums in the same order, without loops over a single neuron
-        for k in range(dimension):
-            value = rows[k, 0]
-            for j in range(active.shape[0]):
-                value += source_rows[k, active[j]] * weights[active[j], 0]
-            rows[k, 0] = value
-        return
     fours = active.shape[0] // 4 * 4
     for j in range(0, fours, 4):
         a, b, c, d = active[j], active[j + 1], active[j + 2], active[j + 3]
