@@ -69,6 +69,18 @@ def test_a_copy_by_pickle_is_a_bundle_of_its_own():
     assert outside.numbers.any()
 
 
+class More(Outside):
+    offsets: np.ndarray
+
+
+def test_the_fields_of_a_base_come_first():
+    outside = example()
+    more = More(*outside, np.zeros(0))
+    assert weighted(more, 0) == pytest.approx(by_numpy(example(), 0))
+    assert more.numbers is outside.numbers
+    assert more.replaced(offsets=np.ones(2)).offsets.tolist() == [1.0, 1.0]
+
+
 def test_fields_cannot_be_set():
     with pytest.raises(AttributeError, match=r"Outside.numbers cannot be set; `replaced\(numbers=...\)`"):
         example().numbers = np.zeros(3)

@@ -15,6 +15,7 @@ from tests.zoo import chain
 from torch_shallow import Box, ShallowReLU, transform
 from torch_shallow.functions.layers import HalfSpaces
 from torch_shallow.geometry.distinct import distinct
+from torch_shallow.geometry.row_numbers import MIXING, key
 from torch_shallow.search.affine_maps import affine_maps
 
 WIDTHS = [(1, 7, 1), (2, 8, 2), (3, 9, 1)]
@@ -97,11 +98,17 @@ def test_distinct_entries_of_any_shape(shape: tuple[int, ...]) -> None:
     assert len({entry.tobytes() for entry in found}) == len(found)
 
 
-def test_rows_with_the_same_key_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch_shallow.geometry.distinct._keys", lambda rows: np.zeros(len(rows), dtype=np.uint64))
-    rows = np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
+def test_rows_with_the_same_key_are_told_apart() -> None:
+    def mixed(number: float) -> int:
+        word = int(np.float64(number).view(np.uint64)) * int(MIXING) % (1 << 64)
+        return word ^ (word >> 29)
+
+    # The key mixes in one number after another, so the second number of a row can make up for the first.
+    other = (np.uint64(mixed(1.0) ^ mixed(3.0)) ^ np.float64(2.0).view(np.uint64)).view(np.float64)
+    rows = np.array([[1.0, 2.0], [3.0, other], [1.0, 2.0]])
+    assert key(rows, rows.view(np.uint64), 0) == key(rows, rows.view(np.uint64), 1)
     found, which = distinct(rows)
-    assert (found.tolist(), which.tolist()) == ([[1.0, 2.0], [3.0, 4.0]], [0, 1, 0])
+    assert (found.tolist(), which.tolist()) == ([[1.0, 2.0], [3.0, other]], [0, 1, 0])
 
 
 def test_a_file_has_each_half_space_once(tmp_path: Path) -> None:

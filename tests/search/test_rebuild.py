@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.search.programs import draw_domain, draw_program, mlp
 from torch_shallow.domain import Box, WholeSpace
+from torch_shallow.errors import IncompleteWarning
 from torch_shallow.geometry import sharing as sharing
 from torch_shallow.search.balance import Leaves, balanced, build, collapse
 from torch_shallow.search.enumerate import enumerate_regions
@@ -150,3 +152,15 @@ def test_collapsed_trees_send_points_to_the_kind_they_had(data: st.DataObject) -
     for leaf, regions in enumerate(np.split(leaves.order, leaves.starts[1:])):
         both = patterns[regions].any(0) & ~patterns[regions].all(0)
         assert np.array_equal(bits[leaf, : both.size] == 1, both[: bits.shape[1]])
+
+
+def test_the_depth_is_that_of_the_deepest_leaf() -> None:
+    for regions in (1, 2, 20, None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IncompleteWarning)
+            partition = enumerate_regions(mlp(3, 6, 6, 1), WholeSpace(), max_regions=regions)
+
+        def below(node: int, partition: Partition = partition) -> int:
+            return 0 if node < 0 else 1 + max(below(int(child)) for child in partition.children[node])
+
+        assert partition.depth == below(0 if partition.num_cuts else ~0)

@@ -85,7 +85,9 @@ class Chart:
         self, weight: Float[np.ndarray, "rows inputs"], bias: Float[np.ndarray, "rows"]
     ) -> Float[np.ndarray, "rows homogeneous"]:
         """Express the affine functions `weight x + bias` as linear functions of `[v, 1]`."""
-        return np.column_stack([weight @ self.directions.T, weight @ self.origin + bias])
+        rows = np.empty((len(weight), self.num_coordinates + 1))
+        rows[:, :-1], rows[:, -1] = weight @ self.directions.T, weight @ self.origin + bias
+        return rows
 
 
 @runtime_checkable
@@ -142,7 +144,7 @@ def row_space(
     scaled = scaled[scaled.any(axis=1)]
     scaled = np.ldexp(scaled, -np.frexp(np.abs(scaled).max(axis=1, keepdims=True))[1])
     _, singular, basis = np.linalg.svd(scaled, full_matrices=False)
-    rank = int(np.sum(singular > singular[0] * max(matrix.shape) * np.finfo(np.float64).eps))
+    rank = np.count_nonzero(singular > singular[0] * max(matrix.shape) * np.finfo(np.float64).eps)
     return axes if rank == len(used) else basis[:rank] @ axes
 
 

@@ -71,11 +71,10 @@ class Tree(ABC):
     @property
     def depth(self) -> int:
         """Number of cuts on the longest path."""
-        depth, level = 0, np.arange(min(1, self.num_cuts))
-        while level.size:
-            depth, below = depth + 1, self.children[level]
-            level = below[below >= 0]
-        return depth
+        # Imported here because importing numba takes a while.
+        from torch_shallow.geometry.tree_kernels import greatest_depth
+
+        return int(greatest_depth(self.children, np.zeros(self.num_cuts, dtype=np.int64)))
 
     @property
     def complete(self) -> bool:

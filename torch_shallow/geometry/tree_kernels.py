@@ -1,4 +1,4 @@
-"""Compiled descents of a tree of cuts: the half-spaces above a leaf, the depth of a point, and the path of a face."""
+"""Compiled passes over a tree of cuts: its depth, the half-spaces above a leaf, and the paths of points and faces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from torch_shallow.compiled.decorator import compiled
+
+
+@compiled()
+def greatest_depth(children: Int[np.ndarray, "cuts 2"], above: Int64[np.ndarray, "cuts"]) -> int:
+    """Return the number of cuts on the longest path; `above`, filled with 0, becomes the number of cuts above each."""
+    deepest = 0
+    for cut in range(children.shape[0]):
+        deepest = max(deepest, above[cut] + 1)
+        for side in range(2):
+            if children[cut, side] >= 0:
+                above[children[cut, side]] = above[cut] + 1
+    return deepest
 
 
 @compiled()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 LEAST = -(1 << 40)  # replaces the exponent of 0, below all others
 
@@ -25,23 +25,22 @@ def typical_lengths(
         first: Number of leading rows whose terms are made about 1 where nothing is known, if they read the input: those
             of a domain, so that its lengths do not depend on the scale of neurons; by default, all rows.
     """
-    reads, sizes, measured = normals != 0.0, exponents_of(offsets), offsets != 0.0  # sizes of terms, where measured
+    reads, exponents = normals != 0.0, exponents_of(normals)
+    sizes, measured = exponents_of(offsets), offsets != 0.0  # sizes of terms, where measured
     lengths, known = np.zeros(normals.shape[1], dtype=np.int64), ~reads.any(axis=0)
     while not known.all():
         through = np.flatnonzero(~measured & (reads & known).any(axis=1))
         if len(through):
-            terms = np.where(reads[through] & known, exponents_of(normals[through]) + lengths, LEAST)
+            terms = np.where(reads[through] & known, exponents[through] + lengths, LEAST)
             sizes[through], measured[through] = terms.max(axis=1), True
         new = np.flatnonzero(~known & reads[measured].any(axis=0))
-        for column in new:
-            rows = reads[:, column] & measured
-            lengths[column] = _median(sizes[rows] - exponents_of(normals[rows, column]))
-        if len(new) == 0:
+        if len(new):
+            lengths[new] = _medians(sizes[:, None] - exponents[:, new], reads[:, new] & measured[:, None])
+        else:
             unknown = ~known & reads[:first].any(axis=0)
             rows = reads[:first] if unknown.any() else reads
             new = np.flatnonzero(unknown if unknown.any() else ~known)[:1]
-            pivot = int(new[0])
-            lengths[pivot] = -_median(exponents_of(normals[: len(rows)][rows[:, pivot], pivot]))
+            lengths[new] = -_medians(exponents[: len(rows), new], rows[:, new])
         known[new] = True
     return np.ldexp(1.0, lengths)
 
@@ -75,5 +74,9 @@ def row_exponents(rows: Float[np.ndarray, "rows columns"]) -> Int64[np.ndarray, 
     return exponents_of(np.abs(rows).max(axis=1, initial=0.0))
 
 
-def _median(exponents: Int64[np.ndarray, "some"]) -> int:
-    return int(np.sort(exponents)[(len(exponents) - 1) // 2])
+def _medians(
+    exponents: Int64[np.ndarray, "rows columns"], known: Bool[np.ndarray, "rows columns"]
+) -> Int64[np.ndarray, "columns"]:
+    """Return the lower median of the known entries of each column, of which there is at least one."""
+    ordered, middle = np.sort(np.where(known, exponents, -LEAST), axis=0), (known.sum(axis=0) - 1) // 2
+    return ordered[middle, np.arange(len(middle))]

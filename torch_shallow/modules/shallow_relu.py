@@ -125,7 +125,8 @@ class ShallowReLU(RegionNetwork):
     @property
     def _numbers(self) -> dict[str, Tensor]:
         """The tensors of the half-spaces and the local models."""
-        return {name: t for name, t in self.state_dict().items() if name.startswith(("half_spaces.", "selection."))}
+        state = self.half_spaces.state_dict(prefix="half_spaces.")
+        return self.selection.state_dict(destination=state, prefix="selection.")
 
     @property
     def _was_changed(self) -> bool:

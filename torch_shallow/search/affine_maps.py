@@ -92,7 +92,7 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
     """Return arrays for the maps, and the function that fills in those of a range of regions."""
     # Imported here because importing numba takes a while.
     from torch_shallow.search.compose_maps import fill_maps, first_regions, sort_cuts
-    from torch_shallow.search.problem import pack
+    from torch_shallow.search.problem import pack_stages
 
     program = partition.program
     d, neurons, outputs = program.num_inputs, program.num_neurons, program.num_outputs
@@ -107,7 +107,7 @@ def _composer(partition: Partition, local_models: bool) -> tuple[AffineMaps, Cal
         basis = np.eye(d)
     q = len(basis)
     output = Stage("output", out_weight, program.out_bias)
-    network = pack(
+    network = pack_stages(
         replace(program, stages=(*program.stages, output)), Chart(np.zeros(d), basis, np.zeros((0, q + 1)), np.zeros(q))
     )
     cuts, regions = partition.num_cuts, partition.num_regions

@@ -34,7 +34,7 @@ class Leaves(NamedTuple):
 
 def index_type(count: int) -> type[np.signedinteger[Any]]:
     """Return the smallest signed integer type that holds numbers up to `count`."""
-    return np.int32 if count <= np.iinfo(np.int32).max else np.int64
+    return np.int32 if count < 1 << 31 else np.int64
 
 
 def balanced(partition: Partition, threads: int = 1) -> Partition:

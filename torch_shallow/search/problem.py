@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -22,20 +22,16 @@ HARMLESS = 1e-10  # a change of the outputs by this share of their size is ignor
 SPARSE, FEW = 1 / 4, 8  # a sparse stage has at most this share of weights, and this many per neuron, that are not zero
 
 
-class PackedProgram(Bundle):
-    """A program in chart coordinates, packed; rows over homogeneous coordinates are stored transposed."""
+class PackedStages(Bundle):
+    """The weights of a program in chart coordinates; rows over homogeneous coordinates are stored transposed."""
 
     sizes: np.ndarray  # int64 (stages,): number of neurons of each stage
     offsets: np.ndarray  # int64 (stages + 1,): first neuron of each stage
     inputs: np.ndarray  # float64: for each stage (dimension, neurons) of the input part, flattened
-    closed: np.ndarray  # uint8 (stages,): whether later stages read only this stage and later ones
     block_starts: np.ndarray  # int64 (stages + 1,): first block of each stage
     block_sources: np.ndarray  # int64 (blocks,): stage that a block reads
     block_offsets: np.ndarray  # int64 (blocks,): where the block starts in `hidden`
     hidden: np.ndarray  # float64: blocks (source neurons, neurons), flattened
-    input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
-    hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
-    harmless: np.ndarray  # float64 (neurons,): size of a value that may be lost without changing the outputs noticeably
     stage_of: np.ndarray  # int64 (neurons,)
     own_rows: np.ndarray  # float64 (neurons, dimension): rows of the input part, for neurons of sparse stages
     sparse: np.ndarray  # uint8 (stages,): whether nearly all weights of the hidden part are zero; never the first
@@ -46,78 +42,107 @@ class PackedProgram(Bundle):
     readers: np.ndarray  # int64 (sources,): neurons that read it
 
 
+class PackedProgram(PackedStages):
+    """The weights of a program, and how their values are judged."""
+
+    closed: np.ndarray  # uint8 (stages,): whether later stages read only this stage and later ones
+    input_sizes: np.ndarray  # float64 (neurons,): size of the terms of the input part
+    hidden_norms: np.ndarray  # float64 (neurons,): norm of the hidden part of the weight
+    harmless: np.ndarray  # float64 (neurons,): size of a value that may be lost without changing the outputs noticeably
+
+
 def pack(program: ReLUProgram, chart: Chart, harmless: Float[np.ndarray, "neurons"] | None = None) -> PackedProgram:
     """Lay a program out for the compiled walk, in chart coordinates; every value counts unless `harmless` is given."""
-    d = program.num_inputs
-    inputs, hidden, starts, sources, offsets = [], [], [0], [], []
-    input_sizes, hidden_norms = [], []
-    size = 0
+    d, blocks, input_sizes, hidden_norms = program.num_inputs, _blocks(program), [], []
     for stage in program.stages:
-        weight, bias = stage.weight[:, :d], stage.bias
-        inputs.append(chart.pull_back(weight, bias).T.reshape(-1))
-        input_sizes.append(
-            np.abs(weight) @ np.abs(chart.origin) + np.abs(bias) + np.linalg.norm(weight @ chart.directions.T, axis=1)
-        )
-        hidden_norms.append(np.linalg.norm(stage.weight[:, d:], axis=1))
-        for source in range(len(inputs) - 1):
-            block = stage.weight[:, d + program.offsets[source] : d + program.offsets[source + 1]]
-            if block.any():
-                sources.append(source)
-                offsets.append(size)
-                hidden.append(block.T.reshape(-1))
-                size += block.size
-        starts.append(len(sources))
-
-    def join(parts: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.zeros(0), *parts])
-
-    def integers(values: list[int]) -> np.ndarray:
-        return np.array(values, dtype=np.int64)
-
+        weight, hidden = stage.weight[:, :d], stage.weight[:, d:]
+        moved = np.linalg.norm(weight @ chart.directions.T, axis=1)
+        input_sizes.append(np.abs(weight) @ np.abs(chart.origin) + np.abs(stage.bias) + moved)
+        hidden_norms.append(np.linalg.norm(hidden, axis=1))
     return PackedProgram(
-        integers([stage.num_neurons for stage in program.stages]),
-        integers(list(program.offsets)),
-        join(inputs),
-        _closed(program),
-        integers(starts),
-        integers(sources),
-        integers(offsets),
-        join(hidden),
-        join(input_sizes),
-        join(hidden_norms),
-        np.full(program.num_neurons, np.inf) if harmless is None else harmless,
-        np.repeat(np.arange(len(program.stages)), [stage.num_neurons for stage in program.stages]),
-        *_sources(program, chart),
+        **_stages(program, chart, blocks),
+        closed=_closed(program, blocks),
+        input_sizes=_join(input_sizes),
+        hidden_norms=_join(hidden_norms),
+        harmless=np.full(program.num_neurons, np.inf) if harmless is None else harmless,
     )
 
 
-def _sources(program: ReLUProgram, chart: Chart) -> tuple[np.ndarray, ...]:
-    """Return the fields of a `PackedProgram` that say which stages are sparse, and what their neurons read."""
+def pack_stages(program: ReLUProgram, chart: Chart) -> PackedStages:
+    """Lay a program out for compiled code that only composes its stages, in chart coordinates."""
+    return PackedStages(**_stages(program, chart, _blocks(program)))
+
+
+_Blocks = list[list[tuple[int, np.ndarray]]]
+
+
+def _blocks(program: ReLUProgram) -> _Blocks:
+    """Return the blocks of each stage's weight that are not zero, each with the number of the stage that it reads."""
+    d, offsets = program.num_inputs, program.offsets
+    return [
+        [
+            (source, stage.weight[:, d + offsets[source] : d + offsets[source + 1]])
+            for source in range(number)
+            if stage.weight[:, d + offsets[source] : d + offsets[source + 1]].any()
+        ]
+        for number, stage in enumerate(program.stages)
+    ]
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _stages(program: ReLUProgram, chart: Chart, blocks: _Blocks) -> dict[str, np.ndarray]:
+    """Return the fields of `PackedStages`."""
+    d, in_order = program.num_inputs, [block for of_stage in blocks for block in of_stage]
+    sizes = np.array([stage.num_neurons for stage in program.stages], dtype=np.int64)
+
+    def starts(lengths: list[int]) -> np.ndarray:
+        return np.array([0, *accumulate(lengths)], dtype=np.int64)
+
+    return {
+        "sizes": sizes,
+        "offsets": np.array(program.offsets),
+        "inputs": _join([chart.pull_back(stage.weight[:, :d], stage.bias).T.reshape(-1) for stage in program.stages]),
+        "block_starts": starts([len(of_stage) for of_stage in blocks]),
+        "block_sources": np.array([source for source, _ in in_order], dtype=np.int64),
+        "block_offsets": starts([block.size for _, block in in_order])[:-1],
+        "hidden": _join([block.T.reshape(-1) for _, block in in_order]),
+        "stage_of": np.repeat(np.arange(len(blocks)), sizes),
+        **_sources(program, chart, blocks),
+    }
+
+
+def _sources(program: ReLUProgram, chart: Chart, blocks: _Blocks) -> dict[str, np.ndarray]:
+    """Return the fields of `PackedStages` that say which stages are sparse, and what their neurons read."""
     d, neurons = program.num_inputs, program.num_neurons
     sparse, targets, sources, weights = [], [], [], []
     for number, (stage, offset) in enumerate(zip(program.stages, program.offsets, strict=False)):
-        hidden = stage.weight[:, d:]
-        read = [hidden[:, a:b] for a, b in pairwise(program.offsets[: number + 1])]
-        size = sum(block.size for block in read if block.any())
-        rows, columns = np.nonzero(hidden) if number else (np.zeros(0, dtype=np.int64),) * 2
-        sparse.append(number > 0 and len(rows) <= min(SPARSE * size, FEW * len(hidden)))
+        hidden, size = stage.weight[:, d:], sum(block.size for _, block in blocks[number])
+        sparse.append(number > 0 and np.count_nonzero(hidden) <= min(SPARSE * size, FEW * len(hidden)))
         if sparse[-1]:
+            rows, columns = np.nonzero(hidden)
             targets.append(offset + rows)
             sources.append(columns)
             weights.append(hidden[rows, columns])
     none = np.zeros(0, dtype=np.int64)
     target, source = (np.concatenate([none, *parts]) for parts in (targets, sources))
-    by_source = np.argsort(source, kind="stable")
-    starts = [np.append(0, np.cumsum(np.bincount(of, minlength=neurons))) for of in (target, source)]
-    return (
-        chart.pull_back(program.reads, program.biases) if any(sparse) else np.zeros((0, chart.num_coordinates + 1)),
-        np.array(sparse, dtype=np.uint8),
-        starts[0],
-        source,
-        np.concatenate([np.zeros(0), *weights]),
-        starts[1],
-        target[by_source],
-    )
+    own_rows = np.zeros((0, chart.num_coordinates + 1))
+    if any(sparse):
+        own_rows = chart.pull_back(program.reads, program.biases)
+    starts = np.zeros((2, neurons + 1), dtype=np.int64)
+    for of, start in zip((target, source), starts, strict=True):
+        np.cumsum(np.bincount(of, minlength=neurons), out=start[1:])
+    return {
+        "own_rows": own_rows,
+        "sparse": np.array(sparse, dtype=np.uint8),
+        "source_starts": starts[0],
+        "sources": source,
+        "source_weights": _join(weights),
+        "reader_starts": starts[1],
+        "readers": target[np.argsort(source, kind="stable")],
+    }
 
 
 def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None = None) -> Float[np.ndarray, "neurons"]:
@@ -149,19 +174,14 @@ def harmless_values(program: ReLUProgram, chart: Chart, max_error: float | None 
         return HARMLESS / most
 
 
-def _closed(program: ReLUProgram) -> np.ndarray:
+def _closed(program: ReLUProgram, blocks: _Blocks) -> np.ndarray:
     """Return whether all stages after each stage read neither the input nor any stage before that stage."""
-    d, offsets = program.num_inputs, program.offsets
-    first_read = [
-        np.flatnonzero(stage.weight.any(axis=0)).min(initial=stage.weight.shape[1]) for stage in program.stages
-    ]
-    return np.array(
-        [
-            all(first_read[later] >= d + offsets[s] for later in range(s + 1, len(offsets) - 1))
-            for s in range(len(first_read))
-        ],
-        dtype=np.uint8,
-    )
+    d, closed, first_read = program.num_inputs, [], len(blocks)  # by the stages after the present one
+    for number in reversed(range(len(blocks))):
+        closed.append(first_read >= number)
+        sources = [source for source, _ in blocks[number]]
+        first_read = min(first_read, -1 if program.stages[number].weight[:, :d].any() else min(sources, default=number))
+    return np.array(closed[::-1], dtype=np.uint8)
 
 
 @compiled("contract", "nsz")

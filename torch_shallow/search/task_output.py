@@ -24,11 +24,11 @@ NEED_FRAMES = 13  # the stack is full
 OFF_PATH = 14  # the first cuts are not those of the path
 UNDECIDED = 2  # status of a neuron that may take both signs on a cell; otherwise 0 or 1
 
-# Counts of a walk: top of its stack, cuts found in all calls, and rows of `Found` in use.
-TOP, CUTS, CUT_ROWS, REGION_ROWS = range(4)
-NUM_COUNTS = 4
+# Counts of a walk: top of its stack, cuts found in all calls, rows of `Found` in use, and rows that may be in use.
+TOP, CUTS, CUT_ROWS, REGION_ROWS, MOST_CUT_ROWS, MOST_REGION_ROWS = range(6)
+NUM_COUNTS = 6
 
-BLOCK = 1 << 15
+BLOCK, BLOCK_BYTES = 1 << 15, 1 << 24  # most rows of a block, and most bytes unless that would be few rows
 
 
 class Found(Bundle):
@@ -39,10 +39,6 @@ class Found(Bundle):
     region_parents: np.ndarray  # int64
     patterns: np.ndarray  # uint8 (capacity, bytes)
     points: np.ndarray  # float64 (capacity, dimension - 1)
-
-    def first(self, cuts: int, regions: int) -> Found:
-        """Return the first rows for cuts and for regions."""
-        return Found(*(array[:rows] for array, rows in zip(self, (cuts, cuts, *(3 * [regions])), strict=True)))
 
 
 @compiled()
@@ -58,6 +54,7 @@ def guided_side(path, depth, neuron):
 
 FIRST_CUTS, FIRST_REGIONS = 4, 1  # room given to a walk at first: a single cut or region may take a second
 RESPONSE = 0.05  # seconds that a compiled walk should take between two checks of the clock
+MOST_GROWTH = 64  # the room for a walk grows by at most this factor from one check to the next
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,8 @@ class Harvest:
     def __init__(self, quota: Quota, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.quota, self.interrupted = quota, interrupted
         self._cut_rows, self._region_rows = FIRST_CUTS, FIRST_REGIONS
+        self._block: Found | None = None  # the arrays that walks write to, and their numbers of rows in use
+        self._used = 0, 0
         self.clear()
 
     def clear(self) -> None:
@@ -115,33 +114,48 @@ class Harvest:
         limits = ((self.quota.cuts, cuts), (self.quota.regions, regions))
         return min((float(limit - found) for limit, found in limits if limit is not None), default=float("inf"))
 
-    def room(self, found: Found) -> Found:
-        """Return the part of a block that should be filled before the next check of the clock."""
+    def room(self, counts: Int[np.ndarray, "counts"], width: int, coordinates: int) -> Found:
+        """Return the arrays that a walk should write to, and set how far, up to the next check of the clock.
+
+        Args:
+            counts: The counts of the walk.
+            width: Number of bytes of a pattern.
+            coordinates: Number of coordinates of a point.
+        """
         self._looked = time.monotonic()
-        left = self._left(self.num_cuts, self.num_regions)
-        cuts, regions = (int(max(1, min(n, left, len(found.points)))) for n in (self._cut_rows, self._region_rows))
-        return found.first(cuts, regions)
+        if self._block is None or max(self._used) == len(self._block.points):
+            size = max(1024, min(BLOCK, BLOCK_BYTES // (8 * (coordinates + 1) + width)))
+            cut_parents, cut_neurons, region_parents = np.empty((3, size), dtype=np.int64)
+            patterns, points = np.empty((size, width), dtype=np.uint8), np.empty((size, coordinates))
+            self._block, self._used = Found(cut_parents, cut_neurons, region_parents, patterns, points), (0, 0)
+        size, left = len(self._block.points), self._left(self.num_cuts, self.num_regions)
+        counts[CUT_ROWS], counts[REGION_ROWS] = cuts, regions = self._used
+        counts[MOST_CUT_ROWS] = min(size, cuts + max(1, min(self._cut_rows, left)))
+        counts[MOST_REGION_ROWS] = min(size, regions + max(1, min(self._region_rows, left)))
+        return self._block
 
     def take(self, engine: str, found: Found, counts: Int[np.ndarray, "counts"]) -> None:
-        """Append what a compiled walk has written since the last call."""
-        cuts, regions = int(counts[CUT_ROWS]), int(counts[REGION_ROWS])
+        """Append what a walk has written since it was given room."""
+        before, self._used = self._used, (int(counts[CUT_ROWS]), int(counts[REGION_ROWS]))
+        of_cuts, of_regions = map(slice, before, self._used)
+        cuts, regions = (end - start for start, end in zip(before, self._used, strict=True))
         seconds = time.monotonic() - self._looked
+        more = int(min(MOST_GROWTH, RESPONSE / max(seconds, 1e-9)))
         # The time of cuts before the first region says nothing about the time that regions take.
-        if seconds < RESPONSE / 2:
-            self._cut_rows = min(self._cut_rows * (8 if cuts >= self._cut_rows else 1), BLOCK)
-            self._region_rows = min(self._region_rows * (8 if regions >= self._region_rows else 1), BLOCK)
+        if more > 1:
+            self._region_rows = min(self._region_rows * (more if regions >= self._region_rows else 1), BLOCK)
+            self._cut_rows = min(self._cut_rows * (more if cuts >= self._cut_rows else 1), BLOCK)
+            self._cut_rows = max(self._cut_rows, self._region_rows)  # regions come with about as many cuts
         elif seconds > RESPONSE * 2:
             self._cut_rows, self._region_rows = max(self._cut_rows // 4, 1), max(self._region_rows // 4, 1)
-        # Copies, since a view would keep a whole block alive for a few rows.
         self.add(
             engine,
-            found.cut_parents[:cuts],
-            found.cut_neurons[:cuts].copy(),
-            found.region_parents[:regions],
-            found.patterns[:regions].copy(),
-            found.points[:regions].copy(),
+            found.cut_parents[of_cuts],
+            found.cut_neurons[of_cuts],
+            found.region_parents[of_regions],
+            found.patterns[of_regions],
+            found.points[of_regions],
         )
-        counts[CUT_ROWS] = counts[REGION_ROWS] = 0
 
     def add(
         self,
@@ -171,10 +185,14 @@ class Harvest:
         self._open.append(np.where(parents >= 0, parents, -1 - self._start))
 
     def _placed(self, parents: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
-        given = parents < 0
+        given = np.flatnonzero(parents < 0)
+        if len(given) == 0:
+            return parents
         if (parents[given] != -1 - len(self.given)).any():
             raise off_path()
-        return np.where(given, -1 - self._start, parents)
+        placed = parents.copy()
+        placed[given] = -1 - self._start
+        return placed
 
     def path(self, parent: int, depth: int) -> list[tuple[int, int]]:
         """Return the cuts above a cell, from the root down, each as its neuron and the side taken (1: active).
@@ -195,16 +213,15 @@ class Harvest:
 
     def piece(self, starts: Int[np.ndarray, "starts"]) -> Piece:
         """Return everything that was found below some cells of the whole tree."""
-        cut_parents, cut_neurons, region_parents, patterns, points = (
-            np.concatenate(column) for column in zip(*self._blocks, strict=True)
-        )
+        *codes, patterns, points = zip(*self._blocks, strict=True)
         # Small, to send quickly; only a task of billions of cuts needs larger numbers.
+        code = np.int32 if self.num_cuts < 1 << 30 else np.int64
         cut_parents, cut_neurons, region_parents = (
-            codes.astype(np.int32) if self.num_cuts < 1 << 30 else codes
-            for codes in (cut_parents, cut_neurons, region_parents)
+            np.concatenate(each, dtype=code, casting="same_kind") for each in codes
         )
         open_parents = np.concatenate([np.zeros(0, dtype=np.int64), *self._open])
-        return Piece(starts, cut_parents, cut_neurons, region_parents, patterns, points, open_parents, self._method)
+        regions = region_parents, np.concatenate(patterns), np.concatenate(points)
+        return Piece(starts, cut_parents, cut_neurons, *regions, open_parents, self._method)
 
 
 def off_path() -> TransformError:
@@ -229,11 +246,6 @@ class CompiledWalk(ABC):
 
     def __init__(self, problem: Problem, harvest: Harvest) -> None:
         self.problem, self.harvest = problem, harvest
-        neurons, coordinates = problem.program.num_neurons, problem.chart.num_coordinates
-        size = max(1024, min(BLOCK, (1 << 24) // (8 * (coordinates + 1) + neurons // 8)))
-        cut_parents, cut_neurons, region_parents = np.zeros((3, size), dtype=np.int64)
-        patterns = np.zeros((size, (neurons + 7) // 8), dtype=np.uint8)
-        self.found = Found(cut_parents, cut_neurons, region_parents, patterns, np.zeros((size, coordinates)))
 
     @abstractmethod
     def _walk(self, found: Found, counts: Int[np.ndarray, "counts"]) -> int:
@@ -246,10 +258,12 @@ class CompiledWalk(ABC):
     def _walk_all(self) -> None:
         """Walk everything that is below both the one cell on the stack and the path of the harvest."""
         harvest, counts = self.harvest, np.zeros(NUM_COUNTS, dtype=np.int64)
+        sizes = (self.problem.program.num_neurons + 7) // 8, self.problem.chart.num_coordinates
         counts[CUTS] = harvest.num_cuts
         while True:
-            status = self._walk(harvest.room(self.found), counts)
-            harvest.take(self.engine, self.found, counts)
+            found = harvest.room(counts, *sizes)
+            status = self._walk(found, counts)
+            harvest.take(self.engine, found, counts)
             if status == DONE:
                 return
             if status == OFF_PATH:

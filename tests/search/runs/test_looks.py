@@ -12,22 +12,28 @@ from torch import nn
 from torch_shallow import Box, IncompleteWarning, transform
 from torch_shallow.search.growing_tree import Growth, Piece
 from torch_shallow.search.runs.watch import FinishingTime
-from torch_shallow.search.task_output import CUT_ROWS, NUM_COUNTS, REGION_ROWS, Found, Harvest, Quota
+from torch_shallow.search.task_output import (
+    CUT_ROWS,
+    MOST_CUT_ROWS,
+    MOST_REGION_ROWS,
+    NUM_COUNTS,
+    REGION_ROWS,
+    Harvest,
+    Quota,
+)
 
 
 def room_after(calls: list[tuple[int, int]]) -> tuple[int, int]:
     """How many cuts and regions a walk may find at once, after calls that found so many and took no time."""
-    space = 1 << 16
-    parents, neurons = np.full((2, space), -1), np.zeros(space, dtype=np.int64)
-    found = Found(parents[0], neurons, parents[1], np.zeros((space, 1), dtype=np.uint8), np.zeros((space, 1)))
-    harvest = Harvest(Quota())
+    harvest, counts = Harvest(Quota()), np.zeros(NUM_COUNTS, dtype=np.int64)
     for cuts, regions in calls:
-        room = harvest.room(found)
-        counts = np.zeros(NUM_COUNTS, dtype=np.int64)
-        counts[CUT_ROWS], counts[REGION_ROWS] = min(cuts, len(room.cut_neurons)), min(regions, len(room.points))
-        harvest.take("rays", room, counts)
-    room = harvest.room(found)
-    return len(room.cut_neurons), len(room.points)
+        found = harvest.room(counts, 1, 1)
+        found.cut_parents[:] = found.region_parents[:] = -1
+        counts[CUT_ROWS] = min(counts[CUT_ROWS] + cuts, counts[MOST_CUT_ROWS])
+        counts[REGION_ROWS] = min(counts[REGION_ROWS] + regions, counts[MOST_REGION_ROWS])
+        harvest.take("rays", found, counts)
+    harvest.room(counts, 1, 1)
+    return counts[MOST_CUT_ROWS] - counts[CUT_ROWS], counts[MOST_REGION_ROWS] - counts[REGION_ROWS]
 
 
 def test_cuts_that_took_no_time_say_nothing_of_regions() -> None:

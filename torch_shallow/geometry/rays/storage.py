@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import shake_128
+
 import numpy as np
 from jaxtyping import Float, UInt64
 
@@ -35,26 +37,26 @@ class ConeStorage:
         self.words = words
         rays = 1024
         self.cones = Cones(
-            np.zeros((4 * rays, dimension)), np.zeros(8 * rays, dtype=np.int32), np.zeros((8 * rays, words), np.uint64)
+            np.empty((4 * rays, dimension)), np.empty(8 * rays, dtype=np.int32), np.empty((8 * rays, words), np.uint64)
         )
         self.scratch = self._scratch(rays)
 
     def _scratch(self, rays: int) -> Scratch:
         pairs = 4 * rays
         slots = 4 * rays * max(4, 1 << int(np.ceil(np.log2(self.cones.pool.shape[1]))))
-        codes = np.random.default_rng(0).integers(1 << 63, size=64 * self.words, dtype=np.uint64)
+        codes = np.frombuffer(shake_128().digest(8 * 64 * self.words), dtype=np.uint64).copy()
         return Scratch(
-            np.zeros(rays),
-            np.zeros(rays + 1, dtype=np.int32),
-            np.zeros(rays + 1, dtype=np.int32),
-            np.zeros(rays + 1, dtype=np.int32),
-            np.zeros(rays, dtype=np.uint64),
-            np.zeros((pairs, 2), dtype=np.int32),
-            np.zeros(slots, dtype=np.int32),
-            np.zeros(slots, dtype=np.uint64),
-            np.zeros((2, 3), dtype=np.int64),
-            np.zeros((2, self.words), dtype=np.uint64),
-            np.zeros(rays + 1, dtype=np.uint8),
+            np.empty(rays),
+            np.empty(rays + 1, dtype=np.int32),
+            np.empty(rays + 1, dtype=np.int32),
+            np.empty(rays + 1, dtype=np.int32),
+            np.empty(rays, dtype=np.uint64),
+            np.empty((pairs, 2), dtype=np.int32),
+            np.empty(slots, dtype=np.int32),
+            np.empty(slots, dtype=np.uint64),
+            np.empty((2, 3), dtype=np.int64),
+            np.empty((2, self.words), dtype=np.uint64),
+            np.empty(rays + 1, dtype=np.uint8),
             codes,
         )
 
@@ -123,6 +125,7 @@ def intersection(
     storage.cones.ids[:dimension] = np.arange(dimension)
     used = np.zeros(storage.words, dtype=np.uint64)
     used[0] = 1  # the half-space t >= 0: all lines lie on it, the ray (0, 1) does not
+    storage.cones.sets[:dimension] = 0
     storage.cones.sets[: dimension - 1, 0] = 1
     state = np.array([0, 0, dimension - 1, 1, dimension])
     while len(half_spaces):

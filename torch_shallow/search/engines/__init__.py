@@ -7,6 +7,7 @@ once (`backward_engine`).
 """
 
 from collections.abc import Callable
+from functools import cache
 
 from torch_shallow.search.engines.ray_engine import RayWalk
 from torch_shallow.search.engines.simplex_engine import SimplexWalk
@@ -16,5 +17,7 @@ from torch_shallow.search.task_output import Harvest
 
 def engines(problem: Problem, harvest: Harvest) -> Callable[[], None]:
     """Return the engine to start with; it walks everything below the path of the harvest."""
-    by_half_spaces = SimplexWalk(problem, harvest).run
-    return RayWalk(problem, harvest, by_half_spaces).run if problem.search.by_rays else by_half_spaces
+    by_half_spaces = cache(lambda: SimplexWalk(problem, harvest))  # takes as long as a short walk by rays
+    if not problem.search.by_rays:
+        return by_half_spaces().run
+    return RayWalk(problem, harvest, lambda cell: by_half_spaces().run(cell)).run

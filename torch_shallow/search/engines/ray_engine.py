@@ -132,13 +132,15 @@ class RayWalk(CompiledWalk):
         cones.ids[: len(ids)] = ids
         cones.sets[: len(ids)] = 0
         cones.sets[: len(ids), : sets.shape[1]] = sets
-        stack.frames[0] = 0
-        stack.frames[0, [LINES, RAYS, NEURON, PARENT]] = lines, rays, -1, -1
+        frame = stack.frames[0]
+        frame[:] = 0
+        frame[LINES], frame[RAYS], frame[NEURON], frame[PARENT] = lines, rays, -1, -1
         stack.used[0] = 0
         stack.used[0, : len(used)] = used
         stack.status[:] = 0
         stack.status[: len(stack.norms)] = UNDECIDED
-        stack.waiting[:] = np.diff(self.problem.network.source_starts)
+        starts = self.problem.network.source_starts
+        stack.waiting[:] = starts[1:] - starts[:-1]
         stack.state[:] = self.pool_top, 0, 0, -1
         self._walk_all()
 

@@ -13,6 +13,8 @@ from torch_shallow.search.task_output import (
     CUTS,
     DONE,
     FULL,
+    MOST_CUT_ROWS,
+    MOST_REGION_ROWS,
     NEED_FRAMES,
     OFF_PATH,
     REGION_ROWS,
@@ -297,7 +299,6 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, man
     """
     frames, used, state = stack.frames, stack.used, stack.state
     pool, ids, values = cones.pool, cones.ids, scratch.values
-    max_cuts, max_regions = found.cut_neurons.shape[0], found.points.shape[0]
     children, child_used = scratch.children, scratch.child_used
     while counts[TOP] >= 0:
         top = counts[TOP]
@@ -310,7 +311,7 @@ def walk(network, cones, scratch, stack, found, counts, tolerance, max_rays, man
             if frame[NEURON] >= 0:
                 put_on_trail(network, stack, frame, top)
             frame[STATE] = ON_TRAIL
-        if counts[REGION_ROWS] == max_regions or counts[CUT_ROWS] == max_cuts:
+        if counts[REGION_ROWS] == counts[MOST_REGION_ROWS] or counts[CUT_ROWS] == counts[MOST_CUT_ROWS]:
             return FULL
         if top + 3 > frames.shape[0]:
             return NEED_FRAMES

@@ -14,6 +14,8 @@ from torch_shallow.search.task_output import (
     CUTS,
     DONE,
     FULL,
+    MOST_CUT_ROWS,
+    MOST_REGION_ROWS,
     NEED_FRAMES,
     OFF_PATH,
     REGION_ROWS,
@@ -296,7 +298,7 @@ def walk_by_simplex(network, simplex, cells, found, counts, tolerance, max_point
         if frame[SPENT]:
             counts[TOP] -= 1
             continue
-        if counts[REGION_ROWS] == found.points.shape[0] or counts[CUT_ROWS] == found.cut_neurons.shape[0]:
+        if counts[REGION_ROWS] == counts[MOST_REGION_ROWS] or counts[CUT_ROWS] == counts[MOST_CUT_ROWS]:
             return FULL
         if top + 3 > frames.shape[0]:
             return NEED_FRAMES

@@ -185,7 +185,8 @@ class Schedule(Generic[Found]):
             if not self.at_work:
                 self.reason = reason if self.growth.open else ""
                 return
-            wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
+            if not any(future.done() for future in self.at_work):
+                wait(self.at_work, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in [each for each in self.at_work if each.done()]:  # `wait` does not report cancelled ones
                 yield from self._take_in(future)
 
