@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,7 +81,7 @@ class ReLUProgram:
     @property
     def num_inputs(self) -> int:
         """Number of entries of one input."""
-        return int(np.prod(self.in_shape, dtype=np.int64))
+        return math.prod(self.in_shape)
 
     @cached_property
     def reads(self) -> Float[np.ndarray, "neurons inputs"]:
