@@ -14,7 +14,7 @@ from torch_shallow.domain import Box
 from torch_shallow.program.affine_forms import preactivation_bounds
 from torch_shallow.program.extraction import read_program
 from torch_shallow.program.model import Model
-from torch_shallow.program.sparse_products import FEW, MANY_ENTRIES, MANY_ROWS, SkippingZeros, sparse_product
+from torch_shallow.program.sparse_products import MANY_ENTRIES, MANY_ROWS, SkippingZeros, sparse_product
 
 pytestmark = pytest.mark.quick
 
@@ -30,7 +30,7 @@ def sparse_matrix(height: int, width: int, most: int, generator: torch.Generator
 
 
 @examples(30)
-@given(seed=st.integers(0, 2**32 - 1), most=st.integers(0, FEW), width=st.integers(1, 150))
+@given(seed=st.integers(0, 2**32 - 1), most=st.integers(0, 12), width=st.integers(1, 150))
 def test_the_product_is_that_of_the_matrix(seed: int, most: int, width: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     height = max(200, -(-MANY_ENTRIES // width))
@@ -50,15 +50,12 @@ def test_other_products_are_left_to_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     matrix = sparse_matrix(256, 128, 2, generator)
     rows = torch.randn(MANY_ROWS, 256, dtype=torch.float64, generator=generator)
-    one_full_column = matrix.clone()
-    one_full_column[:, 5] = 1.0
     assert sparse_product(rows, matrix) is not None
     assert sparse_product(rows[1:], matrix) is None
-    assert sparse_product(rows, one_full_column) is None
     assert sparse_product(rows, matrix + 1.0) is None
     assert sparse_product(rows[:, :64], matrix[:64]) is None
     with SkippingZeros():
-        assert torch.equal(rows @ one_full_column, torch.matmul(rows, one_full_column))
+        assert torch.equal(rows @ (matrix + 1.0), torch.matmul(rows, matrix + 1.0))
 
 
 def test_a_network_of_sparse_layers_is_read_right() -> None:

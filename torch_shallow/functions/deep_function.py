@@ -249,7 +249,7 @@ def neuron_maps(
     bias = torch.zeros_like(weight[:, 0])
 
     def receive(stage: int, sources: np.ndarray, constant: Tensor, coefficients: Tensor) -> None:
-        weight[ends[stage] : ends[stage + 1], sources] = coefficients.T
+        weight[ends[stage] : ends[stage + 1], torch.from_numpy(sources)] = coefficients.T
         bias[ends[stage] : ends[stage + 1]] = constant
 
     of_stages = slopes.split([layout.num_neurons for layout in traced.layouts])

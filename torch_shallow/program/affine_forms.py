@@ -139,7 +139,8 @@ class _Run:
         if self.traced.is_chain:
             remains = coefficients[:, slopes != 0.0].any(dim=1).cpu().numpy()
             if not remains.all():
-                rows, self.present = rows[np.append(0, 1 + np.flatnonzero(remains))], self.present[remains]
+                kept = np.append(0, 1 + np.flatnonzero(remains))
+                rows, self.present = rows[torch.from_numpy(kept)], self.present[remains]
         return layout.tensor(self.with_sources(rows * slopes, stage))
 
     def receive_values(self, name: str, rows: Float[Tensor, "rows values"]) -> Float[Tensor, "sources values"]:
@@ -165,7 +166,8 @@ class _Run:
             places = np.arange(len(rows), len(rows) + len(own))
             rows = torch.cat([rows, rows[:1].expand(len(own), -1)])
             self.present = np.concatenate([self.present, own])
-        rows[places, self.sources.entries[own]] += self.scale
+        # Indexing by an array of NumPy, torch reads it number by number.
+        rows[torch.from_numpy(places), torch.from_numpy(self.sources.entries[own])] += self.scale
         return rows
 
 
@@ -321,9 +323,10 @@ class _Total:
     ) -> None:
         """Add the contribution of some sources."""
         if stage == self.stage:
+            known = torch.from_numpy(sources)
             self.constant = constant.clone()
-            self.centre += self.middle[sources] @ coefficients
-            self.radius_and_terms += self.sizes[:, sources] @ coefficients.abs()
+            self.centre += self.middle[known] @ coefficients
+            self.radius_and_terms += self.sizes[:, known] @ coefficients.abs()
 
     def bounds(self, margin: float) -> StageBounds:
         """Return the bounds after all chunks have been added."""

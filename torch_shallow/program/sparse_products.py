@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 from torch.overrides import TorchFunctionMode
 
 MANY_ROWS, MANY_ENTRIES = 64, 1 << 14  # smaller products do not take long
-FEW, SHARE = 8, 16  # most entries of a column that are not zero, and of all its entries at most one in this many
+SHARE = 16  # at most one entry in this many may be other than zero
 
 _PRODUCTS = frozenset({torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__})
 _LINEAR = nn.functional.linear
@@ -48,19 +49,10 @@ def sparse_product(rows: Tensor, matrix: Tensor) -> Float[Tensor, "rows columns"
     """Return `rows @ matrix`, added up over the entries of the matrix that are not zero; None if it has too many."""
     if rows.dim() != 2 or matrix.dim() != 2 or len(rows) < MANY_ROWS or matrix.numel() < MANY_ENTRIES:
         return None
-    height, width = matrix.shape
-    most = min(FEW, height // SHARE)
-    if matrix.count_nonzero() > most * width:
+    if SHARE * int(matrix.count_nonzero()) > matrix.numel():
         return None
     columns, places = matrix.T.nonzero().unbind(1)
-    counts = columns.bincount(minlength=width)
-    largest = int(counts.max())
-    if largest > most:
-        return None
-    turns = torch.arange(len(columns), device=columns.device) - (counts.cumsum(0) - counts)[columns]
-    read, weights = places.new_zeros(largest, width), matrix.new_zeros(largest, width)
-    read[turns, columns], weights[turns, columns] = places, matrix[places, columns]
-    product = rows.new_zeros(len(rows), width)
-    for place, weight in zip(read, weights, strict=True):
-        product.addcmul_(rows[:, place], weight)
-    return product
+    counts = columns.bincount(minlength=matrix.shape[1])
+    return embedding_bag(  # a bag of weighted rows is a product with a sparse row
+        places, rows.T.contiguous(), counts.cumsum(0) - counts, mode="sum", per_sample_weights=matrix[places, columns]
+    ).T

@@ -212,6 +212,9 @@ def _with_losses(
     sources: Float[np.ndarray, "points more"],
     lost: Float[np.ndarray, "points more"],
 ) -> Float[np.ndarray, "points rows"]:
+    used = np.flatnonzero(weight.any(axis=0))
+    if 2 * len(used) < weight.shape[1]:  # as in a deep network, whose stages read only the one before
+        weight, sources, lost = weight[:, used], sources[:, used], lost[:, used]
     own = np.abs(sources[:, : weight.shape[1]]) @ np.abs(weight).T + np.abs(bias)
     lost, tiny = lost[:, : weight.shape[1]], np.finfo(np.float64).tiny
     units = lost.max(initial=tiny), np.abs(weight).max(initial=tiny)  # without these, squares would overflow
