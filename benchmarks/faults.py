@@ -153,7 +153,7 @@ MUTANTS = (
     ),
     Mutant("the output is rounded to float32", KERNELS, "y[p, o] = total", "y[p, o] = np.float32(total)"),
     # What all begin with.
-    Mutant("the origin of the domain is forgotten", CHART, "weight @ self.origin + bias])", "bias])"),
+    Mutant("the origin of the domain is forgotten", CHART, "weight @ self.origin + bias", "bias"),
     Mutant(
         "a wall of the box is missing",
         CHART,
