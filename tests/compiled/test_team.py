@@ -40,7 +40,7 @@ def meet(team, threads, size, start, stop, arrived, most):
     share(team, threads, size, start, stop, meet_range, (arrived, most))
 
 
-@pytest.mark.parametrize("team", [0, TEAM])
+@pytest.mark.parametrize("team", [0, TEAM], ids=["alone", "team"])  # an address is another one in each process
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (0, 1000), (3, 998), (5, 5), (9, 4)])
 @pytest.mark.parametrize("size", [1, 7, 5000])
 def test_each_row_of_the_range_is_worked_on_once(team: int, start: int, stop: int, size: int) -> None:
