@@ -134,6 +134,7 @@ def test_an_error_is_raised(three_threads: str) -> None:
     assert (done == 1).all()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_ends_the_call(three_threads: str) -> None:
     rows, begun = 40 * ROWS_IN_A_CALL, []
 
