@@ -11,7 +11,7 @@ EIGHT = 8
 
 
 class TreeBlocks(NamedTuple):
-    """A tree of cuts in groups, as `block_kernels.form_groups` defines them.
+    """A tree of cuts in groups, as `grouping.form_groups` defines them.
 
     Attributes:
         blocks: half-spaces, eight at a time: coefficients of a column side by side, offsets last.
@@ -51,7 +51,7 @@ def arrange(half_spaces: Float[np.ndarray, "half_spaces homogeneous"], tree: Int
         tree: children of each cut, and its half-space.
     """
     # Imported here because numba takes a while.
-    from torch_shallow.functions.operators.block_kernels import fill_tables, form_groups
+    from torch_shallow.functions.operators.grouping import fill_tables, form_groups
 
     cuts, distinct = len(tree), len(half_spaces)
     leaves, roots, group_of, following = (np.empty(cuts, dtype=np.int64) for _ in range(4))
